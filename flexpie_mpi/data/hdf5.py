@@ -1,0 +1,93 @@
+"""HDF5 files of named arrays: the one place that knows their format.
+
+Format 1: one dataset per value at the root, and attributes ``format``, ``format_version`` and whatever provenance the
+writer had (digests, versions). A slash in HDF5 would open a group, so it is written ``%2F`` and a percent sign
+``%25``. In files of other writers nothing is decoded: a dataset ``b`` in group ``a`` has the name ``a/b``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import DataError
+from .files import reading
+
+FORMAT = "flexpie_mpi values"
+FORMAT_VERSION = 1
+
+_ESCAPES = (("%", "%25"), ("/", "%2F"))
+"""In the order of writing."""
+
+
+def read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    """The datasets of an HDF5 file by name.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged, or was written in a later version of the format.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        is_ours = str(file.attrs.get("format", "")) == FORMAT
+        version = int(file.attrs.get("format_version", 0)) if is_ours else 0
+        if version > FORMAT_VERSION:
+            raise DataError(
+                f"'{path}' is in version {version} of the format and this program reads up to {FORMAT_VERSION}: "
+                "use a newer flexpie-mpi"
+            )
+
+        def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Dataset):
+                arrays[_unescape(key) if is_ours else key] = _read(item, f"'{path}', dataset '{key}'")
+
+        file.visititems(visit)
+    return arrays
+
+
+def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str | int | float]) -> None:
+    """Write named arrays and where they come from into a new file at `path`.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        Whatever HDF5 says when it cannot store them.
+    """
+    with h5py.File(path, "w") as file:
+        file.attrs.update({**provenance, "format": FORMAT, "format_version": FORMAT_VERSION})
+        for name, array in arrays.items():
+            text = array.dtype.kind == "U"
+            data = array.astype(object) if text else array
+            file.create_dataset(_escape(name), data=data, dtype=h5py.string_dtype() if text else None)
+
+
+def read_provenance(path: Path) -> dict[str, str | int | float]:
+    """The attributes that :func:`write_hdf5` stored beside the arrays."""
+    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
+
+
+def _read(item: h5py.Dataset, where: str) -> np.ndarray:
+    if item.shape is None:
+        raise DataError(f"{where} is empty: it has no shape")
+    if h5py.check_string_dtype(item.dtype):
+        return np.asarray(item.asstr()[()], dtype=np.str_)
+    return np.asarray(item[()])
+
+
+def _escape(name: str) -> str:
+    for plain, escaped in _ESCAPES:
+        name = name.replace(plain, escaped)
+    return "%2E" if name == "." else name  # a lone dot would be the group itself
+
+
+def _unescape(key: str) -> str:
+    if key == "%2E":
+        return "."
+    for plain, escaped in reversed(_ESCAPES):
+        key = key.replace(escaped, plain)
+    return key

@@ -1,0 +1,183 @@
+"""The engine: a model laid over the ranks of a job by a plan, ready to run requests."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .cache import Cache
+from .errors import FlexPieError, PlanError, ProgramError
+from .lower import digest, lower
+from .model import Model, build, load
+from .plan import Plan
+from .program import Compute, Program
+from .runtime.executor import Action, Executor
+from .runtime.kernels import Kernel, KernelOptions, OpaqueKernel, WeightFiles, make_session
+from .runtime.transport import Transport, agree, on_root
+from .runtime.weights import WeightTraffic, distribute
+from .timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class RankFacts:
+    """What one rank holds and sends, in bytes; messages and sent bytes are per request."""
+
+    rank: int
+    weight_bytes: int
+    arena_bytes: int
+    peak_rss_bytes: int
+    sent_bytes: int
+    messages: int
+    traffic: WeightTraffic
+
+
+def load_shared(
+    transport: Transport, source: str, shapes: Mapping[str, tuple[int, ...]] | None = None, cache: Cache | None = None
+) -> Model:
+    """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
+
+    Raises
+    ------
+    ModelError
+        On every rank, when the root cannot read it.
+    """
+    model = on_root(transport, lambda: load(source, shapes or {}, cache))
+    skeleton = transport.broadcast(model.skeleton() if model else None)
+    return model or Model.from_skeleton(skeleton)
+
+
+class Engine:
+    """A model spread over the ranks of a job; made, run and closed by all of them together.
+
+    Parameters
+    ----------
+    transport : Transport
+    model : Model
+        As :func:`load_shared` gives it: with its weights on the root.
+    plan : Plan
+        The root's counts; it is broadcast.
+    cache : Cache, optional
+        Where this rank keeps its slices of the weights.
+    threads : int
+        onnxruntime threads of this rank.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the model or the job.
+    ModelError
+        When onnxruntime refuses a segment on any rank.
+    """
+
+    def __init__(
+        self, transport: Transport, model: Model, plan: Plan, *, cache: Cache | None = None, threads: int = 1
+    ) -> None:
+        self.transport = transport
+        self.model = model
+        self.plan = Plan.from_json(transport.broadcast(plan.to_json()))
+        self.programs = _lower_alike(transport, self.plan, model)
+        self.program = self.programs[transport.rank]
+        cache = cache or Cache.default()
+        self._weights, self.traffic = distribute(transport, model, self.program.weights, cache)
+        self._executor = self._prepare(KernelOptions(threads))
+
+    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+            Every input of the graph with its shape and type, on the root; ignored elsewhere.
+        """
+        return self._executor.run(inputs or {})
+
+    def stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Outputs of each request in turn, on the root; empty dictionaries elsewhere, as many.
+
+        Only the root's `requests` are read; the others' may be empty.
+        """
+        source = iter(requests)
+        is_root = self.transport.rank == self.plan.root
+        while True:
+            request = next(source, None) if is_root else None
+            if not self.transport.broadcast(request is not None, self.plan.root):
+                return
+            yield self.run(request)
+
+    def timeline(self) -> Timeline:
+        """Where the last request's time went on this rank."""
+        return self._executor.timeline()
+
+    def facts(self) -> RankFacts:
+        """Memory and traffic of this rank."""
+        sends = [message for exchange in self.program.exchanges for message in exchange.sends]
+        return RankFacts(
+            rank=self.program.rank,
+            weight_bytes=weight_bytes(self.model, self.program),
+            arena_bytes=self.program.arena.nbytes,
+            peak_rss_bytes=peak_rss_bytes(),
+            sent_bytes=sum(message.nbytes for message in sends),
+            messages=len(sends),
+            traffic=self.traffic,
+        )
+
+    def _prepare(self, options: KernelOptions) -> Executor:
+        executor, error = None, None
+        try:
+            make = partial(make_kernel, self.model, self.program, self._weights, options)
+            executor = Executor(self.program, self.transport, make)
+        except FlexPieError as raised:
+            error = raised
+        agree(self.transport, error)
+        assert executor is not None, "agree raises every rank's error"
+        return executor
+
+
+def make_kernel(
+    model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute, values: dict[int, Any]
+) -> Action:
+    """The action of a Compute step: a session bound to the step's buffers."""
+
+    def held(pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, program.buffers[index].region) for name, index in pairs)
+
+    segment = build(model, f"segment{step.segment}", step.blocks, held(step.inputs), held(step.outputs))
+    session = make_session(segment, weights, options)
+    inputs, outputs = dict(step.inputs), dict(step.outputs)
+    if all(index in values for index in (*inputs.values(), *outputs.values())):
+        arrays = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
+        return Kernel(session, *arrays).run
+    return OpaqueKernel(session, inputs, outputs, values).run
+
+
+def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Program, ...]:
+    """Programs of the plan, after making sure that every rank has the same."""
+    if plan.ranks != transport.size:
+        raise PlanError(
+            f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
+            f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
+        )
+    programs = lower(plan, model.graph)
+    digests = transport.all_gather(digest(programs))
+    odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
+    if odd:
+        raise ProgramError(f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere")
+    return programs
+
+
+def weight_bytes(model: Model, program: Program) -> int:
+    """Bytes of constants one rank's program reads."""
+    return sum(
+        (model.graph.value(name).size if region is None else region.size) * model.graph.value(name).itemsize
+        for name, region in program.weights
+    )
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,37 @@
+"""Errors a caller can act on: one class per room, all under :class:`FlexPieError`.
+
+The command line prints these as one sentence and exits with code 2. Any other exception is a defect of this
+package and is shown with its traceback.
+"""
+
+
+class FlexPieError(Exception):
+    """Base of every error that names what is wrong, where, and what to do about it."""
+
+
+class ModelError(FlexPieError):
+    """A model file cannot be read, or holds something that cannot be run."""
+
+
+class LayoutError(FlexPieError):
+    """A layout does not exist or cannot be applied to a value."""
+
+
+class PlanError(FlexPieError):
+    """A plan does not fit the model, the ranks, or the rules of layouts."""
+
+
+class ProgramError(FlexPieError):
+    """The programs of a job break a promise that the executor relies on."""
+
+
+class DataError(FlexPieError):
+    """An input or output file cannot be used with this model."""
+
+
+class CacheError(FlexPieError):
+    """A cache folder cannot be read or written."""
+
+
+class TransportError(FlexPieError):
+    """A rank did not answer in time, or MPI cannot be started."""

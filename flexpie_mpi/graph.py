@@ -1,0 +1,200 @@
+"""A model as a partitioner sees it: values with static shapes, nodes in topological order, no file format.
+
+A value whose shape is not known before the run, that has no elements, or that is no plain tensor (a sequence, strings)
+is *opaque*: it lives on one rank only and never crosses a segment boundary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+ITEM_BYTES = {
+    "float32": 4, "float64": 8, "float16": 2, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2,
+    "int32": 4, "uint32": 4, "int64": 8, "uint64": 8, "bool": 1,
+}  # fmt: skip
+"""Bytes per element of the types that can be exchanged between ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of the graph.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int, or None
+        Static shape in math order, (N, C, H, W) for images; None when it is known only at run time.
+    dtype : str
+        numpy name of the element type, or another word for what numpy does not know.
+    is_constant : bool
+        A weight or other initializer: part of the model, not of a request.
+    data : tuple or None
+        The elements in row-major order, for constants that are small enough to carry along.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    is_constant: bool = False
+    data: tuple[Any, ...] | None = None
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether this value cannot be cut or exchanged."""
+        return self.shape is None or self.dtype not in ITEM_BYTES or 0 in self.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements; 0 for a value of unknown shape."""
+        return 0 if self.shape is None else prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element; 0 for types that cannot be exchanged."""
+        return ITEM_BYTES.get(self.dtype, 0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An operator instance. Absent optional inputs and outputs are empty strings.
+
+    `captures` are values of this graph that a subgraph of the node (If, Loop, Scan) reads without naming them as
+    inputs. `attributes` holds numbers and strings only; `has_opaque_attributes` tells that there are others.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    domain: str = ""
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+    captures: tuple[str, ...] = ()
+    has_opaque_attributes: bool = False
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Value of one attribute, or `default` when the node does not have it."""
+        return next((value for key, value in self.attributes if key == name), default)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of every value the node reads, captured ones included."""
+        return tuple(name for name in (*self.inputs, *self.captures) if name)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.outputs if name)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundNode:
+    """A node with the values around it: all that an operator's rule may look at."""
+
+    node: Node
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[Value | None, ...]
+    opset: int
+
+    @property
+    def op(self) -> str:
+        return self.node.op
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.node.attribute(name, default)
+
+    def has_input(self, index: int) -> bool:
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def in_shape(self, index: int = 0) -> tuple[int, ...]:
+        value = self.inputs[index]
+        assert value is not None and value.shape is not None, "rules see static shapes only"
+        return value.shape
+
+    def out_shape(self, index: int = 0) -> tuple[int, ...]:
+        value = self.outputs[index]
+        assert value is not None and value.shape is not None, "rules see static shapes only"
+        return value.shape
+
+    def constant(self, index: int) -> tuple[Any, ...] | None:
+        """Elements of an input that is a small constant; None when it is absent, computed, or large."""
+        value = self.inputs[index] if self.has_input(index) else None
+        return value.data if value is not None and value.is_constant else None
+
+    def constant_or_attribute(self, name: str, index: int) -> Any:
+        """A parameter that newer opsets take as input `index` and older ones as attribute `name`."""
+        data = self.constant(index)
+        return self.attribute(name) if data is None else data
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order with the values they read and write.
+
+    Raises nothing by itself: whoever builds it answers for names being unique and the order being topological.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int = 17
+
+    def value(self, name: str) -> Value:
+        return self.values[name]
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        """Place of each node in the topological order, by name."""
+        return {node.name: place for place, node in enumerate(self.nodes)}
+
+    @cached_property
+    def producer(self) -> Mapping[str, int]:
+        """Place of the node that writes each computed value."""
+        return {name: place for place, node in enumerate(self.nodes) for name in node.writes}
+
+    @cached_property
+    def last_use(self) -> Mapping[str, int]:
+        """Place of the last node that reads each value; ``len(nodes)`` for graph outputs."""
+        uses = {name: place for place, node in enumerate(self.nodes) for name in node.reads}
+        return uses | {name: len(self.nodes) for name in self.outputs}
+
+    @cached_property
+    def bound(self) -> tuple[BoundNode, ...]:
+        """Every node with the values around it, in order."""
+
+        def values(names: tuple[str, ...]) -> tuple[Value | None, ...]:
+            return tuple(self.values[name] if name else None for name in names)
+
+        return tuple(BoundNode(node, values(node.inputs), values(node.outputs), self.opset) for node in self.nodes)
+
+    @cached_property
+    def constants(self) -> tuple[Value, ...]:
+        return tuple(value for value in self.values.values() if value.is_constant)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of all constants."""
+        return sum(value.nbytes for value in self.constants)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the structure: nodes, shapes, types and attributes, but no weights."""
+        state = hashlib.blake2b(digest_size=16)
+        for item in (self.inputs, self.outputs, self.opset, *self.nodes, *self.values.values()):
+            state.update(repr(item).encode())
+        return state.hexdigest()
+
+    def is_dynamic(self, node: Node) -> bool:
+        """Whether a node reads or writes a computed value that cannot be exchanged."""
+        return any(self.values[name].is_opaque for name in (*node.reads, *node.writes))

@@ -1,0 +1,156 @@
+"""Layouts: a rule that gives each rank its region of a value.
+
+Which axis a kind cuts follows from the number of axes of the value::
+
+    axes           batch  channels  rows  columns
+    4 (N, C, H, W)   0       1        2      3      (5 and more: the same, further axes are never cut)
+    3 (N, T, F)      0       2        1      -
+    2 (N, F)         0       1        0      -
+    1 (F)            -       0        -      -
+
+``grid`` cuts rows and columns, or rows and channels where there are no columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import LayoutError
+from .region import Bounds, Region, split, split_weighted
+
+_AXES = {
+    1: {"channels": 0},
+    2: {"batch": 0, "channels": 1, "rows": 0},
+    3: {"batch": 0, "channels": 2, "rows": 1},
+    4: {"batch": 0, "channels": 1, "rows": 2, "columns": 3},
+}
+
+KINDS = ("rows", "columns", "grid", "channels", "batch", "replicated", "single")
+
+
+def cut_axes(kind: str, ndim: int) -> tuple[int, ...] | None:
+    """Axes of a value with `ndim` axes that a layout kind cuts; None where it has no such axis.
+
+    >>> cut_axes("grid", 4), cut_axes("rows", 3), cut_axes("columns", 2), cut_axes("replicated", 2)
+    ((2, 3), (1,), None, ())
+    """
+    if kind in ("replicated", "single"):
+        return ()
+    axes = _AXES.get(min(ndim, 4), {})
+    wanted = ("rows", "columns" if "columns" in axes else "channels") if kind == "grid" else (kind,)
+    found = tuple(axes[name] for name in wanted if name in axes)
+    return found if len(found) == len(wanted) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the values a segment produces are spread over ranks.
+
+    Attributes
+    ----------
+    kind : one of `KINDS`
+    ranks : tuple of int
+        The ranks that take part, in the order of their shards. The others own nothing.
+    weights : tuple of numbers
+        Relative share of each rank; for ``grid`` first the shares of the grid's rows, then of its columns.
+        Empty for equal shares.
+    grid : (r, c), or ()
+        Rows and columns of a ``grid``; ``r * c`` ranks, row by row.
+
+    Examples
+    --------
+    >>> Layout("rows", (0, 1, 2)).region((1, 8, 7, 7), rank=1)
+    Region([0:1, 0:8, 3:5, 0:7])
+    >>> Layout("grid", (0, 1, 2, 3), grid=(2, 2)).region((1, 8, 6, 6), rank=3)
+    Region([0:1, 0:8, 3:6, 3:6])
+    >>> Layout("rows", (0, 1), weights=(3, 1)).region((1, 8, 8, 8), rank=1).shape
+    (1, 8, 2, 8)
+    """
+
+    kind: str
+    ranks: tuple[int, ...]
+    weights: tuple[float, ...] = ()
+    grid: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise LayoutError(f"layout {self}: {problem}")
+
+    def __str__(self) -> str:
+        name = f"grid({self.grid[0]}x{self.grid[1]})" if len(self.grid) == 2 else self.kind
+        shares = " " + ":".join(f"{weight:g}" for weight in self.weights) if self.weights else ""
+        return f"{name}{shares} on {_ranges(self.ranks)}"
+
+    def applies_to(self, shape: Sequence[int]) -> bool:
+        """Whether a value of `shape` has the axes that this layout cuts."""
+        return cut_axes(self.kind, len(shape)) is not None
+
+    def region(self, shape: Sequence[int], rank: int) -> Region | None:
+        """The shard of `rank` of a value of `shape`; None when it owns nothing of it.
+
+        Raises
+        ------
+        LayoutError
+            When the value has no axis of this kind.
+        """
+        axes = cut_axes(self.kind, len(shape))
+        if axes is None:
+            raise LayoutError(f"layout {self} cannot cut a value of shape {tuple(shape)}: it has no such axis")
+        if rank not in self.ranks:
+            return None
+        region = Region.full(shape)
+        for axis, place, parts, weights in self._cuts(axes, self.ranks.index(rank)):
+            region = region.with_axis(axis, _block(shape[axis], parts, place, weights))
+        return None if region.is_empty else region
+
+    def _cuts(self, axes: tuple[int, ...], place: int) -> list[tuple[int, int, int, tuple[float, ...]]]:
+        """(axis, place along it, parts, weights) for every cut axis."""
+        if not axes:
+            return []
+        if self.kind != "grid":
+            return [(axes[0], place, len(self.ranks), self.weights)]
+        rows, columns = self.grid
+        down, across = divmod(place, columns)
+        return [
+            (axes[0], down, rows, self.weights[:rows]),
+            (axes[1], across, columns, self.weights[rows:]),
+        ]
+
+
+def _block(extent: int, parts: int, place: int, weights: tuple[float, ...]) -> Bounds:
+    return split_weighted(extent, weights)[place] if weights else split(extent, parts, place)
+
+
+def _problem(layout: Layout) -> str:
+    """What is wrong with the parameters of a layout; empty when nothing is."""
+    ranks, weights, parts = layout.ranks, layout.weights, len(layout.ranks)
+    if layout.kind not in KINDS:
+        return f"unknown kind '{layout.kind}'; choose from {', '.join(KINDS)}"
+    if not ranks or len(set(ranks)) != parts or min(ranks) < 0:
+        return "ranks must be distinct, not negative, and at least one"
+    if layout.kind == "single" and parts != 1:
+        return f"'single' takes one rank, not {parts}"
+    if layout.kind == "grid":
+        if len(layout.grid) != 2 or layout.grid[0] * layout.grid[1] != parts or min(layout.grid) < 1:
+            return f"'grid' needs grid=(r, c) with r x c = {parts} ranks"
+        parts = sum(layout.grid)
+    elif layout.grid:
+        return "only 'grid' takes a grid"
+    if weights and (len(weights) != parts or min(weights) < 0 or not _groups_positive(layout)):
+        return f"needs {parts} weights, none negative and not all zero, got {len(weights)}"
+    return ""
+
+
+def _groups_positive(layout: Layout) -> bool:
+    rows = layout.grid[0] if layout.kind == "grid" else 0
+    groups = (layout.weights[:rows], layout.weights[rows:]) if rows else (layout.weights,)
+    return all(sum(group) > 0 for group in groups)
+
+
+def _ranges(ranks: tuple[int, ...]) -> str:
+    """Ranks as text: '0-3' when consecutive, otherwise listed."""
+    if len(ranks) > 1 and ranks == tuple(range(ranks[0], ranks[0] + len(ranks))):
+        return f"{ranks[0]}-{ranks[-1]}"
+    return ",".join(map(str, ranks))

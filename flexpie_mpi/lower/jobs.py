@@ -1,0 +1,148 @@
+"""The walk over a plan's segments that writes every rank's program."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from ..errors import PlanError
+from ..graph import Graph
+from ..plan import Plan, problems
+from ..program import Compute, Finish, Program, Start, Step
+from ..region import Region
+from ..shards import SegmentShard, segment_problems, segment_shard
+from .arena import place
+from .entries import Entry, enter
+from .holdings import Holdings
+
+_FINISH, _COMPUTE, _START = 0, 1, 2
+"""Order of steps at one place: what a segment needs, the segment, what can leave after it."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Steps of one rank, each with the key that orders them: (segment, order there, exchange)."""
+
+    steps: list[tuple[tuple[int, int, int], Step]] = field(default_factory=list)
+    weights: dict[tuple[str, Region | None], None] = field(default_factory=dict)
+
+    def add(self, segment: int, order: int, exchange: int, step: Step) -> None:
+        self.steps.append(((segment, order, exchange), step))
+
+    def ordered(self) -> tuple[Step, ...]:
+        return tuple(step for _, step in sorted(self.steps, key=lambda item: item[0]))
+
+
+def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
+    """Programs of all ranks, by rank.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the graph or a layout does not fit a node; the sentence says why.
+    """
+    check(plan, graph)
+    holdings, drafts = Holdings(plan.ranks), [_Draft() for _ in range(plan.ranks)]
+    inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.inputs)
+    first = 0
+    for index, segment in enumerate(plan.segments):
+        end = first + len(segment.nodes)
+        shards = {
+            rank: shard
+            for rank in segment.layout.ranks
+            if (shard := segment_shard(graph, first, end, segment.layout, rank)) is not None
+        }
+        _lower_segment(graph, holdings, drafts, index, shards)
+        first = end
+    last = len(plan.segments)
+    wanted = {name: {plan.root: Region.full(graph.value(name).shape)} for name in graph.outputs if _moves(graph, name)}
+    entry = enter(graph, holdings, wanted, last)
+    _add_exchange(graph, drafts, last, entry)
+    outputs = tuple((name, _output_buffer(holdings, entry, name, plan.root)) for name in graph.outputs)
+    return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
+
+
+def check(plan: Plan, graph: Graph) -> None:
+    """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
+    found = problems(plan, graph)
+    first = 0
+    for index, segment in enumerate(plan.segments if not found else ()):
+        end = first + len(segment.nodes)
+        reasons = segment_problems(graph, first, end, segment.layout, plan.root)
+        found += [f"segment {index}: {reason}" for reason in reasons]
+        first = end
+    if found:
+        more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
+        raise PlanError(found[0] + more)
+
+
+def digest(programs: tuple[Program, ...]) -> str:
+    """Hex digest of a job: two ranks that lowered the same plan alike have the same."""
+    return hashlib.blake2b(repr(programs).encode(), digest_size=16).hexdigest()
+
+
+def _moves(graph: Graph, name: str) -> bool:
+    return not graph.value(name).is_opaque
+
+
+def _hold_input(graph: Graph, holdings: Holdings, name: str, root: int) -> int:
+    value = graph.value(name)
+    return holdings.add(root, value, None if value.is_opaque else Region.full(value.shape or ()), since=-1)
+
+
+def _lower_segment(
+    graph: Graph, holdings: Holdings, drafts: list[_Draft], index: int, shards: dict[int, SegmentShard]
+) -> None:
+    needs: dict[str, dict[int, Region]] = {}
+    for rank, shard in shards.items():
+        for name, region in shard.inputs:
+            if region is not None:
+                needs.setdefault(name, {})[rank] = region
+    entry = enter(graph, holdings, needs, index)
+    _add_exchange(graph, drafts, index, entry)
+    for rank, shard in shards.items():
+        inputs = tuple((name, _input_buffer(holdings, entry, name, rank)) for name, _ in shard.inputs)
+        outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
+        drafts[rank].add(index, _COMPUTE, 0, Compute(index, shard.blocks, inputs, outputs))
+        drafts[rank].weights.update(dict.fromkeys(shard.weights))
+
+
+def _input_buffer(holdings: Holdings, entry: Entry, name: str, rank: int) -> int:
+    found = entry.buffers.get((name, rank))
+    return holdings.of(name, rank)[0].buffer if found is None else found
+
+
+def _output_buffer(holdings: Holdings, entry: Entry, name: str, root: int) -> int:
+    return _input_buffer(holdings, entry, name, root)
+
+
+def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, entry: Entry) -> None:
+    """Every rank starts an exchange as soon as all that travels is there, and ends it just before the segment."""
+    for rank, draft in enumerate(drafts):
+        part = entry.part(rank, segment, graph)
+        if part is None:
+            continue
+        if part.kind != "local":
+            draft.add(entry.after, _START, segment, Start(part))
+        draft.add(segment, _FINISH, segment, Finish(part))
+
+
+def _program(
+    plan: Plan,
+    rank: int,
+    holdings: Holdings,
+    draft: _Draft,
+    inputs: tuple[tuple[str, int], ...],
+    outputs: tuple[tuple[str, int], ...],
+) -> Program:
+    is_root = rank == plan.root
+    program = Program(
+        rank=rank,
+        size=plan.ranks,
+        buffers=tuple(holdings.buffers[rank]),
+        steps=draft.ordered(),
+        inputs=inputs if is_root else (),
+        outputs=outputs if is_root else (),
+        weights=tuple(draft.weights),
+    )
+    return replace(program, arena=place(program))

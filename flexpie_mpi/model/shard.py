@@ -1,0 +1,184 @@
+"""ONNX models of segments: a rank's nodes in their local form, with crops and this rank's slices of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..graph import BoundNode, Value
+from ..ops import Const, LocalNode, rule_for
+from ..ops.crop import crop
+from ..program import Block
+from ..region import Region
+from ..shards import Held
+from .model import Model
+
+Slice = tuple[str, Region | None]
+"""A region of a constant; None for a constant without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentModel:
+    """An ONNX model of one segment on one rank.
+
+    `proto` declares the initializers that `weights` names, with shape and type but without data: whoever makes the
+    session supplies for each that slice of that constant.
+    """
+
+    proto: onnx.ModelProto
+    weights: dict[str, Slice]
+
+
+def build(model: Model, name: str, blocks: Sequence[Block], inputs: Held, outputs: Held) -> SegmentModel:
+    """The model that computes `outputs` from `inputs` by running `blocks`.
+
+    Parameters
+    ----------
+    model : Model
+        The skeleton is enough; weights are named, not read.
+    name : str
+        Name of the ONNX graph.
+    blocks : sequence of Block
+        In topological order.
+    inputs, outputs : (value, region) pairs
+        What is held before and wanted after; values keep their names.
+    """
+    builder = _Builder(model, dict(inputs))
+    for block in blocks:
+        builder.add(block)
+    for value, region in outputs:
+        builder.finish(value, region)
+    graph = helper.make_graph(
+        builder.nodes,
+        name,
+        [builder.describe(value, region) for value, region in inputs],
+        [builder.describe(value, region) for value, region in outputs],
+        initializer=builder.initializers,
+    )
+    proto = helper.make_model(graph, opset_imports=model.proto.opset_import, ir_version=model.proto.ir_version)
+    return SegmentModel(proto, builder.weights)
+
+
+class _Builder:
+    """Collects nodes and initializers; remembers which region each named tensor holds."""
+
+    def __init__(self, model: Model, held: dict[str, Region | None]) -> None:
+        self.model = model
+        self.held = held
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.weights: dict[str, Slice] = {}
+        self._crops: dict[tuple[str, Region], str] = {}
+        self._constants: dict[Const, str] = {}
+
+    def add(self, block: Block) -> None:
+        """Append a block in its local form, or the node as it is when this rank computes all of it."""
+        bound = self.model.graph.bound[self.model.graph.position[block.node]]
+        inputs = [self._input(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True)]
+        for capture in bound.node.captures:
+            self._input(self.model.graph.value(capture), _whole(self.model.graph.value(capture)))
+        for output, region in zip(bound.node.outputs, block.outputs, strict=True):
+            self.held[output] = region
+        if _is_whole(bound, block):
+            self.nodes.append(self.model.node_proto(block.node))
+            return
+        for number, local in enumerate(rule_for(bound).local(bound, block.outputs, block.inputs)):
+            self.nodes.append(self._local(bound, local, inputs, number))
+
+    def finish(self, value: str, region: Region | None) -> None:
+        """Check that a wanted output holds what is wanted of it."""
+        if self.held.get(value) != region:
+            raise ValueError(f"output '{value}' holds {self.held.get(value)}, not {region}")
+
+    def describe(self, name: str, region: Region | None) -> onnx.ValueInfoProto:
+        """Type and local shape of an input or output."""
+        if region is None:
+            return helper.make_value_info(name, self.model.type_proto(name))
+        return helper.make_tensor_value_info(name, self.model.element_type(name), region.shape)
+
+    def _input(self, value: Value | None, region: Region | None) -> str:
+        """Name of a tensor that holds exactly `region` of a value; "" where nothing is read."""
+        if value is None or (region is None and not value.is_opaque):
+            return ""
+        if value.is_constant:
+            return self._weight(value, region)
+        held = self.held[value.name]
+        if region is None or held is None or held == region:
+            return value.name
+        return self._crop(value.name, held, region)
+
+    def _weight(self, value: Value, region: Region | None) -> str:
+        full = region is None or region.is_full(value.shape or ())
+        name = value.name if full else f"{value.name}{region}"
+        if name not in self.weights:
+            self.weights[name] = (value.name, None if full else region)
+            shape = value.shape if region is None else region.shape
+            self.initializers.append(onnx.TensorProto(name=name, data_type=self.model.element_type(value.name), dims=shape))
+        return name
+
+    def _crop(self, name: str, held: Region, region: Region) -> str:
+        target = self._crops.get((name, region))
+        if target is None:
+            target = self._crops[name, region] = f"{name}{region}"
+            node = crop(self.model.graph.opset, name, target, held, region)
+            inputs = [self._const(item) if isinstance(item, Const) else name for item in node.inputs]
+            self.nodes.append(self._make(node, inputs, [target], target))
+        return target
+
+    def _local(self, bound: BoundNode, local: LocalNode, inputs: list[str], number: int) -> onnx.NodeProto:
+        """One node of a local form, its references resolved to names."""
+
+        def resolve(item: int | str | Const, names: Sequence[str]) -> str:
+            if isinstance(item, Const):
+                return self._const(item)
+            if isinstance(item, int):
+                return names[item]
+            return f"{bound.node.name}::{item}" if item else ""
+
+        return self._make(
+            local,
+            [resolve(item, inputs) for item in local.inputs],
+            [resolve(item, bound.node.outputs) for item in local.outputs],
+            bound.node.name if number == 0 else f"{bound.node.name}::{number}",
+            self.model.node_proto(bound.node.name) if local.inherit else None,
+        )
+
+    def _make(
+        self, local: LocalNode, inputs: list[str], outputs: list[str], name: str, base: onnx.NodeProto | None = None
+    ) -> onnx.NodeProto:
+        attributes = {key: value for key, value in local.attributes if value is not None}
+        node = helper.make_node(local.op, inputs, outputs, name=name, domain=local.domain, **attributes)
+        replaced = {key for key, _ in local.attributes}
+        node.attribute.extend(item for item in (base.attribute if base else ()) if item.name not in replaced)
+        return node
+
+    def _const(self, const: Const) -> str:
+        name = self._constants.get(const)
+        if name is None:
+            name = self._constants[const] = f"const::{len(self._constants)}"
+            shape = (len(const.data),) if const.shape is None else const.shape
+            array = np.array(const.data, dtype=const.dtype).reshape(shape)
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+
+def _is_whole(bound: BoundNode, block: Block) -> bool:
+    """Whether a block reads every input whole and leaves none of its regions cut, so that the node runs as it is."""
+    reads = all(_covers(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True))
+    writes = zip(bound.outputs, block.outputs, strict=True)
+    return reads and all(region is None or _covers(value, region) for value, region in writes)
+
+
+def _covers(value: Value | None, region: Region | None) -> bool:
+    if value is None or value.is_opaque:
+        return True
+    return region is not None and region.is_full(value.shape or ())
+
+
+def _whole(value: Value) -> Region | None:
+    return None if value.is_opaque or value.shape is None else Region.full(value.shape)
+

@@ -1,0 +1,251 @@
+"""One form for every model: constants are initializers, nodes are sorted, alive and uniquely named.
+
+All functions change the message they are given.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import helper, inliner, numpy_helper
+
+_LISTS = {
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
+"""Attributes of Constant that hold numbers rather than a tensor."""
+_DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with calls of its own functions replaced by their bodies."""
+    if not proto.functions:
+        return proto
+    proto = inliner.inline_local_functions(proto)
+    lift_constants(proto.graph)
+    return proto
+
+
+def lift_constants(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes and sparse initializers into initializers."""
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(_dense(sparse, sparse.values.name))
+    graph.ClearField("sparse_initializer")
+    others = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS and len(node.attribute) == 1:
+            graph.initializer.append(_constant(node.attribute[0], node.output[0]))
+        else:
+            others.append(node)
+    if len(others) < len(graph.node):
+        _replace_nodes(graph, others)
+
+
+def _constant(attribute: onnx.AttributeProto, name: str) -> onnx.TensorProto:
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = name
+        return tensor
+    if attribute.name == "sparse_value":
+        return _dense(attribute.sparse_tensor, name)
+    value = helper.get_attribute_value(attribute)
+    if attribute.name in _LISTS:
+        return numpy_helper.from_array(np.array(value, _LISTS[attribute.name]), name)
+    strings = [value] if isinstance(value, bytes) else list(value)
+    shape = () if isinstance(value, bytes) else (len(strings),)
+    return onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=shape, string_data=strings)
+
+
+def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    """A sparse tensor with its zeros; indices are flat, or one row of coordinates per element."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return numpy_helper.from_array(dense, name)
+
+
+def drop_constant_inputs(proto: onnx.ModelProto) -> None:
+    """Initializers that are also listed as inputs, as IR versions before 4 demand, are only constants."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    if len(inputs) < len(proto.graph.input):
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, 4)
+
+
+def tidy(proto: onnx.ModelProto) -> None:
+    """Bring an optimised (or original) model into the form that a Graph has."""
+    graph = proto.graph
+    lift_constants(graph)
+    drop_constant_inputs(proto)
+    _strip(proto)
+    _unique_outputs(graph)
+    _write_outputs(graph)
+    _replace_nodes(graph, _sorted(_alive(graph)))
+    _name_nodes(graph)
+    _drop_unused(graph)
+    _prune_opsets(proto)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names of the values a node reads: its inputs, then what its subgraphs read of the graph around them."""
+    return list(dict.fromkeys([*filter(None, node.input), *captures(node)]))
+
+
+def captures(node: onnx.NodeProto) -> list[str]:
+    """Names that the subgraphs of a node read but do not define, in order of first use."""
+    names: dict[str, None] = {}
+    for graph in subgraphs(node):
+        known = {item.name for item in (*graph.input, *graph.initializer)}
+        known |= {item.values.name for item in graph.sparse_initializer}
+        known |= {name for inner in graph.node for name in inner.output}
+        wanted = [name for inner in graph.node for name in reads(inner)] + [item.name for item in graph.output]
+        names |= dict.fromkeys(name for name in wanted if name not in known)
+    return list(names)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs among the attributes of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Drop prose, which every rank would receive otherwise."""
+    for field in ("doc_string", "metadata_props", "training_info"):
+        proto.ClearField(field)  # type: ignore[arg-type]
+    for field in ("doc_string", "metadata_props", "quantization_annotation"):
+        proto.graph.ClearField(field)  # type: ignore[arg-type]
+    for node in all_nodes(proto.graph):
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        node.domain = "" if node.domain in _DEFAULT_DOMAINS else node.domain
+
+
+def _unique_outputs(graph: onnx.GraphProto) -> None:
+    """Outputs go by name, so one listed twice is one output."""
+    outputs = list({value.name: value for value in graph.output}.values())
+    if len(outputs) < len(graph.output):
+        outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
+        del graph.output[:]
+        graph.output.extend(outputs)
+
+
+def _write_outputs(graph: onnx.GraphProto) -> None:
+    """Give every output a node that writes it: an Identity where it is a constant or an input itself.
+
+    A constant keeps its name for the output and is itself renamed. An input and an output of one name cannot both
+    be kept: that output is called NAME_output.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    inputs = {value.name for value in graph.input}
+    for output in graph.output:
+        name = output.name
+        if name in constants:
+            inner = f"{name}_constant"
+            _rename_reads(graph, name, inner)
+            constants[name].name = inner
+            graph.node.add(op_type="Identity", input=[inner], output=[name])
+        elif name in inputs:
+            output.name = f"{name}_output"
+            graph.node.add(op_type="Identity", input=[name], output=[output.name])
+
+
+def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in all_nodes(graph):
+        for place, name in enumerate(node.input):
+            if name == old:
+                node.input[place] = new
+        for inner in subgraphs(node):
+            for output in inner.output:
+                if output.name == old:
+                    output.name = new
+
+
+def _alive(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that an output depends on, in the order they are in."""
+    producer = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    wanted, stack = set[int](), [value.name for value in graph.output]
+    while stack:
+        place = producer.get(stack.pop())
+        if place is not None and place not in wanted:
+            wanted.add(place)
+            stack += reads(graph.node[place])
+    return [graph.node[place] for place in sorted(wanted)]
+
+
+def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes in topological order, as near to the order given as that allows."""
+    producer = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    needs = [{producer[name] for name in reads(node) if name in producer} for node in nodes]
+    readers: list[list[int]] = [[] for _ in nodes]
+    for place, needed in enumerate(needs):
+        for other in needed:
+            readers[other].append(place)
+    waiting = [len(needed) for needed in needs]
+    ready = [place for place, count in enumerate(waiting) if count == 0]
+    order = []
+    while ready:
+        place = heapq.heappop(ready)
+        order.append(nodes[place])
+        for reader in readers[place]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                heapq.heappush(ready, reader)
+    return order
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name nodes that have no name, or one used before, by operator and place."""
+    taken = Counter(node.name for node in graph.node)
+    seen = set[str]()
+    for place, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            name = base = f"{node.op_type.lower()}_{place}"
+            count = 1
+            while taken[name]:
+                name, count = f"{base}_{count}", count + 1
+            node.name = name
+            taken[name] += 1
+        seen.add(node.name)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Drop initializers that no node reads."""
+    unread = {name for node in graph.node for name in reads(node)}
+    for place in range(len(graph.initializer) - 1, -1, -1):
+        if graph.initializer[place].name not in unread:
+            del graph.initializer[place]
+
+
+def _prune_opsets(proto: onnx.ModelProto) -> None:
+    """Keep the operator sets that nodes are from, each once, and always the default one."""
+    versions = {"" if item.domain in _DEFAULT_DOMAINS else item.domain: item.version for item in proto.opset_import}
+    used = {node.domain for node in all_nodes(proto.graph)} | {""}
+    versions.setdefault("", onnx.defs.onnx_opset_version() if "" in used else 1)
+    del proto.opset_import[:]
+    proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    data = [node.SerializeToString() for node in nodes]
+    del graph.node[:]
+    graph.node.extend(onnx.NodeProto.FromString(item) for item in data)

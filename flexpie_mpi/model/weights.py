@@ -1,0 +1,199 @@
+"""Where the bytes of weights are, and how to read a region of one without reading the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..errors import ModelError
+from ..region import Bounds, Region
+
+_BLOCK_BYTES = 1 << 20
+"""Bytes read at a time where a region is made of runs too short to be read one by one."""
+_RUN_BYTES = 4096
+
+_PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+_UNSIZED = ("STRING", "UNDEFINED")
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """`length` bytes of a file, beginning at byte `offset`."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor whose little-endian row-major bytes are in a file; `data_type` as in ``onnx.TensorProto``."""
+
+    data_type: int
+    shape: tuple[int, ...]
+    place: ByteRange
+
+
+class WeightStore:
+    """Weights on the rank that loaded the model, read from their files when asked for.
+
+    Parameters
+    ----------
+    tensors : mapping of str to StoredTensor
+    keeper : object
+        Kept alive as long as the store: whatever owns the files.
+    """
+
+    def __init__(self, tensors: Mapping[str, StoredTensor], keeper: object = None) -> None:
+        self._tensors = tensors
+        self._keeper = keeper
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def read(self, name: str, region: Region | None = None) -> np.ndarray:
+        """A region of a weight (all of it when None), contiguous, of the region's shape.
+
+        Reads little more than the bytes of the region and holds nothing else in memory, except that types of less than
+        a byte per element are read whole.
+
+        Raises
+        ------
+        ModelError
+            The file is gone or has become shorter.
+        """
+        tensor = self._tensors[name]
+        region = Region.full(tensor.shape) if region is None else region
+        try:
+            with tensor.place.path.open("rb", buffering=0) as file:
+                return _read(file, tensor, region)
+        except (OSError, EOFError) as error:
+            raise ModelError(f"Weight '{name}' cannot be read from {tensor.place.path}: {error}.") from error
+
+
+def _read(file: IO[bytes], tensor: StoredTensor, region: Region) -> np.ndarray:
+    place = tensor.place
+    if type_name(tensor.data_type) in _PACKED_BITS:
+        raw = _read_into(file, place.offset, np.empty(place.length, np.uint8))
+        whole = decode(raw.tobytes(), tensor.data_type, tensor.shape)
+        return np.ascontiguousarray(whole[region.slices(Region.full(tensor.shape))])
+    out = np.empty(region.shape, numpy_dtype(tensor.data_type))
+    if out.size:
+        _fill(file, place.offset, tensor.shape, region.bounds, out)
+    return out
+
+
+def _fill(file: IO[bytes], offset: int, shape: tuple[int, ...], bounds: tuple[Bounds, ...], out: np.ndarray) -> None:
+    """Read the box `bounds` of an array of `shape` that begins at byte `offset` into `out`.
+
+    The last axis that is cut makes the box a number of contiguous runs. Long runs are read one by one; short ones by
+    reading blocks of whole rows and taking out what is wanted.
+    """
+    cut = max((axis for axis, (lo, hi) in enumerate(bounds) if (lo, hi) != (0, shape[axis])), default=0)
+    row_bytes = prod(shape[1:]) * out.itemsize
+    lo, hi = bounds[0] if bounds else (0, 1)
+    if cut == 0:
+        _read_into(file, offset + lo * row_bytes, out)
+    elif prod(out.shape[cut:]) * out.itemsize >= _RUN_BYTES or row_bytes > _BLOCK_BYTES:
+        for place in range(lo, hi):
+            _fill(file, offset + place * row_bytes, shape[1:], bounds[1:], out[place - lo])
+    else:
+        inner = tuple(slice(*pair) for pair in bounds[1:])
+        rows = max(1, _BLOCK_BYTES // row_bytes)
+        for begin in range(lo, hi, rows):
+            block = np.empty((min(rows, hi - begin), *shape[1:]), out.dtype)
+            _read_into(file, offset + begin * row_bytes, block)
+            out[begin - lo : begin - lo + len(block)] = block[(slice(None), *inner)]
+
+
+def _read_into(file: IO[bytes], offset: int, out: np.ndarray) -> np.ndarray:
+    """Fill a contiguous array with the bytes from `offset` on."""
+    view = memoryview(out.reshape(-1).view(np.uint8))
+    file.seek(offset)
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError(f"the file ends {len(view) - done} bytes too early")
+        done += count
+    return out
+
+
+def mapped(tensor: StoredTensor) -> np.ndarray:
+    """A tensor as a read-only memory map, for readers that want an array but touch little or all of it only once."""
+    place, dtype = tensor.place, numpy_dtype(tensor.data_type)
+    return np.memmap(place.path, dtype, mode="r", offset=place.offset, shape=tensor.shape)
+
+
+def decode(raw: bytes, data_type: int, shape: Iterable[int]) -> np.ndarray:
+    """The array that raw bytes of an ONNX tensor stand for."""
+    return numpy_helper.to_array(onnx.TensorProto(raw_data=raw, data_type=data_type, dims=tuple(shape)))
+
+
+def digest_of(tensor: StoredTensor) -> str:
+    """Content digest (blake2b, hex) of a tensor in a file: its type, its shape and its bytes."""
+    state = _digest_start(tensor.data_type, tensor.shape)
+    block = memoryview(bytearray(_BLOCK_BYTES))
+    left = tensor.place.length
+    with tensor.place.path.open("rb", buffering=0) as file:
+        file.seek(tensor.place.offset)
+        while left and (count := file.readinto(block[: min(left, len(block))])):
+            state.update(block[:count])
+            left -= count
+    return state.hexdigest()
+
+
+def digest_bytes(data_type: int, shape: Iterable[int], raw: bytes) -> str:
+    """Content digest of a tensor in memory; the same as :func:`digest_of` for the same content."""
+    state = _digest_start(data_type, tuple(shape))
+    state.update(raw)
+    return state.hexdigest()
+
+
+def _digest_start(data_type: int, shape: tuple[int, ...]) -> Any:
+    state = hashlib.blake2b(digest_size=16)
+    state.update(f"{data_type} {shape} ".encode())
+    return state
+
+
+def type_name(data_type: int) -> str:
+    """ONNX's name of an element type; empty for a number it does not define."""
+    types = onnx.TensorProto.DataType
+    return types.Name(data_type) if data_type in types.values() else ""  # type: ignore[arg-type]
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """numpy's type for an ONNX element type."""
+    return helper.tensor_dtype_to_np_dtype(data_type)
+
+
+def dtype_name(data_type: int) -> str:
+    """numpy's name of an ONNX element type; "string" and "undefined" for those without elements of a size."""
+    name = type_name(data_type)
+    return name.lower() if name in _UNSIZED or not name else numpy_dtype(data_type).name
+
+
+def byte_length(data_type: int, shape: Iterable[int]) -> int | None:
+    """Bytes of the raw data of a tensor; None for strings and undefined types."""
+    name = type_name(data_type)
+    if not name or name in _UNSIZED:
+        return None
+    bits = _PACKED_BITS.get(name, numpy_dtype(data_type).itemsize * 8)
+    return (prod(shape) * bits + 7) // 8
+
+
+def raw_bytes(tensor: onnx.TensorProto) -> bytes:
+    """Raw data of a tensor that carries its elements, whichever field holds them."""
+    if tensor.HasField("raw_data"):
+        return tensor.raw_data
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return b"".join(len(item).to_bytes(8, "little") + item for item in tensor.string_data)
+    return numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data

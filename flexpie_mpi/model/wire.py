@@ -1,0 +1,136 @@
+"""A walk over the bytes of an .onnx file that never loads its large tensors.
+
+Only what is needed of the protobuf wire format: a message is a row of fields, each a tag (number and wire type) and a
+payload. Large tensor payloads are stepped over with a seek; in their place the tensor says where they are, in the
+form ONNX has for external data::
+
+    ModelProto.graph (7) -+- initializer (5) ------------------ TensorProto.raw_data (9)
+                          +- node (1).attribute (5).t (5) -----    or float_data (4), double_data (10)
+
+Packed float and double data have the same bytes as raw data (little-endian). Weights inside subgraphs and functions
+are left as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR = range(5)
+_INSIDE = {
+    (_MODEL, 7): _GRAPH,
+    (_GRAPH, 5): _TENSOR,
+    (_GRAPH, 1): _NODE,
+    (_NODE, 5): _ATTRIBUTE,
+    (_ATTRIBUTE, 5): _TENSOR,
+}
+"""Fields to look into: (kind of message, field number) to kind of message."""
+_PAYLOADS = (9, 4, 10)
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+
+
+class WireError(ValueError):
+    """The bytes are not a protobuf message, or end too early."""
+
+
+def slim(file: BinaryIO, threshold: int) -> bytes:
+    """The model in `file` with every tensor payload over `threshold` bytes replaced by its place in the file.
+
+    Such a tensor gets ``data_location`` EXTERNAL and the entries ``offset`` and ``length``, without a ``location``.
+
+    Raises
+    ------
+    WireError
+    """
+    return _Walk(file, threshold).message(_MODEL, 0, file.seek(0, os.SEEK_END))
+
+
+class _Walk:
+    def __init__(self, file: BinaryIO, threshold: int) -> None:
+        self._file = file
+        self._threshold = threshold
+
+    def message(self, kind: int, begin: int, end: int) -> bytes:
+        """The fields in bytes ``[begin, end)``, rewritten."""
+        self._file.seek(begin)
+        parts: list[bytes] = []
+        place = begin
+        while place < end:
+            tag, place = self._varint(place, end)
+            number, wire = tag >> 3, tag & 7
+            if wire == _BYTES:
+                length, place = self._varint(place, end)
+                if length > end - place:
+                    raise WireError(f"a field of {length} bytes at byte {place} ends after byte {end}")
+                parts += self._field(kind, number, place, length)
+                place += length
+            else:
+                size = {_FIXED64: 8, _FIXED32: 4}.get(wire)
+                if wire == _VARINT:
+                    value, place = self._varint(place, end)
+                    parts += (varint(tag), varint(value))
+                elif size is not None and size <= end - place:
+                    parts += (varint(tag), self._read(size))
+                    place += size
+                else:
+                    raise WireError(f"no protobuf field at byte {place}")
+        return b"".join(parts)
+
+    def _field(self, kind: int, number: int, place: int, length: int) -> tuple[bytes, ...]:
+        """A length-delimited field whose payload begins at `place`; leaves the file after it."""
+        inside = _INSIDE.get((kind, number))
+        if length > self._threshold and kind == _TENSOR and number in _PAYLOADS:
+            self._file.seek(place + length)
+            return (_external(place, length),)
+        if length > self._threshold and inside is not None:
+            payload = self.message(inside, place, place + length)
+        else:
+            payload = self._read(length)
+        return varint(number << 3 | _BYTES), varint(len(payload)), payload
+
+    def _varint(self, place: int, end: int) -> tuple[int, int]:
+        """A variable-length integer and the place after it."""
+        value = shift = 0
+        while shift < 70 and place < end:
+            byte = self._read(1)[0]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value, place
+        raise WireError(f"no protobuf integer at byte {place}")
+
+    def _read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if len(data) < size:
+            raise WireError(f"the file ends {size - len(data)} bytes too early")
+        return data
+
+
+def varint(value: int) -> bytes:
+    """An integer in protobuf's variable-length form.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _external(offset: int, length: int) -> bytes:
+    """The fields of a TensorProto that say where its bytes are."""
+    entries = b"".join(
+        _field_bytes(_EXTERNAL_DATA, _field_bytes(1, key) + _field_bytes(2, str(value).encode()))
+        for key, value in ((b"offset", offset), (b"length", length))
+    )
+    return entries + varint(_DATA_LOCATION << 3 | _VARINT) + varint(1)
+
+
+def _field_bytes(number: int, payload: bytes) -> bytes:
+    return varint(number << 3 | _BYTES) + varint(len(payload)) + payload

@@ -1,0 +1,231 @@
+"""Writes an ONNX graph the way an exporter does, from one line per layer, and tracks shapes while doing so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi, prod, sqrt
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from .weights import Weight, place
+
+OPSET = 17
+IR_VERSION = 8
+RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
+"""Gain before a rectifier, which leaves 1/2 of the second moment, 1/(2 pi) of it mean squared; half sums keep 1/4 of that."""
+INLINE_BYTES = 4096
+"""Weights up to this size are stored in the .onnx file itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A computed value and its shape, without the batch axis that comes first: (C, H, W), (tokens, features)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A model before its large weights exist: the graph names each one's place in the weights file."""
+
+    proto: onnx.ModelProto
+    weights: tuple[Weight, ...]
+    external: tuple[Weight, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of learnt parameters, as papers count them."""
+        return sum(weight.size for weight in self.weights if weight.is_parameter)
+
+
+class Builder:
+    """Collects the nodes and weights of one model.
+
+    A layer's name is given first; its node and value carry that name, its weights and what follows it in the same
+    call carry it as a prefix: ``layer1.0.conv1``, ``layer1.0.conv1.weight``, ``layer1.0.conv1.norm``.
+
+    Weights of variance ``gain / fan_in`` keep the values' size over any depth (He et al. 2015). The sum of each
+    filter is halved as well. Rectified values are all positive: with the full sum what they have in common wins, layer
+    by layer, and the output hardly depends on the input; with none of it, rounding errors grow with depth.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._constants: dict[str, TensorProto] = {}
+        self._weights: list[Weight] = []
+
+    # The graph
+
+    def input(self, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> Tensor:
+        """A graph input with a symbolic batch axis."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, ("batch", *shape)))
+        return Tensor(name, shape)
+
+    def output(self, name: str, x: Tensor) -> Tensor:
+        """Make a value, under a new name, a graph output."""
+        for node in self._nodes:
+            node.input[:] = [name if value == x.name else value for value in node.input]
+            node.output[:] = [name if value == x.name else value for value in node.output]
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *x.shape)))
+        return Tensor(name, x.shape)
+
+    def node(
+        self, name: str, op: str, inputs: Sequence[Tensor | str], shape: tuple[int, ...], **attributes: object
+    ) -> Tensor:
+        """Any operator with one output; constants among the inputs are given by name."""
+        names = [value if isinstance(value, str) else value.name for value in inputs]
+        self._nodes.append(helper.make_node(op, names, [name], name=name, **attributes))
+        return Tensor(name, shape)
+
+    def weight(
+        self, name: str, shape: tuple[int, ...], spread: float, centre: float = 0.0, is_parameter: bool = True
+    ) -> str:
+        """A tensor of ``centre +- spread``; see `Weight`."""
+        self._weights.append(Weight(self.model, name, shape, centre, spread, is_parameter=is_parameter))
+        return name
+
+    def filters(self, name: str, shape: tuple[int, ...], gain: float) -> str:
+        """``shape[0]`` filters of variance `gain` over their size, their sums halved."""
+        size = prod(shape[1:])
+        self._weights.append(Weight(self.model, name, shape, 0.0, sqrt(3 * gain / size), row=size))
+        return name
+
+    def constant(self, name: str, value: object, dtype: str) -> str:
+        """A small constant that is no weight: a shape, an index, a factor; the same name is stored once."""
+        self._constants[name] = numpy_helper.from_array(np.array(value, dtype), name)
+        return name
+
+    def finish(self) -> Blueprint:
+        """The model: small weights inside, large ones as references into ``<model>.weights``."""
+        external = tuple(weight for weight in self._weights if weight.nbytes > INLINE_BYTES)
+        inline = [weight for weight in self._weights if weight.nbytes <= INLINE_BYTES]
+        initializers = [_inline(weight) for weight in inline]
+        initializers += [_reference(weight, offset) for weight, offset in place(external)]
+        initializers += self._constants.values()
+        graph = helper.make_graph(self._nodes, self.model, self._inputs, self._outputs, initializers)
+        opset = helper.make_opsetid("", OPSET)
+        proto = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="flexpie_mpi")
+        return Blueprint(proto, tuple(self._weights), external)
+
+    # Layers of convolutional networks
+
+    def conv(
+        self,
+        name: str,
+        x: Tensor,
+        channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        group: int = 1,
+        norm: bool = False,
+        act: str = "",
+        gain: float | None = None,
+    ) -> Tensor:
+        """Square convolution that keeps the extent at stride 1; then batch normalisation (or else a bias); then `act`.
+
+        Parameters
+        ----------
+        act : {"", "relu", "relu6"}
+        gain : float, optional
+            By default what the activation asks for; less at the end of a residual branch, so that the sum does not
+            grow with depth.
+        """
+        height, width = (_extent(size, kernel, stride, kernel // 2) for size in x.shape[1:])
+        weight_shape = (channels, x.shape[0] // group, kernel, kernel)
+        gain = gain or (RECTIFIER_GAIN if act else 1.0)
+        inputs = [x, self.filters(f"{name}.weight", weight_shape, gain)]
+        if not norm:
+            inputs.append(self.weight(f"{name}.bias", (channels,), 0.05))
+        window = _window(kernel, stride, kernel // 2) | {"dilations": (1, 1), "group": group}
+        y = self.node(name, "Conv", inputs, (channels, height, width), **window)
+        y = self.norm(f"{name}.norm", y) if norm else y
+        return self.act(f"{name}.{act}", y, act) if act else y
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Batch normalisation with running statistics near those of its input."""
+        channels = (x.shape[0],)
+        parameters = [
+            self.weight(f"{name}.weight", channels, 0.2, centre=1.0),
+            self.weight(f"{name}.bias", channels, 0.1),
+            self.weight(f"{name}.running_mean", channels, 0.1, is_parameter=False),
+            self.weight(f"{name}.running_var", channels, 0.2, centre=1.0, is_parameter=False),
+        ]
+        return self.node(name, "BatchNormalization", [x, *parameters], x.shape, epsilon=1e-5)
+
+    def act(self, name: str, x: Tensor, kind: str) -> Tensor:
+        """Rectifier: "relu", or "relu6" which also stops at 6."""
+        if kind == "relu":
+            return self.node(name, "Relu", [x], x.shape)
+        bounds = [self.constant("relu6.min", 0.0, "float32"), self.constant("relu6.max", 6.0, "float32")]
+        return self.node(name, "Clip", [x, *bounds], x.shape)
+
+    def max_pool(
+        self, name: str, x: Tensor, kernel: int, stride: int, *, pad: int = 0, ceil_mode: bool = False
+    ) -> Tensor:
+        """Square max pooling; `ceil_mode` keeps a last window that reaches past the border."""
+        shape = (x.shape[0], *(_extent(size, kernel, stride, pad, ceil_mode) for size in x.shape[1:]))
+        window = _window(kernel, stride, pad) | {"ceil_mode": int(ceil_mode)}
+        return self.node(name, "MaxPool", [x], shape, **window)
+
+    def average_pool(self, name: str, x: Tensor, kernel: int) -> Tensor:
+        """Square average pooling at stride 1."""
+        shape = (x.shape[0], *(_extent(size, kernel, 1, 0) for size in x.shape[1:]))
+        return self.node(name, "AveragePool", [x], shape, **_window(kernel, 1, 0))
+
+    def global_average_pool(self, name: str, x: Tensor) -> Tensor:
+        return self.node(name, "GlobalAveragePool", [x], (x.shape[0], 1, 1))
+
+    def local_response_norm(self, name: str, x: Tensor) -> Tensor:
+        """Normalisation over five neighbouring channels (Krizhevsky et al. 2012)."""
+        return self.node(name, "LRN", [x], x.shape, size=5, alpha=1e-4, beta=0.75, bias=1.0)
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        return self.node(name, "Add", [x, y], x.shape)
+
+    def concat(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+        """Parts side by side along the channels."""
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        return self.node(name, "Concat", parts, shape, axis=1)
+
+    def flatten(self, name: str, x: Tensor) -> Tensor:
+        return self.node(name, "Flatten", [x], (prod(x.shape),), axis=1)
+
+    def linear(self, name: str, x: Tensor, features: int, *, act: str = "") -> Tensor:
+        """Fully connected layer on one vector per request, then `act`."""
+        (size,) = x.shape
+        weight = self.filters(f"{name}.weight", (features, size), RECTIFIER_GAIN if act else 1.0)
+        bias = self.weight(f"{name}.bias", (features,), 0.05)
+        y = self.node(name, "Gemm", [x, weight, bias], (features,), transB=1)
+        return self.act(f"{name}.{act}", y, act) if act else y
+
+
+def _extent(size: int, kernel: int, stride: int, pad: int, ceil_mode: bool = False) -> int:
+    """Number of windows along an axis of `size` elements with `pad` zeros at both ends."""
+    free = size + 2 * pad - kernel
+    return (-(-free // stride) if ceil_mode else free // stride) + 1
+
+
+def _window(kernel: int, stride: int, pad: int) -> dict[str, object]:
+    return {"kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": (pad,) * 4}
+
+
+def _inline(weight: Weight) -> TensorProto:
+    return helper.make_tensor(weight.name, TensorProto.FLOAT, weight.shape, weight.tobytes(), raw=True)
+
+
+def _reference(weight: Weight, offset: int) -> TensorProto:
+    tensor = TensorProto(
+        name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape, data_location=TensorProto.EXTERNAL
+    )
+    place_of = {"location": f"{weight.model}.weights", "offset": offset, "length": weight.nbytes}
+    for key, value in place_of.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

@@ -1,0 +1,29 @@
+"""What each operator means to a partitioner: one file per family of operators.
+
+In goes a node with the shapes around it and the region wanted of its outputs; out come the regions it reads and the
+local form that computes just that. The one difficulty: every operator must say this for *any* box, so that layouts,
+fused segments and exchanges need to know nothing about operators.
+"""
+
+from . import (  # noqa: F401 - each registers its rules
+    conv,
+    conv_transpose,
+    depth,
+    einsum,
+    elementwise,
+    gather,
+    join,
+    matmul,
+    normalise,
+    pad,
+    pool,
+    quantise,
+    reduce,
+    resize,
+    slice,
+    softmax,
+    view,
+)
+from .base import Const, LocalNode, OpRule, Regions, is_random, registered, rule_for, widen
+
+__all__ = ["Const", "LocalNode", "OpRule", "Regions", "is_random", "registered", "rule_for", "widen"]

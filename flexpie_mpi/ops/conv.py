@@ -1,0 +1,71 @@
+"""Convolutions: rows, columns and batch by windows, channels by slices of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from ..graph import BoundNode
+from ..region import Region
+from .base import LocalNode, OpRule, Regions, macs, register, same
+from .groups import Groups, touched
+from .trim import hull, trimmed
+from .window import Fit, sliding_axes, windows
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """Which input is what: data (N, C, ...), weight (M, C / group, ...), and vectors that may have one item per M."""
+
+    weight: int
+    vectors: tuple[int, ...]
+
+
+_ROLES = {"Conv": _Roles(1, (2,)), "ConvInteger": _Roles(1, (3,)), "QLinearConv": _Roles(3, (4, 5, 8))}
+
+
+@register
+class Conv(OpRule):
+    """Convolution of data (N, C, ...) with a weight (M, C / group, ...), in floats or integers.
+
+    Channels [lo:hi) need the weight's [lo:hi) and the input channels of the groups they touch. A range inside one group
+    becomes a convolution without groups; one over several computes those groups whole and crops.
+    """
+
+    ops = ("Conv", "ConvInteger", "QLinearConv")
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return (frozenset((0, 1)) | sliding_axes(windows(node, _kernel(node)), node.out_shape()[2:]),)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        roles, groups = _ROLES[node.op], _groups(node, out)
+        regions = list(super().in_regions(node, out))
+        regions[0] = Region((hull(out).bounds[0], groups.read, *(fit.read for fit in _fits(node, out))))
+        for place in (roles.weight, *roles.vectors):
+            if node.has_input(place) and node.in_shape(place)[:1] == node.out_shape()[1:2]:
+                regions[place] = Region.full(node.in_shape(place)).with_axis(0, groups.computed)
+        return tuple(regions)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        fits, groups = _fits(node, out), _groups(node, out)
+        pads = (*(fit.begin for fit in fits), *(fit.end for fit in fits))
+        computed = Region((hull(out).bounds[0], groups.computed, *(fit.computed for fit in fits)))
+        conv = same(node, (("auto_pad", None), ("group", groups.count), ("pads", pads)))
+        return trimmed(node.opset, conv, (computed,), out)
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """Multiply-accumulates of ``C / group`` channels under the window, for every output element."""
+        return macs(hull(out).size * prod(node.in_shape(_ROLES[node.op].weight)[1:]))
+
+
+def _kernel(node: BoundNode) -> tuple[int, ...]:
+    return node.in_shape(_ROLES[node.op].weight)[2:]
+
+
+def _fits(node: BoundNode, out: Regions) -> tuple[Fit, ...]:
+    pairs = zip(windows(node, _kernel(node)), hull(out).bounds[2:], strict=True)
+    return tuple(window.fit(wanted) for window, wanted in pairs)
+
+
+def _groups(node: BoundNode, out: Regions) -> Groups:
+    return touched(hull(out).bounds[1], node.attribute("group", 1), node.in_shape()[1], node.out_shape()[1])

@@ -1,0 +1,132 @@
+"""Gather and scatter: the axes that indices point into are read whole, all others may be cut.
+
+Where the indices of a Gather are constants, only the range of positions that they name is read.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from ..graph import BoundNode
+from ..region import Bounds, Region
+from .axes import axes_of, axis_of, hull
+from .base import Const, LocalNode, OpRule, Regions, register, same
+from .copying import Copy
+
+
+@register
+class Gather(Copy):
+    """Slabs of the data along ``axis``, one per index: an embedding is cut by tokens and by features."""
+
+    ops = ("Gather",)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        data, axis = node.in_shape(0), axis_of(node, 0, len(node.in_shape(0)))
+        bounds = hull(out).bounds
+        indices = _index_region(node, out)
+        positions = _positions(node, indices)
+        along = (min(positions), max(positions) + 1) if positions else (0, data[axis])
+        slab = (*bounds[:axis], along, *bounds[axis + indices.ndim :])
+        return (Region(slab), None if positions else indices)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        indices = _index_region(node, out)
+        positions = _positions(node, indices)
+        if not positions:
+            return (same(node),)
+        axis = axis_of(node, 0, len(node.in_shape(0)))
+        shifted = tuple(position - min(positions) for position in positions)
+        return (LocalNode("Gather", (0, Const(shifted, shape=indices.shape)), (0,), (("axis", axis),)),)
+
+
+def _index_region(node: BoundNode, out: Regions) -> Region:
+    axis = axis_of(node, 0, len(node.in_shape(0)))
+    return Region(hull(out).bounds[axis : axis + len(node.in_shape(1))])
+
+
+def _positions(node: BoundNode, region: Region) -> tuple[int, ...]:
+    """Positions that a region of constant indices names, row by row; empty when the indices are not known."""
+    data = node.constant(1)
+    if data is None:
+        return ()
+    extent = node.in_shape(0)[axis_of(node, 0, len(node.in_shape(0)))]
+    strides = _strides(node.in_shape(1))
+    places = product(*(range(lo, hi) for lo, hi in region.bounds))
+    flat = (sum(i * stride for i, stride in zip(place, strides, strict=True)) for place in places)
+    return tuple(int(data[place]) % extent for place in flat)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Distance in elements between neighbours along each axis, row-major."""
+    strides, step = [], 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))
+
+
+@register
+class GatherElements(Copy):
+    """One element of the data per index, at the index's own place except along ``axis``."""
+
+    ops = ("GatherElements",)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        region, shape = hull(out), node.in_shape(0)
+        axis = axis_of(node, 0, len(shape))
+        return (region.with_axis(axis, (0, shape[axis])), region)
+
+
+@register
+class GatherND(Copy):
+    """Slabs of the data at the points that the last axis of the indices holds, behind ``batch_dims`` shared axes."""
+
+    ops = ("GatherND",)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        data, indices = node.in_shape(0), node.in_shape(1)
+        batch, points = int(node.attribute("batch_dims", 0)), len(indices) - 1
+        bounds = hull(out).bounds
+        pointed = tuple((0, extent) for extent in data[batch : batch + indices[-1]])
+        return (
+            Region((*bounds[:batch], *pointed, *bounds[points:])),
+            Region((*bounds[:points], (0, indices[-1]))),
+        )
+
+
+@register
+class ScatterElements(OpRule):
+    """Updates written over single elements of the data, at their own place except along ``axis``."""
+
+    ops = ("ScatterElements", "Scatter")
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node, axis_of(node, 0, len(node.in_shape(0))))
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        region, extents = hull(out), node.in_shape(1)
+        touched = region.clip(extents).with_axis(self._axis(node), (0, extents[self._axis(node)]))
+        updates = None if touched.is_empty else touched
+        return (region, updates, updates)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        """The node itself; beyond the extent of the indices nothing is written."""
+        return (LocalNode("Identity", (0,), (0,)),) if into[1] is None else (same(node),)
+
+    def _axis(self, node: BoundNode) -> int:
+        return axis_of(node, 0, len(node.in_shape(0)))
+
+
+@register
+class ScatterND(OpRule):
+    """Slabs written over the data at points; the axes behind the points are copied one to one."""
+
+    ops = ("ScatterND",)
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node, *range(node.in_shape(1)[-1]))
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        indices, region = node.in_shape(1), hull(out)
+        points: tuple[Bounds, ...] = tuple((0, extent) for extent in indices[:-1])
+        return (region, Region.full(indices), Region((*points, *region.bounds[indices[-1] :])))

@@ -1,0 +1,122 @@
+"""Pools: rows, columns and batch by windows, channel by channel."""
+
+from __future__ import annotations
+
+from math import prod
+
+from ..graph import BoundNode
+from ..region import Region
+from .base import Const, LocalNode, OpRule, Regions, register, same
+from .trim import hull, trimmed
+from .window import Fit, Window, sliding_axes, windows
+
+
+@register
+class Pool(OpRule):
+    """Pool of data (N, C, ...).
+
+    Borders keep their meaning because the local form keeps `ceil_mode`, and the operator's own pads at the true border:
+    whatever an average divides by there, the local form divides by as well.
+    """
+
+    ops = ("MaxPool", "AveragePool", "LpPool")
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        axes = frozenset((0, 1))
+        if not node.attribute("storage_order", 0):  # otherwise Indices count columns first
+            axes |= sliding_axes(_windows(node), node.out_shape(_first(node))[2:], bool(node.attribute("ceil_mode", 0)))
+        return tuple(frozenset[int]() if value is None else axes for value in node.outputs)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        return (Region((*hull(out).bounds[:2], *(fit.read for fit in _fits(node, out)))),)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        fits, region = _fits(node, out), hull(out)
+        pads = (*(fit.begin for fit in fits), *(fit.end for fit in fits))
+        computed = Region((*region.bounds[:2], *(fit.computed for fit in fits)))
+        pool = same(node, (("auto_pad", None), ("pads", pads)))
+        nodes = trimmed(node.opset, pool, tuple(want and computed for want in out), out)
+        if len(out) == 1 or out[1] is None or into[0] is None:
+            return nodes
+        local_indices = tuple(_renamed(item, 1, "indices") for item in nodes)
+        return (*local_indices, *_renumber("indices", 1, into[0], node.in_shape()))
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """One per output element and input element under its window."""
+        return hull(out).size * prod(node.attribute("kernel_shape"))
+
+
+def _first(node: BoundNode) -> int:
+    return next(place for place, value in enumerate(node.outputs) if value is not None)
+
+
+def _windows(node: BoundNode) -> tuple[Window, ...]:
+    return windows(node, node.attribute("kernel_shape"))
+
+
+def _fits(node: BoundNode, out: Regions) -> tuple[Fit, ...]:
+    return tuple(window.fit(wanted) for window, wanted in zip(_windows(node), hull(out).bounds[2:], strict=True))
+
+
+def _renamed(node: LocalNode, output: int, name: str) -> LocalNode:
+    outputs = tuple(name if item == output else item for item in node.outputs)
+    return LocalNode(node.op, node.inputs, outputs, node.attributes, node.domain, node.inherit)
+
+
+def _renumber(source: str, target: int, held: Region, shape: tuple[int, ...]) -> tuple[LocalNode, ...]:
+    """Nodes that turn row-major positions in a tensor that holds `held` into positions in the whole of `shape`.
+
+    Axes held whole are one with the next outer one, so that two or three divisions do.
+    """
+    blocks = _blocks(held, shape)
+    nodes: list[LocalNode] = []
+    total: int | str | Const = Const((sum(lo * step for _, step, lo in blocks),), shape=())
+    rest: str = source
+    for number, (extent, step, _) in enumerate(blocks[:-1]):
+        size, outer, digit = Const((extent,), shape=()), f"outer{number}", f"digit{number}"
+        nodes += [
+            LocalNode("Div", (rest, size), (outer,)),
+            LocalNode("Mul", (outer, size), (f"{outer}_begin",)),
+            LocalNode("Sub", (rest, f"{outer}_begin"), (digit,)),
+            LocalNode("Mul", (digit, Const((step,), shape=())), (f"{digit}_steps",)),
+            LocalNode("Add", (total, f"{digit}_steps"), (f"total{number}",)),
+        ]
+        rest, total = outer, f"total{number}"
+    nodes.append(LocalNode("Mul", (rest, Const((blocks[-1][1],), shape=())), ("outermost",)))
+    return (*nodes, LocalNode("Add", (total, "outermost"), (target,)))
+
+
+def _blocks(held: Region, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(extent held, step in the whole, first one held) of every block of axes, innermost first.
+
+    >>> _blocks(Region(((0, 2), (0, 3), (4, 6), (0, 5))), (2, 3, 8, 5))
+    [(10, 1, 20), (6, 40, 0)]
+    """
+    blocks: list[tuple[int, int, int]] = []
+    step, whole = 1, False
+    for (lo, hi), extent in reversed(list(zip(held.bounds, shape, strict=True))):
+        if whole:
+            inner, inner_step, _ = blocks.pop()
+            blocks.append(((hi - lo) * inner, inner_step, lo * inner))
+        else:
+            blocks.append((hi - lo, step, lo))
+        step *= extent
+        whole = (lo, hi) == (0, extent)
+    return blocks
+
+
+@register
+class GlobalPool(OpRule):
+    """Pool of (N, C, ...) over all of its spatial axes, into (N, C, 1, ...)."""
+
+    ops = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return (frozenset((0, 1)),)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        return (Region((*hull(out).bounds[:2], *Region.full(node.in_shape()).bounds[2:])),)
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """One per input element."""
+        return hull(out).size * prod(node.in_shape()[2:])

@@ -1,0 +1,117 @@
+"""Receptive fields of sliding windows along one axis, shared by convolutions and pools.
+
+Output i reads inputs ``i * stride - begin + j * dilation`` for ``0 <= j < kernel``, where ``begin`` counts the zeros
+that the operator adds before the first input::
+
+    input (begin 1)    . 0 1 2 3 4 5 .
+    output 0           |---|
+    output 1             |---|             kernel 3, stride 1: outputs [1:4] read inputs [0:5]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import BoundNode
+from ..region import Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a range of outputs comes out of a local window operator.
+
+    Attributes
+    ----------
+    read : (lo, hi)
+        Inputs it gets; never empty.
+    begin, end : int
+        Its own pads: the operator's at the true border, none inside.
+    computed : (lo, hi)
+        Outputs it computes; more than wanted only where windows see nothing but padding.
+    """
+
+    read: Bounds
+    begin: int
+    end: int
+    computed: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window sliding along an axis of `extent` inputs, padded by `begin` and `end`."""
+
+    extent: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    begin: int = 0
+    end: int = 0
+
+    @property
+    def reach(self) -> int:
+        """Inputs from the first to the last that one output reads."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def outputs(self, ceil: bool = False) -> int:
+        """Number of outputs; with `ceil` the last window may stick out, but must begin before the end padding.
+
+        >>> Window(6, kernel=3, stride=2).outputs(), Window(6, kernel=3, stride=2).outputs(ceil=True)
+        (2, 3)
+        """
+        room = self.extent + self.begin + self.end - self.reach
+        count = (-(-room // self.stride) if ceil else room // self.stride) + 1
+        return count - 1 if ceil and (count - 1) * self.stride >= self.extent + self.begin else count
+
+    def fit(self, wanted: Bounds) -> Fit:
+        """What the outputs `wanted` read, and how a local operator computes them from just that.
+
+        >>> Window(8, kernel=3, begin=1, end=1).fit((4, 8))  # lower half of a "same" convolution
+        Fit(read=(3, 8), begin=0, end=1, computed=(4, 8))
+        """
+        # windows that begin behind the last input, or end before the first, take the nearest one along
+        first = min(wanted[0], (self.extent - 1 + self.begin) // self.stride)
+        lo = first * self.stride - self.begin
+        hi = (wanted[1] - 1) * self.stride - self.begin + self.reach
+        read = max(lo, 0), min(max(hi, 1), self.extent)
+        begin, end = read[0] - lo, min(max(hi - read[1], 0), self.end)
+        count = (begin + read[1] - read[0] + end - self.reach) // self.stride + 1
+        # where the last window sticks out (ceil_mode) it is not in `count`
+        return Fit(read, begin, end, (first, max(wanted[1], first + count)))
+
+
+def windows(node: BoundNode, kernel: tuple[int, ...]) -> tuple[Window, ...]:
+    """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit."""
+    extents = node.in_shape()[2:]
+    ones = (1,) * len(extents)
+    strides = node.attribute("strides") or ones
+    dilations = node.attribute("dilations") or ones
+    bare = [Window(*item) for item in zip(extents, kernel, strides, dilations, strict=True)]
+    mode = node.attribute("auto_pad", "NOTSET")
+    pads = node.attribute("pads") or (0,) * (2 * len(extents))
+    found = []
+    for axis, window in enumerate(bare):
+        begin, end = (pads[axis], pads[axis + len(bare)]) if mode in ("NOTSET", "") else _auto_pad(mode, window)
+        found.append(Window(window.extent, window.kernel, window.stride, window.dilation, begin, end))
+    return tuple(found)
+
+
+def _auto_pad(mode: str, window: Window) -> Bounds:
+    """Pads that give ``ceil(extent / stride)`` outputs, the odd one at the end for SAME_UPPER; none for VALID."""
+    if mode == "VALID":
+        return 0, 0
+    count = -(-window.extent // window.stride)
+    total = max(0, (count - 1) * window.stride + window.reach - window.extent)
+    return (total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2)
+
+
+def sliding_axes(found: tuple[Window, ...], extents: tuple[int, ...], ceil: bool = False) -> frozenset[int]:
+    """Axes of an (N, C, ...) output that its windows let be cut.
+
+    None of those where the operator's own count of outputs (`extents`) differs from that of the window: its rounding
+    is then unknown.
+    """
+    return frozenset(
+        axis
+        for axis, (window, extent) in enumerate(zip(found, extents, strict=True), 2)
+        if min(window.begin, window.end) >= 0 and window.outputs(ceil) == extent
+    )

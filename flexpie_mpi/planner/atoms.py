@@ -1,0 +1,44 @@
+"""Atoms: the smallest runs of nodes a plan can place, since opaque values never leave a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import Graph
+from ..ops import is_random
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """Nodes ``[first, end)`` that must share a segment; `fixed` when they must run on the root."""
+
+    first: int
+    end: int
+    fixed: bool
+
+
+def atoms(graph: Graph) -> tuple[Atom, ...]:
+    """All nodes of the graph, in order, in the smallest runs that no opaque value leaves.
+
+    A run holds one node, unless opaque values join several.
+    """
+    found: list[Atom] = []
+    first = 0
+    for end in range(1, len(graph.nodes) + 1):
+        if end in _joined(graph):
+            continue
+        fixed = any(graph.is_dynamic(node.node) or is_random(node) for node in graph.bound[first:end])
+        found.append(Atom(first, end, fixed))
+        first = end
+    return tuple(found)
+
+
+def _joined(graph: Graph) -> frozenset[int]:
+    """Places between two nodes that an opaque value crosses."""
+    places: set[int] = set()
+    for name, producer in graph.producer.items():
+        if graph.value(name).is_opaque:
+            last = min(graph.last_use.get(name, producer), len(graph.nodes) - 1)
+            is_read = any(name in node.reads for node in graph.nodes[producer + 1 :])
+            places.update(range(producer + 1, last + 1) if is_read else ())
+    return frozenset(places)

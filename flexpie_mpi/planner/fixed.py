@@ -1,0 +1,174 @@
+"""Plans by a rule: one layout wherever it can be, and ``auto``, which picks one per node without a cost model.
+
+Where a node cannot be cut as asked it falls back, in this order: by channels when it carries heavy weights, replicated
+when later nodes are cut again, on the root alone otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from math import isqrt
+
+from ..errors import PlanError
+from ..graph import Graph
+from ..layout import Layout
+from ..ops import rule_for
+from ..plan import Plan, Segment
+from ..region import Region
+from ..shards import can_cut
+from .atoms import Atom, atoms
+from .fuse import fuse
+
+PRESETS = ("auto", "rows", "columns", "grid", "channels", "batch", "single")
+"""Layouts a plan can be asked for."""
+
+HEAVY_BYTES = 1 << 20
+"""Weights above this are worth cutting even where nothing else of the plan is cut by channels."""
+
+SMALL_FLOPS = 10_000_000
+"""A model of less work than this runs in about a millisecond on one core: exchanging would cost more."""
+
+BALANCE = 1.25
+"""Largest shard over mean shard that ``auto`` takes before it tries another layout."""
+
+ROOT = Layout("single", (0,))
+
+
+def layout_plan(
+    graph: Graph,
+    ranks: int,
+    preset: str = "auto",
+    *,
+    fusion: str = "free",
+    weights: Sequence[float] = (),
+    grid: tuple[int, int] | None = None,
+) -> Plan:
+    """A plan that uses one layout wherever it can, or ``auto``.
+
+    Parameters
+    ----------
+    graph : Graph
+    ranks : int
+        Number of ranks; layouts take all of them.
+    preset : one of `PRESETS`
+    fusion : one of :data:`flexpie_mpi.planner.fuse.FUSIONS`, or a number of nodes
+    weights : sequence of numbers
+        Relative share of each rank, for every preset but ``grid`` and ``auto``; equal shares when empty.
+    grid : (r, c)
+        Rows and columns of ``grid``; the most square one that holds all ranks when None.
+
+    Raises
+    ------
+    PlanError
+        For an unknown preset or fusion, or parameters that do not fit the ranks.
+    """
+    if ranks < 1:
+        raise PlanError(f"a plan needs at least one rank, not {ranks}")
+    choose = _chooser(graph, ranks, preset, tuple(weights), grid)
+    whole = atoms(graph)
+    chosen = [ROOT if atom.fixed else choose(atom) for atom in whole]
+    placed = zip(whole, _with_fallback(graph, whole, chosen, ranks), strict=True)
+    segments = tuple(
+        Segment(tuple(node.name for node in graph.nodes[first:end]), layout)
+        for layout, run in groupby(placed, key=lambda pair: pair[1])
+        for first, end in fuse(graph, [atom for atom, _ in run], layout, fusion)
+    )
+    provenance = {"model": graph.name, "planner": preset, "fusion": fusion}
+    return Plan(segments, ranks, graph.digest, provenance=provenance)
+
+
+Chooser = Callable[[Atom], "Layout | None"]
+"""The layout an atom should have; None where the rule has none for it."""
+
+
+def _chooser(
+    graph: Graph, ranks: int, preset: str, weights: tuple[float, ...], grid: tuple[int, int] | None
+) -> Chooser:
+    everyone = tuple(range(ranks))
+    if preset not in PRESETS:
+        raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
+    if preset == "auto":
+        return _auto(graph, ranks)
+    if preset == "single":
+        return lambda atom: ROOT
+    shape = (grid or square(ranks)) if preset == "grid" else ()
+    layout = Layout(preset, everyone, weights, shape)
+    return lambda atom: layout if _cuts(graph, atom, layout) else None
+
+
+def square(ranks: int) -> tuple[int, int]:
+    """The most square (rows, columns) grid of exactly `ranks` ranks, rows at least columns.
+
+    >>> square(6), square(7), square(8)
+    ((3, 2), (7, 1), (4, 2))
+    """
+    columns = next(c for c in range(isqrt(ranks), 0, -1) if ranks % c == 0)
+    return ranks // columns, columns
+
+
+def _auto(graph: Graph, ranks: int) -> Chooser:
+    """The first of rows, grid and channels that shares a node's output evenly; the root alone for small models."""
+    everyone = tuple(range(ranks))
+    candidates = (Layout("rows", everyone), Layout("grid", everyone, grid=square(ranks)), Layout("channels", everyone))
+    if ranks == 1 or total_flops(graph) < SMALL_FLOPS:
+        return lambda atom: ROOT
+
+    def choose(atom: Atom) -> Layout | None:
+        rated = [(_imbalance(graph, atom, layout), layout) for layout in candidates if _cuts(graph, atom, layout)]
+        balanced = [layout for imbalance, layout in rated if imbalance <= BALANCE]
+        if balanced:
+            return balanced[0]
+        imbalance, layout = min(rated, key=lambda pair: pair[0], default=(float(ranks), None))
+        return layout if imbalance < ranks else None
+
+    return choose
+
+
+def total_flops(graph: Graph) -> int:
+    """Floating-point operations of one request on one rank; values of unknown shape count nothing."""
+    return sum(
+        rule_for(node).flops(node, tuple(None if v is None or v.is_opaque else Region.full(v.shape) for v in node.outputs))
+        for node in graph.bound
+    )
+
+
+def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
+    return (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
+
+
+def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
+    return not atom.fixed and all(can_cut(graph, name, layout) for name in _outputs(graph, atom))
+
+
+def _imbalance(graph: Graph, atom: Atom, layout: Layout) -> float:
+    """Largest shard over mean shard of the atom's outputs."""
+    worst = 1.0
+    for name in _outputs(graph, atom):
+        value = graph.value(name)
+        sizes = [0 if r is None else r.size for rank in layout.ranks if (r := layout.region(value.shape, rank)) or True]
+        worst = max(worst, max(sizes) * len(sizes) / value.size)
+    return worst
+
+
+def _with_fallback(
+    graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int
+) -> list[Layout]:
+    """A layout for every atom, also where the rule has none."""
+    everyone = tuple(range(ranks))
+    layouts: list[Layout] = []
+    last_cut = max((place for place, layout in enumerate(chosen) if layout and len(layout.ranks) > 1), default=-1)
+    for place, (atom, layout) in enumerate(zip(whole, chosen, strict=True)):
+        by_channels = Layout("channels", everyone)
+        if layout is not None:
+            layouts.append(layout)
+        elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
+            layouts.append(by_channels)
+        else:
+            layouts.append(Layout("replicated", everyone) if place < last_cut else ROOT)
+    return layouts
+
+
+def _weight_bytes(graph: Graph, atom: Atom) -> int:
+    names = {name for node in graph.nodes[atom.first : atom.end] for name in node.reads}
+    return sum(graph.value(name).nbytes for name in names if graph.value(name).is_constant)

@@ -1,0 +1,157 @@
+"""Programs: consequences only. What one rank does, in order, to carry out its part of a plan.
+
+A program is derived from a plan by :mod:`flexpie_mpi.lower`; it is executed, verified and simulated, never stored.
+Buffers are numbered per rank; regions are in global coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .region import Region
+
+KINDS = ("local", "halo", "broadcast", "scatter", "gather", "allgather", "alltoall")
+"""Patterns of an exchange. ``local`` and ``halo`` use no MPI collective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value."""
+
+    index: int
+    value: str
+    region: Region | None
+    dtype: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a message: `region` of `value`, read from or written to one of this rank's buffers."""
+
+    value: str
+    region: Region
+    buffer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Pieces that travel together from rank `source` to rank `target`, in this order."""
+
+    source: int
+    target: int
+    tag: int
+    pieces: tuple[Piece, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A region copied between two of this rank's own buffers."""
+
+    source: int
+    target: int
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One rank's part of an exchange.
+
+    Attributes
+    ----------
+    index : int
+        Number of the exchange in the job, the same on every rank: that of the segment it leads to. Also the tag of
+        its messages.
+    kind : one of `KINDS`
+    group : tuple of int
+        Every rank that sends or receives, ascending; the communicator of a collective.
+    sends, receives : tuple of Message
+        By target and by source, ascending.
+    copies : tuple of Copy
+        What this rank already has.
+    """
+
+    index: int
+    kind: str
+    group: tuple[int, ...]
+    sends: tuple[Message, ...]
+    receives: tuple[Message, ...]
+    copies: tuple[Copy, ...]
+
+    @property
+    def is_collective(self) -> bool:
+        return self.kind not in ("local", "halo")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A node as one rank computes it: the region of each output, and of each input that takes.
+
+    None stands for an absent input or output, one that this rank does not need, and an opaque value.
+    """
+
+    node: str
+    outputs: tuple[Region | None, ...]
+    inputs: tuple[Region | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Run one segment's nodes: one onnxruntime session from input buffers to output buffers."""
+
+    segment: int
+    blocks: tuple[Block, ...]
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin an exchange: pack what this rank sends and let it go."""
+
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End an exchange: wait for what this rank receives, unpack it, and make its own copies."""
+
+    exchange: Exchange
+
+
+Step = Compute | Start | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Where each buffer lies in one block of `nbytes` bytes; buffers that are never alive together may overlap."""
+
+    offsets: tuple[int, ...] = ()
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Everything rank `rank` of `size` does for one request.
+
+    `inputs` are filled by the caller before the first step and `outputs` read after the last, both as
+    (value, buffer); only the root has any. `weights` are the regions of constants this rank's segments read, each once.
+    """
+
+    rank: int
+    size: int
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+    weights: tuple[tuple[str, Region | None], ...]
+    arena: Arena = Arena()
+
+    @property
+    def computes(self) -> tuple[Compute, ...]:
+        return tuple(step for step in self.steps if isinstance(step, Compute))
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        return tuple(step.exchange for step in self.steps if isinstance(step, Start))

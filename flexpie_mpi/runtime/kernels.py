@@ -1,0 +1,108 @@
+"""onnxruntime sessions of segments: made once, bound to fixed buffers, run once per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..errors import ModelError
+from ..model import SegmentModel
+from ..model.shard import Slice
+
+FEW_ROWS = 4
+"""Up to this many rows a matrix product is bound by reading its weights, and packing them first only costs memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """Slices of constants as files of raw bytes in one folder, which onnxruntime maps into memory."""
+
+    folder: Path
+    names: Mapping[Slice, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelOptions:
+    """How sessions are made: `threads` per rank, and whether onnxruntime records a profile."""
+
+    threads: int = 1
+
+
+def make_session(
+    model: SegmentModel, weights: WeightFiles, options: KernelOptions
+) -> onnxruntime.InferenceSession:
+    """A session of a segment's model.
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime refuses the model; the sentence names the segment.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0" if options.threads == 1 else "1")
+    if model.product_rows <= FEW_ROWS:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+    names = {name: weights.names[part] for name, part in model.weights.items() if part in weights.names}
+    try:
+        return onnxruntime.InferenceSession(model.serialise(names), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
+
+
+class Kernel:
+    """One segment's session on one rank, from and to buffers that stay where they are."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._buffers = (*inputs.values(), *outputs.values())  # the binding holds addresses, not references
+        for name, array in inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Read the inputs' memory, write the outputs'."""
+        self._session.run_with_iobinding(self._binding)
+
+
+class OpaqueKernel:
+    """One segment's session whose inputs or outputs are no plain tensors: values go through a shared dictionary."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, inputs: Mapping[str, str | int], outputs: Mapping[str, int],
+        values: dict[int, Any],
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._inputs = inputs
+        self._outputs = outputs
+        self._values = values
+
+    def run(self) -> None:
+        """Read the inputs' entries, write the outputs'."""
+        feeds = {name: self._values[index] for name, index in self._inputs.items()}
+        results = self._session.run(list(self._outputs), feeds)
+        for index, result in zip(self._outputs.values(), results, strict=True):
+            self._store(index, result)
+
+    def _store(self, index: int, result: Any) -> None:
+        held = self._values.get(index)
+        if isinstance(held, np.ndarray):
+            np.copyto(held, result)  # a plain tensor beside the opaque ones keeps its place in the arena
+        else:
+            self._values[index] = result

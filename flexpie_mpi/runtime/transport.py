@@ -1,0 +1,123 @@
+"""The seam between what moves and how: every rank of a job talks to the others through a Transport.
+
+Two planes. The *control* plane (objects, used while setting up) may pickle; the *data* plane (`Channel`, used for every
+request) moves bytes between buffers made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from ..errors import FlexPieError
+from ..program import Exchange, Piece
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Pieces packed one after the other, each in row-major order, in the bytes of `memory` (uint8, one axis)."""
+
+    peer: int
+    pieces: tuple[Piece, ...]
+    memory: np.ndarray
+
+
+class Channel(Protocol):
+    """One rank's end of one exchange, reusable for every request.
+
+    In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` parcel and calls
+    ``start``; ``finish`` returns when every `incoming` parcel is complete; ``drain`` returns when the outgoing parcels may
+    be filled again.
+    """
+
+    exchange: Exchange
+    outgoing: tuple[Parcel, ...]
+    incoming: tuple[Parcel, ...]
+
+    def post(self) -> None: ...
+    def start(self) -> None: ...
+    def finish(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+class Transport(Protocol):
+    """What a rank can ask of the job it is part of. Every method but the point-to-point ones is called by all ranks."""
+
+    rank: int
+    size: int
+
+    def broadcast(self, item: Any, root: int = 0) -> Any:
+        """The root's `item`, on every rank."""
+
+    def gather(self, item: Any, root: int = 0) -> list[Any] | None:
+        """Every rank's `item`, by rank, on the root; None elsewhere."""
+
+    def all_gather(self, item: Any) -> list[Any]:
+        """Every rank's `item`, by rank, on every rank."""
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+
+    def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
+        """Send a contiguous array; return when it may be changed again."""
+
+    def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
+        """Fill a contiguous array with what `source` sent."""
+
+    def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
+        """Channels for this rank's part of every exchange of the job, in the job's order."""
+
+    def close(self) -> None:
+        """Free what the transport holds; channels end with it."""
+
+
+def parcels(exchange: Exchange) -> tuple[tuple[Parcel, ...], tuple[Parcel, ...]]:
+    """Fresh (outgoing, incoming) parcels of one rank's part of an exchange.
+
+    Messages that carry the same pieces (an all-gather, a broadcast) share the memory of one parcel.
+    """
+    memory: dict[tuple[Piece, ...], np.ndarray] = {}
+    outgoing = []
+    for message in exchange.sends:
+        shared = memory.setdefault(message.pieces, np.empty(message.nbytes, np.uint8))
+        outgoing.append(Parcel(message.target, message.pieces, shared))
+    incoming = (Parcel(m.source, m.pieces, np.empty(m.nbytes, np.uint8)) for m in exchange.receives)
+    return tuple(outgoing), tuple(incoming)
+
+
+def agree(transport: Transport, error: FlexPieError | None) -> None:
+    """Raise on every rank when any rank has an error: the lowest such rank's, with its number in front.
+
+    Raises
+    ------
+    FlexPieError
+        Of the failing rank's own class.
+    """
+    for rank, found in enumerate(transport.all_gather(error)):
+        if found is not None:
+            raise found if transport.size == 1 else type(found)(f"rank {rank}: {found}")
+
+
+def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T | None:
+    """Result of `function`, called on the root only; None elsewhere. Its error is raised on every rank.
+
+    Raises
+    ------
+    FlexPieError
+        What `function` raised.
+    """
+    result, error = None, None
+    if transport.rank == root:
+        try:
+            result = function()
+        except FlexPieError as raised:
+            error = raised
+    error = transport.broadcast(error, root)
+    if error is not None:
+        raise error
+    return result

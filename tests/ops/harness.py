@@ -1,0 +1,148 @@
+"""Law that every operator rule must keep: any box of an output, computed by the local form from exactly the regions the
+rule says it reads, equals that box of the whole operator's output; and nothing outside those regions matters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from flexpie_mpi.model.model import Model
+from flexpie_mpi.model.shard import build
+from flexpie_mpi.ops import rule_for, widen
+from flexpie_mpi.program import Block
+from flexpie_mpi.region import Region
+
+
+def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def random_inputs(proto: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    weights = {item.name for item in proto.graph.initializer}
+    feeds = {}
+    for item in proto.graph.input:
+        if item.name in weights:
+            continue
+        tensor = item.type.tensor_type
+        shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        feeds[item.name] = random_array(shape, dtype, rng)
+    return feeds
+
+
+def random_array(shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator) -> np.ndarray:
+    if dtype.kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    low, high = (0, 100) if dtype.kind == "u" else (-50, 50)
+    return rng.integers(low, high, shape).astype(dtype)
+
+
+def random_box(shape: tuple[int, ...], cut: frozenset[int], rng: np.random.Generator) -> Region:
+    """A non-empty box that is cut only along axes in `cut`, touching a border about half of the time."""
+    bounds = []
+    for axis, extent in enumerate(shape):
+        if axis not in cut or rng.random() < 0.3:
+            bounds.append((0, extent))
+            continue
+        lo, hi = sorted(rng.integers(0, extent + 1, 2).tolist())
+        if lo == hi:
+            lo, hi = (lo, lo + 1) if lo < extent else (lo - 1, lo)
+        border = rng.random()
+        bounds.append((0 if border < 0.25 else lo, extent if border > 0.75 else hi))
+    return Region(tuple(bounds))
+
+
+def check_rule(
+    proto: onnx.ModelProto,
+    *,
+    cut: tuple[set[int], ...] | None = None,
+    feeds: dict[str, np.ndarray] | None = None,
+    trials: int = 12,
+    seed: int = 0,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> None:
+    """Check the rule of a model with one node on random boxes.
+
+    `cut`, when given, is what the rule must answer for the axes of each output: a rule that gives up cutting fails.
+    """
+    rng = np.random.default_rng(seed)
+    proto = onnx.shape_inference.infer_shapes(proto)
+    model = Model.from_skeleton(proto.SerializeToString())
+    (bound,) = model.graph.bound
+    rule = rule_for(bound)
+    axes = rule.cut_axes(bound)
+    if cut is not None:
+        assert axes == tuple(frozenset(item) for item in cut), f"{bound.op} allows {axes}, expected {cut}"
+    weights = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
+    feeds = feeds or random_inputs(proto, rng)
+    reference = session(proto)
+    names = [item.name for item in proto.graph.output]
+    whole = dict(zip(names, reference.run(names, feeds), strict=True))
+
+    for trial in range(trials):
+        boxes = [random_box(bound.out_shape(i), axes[i], rng) if v else None for i, v in enumerate(bound.outputs)]
+        if len(names) > 1 and trial % 3 == 0:  # one output alone
+            keep = rng.integers(len(boxes))
+            boxes = [box if place == keep else None for place, box in enumerate(boxes)]
+        if not any(boxes):
+            continue
+        out = widen(bound, tuple(boxes))
+        into = rule.in_regions(bound, out)
+        _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol)
+        _check_outside(reference, names, bound, out, into, feeds, whole, rng)
+        assert rule.flops(bound, out) >= 0
+
+
+def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
+    held, outputs = {}, []
+    for name, value, region in zip(bound.node.inputs, bound.inputs, into, strict=True):
+        if value is None or value.is_constant or region is None:
+            continue
+        assert not region.is_empty and Region.full(value.shape).contains(region), f"{name}: {region} of {value.shape}"
+        held[name] = held[name].hull(region) if name in held else region
+    outputs = [(name, region) for name, region in zip(bound.node.outputs, out, strict=True) if region is not None]
+    segment = build(model, "case", [Block(bound.node.name, out, into)], tuple(held.items()), tuple(outputs))
+    proto = onnx.ModelProto()
+    proto.CopyFrom(segment.proto)
+    for item in proto.graph.initializer:
+        if item.name in segment.weights:
+            constant, region = segment.weights[item.name]
+            array = weights[constant]
+            item.CopyFrom(numpy_helper.from_array(_cut(array, region), item.name))
+    local = {name: _cut(feeds[name], region) for name, region in held.items()}
+    results = session(proto).run([name for name, _ in outputs], local)
+    for (name, region), result in zip(outputs, results, strict=True):
+        expected = _cut(whole[name], region)
+        assert result.dtype == expected.dtype and result.shape == expected.shape, f"{name} {region}: {result.shape}"
+        np.testing.assert_allclose(
+            result.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, err_msg=f"{name} {region}"
+        )
+
+
+def _check_outside(reference, names, bound, out, into, feeds, whole, rng):
+    """Changing what the rule does not read must not change the box."""
+    changed = {}
+    for name, array in feeds.items():
+        read = np.zeros(array.shape, bool)
+        for other, region in zip(bound.node.inputs, into, strict=True):
+            if other == name and region is not None:
+                read[region.slices(Region.full(array.shape))] = True
+        changed[name] = np.where(read, array, random_array(array.shape, array.dtype, rng))
+    again = dict(zip(names, reference.run(names, changed), strict=True))
+    for name, region in zip(bound.node.outputs, out, strict=True):
+        if region is not None:
+            np.testing.assert_array_equal(_cut(again[name], region), _cut(whole[name], region), err_msg=f"{name} {region}")
+
+
+def _cut(array: np.ndarray, region: Region | None) -> np.ndarray:
+    return array if region is None else np.ascontiguousarray(array[region.slices(Region.full(array.shape))])

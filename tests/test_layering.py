@@ -1,0 +1,358 @@
+"""The shape of the sources: which room may import which, who owns a package, how large things may be.
+
+This is the true list of the rooms. A new room gets a place in `ROWS`, a new dependency one in `OWNERS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
+
+ROWS = (
+    ("errors", "region"),
+    ("graph", "testbed", "timeline", "cache"),
+    ("layout",),
+    ("ops", "plan", "program"),
+    ("exchange", "shards"),
+    ("model", "data"),
+    ("cost",),
+    ("planner", "lower"),
+    ("verify", "simulate", "runtime"),
+    ("collect", "report", "emulate", "engine"),
+    ("commands",),
+    ("__main__", "__init__"),
+)
+"""A module imports from its own room and from the rows above it."""
+
+OWNERS = {
+    "numpy": ROWS[4:],  # above, regions and shapes are plain ints
+    "onnx": ("model/",),
+    "google": ("model/",),  # protobuf, which onnx brings: the errors of damaged model files
+    "onnxruntime": ("model/preoptimise.py", "runtime/kernels.py"),
+    "mpi4py": ("runtime/mpi.py", "__main__.py"),
+    "lightgbm": ("cost/gbdt.py",),
+    "h5py": ("data/hdf5.py", "cost/traces.py"),
+    "PIL": ("data/images.py",),
+    "rich": ("report/", "commands/"),
+    "matplotlib": ("report/",),
+}
+"""The places that may import a package: rows, rooms, or modules."""
+
+MAX_LINES, MAX_FUNCTION = 400, 60
+VAGUE = {"util", "utils", "utilities", "helper", "helpers", "misc", "common", "tools"}
+
+LIGHT = ("plan", "layout", "ops", "exchange", "shards", "planner", "lower", "verify", "simulate")
+"""Rooms that must work on a machine without the heavy packages."""
+HEAVY = ("onnx", "mpi4py", "onnxruntime", "lightgbm", "h5py")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, by its full dotted name, and where the statement is."""
+
+    target: str
+    node: ast.stmt
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file of a package."""
+
+    path: Path
+    root: Path
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text(encoding="utf-8"), str(self.path))
+
+    @property
+    def place(self) -> str:
+        """Path inside the package, as in `OWNERS`."""
+        return self.path.relative_to(self.root).as_posix()
+
+    @property
+    def name(self) -> str:
+        parts = (self.root.name, *self.path.relative_to(self.root).with_suffix("").parts)
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    @property
+    def room(self) -> str:
+        return self.place.split("/")[0].removesuffix(".py")
+
+    def problem(self, node: ast.AST | int, sentence: str) -> str:
+        line = node if isinstance(node, int) else node.lineno
+        return f"{self.root.name}/{self.place}:{line}: {sentence}"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All modules of a package, and what they import."""
+
+    root: Path
+
+    @cached_property
+    def modules(self) -> dict[str, Module]:
+        found = [Module(path, self.root) for path in sorted(self.root.rglob("*.py"))]
+        return {module.name: module for module in found}
+
+    def imports(self, module: Module) -> Iterator[Import]:
+        """Every import of a module, wherever it stands; of its own package down to the module that is meant."""
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                yield from (Import(alias.name, node) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = self._base(module, node)
+                for alias in node.names:
+                    member = f"{base}.{alias.name}"
+                    yield Import(member if member in self.modules else base, node)
+
+    def _base(self, module: Module, node: ast.ImportFrom) -> str:
+        """The module that ``from X import`` names, dots resolved."""
+        if not node.level:
+            return node.module or ""
+        parts = module.name.split(".")
+        dropped = node.level - (module.path.name == "__init__.py")
+        parts = parts[: len(parts) - dropped]
+        return ".".join([*parts, node.module] if node.module else parts)
+
+
+# Rules: each takes the sources and yields one sentence per violation
+
+
+def rooms_have_a_row(sources: Sources) -> Iterator[str]:
+    known = {room for row in ROWS for room in row}
+    for module in sources.modules.values():
+        if module.room not in known:
+            yield module.problem(1, f"room '{module.room}' has no row in tests/test_layering.py")
+
+
+def imports_go_up_the_table(sources: Sources) -> Iterator[str]:
+    row_of = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+    for module in sources.modules.values():
+        for found in sources.imports(module):
+            target = sources.modules.get(found.target)
+            if target is None or target.room == module.room or not {target.room, module.room} <= row_of.keys():
+                continue
+            if row_of[target.room] >= row_of[module.room]:
+                yield module.problem(
+                    found.node,
+                    f"'{module.room}' (row {row_of[module.room]}) imports '{target.room}' (row {row_of[target.room]})",
+                )
+
+
+def packages_stay_with_their_owners(sources: Sources) -> Iterator[str]:
+    for module in sources.modules.values():
+        for found in sources.imports(module):
+            top = found.target.split(".")[0]
+            if top in sys.stdlib_module_names or top == sources.root.name:
+                continue
+            if top not in OWNERS:
+                yield module.problem(found.node, f"imports '{top}', which is no dependency of this package")
+            elif not any(_covers(owner, module) for owner in OWNERS[top]):
+                yield module.problem(found.node, f"imports '{top}', which belongs to {_places(OWNERS[top])}")
+
+
+def _covers(owner: str | tuple[str, ...], module: Module) -> bool:
+    if isinstance(owner, tuple):
+        return module.room in owner
+    return module.place.startswith(owner) if owner.endswith("/") else module.place == owner
+
+
+def _places(owners: tuple) -> str:
+    return ", ".join(owner if isinstance(owner, str) else "/".join(owner) for owner in owners)
+
+
+def imports_stand_at_the_top(sources: Sources) -> Iterator[str]:
+    for module in sources.modules.values():
+        functions = [
+            node for node in ast.walk(module.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
+        inside = {node for function in functions for node in ast.walk(function)}
+        for node in inside:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                yield module.problem(node, "import inside a function")
+
+
+def imports_are_visible(sources: Sources) -> Iterator[str]:
+    """Only what starts the program, or offers it, may choose at run time what to import."""
+    for module in sources.modules.values():
+        if module.room in ("__init__", "__main__", "commands"):
+            continue
+        for node in ast.walk(module.tree):
+            name = getattr(node, "attr", getattr(node, "id", "")) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+            if name in ("__import__", "import_module"):
+                yield module.problem(node, f"'{name}' hides an import from this test")
+
+
+def no_cycles(sources: Sources) -> Iterator[str]:
+    graph = {
+        name: {found.target for found in sources.imports(module) if found.target in sources.modules} - {name}
+        for name, module in sources.modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = error.args[1]
+        yield sources.modules[cycle[0]].problem(1, f"import cycle: {' <- '.join(cycle)}")
+
+
+def names_say_something(sources: Sources) -> Iterator[str]:
+    for module in sources.modules.values():
+        for part in Path(module.place).with_suffix("").parts:
+            if part.lstrip("_") in VAGUE:
+                yield module.problem(1, f"the name '{part}' says nothing: a helper lives with the noun it serves")
+
+
+def files_are_small(sources: Sources) -> Iterator[str]:
+    for module in sources.modules.values():
+        lines = len(module.path.read_text(encoding="utf-8").splitlines())
+        if lines > MAX_LINES:
+            yield module.problem(lines, f"{lines} lines, over {MAX_LINES}: it holds two nouns")
+
+
+def functions_are_small(sources: Sources) -> Iterator[str]:
+    for module in sources.modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = _lines(node)
+                if lines > MAX_FUNCTION:
+                    yield module.problem(node, f"function '{node.name}' has {lines} lines, over {MAX_FUNCTION}")
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Length of a function, its docstring not counted."""
+    first = function.body[0]
+    docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def public_names_are_documented(sources: Sources) -> Iterator[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for module in sources.modules.values():
+        if not ast.get_docstring(module.tree):
+            yield module.problem(1, "module without a docstring")
+        for node in module.tree.body:
+            if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node):
+                yield module.problem(node, f"'{node.name}' without a docstring")
+
+
+Rule = Callable[[Sources], Iterator[str]]
+
+RULES: tuple[Rule, ...] = (
+    rooms_have_a_row,
+    imports_go_up_the_table,
+    packages_stay_with_their_owners,
+    imports_stand_at_the_top,
+    imports_are_visible,
+    no_cycles,
+    names_say_something,
+    files_are_small,
+    functions_are_small,
+    public_names_are_documented,
+)
+
+by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+
+
+@by_rule
+def test_the_package(rule: Rule) -> None:
+    found = sorted(rule(Sources(PACKAGE)))
+    assert not found, "\n" + "\n".join(found)
+
+
+# The checker itself: it is silent on a good tree and sees each kind of violation
+
+GOOD = {
+    "__init__.py": '"""The package."""\nfrom .ops import rule\n',
+    "__main__.py": '"""The program."""\nimport mpi4py\n\nfrom .commands import infer\n',
+    "errors.py": '"""Errors."""\n\n\nclass Wrong(Exception):\n    """Wrong."""\n',
+    "region.py": '"""Boxes."""\nimport os.path\n',
+    "ops/__init__.py": '"""Operators."""\nfrom . import conv\nfrom .conv import rule\n',
+    "ops/conv.py": '"""Convolution."""\nfrom ..errors import Wrong\n\n\ndef rule():\n    """A rule."""\n',
+    "model/zoo/vgg.py": '"""A network."""\nimport onnx.helper\nimport numpy as np\nfrom ...ops.conv import rule\n',
+    "runtime/kernels.py": '"""Kernels."""\nfrom onnxruntime import InferenceSession\n',
+    "commands/infer.py": '"""A verb."""\nfrom importlib import import_module\nimport rich\n',
+}
+
+PLANTED = (
+    (rooms_have_a_row, "attic.py", '"""Old things."""\n', 1),
+    (imports_go_up_the_table, "errors.py", '"""E."""\n\nfrom .ops import conv\n', 3),
+    (imports_go_up_the_table, "errors.py", '"""E."""\nimport flexpie_mpi.ops.conv\n', 2),
+    (imports_go_up_the_table, "errors.py", '"""E."""\nfrom .region import Region\n', 2),
+    (imports_go_up_the_table, "model/zoo/vgg.py", '"""V."""\nfrom ...commands import infer\n', 2),
+    (imports_go_up_the_table, "ops/conv.py", '"""C."""\nfrom flexpie_mpi import rule\n', 2),
+    (packages_stay_with_their_owners, "ops/conv.py", '"""C."""\n\n\nimport numpy as np\n', 4),
+    (packages_stay_with_their_owners, "runtime/kernels.py", '"""K."""\nfrom onnx import helper\n', 2),
+    (packages_stay_with_their_owners, "runtime/other.py", '"""O."""\nimport onnxruntime.capi\n', 2),
+    (packages_stay_with_their_owners, "model/load.py", '"""L."""\nimport torch\n', 2),
+    (imports_stand_at_the_top, "region.py", '"""B."""\n\n\ndef _box():\n    if True:\n        import os\n', 6),
+    (imports_are_visible, "region.py", '"""B."""\nimport importlib\n\nimportlib.import_module("onnx")\n', 4),
+    (imports_are_visible, "region.py", '"""B."""\n__import__("onnx")\n', 2),
+    (no_cycles, "ops/conv.py", '"""C."""\nfrom . import rule\n', 1),
+    (names_say_something, "ops/_utils.py", '"""Things."""\n', 1),
+    (names_say_something, "helpers/box.py", '"""Things."""\n', 1),
+    (files_are_small, "region.py", '"""B."""\n' + "\n" * 400, 401),
+    (functions_are_small, "region.py", '"""B."""\n\n\nclass _A:\n    def f(self):\n' + "        x = 1\n" * 60, 5),
+    (public_names_are_documented, "region.py", "import os\n", 1),
+    (public_names_are_documented, "region.py", '"""B."""\n\n\ndef box():\n    pass\n', 4),
+    (public_names_are_documented, "region.py", '"""B."""\n\n\nclass Box:\n    x = 1\n', 4),
+)
+
+
+def planted(folder: Path, changes: dict[str, str]) -> Sources:
+    """A package written into `folder`."""
+    root = folder / "flexpie_mpi"
+    for place, text in (GOOD | changes).items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(text)
+    return Sources(root)
+
+
+@by_rule
+def test_a_good_tree_passes(rule: Rule, tmp_path: Path) -> None:
+    assert list(rule(planted(tmp_path, {}))) == []
+
+
+@pytest.mark.parametrize(("rule", "place", "text", "line"), PLANTED)
+def test_a_planted_violation_is_seen(rule: Rule, place: str, text: str, line: int, tmp_path: Path) -> None:
+    found = list(rule(planted(tmp_path, {place: text})))
+    assert len(found) == 1
+    if rule is not no_cycles:
+        assert found[0].startswith(f"flexpie_mpi/{place}:{line}: ")
+
+
+def test_every_rule_has_a_planted_violation() -> None:
+    assert {rule for rule, *_ in PLANTED} == set(RULES)
+
+
+def test_a_long_docstring_does_not_make_a_function_long(tmp_path: Path) -> None:
+    text = '"""B."""\n\n\ndef box():\n    """Box.\n' + "\n" * 80 + '    """\n    return 1\n'
+    assert list(functions_are_small(planted(tmp_path, {"region.py": text}))) == []
+
+
+# What must work without the heavy packages does
+
+
+def test_planning_needs_no_heavy_package() -> None:
+    modules = [name for name, module in Sources(PACKAGE).modules.items() if module.room in LIGHT]
+    program = (
+        "import sys, importlib\n"
+        f"for name in {HEAVY!r}:\n    sys.modules[name] = None  # importing it raises ModuleNotFoundError\n"
+        f"for name in {modules!r}:\n    importlib.import_module(name)\n"
+        f"print(sorted(set({HEAVY!r}) & {{name.split('.')[0] for name in sys.modules if sys.modules[name]}}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=PACKAGE.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

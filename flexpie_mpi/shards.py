@@ -106,6 +106,12 @@ def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int)
     )
 
 
+def shard_flops(graph: Graph, shard: SegmentShard) -> int:
+    """Floating-point operations of one rank's part of a segment, redundant work included."""
+    bound = ((graph.bound[graph.position[block.node]], block) for block in shard.blocks)
+    return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
+
+
 def _leaving_regions(graph: Graph, names: Iterable[str], layout: Layout, rank: int) -> dict[str, Region | None]:
     wanted: dict[str, Region | None] = {}
     for name in names:

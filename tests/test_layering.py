@@ -264,9 +264,14 @@ RULES: tuple[Rule, ...] = (
 by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 
 
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    return Sources(PACKAGE)
+
+
 @by_rule
-def test_the_package(rule: Rule) -> None:
-    found = sorted(rule(Sources(PACKAGE)))
+def test_the_package(rule: Rule, sources: Sources) -> None:
+    found = sorted(rule(sources))
     assert not found, "\n" + "\n".join(found)
 
 
@@ -343,8 +348,8 @@ def test_a_long_docstring_does_not_make_a_function_long(tmp_path: Path) -> None:
 # What must work without the heavy packages does
 
 
-def test_planning_needs_no_heavy_package() -> None:
-    modules = [name for name, module in Sources(PACKAGE).modules.items() if module.room in LIGHT]
+def test_planning_needs_no_heavy_package(sources: Sources) -> None:
+    modules = [name for name, module in sources.modules.items() if module.room in LIGHT]
     program = (
         "import sys, importlib\n"
         f"for name in {HEAVY!r}:\n    sys.modules[name] = None  # importing it raises ModuleNotFoundError\n"

@@ -51,9 +51,7 @@ def misused(graph: onnx.GraphProto, names: Collection[str]) -> set[str]:
     """Those of `names` that something other than a weight's reader reads, so that folding was missed."""
     uses = _uses(graph)
     return {
-        name
-        for name in names
-        if any(place not in _WEIGHT_PLACES.get(node.op_type, ()) for node, place in uses[name])
+        name for name in names if any(place not in _WEIGHT_PLACES.get(node.op_type, ()) for node, place in uses[name])
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnxruntime
 from ..errors import ModelError
 from .heldout import held_out, misused
 from .read import Source, read_source
-from .weights import StoredTensor, mapped, numpy_dtype, raw_bytes, type_name
+from .weights import StoredTensor, mapped, numpy_dtype, type_name
 
 VERSION = onnxruntime.__version__
 STORED_BYTES = 1 << 10
@@ -26,6 +26,8 @@ _MODEL_FILE = "optimised.onnx"
 _INJECTABLE = frozenset(
     ("FLOAT", "DOUBLE", "FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
 )
+_UNWANTED = ("MatMulAddFusion",)
+"""Rewrites 3-D MatMul and Add as Reshape, Gemm, Reshape, under names that a later session of the result stumbles over."""
 _CODE_PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z(])")
 _LONGEST_REASON = 400
 
@@ -39,11 +41,20 @@ class ValueType:
 
 
 @dataclass(frozen=True)
+class _Job:
+    """What a session is made of. onnxruntime uses the supplied arrays in place and does not keep them alive."""
+
+    proto: onnx.ModelProto
+    options: onnxruntime.SessionOptions
+    supplied: object
+
+
+@dataclass(frozen=True)
 class Session:
     """An accepted model that can be asked for the types and shapes of its outputs."""
 
     _session: onnxruntime.InferenceSession
-    _proto: onnx.ModelProto = field(repr=False)
+    _job: _Job
 
     def output_types(self) -> dict[str, ValueType]:
         """Types of all outputs, without running anything."""
@@ -52,7 +63,7 @@ class Session:
     def output_shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Shapes of some outputs in a run on zeros; empty where the model cannot be run so."""
         feeds: dict[str, Any] = {}
-        for value in self._proto.graph.input:
+        for value in self._job.proto.graph.input:
             tensor = value.type.tensor_type
             if not value.type.HasField("tensor_type") or type_name(tensor.elem_type) not in _INJECTABLE:
                 return {}
@@ -61,7 +72,7 @@ class Session:
             results = self._session.run(list(names), feeds)
         except Exception:  # onnxruntime has its own exception classes; zeros may be no valid input of this model
             return {}
-        return {name: tuple(result.shape) for name, result in zip(names, results, strict=True) if hasattr(result, "shape")}
+        return {name: tuple(result.shape) for name, result in zip(names, results, strict=True)}
 
 
 def preoptimise(source: Source, folder: Path) -> Source:
@@ -92,30 +103,30 @@ def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
         onnxruntime does not accept the model; the sentence says why.
     """
     held = held_out(source.proto.graph, source.stored)
-    proto, options = _session_model(source, held)
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return Session(_create(proto, options), proto)
+    job = _session_job(source, held)
+    job.proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
+    job.options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    job.options.add_session_config_entry("session.disable_prepacking", "1")
+    return Session(_create(job), job)
 
 
 def _optimise(source: Source, held: Collection[str], folder: Path) -> Source:
-    proto, options = _session_model(source, held)
+    job = _session_job(source, held)
     path = folder / _MODEL_FILE
     for old in (path, folder / WEIGHTS_FILE):
         old.unlink(missing_ok=True)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(path)
+    job.options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    job.options.optimized_model_filepath = str(path)
     prefix = "session.optimized_model_external_initializers_"
-    options.add_session_config_entry(prefix + "file_name", WEIGHTS_FILE)
-    options.add_session_config_entry(prefix + "min_size_in_bytes", str(STORED_BYTES))
-    _create(proto, options)
+    job.options.add_session_config_entry(prefix + "file_name", WEIGHTS_FILE)
+    job.options.add_session_config_entry(prefix + "min_size_in_bytes", str(STORED_BYTES))
+    _create(job, _UNWANTED)
     optimised = read_source(path, STORED_BYTES)
     path.unlink()
     return _put_back(optimised, source, held)
 
 
-def _session_model(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto, onnxruntime.SessionOptions]:
+def _session_job(source: Source, held: Collection[str]) -> _Job:
     """The model to make a session of: weights held out as inputs, other stored ones mapped from their files."""
     proto = onnx.ModelProto()
     proto.CopyFrom(source.proto)
@@ -132,10 +143,10 @@ def _session_model(source: Source, held: Collection[str]) -> tuple[onnx.ModelPro
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
     if arrays:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
         options.add_external_initializers(list(arrays), values)
-    return proto, options
+    return _Job(proto, options, (arrays, values))
 
 
 def _supply(tensor: onnx.TensorProto, stored: StoredTensor, arrays: dict[str, np.ndarray]) -> None:
@@ -161,9 +172,14 @@ def _put_back(optimised: Source, source: Source, held: Collection[str]) -> Sourc
     return Source(optimised.proto, {**optimised.stored, **{tensor.name: source.stored[tensor.name] for tensor in back}})
 
 
-def _create(proto: onnx.ModelProto, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _create(job: _Job, disabled: Collection[str] = ()) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            job.proto.SerializeToString(),
+            job.options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(disabled),
+        )
     except Exception as error:  # onnxruntime raises a dozen classes that share no base
         raise ModelError(f"onnxruntime {VERSION} does not accept the model: {_reason(str(error))}") from error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ..errors import ModelError
 from .tidy import lift_constants
@@ -17,6 +19,7 @@ from .wire import WireError, slim
 LARGE_BYTES = 64 << 10
 """Weights larger than this are not loaded with the model."""
 
+_HASHERS = min(4, os.cpu_count() or 1)
 _EXTERNAL = onnx.TensorProto.EXTERNAL
 
 
@@ -27,9 +30,9 @@ class Source:
     Attributes
     ----------
     proto : onnx.ModelProto
-        Large initializers have no data, only the external data entry "digest".
+        Large initializers have no data, only the external data entries "digest" and "source".
     stored : dict of str to StoredTensor
-        Where the bytes of those initializers are.
+        Where the bytes of those initializers are, by "source": their name in the file.
     """
 
     proto: onnx.ModelProto
@@ -58,13 +61,22 @@ def read_source(path: Path, threshold: int = LARGE_BYTES) -> Source:
             found = _locate(tensor, path)
             if found.place.length > threshold:
                 stored[tensor.name] = found
-                stub(tensor, digest_of(found))
             else:
                 _embed(tensor, found)
     for tensor in _inner_tensors(proto):
         if tensor.data_location == _EXTERNAL:
             _embed(tensor, _locate(tensor, path))
+    _stub_stored(proto.graph, stored)
     return Source(proto, stored)
+
+
+def _stub_stored(graph: onnx.GraphProto, stored: Mapping[str, StoredTensor]) -> None:
+    """Leave digests in place of tensors whose data stays on disk; hashing is the long part of a warm start."""
+    with ThreadPoolExecutor(_HASHERS) as pool:
+        digests = dict(zip(stored, pool.map(digest_of, stored.values()), strict=True))
+    for tensor in graph.initializer:
+        if tensor.name in digests:
+            stub(tensor, digests[tensor.name], source=tensor.name)
 
 
 def stub(tensor: onnx.TensorProto, digest: str, **entries: str) -> None:
@@ -138,12 +150,9 @@ def _data_path(location: str | None, model_path: Path, where: str) -> Path:
 
 
 def _embed(tensor: onnx.TensorProto, found: StoredTensor) -> None:
-    with found.place.path.open("rb") as file:
-        file.seek(found.place.offset)
-        data = file.read(found.place.length)
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
-    tensor.raw_data = data
+    tensor.raw_data = found.place.read()
 
 
 def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

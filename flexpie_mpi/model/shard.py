@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from ..region import Region
 from ..shards import Held
 from .model import Model
 
+FEW_ROWS = 4
+"""Up to this many rows, a matrix product takes as long as reading its weights once."""
+
 Slice = tuple[str, Region | None]
 """A region of a constant; None for a constant without one."""
 
@@ -25,12 +28,29 @@ Slice = tuple[str, Region | None]
 class SegmentModel:
     """An ONNX model of one segment on one rank.
 
-    `proto` declares the initializers that `weights` names, with shape and type but without data: whoever makes the
-    session supplies for each that slice of that constant.
+    Attributes
+    ----------
+    proto : onnx.ModelProto
+        Initializers that are small carry their data; those that `weights` names are declared without.
+    weights : dict of str to (constant, region)
+        The slice of a constant that each of the other initializers is.
+    reads_weights_once : bool
+        Whether most of the weights are those of matrix products with few rows, which are bound by reading them.
     """
 
     proto: onnx.ModelProto
     weights: dict[str, Slice]
+    reads_weights_once: bool
+
+    def serialise(self, files: Mapping[str, str]) -> bytes:
+        """The model's bytes, the data of every initializer in `weights` being all of a file that `files` names."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for tensor in proto.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                tensor.external_data.add(key="location", value=files[tensor.name])
+        return proto.SerializeToString()
 
 
 def build(model: Model, name: str, blocks: Sequence[Block], inputs: Held, outputs: Held) -> SegmentModel:
@@ -60,7 +80,7 @@ def build(model: Model, name: str, blocks: Sequence[Block], inputs: Held, output
         initializer=builder.initializers,
     )
     proto = helper.make_model(graph, opset_imports=model.proto.opset_import, ir_version=model.proto.ir_version)
-    return SegmentModel(proto, builder.weights)
+    return SegmentModel(proto, builder.weights, _reads_weights_once(model, blocks, builder.weights))
 
 
 class _Builder:
@@ -72,6 +92,7 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.weights: dict[str, Slice] = {}
+        self._declared: set[str] = set()
         self._crops: dict[tuple[str, Region], str] = {}
         self._constants: dict[Const, str] = {}
 
@@ -114,10 +135,20 @@ class _Builder:
     def _weight(self, value: Value, region: Region | None) -> str:
         full = region is None or region.is_full(value.shape or ())
         name = value.name if full else f"{value.name}{region}"
-        if name not in self.weights:
-            self.weights[name] = (value.name, None if full else region)
+        if name in self._declared:
+            return name
+        self._declared.add(name)
+        if self.model.is_stored(value.name):
+            self.weights[name] = (value.name, region)
             shape = value.shape if region is None else region.shape
-            self.initializers.append(onnx.TensorProto(name=name, data_type=self.model.element_type(value.name), dims=shape))
+            tensor = onnx.TensorProto(name=name, data_type=self.model.element_type(value.name), dims=shape)
+        elif full:
+            tensor = self.model.tensor_proto(value.name)
+        else:
+            array = self.model.array(value.name)
+            cut = array[region.slices(Region.full(array.shape))] if region is not None else array
+            tensor = numpy_helper.from_array(np.ascontiguousarray(cut), name)
+        self.initializers.append(tensor)
         return name
 
     def _crop(self, name: str, held: Region, region: Region) -> str:
@@ -164,6 +195,24 @@ class _Builder:
             array = np.array(const.data, dtype=const.dtype).reshape(shape)
             self.initializers.append(numpy_helper.from_array(array, name))
         return name
+
+
+def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[str, Slice]) -> bool:
+    """Whether matrix products of at most `FEW_ROWS` rows hold more than half of the weights."""
+    total = sum(_slice_bytes(model, part) for part in weights.values())
+    few = 0
+    for block in blocks:
+        node = model.graph.bound[model.graph.position[block.node]]
+        out = block.outputs[0]
+        if node.op in ("Gemm", "MatMul") and out is not None and out.size <= FEW_ROWS * max(out.shape[-1:], default=1):
+            parts = zip(node.inputs, block.inputs, strict=True)
+            few += sum(_slice_bytes(model, (v.name, region)) for v, region in parts if v is not None and v.is_constant)
+    return few * 2 > total
+
+
+def _slice_bytes(model: Model, part: Slice) -> int:
+    value = model.graph.value(part[0])
+    return value.nbytes if part[1] is None else part[1].size * value.itemsize
 
 
 def _is_whole(bound: BoundNode, block: Block) -> bool:

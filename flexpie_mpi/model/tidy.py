@@ -18,6 +18,8 @@ _LISTS = {
 }  # fmt: skip
 """Attributes of Constant that hold numbers rather than a tensor."""
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_DEFAULT_OPSET = 17
+"""For models that use no operator of the default domain; what is added around their nodes does."""
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -240,7 +242,7 @@ def _prune_opsets(proto: onnx.ModelProto) -> None:
     """Keep the operator sets that nodes are from, each once, and always the default one."""
     versions = {"" if item.domain in _DEFAULT_DOMAINS else item.domain: item.version for item in proto.opset_import}
     used = {node.domain for node in all_nodes(proto.graph)} | {""}
-    versions.setdefault("", onnx.defs.onnx_opset_version() if "" in used else 1)
+    versions.setdefault("", _DEFAULT_OPSET)
     del proto.opset_import[:]
     proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)
 

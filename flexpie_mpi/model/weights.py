@@ -32,6 +32,12 @@ class ByteRange:
     offset: int
     length: int
 
+    def read(self) -> bytes:
+        """All of the bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
@@ -116,7 +122,7 @@ def _fill(file: IO[bytes], offset: int, shape: tuple[int, ...], bounds: tuple[Bo
 
 def _read_into(file: IO[bytes], offset: int, out: np.ndarray) -> np.ndarray:
     """Fill a contiguous array with the bytes from `offset` on."""
-    view = memoryview(out.reshape(-1).view(np.uint8))
+    view = memoryview(out.reshape(-1).view(np.uint8).data)
     file.seek(offset)
     done = 0
     while done < len(view):
@@ -171,12 +177,12 @@ def type_name(data_type: int) -> str:
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
-    """numpy's type for an ONNX element type."""
+    """Type that numpy has for an ONNX element type."""
     return helper.tensor_dtype_to_np_dtype(data_type)
 
 
 def dtype_name(data_type: int) -> str:
-    """numpy's name of an ONNX element type; "string" and "undefined" for those without elements of a size."""
+    """Name that numpy has for an ONNX element type; "string" and "undefined" for those without elements of a size."""
     name = type_name(data_type)
     return name.lower() if name in _UNSIZED or not name else numpy_dtype(data_type).name
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 from ..graph import BoundNode, Value
 from ..region import Bounds, Region
 from .base import LocalNode, Regions, full, same
-from .crop import crop
+from .trim import hull, trimmed
 
 
 def all_axes(value: Value | None) -> frozenset[int]:
@@ -57,16 +56,7 @@ def broadcast(region: Region, value: Value | None) -> Region | None:
     return None if value is None else Region(broadcast_bounds(region.bounds, value.shape or ()))
 
 
-def hull(out: Regions) -> Region:
-    """The smallest region that holds every wanted output of a node whose outputs share their axes."""
-    return reduce(Region.hull, (region for region in out if region is not None))
-
-
 def coupled(node: BoundNode, out: Regions) -> tuple[LocalNode, ...]:
-    """Local form of a node whose outputs come out on the hull of what is wanted: the node, then a crop for each."""
+    """Local form of a node whose outputs all come out on the hull of what is wanted: the node, then crops."""
     held = hull(out)
-    cut = {place: region for place, region in enumerate(out) if region is not None and region != held}
-    wide = same(node)
-    outputs = tuple(f"wide{name}" if name in cut else name for name in wide.outputs)
-    crops = (crop(node.opset, f"wide{place}", place, held, region) for place, region in cut.items())
-    return (LocalNode(wide.op, wide.inputs, outputs, domain=wide.domain, inherit=True), *crops)
+    return trimmed(node.opset, same(node), (held,) * len(out), tuple(region or held for region in out))

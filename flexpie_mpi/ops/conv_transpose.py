@@ -64,7 +64,7 @@ class ConvTranspose(OpRule):
         spatial = (
             axis
             for axis, (spread, extent) in enumerate(zip(_spreads(node), extents, strict=True), 2)
-            if spread.begin >= 0 and extent - spread.end < max(spread.stride, spread.dilation)
+            if spread.begin >= 0 and extent - spread.end < spread.stride
         )
         return (frozenset((0, 1, *spatial)),)
 

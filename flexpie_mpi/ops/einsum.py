@@ -6,8 +6,9 @@ from math import prod
 
 from ..graph import BoundNode
 from ..region import Region
-from .axes import axes_of, hull
+from .axes import axes_of
 from .base import OpRule, Regions, macs, register
+from .trim import hull
 
 
 @register

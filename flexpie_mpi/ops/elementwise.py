@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..graph import BoundNode
 from ..region import Region
-from .axes import axes_of, broadcast, coupled, hull
+from .axes import axes_of, broadcast, coupled
 from .base import LocalNode, OpRule, Regions, register
+from .trim import hull
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 

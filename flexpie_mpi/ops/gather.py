@@ -9,9 +9,10 @@ from itertools import product
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .axes import axes_of, axis_of, hull
+from .axes import axes_of, axis_of
 from .base import Const, LocalNode, OpRule, Regions, register, same
 from .copying import Copy
+from .trim import hull
 
 
 @register

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from ..graph import BoundNode
 from ..region import Bounds, Region, consecutive
-from .axes import axis_of, broadcast, hull, replaced
+from .axes import axis_of, broadcast, is_settled, replaced, whole
 from .base import Const, LocalNode, Regions, register
 from .copying import Copy
 from .crop import crop
+from .trim import hull
 
 
 @register
@@ -45,8 +46,9 @@ class Split(Copy):
     settled = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        sources = self._sources(node, out)
-        return (hull(sources), *replaced(node, 1))
+        if not is_settled(node, *self.settled):
+            return tuple(whole(value) for value in node.inputs)
+        return (hull(self._sources(node, out)), *replaced(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         held = hull(into)

@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from ..graph import BoundNode, Value
 from ..region import Bounds, Region
-from .axes import axes_of, broadcast, broadcast_bounds, hull, whole
+from .axes import axes_of, broadcast, broadcast_bounds, whole
 from .base import OpRule, Regions, macs, register
+from .trim import hull
 
 Axes = tuple[Bounds, ...]
 

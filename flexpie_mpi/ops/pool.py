@@ -22,15 +22,19 @@ class Pool(OpRule):
     ops = ("MaxPool", "AveragePool", "LpPool")
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axes = frozenset((0, 1))
-        if not node.attribute("storage_order", 0):  # otherwise Indices count columns first
-            axes |= sliding_axes(_windows(node), node.out_shape(_first(node))[2:], bool(node.attribute("ceil_mode", 0)))
-        return tuple(frozenset[int]() if value is None else axes for value in node.outputs)
+        if _counts_columns_first(node):
+            return super().cut_axes(node)
+        sliding = sliding_axes(_windows(node), node.out_shape()[2:], bool(node.attribute("ceil_mode", 0)))
+        return (sliding | {0, 1},) * len(node.outputs)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        if _counts_columns_first(node):
+            return super().in_regions(node, out)
         return (Region((*hull(out).bounds[:2], *(fit.read for fit in _fits(node, out)))),)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        if _counts_columns_first(node):
+            return super().local(node, out, into)
         fits, region = _fits(node, out), hull(out)
         pads = (*(fit.begin for fit in fits), *(fit.end for fit in fits))
         computed = Region((*region.bounds[:2], *(fit.computed for fit in fits)))
@@ -46,8 +50,9 @@ class Pool(OpRule):
         return hull(out).size * prod(node.attribute("kernel_shape"))
 
 
-def _first(node: BoundNode) -> int:
-    return next(place for place, value in enumerate(node.outputs) if value is not None)
+def _counts_columns_first(node: BoundNode) -> bool:
+    """Whether there are Indices in an order that a part cannot be renumbered from."""
+    return len(node.node.writes) > 1 and bool(node.attribute("storage_order", 0))
 
 
 def _windows(node: BoundNode) -> tuple[Window, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..graph import BoundNode, Value
 from ..region import Region
-from .axes import axes_of, axis_of, hull, whole
+from .axes import axes_of, axis_of, whole
 from .base import OpRule, Regions, register
+from .trim import hull
 
 _FLOPS = 3
 """Per element: scale, shift and round or clamp."""

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .axes import axes_of, axis_of, coupled, hull, is_settled, whole
+from .axes import axes_of, axis_of, coupled, is_settled, whole
 from .base import LocalNode, OpRule, Regions, register
+from .trim import hull
 
 
 @register

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .axes import hull, is_settled, replaced, whole
+from .axes import is_settled, replaced, whole
 from .base import LocalNode, Regions, register
 from .copying import Copy
 from .crop import slice_node
+from .trim import hull
 
 
 @register

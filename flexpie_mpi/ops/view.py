@@ -18,10 +18,11 @@ from math import prod
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .axes import hull, is_settled, replaced
+from .axes import is_settled, replaced
 from .base import Const, LocalNode, OpRule, Regions, register
 from .copying import Copy
 from .crop import crop
+from .trim import hull
 
 
 @register

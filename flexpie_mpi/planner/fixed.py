@@ -88,10 +88,10 @@ def _chooser(
     everyone = tuple(range(ranks))
     if preset not in PRESETS:
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
+    if preset == "single" or ranks == 1:
+        return lambda atom: ROOT
     if preset == "auto":
         return _auto(graph, ranks)
-    if preset == "single":
-        return lambda atom: ROOT
     shape = (grid or square(ranks)) if preset == "grid" else ()
     layout = Layout(preset, everyone, weights, shape)
     return lambda atom: layout if _cuts(graph, atom, layout) else None
@@ -111,7 +111,7 @@ def _auto(graph: Graph, ranks: int) -> Chooser:
     """The first of rows, grid and channels that shares a node's output evenly; the root alone for small models."""
     everyone = tuple(range(ranks))
     candidates = (Layout("rows", everyone), Layout("grid", everyone, grid=square(ranks)), Layout("channels", everyone))
-    if ranks == 1 or total_flops(graph) < SMALL_FLOPS:
+    if total_flops(graph) < SMALL_FLOPS:
         return lambda atom: ROOT
 
     def choose(atom: Atom) -> Layout | None:
@@ -138,7 +138,11 @@ def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
 
 
 def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
-    return not atom.fixed and all(can_cut(graph, name, layout) for name in _outputs(graph, atom))
+    """Whether a layout really shares the atom: every output may be cut, and two ranks at least get some of one."""
+    if atom.fixed or not all(can_cut(graph, name, layout) for name in _outputs(graph, atom)):
+        return False
+    shapes = [graph.value(name).shape or () for name in _outputs(graph, atom)]
+    return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
 
 
 def _imbalance(graph: Graph, atom: Atom, layout: Layout) -> float:
@@ -146,8 +150,9 @@ def _imbalance(graph: Graph, atom: Atom, layout: Layout) -> float:
     worst = 1.0
     for name in _outputs(graph, atom):
         value = graph.value(name)
-        sizes = [0 if r is None else r.size for rank in layout.ranks if (r := layout.region(value.shape, rank)) or True]
-        worst = max(worst, max(sizes) * len(sizes) / value.size)
+        shards = [layout.region(value.shape or (), rank) for rank in layout.ranks]
+        largest = max(shard.size for shard in shards if shard is not None)
+        worst = max(worst, largest * len(shards) / value.size)
     return worst
 
 

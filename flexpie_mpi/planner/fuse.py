@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import PlanError
-from ..graph import BoundNode, Graph
+from ..graph import Graph
 from ..layout import Layout
-from ..ops import rule_for, widen
-from ..shards import shard_region
+from ..shards import segment_shard, shard_flops
 from .atoms import Atom
 
 FUSIONS = ("free", "none", "all-legal")
-"""``free``: as long as no rank computes or reads more than its shard inside the segment; ``none``: every node alone;
+"""``free``: as long as nothing is computed twice; ``none``: every node alone;
 ``all-legal``: as long as the layout stays the same, whatever is computed twice. A number K: up to K nodes."""
 
 Span = tuple[int, int]
@@ -38,35 +37,27 @@ def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list
 
 
 def _free(graph: Graph, run: Sequence[Atom], layout: Layout) -> list[Span]:
+    if len(layout.ranks) == 1:
+        return [(run[0].first, run[-1].end)]
     spans: list[Span] = []
+    work = 0
     for atom in run:
-        if spans and _joins_free(graph, spans[-1][0], atom, layout):
-            spans[-1] = (spans[-1][0], atom.end)
+        alone = segment_flops(graph, atom.first, atom.end, layout)
+        joined = segment_flops(graph, spans[-1][0], atom.end, layout) if spans else 0
+        if spans and joined <= work + alone:
+            spans[-1], work = (spans[-1][0], atom.end), joined
         else:
             spans.append((atom.first, atom.end))
+            work = alone
     return spans
 
 
-def _joins_free(graph: Graph, first: int, atom: Atom, layout: Layout) -> bool:
-    """Whether every rank finds all that an atom reads of the segment from `first` on within its shards."""
-    return all(
-        _reads_own_shards(graph, first, node, layout, rank)
-        for node in graph.bound[atom.first : atom.end]
-        for rank in layout.ranks
-    )
+def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
+    """Work of nodes ``[first, end)`` as one segment, over the layout's first, second, middle and last rank.
 
-
-def _reads_own_shards(graph: Graph, first: int, node: BoundNode, layout: Layout, rank: int) -> bool:
-    if len(layout.ranks) == 1:
-        return True
-    out = tuple(shard_region(graph, name, layout, rank) if name else None for name in node.node.outputs)
-    if not any(out):
-        return True
-    reads = rule_for(node).in_regions(node, widen(node, out))
-    for name, region in zip(node.node.inputs, reads, strict=True):
-        if region is None or graph.producer.get(name, -1) < first:
-            continue
-        shard = shard_region(graph, name, layout, rank)
-        if shard is None or not shard.contains(region):
-            return False
-    return not any(graph.producer.get(name, -1) >= first for name in node.node.captures)
+    The widest halo is on a rank inside; sampling keeps the price of a rule independent of the number of ranks.
+    """
+    ranks = layout.ranks
+    witnesses = dict.fromkeys((ranks[0], ranks[min(1, len(ranks) - 1)], ranks[len(ranks) // 2], ranks[-1]))
+    shards = (segment_shard(graph, first, end, layout, rank) for rank in witnesses)
+    return sum(shard_flops(graph, shard) for shard in shards if shard is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,9 @@ import numpy as np
 import onnxruntime
 
 from ..errors import ModelError
-from ..model import SegmentModel
+from ..model import Model, SegmentModel, build
 from ..model.shard import Slice
-
-FEW_ROWS = 4
-"""Up to this many rows a matrix product is bound by reading its weights, and packing them first only costs memory."""
+from ..program import Compute, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +48,11 @@ def make_session(
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0" if options.threads == 1 else "1")
-    if model.product_rows <= FEW_ROWS:
+    if model.reads_weights_once:  # packing would read them once more, and hold them twice
         settings.add_session_config_entry("session.disable_prepacking", "1")
-    names = {name: weights.names[part] for name, part in model.weights.items() if part in weights.names}
+    files = {name: weights.names[part] for name, part in model.weights.items()}
     try:
-        return onnxruntime.InferenceSession(model.serialise(names), settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model.serialise(files), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own classes, straight from Exception
         raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
 
@@ -106,3 +104,20 @@ class OpaqueKernel:
             np.copyto(held, result)  # a plain tensor beside the opaque ones keeps its place in the arena
         else:
             self._values[index] = result
+
+
+def make_kernel(
+    model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute, values: dict[int, Any]
+) -> Callable[[], None]:
+    """The action of a Compute step: a session bound to the step's buffers."""
+
+    def held(pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, program.buffers[index].region) for name, index in pairs)
+
+    segment = build(model, f"segment{step.segment}", step.blocks, held(step.inputs), held(step.outputs))
+    session = make_session(segment, weights, options)
+    inputs, outputs = dict(step.inputs), dict(step.outputs)
+    if all(index in values for index in (*inputs.values(), *outputs.values())):
+        arrays = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
+        return Kernel(session, *arrays).run
+    return OpaqueKernel(session, inputs, outputs, values).run

@@ -70,10 +70,12 @@ def check_rule(
     seed: int = 0,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    outside_rtol: float = 0.0,
 ) -> None:
     """Check the rule of a model with one node on random boxes.
 
     `cut`, when given, is what the rule must answer for the axes of each output: a rule that gives up cutting fails.
+    `outside_rtol` is for operators whose rounding, but no more, depends on elements that they do not read.
     """
     rng = np.random.default_rng(seed)
     proto = onnx.shape_inference.infer_shapes(proto)
@@ -99,7 +101,7 @@ def check_rule(
         out = widen(bound, tuple(boxes))
         into = rule.in_regions(bound, out)
         _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol)
-        _check_outside(reference, names, bound, out, into, feeds, whole, rng)
+        _check_outside(reference, names, bound, out, into, feeds, whole, rng, outside_rtol)
         assert rule.flops(bound, out) >= 0
 
 
@@ -129,7 +131,7 @@ def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
         )
 
 
-def _check_outside(reference, names, bound, out, into, feeds, whole, rng):
+def _check_outside(reference, names, bound, out, into, feeds, whole, rng, rtol):
     """Changing what the rule does not read must not change the box."""
     changed = {}
     for name, array in feeds.items():
@@ -137,12 +139,20 @@ def _check_outside(reference, names, bound, out, into, feeds, whole, rng):
         for other, region in zip(bound.node.inputs, into, strict=True):
             if other == name and region is not None:
                 read[region.slices(Region.full(array.shape))] = True
-        changed[name] = np.where(read, array, random_array(array.shape, array.dtype, rng))
+        changed[name] = np.where(read, array, _others(array, rng))
     again = dict(zip(names, reference.run(names, changed), strict=True))
     for name, region in zip(bound.node.outputs, out, strict=True):
         if region is not None:
-            np.testing.assert_array_equal(_cut(again[name], region), _cut(whole[name], region), err_msg=f"{name} {region}")
+            same = _cut(again[name], region), _cut(whole[name], region)
+            np.testing.assert_allclose(*same, rtol=rtol, err_msg=f"{name} {region}")
+
+
+def _others(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other values: any for floats, but integers may be positions or divisors, and are drawn from the same ones."""
+    if array.dtype.kind in "iu":
+        return rng.choice(array.ravel(), array.shape)
+    return random_array(array.shape, array.dtype, rng)
 
 
 def _cut(array: np.ndarray, region: Region | None) -> np.ndarray:
-    return array if region is None else np.ascontiguousarray(array[region.slices(Region.full(array.shape))])
+    return array if region is None else np.array(array[region.slices(Region.full(array.shape))], order="C")

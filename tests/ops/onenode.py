@@ -19,9 +19,19 @@ Operand = tuple[int, ...] | tuple[tuple[int, ...], str] | np.ndarray | None
 
 
 def one_node(
-    op: str, operands: Sequence[Operand], *, opset: int = 17, outputs: int | Sequence[bool] = 1, **attributes: Any
+    op: str,
+    operands: Sequence[Operand],
+    *,
+    opset: int = 17,
+    outputs: int | Sequence[bool] = 1,
+    shapes: Sequence[tuple[int, ...]] = (),
+    **attributes: Any,
 ) -> onnx.ModelProto:
-    """A model that is one node; `outputs` is their number, or for each whether it is there at all."""
+    """A model that is one node.
+
+    `outputs` is their number, or for each whether it is there at all; `shapes` are those of the outputs that are
+    there, for operators and opsets whose shape inference does not find them.
+    """
     inputs, weights, names = [], [], []
     for place, operand in enumerate(operands):
         name = "" if operand is None else f"x{place}"
@@ -38,7 +48,11 @@ def one_node(
     typeless = [onnx.ValueInfoProto(name=name) for name in results if name]
     graph = helper.make_graph([node], "one node", inputs, typeless, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    for output, shape in zip(model.graph.output, shapes, strict=False):
+        element = output.type.tensor_type.elem_type or onnx.TensorProto.FLOAT
+        output.CopyFrom(helper.make_tensor_value_info(output.name, element, shape))
+    return model
 
 
 def ints(*values: int) -> np.ndarray:

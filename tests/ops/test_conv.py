@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .builders import model, weights
 from .harness import check_rule
+from .numbers import weights
+from .onenode import NEWEST, OPSETS, one_node
 
 
 def conv(shape, out_channels, kernel, bias=True, opset=17, **attributes):
     group = attributes.get("group", 1)
     weight = weights(out_channels, shape[1] // group, *kernel)
-    return model("Conv", [shape, weight, *([weights(out_channels)] if bias else [])], opset, **attributes)
+    return one_node("Conv", [shape, weight, *([weights(out_channels)] if bias else [])], opset=opset, **attributes)
 
 
-@pytest.mark.parametrize("opset", [7, 11, 13, 17, 22, 25])
+@pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("group,channels,out", [(1, 3, 5), (6, 6, 6), (6, 6, 12), (2, 6, 8), (4, 8, 4), (3, 6, 12)])
 def test_groups(opset, group, channels, out):
     proto = conv((2, channels, 7, 6), out, (3, 3), opset=opset, group=group, pads=[1, 1, 1, 1])
@@ -86,11 +87,11 @@ def test_qlinear(per_channel, group, channels, out):
     scales = np.linspace(0.01, 0.05, out, dtype=np.float32) if per_channel else np.array(0.02, np.float32)
     zeros = np.zeros(out, np.int8) if per_channel else np.array(3, np.int8)
     inputs = [
-        (1, channels, 7, 6), np.array(0.03, np.float32), np.array(17, np.uint8),
+        ((1, channels, 7, 6), "uint8"), np.array(0.03, np.float32), np.array(17, np.uint8),
         weights(out, channels // group, 3, 3, dtype="int8"), scales, zeros,
         np.array(0.5, np.float32), np.array(128, np.uint8), weights(out, dtype="int32"),
     ]  # fmt: skip
-    proto = model("QLinearConv", inputs, dtype="uint8", group=group, pads=[1, 1, 1, 1], strides=[1, 2])
+    proto = one_node("QLinearConv", inputs, group=group, pads=[1, 1, 1, 1], strides=[1, 2])
     check_rule(proto, cut=({0, 1, 2, 3},), rtol=0, atol=0)
 
 
@@ -98,10 +99,11 @@ def test_qlinear(per_channel, group, channels, out):
 @pytest.mark.parametrize("group,out", [(1, 5), (4, 8)])
 def test_integer(zeros, group, out):
     points = [np.array(value, np.uint8) for value in zeros]
-    inputs = [(2, 4, 6, 5), weights(out, 4 // group, 3, 2, dtype="uint8"), *points]
-    proto = model("ConvInteger", inputs, 13, dtype="uint8", out_dtypes={0: "int32"}, group=group, pads=[2, 1, 1, 2])
+    inputs = [((2, 4, 6, 5), "uint8"), weights(out, 4 // group, 3, 2, dtype="uint8"), *points]
+    proto = one_node("ConvInteger", inputs, group=group, pads=[2, 1, 1, 2])
     check_rule(proto, cut=({0, 1, 2, 3},), rtol=0, atol=0)
 
 
 def test_weight_computed_in_the_graph():
-    check_rule(model("Conv", [(1, 4, 6, 6), (6, 2, 3, 3), (6,)], group=2, pads=[1, 1, 1, 1]), cut=({0, 1, 2, 3},))
+    proto = one_node("Conv", [(1, 4, 6, 6), (6, 2, 3, 3), (6,)], group=2, pads=[1, 1, 1, 1])
+    check_rule(proto, cut=({0, 1, 2, 3},))

@@ -62,7 +62,8 @@ def test_gather_elements(opset, axis, rng):
 
 
 @pytest.mark.parametrize(
-    ("batch", "shape"), [(0, (4, 1)), (0, (4, 2)), (0, (2, 3, 3)), (0, (2,)), (1, (5, 2)), (1, (5, 3, 1)), (2, (5, 6, 4, 1))]
+    ("batch", "shape"),
+    [(0, (4, 1)), (0, (4, 2)), (0, (2, 3, 3)), (0, (2,)), (1, (5, 2)), (1, (5, 3, 1)), (2, (5, 6, 4, 1))],
 )
 @pytest.mark.parametrize("opset", [12, NEWEST])
 def test_gather_nd(batch, shape, opset, rng):

@@ -45,7 +45,9 @@ def test_matmul_of_each_opset(opset):
 @given(data=st.data())
 def test_any_batch_broadcast(data):
     batch = data.draw(st.lists(st.integers(1, 4), max_size=3))
-    own = [tuple(data.draw(st.sampled_from((1, n))) for n in batch[data.draw(st.integers(0, len(batch))) :]) for _ in "ab"]
+    own = [
+        tuple(data.draw(st.sampled_from((1, n))) for n in batch[data.draw(st.integers(0, len(batch))) :]) for _ in "ab"
+    ]
     m, k, n = (data.draw(st.integers(1, 6)) for _ in "mkn")
     check_rule(one_node("MatMul", [(*own[0], m, k), (*own[1], k, n)]), trials=3)
 

@@ -62,8 +62,7 @@ def test_no_axes(noop):
 
 
 def test_computed_axes_are_not_cut():
-    proto = one_node("ReduceSum", [SHAPE, ((1,), "int64")], keepdims=1)
-    proto.graph.output[0].type.tensor_type.shape.CopyFrom(one_node("ReduceSum", [SHAPE, ints(2)]).graph.output[0].type.tensor_type.shape)
+    proto = one_node("ReduceSum", [SHAPE, ((1,), "int64")], keepdims=1, shapes=[(2, 3, 1, 5)])
     feeds = {"x0": np.ones(SHAPE, np.float32), "x1": ints(2)}
     check_rule(proto, cut=(set(),), feeds=feeds, trials=2)
 

@@ -70,8 +70,7 @@ def test_reshape_allowzero():
 
 
 def test_reshape_to_a_computed_shape_is_not_cut():
-    proto = one_node("Reshape", [(4, 6), ((1,), "int64")])
-    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 24
+    proto = one_node("Reshape", [(4, 6), ((1,), "int64")], shapes=[(24,)])
     check_rule(proto, cut=(set(),), feeds={"x0": np.ones((4, 6), np.float32), "x1": ints(24)}, trials=2)
 
 

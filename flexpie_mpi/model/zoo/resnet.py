@@ -30,8 +30,10 @@ def bottleneck(b: Builder, name: str, x: Tensor, width: int, stride: int) -> Ten
     return _join(b, name, x, y, stride)
 
 
-def build(b: Builder, block: Block, depths: tuple[int, ...], width: int = 64, size: int = 224, classes: int = 1000) -> None:
-    """A stem, then stages of ``depths[i]`` blocks; each stage after the first halves the extent and doubles the width."""
+def build(
+    b: Builder, block: Block, depths: tuple[int, ...], width: int = 64, size: int = 224, classes: int = 1000
+) -> None:
+    """A stem, then stages of ``depths[i]`` blocks; each after the first halves the extent and doubles the width."""
     x = b.input("input", (3, size, size))
     x = b.conv("conv1", x, width, 7, stride=2, norm=True, act="relu")
     x = b.max_pool("maxpool", x, 3, 2, pad=1)

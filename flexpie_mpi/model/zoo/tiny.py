@@ -6,7 +6,7 @@ from .builder import Builder
 
 
 def build(b: Builder) -> None:
-    """Plain, strided, depthwise and grouped convolutions, a residual, two branches side by side, poolings, a classifier."""
+    """A residual, a depthwise separable pair, two branches side by side, poolings, groups, a classifier."""
     x = b.input("input", (3, 32, 32))
     x = b.conv("stem", x, 16, 3, norm=True, act="relu")
     y = b.conv("residual.conv1", x, 16, 3, norm=True, act="relu")

@@ -1,0 +1,109 @@
+"""From a model as read to the skeleton and weights file that later starts use as they are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import onnx
+
+from ..errors import ModelError
+from .preoptimise import STORED_BYTES, WEIGHTS_FILE, accept, preoptimise
+from .read import Source, stub, stub_entries
+from .static import infer_types
+from .tidy import inline_functions, tidy
+from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever what is written here changes."""
+SKELETON_FILE = "skeleton.onnx"
+
+_SOURCE = "source"
+"""Location of weights that are still where the model file has them."""
+
+
+def prepare(source: Source, folder: Path) -> None:
+    """Make `folder` with the skeleton of a model and the weights that are not in the model's own files.
+
+    Parameters
+    ----------
+    source : Source
+        With static inputs. Not changed.
+    folder : Path
+        Does not exist yet.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime does not accept the model.
+    """
+    folder.mkdir()
+    source = Source(inline_functions(_copy(source.proto)), source.stored)
+    try:
+        ready = _finished(preoptimise(source, folder))
+    except ModelError as error:
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+        ready = _finished(source)
+        log.warning("the model is used without constant folding: %s", error)
+    _store_constants(ready, folder)
+    (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
+
+
+def read_prepared(folder: Path, source: Source) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+    """The skeleton that :func:`prepare` wrote, and where the data of each of its stubs is.
+
+    `source` is the model it was made of, or one of equal content.
+    """
+    proto = onnx.ModelProto.FromString((folder / SKELETON_FILE).read_bytes())
+    stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return proto, {tensor.name: _place(tensor, folder, source) for tensor in stubs}
+
+
+def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTensor:
+    entries = stub_entries(tensor)
+    if entries["location"] == _SOURCE:
+        return source.stored[entries["source"]]
+    place = ByteRange(folder / entries["location"], int(entries["offset"]), int(entries["length"]))
+    return StoredTensor(tensor.data_type, tuple(tensor.dims), place)
+
+
+def _finished(source: Source) -> Source:
+    """A model in the form of a Graph, with types, that onnxruntime has accepted."""
+    tidy(source.proto)
+    infer_types(source.proto, lambda names: accept(source, names))
+    return source
+
+
+def _store_constants(source: Source, folder: Path) -> None:
+    """Move the data of constants over 1 KiB to the weights file, and say in every stub where its data is."""
+    path = folder / WEIGHTS_FILE
+    with path.open("ab") as file:
+        for tensor in source.proto.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                _relocate(tensor, source, folder)
+            elif (byte_length(tensor.data_type, tensor.dims) or 0) > STORED_BYTES:
+                raw = raw_bytes(tensor)
+                digest = digest_bytes(tensor.data_type, tensor.dims, raw)
+                stub(tensor, digest, **_entries(file.seek(0, 2), len(raw)))
+                file.write(raw)
+
+
+def _relocate(tensor: onnx.TensorProto, source: Source, folder: Path) -> None:
+    entries = stub_entries(tensor)
+    place = source.stored[entries["source"]].place
+    if place.path.parent == folder:
+        stub(tensor, entries["digest"], **_entries(place.offset, place.length))
+    else:
+        stub(tensor, entries["digest"], location=_SOURCE, source=entries["source"])
+
+
+def _entries(offset: int, length: int) -> dict[str, str]:
+    return {"location": WEIGHTS_FILE, "offset": str(offset), "length": str(length)}
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy

@@ -148,7 +148,9 @@ def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Progra
     digests = transport.all_gather(digest(programs))
     odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
     if odd:
-        raise ProgramError(f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere")
+        raise ProgramError(
+            f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere"
+        )
     return programs
 
 

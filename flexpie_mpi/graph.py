@@ -197,4 +197,5 @@ class Graph:
 
     def is_dynamic(self, node: Node) -> bool:
         """Whether a node reads or writes a computed value that cannot be exchanged."""
-        return any(self.values[name].is_opaque for name in (*node.reads, *node.writes))
+        values = (self.values[name] for name in (*node.reads, *node.writes))
+        return any(value.is_opaque and not value.is_constant for value in values)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .graph import BoundNode, Graph
+from .graph import BoundNode, Graph, Value
 from .layout import Layout, cut_axes
 from .ops import rule_for, widen
 from .ops.base import is_random
@@ -137,8 +137,12 @@ def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, R
         if value is not None and (region is not None or value.is_opaque):
             yield name, region
     for name in node.node.captures:
-        value = graph.value(name)
-        yield name, None if value.is_opaque or value.shape is None else Region.full(value.shape)
+        yield name, whole(graph.value(name))
+
+
+def whole(value: Value) -> Region | None:
+    """All of a value; None for an opaque one."""
+    return None if value.is_opaque or value.shape is None else Region.full(value.shape)
 
 
 def _hull(known: Region | None, region: Region | None) -> Region | None:
@@ -158,7 +162,9 @@ def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: i
     for node in graph.bound[first:end]:
         fixed = [name for name in (*node.node.reads, *node.node.writes) if _stays_on_root(graph, name)]
         if fixed and layout.ranks != (root,):
-            found.append(f"'{fixed[0]}' cannot be exchanged, so '{node.node.name}' must run on rank {root}, not {layout}")
+            found.append(
+                f"'{fixed[0]}' cannot be exchanged, so '{node.node.name}' must run on rank {root}, not {layout}"
+            )
         if layout.kind != "single" and (is_random(node) or graph.is_dynamic(node.node)):
             found.append(f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}")
     if names and not found and not any(can_cut(graph, name, layout) for name in names):

@@ -1,9 +1,9 @@
 """Plans survive the trip through JSON; plans that do not fit are refused with the reason."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from dataclasses import replace
 
 from flexpie_mpi.errors import PlanError
 from flexpie_mpi.layout import Layout

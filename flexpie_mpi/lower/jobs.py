@@ -10,7 +10,7 @@ from ..graph import Graph
 from ..plan import Plan, problems
 from ..program import Compute, Finish, Program, Start, Step
 from ..region import Region
-from ..shards import SegmentShard, segment_problems, segment_shard
+from ..shards import SegmentShard, segment_problems, segment_shard, whole
 from .arena import place
 from .entries import Entry, enter
 from .holdings import Holdings
@@ -55,7 +55,8 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
         _lower_segment(graph, holdings, drafts, index, shards)
         first = end
     last = len(plan.segments)
-    wanted = {name: {plan.root: Region.full(graph.value(name).shape)} for name in graph.outputs if _moves(graph, name)}
+    regions = ((name, whole(graph.value(name))) for name in graph.outputs)
+    wanted = {name: {plan.root: region} for name, region in regions if region is not None}
     entry = enter(graph, holdings, wanted, last)
     _add_exchange(graph, drafts, last, entry)
     outputs = tuple((name, _output_buffer(holdings, entry, name, plan.root)) for name in graph.outputs)
@@ -81,13 +82,9 @@ def digest(programs: tuple[Program, ...]) -> str:
     return hashlib.blake2b(repr(programs).encode(), digest_size=16).hexdigest()
 
 
-def _moves(graph: Graph, name: str) -> bool:
-    return not graph.value(name).is_opaque
-
-
 def _hold_input(graph: Graph, holdings: Holdings, name: str, root: int) -> int:
     value = graph.value(name)
-    return holdings.add(root, value, None if value.is_opaque else Region.full(value.shape or ()), since=-1)
+    return holdings.add(root, value, whole(value), since=-1)
 
 
 def _lower_segment(

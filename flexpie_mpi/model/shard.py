@@ -14,7 +14,7 @@ from ..ops import Const, LocalNode, rule_for
 from ..ops.crop import crop
 from ..program import Block
 from ..region import Region
-from ..shards import Held
+from ..shards import Held, whole
 from .model import Model
 
 FEW_ROWS = 4
@@ -101,7 +101,7 @@ class _Builder:
         bound = self.model.graph.bound[self.model.graph.position[block.node]]
         inputs = [self._input(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True)]
         for capture in bound.node.captures:
-            self._input(self.model.graph.value(capture), _whole(self.model.graph.value(capture)))
+            self._input(self.model.graph.value(capture), whole(self.model.graph.value(capture)))
         for output, region in zip(bound.node.outputs, block.outputs, strict=True):
             self.held[output] = region
         if _is_whole(bound, block):
@@ -181,8 +181,9 @@ class _Builder:
     def _make(
         self, local: LocalNode, inputs: list[str], outputs: list[str], name: str, base: onnx.NodeProto | None = None
     ) -> onnx.NodeProto:
-        attributes = {key: value for key, value in local.attributes if value is not None}
-        node = helper.make_node(local.op, inputs, outputs, name=name, domain=local.domain, **attributes)
+        node = helper.make_node(local.op, inputs, outputs, name=name, domain=local.domain)
+        attributes = (helper.make_attribute(key, value) for key, value in local.attributes if value is not None)
+        node.attribute.extend(attributes)
         replaced = {key for key, _ in local.attributes}
         node.attribute.extend(item for item in (base.attribute if base else ()) if item.name not in replaced)
         return node
@@ -226,8 +227,3 @@ def _covers(value: Value | None, region: Region | None) -> bool:
     if value is None or value.is_opaque:
         return True
     return region is not None and region.is_full(value.shape or ())
-
-
-def _whole(value: Value) -> Region | None:
-    return None if value.is_opaque or value.shape is None else Region.full(value.shape)
-

@@ -85,15 +85,10 @@ def _complete(types: Types, name: str, found: ValueType) -> None:
     """Take over what onnxruntime knows of a value that ONNX inference left open."""
     kind = _parse_type(found.type)
     sizes = [size for size in found.shape if isinstance(size, int) and size >= 0]
-    is_known = len(sizes) == len(found.shape) and _has_rank(types.get(name), found)
-    if is_known and kind.WhichOneof("value") == "tensor_type":
+    # onnxruntime gives the shape of a scalar to a tensor of unknown rank, so that () says nothing.
+    if kind.WhichOneof("value") == "tensor_type" and sizes and len(sizes) == len(found.shape):
         kind = helper.make_tensor_type_proto(kind.tensor_type.elem_type, sizes)
     types[name] = kind
-
-
-def _has_rank(known: onnx.TypeProto | None, found: ValueType) -> bool:
-    """Whether ``()`` means a scalar: onnxruntime also reports it for a tensor of unknown rank."""
-    return bool(found.shape) or (known is not None and known.tensor_type.HasField("shape"))
 
 
 def _parse_type(text: str) -> onnx.TypeProto:

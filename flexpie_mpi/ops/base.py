@@ -118,9 +118,13 @@ def register(rule: type[OpRule]) -> type[OpRule]:
 
 
 def rule_for(node: BoundNode) -> OpRule:
-    """The rule of a node; nodes of other domains and nodes that touch opaque values are run whole."""
+    """The rule of a node; nodes of other domains and nodes that touch opaque values are run whole.
+
+    A constant without elements is no obstacle: it stands for an absent parameter.
+    """
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    if node.node.domain not in ("", "ai.onnx") or any(value.is_opaque for value in values):
+    opaque = (value for value in values if value.is_opaque and not (value.is_constant and value.itemsize))
+    if node.node.domain not in ("", "ai.onnx") or any(opaque):
         return _WHOLE
     return _RULES.get(node.op, _WHOLE)
 
@@ -157,4 +161,3 @@ def _widen(region: Region, cut: frozenset[int], shape: tuple[int, ...]) -> Regio
 def macs(count: int) -> int:
     """Flops of `count` multiply-accumulates."""
     return 2 * count
-

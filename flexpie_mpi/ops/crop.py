@@ -14,7 +14,9 @@ def crop(opset: int, source: int | str, target: int | str, held: Region, wanted:
         if (part.start, part.stop) != (0, extent)
     ]
     axes, starts, ends = zip(*cuts, strict=True) if cuts else ((), (), ())
-    return slice_node(opset, source, target, starts, ends, axes) if cuts else LocalNode("Identity", (source,), (target,))
+    return (
+        slice_node(opset, source, target, starts, ends, axes) if cuts else LocalNode("Identity", (source,), (target,))
+    )
 
 
 def slice_node(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..graph import BoundNode
 from ..region import Bounds, Region
 from .base import Const, LocalNode, OpRule, Regions, macs, register
-from .sampling import Sampling, single
+from .sampling import Sampling, is_certain, single
 from .trim import hull
 
 _LINEAR = ("linear", "bilinear", "trilinear")
@@ -26,8 +26,7 @@ class Resize(OpRule):
         samplings = _samplings(node)
         if samplings is None:
             return super().cut_axes(node)
-        resized = _is_sampled(node)
-        return (frozenset(axis for axis, item in enumerate(samplings) if item.is_identity or resized),)
+        return (frozenset(axis for axis, item in enumerate(samplings) if item.is_identity or _is_sampled(node, item)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         samplings = _samplings(node)
@@ -145,13 +144,13 @@ def _crops(node: BoundNode) -> bool:
     return bool(node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
 
 
-def _is_sampled(node: BoundNode) -> bool:
-    """Whether samples along a resized axis are copies or plain weighted sums; types other than float32 round those."""
+def _is_sampled(node: BoundNode, sampling: Sampling) -> bool:
+    """Whether samples along an axis are known copies or plain weighted sums; types other than float32 round those."""
     value, mode = node.inputs[0], _mode(node)
     if _crops(node):
         return False
     is_sum = mode in _LINEAR and value is not None and value.dtype == "float32" and not node.attribute("antialias", 0)
-    return mode == "nearest" or is_sum
+    return is_sum or (mode == "nearest" and is_certain(sampling))
 
 
 def _axes(node: BoundNode) -> tuple[int, ...]:
@@ -178,9 +177,15 @@ def _scales(node: BoundNode) -> tuple[float, ...] | None:
 
 
 def _samplings(node: BoundNode) -> tuple[Sampling, ...] | None:
-    """How every axis is resampled; None when that is known only in the run, or not only scaled but cropped as well."""
+    """How every axis is resampled.
+
+    None when that is known only in the run, when axes are cropped and not scaled, and when scales change no extent:
+    whether onnxruntime then copies or samples depends on its version.
+    """
     scales, shape = _scales(node), node.out_shape()
     if scales is None or (_crops(node) and not _keeps_uncropped(node, scales)):
+        return None
+    if shape == node.in_shape() and set(scales) != {1.0}:
         return None
     by_axis = dict(zip(_axes(node), scales, strict=True))
     transform, rounding = "asymmetric", "simple"

@@ -15,8 +15,7 @@ from ..graph import Graph
 from ..layout import Layout
 from ..ops import rule_for
 from ..plan import Plan, Segment
-from ..region import Region
-from ..shards import can_cut
+from ..shards import can_cut, whole
 from .atoms import Atom, atoms
 from .fuse import fuse
 
@@ -127,10 +126,8 @@ def _auto(graph: Graph, ranks: int) -> Chooser:
 
 def total_flops(graph: Graph) -> int:
     """Floating-point operations of one request on one rank; values of unknown shape count nothing."""
-    return sum(
-        rule_for(node).flops(node, tuple(None if v is None or v.is_opaque else Region.full(v.shape) for v in node.outputs))
-        for node in graph.bound
-    )
+    outputs = (tuple(None if value is None else whole(value) for value in node.outputs) for node in graph.bound)
+    return sum(rule_for(node).flops(node, out) for node, out in zip(graph.bound, outputs, strict=True))
 
 
 def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
@@ -156,9 +153,7 @@ def _imbalance(graph: Graph, atom: Atom, layout: Layout) -> float:
     return worst
 
 
-def _with_fallback(
-    graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int
-) -> list[Layout]:
+def _with_fallback(graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int) -> list[Layout]:
     """A layout for every atom, also where the rule has none."""
     everyone = tuple(range(ranks))
     layouts: list[Layout] = []

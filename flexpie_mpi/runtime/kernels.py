@@ -31,9 +31,7 @@ class KernelOptions:
     threads: int = 1
 
 
-def make_session(
-    model: SegmentModel, weights: WeightFiles, options: KernelOptions
-) -> onnxruntime.InferenceSession:
+def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptions) -> onnxruntime.InferenceSession:
     """A session of a segment's model.
 
     Raises
@@ -83,9 +81,12 @@ class OpaqueKernel:
     """One segment's session whose inputs or outputs are no plain tensors: values go through a shared dictionary."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, inputs: Mapping[str, str | int], outputs: Mapping[str, int],
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
         values: dict[int, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._session = session
         self._inputs = inputs
         self._outputs = outputs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from .harness import check_rule
 from .numbers import weights
-from .onenode import NEWEST, OPSETS, one_node
+from .onenode import OPSETS, one_node
 
 
 def conv(shape, out_channels, kernel, bias=True, opset=17, **attributes):

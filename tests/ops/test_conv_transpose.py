@@ -60,9 +60,7 @@ def transposed(draw):
     kernel = [draw(st.integers(1, 4)) for _ in range(spatial)]
     strides = [draw(st.integers(1, 4)) for _ in range(spatial)]
     dilations = [draw(st.integers(1, 3)) for _ in range(spatial)]
-    written = [
-        (e - 1) * s + d * (k - 1) + 1 for e, k, s, d in zip(extents, kernel, strides, dilations, strict=True)
-    ]
+    written = [(e - 1) * s + d * (k - 1) + 1 for e, k, s, d in zip(extents, kernel, strides, dilations, strict=True)]
     begins = [draw(st.integers(0, min(3, w - 1))) for w in written]
     ends = [draw(st.integers(0, min(3, w - 1 - b))) for w, b in zip(written, begins, strict=True)]
     extra = [draw(st.integers(0, stride - 1)) for stride in strides]

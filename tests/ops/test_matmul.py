@@ -77,6 +77,13 @@ def test_output_features_need_only_their_weights(rng):
     assert weight == Region(((2, 4), (0, 64))) and bias == Region(((2, 4),))
 
 
+@pytest.mark.parametrize(("op", "shapes"), [("MatMul", [(2, 4, 6), (6, 5)]), ("Einsum", [(2, 4, 6), (6, 5)])])
+def test_work_is_two_flops_per_product(op, shapes):
+    attributes = {"equation": "bij,jk->bik"} if op == "Einsum" else {}
+    (node,) = Model.from_skeleton(one_node(op, shapes, **attributes).SerializeToString()).graph.bound
+    assert rule_for(node).flops(node, (Region(((0, 2), (1, 4), (0, 5))),)) == 2 * (2 * 3 * 5) * 6
+
+
 POINTS = ((None, None), ((), ()), ((), (5,)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from .harness import check_rule
 from .numbers import weights
-from .onenode import NEWEST, axes_below, ints, one_node
+from .onenode import NEWEST, axes_below, one_node
 
 
 def positive(*shape):

@@ -15,7 +15,9 @@ MODES = ("constant", "reflect", "edge", "wrap")
 
 def pad(shape, pads, mode, opset=NEWEST, value=None, axes=None):
     if opset < 11:
-        return one_node("Pad", [shape], opset=opset, mode=mode, pads=pads, **({} if value is None else {"value": value}))
+        return one_node(
+            "Pad", [shape], opset=opset, mode=mode, pads=pads, **({} if value is None else {"value": value})
+        )
     operands = [shape, ints(*pads), None if value is None else np.array(value, np.float32)]
     return one_node("Pad", [*operands, *([] if axes is None else [ints(*axes)])], opset=opset, mode=mode)
 

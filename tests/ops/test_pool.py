@@ -48,7 +48,9 @@ def test_average_that_counts_padding(attributes, opset):
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("op", KINDS)
 def test_auto_pad_with_rounding_up(op, auto_pad):
-    proto = one_node(op, [(1, 2, 9, 8)], opset=NEWEST, kernel_shape=[2, 3], strides=[2, 3], auto_pad=auto_pad, ceil_mode=1)
+    proto = one_node(
+        op, [(1, 2, 9, 8)], opset=NEWEST, kernel_shape=[2, 3], strides=[2, 3], auto_pad=auto_pad, ceil_mode=1
+    )
     check_rule(proto)
 
 

@@ -41,11 +41,14 @@ def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positio
     """Sum of word, token type and position embeddings, normalised."""
     (tokens,) = ids.shape
     places = b.constant("embeddings.position_ids", [range(tokens)], "int64")
-    tables = {"word": (ids, vocabulary), "token_type": (kinds, 2), "position": (places, positions)}
-    word, kind, place = (
-        b.node(name, "Gather", [b.weight(f"{name}.weight", (rows, hidden), 1.0), index], (tokens, hidden))
-        for name, (index, rows) in ((f"embeddings.{name}", table) for name, table in tables.items())
-    )
+
+    def lookup(name: str, rows: int, index: Tensor | str) -> Tensor:
+        table = b.weight(f"{name}.weight", (rows, hidden), 1.0)
+        return b.node(name, "Gather", [table, index], (tokens, hidden))
+
+    word = lookup("embeddings.word", vocabulary, ids)
+    kind = lookup("embeddings.token_type", 2, kinds)
+    place = lookup("embeddings.position", positions, places)
     x = b.add("embeddings.add_token_type", word, kind)
     return _layer_norm(b, "embeddings.norm", b.add("embeddings.add_position", x, place))
 
@@ -96,7 +99,7 @@ def _feed_forward(b: Builder, name: str, x: Tensor, intermediate: int) -> Tensor
 
 
 def _gelu(b: Builder, name: str, x: Tensor) -> Tensor:
-    """x (1 + erf(x / sqrt 2)) / 2"""
+    """Gaussian error linear unit, x (1 + erf(x / sqrt 2)) / 2."""
     root, one, half = (
         b.constant(word, value, "float32") for word, value in (("sqrt2", sqrt(2)), ("one", 1.0), ("half", 0.5))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, prod, sqrt
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from .weights import Weight, place
 OPSET = 17
 IR_VERSION = 8
 RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
-"""Gain before a rectifier, which leaves 1/2 of the second moment, 1/(2 pi) of it mean squared; half sums keep 1/4 of that."""
+"""Gain before a rectifier, which leaves 1/2 of the second moment; 1/(2 pi) is mean squared, cut to 1/4 by half sums."""
 INLINE_BYTES = 4096
 """Weights up to this size are stored in the .onnx file itself."""
 
@@ -77,7 +78,7 @@ class Builder:
         return Tensor(name, x.shape)
 
     def node(
-        self, name: str, op: str, inputs: Sequence[Tensor | str], shape: tuple[int, ...], **attributes: object
+        self, name: str, op: str, inputs: Sequence[Tensor | str], shape: tuple[int, ...], **attributes: Any
     ) -> Tensor:
         """Any operator with one output; constants among the inputs are given by name."""
         names = [value if isinstance(value, str) else value.name for value in inputs]
@@ -141,7 +142,7 @@ class Builder:
         height, width = (_extent(size, kernel, stride, kernel // 2) for size in x.shape[1:])
         weight_shape = (channels, x.shape[0] // group, kernel, kernel)
         gain = gain or (RECTIFIER_GAIN if act else 1.0)
-        inputs = [x, self.filters(f"{name}.weight", weight_shape, gain)]
+        inputs: list[Tensor | str] = [x, self.filters(f"{name}.weight", weight_shape, gain)]
         if not norm:
             inputs.append(self.weight(f"{name}.bias", (channels,), 0.05))
         window = _window(kernel, stride, kernel // 2) | {"dilations": (1, 1), "group": group}
@@ -213,7 +214,7 @@ def _extent(size: int, kernel: int, stride: int, pad: int, ceil_mode: bool = Fal
     return (-(-free // stride) if ceil_mode else free // stride) + 1
 
 
-def _window(kernel: int, stride: int, pad: int) -> dict[str, object]:
+def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
     return {"kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": (pad,) * 4}
 
 

@@ -1,0 +1,253 @@
+"""All ranks of a job inside one process: a thread per rank, and mailboxes in place of a network.
+
+Collectives are carried out as the messages they stand for. Since every wait of the job is in one place, a job in which
+all ranks wait for something that cannot come is noticed at once.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import ProgramError, TransportError
+from ..program import Exchange
+from .transport import Parcel, parcels
+
+T = TypeVar("T")
+
+Address = tuple[str, int, int, int]
+"""(what is sent, source rank, target rank, tag)."""
+
+
+def run_ranks(size: int, function: Callable[[LoopbackTransport], T], deadline_s: float = 60.0) -> list[T]:
+    """Results of `function` by rank, called once per rank, each in a thread of its own with its transport.
+
+    Parameters
+    ----------
+    size : int
+    function : callable
+    deadline_s : float
+        How long a rank waits for another that is busy.
+
+    Raises
+    ------
+    TransportError
+        When ranks wait for something that cannot come, or longer than the deadline.
+    BaseException
+        The first that any rank raised; the others are released from their waits.
+    """
+    office = _PostOffice(size, deadline_s)
+    results: list[Any] = [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = function(LoopbackTransport(rank, office))
+        except _ReleasedError:
+            pass
+        except BaseException as error:  # whatever it is, it belongs to whoever started the ranks
+            office.fail(error)
+        finally:
+            office.leave(rank)
+
+    threads = [threading.Thread(target=run, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if office.error is not None:
+        raise office.error
+    return results
+
+
+def alone() -> LoopbackTransport:
+    """The transport of a job of one rank: this process, without MPI."""
+    return LoopbackTransport(0, _PostOffice(1, deadline_s=0.0))
+
+
+class LoopbackTransport:
+    """One rank's transport in a job of threads; see :func:`run_ranks`."""
+
+    def __init__(self, rank: int, office: _PostOffice) -> None:
+        self.rank = rank
+        self.size = office.size
+        self._office = office
+
+    def __enter__(self) -> LoopbackTransport:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def broadcast(self, item: Any, root: int = 0) -> Any:
+        """The root's `item`, on every rank; each other rank has its own copy."""
+        if self.rank != root:
+            return self._take("broadcast", root)
+        for target in range(self.size):
+            if target != root:
+                self._put("broadcast", target, item)
+        return item
+
+    def gather(self, item: Any, root: int = 0) -> list[Any] | None:
+        """Every rank's `item`, by rank, on the root; None elsewhere."""
+        if self.rank != root:
+            self._put("gather", root, item)
+            return None
+        return [item if source == root else self._take("gather", source) for source in range(self.size)]
+
+    def all_gather(self, item: Any) -> list[Any]:
+        """Every rank's `item`, by rank, on every rank."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        for target in others:
+            self._put("all-gather", target, item)
+        taken = {source: self._take("all-gather", source) for source in others}
+        return [taken.get(rank, item) for rank in range(self.size)]
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        self.all_gather(None)
+
+    def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
+        """Send a contiguous array; return when it may be changed again."""
+        self._office.put(("array", self.rank, target, tag), array.tobytes())
+
+    def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
+        """Fill a contiguous array with what `source` sent."""
+        _fill(array.reshape(-1).view(np.uint8), self._office.take(("array", source, self.rank, tag)))
+
+    def open(self, exchanges: Sequence[Exchange]) -> tuple[LoopbackChannel, ...]:
+        """Channels for this rank's part of every exchange of the job, in the job's order."""
+        return tuple(LoopbackChannel(exchange, self.rank, self._office) for exchange in exchanges)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _put(self, what: str, target: int, item: Any) -> None:
+        self._office.put((what, self.rank, target, 0), pickle.dumps(item))
+
+    def _take(self, what: str, source: int) -> Any:
+        data = self._office.take((what, source, self.rank, 0))
+        return pickle.loads(data)  # noqa: S301 (from a thread of this process)
+
+
+class LoopbackChannel:
+    """One rank's end of one exchange."""
+
+    def __init__(self, exchange: Exchange, rank: int, office: _PostOffice) -> None:
+        self.exchange = exchange
+        self.outgoing, self.incoming = parcels(exchange)
+        self._rank = rank
+        self._office = office
+        self._is_posted = self._is_started = False
+
+    def post(self) -> None:
+        self._is_posted = True
+
+    def start(self) -> None:
+        if not self._is_posted:
+            raise ProgramError(f"exchange {self.exchange.index} is started on rank {self._rank} before it is posted")
+        self._is_started = True
+        for parcel in self.outgoing:
+            self._office.put(self._address(self._rank, parcel.peer), parcel.memory.tobytes())
+
+    def finish(self) -> None:
+        if self.exchange.is_collective and not self._is_started:
+            raise ProgramError(
+                f"exchange {self.exchange.index} ({self.exchange.kind}) is finished on rank {self._rank} before it is "
+                "started: a collective is started by every rank of its group"
+            )
+        self._is_posted = self._is_started = False
+        for parcel in self.incoming:
+            self._receive(parcel)
+
+    def drain(self) -> None:
+        """Nothing to wait for: what is sent is copied at once."""
+
+    def _receive(self, parcel: Parcel) -> None:
+        _fill(parcel.memory, self._office.take(self._address(parcel.peer, self._rank)))
+
+    def _address(self, source: int, target: int) -> Address:
+        return f"exchange {self.exchange.index} ({self.exchange.kind})", source, target, self.exchange.index
+
+
+class _ReleasedError(BaseException):
+    """Ends a rank that waits after another has failed; no error of its own."""
+
+
+class _PostOffice:
+    """The mailboxes of a job. One condition guards all of them; a rank waits for one address at a time."""
+
+    def __init__(self, size: int, deadline_s: float) -> None:
+        self.size = size
+        self.error: BaseException | None = None
+        self._deadline_s = deadline_s
+        self._changed = threading.Condition()
+        self._mail: dict[Address, deque[bytes]] = {}
+        self._awaited: dict[int, Address] = {}
+        self._present = set(range(size))
+
+    def put(self, address: Address, data: bytes) -> None:
+        with self._changed:
+            self._mail.setdefault(address, deque()).append(data)
+            self._changed.notify_all()
+
+    def take(self, address: Address) -> bytes:
+        """The oldest unread message at an address, waited for."""
+        with self._changed:
+            self._await(address)
+            box = self._mail[address]
+            data = box.popleft()
+            if not box:
+                del self._mail[address]
+            return data
+
+    def fail(self, error: BaseException) -> None:
+        """Release every rank that waits; the first error is the one that counts."""
+        with self._changed:
+            self._fail(error)
+
+    def leave(self, rank: int) -> None:
+        """Rank `rank` has ended: what it has not sent will not come."""
+        with self._changed:
+            self._present.discard(rank)
+            self._check_stuck()
+            self._changed.notify_all()
+
+    def _await(self, address: Address) -> None:
+        rank, end_s = address[2], time.monotonic() + self._deadline_s
+        self._awaited[rank] = address
+        self._check_stuck()
+        while address not in self._mail and self.error is None:
+            if not self._changed.wait(max(0.0, end_s - time.monotonic())):
+                self._fail(TransportError(f"{self._plight(rank)}, and {self._deadline_s:g} s are over"))
+        del self._awaited[rank]
+        if self.error is not None:
+            raise _ReleasedError
+
+    def _check_stuck(self) -> None:
+        """Fail when every rank that is still there waits for mail that is not there."""
+        waiting = {rank for rank, address in self._awaited.items() if address not in self._mail}
+        if waiting and waiting == self._present:
+            plights = "; ".join(self._plight(rank) for rank in sorted(waiting))
+            self._fail(TransportError(f"all ranks wait and none can go on: {plights}"))
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._changed.notify_all()
+
+    def _plight(self, rank: int) -> str:
+        what, source, _, tag = self._awaited[rank]
+        message = f"array with tag {tag}" if what == "array" else what
+        ended = "" if source in self._present else ", which has ended"
+        return f"rank {rank} waits for rank {source}{ended} in {message}"
+
+
+def _fill(memory: np.ndarray, data: bytes) -> None:
+    if memory.size != len(data):
+        raise ProgramError(f"a message of {len(data)} bytes was received into {memory.size} bytes")
+    memory[:] = np.frombuffer(data, np.uint8)

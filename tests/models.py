@@ -1,0 +1,48 @@
+"""Real models for tests: those that the onnx wheel ships, given weights that make every output differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
+
+
+def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:
+    """Write the model with seeded random weights where the wheel's file fills them with one number.
+
+    The files carry ConstantOfShape nodes in the place of weights; a network of equal weights gives equal outputs,
+    which would hide a wrong slice.
+    """
+    proto = onnx.load(source)
+    rng = np.random.default_rng(seed)
+    shapes = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
+    consumers = {name: node for node in proto.graph.node for name in node.input}
+    kept = []
+    for node in proto.graph.node:
+        if node.op_type != "ConstantOfShape":
+            kept.append(node)
+            continue
+        shape = tuple(int(extent) for extent in shapes[node.input[0]])
+        array = _weight(
+            shape, consumers[node.output[0]], list(consumers[node.output[0]].input).index(node.output[0]), rng
+        )
+        proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), node.output[0]))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    onnx.save(proto, target)
+    return target
+
+
+def _weight(shape: tuple[int, ...], node: onnx.NodeProto, index: int, rng: np.random.Generator) -> np.ndarray:
+    if node.op_type == "BatchNormalization":
+        # scale, bias, mean, variance: the last must be positive, and none may make activations grow
+        centre, spread = [(1.0, 0.1), (0.0, 0.1), (0.0, 0.1), (1.0, 0.1)][index - 1]
+        return centre + spread * rng.standard_normal(shape) ** (2 if index == 4 else 1)
+    if len(shape) < 2:
+        return 0.1 * rng.standard_normal(shape)
+    fan_in = np.prod(shape[1:]) if node.op_type == "Conv" else min(shape)
+    return rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)

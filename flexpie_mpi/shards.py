@@ -63,7 +63,7 @@ def shard_region(graph: Graph, name: str, layout: Layout, rank: int) -> Region |
 
 
 def can_cut(graph: Graph, name: str, layout: Layout) -> bool:
-    """Whether the node that writes a value allows `layout`: the value has its axes and the operator lets them be cut."""
+    """Whether `layout` can cut a value: it has the axes, and the operator that writes it lets them be cut."""
     value = graph.value(name)
     if value.is_opaque or value.shape is None:
         return layout.kind == "single"

@@ -12,8 +12,8 @@ KINDS = ("compute", "exchange", "wait")
 class Event:
     """A span of one rank's time, in seconds since the request began.
 
-    `kind` is ``compute`` (onnxruntime), ``exchange`` (packing, unpacking, copies, calls that start messages) or ``wait``
-    (for other ranks). `segment` is the segment computed or entered.
+    `kind` is ``compute`` (onnxruntime), ``exchange`` (packing, unpacking, copies, calls that start messages) or
+    ``wait`` (for other ranks). `segment` is the segment computed or entered.
     """
 
     rank: int

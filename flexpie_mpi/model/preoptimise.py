@@ -85,7 +85,7 @@ def preoptimise(source: Source, folder: Path) -> Source:
     ModelError
         onnxruntime does not accept the model, or writes one that cannot be read back.
     """
-    held = held_out(source.proto.graph, source.stored)
+    held = held_out(source.proto.graph, source.large())
     while True:
         optimised = _optimise(source, held, folder)
         wrong = misused(optimised.proto.graph, held)
@@ -102,7 +102,7 @@ def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
     ModelError
         onnxruntime does not accept the model; the sentence says why.
     """
-    held = held_out(source.proto.graph, source.stored)
+    held = held_out(source.proto.graph, source.large())
     job = _session_job(source, held)
     job.proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
     job.options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -130,16 +130,17 @@ def _session_job(source: Source, held: Collection[str]) -> _Job:
     """The model to make a session of: weights held out as inputs, other stored ones mapped from their files."""
     proto = onnx.ModelProto()
     proto.CopyFrom(source.proto)
+    large = source.large()
     for name in sorted(held):
-        tensor = source.stored[name]
+        tensor = large[name]
         proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.shape))
     kept = [tensor for tensor in source.proto.graph.initializer if tensor.name not in held]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     arrays: dict[str, np.ndarray] = {}
     for tensor in proto.graph.initializer:
-        if tensor.name in source.stored:
-            _supply(tensor, source.stored[tensor.name], arrays)
+        if tensor.name in large:
+            _supply(tensor, large[tensor.name], arrays)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -167,9 +168,9 @@ def _put_back(optimised: Source, source: Source, held: Collection[str]) -> Sourc
     inputs = [value for value in graph.input if value.name not in held]
     del graph.input[:]
     graph.input.extend(inputs)
-    back = [tensor for tensor in source.proto.graph.initializer if tensor.name in held]
-    graph.initializer.extend(back)
-    return Source(optimised.proto, {**optimised.stored, **{tensor.name: source.stored[tensor.name] for tensor in back}})
+    graph.initializer.extend(tensor for tensor in source.proto.graph.initializer if tensor.name in held)
+    large = source.large()
+    return Source(optimised.proto, optimised.stored | {name: large[name] for name in held})
 
 
 def _create(job: _Job, disabled: Collection[str] = ()) -> onnxruntime.InferenceSession:
@@ -191,4 +192,4 @@ def _reason(text: str) -> str:
     text = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
     if "IR version" in text or "opset" in text.lower():
         text = text.rstrip(". ") + "; export the model at an older version or install a newer onnxruntime"
-    return text if text.endswith(".") else text + "."
+    return text.rstrip(".!") + "."

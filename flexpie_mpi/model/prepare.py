@@ -44,9 +44,8 @@ def prepare(source: Source, folder: Path) -> None:
     try:
         ready = _finished(preoptimise(source, folder))
     except ModelError as error:
+        ready = _unoptimised(source, error)
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
-        ready = _finished(source)
-        log.warning("the model is used without constant folding: %s", error)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
 
@@ -67,6 +66,16 @@ def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTens
         return source.stored[entries["source"]]
     place = ByteRange(folder / entries["location"], int(entries["offset"]), int(entries["length"]))
     return StoredTensor(tensor.data_type, tuple(tensor.dims), place)
+
+
+def _unoptimised(source: Source, reason: ModelError) -> Source:
+    """The model as it is, when onnxruntime takes that but not its own optimised form of it."""
+    try:
+        ready = _finished(source)
+    except ModelError:
+        raise reason from None
+    log.warning("the model is used without constant folding: %s", reason)
+    return ready
 
 
 def _finished(source: Source) -> Source:

@@ -38,6 +38,11 @@ class Source:
     proto: onnx.ModelProto
     stored: dict[str, StoredTensor] = field(default_factory=dict)
 
+    def large(self) -> dict[str, StoredTensor]:
+        """The initializers without data and where their bytes are, by the name that they have now."""
+        stubs = (tensor for tensor in self.proto.graph.initializer if tensor.data_location == _EXTERNAL)
+        return {tensor.name: self.stored[stub_entries(tensor)["source"]] for tensor in stubs}
+
 
 def read_source(path: Path, threshold: int = LARGE_BYTES) -> Source:
     """Read an .onnx file and find its weights, in the file itself or in external data files beside it.

@@ -75,7 +75,7 @@ class OpRule:
 
         Never empty, always inside the input. At least one entry of `out` is a region.
         """
-        return tuple(None if value is None else full(value.shape) for value in node.inputs)
+        return tuple(None if value is None or value.is_opaque else full(value.shape) for value in node.inputs)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """Nodes that compute exactly `out` from inputs that hold exactly `into` (as ``in_regions`` gave it)."""

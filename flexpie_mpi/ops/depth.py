@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .base import Const, LocalNode, OpRule, Regions, register, same
+from .base import Const, LocalNode, Regions, register, same
+from .copying import Copy
 from .trim import hull, trimmed
 
 
 @register
-class DepthToSpace(OpRule):
+class DepthToSpace(Copy):
     """(N, C * b * b, H, W) to (N, C, H * b, W * b).
 
     In mode CRD the inputs of an output channel lie together. In mode DCR they are C apart, so that a cut by channels
@@ -17,9 +18,6 @@ class DepthToSpace(OpRule):
     """
 
     ops = ("DepthToSpace",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset(range(4)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         batch, (lo, hi), *spatial = hull(out).bounds
@@ -40,19 +38,12 @@ class DepthToSpace(OpRule):
         first = LocalNode(node.op, ("picked",), nodes[0].outputs, inherit=True)
         return (gather, first, *nodes[1:])
 
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """None: elements only move."""
-        return 0
-
 
 @register
-class SpaceToDepth(OpRule):
+class SpaceToDepth(Copy):
     """(N, C, H * b, W * b) to (N, C * b * b, H, W): output channel ``k * C + c`` holds place k of every block."""
 
     ops = ("SpaceToDepth",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset(range(4)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         batch, depth, *spatial = hull(out).bounds
@@ -65,10 +56,6 @@ class SpaceToDepth(OpRule):
         first = place * (node.in_shape()[1] - (hi - lo)) + lo
         computed = region.with_axis(1, (first, first + area * (hi - lo)))
         return trimmed(node.opset, same(node), (computed,), out)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """None: elements only move."""
-        return 0
 
 
 def _places(node: BoundNode, depth: Bounds) -> tuple[int, Bounds]:

@@ -6,19 +6,17 @@ from collections.abc import Callable
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
-from .base import Const, LocalNode, OpRule, Regions, register
+from .base import Const, LocalNode, Regions, register
+from .copying import Copy
 from .trim import hull, trimmed
 
 
 @register
-class Pad(OpRule):
+class Pad(Copy):
     """Pads known before the run, negative ones (which crop) included, in any mode."""
 
     ops = ("Pad",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        known = _pads(node) is not None
-        return (frozenset(range(len(node.out_shape()) if known else 0)),)
+    settled = (1, 3)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         if _pads(node) is None:
@@ -38,10 +36,6 @@ class Pad(OpRule):
         if _pads(node) is None:
             return super().local(node, out, into)
         return _filled(node, out, held) if _mode(node) == "constant" else _gathered(_sources(node, out), held)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """None: elements only move."""
-        return 0
 
 
 def _filled(node: BoundNode, out: Regions, held: Region) -> tuple[LocalNode, ...]:

@@ -1,207 +1,167 @@
-"""Resize and Upsample: free cuts where an axis keeps its size, gathers and weighted sums where it does not."""
+"""Resize and Upsample: free cuts where an axis keeps its size, the same samples as ever where it does not.
+
+A box that is whole along every resized axis is computed by the operator itself, which else would scale a part about
+its own borders. A cut axis is either *aligned*, when samples repeat after so many inputs, for example every input at
+scale 2: the operator computes whole periods, and a crop follows. Or it is resampled by gathers, and weighted sums in
+linear mode, with positions and weights that belong to the whole value.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
 from .base import Const, LocalNode, OpRule, Regions, macs, register
-from .sampling import Sampling, is_certain, single
+from .crop import crop
+from .sampling import Sampling, is_certain
+from .scales import crops, has_sizes, is_modern, mode, named_axes, policy, samplings
 from .trim import hull
 
-_LINEAR = ("linear", "bilinear", "trilinear")
+Step = Callable[[int | str, int | str], tuple[LocalNode, ...]]
+"""Makes the nodes that lead from one tensor to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """What a box needs along one axis.
+
+    `computed` are the outputs that come of the inputs `read`: by gathers just those wanted, by the operator itself
+    whole periods.
+    """
+
+    sampling: Sampling
+    wanted: Bounds
+    read: Bounds
+    computed: Bounds
+    by_gathers: bool = False
+
+    @property
+    def is_resized_here(self) -> bool:
+        """Whether the operator itself resizes this axis in the local form."""
+        return not (self.by_gathers or self.sampling.is_identity)
 
 
 @register
 class Resize(OpRule):
-    """Resampling by scales or sizes known before the run.
-
-    A box that is whole along every resized axis is computed by the operator itself. For others the same samples are
-    gathered one axis at a time and, in linear mode, summed with their weights: its coordinates are those of the whole
-    value, which the operator could not know on a part. Cubic and antialiased axes are not cut.
-    """
+    """Resampling by scales or sizes known before the run; cubic and antialiased axes are not cut."""
 
     ops = ("Resize", "Upsample")
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        samplings = _samplings(node)
-        if samplings is None:
+        axes = samplings(node)
+        if axes is None:
             return super().cut_axes(node)
-        return (frozenset(axis for axis, item in enumerate(samplings) if item.is_identity or _is_sampled(node, item)),)
+        resampled = _can_resample(node, axes)
+        return (frozenset(axis for axis, item in enumerate(axes) if item.is_identity or resampled),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        samplings = _samplings(node)
-        if samplings is None:
+        if samplings(node) is None:
             return super().in_regions(node, out)
-        pairs = zip(samplings, hull(out).bounds, strict=True)
-        data = Region(tuple(self._read(node, sampling, wanted) for sampling, wanted in pairs))
-        if self._by_samples(node, out):
-            return (data, *(None for _ in node.inputs[1:]))
-        keeps = (_is_kept(node, place) for place in range(1, len(node.inputs)))
-        return (data, *(Region.full(node.in_shape(place)) if kept else None for place, kept in enumerate(keeps, 1)))
+        roi = Region.full(node.in_shape(1)) if crops(node) else None
+        rest = (roi if place == 1 else None for place in range(1, len(node.inputs)))  # scales are constants, made anew
+        return (Region(tuple(axis.read for axis in _axes(node, out))), *rest)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        held, region = into[0], hull(out)
-        assert held is not None
-        if not self._by_samples(node, out):
-            return (_itself(node, region, into),)
-        axes = [
-            (axis, sampling, wanted, lo)
-            for axis, (sampling, wanted, (lo, _)) in enumerate(
-                zip(_samplings(node) or (), region.bounds, held.bounds, strict=True)
-            )
-            if not sampling.is_identity
-        ]
-        names: list[int | str] = [0, *(f"axis{axis}" for axis, *_ in axes[:-1]), 0]
-        form = _nearest if _mode(node) == "nearest" else _linear
-        return tuple(
-            local
-            for place, (axis, sampling, wanted, lo) in enumerate(axes)
-            for local in form(names[place], names[place + 1], axis, region.ndim, sampling, wanted, lo)
-        )
+        if samplings(node) is None:
+            return super().local(node, out, into)
+        axes, region = _axes(node, out), hull(out)
+        form = _nearest if mode(node) == "nearest" else _linear
+        steps: list[Step] = [partial(form, axes, place) for place, axis in enumerate(axes) if axis.by_gathers]
+        if any(axis.is_resized_here for axis in axes):
+            steps.append(partial(_itself, node, axes))
+        computed = Region(tuple(axis.computed for axis in axes))
+        if computed != region or not steps:
+            steps.append(lambda source, target: (crop(node.opset, source, target, computed, region),))
+        names: list[int | str] = [0, *(f"step{number}" for number in range(1, len(steps))), 0]
+        return tuple(local for number, step in enumerate(steps) for local in step(names[number], names[number + 1]))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         """Multiply-accumulates of the samples under an output element; none for nearest."""
-        resized = sum(not item.is_identity for item in _samplings(node) or ())
-        taps = {"nearest": 0, "cubic": 4**resized}.get(_mode(node), 2**resized)
+        resized = sum(not item.is_identity for item in samplings(node) or ())
+        taps = {"nearest": 0, "cubic": 4**resized}.get(mode(node), 2**resized)
         return macs(hull(out).size * taps)
 
-    def _by_samples(self, node: BoundNode, out: Regions) -> bool:
-        """Whether a box cuts a resized axis."""
-        axes = zip(_samplings(node) or (), hull(out).bounds, strict=True)
-        return any(not item.is_identity and wanted != (0, item.length) for item, wanted in axes)
 
-    def _read(self, node: BoundNode, sampling: Sampling, wanted: Bounds) -> Bounds:
-        if sampling.is_identity:
-            return wanted
-        if wanted == (0, sampling.length):
-            return 0, sampling.extent
-        if _mode(node) == "nearest":
-            return sampling.nearest(wanted[0]), sampling.nearest(wanted[1] - 1) + 1
-        return sampling.linear(wanted[0])[0], sampling.linear(wanted[1] - 1)[1] + 1
+def _can_resample(node: BoundNode, axes: tuple[Sampling, ...]) -> bool:
+    """Whether all samples are known copies, or plain weighted sums: types other than float32 round those."""
+    value = node.inputs[0]
+    if crops(node) or node.attribute("antialias", 0):
+        return False
+    if mode(node) == "nearest":
+        return all(map(is_certain, axes))
+    return mode(node) == "linear" and value is not None and value.dtype == "float32"
 
 
-def _nearest(
-    source: int | str, target: int | str, axis: int, ndim: int, sampling: Sampling, wanted: Bounds, first: int
-) -> tuple[LocalNode, ...]:
-    """Gather of the inputs that the outputs `wanted` copy; `first` is the first one held."""
-    picked = tuple(sampling.nearest(place) - first for place in range(*wanted))
-    return (LocalNode("Gather", (source, Const(picked)), (target,), (("axis", axis),)),)
+def _axes(node: BoundNode, out: Regions) -> tuple[_Axis, ...]:
+    pairs = list(zip(samplings(node) or (), hull(out).bounds, strict=True))
+    is_cut = any(not item.is_identity and wanted != (0, item.length) for item, wanted in pairs)
+    return tuple(_axis(node, item, wanted, is_cut) for item, wanted in pairs)
 
 
-def _linear(
-    source: int | str, target: int | str, axis: int, ndim: int, sampling: Sampling, wanted: Bounds, first: int
-) -> tuple[LocalNode, ...]:
-    """Weighted sum of two gathers: the inputs below and above every output in `wanted`."""
-    below, above, *weights = zip(*(sampling.linear(place) for place in range(*wanted)), strict=True)
-    shape = (len(below), *(1,) * (ndim - axis - 1))
-    name, nodes = f"linear{axis}", []
-    for side, places, weight in zip(("below", "above"), (below, above), weights, strict=True):
-        picked = Const(tuple(place - first for place in places))
+def _axis(node: BoundNode, sampling: Sampling, wanted: Bounds, is_cut: bool) -> _Axis:
+    """`is_cut` tells whether the box cuts any resized axis."""
+    if sampling.is_identity:
+        return _Axis(sampling, wanted, wanted, wanted)
+    whole = (0, sampling.length)
+    # with gathers in play, an axis of unchanged extent could be taken for one that is not resized
+    keeps_scale = policy(node) == "stretch" and sampling.length != sampling.extent
+    if not is_cut or (wanted == whole and keeps_scale):
+        return _Axis(sampling, wanted, (0, sampling.extent), whole)
+    read = _samples(node, sampling, wanted)
+    period = sampling.period
+    if period is None or not keeps_scale:
+        return _Axis(sampling, wanted, read, wanted, by_gathers=True)
+    first = min(read[0] // period[0], wanted[0] // period[1])
+    last = max(-(-read[1] // period[0]), -(-wanted[1] // period[1]))
+    held, computed = ((first * step, last * step) for step in period)
+    return _Axis(sampling, wanted, held, computed)
+
+
+def _samples(node: BoundNode, sampling: Sampling, wanted: Bounds) -> Bounds:
+    """Inputs under the outputs `wanted`."""
+    if mode(node) == "nearest":
+        return sampling.nearest(wanted[0]), sampling.nearest(wanted[1] - 1) + 1
+    return sampling.linear(wanted[0])[0], sampling.linear(wanted[1] - 1)[1] + 1
+
+
+def _nearest(axes: tuple[_Axis, ...], place: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
+    """Gather of the inputs that the wanted outputs copy."""
+    axis = axes[place]
+    picked = tuple(axis.sampling.nearest(output) - axis.read[0] for output in range(*axis.wanted))
+    return (LocalNode("Gather", (source, Const(picked)), (target,), (("axis", place),)),)
+
+
+def _linear(axes: tuple[_Axis, ...], place: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
+    """Weighted sum of two gathers: the inputs below and above every wanted output."""
+    axis, name = axes[place], f"axis{place}"
+    below, above, *weights = zip(*(axis.sampling.linear(output) for output in range(*axis.wanted)), strict=True)
+    shape = (len(below), *(1,) * (len(axes) - place - 1))
+    nodes = []
+    for side, inputs, weight in zip(("below", "above"), (below, above), weights, strict=True):
+        picked = Const(tuple(item - axis.read[0] for item in inputs))
         nodes += [
-            LocalNode("Gather", (source, picked), (f"{name}_{side}",), (("axis", axis),)),
+            LocalNode("Gather", (source, picked), (f"{name}_{side}",), (("axis", place),)),
             LocalNode("Mul", (f"{name}_{side}", Const(weight, "float32", shape)), (f"{name}_{side}_share",)),
         ]
     return (*nodes, LocalNode("Add", (f"{name}_below_share", f"{name}_above_share"), (target,)))
 
 
-def _itself(node: BoundNode, region: Region, into: Regions) -> LocalNode:
-    """The operator with the sizes that give `region`; scales hold for any part."""
-    if _sizes_place(node) is None:
-        inputs = tuple(_empty() if region is None and place else place for place, region in enumerate(into[:3]))
-        return LocalNode(node.op, inputs, (0,), inherit=True)
-    given = node.constant(3) or tuple(node.out_shape()[axis] for axis in _axes(node))
-    samplings = _samplings(node) or ()
-    pairs = zip(_axes(node), given, strict=True)
-    sizes = tuple(region.shape[axis] if samplings[axis].is_identity else size for axis, size in pairs)
-    roi = 1 if into[1] is not None else _empty()
-    return LocalNode(node.op, (0, roi, _empty(), Const(sizes)), (0,), inherit=True)
-
-
-def _empty() -> Const:
-    """What stands for an absent roi or scales, which opset 11 does not let be left out."""
-    return Const((), "float32")
-
-
-def _is_kept(node: BoundNode, place: int) -> bool:
-    """Whether the operator itself still needs an input: its scales, or a region of interest that counts."""
-    return (place == _scales_place(node) and _sizes_place(node) is None) or (place == 1 and _crops(node))
-
-
-def _scales_place(node: BoundNode) -> int:
-    return 2 if node.op == "Resize" and node.opset > 10 else 1
-
-
-def _sizes_place(node: BoundNode) -> int | None:
-    """Input that holds the sizes, when sizes are given and not scales."""
-    return 3 if node.op == "Resize" and node.opset > 10 and node.has_input(3) and node.in_shape(3) != (0,) else None
-
-
-def _mode(node: BoundNode) -> str:
-    return str(node.attribute("mode", "nearest"))
-
-
-def _crops(node: BoundNode) -> bool:
-    return bool(node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
-
-
-def _is_sampled(node: BoundNode, sampling: Sampling) -> bool:
-    """Whether samples along an axis are known copies or plain weighted sums; types other than float32 round those."""
-    value, mode = node.inputs[0], _mode(node)
-    if _crops(node):
-        return False
-    is_sum = mode in _LINEAR and value is not None and value.dtype == "float32" and not node.attribute("antialias", 0)
-    return is_sum or (mode == "nearest" and is_certain(sampling))
-
-
-def _axes(node: BoundNode) -> tuple[int, ...]:
-    """The axes that scales and sizes speak of."""
-    ndim = len(node.in_shape())
-    return tuple(axis % ndim for axis in node.attribute("axes") or range(ndim))
-
-
-def _scales(node: BoundNode) -> tuple[float, ...] | None:
-    """Scale along each of :func:`_axes`, in single precision; None when it comes out of the run."""
-    if _sizes_place(node) is None:
-        given = node.constant_or_attribute("scales", _scales_place(node))
-        return tuple(single(scale) for scale in given) if given else None
-    extents = [node.in_shape()[axis] for axis in _axes(node)]
-    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
-    if policy == "stretch":
-        lengths = (node.out_shape()[axis] for axis in _axes(node))
-        return tuple(single(length / extent) for length, extent in zip(lengths, extents, strict=True))
-    sizes = node.constant(3)
-    if sizes is None:
-        return None
-    ratios = [single(size / extent) for size, extent in zip(sizes, extents, strict=True)]
-    return (min(ratios) if policy == "not_larger" else max(ratios),) * len(ratios)
-
-
-def _samplings(node: BoundNode) -> tuple[Sampling, ...] | None:
-    """How every axis is resampled.
-
-    None when that is known only in the run, when axes are cropped and not scaled, and when scales change no extent:
-    whether onnxruntime then copies or samples depends on its version.
-    """
-    scales, shape = _scales(node), node.out_shape()
-    if scales is None or (_crops(node) and not _keeps_uncropped(node, scales)):
-        return None
-    if shape == node.in_shape() and set(scales) != {1.0}:
-        return None
-    by_axis = dict(zip(_axes(node), scales, strict=True))
-    transform, rounding = "asymmetric", "simple"
-    if node.op == "Resize" and node.opset > 10:
-        transform = node.attribute("coordinate_transformation_mode", "half_pixel")
-        rounding = node.attribute("nearest_mode", "round_prefer_floor")
-    return tuple(
-        Sampling(extent, shape[axis], by_axis.get(axis, 1.0), transform, rounding)
-        for axis, extent in enumerate(node.in_shape())
-    )
-
-
-def _keeps_uncropped(node: BoundNode, scales: tuple[float, ...]) -> bool:
-    """Whether the region of interest is known and takes nothing from the axes that are not scaled."""
-    roi = node.constant(1)
-    if not roi:
-        return False
-    corners = zip(roi[: len(scales)], roi[len(scales) :], scales, strict=True)
-    return all(scale != 1.0 or (start, end) == (0.0, 1.0) for start, end, scale in corners)
+def _itself(node: BoundNode, axes: tuple[_Axis, ...], source: int | str, target: int | str) -> tuple[LocalNode, ...]:
+    """The operator, for the axes that it still has to resize."""
+    named = [axes[place] for place in named_axes(node)]
+    scales = tuple(axis.sampling.scale if axis.is_resized_here else 1.0 for axis in named)
+    if not is_modern(node):
+        if not node.has_input(1):
+            return (LocalNode(node.op, (source,), (target,), (("scales", scales),), inherit=True),)
+        return (LocalNode(node.op, (source, Const(scales, "float32")), (target,), inherit=True),)
+    roi = 1 if crops(node) else Const((), "float32")
+    if not has_sizes(node):
+        return (LocalNode(node.op, (source, roi, Const(scales, "float32")), (target,), inherit=True),)
+    sizes = tuple(axis.computed[1] - axis.computed[0] for axis in named)
+    if policy(node) != "stretch":  # then every named axis is still whole, and the limits are what they were
+        sizes = node.constant(3) or sizes
+    inputs = (source, roi, Const((), "float32"), Const(sizes))
+    return (LocalNode(node.op, inputs, (target,), inherit=True),)

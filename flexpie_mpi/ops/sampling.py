@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+
+_LONGEST_PERIOD = 64
 
 
 def single(number: float) -> float:
@@ -42,6 +45,23 @@ class Sampling:
     def is_identity(self) -> bool:
         """Whether output i is input i, so that the axis can be cut freely."""
         return self.scale == 1.0 and self.extent == self.length
+
+    @property
+    def period(self) -> tuple[int, int] | None:
+        """Numbers of inputs and of outputs after which the pattern of samples repeats.
+
+        None where coordinates depend on the extents, or are too close to a jump after a shift. Scales that are a short
+        binary fraction give exact coordinates wherever it counts.
+
+        >>> Sampling(6, 9, 1.5).period
+        (2, 3)
+        """
+        ratio = Fraction(self.scale)
+        is_exact = max(ratio.numerator, ratio.denominator) <= _LONGEST_PERIOD and ratio * self.extent == self.length
+        depends_on_length = self.transform == "align_corners" or (
+            self.transform == "pytorch_half_pixel" and self.scale < 2  # it treats an output of one element apart
+        )
+        return (ratio.denominator, ratio.numerator) if is_exact and not depends_on_length else None
 
     def coordinate(self, place: int) -> float:
         """Where in the input output `place` lies."""

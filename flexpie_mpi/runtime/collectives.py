@@ -69,7 +69,7 @@ def pack(exchange: Exchange, rank: int) -> Packing:
     send_bytes = {message.target: message.nbytes for message in exchange.sends}
     receive_bytes = {message.source: message.nbytes for message in exchange.receives}
     if exchange.kind in ("allgather", "broadcast"):
-        receive_bytes |= {rank: message.nbytes for message in exchange.sends}
+        receive_bytes[rank] = exchange.sends[0].nbytes if exchange.sends else 0
         send_bytes = {}
     send, receive = _block(exchange, send_bytes), _block(exchange, receive_bytes)
     place = {member: index for index, member in enumerate(exchange.group)}

@@ -40,8 +40,9 @@ class Executor:
         self._marks = [0.0] * (len(self._steps) + 2)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs of one request, by name, on the root; empty elsewhere. Plain arrays are views that the next run
-        overwrites.
+        """Outputs of one request by name, on the root; empty elsewhere.
+
+        Arrays are views that the next run overwrites.
 
         Parameters
         ----------
@@ -129,7 +130,7 @@ class Executor:
         held = self.program.buffers[buffer].region
         assert held is not None, "opaque values are never exchanged"
         array: np.ndarray = self.values[buffer]
-        return array[region.slices(held)]
+        return array[(*region.slices(held), ...)]  # the ellipsis makes a view of a scalar too
 
 
 def allocate(program: Program) -> dict[int, Any]:

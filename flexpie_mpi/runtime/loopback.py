@@ -146,7 +146,7 @@ class LoopbackChannel:
         self._is_posted = self._is_started = False
 
     def post(self) -> None:
-        self._is_posted = True
+        self._is_posted, self._is_started = True, False
 
     def start(self) -> None:
         if not self._is_posted:
@@ -161,7 +161,6 @@ class LoopbackChannel:
                 f"exchange {self.exchange.index} ({self.exchange.kind}) is finished on rank {self._rank} before it is "
                 "started: a collective is started by every rank of its group"
             )
-        self._is_posted = self._is_started = False
         for parcel in self.incoming:
             self._receive(parcel)
 
@@ -227,7 +226,7 @@ class _PostOffice:
                 self._fail(TransportError(f"{self._plight(rank)}, and {self._deadline_s:g} s are over"))
         del self._awaited[rank]
         if self.error is not None:
-            raise _ReleasedError
+            raise self.error if self.size == 1 else _ReleasedError
 
     def _check_stuck(self) -> None:
         """Fail when every rank that is still there waits for mail that is not there."""

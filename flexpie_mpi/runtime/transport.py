@@ -31,8 +31,8 @@ class Channel(Protocol):
     """One rank's end of one exchange, reusable for every request.
 
     In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` parcel and calls
-    ``start``; ``finish`` returns when every `incoming` parcel is complete; ``drain`` returns when the outgoing parcels may
-    be filled again.
+    ``start``; ``finish`` returns when every `incoming` parcel is complete; ``drain`` returns when the outgoing
+    parcels may be filled again, at once where nothing was started.
     """
 
     exchange: Exchange

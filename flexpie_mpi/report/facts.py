@@ -1,0 +1,131 @@
+"""What follows from a plan, in numbers: work, messages and memory of every segment and every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..engine import weight_bytes
+from ..graph import BoundNode, Graph
+from ..model import Model
+from ..ops import rule_for
+from ..plan import Plan
+from ..program import Exchange, Program
+from ..region import Region
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """An exchange as the whole job sees it; `kind` is empty when nothing travels."""
+
+    kind: str = ""
+    nbytes: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFacts:
+    """A segment: its nodes, its layout in words, its work on one rank, and the exchange before it."""
+
+    index: int
+    layout: str
+    ranks: tuple[int, ...]
+    nodes: tuple[str, ...]
+    flops: int
+    before: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class RankNeeds:
+    """What a plan asks of one rank: work, memory, and what it sends, per request."""
+
+    rank: int
+    flops: int
+    weight_bytes: int
+    arena_bytes: int
+    sent_bytes: int
+    messages: int
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """A plan in numbers.
+
+    Attributes
+    ----------
+    segments : tuple of SegmentFacts
+    after : Traffic
+        The exchange that brings the outputs to the root.
+    ranks : tuple of RankNeeds
+    flops : int
+        Work of one request on one rank.
+    """
+
+    segments: tuple[SegmentFacts, ...]
+    after: Traffic
+    ranks: tuple[RankNeeds, ...]
+    flops: int
+
+    @cached_property
+    def redundant(self) -> float:
+        """Work that is done more than once, as a share of the work of one rank."""
+        return sum(rank.flops for rank in self.ranks) / self.flops - 1 if self.flops else 0.0
+
+    @cached_property
+    def sent_bytes(self) -> int:
+        return sum(rank.sent_bytes for rank in self.ranks)
+
+    @cached_property
+    def messages(self) -> int:
+        return sum(rank.messages for rank in self.ranks)
+
+
+def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts:
+    """The numbers of a plan, from the programs it was lowered to."""
+    flops = [node_flops(node) for node in model.graph.bound]
+    segments, first = [], 0
+    for index, segment in enumerate(plan.segments):
+        end = first + len(segment.nodes)
+        layout = str(segment.layout).rsplit(" on ", 1)[0]
+        work = sum(flops[first:end])
+        before = _traffic(programs, index)
+        segments.append(SegmentFacts(index, layout, segment.layout.ranks, segment.nodes, work, before))
+        first = end
+    ranks = tuple(_needs(model, program) for program in programs)
+    return PlanFacts(tuple(segments), _traffic(programs, len(plan.segments)), ranks, sum(flops))
+
+
+def node_flops(node: BoundNode) -> int:
+    """Floating-point operations of a node on one rank; outputs of unknown shape count nothing."""
+    out = tuple(None if v is None or v.is_opaque or v.shape is None else Region.full(v.shape) for v in node.outputs)
+    return rule_for(node).flops(node, out)
+
+
+def _needs(model: Model, program: Program) -> RankNeeds:
+    sends = [message for exchange in program.exchanges for message in exchange.sends]
+    return RankNeeds(
+        rank=program.rank,
+        flops=_program_flops(model.graph, program),
+        weight_bytes=weight_bytes(model, program),
+        arena_bytes=program.arena.nbytes,
+        sent_bytes=sum(message.nbytes for message in sends),
+        messages=len(sends),
+    )
+
+
+def _program_flops(graph: Graph, program: Program) -> int:
+    total = 0
+    for compute in program.computes:
+        for block in compute.blocks:
+            node = graph.bound[graph.position[block.node]]
+            total += rule_for(node).flops(node, block.outputs)
+    return total
+
+
+def _traffic(programs: Sequence[Program], index: int) -> Traffic:
+    """All ranks' parts of one exchange together."""
+    parts: list[Exchange] = [e for program in programs for e in program.exchanges if e.index == index]
+    sends = [message for part in parts for message in part.sends]
+    kind = next((part.kind for part in parts if part.sends or part.receives), "")
+    return Traffic(kind, sum(message.nbytes for message in sends), len(sends))

@@ -1,0 +1,84 @@
+"""Numbers as people read them. The only place that knows milliseconds and megabytes (1 MB is a million bytes)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds to three digits.
+
+    >>> ms(0.0012345), ms(0.0312), ms(2.5)
+    ('1.23 ms', '31.2 ms', '2500 ms')
+    """
+    return f"{_digits(seconds * 1e3)} ms"
+
+
+def mb(count: int) -> str:
+    """Megabytes to three digits.
+
+    >>> mb(0), mb(1200), mb(25_600_000), mb(553_000_000)
+    ('0', '0.0012', '25.6', '553')
+    """
+    return _digits(count / 1e6) if count else "0"
+
+
+def percent(share: float) -> str:
+    """A share of one.
+
+    >>> percent(0.126), percent(0.9996), percent(0.0)
+    ('12.6 %', '100 %', '0.0 %')
+    """
+    return f"{share:.1%}".replace("%", " %").replace("100.0", "100")
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> count_of(1, "rank"), count_of(3, "rank")
+    ('1 rank', '3 ranks')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def flops(count: int) -> str:
+    """Floating-point operations with a fitting unit.
+
+    >>> flops(950), flops(15_500_000), flops(8_200_000_000)
+    ('950 flop', '15.5 Mflop', '8.2 Gflop')
+    """
+    for factor, unit in ((10**9, "Gflop"), (10**6, "Mflop"), (10**3, "kflop")):
+        if count >= factor:
+            return f"{_digits(count / factor)} {unit}"
+    return f"{count} flop"
+
+
+def shape_of(shape: tuple[int, ...] | None) -> str:
+    """A shape in math order.
+
+    >>> shape_of((1, 3, 224, 224)), shape_of(()), shape_of(None)
+    ('1x3x224x224', 'scalar', 'unknown')
+    """
+    if shape is None:
+        return "unknown"
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers, runs of them shortened.
+
+    >>> ranges([0, 1, 2, 5, 7, 8]), ranges([3])
+    ('0-2,5,7-8', '3')
+    """
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _digits(number: float) -> str:
+    """Three significant digits, without an exponent and without trailing zeros after the point."""
+    if number >= 100:
+        return f"{number:.0f}"
+    places = 1 if number >= 10 else 2 if number >= 1 else 3 if number >= 0.1 else 4
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

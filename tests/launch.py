@@ -1,0 +1,120 @@
+"""Starting ranks from a test: one command under mpirun, with a wall-clock limit that ends all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = REPOSITORY / "tests" / "mpi"
+
+# What an MPI library leaves in the environment of a process that runs under it; it would confuse a launcher.
+_LEFT_BY_MPI = ("OMPI_COMM_WORLD", "PMI_", "PMIX_", "PRTE_", "HYDI_", "MPIR_", "MPI_LOCAL")
+# More ranks than cores, and root as user, for both generations of Open MPI; MPICH needs nothing.
+_SWITCHES = {
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command under mpirun left behind; `code` is None when it had to be killed."""
+
+    command: Sequence[str]
+    code: int | None
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        ending = "was killed at its time limit" if self.code is None else f"ended with exit code {self.code}"
+        return f"{shlex.join(self.command)}\n{ending}\n-- stdout\n{self.out}\n-- stderr\n{self.err}"
+
+
+def launcher() -> list[str] | None:
+    """The mpirun command: of ``FLEXPIE_TEST_MPIEXEC``, beside the running python, or on the PATH."""
+    chosen = os.environ.get("FLEXPIE_TEST_MPIEXEC")
+    if chosen:
+        return shlex.split(chosen)
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    return [found] if found else None
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the launcher and its ranks."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_LEFT_BY_MPI)}
+    paths = [str(REPOSITORY), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, **_SWITCHES, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
+
+
+def run(command: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Outcome:
+    """Run a command and everything it starts, at most `timeout_s` seconds."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env=environment(extra),
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+        return Outcome(command, process.returncode, out, err)
+    except subprocess.TimeoutExpired:
+        out, err = _kill(process)
+        return Outcome(command, None, out, err)
+    finally:
+        _signal_group(process, signal.SIGKILL)
+
+
+def _kill(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """First kindly, so that the launcher ends its ranks."""
+    _signal_group(process, signal.SIGTERM)
+    try:
+        return process.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        _signal_group(process, signal.SIGKILL)
+        return process.communicate()
+
+
+def _signal_group(process: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+class MpiRun:
+    """Starts programs under mpirun; see the fixture of the same name."""
+
+    def __init__(self, launcher: Sequence[str]) -> None:
+        self._launcher = launcher
+
+    def __call__(self, ranks: int, program: str, *arguments: str, timeout: float = 60) -> Any:
+        """The JSON that rank 0 of a program in ``tests/mpi`` prints as its last line; fails when the job fails."""
+        outcome = self.outcome(ranks, str(PROGRAMS / program), *arguments, timeout=timeout)
+        assert outcome.code == 0, str(outcome)
+        lines = outcome.out.splitlines()
+        assert lines, f"rank 0 printed nothing\n{outcome}"
+        return json.loads(lines[-1])
+
+    def outcome(
+        self, ranks: int, *arguments: str, timeout: float = 60, extra: Mapping[str, str] | None = None
+    ) -> Outcome:
+        """What becomes of this python with `arguments` on so many ranks, whether it succeeds or not."""
+        return run([*self._launcher, "-n", str(ranks), sys.executable, *arguments], timeout, extra)

@@ -1,0 +1,57 @@
+"""Static shapes of inputs, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from flexpie_mpi.errors import ModelError
+from flexpie_mpi.model.inputs import bind_inputs
+
+from .build import make
+
+
+def bound(inputs, shapes=None):
+    graph = make([("Identity", [next(iter(inputs))], ["out"])], inputs, ["out"]).graph
+    bind_inputs(graph, shapes or {})
+    return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in graph.input}
+
+
+@pytest.mark.parametrize("batch", ["N", None, -1])
+def test_an_unknown_batch_is_one(batch):
+    assert bound({"x": (batch, 3, 8, 8)}) == {"x": (1, 3, 8, 8)}
+
+
+def test_a_fixed_shape_stays():
+    assert bound({"x": (4, 3), "scalar": ()}) == {"x": (4, 3), "scalar": ()}
+
+
+def test_a_symbol_has_one_size_everywhere():
+    inputs = {"a": ("N", "T", 8), "b": ("N", "T"), "c": ("T",)}
+    assert bound(inputs, {"a": (2, 5, 8)}) == {"a": (2, 5, 8), "b": (2, 5), "c": (5,)}
+
+
+def test_a_batch_of_one_holds_where_the_symbol_stands_later():
+    assert bound({"x": ("N", 3), "y": (3, "N")}) == {"x": (1, 3), "y": (3, 1)}
+
+
+def test_an_input_without_shape_takes_the_one_given():
+    assert bound({"x": None}, {"x": (2, 3)}) == {"x": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shapes", "message"),
+    [
+        ({"x": ("N", 3, "h", "w")}, {}, r"'x' has shape \[1,3,h,w\].*--shape x=1,3,\?,\?"),
+        ({"x": (None, None)}, {}, r"'x' has shape \[1,\?\]"),
+        ({"x": None}, {}, r"'x' has no shape.*--shape x="),
+        ({"image": (1, 3)}, {"imag": (1, 3)}, r"no such input; did you mean 'image'"),
+        ({"a": (1,), "b": (1,)}, {"zzz": (1,)}, r"its inputs are 'a', 'b'"),
+        ({"x": ("N", 3)}, {"x": (1, 3, 4)}, r"has 3 axes, but input 'x' has 2"),
+        ({"x": ("N", 3)}, {"x": (1, 4)}, r"axis 1 of input 'x' is fixed at 3"),
+        ({"x": ("N", 3)}, {"x": (-1, 3)}, r"sizes cannot be negative"),
+        ({"x": ("N", "T"), "y": ("T",)}, {"x": (1, 4), "y": (5,)}, r"axis 0 is 'T', which another --shape makes 4"),
+    ],
+)
+def test_what_cannot_be_static_is_refused(inputs, shapes, message):
+    with pytest.raises(ModelError, match=message):
+        bound(inputs, shapes)

@@ -1,0 +1,17 @@
+"""The transport contract on every rank of an MPI job, for several seeds in one launch."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from flexpie_mpi.runtime.mpi import library, start
+from tests.runtime.contract import broken_promises
+
+with start(deadline_s=30) as transport:
+    found = [sentence for seed in range(int(sys.argv[1])) for sentence in broken_promises(transport, seed)]
+    gathered = transport.gather(found)
+    if transport.rank == 0:
+        hosts = transport.host_ranks()
+        facts = {"broken": sum(gathered, []), "library": library(), "ranks": sorted(sum(hosts.values(), ()))}
+        print(json.dumps(facts))

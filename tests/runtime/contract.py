@@ -1,0 +1,158 @@
+"""What every transport must do, as one function that each rank of a job runs: random exchanges and control messages.
+
+Every payload is derived from its address (exchange, request, source, target), so that a receiver knows what must come
+without being told. Returned are sentences; none means that the contract is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import numpy as np
+
+from flexpie_mpi.program import KINDS, Exchange, Message, Piece
+from flexpie_mpi.region import Region
+from flexpie_mpi.runtime.transport import Channel, Transport
+
+REQUESTS = 3
+LARGE = 9 << 20  # more than two of the pieces that large arrays travel in
+
+Pairs = dict[tuple[int, int], tuple[Piece, ...]]
+
+
+def broken_promises(transport: Transport, seed: int) -> list[str]:
+    """Everything this rank found wrong."""
+    found = control_plane(transport, seed)
+    exchanges = [part[transport.rank] for part in random_job(transport.size, seed)]
+    channels = transport.open(exchanges)
+    for request in range(REQUESTS):
+        found += one_request(transport.rank, channels, request)
+    for channel in channels:
+        channel.drain()
+    return found
+
+
+def one_request(rank: int, channels: tuple[Channel, ...], request: int) -> list[str]:
+    """As the executor does: post all, then start and finish in order, with exchanges overlapping by one."""
+    for channel in channels:
+        channel.post()
+    found: list[str] = []
+    for place, channel in enumerate(channels):
+        begin(rank, channel, request)
+        if place > 0:
+            found += end(rank, channels[place - 1], request)
+    return found + end(rank, channels[-1], request)
+
+
+def begin(rank: int, channel: Channel, request: int) -> None:
+    channel.drain()
+    for parcel in channel.outgoing:
+        parcel.memory[:] = payload(channel.exchange, request, rank, parcel.peer, parcel.memory.size)
+    channel.start()
+
+
+def end(rank: int, channel: Channel, request: int) -> list[str]:
+    channel.finish()
+    return [
+        f"rank {rank}: request {request} of exchange {channel.exchange.index} ({channel.exchange.kind}) from {parcel.peer}"
+        for parcel in channel.incoming
+        if not np.array_equal(parcel.memory, payload(channel.exchange, request, parcel.peer, rank, parcel.memory.size))
+    ]
+
+
+def payload(exchange: Exchange, request: int, source: int, target: int, size: int) -> np.ndarray:
+    """The bytes of one message; the same for all targets where a rank sends all of them the same."""
+    target = -1 if exchange.kind in ("broadcast", "allgather") else target
+    return np.frombuffer(random.Random(f"{exchange.index} {request} {source} {target}").randbytes(size), np.uint8)
+
+
+def control_plane(transport: Transport, seed: int) -> list[str]:
+    """Objects and arrays, small and larger than what is sent at once."""
+    rank, size, found = transport.rank, transport.size, []
+    root = seed % size
+    for length in (0, 5, LARGE):
+        item = {"rank": rank, "bytes": bytes([rank]) * length}
+        expected = [{"rank": other, "bytes": bytes([other]) * length} for other in range(size)]
+        if transport.broadcast(item, root) != expected[root]:
+            found.append(f"rank {rank}: broadcast of {length} bytes")
+        if transport.gather(item, root) != (expected if rank == root else None):
+            found.append(f"rank {rank}: gather of {length} bytes")
+        if transport.all_gather(item) != expected:
+            found.append(f"rank {rank}: all_gather of {length} bytes")
+    transport.barrier()
+    return found + ring(transport)
+
+
+def ring(transport: Transport) -> list[str]:
+    """Arrays handed around; the second may not overtake the first, and memory may be changed after a send."""
+    rank, size = transport.rank, transport.size
+    if size == 1:
+        return []
+    found = []
+    for length in (3, LARGE // 8):
+        sent = np.arange(length, dtype=np.float64) + rank
+        for _ in range(2):
+            transport.send(sent, (rank + 1) % size, tag=7)
+            sent += 1000
+        for step in range(2):
+            received = np.empty(length)
+            transport.receive(received, (rank - 1) % size, tag=7)
+            if not np.array_equal(received, np.arange(length) + (rank - 1) % size + 1000 * step):
+                found.append(f"rank {rank}: array {step} of {length} numbers")
+    return found
+
+
+def random_job(size: int, seed: int) -> list[list[Exchange]]:
+    """Each exchange of a job as each rank sees it: every kind that so many ranks allow, several times."""
+    rng = random.Random(f"job {size} {seed}")
+    makers = {"local": 1, "halo": 2, **dict.fromkeys(set(KINDS) - {"local", "halo"}, 3)}
+    kinds = [kind for kind, ranks in sorted(makers.items()) if ranks <= size for _ in range(3)]
+    rng.shuffle(kinds)
+    return [exchange_of_all(kind, index, random_pairs(kind, size, rng), size) for index, kind in enumerate(kinds)]
+
+
+def random_pairs(kind: str, size: int, rng: random.Random) -> Pairs:
+    """What each (source, target) pair exchanges."""
+    group = rng.sample(range(size), rng.randint(3, size)) if size >= 3 else list(range(size))
+    others, one = group[1:], group[0]
+    if kind == "local":
+        return {}
+    if kind == "broadcast":
+        same = random_pieces(rng)
+        return {(one, target): same for target in others}
+    if kind == "scatter":
+        return {(one, target): random_pieces(rng) for target in others}
+    if kind == "gather":
+        return {(source, one): random_pieces(rng) for source in others}
+    pairs = [(source, target) for source in group for target in group if source != target]
+    if kind == "allgather":
+        shared = {source: random_pieces(rng) for source in group[: rng.randint(2, len(group))]}
+        return {(source, target): shared[source] for source, target in pairs if source in shared}
+    chosen = rng.sample(pairs, rng.randint(1, len(pairs))) if kind == "halo" else pairs[rng.randint(0, 2) :]
+    return {pair: random_pieces(rng) for pair in chosen}
+
+
+def random_pieces(rng: random.Random) -> tuple[Piece, ...]:
+    sizes = (rng.choice((1, 3, 64, 1000, 70_000)) for _ in range(rng.randint(1, 3)))
+    return tuple(Piece("value", Region(((0, size),)), buffer=0) for size in sizes)
+
+
+def exchange_of_all(kind: str, index: int, pairs: Mapping[tuple[int, int], tuple[Piece, ...]], size: int) -> list[Exchange]:
+    """An exchange as each of `size` ranks sees it."""
+    messages = [
+        Message(source, target, index, pieces, sum(piece.region.size for piece in pieces))
+        for (source, target), pieces in sorted(pairs.items())
+    ]
+    group = tuple(sorted({rank for pair in pairs for rank in pair}))
+    return [
+        Exchange(
+            index=index,
+            kind=kind,
+            group=group,
+            sends=tuple(m for m in messages if m.source == rank),
+            receives=tuple(m for m in messages if m.target == rank),
+            copies=(),
+        )
+        for rank in range(size)
+    ]

@@ -203,7 +203,9 @@ def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray) -> Check
     largest, wrong = float(difference.max()), difference > allowed
     if not wrong.any():
         return Check(name, largest, allowed)
-    problem = f"{int(wrong.sum())} of {wrong.size} elements differ, by up to {largest:.3g} where {allowed:.3g} is allowed"
+    problem = (
+        f"{int(wrong.sum())} of {wrong.size} elements differ, by up to {largest:.3g} where {allowed:.3g} is allowed"
+    )
     return Check(name, largest, allowed, _box(wrong), problem)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -26,11 +25,10 @@ _BORN = time.monotonic()
 class RankTrial:
     """One rank's share of a trial: medians over the repeats, in seconds, and what it holds and sends."""
 
-    host: str
+    facts: RankFacts
     compute_s: float
     exchange_s: float
     wait_s: float
-    facts: RankFacts
 
     @property
     def total_s(self) -> float:
@@ -120,11 +118,9 @@ def measure(
     return _gather(engine, spent, shares, first_result_s), {name: _kept(value) for name, value in outputs.items()}
 
 
-def _gather(
-    engine: Engine, spent: list[float], shares: list[tuple[float, ...]], first_result_s: float
-) -> Trial:
+def _gather(engine: Engine, spent: list[float], shares: list[tuple[float, ...]], first_result_s: float) -> Trial:
     medians = [statistics.median(column) for column in zip(*shares, strict=True)]
-    mine = RankTrial(socket.gethostname(), *medians, facts=engine.facts())
+    mine = RankTrial(engine.facts(), *medians)
     everyone = engine.transport.all_gather((spent, first_result_s, mine))
     return Trial(
         latencies_s=tuple(max(times) for times in zip(*(spent for spent, _, _ in everyone), strict=True)),

@@ -27,7 +27,7 @@ _INJECTABLE = frozenset(
     ("FLOAT", "DOUBLE", "FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
 )
 _UNWANTED = ("MatMulAddFusion",)
-"""Rewrites 3-D MatMul and Add as Reshape, Gemm, Reshape, under names that a later session of the result stumbles over."""
+"""Makes Reshape, Gemm, Reshape of a 3-D MatMul and Add, under names that a later session of the result falls over."""
 _CODE_PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z(])")
 _LONGEST_REASON = 400
 

@@ -91,7 +91,8 @@ def tidy(proto: onnx.ModelProto) -> None:
     _strip(proto)
     _unique_outputs(graph)
     _write_outputs(graph)
-    _replace_nodes(graph, _sorted(_alive(graph)))
+    constants = {tensor.name for tensor in graph.initializer}
+    _replace_nodes(graph, _late_constants(_sorted(_alive(graph)), constants))
     _name_nodes(graph)
     _drop_unused(graph)
     _prune_opsets(proto)
@@ -213,6 +214,26 @@ def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
             if waiting[reader] == 0:
                 heapq.heappush(ready, reader)
     return order
+
+
+def _late_constants(nodes: list[onnx.NodeProto], constants: set[str]) -> list[onnx.NodeProto]:
+    """Sorted nodes, with those that read constants only moved to just before the first node that reads them.
+
+    Such nodes (a weight's Cast or DequantizeLinear) belong to their reader: nothing should be sent in between.
+    """
+    known = set(constants)
+    place_of = list(range(len(nodes)))
+    first_reader: dict[str, int] = {}
+    fixed = []
+    for node in nodes:
+        fixed.append(not all(name in known for name in reads(node)))
+        known |= set() if fixed[-1] else set(node.output)
+    for place in range(len(nodes) - 1, -1, -1):
+        if not fixed[place]:
+            place_of[place] = min((first_reader.get(name, place) for name in nodes[place].output), default=place)
+        for name in reads(nodes[place]):
+            first_reader[name] = min(first_reader.get(name, place_of[place]), place_of[place])
+    return [nodes[place] for place in sorted(range(len(nodes)), key=lambda place: (place_of[place], place))]
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

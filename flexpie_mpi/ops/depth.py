@@ -59,11 +59,14 @@ class SpaceToDepth(Copy):
 
 
 def _places(node: BoundNode, depth: Bounds) -> tuple[int, Bounds]:
-    """The place in a block and the input channels of output channels `depth`; (0, all) when they span places."""
+    """The place in a block and the input channels of output channels `depth`; (0, all) when they span places.
+
+    In mode CRD (from opset 28 on) every range of them does.
+    """
     channels = node.in_shape()[1]
     place, lo = divmod(depth[0], channels)
     hi = lo + depth[1] - depth[0]
-    return (place, (lo, hi)) if hi <= channels else (0, (0, channels))
+    return (place, (lo, hi)) if hi <= channels and not _is_crd(node) else (0, (0, channels))
 
 
 def _block(node: BoundNode) -> int:

@@ -11,7 +11,7 @@ from ..graph import BoundNode, Graph
 from ..model import Model
 from ..ops import rule_for
 from ..plan import Plan
-from ..program import Exchange, Program
+from ..program import Program
 from ..region import Region
 
 
@@ -84,16 +84,17 @@ class PlanFacts:
 def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts:
     """The numbers of a plan, from the programs it was lowered to."""
     flops = [node_flops(node) for node in model.graph.bound]
+    traffic = _traffic(programs)
     segments, first = [], 0
     for index, segment in enumerate(plan.segments):
         end = first + len(segment.nodes)
         layout = str(segment.layout).rsplit(" on ", 1)[0]
         work = sum(flops[first:end])
-        before = _traffic(programs, index)
+        before = traffic.get(index, Traffic())
         segments.append(SegmentFacts(index, layout, segment.layout.ranks, segment.nodes, work, before))
         first = end
     ranks = tuple(_needs(model, program) for program in programs)
-    return PlanFacts(tuple(segments), _traffic(programs, len(plan.segments)), ranks, sum(flops))
+    return PlanFacts(tuple(segments), traffic.get(len(plan.segments), Traffic()), ranks, sum(flops))
 
 
 def node_flops(node: BoundNode) -> int:
@@ -123,9 +124,11 @@ def _program_flops(graph: Graph, program: Program) -> int:
     return total
 
 
-def _traffic(programs: Sequence[Program], index: int) -> Traffic:
-    """All ranks' parts of one exchange together."""
-    parts: list[Exchange] = [e for program in programs for e in program.exchanges if e.index == index]
-    sends = [message for part in parts for message in part.sends]
-    kind = next((part.kind for part in parts if part.sends or part.receives), "")
-    return Traffic(kind, sum(message.nbytes for message in sends), len(sends))
+def _traffic(programs: Sequence[Program]) -> dict[int, Traffic]:
+    """All ranks' parts of each exchange together, by its number."""
+    found: dict[int, Traffic] = {}
+    for exchange in (exchange for program in programs for exchange in program.exchanges):
+        known = found.get(exchange.index, Traffic())
+        sent = sum(message.nbytes for message in exchange.sends)
+        found[exchange.index] = Traffic(exchange.kind, known.nbytes + sent, known.messages + len(exchange.sends))
+    return found

@@ -12,7 +12,12 @@ def ms(seconds: float) -> str:
     >>> ms(0.0012345), ms(0.0312), ms(2.5)
     ('1.23 ms', '31.2 ms', '2500 ms')
     """
-    return f"{_digits(seconds * 1e3)} ms"
+    return f"{milli(seconds)} ms"
+
+
+def milli(seconds: float) -> str:
+    """Milliseconds to three digits, without the unit."""
+    return _digits(seconds * 1e3)
 
 
 def mb(count: int) -> str:
@@ -21,6 +26,11 @@ def mb(count: int) -> str:
     >>> mb(0), mb(1200), mb(25_600_000), mb(553_000_000)
     ('0', '0.0012', '25.6', '553')
     """
+    return mega(count)
+
+
+def mega(count: int) -> str:
+    """Millions of anything, to three digits."""
     return _digits(count / 1e6) if count else "0"
 
 

@@ -13,10 +13,13 @@ def versions(mpi_library: str = "") -> dict[str, str]:
 
     Packages that are not installed (a source tree that is run as it is) are left out.
     """
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found | ({"mpi": mpi_library} if mpi_library else {})
+    packages = {package: found for package in PACKAGES if (found := _version(package))}
+    library = {"mpi": mpi_library} if mpi_library else {}
+    return {"python": platform.python_version(), **packages, **library}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

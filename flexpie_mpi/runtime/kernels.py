@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ class KernelOptions:
     threads: int = 1
 
 
+@cache
+def share_memory() -> None:
+    """Let all sessions of this process take their working memory from one place; they run one at a time."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    unlimited, as_requested, default = 0, 1, -1
+    onnxruntime.create_and_register_allocator(
+        place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default)
+    )
+
+
 def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptions) -> onnxruntime.InferenceSession:
     """A session of a segment's model.
 
@@ -39,7 +52,9 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
     ModelError
         When onnxruntime refuses the model; the sentence names the segment.
     """
+    share_memory()
     settings = onnxruntime.SessionOptions()
+    settings.add_session_config_entry("session.use_env_allocators", "1")
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3

@@ -140,7 +140,8 @@ class _Job:
         try:
             wait(request.Test, Patience(grace_s), lambda waited_s: message)
         except TransportError:
-            say(rank, message or "has left while other ranks are still at work; the job is aborted")
+            sentence = message or "has left while other ranks are still at work; the job is aborted"
+            say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
             self.world.Abort(code or 1)
         if speaker[0] == rank:
             say(None, message)

@@ -31,6 +31,22 @@ def test_unsorted_nodes_are_sorted_and_sorted_ones_keep_their_order():
     same_results(straight, shuffled, {"x": noise(3)})
 
 
+def test_nodes_that_read_constants_only_stand_before_their_first_reader():
+    nodes = [
+        ("Neg", ["w"], ["a"]),
+        ("Exp", ["a"], ["b"]),
+        ("Abs", ["w"], ["c"]),
+        ("Relu", ["x"], ["r"]),
+        ("Add", ["r", "a"], ["s"]),
+        ("Sin", ["s"], ["t"]),
+        ("Add", ["t", "b"], ["y"]),
+    ]
+    proto = make(nodes, {"x": (3,)}, ["y", "c"], {"w": noise(3)})
+    after = tidied(proto)
+    assert [node.op_type for node in after.graph.node] == ["Abs", "Relu", "Neg", "Add", "Sin", "Exp", "Add"]
+    same_results(proto, after, {"x": noise(3, seed=1)})
+
+
 def test_nodes_get_unique_names_and_keep_good_ones():
     nodes = [
         helper.make_node("Relu", ["x"], ["a"], name="mine"),
@@ -75,9 +91,7 @@ def test_constants_of_every_spelling_become_initializers():
 
 
 def test_every_output_is_written_by_a_node():
-    model = make(
-        [("Add", ["x", "w"], ["y"])], {"x": (3,), "direct": (2,)}, ["w", "y", "direct", "y"], {"w": noise(3)}
-    )
+    model = make([("Add", ["x", "w"], ["y"])], {"x": (3,), "direct": (2,)}, ["w", "y", "direct", "y"], {"w": noise(3)})
     after = tidied(model)
     assert [value.name for value in after.graph.output] == ["w", "y", "direct_output"]
     written = {name for node in after.graph.node for name in node.output}

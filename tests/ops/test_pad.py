@@ -66,9 +66,13 @@ def test_pads_computed_in_the_graph():
 def padded(draw):
     mode = draw(st.sampled_from(MODES))
     shape = [draw(st.integers(1, 7)) for _ in range(draw(st.integers(1, 3)))]
-    most = [8 if mode in ("constant", "edge") else extent - (mode == "reflect") for extent in shape]
-    begins = [draw(st.integers(-((extent - 1) // 2), limit)) for extent, limit in zip(shape, most, strict=True)]
-    ends = [draw(st.integers(-((extent - 1) // 2), limit)) for extent, limit in zip(shape, most, strict=True)]
+    begins, ends = [], []
+    for extent in shape:
+        begin, end = (draw(st.integers(-((extent - 1) // 2), 8)) for _ in range(2))
+        kept = extent + min(begin, 0) + min(end, 0)
+        most = {"reflect": kept - 1, "wrap": kept}.get(mode, 8)  # onnxruntime mirrors and wraps once
+        begins.append(min(begin, most))
+        ends.append(min(end, most))
     return pad(shape, [*begins, *ends], mode, value=0.5 if mode == "constant" else None)
 
 

@@ -171,13 +171,16 @@ def test_scales_that_change_no_extent_are_not_cut():
 @st.composite
 def resizes(draw):
     extents = [draw(st.integers(1, 24)) for _ in range(2)]
-    sizes = [draw(st.integers(1, 40)) for _ in range(2)]
     attributes = dict(coordinate_transformation_mode=draw(st.sampled_from([*TRANSFORMS[:4], TRANSFORMS[5]])))
     if draw(st.booleans()):
         attributes["mode"] = "linear"
     else:
         attributes["nearest_mode"] = draw(st.sampled_from(ROUNDINGS))
-    return resize((1, 2, *extents), sizes=(1, 2, *sizes), **attributes)
+    if draw(st.booleans()):
+        return resize((1, 2, *extents), sizes=(1, 2, *(draw(st.integers(1, 40)) for _ in extents)), **attributes)
+    scales = [draw(st.sampled_from([0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.7, 2, 3, 3.5])) for _ in extents]
+    scales = [scale if extent * scale >= 1 else 2 for scale, extent in zip(scales, extents, strict=True)]
+    return resize((1, 2, *extents), scales=(1, 1, *scales), **attributes)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

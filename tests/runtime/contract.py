@@ -85,21 +85,20 @@ def control_plane(transport: Transport, seed: int) -> list[str]:
 
 
 def ring(transport: Transport) -> list[str]:
-    """Arrays handed around; the second may not overtake the first, and memory may be changed after a send."""
-    rank, size = transport.rank, transport.size
-    if size == 1:
-        return []
-    found = []
-    for length in (3, LARGE // 8):
-        sent = np.arange(length, dtype=np.float64) + rank
-        for _ in range(2):
-            transport.send(sent, (rank + 1) % size, tag=7)
-            sent += 1000
-        for step in range(2):
-            received = np.empty(length)
-            transport.receive(received, (rank - 1) % size, tag=7)
-            if not np.array_equal(received, np.arange(length) + (rank - 1) % size + 1000 * step):
-                found.append(f"rank {rank}: array {step} of {length} numbers")
+    """Arrays handed on from rank to rank, each adding one; none overtakes, and memory may be changed after a send."""
+    rank, size, found = transport.rank, transport.size, []
+    for length in (3, LARGE // 8) if size > 1 else ():
+        arrays = [np.zeros(length), np.full(3, 1.0)]
+        for array in arrays:
+            if rank > 0:
+                transport.receive(array, rank - 1, tag=7)
+            array += 1
+            transport.send(array, (rank + 1) % size, tag=7)
+            array += 1000
+        for turn, array in enumerate(arrays if rank == 0 else ()):
+            transport.receive(array, size - 1, tag=7)
+            if not (array == turn + size).all():
+                found.append(f"array {turn}, after one of {length} numbers, came back as {array}")
     return found
 
 

@@ -1,0 +1,91 @@
+"""Equal to one onnxruntime session? Networks x layouts x fusion x ranks, all ranks of a job in one process.
+
+``python bench/exactness.py [MODEL ...] [--ranks 1,2,3,4,6,8] [--layouts rows,columns,...] [--fusions free,none]``
+
+A MODEL is a file or ``builtin:NAME``; without any, all built-in networks and the nine that the onnx wheel ships (with
+random weights in place of its constant ones). A row is a network and a layout; a cell is the largest difference over all
+outputs and fusions, relative to the output's largest magnitude. The promise is 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from flexpie_mpi import Engine, Model, Plan, layout_plan, load, run_ranks
+from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.model.zoo import materialise, names
+from tests.models import LIGHT, with_random_weights
+
+LIMIT = 1e-4
+
+
+def sources(chosen: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of every network, written into `folder` one at a time."""
+    for name in chosen or [f"builtin:{name}" for name in names()]:
+        yield name, materialise(name.removeprefix("builtin:"), folder) if name.startswith("builtin:") else Path(name)
+    for path in [] if chosen else LIGHT:
+        yield path.stem, with_random_weights(path, folder / path.name)
+
+
+def plain(path: Path, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Outputs of one session on the original file."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def outputs_of(model: Model, plan: Plan, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Outputs of a plan."""
+    results = run_ranks(
+        plan.ranks, lambda transport: dict(Engine(transport, model, plan).run(inputs)), deadline_s=600
+    )
+    return results[plan.root]
+
+
+def difference(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """Largest difference relative to each output's largest magnitude."""
+    if outputs.keys() != expected.keys():
+        return float("inf")
+    return max(
+        float(np.abs(outputs[name] - value).max() / np.abs(value).max()) for name, value in expected.items()
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--ranks", default="1,2,3,4,6,8")
+    parser.add_argument("--layouts", default="rows,columns,grid,channels,single,auto")
+    parser.add_argument("--fusions", default="free,none")
+    options = parser.parse_args()
+    ranks = [int(count) for count in options.ranks.split(",")]
+    print(f"{'network':24}{'layout':10}" + "".join(f"{f'{count} ranks':>10}" for count in ranks))
+    worst, cases = 0.0, 0
+    folder = TemporaryDirectory()
+    for name, path in sources(options.models, Path(folder.name)):
+        model = load(str(path))
+        inputs = random_inputs(model.graph, seed=1)
+        expected = plain(path, inputs)
+        for layout in options.layouts.split(","):
+            row = []
+            for count in ranks:
+                plans = [layout_plan(model.graph, count, layout, fusion=f) for f in options.fusions.split(",")]
+                row.append(max(difference(outputs_of(model, plan, inputs), expected) for plan in plans))
+                cases += len(plans)
+            worst = max(worst, *row)
+            print(f"{Path(name.removeprefix('builtin:')).stem:24}{layout:10}" + "".join(f"{cell:10.1e}" for cell in row), flush=True)
+    print(f"{cases} plans of {options.fusions.replace(',', ' and ')} fusion; largest difference {worst:.1e}")
+    return 1 if worst > LIMIT else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

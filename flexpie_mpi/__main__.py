@@ -1,0 +1,60 @@
+"""The program: ``flexpie-mpi VERB``, the same as ``python -m flexpie_mpi VERB``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
+from io import StringIO
+
+from . import __version__
+from .commands import VERBS
+from .commands.launch import WRONG_INPUT, launcher_rank, sentence
+from .commands.parser import parse
+from .errors import FlexPieError, TransportError
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Returns
+    -------
+    int
+        Exit code: 0 when all is well, 1 when a check failed, 2 for wrong input.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    rank = launcher_rank()
+    needs_ranks = True
+    try:
+        with redirect_stdout(StringIO() if rank else sys.stdout):  # --help is printed once
+            run, args = parse(words, __version__)
+        needs_ranks = VERBS[args.verb].needs_ranks
+        return run(args) if needs_ranks or not rank else 0
+    except FlexPieError as error:
+        return _fail(error, rank if needs_ranks else None)
+    except KeyboardInterrupt:
+        if rank is not None:
+            raise
+        return INTERRUPTED
+
+
+def _fail(error: FlexPieError, rank: int | None) -> int:
+    """Say what is wrong, once per job, and return the exit code.
+
+    Ranks that fail together before MPI is started leave through MPI all the same: a launcher that sees one process
+    fail ends the others at once, and the one that has yet to print the sentence may be among them.
+    """
+    if rank is not None:
+        mpi = import_module(".runtime.mpi", __package__)
+        with suppress(TransportError):  # where there is no job after all, the sentence is printed below
+            mpi.stop(mpi.start(), WRONG_INPUT, sentence(error))
+    if not rank:
+        sys.stderr.write(f"{sentence(error)}\n")
+    return WRONG_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

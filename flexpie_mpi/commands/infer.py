@@ -1,0 +1,218 @@
+"""``flexpie-mpi infer``: run a model over all ranks of the job, and say how long it took and where the time went."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..cache import Cache
+from ..compare import verify
+from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
+from ..data.inputs import load_inputs
+from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
+from ..data.outputs import check_writable, save_outputs
+from ..engine import Engine, load_shared
+from ..errors import PlanError
+from ..graph import Graph
+from ..plan import Plan
+from ..report.facts import facts_of
+from ..report.progress import Progress
+from ..report.run import Run, run_items, run_record
+from ..report.textfile import write_text
+from ..report.versions import versions
+from ..runtime.mpi import MPITransport, library
+from ..runtime.transport import on_root
+from ..runtime.waiting import DEADLINE_S
+from ..trial import measure
+from .job import on_every_rank, run_job
+from .options import (
+    DEFAULT_MODEL,
+    add_layout_arguments,
+    add_model_arguments,
+    add_record_arguments,
+    cache_of,
+    natural,
+    numbers,
+    positive,
+    seconds,
+    shapes_of,
+    start_log,
+)
+from .output import STDOUT, check_paths, publish, write_record
+from .planning import check_choices, make_plan, read_plan
+
+ROOT = 0
+"""The rank that reads and writes files."""
+
+DIFFERS = 1
+"""Exit code when ``--verify`` finds a difference."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="FILE.onnx|builtin:NAME", help="model (default: %(default)s)"
+    )
+    _add_data_arguments(parser.add_argument_group("data"))
+    add_model_arguments(parser)
+    layout = parser.add_argument_group("plan")
+    add_layout_arguments(layout)
+    layout.add_argument("--plan", metavar="FILE", help="use this plan, made by flexpie-mpi plan or by hand")
+    layout.add_argument("--save-plan", metavar="FILE", help="write the plan that was used")
+    _add_run_arguments(parser.add_argument_group("run"))
+    add_record_arguments(parser)
+
+
+def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=f"{', '.join(INPUT_SUFFIXES)}; seeded random numbers when none is given",
+    )
+    group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}, by output name")
+    group.add_argument(
+        "--mean", type=numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
+    )
+    group.add_argument("--scale", type=numbers, metavar="S[,S,S]", help="default 1/255")
+    group.add_argument("--seed", type=natural, default=0, metavar="S", help="of random inputs (default: %(default)s)")
+
+
+def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--repeat", type=positive, default=10, metavar="R", help="requests that are measured (default: %(default)s)"
+    )
+    group.add_argument(
+        "--warmup",
+        type=natural,
+        default=2,
+        metavar="W",
+        help="requests before them that are not (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads", type=positive, default=1, metavar="T", help="onnxruntime threads per rank (default: %(default)s)"
+    )
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with one onnxruntime session on rank 0; exit code 1 if it differs",
+    )
+    group.add_argument(
+        "--deadline",
+        type=seconds,
+        default=DEADLINE_S,
+        metavar="SECONDS",
+        help="how long a rank waits for another before it gives up (default: %(default)g)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start MPI and run the model on all ranks."""
+    check_choices(args)
+    run_job(args.deadline, lambda transport: _Inference(transport, args).run())
+
+
+@dataclass
+class _Inference:
+    """One rank's part of the verb. Whatever only the root can find out is raised on every rank."""
+
+    transport: MPITransport
+    args: argparse.Namespace
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_root = self.transport.rank == ROOT
+        self.progress = Progress(sys.stderr if is_root else None)
+
+    def run(self) -> int:
+        """The exit code."""
+        args, transport = self.args, self.transport
+        start_log(args.verbose, transport.rank)
+        cache = on_every_rank(transport, partial(cache_of, args))
+        with self.progress:
+            on_root(transport, partial(_check_outputs, args), ROOT)
+            given = self._given_plan()
+            self.progress.tell(f"loading {args.model}")
+            model = load_shared(transport, args.model, shapes_of(args), cache)
+            inputs = on_root(transport, partial(self._inputs, model.graph), ROOT) or {}
+            self.progress.tell("making sessions")
+            plan = given or self._made_plan(model.graph)
+            engine = Engine(transport, model, plan, cache=cache, threads=args.threads)
+            found = self._measured(engine, inputs, cache)
+            on_root(transport, partial(self._save, found), ROOT)
+        if transport.rank == ROOT:
+            items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
+            publish(items, run_record(found), args.json)
+        return DIFFERS if found.verdict is not None and not found.verdict.is_equal else 0
+
+    def _given_plan(self) -> Plan | None:
+        """The plan of ``--plan``, read by the root."""
+        if self.args.plan is None:
+            return None
+
+        def read() -> str:
+            plan = read_plan(self.args.plan)
+            if plan.ranks != self.transport.size:
+                raise PlanError(
+                    f"plan file '{self.args.plan}' is for {plan.ranks} ranks and the job has {self.transport.size}: "
+                    f"start it with mpirun -n {plan.ranks}, or make a plan for {self.transport.size}"
+                )
+            if plan.root != ROOT:
+                raise PlanError(
+                    f"plan file '{self.args.plan}' has root {plan.root}: infer reads and writes on rank {ROOT}"
+                )
+            return plan.to_json()
+
+        return Plan.from_json(self.transport.broadcast(on_root(self.transport, read, ROOT), ROOT))
+
+    def _made_plan(self, graph: Graph) -> Plan:
+        def make() -> str:
+            return make_plan(self.args, graph, self.transport.size).to_json()
+
+        return Plan.from_json(self.transport.broadcast(on_root(self.transport, make, ROOT), ROOT))
+
+    def _inputs(self, graph: Graph) -> dict[str, Any]:
+        files = [file for group in self.args.input for file in group]
+        return load_inputs(files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
+
+    def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
+        args = self.args
+        trial, outputs = measure(engine, inputs, args.repeat, args.warmup, self.progress.tell)
+        verdict = None
+        if args.verify:
+            self.progress.tell("comparing with one session")
+            verdict = verify(engine, inputs, outputs, cache=cache, threads=args.threads)
+        return Run(
+            source=args.model,
+            model=engine.model,
+            plan=engine.plan,
+            facts=facts_of(engine.plan, engine.model, engine.programs),
+            trial=trial,
+            outputs=outputs,
+            hosts=self.transport.host_ranks(),
+            settings={name: getattr(args, name) for name in ("repeat", "warmup", "threads", "seed", "input", "output")},
+            versions=versions(library()),
+            verdict=verdict,
+        )
+
+    def _save(self, found: Run) -> None:
+        args = self.args
+        if args.output is not None:
+            provenance = {"model": found.model.name, "model_digest": found.model.graph.digest, **found.versions}
+            save_outputs(args.output, found.outputs, provenance)
+        if args.save_plan is not None:
+            write_text(args.save_plan, found.plan.to_json())
+        write_record(run_record(found), args.json)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Try every path that will be written, before anything is done."""
+    if args.output is not None:
+        check_writable(args.output)
+    check_paths({"--output": args.output, "--save-plan": args.save_plan, "--json": args.json})

@@ -1,0 +1,46 @@
+"""``flexpie-mpi inspect``: a model node by node, without ranks; or the list of built-in models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ..model import BUILTIN, load
+from ..model.zoo import describe, names
+from ..report.inspection import builtins_table, inspect, inspection_items, inspection_record
+from ..report.progress import Progress
+from ..report.tables import Item
+from .options import add_model_arguments, add_record_arguments, cache_of, shapes_of, start_log
+from .output import check_paths, publish, write_record
+from .parser import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("model", nargs="?", metavar="FILE.onnx|builtin:NAME", help="model to look at")
+    parser.add_argument("--list", action="store_true", help="list the built-in models")
+    add_model_arguments(parser)
+    add_record_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what is in the model."""
+    start_log(args.verbose)
+    check_paths({"--json": args.json})
+    if args.list or args.model == BUILTIN:
+        described = {name: describe(name) for name in names()}
+        return _leave([builtins_table(described)], {"models": described}, args.json)
+    if args.model is None:
+        raise UsageError("inspect needs a model: give a file or builtin:NAME, or --list for the built-in ones")
+    with Progress(sys.stderr) as progress:
+        progress.tell(f"loading {args.model}")
+        model = load(args.model, shapes_of(args), cache_of(args))
+        nodes = inspect(model.graph)
+    return _leave(inspection_items(model, nodes), inspection_record(model, args.model, nodes), args.json)
+
+
+def _leave(items: list[Item], record: dict[str, Any], json_path: str | None) -> int:
+    write_record(record, json_path)
+    publish(items, record, json_path)
+    return 0

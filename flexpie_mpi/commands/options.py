@@ -1,0 +1,160 @@
+"""Arguments that several verbs share, and what turns their words into values."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ..cache import Cache
+from ..planner import FUSIONS, PRESETS
+
+DEFAULT_MODEL = "builtin:mobilenet_v2"
+
+Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_model_arguments(parser: Parser) -> None:
+    """What to read, and where to keep what was made of it."""
+    parser.add_argument(
+        "--shape",
+        action="append",
+        type=named_shape,
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="shape of an input whose axes are symbolic (a symbolic first axis alone becomes 1); once per input",
+    )
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder for prepared models and weights (default: the user's cache)"
+    )
+    cache.add_argument("--no-cache", action="store_true", help="keep nothing for the next start")
+
+
+def add_layout_arguments(parser: Parser) -> None:
+    """How to lay the model over ranks."""
+    parser.add_argument("--layout", choices=PRESETS, help="layout wherever a node allows it (default: auto)")
+    parser.add_argument(
+        "--fuse",
+        type=fusion,
+        metavar="|".join((*FUSIONS, "K")),
+        help="how long segments get: free (no redundant work, default), none (one node), all-legal (as long as the "
+        "layout stays), or up to K nodes",
+    )
+    parser.add_argument(
+        "--weights", type=numbers, metavar="2,1,1", help="relative share of each rank, for one layout (not auto)"
+    )
+    parser.add_argument("--grid", type=grid, metavar="RxC", help="rows and columns of --layout grid")
+
+
+def add_record_arguments(parser: Parser) -> None:
+    """What to say, and where."""
+    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - for nothing but JSON on stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", help="leave nothing out of long tables, and log")
+
+
+def cache_of(args: argparse.Namespace) -> Cache:
+    """The cache that the arguments ask for.
+
+    Raises
+    ------
+    CacheError
+        When the environment gives a limit that is no number.
+    """
+    if args.no_cache:
+        return Cache(None)
+    return Cache(args.cache) if args.cache else Cache.default()
+
+
+def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """Shapes by the name of the input."""
+    return dict(args.shape)
+
+
+def start_log(verbose: bool, rank: int = 0) -> None:
+    """Send the log to stderr, each line with its rank; only warnings unless `verbose`."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format=f"flexpie-mpi: rank {rank}: %(levelname)s: %(message)s",
+        force=True,
+    )
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """A name and a shape.
+
+    >>> named_shape("image=1,3,8,8")
+    ('image', (1, 3, 8, 8))
+    """
+    name, equals, extents = text.rpartition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=1,3,224,224")
+    return name, tuple(positive(extent) for extent in extents.split(",")) if extents else ()
+
+
+def fusion(text: str) -> str:
+    """A rule of fusion, or a number of nodes."""
+    if text in FUSIONS or (text.isdecimal() and int(text) > 0):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(FUSIONS)}, or a number of nodes from 1 on")
+
+
+def grid(text: str) -> tuple[int, int]:
+    """Rows and columns.
+
+    >>> grid("3x2")
+    (3, 2)
+    """
+    words = text.lower().split("x")
+    if len(words) != 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise argparse.ArgumentTypeError(f"'{text}' is not rows x columns, such as 2x2")
+    return int(words[0]), int(words[1])
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers between commas, whole ones as int.
+
+    >>> numbers("2,1,0.5")
+    (2, 1, 0.5)
+    """
+    return tuple(_number(word) for word in text.split(","))
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    return _whole(text, 0)
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number of seconds")
+    return value
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.strip().isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    for convert in (int, float):
+        value = _converted(convert, text)
+        if value is not None and abs(value) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+
+
+def _converted(convert: Callable[[str], float], text: str) -> float | None:
+    try:
+        return convert(text)
+    except ValueError:
+        return None

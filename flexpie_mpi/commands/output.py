@@ -1,0 +1,73 @@
+"""What a verb leaves behind: text on stdout, records, and paths that were tried before any work."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..report.tables import Item, text_of
+from ..report.textfile import check_writable, write_text
+from .parser import UsageError
+
+STDOUT = "-"
+
+
+def check_paths(paths: Mapping[str, str | None]) -> None:
+    """Check that every path that is asked for can be written and that no two are the same.
+
+    Parameters
+    ----------
+    paths : mapping of option to path
+        None for an option that is not given.
+
+    Raises
+    ------
+    DataError
+        When one cannot be written.
+    UsageError
+        When two options name the same file.
+    """
+    seen: dict[str, str] = {}
+    for option, path in paths.items():
+        if path is None or path == STDOUT:
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            raise UsageError(f"{seen[real]} and {option} both name '{path}': give two different files")
+        seen[real] = option
+        check_writable(path)
+
+
+def publish(items: Iterable[Item], record: Mapping[str, Any], json_path: str | None) -> None:
+    """Print `items`, or nothing but `record` where ``--json -`` asks for it."""
+    emit(_text(record) if json_path == STDOUT else text_of(items, sys.stdout))
+
+
+def write_record(record: Mapping[str, Any], json_path: str | None) -> None:
+    """Write `record` where ``--json FILE`` asks for it.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written.
+    """
+    if json_path not in (None, STDOUT):
+        write_text(json_path, _text(record))
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def emit(text: str) -> None:
+    """Write to stdout; a reader that has gone away (``| head``) is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,156 @@
+"""Plans for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..model import Model
+from ..plan import Plan
+from .facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
+from .tables import Column, Item, Table, fold
+from .units import count_of, flops, mb, percent, ranges, shape_of
+
+_SEGMENTS = (
+    Column("#", "number"),
+    Column("layout"),
+    Column("ranks"),
+    Column("first node", "name"),
+    Column("last node", "name"),
+    Column("nodes", "number"),
+    Column("work", "number"),
+    Column("exchange"),
+    Column("MB", "number"),
+)
+
+_NEEDS = (
+    Column("rank", "number"),
+    Column("work", "number"),
+    Column("weights", "number"),
+    Column("buffers", "number"),
+    Column("sum", "number"),
+    Column("sent", "number"),
+    Column("messages", "number"),
+)
+
+
+def model_lines(model: Model) -> list[Item]:
+    """What is run: name, size, and the shape of all that goes in and out."""
+    graph = model.graph
+
+    def described(names: tuple[str, ...]) -> str:
+        values = (graph.value(name) for name in names)
+        return ", ".join(f"{value.name} ({shape_of(value.shape)} {value.dtype})" for value in values)
+
+    size = f"{count_of(len(graph.nodes), 'node')}, {mb(graph.weight_bytes)} MB of weights"
+    return [
+        f"model    {model.name}: {size}",
+        f"inputs   {described(graph.inputs) or 'none'}",
+        f"outputs  {described(graph.outputs)}",
+    ]
+
+
+def plan_items(facts: PlanFacts, *, everything: bool = False) -> list[Item]:
+    """A line per segment, and the plan as a whole below."""
+    rows = [_segment_row(segment, facts.flops) for segment in facts.segments]
+    shown = (*fold(rows, len(_SEGMENTS), everything=everything), _outputs_row(facts.after))
+    total = (
+        f"{flops(facts.flops)} per request and {percent(facts.redundant)} redundant; "
+        f"{mb(facts.sent_bytes)} MB in {count_of(facts.messages, 'message')}"
+    )
+    hint = " (-v lists them all)" if len(shown) <= len(rows) else ""
+    return [Table(_SEGMENTS, shown), f"{count_of(len(rows), 'segment')}{hint}: {total}"]
+
+
+def needs_table(facts: PlanFacts) -> Item:
+    """What the plan asks of every rank."""
+    return Table(
+        _NEEDS,
+        tuple(_needs_row(rank, facts.flops) for rank in facts.ranks),
+        "per rank (MB; work as a share of the model's)",
+    )
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The plan as its file has it."""
+    record: dict[str, Any] = json.loads(plan.to_json())
+    return record
+
+
+def facts_record(facts: PlanFacts) -> dict[str, Any]:
+    """The numbers of a plan, in flops and bytes."""
+    return {
+        "flops": facts.flops,
+        "redundant_share": facts.redundant,
+        "sent_bytes": facts.sent_bytes,
+        "messages": facts.messages,
+        "segments": [
+            {
+                "layout": segment.layout,
+                "ranks": list(segment.ranks),
+                "nodes": len(segment.nodes),
+                "flops": segment.flops,
+                "exchange": _traffic_record(segment.before),
+            }
+            for segment in facts.segments
+        ],
+        "output_exchange": _traffic_record(facts.after),
+    }
+
+
+def needs_record(facts: PlanFacts) -> list[dict[str, int]]:
+    """What the plan asks of every rank, in flops and bytes."""
+    return [asdict(rank) for rank in facts.ranks]
+
+
+def model_record(model: Model, source: str) -> dict[str, Any]:
+    """What was run."""
+    graph = model.graph
+    values = {
+        side: [{"name": n, "shape": graph.value(n).shape, "dtype": graph.value(n).dtype} for n in names]
+        for side, names in (("inputs", graph.inputs), ("outputs", graph.outputs))
+    }
+    return {
+        "source": source,
+        "name": model.name,
+        "digest": graph.digest,
+        "nodes": len(graph.nodes),
+        "weight_bytes": graph.weight_bytes,
+        **values,
+    }
+
+
+def _segment_row(segment: SegmentFacts, total: int) -> tuple[str, ...]:
+    count = len(segment.nodes)
+    return (
+        str(segment.index),
+        segment.layout,
+        ranges(segment.ranks),
+        segment.nodes[0],
+        segment.nodes[-1] if count > 1 else "",
+        str(count),
+        percent(segment.flops / total) if total else "",
+        segment.before.kind or "-",
+        mb(segment.before.nbytes) if segment.before.kind else "",
+    )
+
+
+def _outputs_row(after: Traffic) -> tuple[str, ...]:
+    return ("", "", "", "(outputs)", "", "", "", after.kind or "-", mb(after.nbytes) if after.kind else "")
+
+
+def _needs_row(rank: RankNeeds, total: int) -> tuple[str, ...]:
+    return (
+        str(rank.rank),
+        percent(rank.flops / total) if total else "",
+        mb(rank.weight_bytes),
+        mb(rank.arena_bytes),
+        mb(rank.weight_bytes + rank.arena_bytes),
+        mb(rank.sent_bytes),
+        str(rank.messages),
+    )
+
+
+def _traffic_record(traffic: Traffic) -> dict[str, Any]:
+    return {"kind": traffic.kind, "bytes": traffic.nbytes, "messages": traffic.messages}

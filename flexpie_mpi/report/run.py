@@ -1,0 +1,153 @@
+"""A run for people and for scripts: latency, every rank's share, traffic, memory, and whether it was exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..compare import Verdict
+from ..model import Model
+from ..plan import Plan
+from ..trial import RankTrial, Trial
+from .facts import PlanFacts
+from .plans import facts_record, model_lines, model_record, plan_items, plan_record
+from .scores import top
+from .tables import Column, Item, Table
+from .units import count_of, mb, milli, ms, ranges
+from .verdicts import number, verdict_lines, verdict_record
+
+_RANKS = (
+    Column("rank", "number"),
+    Column("compute", "number"),
+    Column("exchange", "number"),
+    Column("wait", "number"),
+    Column("sent", "number"),
+    Column("messages", "number"),
+    Column("weights", "number"),
+    Column("buffers", "number"),
+    Column("peak", "number"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything there is to say about a run, on the root."""
+
+    source: str
+    model: Model
+    plan: Plan
+    facts: PlanFacts
+    trial: Trial
+    outputs: Mapping[str, Any]
+    hosts: Mapping[str, Sequence[int]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    verdict: Verdict | None = None
+
+
+def run_items(run: Run, *, everything: bool = False) -> list[Item]:
+    """The run as lines and tables."""
+    return [
+        *model_lines(run.model),
+        f"ranks    {_hosts(run.hosts)}",
+        f"plan     {_provenance(run.plan)}",
+        "",
+        *plan_items(run.facts, everything=everything),
+        "",
+        *_latency_lines(run),
+        "",
+        Table(_RANKS, tuple(_rank_row(rank) for rank in run.trial.ranks), "per rank and request (ms; MB)"),
+        _weights_line(run.trial.ranks),
+        *_score_items(run.outputs),
+        *(verdict_lines(run.verdict, run.plan) if run.verdict else ()),
+    ]
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """The run in seconds and bytes."""
+    trial = run.trial
+    host = {rank: host for host, ranks in run.hosts.items() for rank in ranks}
+    record: dict[str, Any] = {
+        "model": model_record(run.model, run.source),
+        "settings": dict(run.settings),
+        "latency_s": {
+            "median": trial.median_s,
+            "min": trial.min_s,
+            "p90": trial.p90_s,
+            "all": list(trial.latencies_s),
+        },
+        "first_result_s": trial.first_result_s,
+        "ranks": [_rank_record(rank, host[rank.facts.rank]) for rank in trial.ranks],
+        "plan": plan_record(run.plan),
+        "plan_facts": facts_record(run.facts),
+        "top": {name: [{"index": i, "score": number(s)} for i, s in best] for name, best in top(run.outputs).items()},
+        "versions": dict(run.versions),
+    }
+    return record | ({"verify": verdict_record(run.verdict)} if run.verdict else {})
+
+
+def _latency_lines(run: Run) -> list[Item]:
+    trial = run.trial
+    times = f"median {ms(trial.median_s)}, min {ms(trial.min_s)}, p90 {ms(trial.p90_s)}"
+    counted = f"{count_of(len(trial.latencies_s), 'request')} after {run.settings.get('warmup', 0)} to warm up"
+    return [
+        f"latency  {times} ({counted}; the slowest rank counts)",
+        f"start    first result {trial.first_result_s:.2f} s after the process began",
+    ]
+
+
+def _hosts(hosts: Mapping[str, Sequence[int]]) -> str:
+    places = ", ".join(f"{host} ({ranges(ranks)})" for host, ranks in hosts.items())
+    return f"{sum(map(len, hosts.values()))} on {places}"
+
+
+def _provenance(plan: Plan) -> str:
+    planner, fusion = plan.provenance.get("planner"), plan.provenance.get("fusion")
+    words = [str(planner)] if planner else []
+    words += [f"fusion {fusion}"] if fusion else []
+    return ", ".join(words) or "from a file"
+
+
+def _rank_row(rank: RankTrial) -> tuple[str, ...]:
+    times = (rank.compute_s, rank.exchange_s, rank.wait_s)
+    spent = (f"{milli(seconds)} {seconds / (rank.total_s or 1.0):4.0%}" for seconds in times)
+    facts = rank.facts
+    return (
+        str(facts.rank),
+        *spent,
+        mb(facts.sent_bytes),
+        str(facts.messages),
+        mb(facts.weight_bytes),
+        mb(facts.arena_bytes),
+        mb(facts.peak_rss_bytes),
+    )
+
+
+def _rank_record(rank: RankTrial, host: str) -> dict[str, Any]:
+    facts = asdict(rank.facts)
+    return {
+        "rank": facts.pop("rank"),
+        "host": host,
+        "compute_s": rank.compute_s,
+        "exchange_s": rank.exchange_s,
+        "wait_s": rank.wait_s,
+        "weight_traffic": facts.pop("traffic"),
+        **facts,
+    }
+
+
+def _score_items(outputs: Mapping[str, Any]) -> list[Item]:
+    items: list[Item] = []
+    for name, best in top(outputs).items():
+        scores = ", ".join(f"{index} ({score:.4g})" for index, score in best)
+        items.append(f"top-{len(best)} of {name}: {scores}")
+    return items
+
+
+def _weights_line(ranks: Sequence[RankTrial]) -> str:
+    facts = [rank.facts for rank in ranks]
+    sent, cached = (sum(getattr(rank.traffic, name) for rank in facts) for name in ("sent_bytes", "cached_bytes"))
+    largest = mb(max(rank.weight_bytes for rank in facts))
+    start = f"{mb(sent)} MB sent between ranks, {mb(cached)} MB taken from caches"
+    return f"weights  {largest} MB on the rank that holds most; at the start {start}"

@@ -1,0 +1,79 @@
+"""What ``--verify`` found, for people and for scripts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..compare import Check, Verdict
+from ..plan import Plan
+from ..region import Region
+from .tables import Item
+from .units import ranges
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """What ``--verify`` found."""
+    record: dict[str, Any] = {
+        "equal": verdict.is_equal,
+        "outputs": [
+            {
+                "name": check.value,
+                "equal": not check.problem,
+                "max_difference": number(check.largest),
+                "allowed": number(check.allowed),
+                "region": _bounds(check.region),
+                "problem": check.problem,
+            }
+            for check in verdict.outputs
+        ],
+    }
+    if verdict.first is not None:
+        first = verdict.first
+        record["first_divergence"] = {
+            "segment": first.segment,
+            "value": first.check.value,
+            "max_difference": number(first.check.largest),
+            "region": _bounds(first.check.region),
+            "ranks": list(first.ranks),
+        }
+    return record
+
+
+def divergence_sentence(verdict: Verdict, plan: Plan) -> str:
+    """Where the job and the reference part ways."""
+    if verdict.random_node:
+        return f"node '{verdict.random_node}' draws random numbers, so two runs need not agree"
+    if verdict.first is None:
+        return "no segment differs when it is run with all boundary values as outputs: the difference did not repeat"
+    first, segment = verdict.first, plan.segments[verdict.first.segment]
+    nodes = segment.nodes[0] + (f" .. {segment.nodes[-1]}" if len(segment.nodes) > 1 else "")
+    return (
+        f"the first segment that differs is {first.segment} ({nodes}; {segment.layout}) in value '{first.check.value}'"
+        f"{_place(first.check)}, on rank {ranges(first.ranks)}: {first.check.problem}"
+    )
+
+
+def verdict_lines(verdict: Verdict, plan: Plan) -> list[Item]:
+    """The verdict, and where the trouble begins if there is any."""
+    if verdict.is_equal:
+        worst = ", ".join(f"{c.value} within {c.largest:.2g} (allowed {c.allowed:.2g})" for c in verdict.outputs)
+        return [f"verify   equal to one onnxruntime session: {worst}"]
+    wrong = [f"output '{c.value}'{_place(c)}: {c.problem}" for c in verdict.outputs if c.problem]
+    return [
+        f"verify   DIFFERS from one onnxruntime session: {'; '.join(wrong)}",
+        f"verify   {divergence_sentence(verdict, plan)}",
+    ]
+
+
+def _place(check: Check) -> str:
+    return f" in {check.region}" if check.region is not None else ""
+
+
+def number(value: float) -> float | None:
+    """A number that JSON has; None for infinities and NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _bounds(region: Region | None) -> list[list[int]] | None:
+    return None if region is None else [list(bounds) for bounds in region.bounds]

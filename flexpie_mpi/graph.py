@@ -96,6 +96,11 @@ class Node:
         return tuple(name for name in self.outputs if name)
 
 
+_RANDOM = frozenset(
+    ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class BoundNode:
     """A node with the values around it: all that an operator's rule may look at."""
@@ -111,6 +116,11 @@ class BoundNode:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.node.attribute(name, default)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two runs of the node can differ, so that only one rank may run it."""
+        return self.op in _RANDOM or (self.op == "Dropout" and self.has_input(2))
 
     def has_input(self, index: int) -> bool:
         return index < len(self.inputs) and self.inputs[index] is not None
@@ -177,6 +187,22 @@ class Graph:
             return tuple(self.values[name] if name else None for name in names)
 
         return tuple(BoundNode(node, values(node.inputs), values(node.outputs), self.opset) for node in self.nodes)
+
+    @cached_property
+    def derived(self) -> frozenset[str]:
+        """Values computed from constants alone (a weight dequantised or cast): every rank makes its own."""
+        found: set[str] = set()
+        for node in self.bound:
+            reads = node.node.reads
+            settled = reads and all(name in found or self.values[name].is_constant for name in reads)
+            if settled and not node.is_random and not self.is_dynamic(node.node):
+                found.update(node.node.writes)
+        return frozenset(found)
+
+    @cached_property
+    def preparing(self) -> tuple[int, ...]:
+        """Places of the nodes that write nothing but derived values."""
+        return tuple(place for place, node in enumerate(self.nodes) if self.derived.issuperset(node.writes))
 
     @cached_property
     def constants(self) -> tuple[Value, ...]:

@@ -11,13 +11,12 @@ halo grows towards the front of a fused segment, and the redundant work with it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .graph import BoundNode, Graph, Value
 from .layout import Layout, cut_axes
 from .ops import rule_for, widen
-from .ops.base import is_random
 from .program import Block
 from .region import Region
 
@@ -48,9 +47,13 @@ class SegmentShard:
 
 
 def leaving(graph: Graph, first: int, end: int) -> tuple[str, ...]:
-    """Values written by nodes ``[first, end)`` and read by later nodes or by the caller."""
+    """Values written by nodes ``[first, end)`` and read by later nodes or by the caller.
+
+    Those computed from constants alone do not count, since every reader makes its own.
+    """
     names = (name for node in graph.nodes[first:end] for name in node.writes)
-    return tuple(name for name in names if graph.last_use.get(name, -1) >= end)
+    kept = (name for name in names if name not in graph.derived or name in graph.outputs)
+    return tuple(name for name in kept if graph.last_use.get(name, -1) >= end)
 
 
 def shard_region(graph: Graph, name: str, layout: Layout, rank: int) -> Region | None:
@@ -85,7 +88,7 @@ def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int)
     outputs = tuple(wanted)
     blocks: list[Block] = []
     weights: dict[tuple[str, Region | None], None] = {}
-    for node in reversed(graph.bound[first:end]):
+    for node in _backwards(graph, first, end):
         if not any(name in wanted for name in node.node.writes):
             continue
         block = _block(node, wanted)
@@ -97,7 +100,7 @@ def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int)
                 wanted[name] = _hull(wanted.get(name), region)
     if not blocks:
         return None
-    written = {name for node in graph.nodes[first:end] for name in node.writes}
+    written = {name for block in blocks for name in graph.nodes[graph.position[block.node]].writes}
     return SegmentShard(
         blocks=tuple(reversed(blocks)),
         inputs=tuple((name, region) for name, region in wanted.items() if name not in written),
@@ -110,6 +113,14 @@ def shard_flops(graph: Graph, shard: SegmentShard) -> int:
     """Floating-point operations of one rank's part of a segment, redundant work included."""
     bound = ((graph.bound[graph.position[block.node]], block) for block in shard.blocks)
     return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
+
+
+def _backwards(graph: Graph, first: int, end: int) -> Iterator[BoundNode]:
+    """The segment's nodes from last to first, then earlier ones that only prepare constants."""
+    yield from reversed(graph.bound[first:end])
+    for place in reversed(graph.preparing):
+        if place < first:
+            yield graph.bound[place]
 
 
 def _leaving_regions(graph: Graph, names: Iterable[str], layout: Layout, rank: int) -> dict[str, Region | None]:
@@ -165,7 +176,7 @@ def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: i
             found.append(
                 f"'{fixed[0]}' cannot be exchanged, so '{node.node.name}' must run on rank {root}, not {layout}"
             )
-        if layout.kind != "single" and (is_random(node) or graph.is_dynamic(node.node)):
+        if layout.kind != "single" and (node.is_random or graph.is_dynamic(node.node)):
             found.append(f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}")
     if names and not found and not any(can_cut(graph, name, layout) for name in names):
         node = graph.bound[graph.producer[names[0]]]
@@ -185,7 +196,7 @@ def _stays_on_root(graph: Graph, name: str) -> bool:
 
 def allowed_kinds(graph: Graph, node: BoundNode) -> tuple[str, ...]:
     """Layout kinds in which a node alone can be run."""
-    if is_random(node) or graph.is_dynamic(node.node):
+    if node.is_random or graph.is_dynamic(node.node):
         return ("single",)
     candidates = (
         Layout("rows", (0, 1)), Layout("columns", (0, 1)), Layout("grid", (0, 1, 2, 3), grid=(2, 2)),

@@ -9,6 +9,7 @@ import pytest
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi import engine as engine_module
+from flexpie_mpi.cache import Cache
 from flexpie_mpi.compare import compare, verify, with_boundaries
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.ops import rule_for
@@ -68,32 +69,37 @@ def test_the_region_is_the_smallest_box_around_what_differs():
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load("builtin:tiny_cnn")
+def cache(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
 
 
-def verdicts(model, ranks, preset, fusion="free"):
+@pytest.fixture(scope="module")
+def model(cache):
+    return load("builtin:tiny_cnn", cache=cache)
+
+
+def verdicts(model, cache, ranks, preset, fusion="free"):
     """The verdict of every rank, and the plan."""
     plan = layout_plan(model.graph, ranks, preset, fusion=fusion)
     inputs = random_inputs(model.graph)
 
     def rank(transport):
-        engine = Engine(transport, model, plan)
+        engine = Engine(transport, model, plan, cache=cache)
         outputs = {name: np.array(value) for name, value in engine.run(inputs).items()}
-        return verify(engine, inputs, outputs)
+        return verify(engine, inputs, outputs, cache=cache)
 
     return run_ranks(ranks, rank), plan
 
 
 @pytest.mark.parametrize("preset", ["rows", "channels"])
-def test_a_sound_job_is_equal(model, preset):
-    found, _ = verdicts(model, 2, preset)
+def test_a_sound_job_is_equal(model, cache, preset):
+    found, _ = verdicts(model, cache, 2, preset)
     assert found[0] == found[1] and found[0].is_equal and found[0].first is None
     assert verdict_record(found[0])["equal"] is True
 
 
 @pytest.mark.parametrize("segment", [0, 3, 6])
-def test_the_segment_that_computes_something_else_is_named(model, segment, monkeypatch):
+def test_the_segment_that_computes_something_else_is_named(model, cache, segment, monkeypatch):
     make = engine_module.make_kernel
 
     def planted(model, program, weights, options, step, values):
@@ -109,7 +115,7 @@ def test_the_segment_that_computes_something_else_is_named(model, segment, monke
         return wrong
 
     monkeypatch.setattr(engine_module, "make_kernel", planted)
-    found, plan = verdicts(model, 2, "rows")
+    found, plan = verdicts(model, cache, 2, "rows")
     assert found[0] == found[1] and not found[0].is_equal
     first = found[0].first
     assert first.segment == segment and first.ranks == (1,)
@@ -118,7 +124,7 @@ def test_the_segment_that_computes_something_else_is_named(model, segment, monke
     assert f"segment that differs is {segment} " in sentence and plan.segments[segment].nodes[0] in sentence
 
 
-def test_a_broken_rule_is_found_in_the_first_segment_that_uses_it(model, monkeypatch):
+def test_a_broken_rule_is_found_in_the_first_segment_that_uses_it(model, cache, monkeypatch):
     pool = model.graph.bound[model.graph.position["pool"]]
     rule = type(rule_for(pool))
     local = rule.local
@@ -133,17 +139,17 @@ def test_a_broken_rule_is_found_in_the_first_segment_that_uses_it(model, monkeyp
         return tuple(replace(one, attributes=tuple(turned(*pair) for pair in one.attributes)) for one in made)
 
     monkeypatch.setattr(rule, "local", upside_down)
-    found, plan = verdicts(model, 2, "rows", "none")
+    found, plan = verdicts(model, cache, 2, "rows", "none")
     assert plan.segments[found[0].first.segment].nodes == ("pool",)
 
 
-def test_a_difference_that_does_not_repeat_is_said_to_be_one(model):
+def test_a_difference_that_does_not_repeat_is_said_to_be_one(model, cache):
     plan = layout_plan(model.graph, 1, "single")
     inputs = random_inputs(model.graph)
 
     def rank(transport):
-        engine = Engine(transport, model, plan)
-        return verify(engine, inputs, {"scores": np.array(engine.run(inputs)["scores"]) + 1})
+        engine = Engine(transport, model, plan, cache=cache)
+        return verify(engine, inputs, {"scores": np.array(engine.run(inputs)["scores"]) + 1}, cache=cache)
 
     (found,) = run_ranks(1, rank)
     assert not found.is_equal and found.first is None

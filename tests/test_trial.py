@@ -6,20 +6,26 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
+from flexpie_mpi.cache import Cache
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.trial import measure, process_age_s
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load("builtin:tiny_cnn")
+def cache(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
 
 
-def test_the_slowest_rank_counts_and_all_ranks_know_it(model):
+@pytest.fixture(scope="module")
+def model(cache):
+    return load("builtin:tiny_cnn", cache=cache)
+
+
+def test_the_slowest_rank_counts_and_all_ranks_know_it(model, cache):
     inputs = random_inputs(model.graph)
 
     def rank(transport):
-        engine = Engine(transport, model, layout_plan(model.graph, 2, "rows"))
+        engine = Engine(transport, model, layout_plan(model.graph, 2, "rows"), cache=cache)
         run = engine.run
         spent, told = [], []
 
@@ -43,9 +49,9 @@ def test_the_slowest_rank_counts_and_all_ranks_know_it(model):
     assert all(0 < rank.compute_s <= rank.total_s <= max(first.latencies_s) for rank in first.ranks)
 
 
-def test_outputs_outlive_the_next_request(model):
+def test_outputs_outlive_the_next_request(model, cache):
     def rank(transport):
-        engine = Engine(transport, model, layout_plan(model.graph, 1, "single"))
+        engine = Engine(transport, model, layout_plan(model.graph, 1, "single"), cache=cache)
         first, second = (random_inputs(model.graph, seed) for seed in (0, 1))
         _, kept = measure(engine, first, repeat=1, warmup=0)
         before = np.array(kept["scores"])

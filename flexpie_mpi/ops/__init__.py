@@ -24,6 +24,6 @@ from . import (  # noqa: F401 - each registers its rules
     softmax,
     view,
 )
-from .base import Const, LocalNode, OpRule, Regions, is_random, registered, rule_for, widen
+from .base import Const, LocalNode, OpRule, Regions, registered, rule_for, widen
 
-__all__ = ["Const", "LocalNode", "OpRule", "Regions", "is_random", "registered", "rule_for", "widen"]
+__all__ = ["Const", "LocalNode", "OpRule", "Regions", "registered", "rule_for", "widen"]

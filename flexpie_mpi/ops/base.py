@@ -134,16 +134,6 @@ def registered() -> tuple[str, ...]:
     return tuple(sorted(_RULES))
 
 
-_RANDOM = frozenset(
-    ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
-)
-
-
-def is_random(node: BoundNode) -> bool:
-    """Whether two runs of a node can differ, so that only one rank may run it."""
-    return node.op in _RANDOM or (node.op == "Dropout" and node.has_input(2))
-
-
 def widen(node: BoundNode, out: Regions) -> Regions:
     """`out` with the full extent of every axis that the node's rule does not let be cut."""
     axes = rule_for(node).cut_axes(node)

@@ -131,7 +131,8 @@ def total_flops(graph: Graph) -> int:
 
 
 def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
-    return (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
+    names = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
+    return (name for name in names if name not in graph.derived)
 
 
 def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DataError
@@ -33,24 +34,21 @@ def write_text(path: str, text: str) -> None:
 
 def _replace(path: str, text: str, publish: bool) -> None:
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise DataError(f"'{path}' cannot be written: it is a {'folder' if target.is_dir() else 'device'}")
+    if os.path.exists(target) and not os.access(target, os.W_OK):
+        raise DataError(f"'{path}' cannot be written: it exists and may not be changed by this user")
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         part.write_text(text, encoding="utf-8")
         if publish:
             part.replace(target)
         else:
-            target.exists()  # a name that the file system does not take
+            with suppress(FileNotFoundError):
+                target.stat()  # a name that the file system does not take
     except OSError as error:
-        missing = "" if target.parent.is_dir() else f" (there is no folder '{target.parent}')"
+        missing = "" if os.path.isdir(target.parent) else f" (there is no folder '{target.parent}')"
         raise DataError(f"'{path}' cannot be written: {error.strerror}{missing}") from error
     finally:
-        _remove(part)
-
-
-def _remove(part: Path) -> None:
-    try:
-        part.unlink()
-    except OSError:
-        return
+        with suppress(OSError):
+            part.unlink()

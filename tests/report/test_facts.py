@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 
+from flexpie_mpi.cache import Cache
 from flexpie_mpi.lower import lower
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
@@ -17,8 +18,8 @@ from flexpie_mpi.report.tables import MAX_ROWS, text_of
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load("builtin:tiny_resnet")
+def model(tmp_path_factory):
+    return load("builtin:tiny_resnet", cache=Cache(tmp_path_factory.mktemp("cache")))
 
 
 def facts(model, ranks, preset, fusion):
@@ -66,4 +67,6 @@ def test_an_inspection_has_a_line_per_node(model):
     lines = text.splitlines()[5 : 5 + len(nodes)]
     assert [int(line.split()[0]) for line in lines] == list(range(len(nodes)))
     convolution = next(node for node in nodes if node.op == "Conv")
-    assert set(convolution.layouts) >= {"rows", "columns", "grid", "channels", "single"} and convolution.weight_bytes > 0
+    assert (
+        set(convolution.layouts) >= {"rows", "columns", "grid", "channels", "single"} and convolution.weight_bytes > 0
+    )

@@ -6,7 +6,13 @@ import pytest
 
 from flexpie_mpi.report.tables import MAX_ROWS, Column, Table, fold, text_of
 
-COLUMNS = (Column("#", "number"), Column("layout"), Column("node", "name"), Column("last", "name"), Column("MB", "number"))
+COLUMNS = (
+    Column("#", "number"),
+    Column("layout"),
+    Column("node", "name"),
+    Column("last", "name"),
+    Column("MB", "number"),
+)
 
 
 class Terminal(StringIO):
@@ -16,7 +22,9 @@ class Terminal(StringIO):
 
 def wide(rows: int = 5) -> Table:
     name = "/backbone/stages.{}/blocks.11/depthwise_separable/conv/Conv"
-    return Table(COLUMNS, tuple((str(n), "grid(2x2)", name.format(n), f"{name.format(n)}_relu", "12.5") for n in range(rows)))
+    return Table(
+        COLUMNS, tuple((str(n), "grid(2x2)", name.format(n), f"{name.format(n)}_relu", "12.5") for n in range(rows))
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flexpie_mpi import Plan, layout_plan, load, run_ranks
+from flexpie_mpi.compare import run_whole
+from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.engine import Engine
+
+TINY = "builtin:tiny_cnn"
+
+RANK_KEYS = {
+    "rank", "host", "compute_s", "exchange_s", "wait_s", "weight_bytes", "arena_bytes", "peak_rss_bytes", "sent_bytes",
+    "messages", "weight_traffic",
+}  # fmt: skip
+
+
+def test_one_rank_without_mpirun(job, tmp_path):
+    done = job(1, "infer", "--model", TINY, "--output", tmp_path / "out.npz", "--repeat", 3, "--verify")
+    assert (done.code, done.err) == (0, ""), done
+    model = load(TINY)
+    expected = run_whole(model, random_inputs(model.graph), None, 1)["scores"]
+    assert np.array_equal(np.load(tmp_path / "out.npz")["scores"], expected)
+    best = " ".join(f"{index} (" for index in np.argsort(-expected[0])[:5])
+    top = next(line for line in done.out.splitlines() if line.startswith("top-5 of scores: "))
+    assert [word for word in top.split() if word.isdecimal()] == [word for word in best.split() if word.isdecimal()]
+    for word in ("ranks    1 on ", "median", "p90", "3 requests after 2", "peak", "first result", "verify   equal"):
+        assert word in done.out
+    assert "\x1b" not in done.out and max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.mpi
+@pytest.mark.mpi_short
+def test_a_job_of_three(job, tmp_path):
+    words = ["infer", "--model", TINY, "--layout", "rows", "--fuse", "none", "--repeat", 4, "--warmup", 1, "--verify"]
+    paths = {"--json": tmp_path / "run.json", "--save-plan": tmp_path / "plan.json", "--output": tmp_path / "out.h5"}
+    done = job(3, *words, *(word for pair in paths.items() for word in pair))
+    assert done.code == 0, done
+    record = json.loads(paths["--json"].read_text())
+    plan = Plan.from_json(paths["--save-plan"].read_text())
+    assert plan == layout_plan(load(TINY).graph, 3, "rows", fusion="none")
+    assert record["plan"] == json.loads(plan.to_json())
+    assert paths["--output"].exists() and record["verify"]["equal"] is True
+    times = record["latency_s"]
+    assert len(times["all"]) == 4 and times["min"] == min(times["all"]) <= times["median"] <= times["p90"]
+    assert [set(rank) for rank in record["ranks"]] == [RANK_KEYS] * 3
+    assert [rank["rank"] for rank in record["ranks"]] == [0, 1, 2]
+    assert sum(rank["messages"] for rank in record["ranks"]) == record["plan_facts"]["messages"] > 0
+    assert record["first_result_s"] > 0 and record["versions"]["mpi"]
+    assert len([line for line in done.out.splitlines() if line.startswith("model ")]) == 1
+    assert f"{len(plan.segments)} segments" in done.out
+    # The plan that was saved is a plan that can be used; only the record is on stdout.
+    again = job(3, "infer", "--model", TINY, "--plan", paths["--save-plan"], "--json", "-", "--repeat", 1)
+    assert again.code == 0 and json.loads(again.out)["plan"] == record["plan"], again
+
+
+def test_several_inputs_and_outputs(job, two_by_two, tmp_path):
+    rng = np.random.default_rng(1)
+    image, bias = (rng.standard_normal(shape, np.float32) for shape in ((2, 3, 8, 8), (6, 1, 1)))
+    np.save(tmp_path / "image.npy", image)
+    np.savez(tmp_path / "rest.npz", bias=bias)
+    words = ["infer", "--model", two_by_two, "--shape", "image=2,3,8,8", "--output", tmp_path / "out.npz"]
+    done = job(1, *words, "--input", f"image={tmp_path / 'image.npy'}", tmp_path / "rest.npz", "--layout", "rows")
+    assert (done.code, done.err) == (0, ""), done
+    model = load(str(two_by_two), {"image": (2, 3, 8, 8)})
+    expected = run_whole(model, {"image": image, "bias": bias}, None, 1)
+    with np.load(tmp_path / "out.npz") as outputs:
+        assert set(outputs) == {"shifted", "best"}
+        assert all(np.array_equal(outputs[name], expected[name]) for name in outputs)
+
+
+PLANTED = """
+import sys
+from flexpie_mpi import engine
+from flexpie_mpi.__main__ import main
+
+make = engine.make_kernel
+
+def planted(model, program, weights, options, step, values):
+    action = make(model, program, weights, options, step, values)
+    def wrong():
+        action()
+        values[step.outputs[0][1]][:] += 1
+    return wrong if program.size > 1 and program.rank == 1 and step.segment == 2 else action
+
+engine.make_kernel = planted
+sys.exit(main())
+"""
+
+
+@pytest.mark.mpi
+def test_a_difference_is_exit_code_1_and_names_the_segment(job, tmp_path):
+    program = tmp_path / "planted.py"
+    program.write_text(PLANTED)
+    words = ["infer", "--model", TINY, "--layout", "rows", "--verify", "--repeat", 1, "--json", tmp_path / "run.json"]
+    done = job(2, *words, program=(str(program),))
+    assert done.code == 1, done
+    record = json.loads((tmp_path / "run.json").read_text())["verify"]
+    assert record["equal"] is False and record["first_divergence"]["segment"] == 2
+    assert record["first_divergence"]["ranks"] == [1]
+    assert "DIFFERS" in done.out and "segment that differs is 2" in " ".join(done.out.split())
+
+
+def test_the_engine_s_time_is_all_accounted_for():
+    model = load(TINY)
+
+    def rank(transport):
+        engine = Engine(transport, model, layout_plan(model.graph, 2, "rows"))
+        engine.run(random_inputs(model.graph))
+        timeline = engine.timeline()
+        parts = sum(timeline.total(kind, transport.rank) for kind in ("compute", "exchange", "wait"))
+        return parts, timeline.latency_s
+
+    assert all(parts == pytest.approx(latency) for parts, latency in run_ranks(2, rank))

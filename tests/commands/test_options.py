@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from flexpie_mpi.commands import options
+from flexpie_mpi.commands.launch import launcher_rank, sentence
+from flexpie_mpi.errors import ModelError
+
+
+@pytest.mark.parametrize(
+    ("convert", "text", "value"),
+    [
+        (options.named_shape, "x=1,3,8,8", ("x", (1, 3, 8, 8))),
+        (options.named_shape, "a=b=2", ("a=b", (2,))),
+        (options.named_shape, "x=", ("x", ())),
+        (options.grid, "3X2", (3, 2)),
+        (options.numbers, "2,1.5,0", (2, 1.5, 0)),
+        (options.fusion, "all-legal", "all-legal"),
+        (options.fusion, "7", "7"),
+        (options.positive, "3", 3),
+        (options.natural, "0", 0),
+        (options.seconds, "0.5", 0.5),
+    ],
+)
+def test_words_become_values(convert, text, value):
+    assert convert(text) == value
+
+
+@pytest.mark.parametrize(
+    ("convert", "text"),
+    [
+        *((options.named_shape, text) for text in ("x", "=1,2", "x=1,,2", "x=1,-2", "x=1,n", "x=0")),
+        *((options.grid, text) for text in ("2", "2x", "2x2x2", "0x2", "axb", "-1x2")),
+        *((options.numbers, text) for text in ("", "1,", "a", "1;2", "inf", "nan,1")),
+        *((options.fusion, text) for text in ("0", "-1", "all", "1.5", "")),
+        *((options.positive, text) for text in ("0", "-1", "1.5", "x", "")),
+        *((options.natural, text) for text in ("-1", "x")),
+        *((options.seconds, text) for text in ("0", "-1", "x", "inf")),
+    ],
+)
+def test_other_words_are_refused_by_name(convert, text):
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        convert(text)
+    words = text.rpartition("=")[2].split(",") if "=" in text[1:] else text.split(",")
+    assert any(f"'{word}'" in str(caught.value) for word in (text, *words))
+
+
+def test_the_rank_is_known_before_mpi_is_started():
+    assert launcher_rank({"OMPI_COMM_WORLD_RANK": "2"}) == launcher_rank({"PMI_RANK": "2"}) == 2
+    assert launcher_rank({"PMI_RANK": "x"}) is None
+
+
+def test_an_error_is_one_line():
+    assert sentence(ModelError("a\n  b")) == "flexpie-mpi: error: a b"

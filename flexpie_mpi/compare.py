@@ -16,7 +16,6 @@ from .cache import Cache
 from .engine import Engine
 from .graph import Graph
 from .model import Model
-from .ops import is_random
 from .plan import Plan
 from .planner import layout_plan
 from .region import Region
@@ -115,7 +114,7 @@ def verify(
         return tuple(compare(name, outputs[name], reference[name]) for name in graph.outputs)
 
     checks = transport.broadcast(on_root(transport, check, root), root)
-    random = next((node.node.name for node in graph.bound if is_random(node)), "")
+    random = next((node.node.name for node in graph.bound if node.is_random), "")
     verdict = Verdict(checks, random_node=random)
     if verdict.is_equal:
         return verdict

@@ -97,8 +97,8 @@ def test_models(job, files, name, ranks):
 
 
 INPUTS = {
-    "nowhere.npy": "does not exist", "shape.npy": "1,3,16,16.*1,3,32,32", "dtype.npy": "int64.*float32", "name.npz": "nobody",
-    "cut.npy": "cannot be read", "noise.png": "cannot be read", "folder.onnx": "folder",
+    "nowhere.npy": "does not exist", "shape.npy": "1,3,16,16.*1,3,32,32", "dtype.npy": "int64.*float32",
+    "name.npz": "nobody", "cut.npy": "cannot be read", "noise.png": "cannot be read", "folder.onnx": "folder",
 }  # fmt: skip
 
 

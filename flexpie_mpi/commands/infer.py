@@ -115,11 +115,11 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     check_choices(args)
-    run_job(args.deadline, lambda transport: _Inference(transport, args).run())
+    run_job(args.deadline, lambda transport: Inference(transport, args).run())
 
 
 @dataclass
-class _Inference:
+class Inference:
     """One rank's part of the verb. Whatever only the root can find out is raised on every rank."""
 
     transport: MPITransport

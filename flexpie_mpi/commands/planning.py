@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from math import prod
 from pathlib import Path
 
 from ..errors import PlanError
@@ -40,6 +41,10 @@ def make_plan(args: argparse.Namespace, graph: Graph, ranks: int) -> Plan:
     """
     if args.weights is not None and args.layout != "grid" and len(args.weights) != ranks:
         raise PlanError(f"--weights gives {len(args.weights)} shares and there are {ranks} ranks: give one per rank")
+    if args.grid is not None and prod(args.grid) != ranks:
+        raise PlanError(
+            f"--grid {args.grid[0]}x{args.grid[1]} has {prod(args.grid)} places and there are {ranks} ranks"
+        )
     return layout_plan(
         graph, ranks, args.layout or "auto", fusion=args.fuse or "free", weights=args.weights or (), grid=args.grid
     )

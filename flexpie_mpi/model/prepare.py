@@ -16,7 +16,7 @@ from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_byt
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 

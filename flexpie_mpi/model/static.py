@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import onnx
 from onnx import helper, shape_inference
 
+from .ceilpools import for_inference
 from .heldout import computed_values
 from .preoptimise import Session, ValueType
 from .tidy import captures, reads, subgraphs
@@ -42,7 +43,7 @@ def infer_types(proto: onnx.ModelProto, open_session: Callable[[Sequence[str]], 
         does not accept is found out here.
     """
     graph = proto.graph
-    types = _inferred(proto)
+    types = _inferred(for_inference(proto, _inferred_shapes))
     values = list(dict.fromkeys(name for node in graph.node for name in node.output if name))
     outputs = {value.name for value in graph.output}
     unknown = [name for name in values if not _is_static(types.get(name))]
@@ -71,6 +72,12 @@ def _inferred(proto: onnx.ModelProto) -> Types:
         if value.type.WhichOneof("value"):
             types[value.name] = value.type
     return types
+
+
+def _inferred_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The static shapes among what ONNX shape inference knows."""
+    static = ((name, kind) for name, kind in _inferred(proto).items() if _is_static(kind))
+    return {name: tuple(dim.dim_value for dim in kind.tensor_type.shape.dim) for name, kind in static}
 
 
 def _is_static(kind: onnx.TypeProto | None) -> bool:

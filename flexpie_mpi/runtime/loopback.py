@@ -242,7 +242,7 @@ class _PostOffice:
     def _plight(self, rank: int) -> str:
         what, source, _, tag = self._awaited[rank]
         message = f"array with tag {tag}" if what == "array" else what
-        ended = "" if source in self._present else ", which has ended"
+        ended = "" if source in self._present else ", which has ended,"
         return f"rank {rank} waits for rank {source}{ended} in {message}"
 
 

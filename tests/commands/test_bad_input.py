@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import layout_plan, load
+from flexpie_mpi.__main__ import main
+from flexpie_mpi.commands import job as job_module
+from flexpie_mpi.runtime.loopback import alone
 
 TINY = "builtin:tiny_cnn"
-RANKS = [1, pytest.param(2, marks=pytest.mark.mpi)]
 
 
 @pytest.fixture
@@ -19,7 +21,6 @@ def plans(tmp_path):
     """Plan files for two ranks, right and wrong in one way each."""
     graph = load(TINY).graph
     text = layout_plan(graph, 2, "rows").to_json()
-    record = json.loads(text)
 
     def edited(name, change):
         copy = json.loads(text)
@@ -38,16 +39,15 @@ def plans(tmp_path):
     def swap(copy):
         copy["segments"][0], copy["segments"][1] = copy["segments"][1], copy["segments"][0]
 
-    def cut_the_pool(copy):
-        at = next(i for i, segment in enumerate(copy["segments"]) if "avgpool" in segment["nodes"])
-        copy["segments"][at]["layout"] = {"kind": "rows", "ranks": [0, 1]}
+    def cut_the_scores(copy):
+        copy["segments"][-1]["layout"] = {"kind": "columns", "ranks": [0, 1]}
 
     edited("layout.json", replace_layout)
     edited("ranks.json", replace_ranks)
     edited("node.json", rename)
     edited("order.json", swap)
     edited("missing.json", lambda copy: copy["segments"].pop())
-    edited("pool.json", cut_the_pool)
+    edited("axis.json", cut_the_scores)
     edited("root.json", lambda copy: copy.update(root=1))
     edited("future.json", lambda copy: copy.update(format=99))
     other = layout_plan(load("builtin:tiny_vgg").graph, 2, "rows")
@@ -55,7 +55,6 @@ def plans(tmp_path):
     (tmp_path / "three.json").write_text(layout_plan(graph, 3, "rows").to_json())
     (tmp_path / "half.json").write_text(text[: len(text) // 2])
     (tmp_path / "bytes.json").write_bytes(b"\x89\xff\x00")
-    assert record["ranks"] == 2
     return tmp_path
 
 
@@ -75,108 +74,128 @@ def files(tmp_path, two_by_two):
     return tmp_path
 
 
-def check(done, *words):
-    """One sentence that says all `words`, exit code 2, and nothing else."""
-    assert done.code == 2, done
-    assert done.out == "" and "Traceback" not in done.err, done
-    said = [line for line in done.err.splitlines() if line.startswith("flexpie-mpi: error: ")]
-    assert len(said) == 1 and all(re.search(word, said[0]) for word in words), done
-    assert not re.search(r"rank \d: ", done.err), done
+def check(code, out, err, expected):
+    """One sentence that says what is expected, exit code 2, and nothing else."""
+    assert code == 2 and out == "" and "Traceback" not in err, (code, out, err)
+    said = [line for line in err.splitlines() if line.startswith("flexpie-mpi: error: ")]
+    assert len(said) == 1 and re.search(expected, said[0]), err
+    assert not re.search(r"rank \d: ", err), err
 
+
+@pytest.fixture
+def one(monkeypatch, capsys):
+    """The whole program on one rank that needs no MPI, in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(job_module, "start", lambda deadline_s: alone())
+
+    def call(*words):
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+INFER = ["infer", "--model", TINY]
 
 MODELS = {
     "nowhere.onnx": "does not exist", "folder.onnx": "director|folder", "cut.onnx": "truncated|no ONNX model",
     "random.onnx": "truncated|no ONNX model", "empty.onnx": "empty",
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("name", MODELS)
-def test_models(job, files, name, ranks):
-    check(job(ranks, "infer", "--model", files / name), name, MODELS[name])
-
-
 INPUTS = {
     "nowhere.npy": "does not exist", "shape.npy": "1,3,16,16.*1,3,32,32", "dtype.npy": "int64.*float32",
     "name.npz": "nobody", "cut.npy": "cannot be read", "noise.png": "cannot be read", "folder.onnx": "folder",
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("name", INPUTS)
-def test_inputs(job, files, name, ranks):
-    output = files / "out.npz"
-    check(job(ranks, "infer", "--model", TINY, "--input", files / name, "--output", output), name, INPUTS[name])
-    assert not output.exists() and not list(files.glob(".*"))
-
-
 OUTPUTS = [
     ("--output", "nowhere/out.npz"), ("--output", "file/out.npz"), ("--output", "folder.onnx"), ("--output", "out.txt"),
     ("--json", "nowhere/run.json"), ("--json", "folder.onnx"), ("--save-plan", "file/plan.json"),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize(("option", "place"), OUTPUTS)
-def test_outputs_are_tried_before_the_model_is_even_looked_for(job, files, option, place, ranks):
-    before = sorted(files.rglob("*"))
-    check(job(ranks, "infer", "--model", "nowhere.onnx", option, files / place), place)
-    assert sorted(files.rglob("*")) == before
-
-
 PLANS = {
     "nowhere.json": "cannot be read", "half.json": "not JSON", "bytes.json": "not text", "future.json": "format 99",
     "layout.json": "unknown kind 'diagonal'", "ranks.json": "rank 7", "node.json": "'nobody'", "order.json": "order",
-    "missing.json": "leaves out", "pool.json": "avgpool.*cannot be cut", "root.json": "root 1",
+    "missing.json": "leaves out", "axis.json": "classifier.*cannot be cut", "root.json": "root 1",
     "other.json": "another model", "three.json": "3 ranks.*mpirun -n 3",
 }  # fmt: skip
+FILES = [
+    *((["infer", "--model", name], expected) for name, expected in MODELS.items()),
+    *(([*INFER, "--output", "out.npz", "--input", name], f"{name}.*({text})") for name, text in INPUTS.items()),
+    *((["infer", "--model", "nowhere.onnx", option, place], place) for option, place in OUTPUTS),
+]
+"""Words in a folder with `files`, and the sentence they earn. A path that cannot be written is found out before the
+model is even looked for."""
+
+
+@pytest.mark.parametrize(("words", "expected"), FILES, ids=lambda item: item[-1] if isinstance(item, list) else "")
+def test_files_on_one_rank(one, files, words, expected, monkeypatch):
+    monkeypatch.chdir(files)
+    before = sorted(files.rglob("*"))
+    check(*one(*words), expected)
+    assert sorted(files.rglob("*")) == before
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("name", PLANS)
-def test_plans(job, plans, name):
-    check(job(2, "infer", "--model", TINY, "--plan", plans / name), PLANS[name])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_all_ranks_raise_the_same_sentence(mpirun, files, plans, ranks, cache_folder):
+    """All cases in one launch: each ends on every rank, with one sentence, and the next one can begin."""
+    plan_cases = [([*INFER, "--plan", name], expected) for name, expected in PLANS.items()] if ranks == 2 else []
+    cases = [*FILES, *plan_cases, *(([*INFER, *words], expected) for words, expected in CHOICES)]
+    before = sorted(files.rglob("*"))
+    (files / "cases.json").write_text(json.dumps([words for words, _ in cases]))
+    said = mpirun(ranks, "bad_input_program.py", str(files))
+    (files / "cases.json").unlink()
+    assert len(said) == len(cases) and sorted(files.rglob("*")) == before
+    for sentences, (words, expected) in zip(said, cases, strict=True):
+        assert len(set(sentences)) == 1, (words, sentences)
+        assert re.search(expected, sentences[0]) and "rank 0:" not in sentences[0], (words, sentences)
 
 
-def test_a_plan_for_other_ranks_on_one(job, plans):
-    check(job(1, "infer", "--model", TINY, "--plan", plans / "other.json"), "2 ranks and the job has 1")
+LAUNCHES = [
+    (["infer", "--model", "cut.onnx"], "no ONNX model|truncated"),
+    ([*INFER, "--input", "shape.npy", "--output", "out.npz"], "1,3,16,16"),
+    ([*INFER, "--plan", "three.json"], "for 3 ranks"),
+    ([*INFER, "--layout", "diagonal"], "invalid choice: 'diagonal'"),
+]
 
 
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.mpi_short])])
+@pytest.mark.parametrize(("words", "expected"), LAUNCHES, ids=["model", "input", "plan", "layout"])
+def test_the_whole_program(job, files, plans, words, expected, ranks):
+    placed = [str(files / word) if "." in word else word for word in words]
+    done = job(ranks, *placed)
+    check(done.code, done.out, done.err, expected)
+    assert not (files / "out.npz").exists()
+
+
+CHOICES = [
+    (["--layout", "grid", "--grid", "5x1"], "--grid 5x1 has 5 places"),
+    (["--layout", "rows", "--weights", "1,2,3,4"], "4 shares"),
+    (["--model", "builtin:resnet5000"], "resnet50"),
+    (["--shape", "nobody=1,2"], "nobody"),
+    (["--json", "a.json", "--save-plan", "a.json"], "both name 'a.json'"),
+]
 WORDS = [
-    (["--layout", "diagonal"], "invalid choice: 'diagonal'"),
     (["--fuse", "0"], "'0' is none of"),
     (["--grid", "2x2"], "--grid goes with --layout grid"),
-    (["--layout", "grid", "--grid", "5x1"], "grid"),
-    (["--layout", "rows", "--weights", "1,2,3"], "3 shares"),
     (["--weights", "1,1"], "--weights goes with"),
     (["--plan", "x.json", "--layout", "rows"], "--plan already says"),
     (["--repeat", "0"], "'0' is not a whole number from 1 on"),
-    (["--model", "builtin:resnet5000"], "resnet50"),
-    (["--model", TINY, "--shape", "nobody=1,2"], "nobody"),
-    (["--json", "a.json", "--save-plan", "a.json"], "both name 'a.json'"),
     (["--cache", "x", "--no-cache"], "not allowed with"),
     (["--laiout", "rows"], "--laiout"),
 ]
 
 
-@pytest.mark.parametrize(("words", "expected"), WORDS)
-def test_words_on_one_rank(job, words, expected):
-    check(job(1, "infer", *words), expected)
-
-
-@pytest.mark.mpi
-@pytest.mark.mpi_short
-@pytest.mark.parametrize("words", [WORDS[0][0], WORDS[4][0]])
-def test_words_on_three_ranks_are_answered_once(job, words):
-    check(job(3, "infer", *words))
+@pytest.mark.parametrize(("words", "expected"), [*WORDS, *CHOICES])
+def test_words(one, words, expected):
+    check(*one(*INFER, *words), expected)
 
 
 @pytest.mark.parametrize(
     "words", [["inspect"], ["inspect", "x.onnx"], ["plan", "--ranks", "0"], ["plan"], ["dance"], []]
 )
 def test_verbs_without_ranks(here, words):
-    code, out, err = here(*words)
-    assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("flexpie-mpi: error: ")
+    check(*here(*words), "")
 
 
 @pytest.mark.mpi

@@ -12,6 +12,9 @@ with start(deadline_s=30) as transport:
     found = [sentence for seed in range(int(sys.argv[1])) for sentence in broken_promises(transport, seed)]
     gathered = transport.gather(found)
     if transport.rank == 0:
-        hosts = transport.host_ranks()
-        facts = {"broken": sum(gathered, []), "library": library(), "ranks": sorted(sum(hosts.values(), ()))}
+        facts = {
+            "broken": [sentence for sentences in gathered for sentence in sentences],
+            "library": library(),
+            "ranks": sorted(rank for ranks in transport.host_ranks().values() for rank in ranks),
+        }
         print(json.dumps(facts))

@@ -54,10 +54,11 @@ def begin(rank: int, channel: Channel, request: int) -> None:
 
 def end(rank: int, channel: Channel, request: int) -> list[str]:
     channel.finish()
+    exchange = channel.exchange
     return [
-        f"rank {rank}: request {request} of exchange {channel.exchange.index} ({channel.exchange.kind}) from {parcel.peer}"
+        f"rank {rank}: request {request} of exchange {exchange.index} ({exchange.kind}) from {parcel.peer}"
         for parcel in channel.incoming
-        if not np.array_equal(parcel.memory, payload(channel.exchange, request, parcel.peer, rank, parcel.memory.size))
+        if not np.array_equal(parcel.memory, payload(exchange, request, parcel.peer, rank, parcel.memory.size))
     ]
 
 
@@ -133,11 +134,14 @@ def random_pairs(kind: str, size: int, rng: random.Random) -> Pairs:
 
 
 def random_pieces(rng: random.Random) -> tuple[Piece, ...]:
+    """Pieces that no other message has: equal pieces stand for equal bytes, which may share memory."""
     sizes = (rng.choice((1, 3, 64, 1000, 70_000)) for _ in range(rng.randint(1, 3)))
-    return tuple(Piece("value", Region(((0, size),)), buffer=0) for size in sizes)
+    return tuple(Piece(f"value {rng.random()}", Region(((0, size),)), buffer=0) for size in sizes)
 
 
-def exchange_of_all(kind: str, index: int, pairs: Mapping[tuple[int, int], tuple[Piece, ...]], size: int) -> list[Exchange]:
+def exchange_of_all(
+    kind: str, index: int, pairs: Mapping[tuple[int, int], tuple[Piece, ...]], size: int
+) -> list[Exchange]:
     """An exchange as each of `size` ranks sees it."""
     messages = [
         Message(source, target, index, pieces, sum(piece.region.size for piece in pieces))

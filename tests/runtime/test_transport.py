@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,11 +24,11 @@ COLLECTIVES = [kind for kind in KINDS if kind not in ("local", "halo")]
 # The contract
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6])
 def test_loopback_keeps_the_contract(size: int, seed: int) -> None:
     found = run_ranks(size, lambda transport: broken_promises(transport, seed))
-    assert sum(found, []) == []
+    assert found == [[]] * size
 
 
 def test_the_contract_covers_every_kind() -> None:
@@ -61,7 +60,7 @@ def test_the_first_error_releases_the_others() -> None:
             raise DataError("no input")
         transport.barrier()
 
-    with pytest.raises(DataError, match="^no input$"):
+    with pytest.raises(DataError, match=r"^no input$"):
         run_ranks(3, fail)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rank ")]
 
@@ -95,7 +94,7 @@ def test_a_busy_rank_is_waited_for_until_the_deadline() -> None:
         finally:
             over.set()
 
-    with pytest.raises(TransportError, match="rank 0 waits for rank 1 in all-gather, and 0.01 s are over"):
+    with pytest.raises(TransportError, match=r"rank 0 waits for rank 1 in all-gather, and 0\.01 s are over"):
         run_ranks(2, keep_one_busy, deadline_s=0.01)
 
 
@@ -181,13 +180,10 @@ def test_parcels_are_parts_of_the_blocks(kind: str) -> None:
         assert all(np.shares_memory(parcel.memory, packing.receive.memory) for parcel in packing.incoming)
         for block in (packing.send, packing.receive):
             ends = [offset + count for offset, count in zip(block.offsets, block.counts, strict=True)]
-            assert all(end <= offset for end, offset in pairwise_of(ends, block.offsets))
-            assert all((block.memory.ctypes.data + offset) % ALIGNMENT == 0 for offset in block.offsets)
-
-
-def pairwise_of(ends: list[int], offsets: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Each part's end with the next part's beginning."""
-    return [(ends[first], offsets[second]) for first, second in pairwise(range(len(ends)))]
+            assert all(end <= offset for end, offset in zip(ends, block.offsets[1:], strict=False))
+            assert all(
+                block.part(place).ctypes.data % ALIGNMENT == 0 for place in range(len(ends)) if block.counts[place]
+            )
 
 
 def test_a_collective_beyond_what_mpi_counts_is_refused() -> None:

@@ -3,8 +3,8 @@
 ``python bench/exactness.py [MODEL ...] [--ranks 1,2,3,4,6,8] [--layouts rows,columns,...] [--fusions free,none]``
 
 A MODEL is a file or ``builtin:NAME``; without any, all built-in networks and the nine that the onnx wheel ships (with
-random weights in place of its constant ones). A row is a network and a layout; a cell is the largest difference over all
-outputs and fusions, relative to the output's largest magnitude. The promise is 1e-4.
+random weights in place of its constant ones). A row is a network and a layout; a cell is the largest difference over
+all outputs and fusions, relative to the output's largest magnitude. The promise is 1e-4.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def plain(path: Path, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def outputs_of(model: Model, plan: Plan, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
     """Outputs of a plan."""
-    results = run_ranks(
-        plan.ranks, lambda transport: dict(Engine(transport, model, plan).run(inputs)), deadline_s=600
-    )
+    results = run_ranks(plan.ranks, lambda transport: dict(Engine(transport, model, plan).run(inputs)), deadline_s=600)
     return results[plan.root]
 
 
@@ -55,12 +53,11 @@ def difference(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     """Largest difference relative to each output's largest magnitude."""
     if outputs.keys() != expected.keys():
         return float("inf")
-    return max(
-        float(np.abs(outputs[name] - value).max() / np.abs(value).max()) for name, value in expected.items()
-    )
+    return max(float(np.abs(outputs[name] - value).max() / np.abs(value).max()) for name, value in expected.items())
 
 
 def main() -> int:
+    """Print the table; 1 when the promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--ranks", default="1,2,3,4,6,8")
@@ -82,7 +79,10 @@ def main() -> int:
                 row.append(max(difference(outputs_of(model, plan, inputs), expected) for plan in plans))
                 cases += len(plans)
             worst = max(worst, *row)
-            print(f"{Path(name.removeprefix('builtin:')).stem:24}{layout:10}" + "".join(f"{cell:10.1e}" for cell in row), flush=True)
+            print(
+                f"{Path(name.removeprefix('builtin:')).stem:24}{layout:10}" + "".join(f"{cell:10.1e}" for cell in row),
+                flush=True,
+            )
     print(f"{cases} plans of {options.fusions.replace(',', ' and ')} fusion; largest difference {worst:.1e}")
     return 1 if worst > LIMIT else 0
 

@@ -109,6 +109,11 @@ def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int)
     )
 
 
+def node_flops(node: BoundNode) -> int:
+    """Floating-point operations of a whole node; outputs of unknown shape count nothing."""
+    return rule_for(node).flops(node, tuple(None if value is None else whole(value) for value in node.outputs))
+
+
 def shard_flops(graph: Graph, shard: SegmentShard) -> int:
     """Floating-point operations of one rank's part of a segment, redundant work included."""
     bound = ((graph.bound[graph.position[block.node]], block) for block in shard.blocks)

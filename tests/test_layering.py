@@ -28,9 +28,12 @@ ROWS = (
     ("cost",),
     ("planner", "lower"),
     ("verify", "simulate", "runtime"),
-    ("collect", "report", "emulate", "engine"),
+    ("engine",),
+    ("compare", "trial"),
+    ("collect", "report", "emulate"),
     ("commands",),
-    ("__main__", "__init__"),
+    ("__init__",),
+    ("__main__",),
 )
 """A module imports from its own room and from the rows above it."""
 

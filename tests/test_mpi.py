@@ -98,7 +98,8 @@ def python(code: str, **extra: str) -> Outcome:
     return run([sys.executable, "-c", f"from flexpie_mpi.runtime.mpi import *\n{code}"], 60, extra)
 
 
-def test_without_an_mpi_library_the_sentence_says_how_to_get_one() -> None:
+def test_without_an_mpi_library_the_sentence_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPI4PY_MPIABI", raising=False)
     outcome = python("print(available(), repr(library())); start()", MPI4PY_LIBMPI="/nowhere/libmpi.so")
     assert outcome.out == "False ''\n"
     assert "no MPI library found" in outcome.err

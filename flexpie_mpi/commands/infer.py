@@ -15,6 +15,7 @@ from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..data.inputs import load_inputs
 from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..data.outputs import check_writable, save_outputs
+from ..data.replacing import write_text
 from ..engine import Engine, load_shared
 from ..errors import PlanError
 from ..graph import Graph
@@ -22,7 +23,6 @@ from ..plan import Plan
 from ..report.facts import facts_of
 from ..report.progress import Progress
 from ..report.run import Run, run_items, run_record
-from ..report.textfile import write_text
 from ..report.versions import versions
 from ..runtime.mpi import MPITransport, library
 from ..runtime.transport import on_root
@@ -177,9 +177,12 @@ class Inference:
 
         return Plan.from_json(self.transport.broadcast(on_root(self.transport, make, ROOT), ROOT))
 
+    @property
+    def _files(self) -> list[str]:
+        return [file for group in self.args.input for file in group]
+
     def _inputs(self, graph: Graph) -> dict[str, Any]:
-        files = [file for group in self.args.input for file in group]
-        return load_inputs(files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
+        return load_inputs(self._files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
 
     def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
         args = self.args
@@ -196,7 +199,10 @@ class Inference:
             trial=trial,
             outputs=outputs,
             hosts=self.transport.host_ranks(),
-            settings={name: getattr(args, name) for name in ("repeat", "warmup", "threads", "seed", "input", "output")},
+            settings={
+                "input": self._files,
+                **{name: getattr(args, name) for name in ("output", "seed", "repeat", "warmup", "threads")},
+            },
             versions=versions(library()),
             verdict=verdict,
         )

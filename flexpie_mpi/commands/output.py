@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..data.replacing import check_replaceable, write_text
 from ..report.tables import Item, text_of
-from ..report.textfile import check_writable, write_text
 from .parser import UsageError
 
 STDOUT = "-"
@@ -39,7 +39,7 @@ def check_paths(paths: Mapping[str, str | None]) -> None:
         if real in seen:
             raise UsageError(f"{seen[real]} and {option} both name '{path}': give two different files")
         seen[real] = option
-        check_writable(path)
+        check_replaceable(path)
 
 
 def publish(items: Iterable[Item], record: Mapping[str, Any], json_path: str | None) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..data.replacing import write_text
 from ..lower import lower
 from ..model import load
 from ..report.facts import facts_of
 from ..report.plans import facts_record, model_lines, model_record, needs_record, needs_table, plan_items, plan_record
 from ..report.progress import Progress
-from ..report.textfile import write_text
 from ..report.versions import versions
 from .options import (
     DEFAULT_MODEL,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from .files import one_line
 from .hdf5 import write_hdf5
 from .npz import write_npz
+from .replacing import check_replaceable, replacing
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
@@ -28,11 +25,8 @@ def check_writable(path: str | Path) -> None:
     DataError
         When the ending is unknown, the folder is missing, or a file cannot be made there.
     """
-    target = _target(path)
-    with _part(path, target) as part:
-        part.open("xb").close()
-        with suppress(FileNotFoundError):
-            target.stat()  # a name that the file system does not take
+    _check_suffix(path)
+    check_replaceable(path)
 
 
 def save_outputs(
@@ -53,43 +47,20 @@ def save_outputs(
     DataError
         When the path cannot be written or an output is no tensor. An older file then stays as it was.
     """
-    target = _target(path)
+    _check_suffix(path)
     arrays = {name: _array(name, value) for name, value in outputs.items()}
-    with _part(path, target) as part:
+    with replacing(path) as part:
         if Path(path).suffix.lower() == ".npz":
             with part.open("xb") as stream:
                 write_npz(stream, arrays)
         else:
             write_hdf5(part, arrays, provenance or {})
-        os.replace(part, target)
 
 
-def _target(path: str | Path) -> Path:
-    """The file that `path` means, links followed."""
-    suffix, target = Path(path).suffix, Path(os.path.realpath(path))
+def _check_suffix(path: str | Path) -> None:
+    suffix = Path(path).suffix
     if suffix.lower() not in SUFFIXES:
         raise DataError(f"output '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
-    if not os.path.isdir(target.parent):
-        raise DataError(f"output '{path}' cannot be written: there is no folder '{target.parent}'")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise DataError(f"output '{path}' is a {'folder' if os.path.isdir(target) else 'device'}, not a file")
-    if os.path.exists(target) and not os.access(target, os.W_OK):
-        raise DataError(f"output '{path}' exists and may not be changed by this user")
-    return target
-
-
-@contextmanager
-def _part(path: str | Path, target: Path) -> Iterator[Path]:
-    """A file name beside the target that nobody else uses (renaming is atomic inside one folder); gone afterwards."""
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        yield part
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise DataError(f"output '{path}' cannot be written: {reason}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _array(name: str, value: object) -> np.ndarray:

@@ -13,9 +13,8 @@ from math import isqrt
 from ..errors import PlanError
 from ..graph import Graph
 from ..layout import Layout
-from ..ops import rule_for
 from ..plan import Plan, Segment
-from ..shards import can_cut, whole
+from ..shards import can_cut, node_flops
 from .atoms import Atom, atoms
 from .fuse import fuse
 
@@ -110,7 +109,7 @@ def _auto(graph: Graph, ranks: int) -> Chooser:
     """The first of rows, grid and channels that shares a node's output evenly; the root alone for small models."""
     everyone = tuple(range(ranks))
     candidates = (Layout("rows", everyone), Layout("grid", everyone, grid=square(ranks)), Layout("channels", everyone))
-    if total_flops(graph) < SMALL_FLOPS:
+    if sum(map(node_flops, graph.bound)) < SMALL_FLOPS:
         return lambda atom: ROOT
 
     def choose(atom: Atom) -> Layout | None:
@@ -122,12 +121,6 @@ def _auto(graph: Graph, ranks: int) -> Chooser:
         return layout if imbalance < ranks else None
 
     return choose
-
-
-def total_flops(graph: Graph) -> int:
-    """Floating-point operations of one request on one rank; values of unknown shape count nothing."""
-    outputs = (tuple(None if value is None else whole(value) for value in node.outputs) for node in graph.bound)
-    return sum(rule_for(node).flops(node, out) for node, out in zip(graph.bound, outputs, strict=True))
 
 
 def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:

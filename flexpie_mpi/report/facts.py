@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..engine import weight_bytes
-from ..graph import BoundNode, Graph
+from ..graph import Graph
 from ..model import Model
 from ..ops import rule_for
 from ..plan import Plan
 from ..program import Program
-from ..region import Region
+from ..shards import node_flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +95,6 @@ def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts
         first = end
     ranks = tuple(_needs(model, program) for program in programs)
     return PlanFacts(tuple(segments), traffic.get(len(plan.segments), Traffic()), ranks, sum(flops))
-
-
-def node_flops(node: BoundNode) -> int:
-    """Floating-point operations of a node on one rank; outputs of unknown shape count nothing."""
-    out = tuple(None if v is None or v.is_opaque or v.shape is None else Region.full(v.shape) for v in node.outputs)
-    return rule_for(node).flops(node, out)
 
 
 def _needs(model: Model, program: Program) -> RankNeeds:

@@ -7,8 +7,7 @@ from typing import Any
 
 from ..graph import BoundNode, Graph
 from ..model import Model
-from ..shards import allowed_kinds
-from .facts import node_flops
+from ..shards import allowed_kinds, node_flops
 from .plans import model_lines, model_record
 from .tables import Column, Item, Table
 from .units import count_of, flops, mb, mega, shape_of

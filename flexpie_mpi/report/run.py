@@ -50,6 +50,7 @@ def run_items(run: Run, *, everything: bool = False) -> list[Item]:
     """The run as lines and tables."""
     return [
         *model_lines(run.model),
+        f"data     {_data(run.settings)}",
         f"ranks    {_hosts(run.hosts)}",
         f"plan     {_provenance(run.plan)}",
         "",
@@ -100,6 +101,12 @@ def _latency_lines(run: Run) -> list[Item]:
 def _hosts(hosts: Mapping[str, Sequence[int]]) -> str:
     places = ", ".join(f"{host} ({ranges(ranks)})" for host, ranks in hosts.items())
     return f"{sum(map(len, hosts.values()))} on {places}"
+
+
+def _data(settings: Mapping[str, Any]) -> str:
+    files = ", ".join(settings.get("input", ()))
+    output = settings.get("output")
+    return (files or f"random, seed {settings.get('seed', 0)}") + (f"; outputs in {output}" if output else "")
 
 
 def _provenance(plan: Plan) -> str:

@@ -27,7 +27,7 @@ NARROWEST = 6
 class Column:
     """A column: its heading and what it holds.
 
-    ``text`` and ``number`` are shown whole, a ``name`` may lose its middle, ``prose`` is broken into lines.
+    ``text`` and ``number`` are shown whole, a ``name`` may lose its beginning, ``prose`` is broken into lines.
     """
 
     heading: str
@@ -80,15 +80,12 @@ def text_of(items: Iterable[Item], stream: TextIO, width: int | None = None) -> 
 
 
 def shorten(name: str, width: int) -> str:
-    """A name in at most `width` columns; the end, which tells names apart, keeps twice as much as the beginning.
+    """A name in at most `width` columns; its end is kept, since that is where the names of a model differ.
 
     >>> shorten("/layer1/layer1.0/conv1/Conv", 16), shorten("stem", 16)
-    ('/laye…conv1/Conv', 'stem')
+    ('…r1.0/conv1/Conv', 'stem')
     """
-    if len(name) <= width:
-        return name
-    tail = (width - 1) * 2 // 3
-    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+    return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 
 def _rich(table: Table, width: int) -> RichTable:

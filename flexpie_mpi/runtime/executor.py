@@ -130,7 +130,8 @@ class Executor:
         held = self.program.buffers[buffer].region
         assert held is not None, "opaque values are never exchanged"
         array: np.ndarray = self.values[buffer]
-        return array[(*region.slices(held), ...)]  # the ellipsis makes a view of a scalar too
+        index: tuple[Any, ...] = (*region.slices(held), ...)  # the ellipsis makes a view of a scalar too
+        return array[index]
 
 
 def allocate(program: Program) -> dict[int, Any]:

@@ -39,9 +39,7 @@ def share_memory() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     unlimited, as_requested, default = 0, 1, -1
-    onnxruntime.create_and_register_allocator(
-        place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default)
-    )
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default))
 
 
 def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptions) -> onnxruntime.InferenceSession:

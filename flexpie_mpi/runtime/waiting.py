@@ -42,14 +42,14 @@ class Patience:
     eager_s: float = 100e-6
     shortest_nap_s: float = 20e-6
     longest_nap_s: float = 1e-3
-    share: float = 0.125
+    share: float = 1 / 32
     yields: bool = False
 
     def nap_s(self, waited_s: float) -> float:
         """Length of the nap after `waited_s` seconds; 0 means look again at once.
 
-        >>> Patience().nap_s(50e-6), Patience().nap_s(200e-6), Patience().nap_s(4e-3), Patience().nap_s(60.0)
-        (0.0, 2.5e-05, 0.0005, 0.001)
+        >>> [round(Patience().nap_s(waited_s) * 1e6) for waited_s in (50e-6, 200e-6, 4e-3, 60.0)]
+        [0, 20, 125, 1000]
         """
         if waited_s < self.eager_s:
             return 0.0

@@ -27,7 +27,16 @@ def test_one_rank_without_mpirun(job, tmp_path):
     best = " ".join(f"{index} (" for index in np.argsort(-expected[0])[:5])
     top = next(line for line in done.out.splitlines() if line.startswith("top-5 of scores: "))
     assert [word for word in top.split() if word.isdecimal()] == [word for word in best.split() if word.isdecimal()]
-    for word in ("ranks    1 on ", "median", "p90", "3 requests after 2", "peak", "first result", "verify   equal"):
+    for word in (
+        "ranks    1 on ",
+        "random, seed 0; outputs in",
+        "median",
+        "p90",
+        "3 requests after 2",
+        "peak",
+        "first result",
+        "verify   equal",
+    ):
         assert word in done.out
     assert "\x1b" not in done.out and max(map(len, done.out.splitlines())) <= 80
 

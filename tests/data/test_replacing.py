@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from flexpie_mpi.data import replacing
+from flexpie_mpi.data.replacing import check_replaceable, write_text
 from flexpie_mpi.errors import DataError
-from flexpie_mpi.report import textfile
-from flexpie_mpi.report.textfile import check_writable, write_text
 
 
 def test_a_check_leaves_nothing_and_changes_nothing(tmp_path):
     old = tmp_path / "old.json"
     old.write_text("old")
-    check_writable(str(old))
-    check_writable(str(tmp_path / "new.json"))
+    check_replaceable(str(old))
+    check_replaceable(str(tmp_path / "new.json"))
     assert [path.name for path in tmp_path.iterdir()] == ["old.json"] and old.read_text() == "old"
 
 
@@ -27,7 +27,7 @@ def test_what_cannot_be_written_is_refused_in_a_sentence_that_names_it(tmp_path,
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
-    for function in (check_writable, lambda path: write_text(path, "text")):
+    for function in (check_replaceable, lambda path: write_text(path, "text")):
         with pytest.raises(DataError, match="cannot be written") as caught:
             function(str(tmp_path / place))
         assert place in str(caught.value)
@@ -43,7 +43,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
             file.write(text[:2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(textfile.Path, "write_text", full)
+    monkeypatch.setattr(replacing.Path, "write_text", full)
     with pytest.raises(DataError, match="No space left"):
         write_text(str(path), "new text")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,94 @@
+"""Every command and script in the README is run, in its order, in a folder with the files it supposes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flexpie_mpi.model.zoo import materialise
+
+from .launch import REPOSITORY, environment, launcher
+
+TEXT = (REPOSITORY / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
+INSTALLING = ("make infer", "make test", "pip install")
+"""Commands that make environments: running the tests is itself one of them, and a test never installs."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with a model, a picture and a hostfile, as a reader of the README would have."""
+    path = tmp_path_factory.mktemp("reader")
+    shutil.copyfile(materialise("tiny_cnn", path), path / "model.onnx")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)).save(path / "photo.png")
+    (path / "boards.hosts").write_text("localhost\n")
+    for name in ("tests", "bench"):
+        (path / name).symlink_to(REPOSITORY / name)
+    return path
+
+
+def test_the_installing_commands_are_those_of_the_makefile():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for command in (command for command in COMMANDS if command.startswith("make ")):
+        assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
+    extras = (REPOSITORY / "setup.cfg").read_text()
+    assert "\nmpich =" in extras and "\nopenmpi =" in extras
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith(INSTALLING)])
+def test_the_command_runs(command, folder):
+    start = launcher()
+    if start is None:
+        pytest.skip("there is no mpirun beside this python or on the PATH")
+    words = shlex.split(command)
+    if words[0] == "mpirun":
+        words[:1] = start
+        words = [part for word in words for part in _program(word)]
+        if "-ppn" in words:  # four boards are one machine here
+            words[words.index("-ppn") + 1] = "4"
+    else:
+        words = [*_program(words[0]), *words[1:]]
+    result = subprocess.run(
+        words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode == 0, f"{shlex.join(words)}\n{result.stdout}\n{result.stderr}"
+    assert result.stdout.strip()
+
+
+def _program(word: str) -> list[str]:
+    """The words that start this checkout's program with this python, whatever is on the PATH."""
+    return {"flexpie-mpi": [sys.executable, "-m", "flexpie_mpi"], "python": [sys.executable]}.get(word, [word])
+
+
+@pytest.mark.mpi
+def test_the_script_runs(folder):
+    start = launcher()
+    if start is None:
+        pytest.skip("there is no mpirun beside this python or on the PATH")
+    script = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL).group(1)
+    requests = "import numpy as np\nrequests = [{'input': np.ones((1, 3, 32, 32), np.float32)}] * 3\n"
+    (folder / "script.py").write_text(requests + script)
+    words = [*start, "-n", "2", sys.executable, "script.py"]
+    result = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.split("\n")
+    assert lines.count("a helper rank") == 3 and sum(line.isdecimal() for line in lines) == 3
+
+
+def test_the_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"@\w+@", TEXT) and os.fspath(Path.home()) not in TEXT

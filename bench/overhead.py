@@ -32,6 +32,7 @@ def plain(path: Path, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
 
 
 def seconds(function: Callable[[], object]) -> float:
+    """Time of one call."""
     begin = perf_counter()
     function()
     return perf_counter() - begin
@@ -73,6 +74,7 @@ def measure(name: str, pairs: int) -> str:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="resnet50,mobilenet_v2")
     parser.add_argument("--pairs", type=int, default=100)

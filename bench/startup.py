@@ -37,6 +37,7 @@ def run(model: Path, ranks: int, cache: Path) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Print a line for cold and for warm starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--ranks", type=int, default=2)

@@ -44,15 +44,19 @@ class Tally:
             self.failed.append(f"{case.name} load: {type(error).__name__}: {error}")
             return
         for name, plans in plans_of(model, ranks):
-            try:
-                for plan in plans:
-                    case.check(run(model, plan, case.inputs, Cache(folder / "cache")))
-            except Exception as error:
-                self.failed.append(f"{case.name} {name}: {type(error).__name__}: {str(error).strip()[:300]}")
-            else:
+            if self._passes(case, model, name, plans, Cache(folder / "cache")):
                 self.passed[name] += 1
                 cut = cut or name in CUTTING
         self.sharded += cut
+
+    def _passes(self, case: Case, model: Model, name: str, plans: list[Plan], cache: Cache) -> bool:
+        try:
+            for plan in plans:
+                case.check(run(model, plan, case.inputs, cache))
+        except Exception as error:
+            self.failed.append(f"{case.name} {name}: {type(error).__name__}: {str(error).strip()[:300]}")
+            return False
+        return True
 
 
 def load_case(case: Case, folder: Path) -> Model:

@@ -70,6 +70,9 @@ class Exchange:
         By target and by source, ascending.
     copies : tuple of Copy
         What this rank already has.
+    lane : int
+        Collectives with the same lane are never under way together on this rank, so their messages may share memory;
+        negative for an exchange that shares with none.
     """
 
     index: int
@@ -78,6 +81,7 @@ class Exchange:
     sends: tuple[Message, ...]
     receives: tuple[Message, ...]
     copies: tuple[Copy, ...]
+    lane: int = -1
 
     @property
     def is_collective(self) -> bool:

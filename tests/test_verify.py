@@ -13,7 +13,7 @@ from flexpie_mpi.planner import PRESETS, layout_plan
 from flexpie_mpi.program import Compute, Finish, Start
 from flexpie_mpi.verify import violations
 
-from .graphs import GRAPHS
+from .graphs import GRAPHS, GraphBuilder
 
 GRAPH = GRAPHS["residual"]
 PLAN = layout_plan(GRAPH, 3, "rows", fusion="none")
@@ -186,3 +186,20 @@ def test_ranks_that_wait_for_each_other_are_found():
     steps[a], steps[b] = steps[b], steps[a]
     programs[1] = replace(programs[1], steps=tuple(steps))
     assert "order" in {violation.kind for violation in violations(programs, plan, GRAPH)}
+
+
+def test_collectives_under_way_together_in_one_lane_are_found():
+    b = GraphBuilder()
+    left, right = b.conv("x", 6, 1), b.conv("x", 6, 1)
+    graph = b.graph(b.add(b.conv(left), b.conv(right)))  # right's all-gather starts before left's has ended
+    plan = layout_plan(graph, 3, "channels", fusion="none")
+    programs = list(lower(plan, graph))
+    assert violations(programs, plan, graph) == []
+
+    def merged(step):
+        if isinstance(step, Compute) or not step.exchange.is_collective:
+            return step
+        return replace(step, exchange=replace(step.exchange, lane=0))
+
+    programs[1] = replace(programs[1], steps=tuple(merged(step) for step in programs[1].steps))
+    assert {violation.kind for violation in violations(programs, plan, graph)} == {"memory"}

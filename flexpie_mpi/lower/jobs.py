@@ -14,6 +14,7 @@ from ..shards import SegmentShard, segment_problems, segment_shard, whole
 from .arena import place
 from .entries import Entry, enter
 from .holdings import Holdings
+from .lanes import with_lanes
 
 _FINISH, _COMPUTE, _START = 0, 1, 2
 """Order of steps at one place: what a segment needs, the segment, what can leave after it."""
@@ -137,7 +138,7 @@ def _program(
         rank=rank,
         size=plan.ranks,
         buffers=tuple(holdings.buffers[rank]),
-        steps=draft.ordered(),
+        steps=with_lanes(draft.ordered()),
         inputs=inputs if is_root else (),
         outputs=outputs if is_root else (),
         weights=tuple(draft.weights),

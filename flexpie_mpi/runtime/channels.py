@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ..program import Exchange
 from .collectives import Packing, pack
 from .transport import Parcel, parcels
@@ -68,12 +70,15 @@ class HaloChannel:
 class CollectiveChannel:
     """One rank's end of an exchange by a nonblocking collective, begun anew for each request.
 
-    Every rank of the group starts it, whether it sends or not; `communicator` is the group's.
+    Every rank of the group starts it, whether it sends or not; `communicator` is the group's, and `memory` that of the
+    exchange's lane.
     """
 
-    def __init__(self, exchange: Exchange, rank: int, communicator: Any, patience: Patience) -> None:
+    def __init__(
+        self, exchange: Exchange, rank: int, communicator: Any, patience: Patience, memory: np.ndarray | None = None
+    ) -> None:
         self.exchange = exchange
-        packing = pack(exchange, rank)
+        packing = pack(exchange, rank, memory)
         self.outgoing, self.incoming = packing.outgoing, packing.incoming
         self._begin = _beginner(exchange.kind, packing, communicator)
         self._request: Any = None

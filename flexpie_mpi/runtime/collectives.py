@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -58,20 +59,27 @@ class Packing:
     incoming: tuple[Parcel, ...]
 
 
-def pack(exchange: Exchange, rank: int) -> Packing:
-    """Allocate the memory of `rank`'s part of a collective.
+def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Packing:
+    """Lay out `rank`'s part of a collective in `memory`, or in memory of its own.
+
+    Parameters
+    ----------
+    exchange : Exchange
+    rank : int
+    memory : array of uint8, optional
+        At least :func:`packed_bytes`, aligned; may be shared with collectives that are never under way together.
 
     Raises
     ------
     TransportError
         When the blocks are too large for one MPI call.
     """
-    send_bytes = {message.target: message.nbytes for message in exchange.sends}
-    receive_bytes = {message.source: message.nbytes for message in exchange.receives}
-    if exchange.kind in ("allgather", "broadcast"):
-        receive_bytes[rank] = exchange.sends[0].nbytes if exchange.sends else 0
-        send_bytes = {}
-    send, receive = _block(exchange, send_bytes), _block(exchange, receive_bytes)
+    send_bytes, receive_bytes = _bytes_by_rank(exchange, rank)
+    size = packed_bytes(exchange, rank)
+    memory = aligned(size) if memory is None else memory
+    end = _end(exchange, send_bytes)
+    send = _block(exchange, send_bytes, memory[:end])
+    receive = _block(exchange, receive_bytes, memory[end:size])
     place = {member: index for index, member in enumerate(exchange.group)}
 
     def outgoing(message: Message) -> np.ndarray:
@@ -86,6 +94,19 @@ def pack(exchange: Exchange, rank: int) -> Packing:
     )
 
 
+def packed_bytes(exchange: Exchange, rank: int) -> int:
+    """Bytes of memory that :func:`pack` needs."""
+    return sum(_end(exchange, nbytes) for nbytes in _bytes_by_rank(exchange, rank))
+
+
+def _bytes_by_rank(exchange: Exchange, rank: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Bytes sent to and received from each rank, as the collective counts them."""
+    received = {message.source: message.nbytes for message in exchange.receives}
+    if exchange.kind in ("allgather", "broadcast"):
+        return {}, received | {rank: exchange.sends[0].nbytes if exchange.sends else 0}
+    return {message.target: message.nbytes for message in exchange.sends}, received
+
+
 def _root(exchange: Exchange, rank: int) -> int:
     """The rank that all messages of a broadcast, scatter or gather have in common."""
     if exchange.kind in ("broadcast", "scatter"):
@@ -95,21 +116,26 @@ def _root(exchange: Exchange, rank: int) -> int:
     return exchange.group[0]
 
 
-def _block(exchange: Exchange, nbytes: Mapping[int, int]) -> Block:
+def _block(exchange: Exchange, nbytes: Mapping[int, int], memory: np.ndarray) -> Block:
     counts = tuple(nbytes.get(rank, 0) for rank in exchange.group)
-    offsets, end = [], 0
-    for count in counts:
-        offsets.append(end)
-        end += -(-count // ALIGNMENT) * ALIGNMENT
-    if end > MAX_BYTES:
+    if memory.size > MAX_BYTES:
         raise TransportError(
-            f"exchange {exchange.index} ({exchange.kind}) moves {end} bytes at once and MPI takes {MAX_BYTES}: "
+            f"exchange {exchange.index} ({exchange.kind}) moves {memory.size} bytes at once and MPI takes {MAX_BYTES}: "
             "use a smaller batch or a layout that cuts the value further"
         )
-    return Block(_aligned(end), counts, tuple(offsets))
+    return Block(memory, counts, tuple(accumulate(map(_padded, counts[:-1]), initial=0)))
 
 
-def _aligned(nbytes: int) -> np.ndarray:
+def _end(exchange: Exchange, nbytes: Mapping[int, int]) -> int:
+    return sum(_padded(nbytes.get(rank, 0)) for rank in exchange.group)
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def aligned(nbytes: int) -> np.ndarray:
+    """Fresh memory that begins at a multiple of `ALIGNMENT`."""
     memory = np.empty(nbytes + ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % ALIGNMENT
     return memory[begin : begin + nbytes]

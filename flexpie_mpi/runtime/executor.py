@@ -91,7 +91,7 @@ class Executor:
         channel = self._channels.get(index)
         if isinstance(step, Start):
             assert channel is not None, "every exchange that starts has a channel"
-            return [("wait", index, channel.drain), ("exchange", index, self._starter(channel))]
+            return [("wait", index, self._drainer(step.exchange)), ("exchange", index, self._starter(channel))]
         actions: list[tuple[str, int, Action]] = []
         if channel is not None:
             actions.append(("wait", index, channel.finish))
@@ -99,6 +99,17 @@ class Executor:
         if moves:
             actions.append(("exchange", index, _mover(moves)))
         return actions
+
+    def _drainer(self, exchange: Exchange) -> Action:
+        """Wait until the memory of an exchange is free: its own last messages, and those of its lane, have left."""
+        mates = [c for c in self._channels.values() if c.exchange.lane == exchange.lane >= 0]
+        channels = mates or [self._channels[exchange.index]]
+
+        def drain() -> None:
+            for channel in channels:
+                channel.drain()
+
+        return drain
 
     def _starter(self, channel: Channel) -> Action:
         move = _mover([pair for parcel in _distinct(channel.outgoing) for pair in self._parcel(parcel, pack=True)])

@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import TransportError
 from ..program import Exchange
 from .channels import CollectiveChannel, HaloChannel
+from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
 from .hosts import host_ranks, is_crowded, place
 from .transport import Channel, Transport
@@ -235,7 +236,8 @@ class MPITransport:
             When an exchange is too large, or has a tag beyond what MPI takes.
         """
         self.barrier()  # making communicators blocks: it must find everybody there
-        channels = [self._channel(exchange) for exchange in exchanges]
+        lanes = self._lanes(exchanges)
+        channels = [self._channel(exchange, lanes.get(exchange.lane)) for exchange in exchanges]
         self._channels += channels
         return tuple(channels)
 
@@ -291,10 +293,18 @@ class MPITransport:
         request, target = self._in_flight.popleft()
         self._complete(request, "a message it sent", (target,))
 
-    def _channel(self, exchange: Exchange) -> HaloChannel | CollectiveChannel:
+    def _lanes(self, exchanges: Sequence[Exchange]) -> dict[int, np.ndarray]:
+        """Memory of each lane: as much as the largest of its collectives needs."""
+        sizes: dict[int, int] = {}
+        for exchange in exchanges:
+            if exchange.is_collective and exchange.lane >= 0:
+                sizes[exchange.lane] = max(sizes.get(exchange.lane, 0), packed_bytes(exchange, self.rank))
+        return {lane: aligned(size) for lane, size in sizes.items()}
+
+    def _channel(self, exchange: Exchange, memory: np.ndarray | None) -> HaloChannel | CollectiveChannel:
         if exchange.is_collective and self.rank in exchange.group:
             communicator = self._group(exchange.group)
-            return CollectiveChannel(exchange, self.rank, communicator, self.patience)
+            return CollectiveChannel(exchange, self.rank, communicator, self.patience, memory)
         _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
         return HaloChannel(exchange, self.rank, self._data, self.patience)
 

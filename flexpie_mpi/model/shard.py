@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,6 +23,14 @@ FEW_ROWS = 4
 
 Slice = tuple[str, Region | None]
 """A region of a constant; None for a constant without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """Slices of constants as files of raw bytes in one folder, which onnxruntime maps into memory."""
+
+    folder: Path
+    names: Mapping[Slice, str]
 
 
 @dataclass(frozen=True, slots=True)

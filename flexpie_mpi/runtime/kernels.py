@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,28 @@ import onnxruntime
 
 from ..errors import ModelError
 from ..model import Model, SegmentModel, build
-from ..model.shard import Slice
+from ..model.shard import WeightFiles
 from ..program import Compute, Program
 
 
 @dataclass(frozen=True, slots=True)
-class WeightFiles:
-    """Slices of constants as files of raw bytes in one folder, which onnxruntime maps into memory."""
-
-    folder: Path
-    names: Mapping[Slice, str]
-
-
-@dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """How sessions are made: `threads` per rank, and whether onnxruntime records a profile."""
+    """How sessions are made: with `threads` threads per rank."""
 
     threads: int = 1
 
 
-@cache
+_ONE_AT_A_TIME = Lock()
+
+
 def share_memory() -> None:
-    """Let all sessions of this process take their working memory from one place; they run one at a time."""
+    """Let all sessions of this process take their working memory from one place, since a rank runs one at a time."""
+    with _ONE_AT_A_TIME:
+        _register_arena()
+
+
+@cache
+def _register_arena() -> None:
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )

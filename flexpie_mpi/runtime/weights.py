@@ -21,10 +21,9 @@ import numpy as np
 from ..cache import Cache
 from ..errors import ModelError
 from ..model import Model
-from ..model.shard import Slice
+from ..model.shard import Slice, WeightFiles
 from ..model.weights import byte_length
 from ..region import Region
-from .kernels import WeightFiles
 from .transport import Transport
 
 KIND = "weights"

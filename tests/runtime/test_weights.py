@@ -11,9 +11,9 @@ import pytest
 
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.errors import ModelError
+from flexpie_mpi.model.shard import WeightFiles
 from flexpie_mpi.region import Region
 from flexpie_mpi.runtime import weights
-from flexpie_mpi.runtime.kernels import WeightFiles
 from flexpie_mpi.runtime.loopback import LoopbackTransport, run_ranks
 from flexpie_mpi.runtime.weights import WeightTraffic, distribute
 from tests.runtime.weight_model import Slice, expected_bytes, needed, on_rank, write

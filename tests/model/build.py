@@ -81,8 +81,10 @@ def classifier(width: int = 8) -> onnx.ModelProto:
     return make(nodes, {"x": ("N", 3, 8, 8)}, ["z"], weights)
 
 
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session(model: onnx.ModelProto, *, optimised: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

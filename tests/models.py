@@ -15,7 +15,8 @@ def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:
     """Write the model with seeded random weights where the wheel's file fills them with one number.
 
     The files carry ConstantOfShape nodes in the place of weights; a network of equal weights gives equal outputs,
-    which would hide a wrong slice.
+    which would hide a wrong slice. So would the Softmax at the end, where one score stands out: its input is the
+    output instead.
     """
     proto = onnx.load(source)
     rng = np.random.default_rng(seed)
@@ -31,6 +32,8 @@ def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:
             shape, consumers[node.output[0]], list(consumers[node.output[0]].input).index(node.output[0]), rng
         )
         proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), node.output[0]))
+    if kept[-1].op_type == "Softmax":
+        proto.graph.output[0].name = kept.pop().input[0]
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
     onnx.save(proto, target)

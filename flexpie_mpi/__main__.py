@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FlexPieError as error:
         return _fail(error, rank if needs_ranks else None)
     except KeyboardInterrupt:
-        if rank is not None:
-            raise
+        mpi = sys.modules.get(f"{__package__}.runtime.mpi")
+        if mpi is not None and mpi.is_started():
+            raise  # the other ranks are waiting: the hook that the start of MPI installed ends them
         return INTERRUPTED
 
 

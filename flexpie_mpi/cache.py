@@ -109,6 +109,13 @@ class Cache:
                 self._disable(error)
         return _store(self._private_folder() / kind, key, write)
 
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
+        path = self.find(kind, key)
+        if path is not None:
+            self._mine.discard(path)
+            _remove(path)
+
     def prune(self) -> None:
         """Remove the entries used longest ago until the folder is under its limit.
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .cache import Cache
-from .errors import FlexPieError, PlanError, ProgramError
+from .errors import DataError, FlexPieError, PlanError, ProgramError
 from .lower import digest, lower
 from .model import Model, load
 from .plan import Plan
@@ -92,8 +92,14 @@ class Engine:
         ----------
         inputs : mapping of str to array
             Every input of the graph with its shape and type, on the root; ignored elsewhere.
+
+        Raises
+        ------
+        DataError
+            On the root, when an input is missing or of another shape or type.
         """
-        return self._executor.run(inputs or {})
+        is_root = self.transport.rank == self.plan.root
+        return self._executor.run(self._checked(inputs or {}) if is_root else {})
 
     def stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Outputs of each request in turn, on the root; empty dictionaries elsewhere, as many.
@@ -124,6 +130,24 @@ class Engine:
             messages=len(sends),
             traffic=self.traffic,
         )
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently."""
+        graph = self.model.graph
+        missing = [name for name in graph.inputs if name not in inputs]
+        if missing:
+            raise DataError(f"input '{missing[0]}' is missing: the model needs {', '.join(graph.inputs)}")
+        for name in graph.inputs:
+            value, array = graph.value(name), inputs[name]
+            if value.is_opaque:
+                continue
+            shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+            if shape != value.shape or str(dtype) != value.dtype:
+                raise DataError(
+                    f"input '{name}' is {type(array).__name__} of shape {shape} and type {dtype}: "
+                    f"the model takes {value.shape} {value.dtype}"
+                )
+        return dict(inputs)
 
     def _prepare(self, options: KernelOptions) -> Executor:
         executor, error = None, None

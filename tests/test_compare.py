@@ -15,6 +15,7 @@ from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.region import Region
 from flexpie_mpi.report.verdicts import divergence_sentence, verdict_record
+from flexpie_mpi.runtime.loopback import alone
 
 EQUAL = [
     (np.float32([1, 2]), np.float32([1, 2])),
@@ -160,3 +161,18 @@ def test_boundaries_become_outputs_once(model):
     plan = layout_plan(model.graph, 2, "rows", fusion="none")
     outputs = with_boundaries(model, plan).graph.outputs
     assert outputs[0] == "scores" and len(set(outputs)) == len(outputs) == len(model.graph.nodes)
+
+
+def test_the_reference_shares_nothing_with_the_cache(model, cache):
+    """Weights damaged on disk give wrong outputs on both sides of the engine, and must not give an equal verdict."""
+    plan = layout_plan(model.graph, 1, "single")
+    inputs = random_inputs(model.graph, seed=0)
+    Engine(alone(), model, plan, cache=cache)
+    slices = sorted((cache.folder / "weights").iterdir(), key=lambda path: path.stat().st_size)
+    whole = slices[-1].read_bytes()
+    slices[-1].write_bytes(np.full(len(whole) // 4, 0.5, np.float32).tobytes())
+    try:
+        engine = Engine(alone(), model, plan, cache=cache)
+        assert not verify(engine, inputs, engine.run(inputs), cache=cache).is_equal
+    finally:
+        slices[-1].write_bytes(whole)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flexpie_mpi import Engine, Layout, Plan, Segment, layout_plan, load, run_ranks
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.errors import DataError
 from flexpie_mpi.lower import lower
 from flexpie_mpi.shards import segment_problems
 from flexpie_mpi.verify import violations
@@ -145,3 +146,18 @@ def test_requests_stream_through_one_engine(reference, cache):
     assert [len(results) for results in others] == [5, 5] and not any(map(any, others))
     for request, outputs in zip(requests, root, strict=True):
         assert_equal(outputs, plain_session("builtin:tiny_cnn", cache, request))
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda x: {}, "input 'input' is missing"),
+        (lambda x: {"input": x[:, :1, :1]}, r"of shape \(1, 1, 1, 32\)"),
+        (lambda x: {"input": x.astype(np.float64)}, "type float64"),
+        (lambda x: {"input": x.tolist()}, "is list"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change, reason, reference, cache):
+    model, inputs, _ = reference("builtin:tiny_cnn")
+    with pytest.raises(DataError, match=reason):
+        run(model, layout_plan(model.graph, 1), change(inputs["input"]), cache)

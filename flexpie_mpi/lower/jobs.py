@@ -74,8 +74,7 @@ def check(plan: Plan, graph: Graph) -> None:
         found += [f"segment {index}: {reason}" for reason in reasons]
         first = end
     if found:
-        more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
-        raise PlanError(found[0] + more)
+        raise PlanError(found[0])
 
 
 def digest(programs: tuple[Program, ...]) -> str:

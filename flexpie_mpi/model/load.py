@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +19,11 @@ from .preoptimise import VERSION as ONNXRUNTIME_VERSION
 from .prepare import FORMAT, prepare, read_prepared
 from .read import Source, read_source
 from .tidy import drop_constant_inputs
-from .weights import WeightStore
+from .weights import StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
 from .zoo import materialise, names
+
+log = logging.getLogger(__name__)
 
 BUILTIN = "builtin:"
 
@@ -45,18 +48,43 @@ def load(source: str, shapes: Mapping[str, Shape] = MappingProxyType({}), cache:
         The file is no model that the installed onnxruntime accepts, or an input has no static shape.
     """
     cache = cache or Cache.default()
-    path = _builtin(source.removeprefix(BUILTIN), cache) if source.startswith(BUILTIN) else Path(source)
-    original = read_source(path)
+    path, original = _read(source, cache)
     drop_constant_inputs(original.proto)
     bind_inputs(original.proto.graph, shapes)
-    key = _key(original)
     try:
-        folder = cache.find("model", key) or cache.store("model", key, lambda target: prepare(original, target))
+        proto, stored = _prepared(original, cache)
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
-    proto, stored = read_prepared(folder, original)
     proto.graph.name = path.stem
-    return Model.from_proto(proto, WeightStore(stored, cache))
+    return Model.from_proto(proto, WeightStore(stored, cache), path)
+
+
+def _read(source: str, cache: Cache) -> tuple[Path, Source]:
+    """The file of a model and what it holds; the file of a built-in one is made again when it is damaged."""
+    if not source.startswith(BUILTIN):
+        return Path(source), read_source(Path(source))
+    name = source.removeprefix(BUILTIN)
+    path = _builtin(name, cache)
+    try:
+        return path, read_source(path)
+    except ModelError as error:
+        log.warning("the built-in model '%s' is written again: %s", name, error)
+        cache.discard("builtin", _builtin_key(name))
+        path = _builtin(name, cache)
+        return path, read_source(path)
+
+
+def _prepared(original: Source, cache: Cache) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+    """What :func:`prepare` made of a model, now or for an earlier start; made again when it is damaged."""
+    key = _key(original)
+    folder = cache.find("model", key)
+    if folder is not None:
+        try:
+            return read_prepared(folder, original)
+        except ModelError as error:
+            log.warning("the model is prepared again: %s", error)
+            cache.discard("model", key)
+    return read_prepared(cache.store("model", key, lambda target: prepare(original, target)), original)
 
 
 def _builtin(name: str, cache: Cache) -> Path:
@@ -68,11 +96,20 @@ def _builtin(name: str, cache: Cache) -> Path:
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        materialise(name, folder)
+        try:
+            materialise(name, folder)
+        except ModelError as error:
+            if isinstance(error.__cause__, OSError):  # a full folder: the cache knows another
+                raise error.__cause__ from error
+            raise
 
-    key = f"{name}-{ZOO_VERSION}"
+    key = _builtin_key(name)
     folder = cache.find("builtin", key) or cache.store("builtin", key, write)
-    return next(folder.glob("*.onnx"))
+    return folder / f"{name}.onnx"
+
+
+def _builtin_key(name: str) -> str:
+    return f"{name}-{ZOO_VERSION}"
 
 
 def _key(source: Source) -> str:

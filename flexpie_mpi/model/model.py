@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -30,17 +31,20 @@ class Model:
         ``data_location`` is EXTERNAL and their entry "digest" identifies the content.
     store : WeightStore or None
         The data of the stubs, on the rank that loaded the model.
+    source : Path or None
+        The file the model was loaded from, on that rank.
     """
 
     name: str
     graph: Graph
     proto: onnx.ModelProto
     store: WeightStore | None = None
+    source: Path | None = None
 
     @classmethod
-    def from_proto(cls, proto: onnx.ModelProto, store: WeightStore | None = None) -> Model:
+    def from_proto(cls, proto: onnx.ModelProto, store: WeightStore | None = None, source: Path | None = None) -> Model:
         """The model that a skeleton describes."""
-        return cls(proto.graph.name, convert(proto), proto, store)
+        return cls(proto.graph.name, convert(proto), proto, store, source)
 
     @classmethod
     def from_skeleton(cls, data: bytes) -> Model:

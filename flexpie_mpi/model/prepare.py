@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_byt
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
+CHECK_FILE = "check"
+"""Holds what tells a whole folder from a damaged one: the digest of the skeleton and the size of the weights."""
 
 _SOURCE = "source"
 """Location of weights that are still where the model file has them."""
@@ -48,16 +51,34 @@ def prepare(source: Source, folder: Path) -> None:
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
+    (folder / CHECK_FILE).write_text(_check(folder))
 
 
 def read_prepared(folder: Path, source: Source) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     """The skeleton that :func:`prepare` wrote, and where the data of each of its stubs is.
 
     `source` is the model it was made of, or one of equal content.
+
+    Raises
+    ------
+    ModelError
+        When the folder is not as it was written.
     """
+    try:
+        is_whole = (folder / CHECK_FILE).read_text() == _check(folder)
+    except (OSError, UnicodeError):
+        is_whole = False
+    if not is_whole:
+        raise ModelError(f"The prepared model in {folder} is damaged.")
     proto = onnx.ModelProto.FromString((folder / SKELETON_FILE).read_bytes())
     stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     return proto, {tensor.name: _place(tensor, folder, source) for tensor in stubs}
+
+
+def _check(folder: Path) -> str:
+    weights = folder / WEIGHTS_FILE
+    size = weights.stat().st_size if weights.exists() else 0
+    return f"{hashlib.blake2b((folder / SKELETON_FILE).read_bytes(), digest_size=16).hexdigest()} {size}"
 
 
 def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTensor:

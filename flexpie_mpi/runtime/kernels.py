@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -66,6 +67,26 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
         return onnxruntime.InferenceSession(model.serialise(files), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own classes, straight from Exception
         raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
+
+
+def run_file(path: Path, inputs: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Outputs, by name, of one plain session on a model file as it is: nothing of ours between it and onnxruntime.
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime refuses the model or the inputs.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        wanted = {value.name for value in session.get_inputs()}
+        return dict(zip(names, session.run(names, {n: v for n, v in inputs.items() if n in wanted}), strict=True))
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        raise ModelError(f"onnxruntime cannot run {path} by itself: {error}") from error
 
 
 class Kernel:

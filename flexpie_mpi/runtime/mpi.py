@@ -50,6 +50,11 @@ def available() -> bool:
     return MPI is not None
 
 
+def is_started() -> bool:
+    """Whether this process has joined a job."""
+    return available() and bool(MPI.Is_initialized())
+
+
 def library() -> str:
     """Name and version of the MPI library, such as ``MPICH 5.0.2`` or ``Open MPI v4.1.4``; empty without one."""
     if not available():

@@ -14,7 +14,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from flexpie_mpi.cache import Cache
-from flexpie_mpi.model import load, prepare
+from flexpie_mpi.errors import ModelError
+from flexpie_mpi.model import load, prepare, zoo
 from flexpie_mpi.model.read import LARGE_BYTES
 
 from ..conformance.cases import suite
@@ -371,3 +372,27 @@ def large_dense_of(size):
     weights = {"w1": noise(size, size), "b": noise(size), "w2": noise(size, size, seed=1)}
     nodes = [("Gemm", ["x", "w1", "b"], ["h"]), ("Relu", ["h"], ["r"]), ("MatMul", ["r", "w2"], ["y"])]
     return make(nodes, {"x": ("N", size)}, ["y"], weights)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00\x01rubbish"], ids=["empty", "random"])
+@pytest.mark.parametrize("file", ["model/*/skeleton.onnx", "model/*/weights.bin", "builtin/*/tiny_cnn.onnx"])
+def test_a_damaged_cache_entry_is_made_again(file, damage, tmp_path):
+    cache = Cache(tmp_path / "cache")
+    whole_model = load("builtin:tiny_cnn", cache=cache)
+    (path,) = (tmp_path / "cache").glob(file)
+    path.write_bytes(damage)
+    again = load("builtin:tiny_cnn", cache=Cache(tmp_path / "cache"))
+    assert again.graph.digest == whole_model.graph.digest
+    for constant in again.graph.constants:
+        np.testing.assert_array_equal(again.array(constant.name), whole_model.array(constant.name))
+
+
+def test_a_full_cache_folder_does_not_fail_a_built_in_model(tmp_path, monkeypatch):
+    def full(name, folder):
+        if tmp_path in folder.parents:
+            raise ModelError("no space") from OSError(28, "No space left on device")
+        return materialise(name, folder)
+
+    materialise = zoo.materialise
+    monkeypatch.setattr(import_module("flexpie_mpi.model.load"), "materialise", full)
+    assert load("builtin:tiny_cnn", cache=Cache(tmp_path / "cache")).graph.nodes

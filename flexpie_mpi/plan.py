@@ -77,6 +77,9 @@ class Plan:
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             found = record.get("format") if isinstance(record, dict) else type(record).__name__
             raise PlanError(f"the plan has format {found!r}; this version reads format {FORMAT}")
+        unknown = set(record) - {"format", "model", "ranks", "root", "provenance", "segments"}
+        if unknown:
+            raise PlanError(f"the plan has an unknown field '{min(unknown)}'")
         return cls(
             segments=tuple(_read_segment(place, item) for place, item in enumerate(_get(record, "segments", list))),
             ranks=_get(record, "ranks", int),
@@ -116,14 +119,18 @@ def _node_problems(plan: Plan, graph: Graph) -> list[str]:
     unknown = sorted(set(listed) - set(expected))
     missing = sorted(set(expected) - set(listed))
     if unknown:
-        return [f"the plan names {len(unknown)} nodes that the model does not have, such as '{unknown[0]}'"]
+        return [f"the plan names node '{unknown[0]}', which the model does not have{_others(unknown)}"]
     if missing:
-        return [f"the plan leaves out {len(missing)} nodes of the model, such as '{missing[0]}'"]
+        return [f"the plan leaves out node '{missing[0]}' of the model{_others(missing)}"]
     if len(listed) > len(expected):
         twice = next(name for name in listed if listed.count(name) > 1)
         return [f"the plan lists node '{twice}' more than once"]
     place = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
     return [f"the plan has node '{listed[place]}' where the model's order has '{expected[place]}'"]
+
+
+def _others(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _segment_record(segment: Segment) -> dict[str, Any]:

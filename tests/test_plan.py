@@ -42,6 +42,7 @@ def edited(change) -> str:
     "change, reason",
     [
         (lambda r: r.update(format=99), "format 99"),
+        (lambda r: r.update(rank=2), "unknown field 'rank'"),
         (lambda r: r.pop("segments"), "'segments' must be list"),
         (lambda r: r.update(ranks="two"), "'ranks' must be int"),
         (lambda r: r.update(ranks=True), "'ranks' must be int"),
@@ -67,9 +68,9 @@ def test_rubbish_is_refused(text):
     "change, reason",
     [
         (lambda r: r.update(model="0" * 32), "made for another model"),
-        (lambda r: r["segments"].pop(), "leaves out 1 nodes"),
+        (lambda r: r["segments"].pop(), "leaves out node '"),
         (lambda r: r["segments"].append(r["segments"][0]), "lists node 'conv0' more than once"),
-        (lambda r: r["segments"][0]["nodes"].append("nonsense"), "such as 'nonsense'"),
+        (lambda r: r["segments"][0]["nodes"].append("nonsense"), "names node 'nonsense', which"),
         (lambda r: r["segments"].reverse(), "where the model's order has"),
         (lambda r: r["segments"][0]["layout"].update(ranks=[0, 2]), "uses rank 2, but the plan has only 2"),
         (lambda r: r.update(root=5), "root = 5"),

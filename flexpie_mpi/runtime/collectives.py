@@ -127,7 +127,12 @@ def _block(exchange: Exchange, nbytes: Mapping[int, int], memory: np.ndarray) ->
 
 
 def _end(exchange: Exchange, nbytes: Mapping[int, int]) -> int:
-    return sum(_padded(nbytes.get(rank, 0)) for rank in exchange.group)
+    """Bytes of a block, never none.
+
+    An empty block would begin where the other one does, and Open MPI takes two blocks at one address for a collective
+    in place.
+    """
+    return max(ALIGNMENT, sum(_padded(nbytes.get(rank, 0)) for rank in exchange.group))
 
 
 def _padded(nbytes: int) -> int:

@@ -168,6 +168,16 @@ def test_blocks_of_all_ranks_fit_together(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", COLLECTIVES)
+@pytest.mark.parametrize("seed", range(8))
+def test_the_blocks_of_a_rank_never_begin_at_one_address(kind: str, seed: int) -> None:
+    exchanges = exchange_of_all(kind, 0, random_pairs(kind, 4, random.Random(seed)), 4)
+    for rank in exchanges[0].group:
+        packing = pack(exchanges[rank], rank)
+        places = {block.memory.__array_interface__["data"][0] for block in (packing.send, packing.receive)}
+        assert len(places) == 2
+
+
+@pytest.mark.parametrize("kind", COLLECTIVES)
 def test_parcels_are_parts_of_the_blocks(kind: str) -> None:
     for rank, exchange in enumerate(exchange_of_all(kind, 0, random_pairs(kind, 4, random.Random(1)), 4)):
         if rank not in exchange.group:

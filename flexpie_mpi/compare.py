@@ -168,11 +168,8 @@ def with_boundaries(model: Model, plan: Plan) -> Model:
 
 def _boundaries(graph: Graph, plan: Plan) -> Iterator[tuple[int, str]]:
     """(segment, value) of everything that leaves a segment, in order."""
-    first = 0
-    for index, segment in enumerate(plan.segments):
-        end = first + len(segment.nodes)
+    for index, (_, first, end) in enumerate(plan.spans):
         yield from ((index, name) for name in leaving(graph, first, end))
-        first = end
 
 
 def _ranks_in(graph: Graph, plan: Plan, index: int, check: Check) -> tuple[int, ...]:

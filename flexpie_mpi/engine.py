@@ -120,7 +120,7 @@ class Engine:
 
     def facts(self) -> RankFacts:
         """Memory and traffic of this rank."""
-        sends = [message for exchange in self.program.exchanges for message in exchange.sends]
+        sends = self.program.sends
         return RankFacts(
             rank=self.program.rank,
             weight_bytes=weight_bytes(self.model, self.program),

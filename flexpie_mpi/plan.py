@@ -14,6 +14,7 @@ from typing import Any
 from .errors import LayoutError, PlanError
 from .graph import Graph
 from .layout import Layout
+from .region import consecutive
 
 FORMAT = 1
 
@@ -52,6 +53,12 @@ class Plan:
     model: str
     root: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> tuple[tuple[Segment, int, int], ...]:
+        """Every segment with its place among the graph's nodes: ``[first, end)``."""
+        ranges = consecutive(len(segment.nodes) for segment in self.segments)
+        return tuple((segment, *span) for segment, span in zip(self.segments, ranges, strict=True))
 
     def to_json(self) -> str:
         """The plan as JSON text, one line per segment."""

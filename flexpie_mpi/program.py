@@ -157,5 +157,10 @@ class Program:
         return tuple(step for step in self.steps if isinstance(step, Compute))
 
     @property
+    def sends(self) -> tuple[Message, ...]:
+        """Every message this rank sends for one request."""
+        return tuple(message for exchange in self.exchanges for message in exchange.sends)
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         return tuple(step.exchange for step in self.steps if isinstance(step, Start))

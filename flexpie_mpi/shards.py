@@ -116,7 +116,12 @@ def node_flops(node: BoundNode) -> int:
 
 def shard_flops(graph: Graph, shard: SegmentShard) -> int:
     """Floating-point operations of one rank's part of a segment, redundant work included."""
-    bound = ((graph.bound[graph.position[block.node]], block) for block in shard.blocks)
+    return blocks_flops(graph, shard.blocks)
+
+
+def blocks_flops(graph: Graph, blocks: Iterable[Block]) -> int:
+    """Floating-point operations of nodes as one rank computes them."""
+    bound = ((graph.bound[graph.position[block.node]], block) for block in blocks)
     return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from .errors import ProgramError
 from .graph import Graph
-from .lower.arena import lifetimes
+from .lower.arena import lifetimes, overlap
 from .lower.lanes import spans_of
 from .ops import rule_for, widen
 from .plan import Plan
@@ -214,9 +214,7 @@ def _block_regions(
 
 def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[Violation]:
     """Every rank computes at least its shard of all that leaves each segment; the root ends with every output."""
-    first = 0
-    for index, segment in enumerate(plan.segments):
-        end = first + len(segment.nodes)
+    for index, (segment, first, end) in enumerate(plan.spans):
         for name in leaving(graph, first, end):
             if graph.value(name).is_opaque:
                 continue
@@ -224,7 +222,6 @@ def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[V
                 shard = shard_region(graph, name, segment.layout, rank)
                 if shard is not None and not _computes(programs[rank], index, name, shard):
                     yield Violation("regions", rank, f"segment {index} does not compute its shard {shard} of '{name}'")
-        first = end
     root = programs[plan.root]
     for name, index in root.outputs:
         region = root.buffers[index].region
@@ -248,8 +245,7 @@ def _memory(program: Program) -> Iterable[Violation]:
         for b in by_offset[place + 1 :]:
             if program.arena.offsets[b.index] >= end:
                 break
-            (a0, a1), (b0, b1) = spans[a.index], spans[b.index]
-            if a0 <= b1 and b0 <= a1:
+            if overlap(spans[a.index], spans[b.index]):
                 yield Violation("memory", program.rank, f"buffers {a.index} and {b.index} overlap while both are alive")
 
 

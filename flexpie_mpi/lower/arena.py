@@ -17,7 +17,7 @@ def place(program: Program) -> Arena:
     offsets = [0] * len(program.buffers)
     placed: list[int] = []
     for buffer in sorted(program.buffers, key=lambda b: (-b.nbytes, b.index)):
-        rivals = [other for other in placed if _overlap(spans[other], spans[buffer.index])]
+        rivals = [other for other in placed if overlap(spans[other], spans[buffer.index])]
         offset = 0
         for lo, hi in sorted((offsets[i], offsets[i] + program.buffers[i].nbytes) for i in rivals):
             if offset + buffer.nbytes <= lo:
@@ -54,5 +54,6 @@ def touched(step: Step) -> set[int]:
     return received | {index for copy in step.exchange.copies for index in (copy.source, copy.target)}
 
 
-def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two spans of steps, ends included, have a step in common."""
     return a[0] <= b[1] and b[0] <= a[1]

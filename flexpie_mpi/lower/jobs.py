@@ -45,34 +45,28 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
     check(plan, graph)
     holdings, drafts = Holdings(plan.ranks), [_Draft() for _ in range(plan.ranks)]
     inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.inputs)
-    first = 0
-    for index, segment in enumerate(plan.segments):
-        end = first + len(segment.nodes)
+    for index, (segment, first, end) in enumerate(plan.spans):
         shards = {
             rank: shard
             for rank in segment.layout.ranks
             if (shard := segment_shard(graph, first, end, segment.layout, rank)) is not None
         }
         _lower_segment(graph, holdings, drafts, index, shards)
-        first = end
     last = len(plan.segments)
     regions = ((name, whole(graph.value(name))) for name in graph.outputs)
     wanted = {name: {plan.root: region} for name, region in regions if region is not None}
     entry = enter(graph, holdings, wanted, last)
     _add_exchange(graph, drafts, last, entry)
-    outputs = tuple((name, _output_buffer(holdings, entry, name, plan.root)) for name in graph.outputs)
+    outputs = tuple((name, _buffer_of(holdings, entry, name, plan.root)) for name in graph.outputs)
     return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
 
 
 def check(plan: Plan, graph: Graph) -> None:
     """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
     found = problems(plan, graph)
-    first = 0
-    for index, segment in enumerate(plan.segments if not found else ()):
-        end = first + len(segment.nodes)
+    for index, (segment, first, end) in enumerate(plan.spans if not found else ()):
         reasons = segment_problems(graph, first, end, segment.layout, plan.root)
         found += [f"segment {index}: {reason}" for reason in reasons]
-        first = end
     if found:
         raise PlanError(found[0])
 
@@ -98,19 +92,16 @@ def _lower_segment(
     entry = enter(graph, holdings, needs, index)
     _add_exchange(graph, drafts, index, entry)
     for rank, shard in shards.items():
-        inputs = tuple((name, _input_buffer(holdings, entry, name, rank)) for name, _ in shard.inputs)
+        inputs = tuple((name, _buffer_of(holdings, entry, name, rank)) for name, _ in shard.inputs)
         outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
         drafts[rank].add(index, _COMPUTE, 0, Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
 
 
-def _input_buffer(holdings: Holdings, entry: Entry, name: str, rank: int) -> int:
+def _buffer_of(holdings: Holdings, entry: Entry, name: str, rank: int) -> int:
+    """Where a rank finds a value after an entry: in the buffer the entry fills, or, opaque, in its only one."""
     found = entry.buffers.get((name, rank))
     return holdings.of(name, rank)[0].buffer if found is None else found
-
-
-def _output_buffer(holdings: Holdings, entry: Entry, name: str, root: int) -> int:
-    return _input_buffer(holdings, entry, name, root)
 
 
 def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, entry: Entry) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..program import Compute, Finish, Start, Step
+from .arena import overlap
 
 Span = tuple[int, int]
 """First and last step at which the messages of a collective hold something."""
@@ -19,7 +20,7 @@ def with_lanes(steps: Sequence[Step]) -> tuple[Step, ...]:
     lanes: dict[int, int] = {}
     spans = spans_of(steps)
     for index, span in sorted(spans.items(), key=lambda item: item[1]):
-        taken = {lane for other, lane in lanes.items() if _overlap(spans[other], span)}
+        taken = {lane for other, lane in lanes.items() if overlap(spans[other], span)}
         lanes[index] = next(lane for lane in range(len(spans)) if lane not in taken)
     return tuple(_in_lane(step, lanes) for step in steps)
 
@@ -32,10 +33,6 @@ def spans_of(steps: Sequence[Step]) -> dict[int, Span]:
             begin, _ = spans.get(step.exchange.index, (place, place))
             spans[step.exchange.index] = (begin, place)
     return spans
-
-
-def _overlap(a: Span, b: Span) -> bool:
-    return a[0] <= b[1] and b[0] <= a[1]
 
 
 def _in_lane(step: Step, lanes: Mapping[int, int]) -> Step:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..engine import weight_bytes
-from ..graph import Graph
 from ..model import Model
-from ..ops import rule_for
 from ..plan import Plan
 from ..program import Program
-from ..shards import node_flops
+from ..shards import blocks_flops, node_flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +83,26 @@ def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts
     """The numbers of a plan, from the programs it was lowered to."""
     flops = [node_flops(node) for node in model.graph.bound]
     traffic = _traffic(programs)
-    segments, first = [], 0
-    for index, segment in enumerate(plan.segments):
-        end = first + len(segment.nodes)
+    segments = []
+    for index, (segment, first, end) in enumerate(plan.spans):
         layout = str(segment.layout).rsplit(" on ", 1)[0]
         work = sum(flops[first:end])
         before = traffic.get(index, Traffic())
         segments.append(SegmentFacts(index, layout, segment.layout.ranks, segment.nodes, work, before))
-        first = end
     ranks = tuple(_needs(model, program) for program in programs)
     return PlanFacts(tuple(segments), traffic.get(len(plan.segments), Traffic()), ranks, sum(flops))
 
 
 def _needs(model: Model, program: Program) -> RankNeeds:
-    sends = [message for exchange in program.exchanges for message in exchange.sends]
+    sends = program.sends
     return RankNeeds(
         rank=program.rank,
-        flops=_program_flops(model.graph, program),
+        flops=sum(blocks_flops(model.graph, step.blocks) for step in program.computes),
         weight_bytes=weight_bytes(model, program),
         arena_bytes=program.arena.nbytes,
         sent_bytes=sum(message.nbytes for message in sends),
         messages=len(sends),
     )
-
-
-def _program_flops(graph: Graph, program: Program) -> int:
-    total = 0
-    for compute in program.computes:
-        for block in compute.blocks:
-            node = graph.bound[graph.position[block.node]]
-            total += rule_for(node).flops(node, block.outputs)
-    return total
 
 
 def _traffic(programs: Sequence[Program]) -> dict[int, Traffic]:

@@ -35,3 +35,13 @@ class CacheError(FlexPieError):
 
 class TransportError(FlexPieError):
     """A rank did not answer in time, or MPI cannot be started."""
+
+
+class TestbedError(FlexPieError):
+    """A testbed file cannot be read, or describes boards or links that cannot exist."""
+
+    __test__ = False  # not a test class, whatever pytest reads into the name
+
+
+class CostError(FlexPieError):
+    """Traces or a cost file cannot be read, or do not hold what a cost model needs."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ..graph import BoundNode
-from ..region import Region
+from ..region import Bounds, Region
 from .base import LocalNode, OpRule, Regions, macs, register, same
 from .groups import Groups, touched
 from .trim import hull, trimmed
-from .window import Fit, sliding_axes, windows
+from .window import Fit, Window, sliding_axes, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,19 @@ def _kernel(node: BoundNode) -> tuple[int, ...]:
 
 def _fits(node: BoundNode, out: Regions) -> tuple[Fit, ...]:
     pairs = zip(windows(node, _kernel(node)), hull(out).bounds[2:], strict=True)
-    return tuple(window.fit(wanted) for window, wanted in pairs)
+    return tuple(_fit(window, wanted) for window, wanted in pairs)
+
+
+def _fit(window: Window, wanted: Bounds) -> Fit:
+    """What a range of outputs reads; up to the end of the input at the end of the output.
+
+    The last inputs may be read by no window (a stride that does not divide them): whoever has the end of the output
+    has them anyway, and taking them saves a crop.
+    """
+    fit = window.fit(wanted)
+    if wanted[1] < window.outputs() or fit.read[1] == window.extent:
+        return fit
+    return replace(fit, read=(fit.read[0], window.extent), end=window.end)
 
 
 def _groups(node: BoundNode, out: Regions) -> Groups:

@@ -1,0 +1,208 @@
+"""Kernels: which nodes onnxruntime runs as one, and what a row of work says of them.
+
+A convolution takes the activation behind it along, and in most builds the addition of a shortcut; a run of elementwise
+nodes costs little more than its first. So a segment's time is not a sum over nodes but over kernels. Cutting a plan
+inside a kernel never pays: what would travel is the same, and the work is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ..graph import BoundNode, Graph
+from ..ops import rule_for
+from ..ops.elementwise import Elementwise
+from ..ops.view import Reshape, Transpose
+from ..shards import node_flops
+from .rows import WORK
+
+_BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+_SUMMING = ("Conv",)
+_LIGHT = (Elementwise, Reshape, Transpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Nodes ``[first, end)`` that run as one.
+
+    Attributes
+    ----------
+    first, end : int
+    anchor : int
+        The node whose work counts.
+    absorber : int
+        Number of the kernel that takes this one along where both are in one segment (a shortcut's addition behind a
+        convolution); -1 when none does.
+    """
+
+    first: int
+    end: int
+    anchor: int
+    absorber: int = -1
+
+
+def kernels(graph: Graph, starts: Sequence[int] | None = None) -> tuple[Kernel, ...]:
+    """All nodes of a graph in kernels, in order.
+
+    Parameters
+    ----------
+    graph : Graph
+    starts : sequence of int, optional
+        Nodes that must begin a kernel; every node may join the one before it when None.
+    """
+    found: list[Kernel] = []
+    first = 0
+    while first < len(graph.nodes):
+        end = _end(graph, first, starts)
+        found.append(Kernel(first, end, _anchor(graph, first, end), _absorber(graph, found, first)))
+        first = end
+    return tuple(found)
+
+
+def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
+    """The farthest end at which one value at most leaves the run of followers behind node `first`."""
+    if graph.is_dynamic(graph.nodes[first]) or first in graph.preparing:
+        return first + 1
+    best = first + 1
+    for end in range(first + 2, len(graph.nodes) + 1):
+        if (starts is not None and end - 1 in starts) or not _follows(graph, first, end - 1):
+            break
+        written = [name for node in graph.nodes[first : end - 1] for name in node.writes]
+        if all(graph.last_use.get(name, -1) < end for name in written):
+            best = end
+    return best
+
+
+def _follows(graph: Graph, first: int, place: int) -> bool:
+    """Whether a node is elementwise or a view and reads nothing computed outside the run that begins at `first`."""
+    node = graph.bound[place]
+    if not isinstance(rule_for(node), _LIGHT) or graph.is_dynamic(node.node) or node.is_random:
+        return False
+    computed = [name for name in node.node.reads if not graph.value(name).is_constant and name not in graph.derived]
+    return bool(computed) and all(graph.producer.get(name, -1) >= first for name in computed)
+
+
+def _anchor(graph: Graph, first: int, end: int) -> int:
+    return max(range(first, end), key=lambda place: (_heavy_flops(graph, place), -place))
+
+
+def _heavy_flops(graph: Graph, place: int) -> int:
+    return 0 if isinstance(rule_for(graph.bound[place]), _LIGHT) else node_flops(graph.bound[place]) + 1
+
+
+def _absorber(graph: Graph, found: Sequence[Kernel], first: int) -> int:
+    """The latest convolution whose result the addition at `first` alone reads, with nothing between them."""
+    node = graph.nodes[first]
+    if node.op != "Add":
+        return -1
+    for number in range(len(found) - 1, max(len(found) - 4, -1), -1):
+        kernel = found[number]
+        single = kernel.end == kernel.first + 1 and graph.nodes[kernel.first].op in _SUMMING
+        if single and graph.nodes[kernel.first].writes[0] in node.reads:
+            return number if graph.last_use.get(graph.nodes[kernel.first].writes[0], -1) == first else -1
+    return -1
+
+
+def followers(graph: Graph, kernel: Kernel) -> float:
+    """Operations per output element of the nodes around the anchor; a transpose counts as one."""
+    places = [place for place in range(kernel.first, kernel.end) if place != kernel.anchor]
+    return sum(_operations(graph.bound[place]) for place in places)
+
+
+def _operations(node: BoundNode) -> float:
+    if isinstance(rule_for(node), Reshape):
+        return 0.0
+    return max(1.0, node_flops(node) / max(1, prod(node.out_shape())))
+
+
+def is_blocked(graph: Graph, kernel: Kernel) -> bool:
+    """Whether the kernel wants its data in blocks of channels."""
+    return graph.nodes[kernel.anchor].op in _BLOCKED
+
+
+def describe(
+    node: BoundNode, out: np.ndarray, inputs: Sequence[np.ndarray | None], followers: float = 0.0
+) -> np.ndarray:
+    """Rows of `WORK` of an anchor node, one for each of n shards.
+
+    Parameters
+    ----------
+    node : BoundNode
+    out : array (n, ndim)
+        Extents of what each shard computes of the first output.
+    inputs : sequence of array (n, ndim of that input) or None
+        Extents of what it reads of each input; None for an absent or opaque one.
+    followers : float
+    """
+    rows = np.zeros(len(out), WORK)
+    shape = np.asarray(node.out_shape(), float) if out.shape[1] else np.ones(0)
+    share = out.prod(axis=1) / max(1.0, shape.prod())
+    rows["op"] = _label(node).encode()
+    rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
+    rows["flops"] = node_flops(node) * share
+    rows["out_bytes"] = out.prod(axis=1) * _itemsize(node.outputs[0])
+    for place, (value, extents) in enumerate(zip(node.inputs, inputs, strict=True)):
+        if value is None or extents is None:
+            continue
+        nbytes = extents.prod(axis=1) * value.itemsize
+        rows["weight_bytes" if value.is_constant else "in_bytes"] += nbytes
+        if place == 0:
+            _, channels, rows["in_rows"], rows["in_columns"] = _axes(extents)
+            rows["in_channels"] = channels
+    _add_window(node, rows)
+    rows["followers"] = followers
+    return rows
+
+
+def _label(node: BoundNode) -> str:
+    """The operator, and what decides which code runs it."""
+    if node.op != "Conv":
+        return node.op[:24]
+    group, channels = node.attribute("group", 1), node.in_shape()[1]
+    if group > 1:
+        return "Conv/depthwise" if group == channels else "Conv/group"
+    return "Conv/1x1" if prod(node.in_shape(1)[2:]) == 1 else "Conv"
+
+
+def _itemsize(value: object) -> int:
+    return getattr(value, "itemsize", 0)
+
+
+def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(batch, channels, rows, columns) of boxes of any number of axes, as layouts name them."""
+    one = np.ones(len(extents))
+    ndim = extents.shape[1]
+    if ndim >= 4:
+        return extents[:, 0], extents[:, 1], extents[:, 2], extents[:, 3:].prod(axis=1)
+    if ndim == 3:
+        return extents[:, 0], extents[:, 2], extents[:, 1], one
+    if ndim == 2:
+        return one, extents[:, 1], extents[:, 0], one
+    return one, extents[:, 0] if ndim else one, one, one
+
+
+def _add_window(node: BoundNode, rows: np.ndarray) -> None:
+    """Kernel, stride and groups; the channels that one output element reads."""
+    kernel = node.attribute("kernel_shape") or ()
+    if node.op in ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose"):
+        weight = node.in_shape(3 if node.op == "QLinearConv" else 1)
+        kernel = weight[2:]
+        group = node.attribute("group", 1)
+        rows["groups"] = group
+        rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1]
+    elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+        columns = max(1, node.out_shape()[-1] if node.out_shape() else 1)
+        full = 1.0 if not node.out_shape() else prod(node.out_shape()) / columns
+        rows["in_channels"] = node_flops(node) / 2 / max(1.0, full * columns)
+        rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
+        rows["out_columns"] = 1.0
+        rows["out_channels"] = rows["out_bytes"] / max(1, _itemsize(node.outputs[0])) / rows["out_rows"]
+    rows["kernel_rows"] = kernel[0] if kernel else 1
+    rows["kernel_columns"] = prod(kernel[1:]) if kernel else 1
+    strides = node.attribute("strides") or (1,)
+    rows["stride"] = strides[0]
+    rows["groups"] = np.maximum(rows["groups"], 1)

@@ -66,6 +66,9 @@ class OpRule:
     ops: ClassVar[tuple[str, ...]] = ()
     """Operator types of the default ONNX domain that the rule is for."""
 
+    separable: ClassVar[bool] = True
+    """Whether a box reads the meeting of what slabs along each of its axes would read."""
+
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         """Axes along which each output may be cut."""
         return tuple(frozenset[int]() for _ in node.outputs)

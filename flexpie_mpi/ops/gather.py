@@ -20,6 +20,7 @@ class Gather(Copy):
     """Slabs of the data along ``axis``, one per index: an embedding is cut by tokens and by features."""
 
     ops = ("Gather",)
+    separable = False  # the range of indices in a box is no meeting of ranges
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         data, axis = node.in_shape(0), axis_of(node, 0, len(node.in_shape(0)))

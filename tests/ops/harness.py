@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
 from flexpie_mpi.ops import rule_for, widen
+from flexpie_mpi.planner.maps import Boxes, NodeMap
 from flexpie_mpi.program import Block
 from flexpie_mpi.region import Region
 
@@ -90,6 +91,7 @@ def check_rule(
     reference = session(proto)
     names = [item.name for item in proto.graph.output]
     whole = dict(zip(names, reference.run(names, feeds), strict=True))
+    reader = NodeMap(bound)
 
     for trial in range(trials):
         boxes = [random_box(bound.out_shape(i), axes[i], rng) if v else None for i, v in enumerate(bound.outputs)]
@@ -100,9 +102,31 @@ def check_rule(
             continue
         out = widen(bound, tuple(boxes))
         into = rule.in_regions(bound, out)
+        _check_map(reader, bound, boxes, into)
         _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol)
         _check_outside(reference, names, bound, out, into, feeds, whole, rng, outside_rtol)
         assert rule.flops(bound, out) >= 0
+
+
+def _check_map(reader, bound, boxes, into):
+    """The planner's table look-up, axis by axis, says the same as the rule, which sees all axes together."""
+    arrays = [None if value is None else as_boxes(box, value) for box, value in zip(boxes, bound.outputs, strict=True)]
+    found = reader.read(reader.widen(arrays))
+    for value, region, box in zip(bound.inputs, into, found, strict=True):
+        if box is None or value.shape is None:
+            assert region is None or value.is_opaque
+        elif region is None:
+            assert not box.present.any()
+        else:
+            bounds = region.bounds or ((0, 1),)
+            assert (box.lo[0].tolist(), box.hi[0].tolist()) == ([lo for lo, _ in bounds], [hi for _, hi in bounds])
+
+
+def as_boxes(region: Region | None, value) -> Boxes:
+    if region is None:
+        return Boxes.absent(1, len(value.shape))
+    bounds = np.array(region.bounds or ((0, 1),), np.int32)
+    return Boxes(bounds[None, :, 0], bounds[None, :, 1])
 
 
 def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from ...errors import ModelError
-from . import bert, inception, mobilenet, resnet, tiny, vgg
+from . import bert, inception, mobilenet, resnet, spread, tiny, vgg
 from .builder import Blueprint, Builder
 from .weights import write
 
@@ -78,6 +78,10 @@ MODELS: dict[str, Entry] = {
         "a small BERT, 2 encoder layers of 4 heads, 16 tokens",
         partial(bert.build, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
     ),
+    "spread_1": Entry("operators of many shapes, to be timed, 224 x 224", partial(spread.build, seed=1, size=224)),
+    "spread_2": Entry("operators of many shapes, to be timed, 160 x 160", partial(spread.build, seed=2, size=160)),
+    "spread_3": Entry("operators of many shapes, to be timed, 192 x 192", partial(spread.build, seed=3, size=192)),
+    "spread_4": Entry("operators of many shapes, to be timed, 128 x 128", partial(spread.build, seed=4, size=128)),
 }
 
 

@@ -1,0 +1,94 @@
+"""Who measured a row of a trace, and the numbers by which rows name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+NUMBERED = ("origin", "source", "target")
+"""Columns of traces that hold the number of an origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who measured: one rank of one run.
+
+    Attributes
+    ----------
+    job : str
+        Random, the same for all ranks of the run and for no other run.
+    rank : int
+    host : str
+    cpu : str
+        Name of the processor's model.
+    cores : int
+        Of the host, as its ranks may use them.
+    threads : int
+        Of the rank's sessions.
+    slowdown : float
+        By which the rank was paced; 1 when it was not.
+    onnxruntime, python, package : str
+        Versions.
+
+    Raises
+    ------
+    TypeError
+        When a field has another type: a file could not hold it, which would show when everything is measured.
+    """
+
+    job: str
+    rank: int
+    host: str = ""
+    cpu: str = ""
+    cores: int = 1
+    threads: int = 1
+    slowdown: float = 1.0
+    onnxruntime: str = ""
+    python: str = ""
+    package: str = ""
+
+    def __post_init__(self) -> None:
+        if type(self.slowdown) is int:
+            object.__setattr__(self, "slowdown", float(self.slowdown))
+        for column in fields(self):
+            value = getattr(self, column.name)
+            if type(value).__name__ != column.type:
+                raise TypeError(f"'{column.name}' of an origin is {value!r}, which is no {column.type}")
+
+
+def to_json(origins: Sequence[Origin]) -> str:
+    """Origins as a JSON list."""
+    return json.dumps([asdict(origin) for origin in origins])
+
+
+def from_json(text: str) -> tuple[Origin, ...]:
+    """Origins out of :func:`to_json`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the text is something else.
+    """
+    return tuple(Origin(**record) for record in json.loads(text))
+
+
+def places(origins: Sequence[Origin], order: Sequence[Origin]) -> np.ndarray:
+    """The place in `order` of each origin, int array (len(origins),)."""
+    place = {origin: number for number, origin in enumerate(order)}
+    return np.array([place[origin] for origin in origins], np.int32)
+
+
+def renumbered(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """A copy of the rows of a table, in which the number n of an origin has become ``numbers[n]``."""
+    rows = rows.copy()
+    for column in numbered_columns(rows.dtype):
+        rows[column] = numbers[rows[column]]
+    return rows
+
+
+def numbered_columns(dtype: np.dtype) -> list[str]:
+    """Those of `NUMBERED` that a record type has."""
+    return [column for column in NUMBERED if column in (dtype.names or ())]

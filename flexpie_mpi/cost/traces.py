@@ -1,0 +1,273 @@
+"""Traces: rows of what was measured, who measured them, and the HDF5 file that keeps both.
+
+Format 1: attributes ``format`` and ``version``; one dataset for every table of :data:`flexpie_mpi.cost.rows.TABLES`, of
+its record type; a dataset ``origins``, a JSON list. A new column or table is a new version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from ..data.files import one_line
+from ..errors import CostError
+from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
+from .rows import TABLES
+from .solewriter import SoleWriter
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
+
+FORMAT = "flexpie_mpi traces"
+FORMAT_VERSION = 1
+
+_STORED_ROWS = 1024
+"""Rows that are compressed together: some 200 kB before, so that a short table costs little."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traces:
+    """Tables of measurements, and the origins that their rows name by number.
+
+    Equal when they hold the same rows of the same origins, in any order and numbering.
+
+    Attributes
+    ----------
+    tables : mapping of str to record array (n,)
+        By the names of :data:`flexpie_mpi.cost.rows.TABLES`; the tables left out are empty.
+    origins : tuple of Origin
+    """
+
+    tables: Mapping[str, np.ndarray] = field(default_factory=dict)
+    origins: tuple[Origin, ...] = ()
+
+    def __post_init__(self) -> None:
+        problem = _problem(self.tables, len(self.origins))
+        if problem:
+            raise CostError(f"these are no traces: {problem}")
+        whole = {name: self.tables.get(name, np.empty(0, dtype)) for name, dtype in TABLES.items()}
+        object.__setattr__(self, "tables", whole)
+
+    @classmethod
+    def empty(cls) -> Traces:
+        """No rows of no origins."""
+        return cls()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Traces:
+        """The content of a file.
+
+        Raises
+        ------
+        CostError
+            When it does not exist, is damaged, holds no traces, or was written in a later version of the format.
+        """
+        if not os.path.isfile(path):
+            reason = "it is no file" if os.path.exists(path) else "it does not exist"
+            raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
+        with _reading(path), h5py.File(path, "r") as file:
+            _check_format(path, file.attrs)
+            tables = {name: _load(file[name]) for name in TABLES if name in file}
+            origins = from_json(file["origins"].asstr()[()])
+        problem = _problem(tables, len(origins))
+        if problem:
+            raise CostError(f"'{path}' is damaged, {problem}: measure anew with 'flexpie-mpi trace'")
+        return cls(tables, origins)
+
+    def write(self, path: str | Path) -> None:
+        """Write a file, which appears whole or not at all, in the place of an older one.
+
+        Raises
+        ------
+        CostError
+            When it cannot be written, or a :class:`Recorder` has it. An older file then stays as it was.
+        """
+        with SoleWriter(path) as writer, writer.replacing() as part:
+            _store(part, self)
+
+    def content(self) -> tuple[tuple[Origin, ...], dict[str, list[bytes]]]:
+        """Origins and rows in an order, and with numbers, that depend on nothing but themselves."""
+        order = sorted(set(self.origins), key=repr)
+        numbers = places(self.origins, order)
+        return tuple(order), {name: _sorted(renumbered(rows, numbers)) for name, rows in self.tables.items()}
+
+    def __eq__(self, other: object) -> bool:
+        return self.content() == other.content() if isinstance(other, Traces) else NotImplemented
+
+
+def merged(*traces: Traces) -> Traces:
+    """All rows of several traces in their order; origins that are equal become one."""
+    origins = list(dict.fromkeys(origin for each in traces for origin in each.origins))
+    pieces: dict[str, list[np.ndarray]] = {name: [np.empty(0, dtype)] for name, dtype in TABLES.items()}
+    for each in traces:
+        numbers = places(each.origins, origins)
+        for name, rows in each.tables.items():
+            pieces[name].append(renumbered(rows, numbers))
+    tables = {name: np.concatenate(arrays) for name, arrays in pieces.items()}
+    return Traces(tables, tuple(origins))
+
+
+class Recorder:
+    """Traces that grow in a file while they are measured: what is flushed is kept, whatever happens next.
+
+    Every flush replaces the file by a whole new one, so at any moment the file can be read, by others as well. Leaving
+    the block flushes, also when it is left by an error. Where nothing is measured, nothing is written.
+
+    Parameters
+    ----------
+    path : path
+        An existing file is appended to.
+    origins : sequence of Origin
+        Of this job: what the numbers in the rows to come count within.
+
+    Raises
+    ------
+    CostError
+        When the file exists and holds no traces, cannot be written, or is being written by someone else.
+    """
+
+    def __init__(self, path: str | Path, origins: Sequence[Origin]) -> None:
+        self._origins = tuple(origins)
+        self._pending: dict[str, list[np.ndarray]] = {name: [] for name in TABLES}
+        self._writer = SoleWriter(path)
+        try:
+            self._flushed = Traces.read(path) if os.path.exists(path) else Traces.empty()
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def add(self, table: str, rows: np.ndarray) -> None:
+        """Take rows of a table along; they are in the file after the next flush.
+
+        Raises
+        ------
+        CostError
+            When there is no such table, or the rows have other columns or name an origin that is not of this job.
+        """
+        problem = _problem({table: rows}, len(self._origins))
+        if problem:
+            raise CostError(f"these rows are no traces: {problem}")
+        self._pending[table].append(rows.copy())
+
+    def traces(self) -> Traces:
+        """What the file will hold after the next flush."""
+        pending = {name: np.concatenate(pieces) for name, pieces in self._pending.items() if pieces}
+        return merged(self._flushed, Traces(pending, self._origins)) if pending else self._flushed
+
+    def flush(self) -> None:
+        """Put what was added into the file.
+
+        Raises
+        ------
+        CostError
+            When the file cannot be written. It then stays as it was, and what was added waits for the next flush.
+        """
+        if not any(self._pending.values()):
+            return
+        whole = self.traces()
+        with self._writer.replacing() as part:
+            _store(part, whole)
+        self._flushed, self._pending = whole, {name: [] for name in TABLES}
+
+    def close(self) -> None:
+        """Flush, and let others write. To be called once."""
+        try:
+            self.flush()
+        finally:
+            self._writer.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# Rows
+
+
+def _sorted(rows: np.ndarray) -> list[bytes]:
+    """Rows as bytes, by which NaN equals itself."""
+    raw, size = rows.tobytes(), rows.dtype.itemsize
+    return sorted(raw[start : start + size] for start in range(0, len(raw), size))
+
+
+def _problem(tables: Mapping[str, np.ndarray], origins: int) -> str:
+    """What is wrong with tables whose rows name that many origins; empty when nothing is."""
+    for name, rows in tables.items():
+        if name not in TABLES:
+            return f"there is no table '{name}' (there are {', '.join(TABLES)})"
+        if rows.dtype != TABLES[name] or rows.ndim != 1:
+            return f"table '{name}' has {_columns(rows.dtype, TABLES[name])}"
+        for column in numbered_columns(rows.dtype):
+            if len(rows) and not 0 <= rows[column].min() <= rows[column].max() < origins:
+                return f"table '{name}' names the {column} {_outside(rows[column], origins)} of {origins} origins"
+    return ""
+
+
+def _columns(found: np.dtype, expected: np.dtype) -> str:
+    """How the columns of a table differ from what they should be."""
+    have, want = set(found.names or ()), set(expected.names or ())
+    for word, names in (("no column", want - have), ("an unknown column", have - want)):
+        if names:
+            return f"{word} '{min(names)}'"
+    return "columns of another type or in another order"
+
+
+def _outside(numbers: np.ndarray, origins: int) -> int:
+    return int(numbers[(numbers < 0) | (numbers >= origins)][0])
+
+
+# The file
+
+
+def _store(path: Path, traces: Traces) -> None:
+    versions = {"numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
+    with h5py.File(path, "w") as file:
+        file.attrs.update({**versions, "format": FORMAT, "version": FORMAT_VERSION})
+        file.create_dataset("origins", data=to_json(traces.origins), dtype=h5py.string_dtype())
+        for name, rows in traces.tables.items():
+            file.create_dataset(
+                name, data=rows, maxshape=(None,), chunks=(_STORED_ROWS,), compression="gzip", shuffle=True
+            )
+
+
+def _load(dataset: h5py.Dataset) -> np.ndarray:
+    """All rows of a table, in this machine's order of bytes."""
+    rows = np.asarray(dataset[()])
+    return rows.astype(rows.dtype.newbyteorder("="), copy=False)
+
+
+def _check_format(path: str | Path, attributes: Mapping[str, object]) -> None:
+    found = attributes.get("format")
+    if found != FORMAT:
+        what = f"its format is '{found}'" if found else "it names no format"
+        raise CostError(f"'{path}' holds no traces ({what}): give a file that 'flexpie-mpi trace' wrote")
+    version = int(str(attributes["version"]))
+    if version > FORMAT_VERSION:
+        raise CostError(
+            f"traces '{path}' are in version {version} of the format and this program reads up to {FORMAT_VERSION}: "
+            "use a newer flexpie-mpi"
+        )
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Turn whatever HDF5 and JSON say of damaged bytes into a sentence that names the file."""
+    try:
+        yield
+    except CostError:
+        raise
+    except Exception as error:
+        raise CostError(
+            f"'{path}' cannot be read as traces, it is damaged or no HDF5 file ({one_line(error)}): "
+            "measure anew with 'flexpie-mpi trace'"
+        ) from error

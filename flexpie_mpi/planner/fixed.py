@@ -1,4 +1,4 @@
-"""Plans by a rule: one layout wherever it can be, and ``auto``, which picks one per node without a cost model.
+"""Plans by a rule: one layout wherever it can be, without a cost model.
 
 Where a node cannot be cut as asked it falls back, in this order: by channels when it carries heavy weights, replicated
 when later nodes are cut again, on the root alone otherwise.
@@ -14,21 +14,15 @@ from ..errors import PlanError
 from ..graph import Graph
 from ..layout import Layout
 from ..plan import Plan, Segment
-from ..shards import can_cut, node_flops
+from ..shards import can_cut
 from .atoms import Atom, atoms
 from .fuse import fuse
 
-PRESETS = ("auto", "rows", "columns", "grid", "channels", "batch", "single")
+PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
 """Layouts a plan can be asked for."""
 
 HEAVY_BYTES = 1 << 20
 """Weights above this are worth cutting even where nothing else of the plan is cut by channels."""
-
-SMALL_FLOPS = 10_000_000
-"""A model of less work than this runs in about a millisecond on one core: exchanging would cost more."""
-
-BALANCE = 1.25
-"""Largest shard over mean shard that ``auto`` takes before it tries another layout."""
 
 ROOT = Layout("single", (0,))
 
@@ -36,13 +30,13 @@ ROOT = Layout("single", (0,))
 def layout_plan(
     graph: Graph,
     ranks: int,
-    preset: str = "auto",
+    preset: str = "rows",
     *,
     fusion: str = "free",
     weights: Sequence[float] = (),
     grid: tuple[int, int] | None = None,
 ) -> Plan:
-    """A plan that uses one layout wherever it can, or ``auto``.
+    """A plan that uses one layout wherever it can.
 
     Parameters
     ----------
@@ -52,7 +46,7 @@ def layout_plan(
     preset : one of `PRESETS`
     fusion : one of :data:`flexpie_mpi.planner.fuse.FUSIONS`, or a number of nodes
     weights : sequence of numbers
-        Relative share of each rank, for every preset but ``grid`` and ``auto``; equal shares when empty.
+        Relative share of each rank, for every preset but ``single``; equal shares when empty.
     grid : (r, c)
         Rows and columns of ``grid``; the most square one that holds all ranks when None.
 
@@ -88,8 +82,6 @@ def _chooser(
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
     if preset == "single" or ranks == 1:
         return lambda atom: ROOT
-    if preset == "auto":
-        return _auto(graph, ranks)
     shape = (grid or square(ranks)) if preset == "grid" else ()
     layout = Layout(preset, everyone, weights, shape)
     return lambda atom: layout if _cuts(graph, atom, layout) else None
@@ -105,24 +97,6 @@ def square(ranks: int) -> tuple[int, int]:
     return ranks // columns, columns
 
 
-def _auto(graph: Graph, ranks: int) -> Chooser:
-    """The first of rows, grid and channels that shares a node's output evenly; the root alone for small models."""
-    everyone = tuple(range(ranks))
-    candidates = (Layout("rows", everyone), Layout("grid", everyone, grid=square(ranks)), Layout("channels", everyone))
-    if sum(map(node_flops, graph.bound)) < SMALL_FLOPS:
-        return lambda atom: ROOT
-
-    def choose(atom: Atom) -> Layout | None:
-        rated = [(_imbalance(graph, atom, layout), layout) for layout in candidates if _cuts(graph, atom, layout)]
-        balanced = [layout for imbalance, layout in rated if imbalance <= BALANCE]
-        if balanced:
-            return balanced[0]
-        imbalance, layout = min(rated, key=lambda pair: pair[0], default=(float(ranks), None))
-        return layout if imbalance < ranks else None
-
-    return choose
-
-
 def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
     names = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
     return (name for name in names if name not in graph.derived)
@@ -134,17 +108,6 @@ def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
         return False
     shapes = [graph.value(name).shape or () for name in _outputs(graph, atom)]
     return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
-
-
-def _imbalance(graph: Graph, atom: Atom, layout: Layout) -> float:
-    """Largest shard over mean shard of the atom's outputs."""
-    worst = 1.0
-    for name in _outputs(graph, atom):
-        value = graph.value(name)
-        shards = [layout.region(value.shape or (), rank) for rank in layout.ranks]
-        largest = max(shard.size for shard in shards if shard is not None)
-        worst = max(worst, largest * len(shards) / value.size)
-    return worst
 
 
 def _with_fallback(graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int) -> list[Layout]:

@@ -1,0 +1,108 @@
+"""What the rest of a path costs at least: the same search backwards, knowing the states of a few values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .labels import Bundle, Code, Ground
+
+BLOCK = 1 << 18
+"""Prices worked on at once: few enough to stay in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """Least seconds from a cut to the end, exit included, by the states of the tracked values.
+
+    The others are taken as held in whatever state is best, so this never says too much; it says it exactly where all
+    alive values are tracked. A value is tracked from its making until it dies or newer ones take its place.
+
+    Attributes
+    ----------
+    code : Code
+        Where the seconds of a label stand in `flat`.
+    flat : float array
+    least : float array (n + 1,)
+        By cut, the least over all states.
+    """
+
+    code: Code
+    flat: np.ndarray
+    least: np.ndarray
+
+    @classmethod
+    def of(cls, ground: Ground, count: int) -> Rest:
+        """Bounds that know at most `count` values at every cut."""
+        space = ground.space
+        tracked = _tracked(space.alive, count)
+        code, size = _places(tracked, ground.states, len(space.latency))
+        rest = cls(code, np.full(size, np.inf), np.full(space.cuts + 1, np.inf))
+        for cut in range(space.cuts, -1, -1):
+            digits = _grid(space.alive[cut], tracked[cut], ground.states)
+            if cut == space.cuts:
+                found = ground.exit(digits)
+            else:
+                found = rest._before(ground, cut, digits)
+            rest.flat[code.of(space.alive[cut], cut, digits)] = found
+            rest.least[cut] = found.min()
+        return rest
+
+    def at(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
+        """Bounds (S,) of labels of `digits` (K, S) at a cut."""
+        return self.flat[self.code.of(ground.space.alive[cut], cut, digits)]
+
+    def behind(self, bundle: Bundle, alive: Sequence[int], digits: np.ndarray) -> np.ndarray:
+        """Bounds (M, S) behind each option of a bundle, for labels of `digits` (K, S) before it."""
+        base, tables = self.code.behind(bundle, alive)
+        where = base[:, None]
+        for row, table in zip(bundle.carried, tables, strict=True):
+            if table.any():
+                where = where + table.take(digits[row], axis=1)
+        return self.flat[where]
+
+    def _before(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
+        found = np.full(digits.shape[1], np.inf)
+        for bundle in ground.bundles[cut]:
+            step = max(1, BLOCK // len(bundle.end))
+            for begin in range(0, len(found), step):
+                part = slice(begin, begin + step)
+                total = bundle.price(digits[:, part]) + self.behind(bundle, ground.space.alive[cut], digits[:, part])
+                np.minimum(found[part], total.min(axis=0), out=found[part])
+        return found
+
+
+def _tracked(alive: Sequence[Sequence[int]], count: int) -> list[tuple[int, ...]]:
+    """By cut, the values whose state is known: the newest, then those that die soonest; once let go, never again."""
+    death = {value: cut for cut, values in enumerate(alive) for value in values}
+    tracked: list[tuple[int, ...]] = [tuple(alive[0])[:count]]
+    for before, values in pairwise(alive):
+        born = [value for value in values if value not in before]
+        kept = sorted((value for value in tracked[-1] if value in values), key=death.__getitem__)
+        tracked.append(tuple((born + kept)[:count]))
+    return tracked
+
+
+def _places(tracked: list[tuple[int, ...]], states: int, values: int) -> tuple[Code, int]:
+    """Every cut's grid of tracked states, one behind the other, and the size of all."""
+    strides = np.zeros((len(tracked), values), dtype=np.int64)
+    origin = np.zeros(len(tracked), dtype=np.int64)
+    size = 0
+    for cut, known in enumerate(tracked):
+        origin[cut] = size
+        for place, value in enumerate(known):
+            strides[cut, value] = states**place
+        size += states ** len(known)
+    return Code(strides, origin), size
+
+
+def _grid(alive: Sequence[int], known: tuple[int, ...], states: int) -> np.ndarray:
+    """Digits (K, H ** T) of all states of the T known values; the others not known, which is digit H."""
+    count = states ** len(known)
+    digits = np.full((len(alive), count), states, dtype=np.int64)
+    for place, value in enumerate(known):
+        digits[list(alive).index(value)] = np.arange(count) // states**place % states
+    return digits

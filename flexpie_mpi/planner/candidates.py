@@ -1,0 +1,131 @@
+"""Candidates: the layouts a search chooses from, on which teams of ranks.
+
+A *team* is the ranks that share a segment. Ranks are put in an order of preference, the root and the fastest first, and
+every team is the beginning of that order: of equal boards it does not matter which are left out, of unequal ones the
+slowest are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import PlanError
+from ..layout import Layout
+from ..testbed import Testbed
+
+FEW = 8
+"""Up to this many ranks every size of team is tried; beyond, the powers of two and what lies half-way between them."""
+
+Team = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Which layouts a planner may use.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Kinds that share the work (see :data:`flexpie_mpi.layout.KINDS`).
+    subsets : bool
+        Whether teams may leave ranks out.
+    weighted : bool
+        Whether faster ranks may get more.
+    square_only : bool
+        Whether ``grid`` means the most square grid only.
+    """
+
+    kinds: tuple[str, ...] = ("rows", "columns", "grid", "channels", "batch", "replicated")
+    subsets: bool = True
+    weighted: bool = True
+    square_only: bool = False
+
+
+def candidates(testbed: Testbed, root: int, family: Family | None = None) -> tuple[Layout, ...]:
+    """All layouts of a family on a testbed, without repetition; the root alone comes first.
+
+    Raises
+    ------
+    PlanError
+        When `root` is no rank of the testbed.
+    """
+    if not 0 <= root < testbed.ranks:
+        raise PlanError(f"root {root} is no rank of testbed '{testbed.name}', which has {testbed.ranks}")
+    family = family or Family()
+    found = {Layout("single", (root,)): None}
+    for team in teams(testbed, root, family.subsets):
+        if len(team) > 1:
+            found.update(dict.fromkeys(_shared(testbed, team, family)))
+    if family.subsets and _speeds(testbed, tuple(range(testbed.ranks))):
+        found.update(dict.fromkeys(Layout("single", (rank,)) for rank in range(testbed.ranks)))
+    return tuple(found)
+
+
+def teams(testbed: Testbed, root: int, subsets: bool = True) -> tuple[Team, ...]:
+    """Teams in order of size: beginnings of the orders of preference, or everyone alone without `subsets`."""
+    everyone = tuple(range(testbed.ranks))
+    if not subsets:
+        return (everyone,)
+    found = {tuple(sorted(order[:size])): None for order in _orders(testbed, root) for size in _sizes(testbed.ranks)}
+    return tuple(sorted(found, key=len))
+
+
+def _orders(testbed: Testbed, root: int) -> Iterator[list[int]]:
+    """Ranks by preference: the fastest first, ranks of one host together, and then hosts in turn."""
+    devices = testbed.devices
+    seen: dict[str, int] = {}
+    turn = []
+    for rank, device in enumerate(devices):
+        host = device.host or f"\0{rank}"
+        turn.append(seen.get(host, 0))
+        seen[host] = turn[-1] + 1
+    ranks = range(testbed.ranks)
+    yield sorted(ranks, key=lambda rank: (rank != root, devices[rank].slowdown, rank))
+    yield sorted(ranks, key=lambda rank: (devices[rank].slowdown, rank != root, rank))
+    yield sorted(ranks, key=lambda rank: (rank != root, devices[rank].slowdown, turn[rank], rank))
+
+
+def _sizes(ranks: int) -> list[int]:
+    sizes = set(range(1, min(ranks, FEW) + 1)) | {ranks}
+    size = FEW
+    while size < ranks:
+        sizes |= {size, size * 3 // 2} if size * 3 // 2 <= ranks else {size}
+        size *= 2
+    return sorted(sizes)
+
+
+def _shared(testbed: Testbed, team: Team, family: Family) -> Iterator[Layout]:
+    speeds = _speeds(testbed, team) if family.weighted else ()
+    for kind in family.kinds:
+        if kind == "grid":
+            for grid in _grids(len(team), family.square_only):
+                yield Layout("grid", team, grid=grid)
+                if speeds:
+                    yield Layout("grid", team, _grid_weights(speeds, grid), grid)
+        else:
+            yield Layout(kind, team)
+            if speeds and kind != "replicated":
+                yield Layout(kind, team, speeds)
+
+
+def _speeds(testbed: Testbed, team: Team) -> tuple[float, ...]:
+    """Speeds of a team's ranks when all of it computes, relative to the fastest; empty when they are equal."""
+    loads = [testbed.devices[rank].slowdown * load for rank, load in zip(team, testbed.active(team), strict=True)]
+    speeds = tuple(round(min(loads) / load, 3) for load in loads)
+    return speeds if len(set(speeds)) > 1 else ()
+
+
+def _grids(parts: int, square_only: bool) -> list[tuple[int, int]]:
+    """(rows, columns) of every grid that is no single row or column; the most square one alone if asked."""
+    found = [(parts // columns, columns) for columns in range(2, parts // 2 + 1) if parts % columns == 0]
+    if square_only:
+        return sorted(found, key=lambda grid: (abs(grid[0] - grid[1]), -grid[0]))[:1]
+    return found
+
+
+def _grid_weights(speeds: Sequence[float], grid: tuple[int, int]) -> tuple[float, ...]:
+    rows, columns = grid
+    down = [sum(speeds[r * columns : (r + 1) * columns]) for r in range(rows)]
+    across = [sum(speeds[c::columns]) for c in range(columns)]
+    return tuple(round(weight, 3) for weight in (*down, *across))

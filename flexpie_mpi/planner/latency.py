@@ -1,0 +1,179 @@
+"""Plans of least predicted latency, and the price of any plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from ..cost.model import CostModel
+from ..errors import PlanError
+from ..graph import Graph
+from ..plan import Plan, Segment
+from ..testbed import Testbed
+from .problem import Choice, Problem, pose
+from .reach import MANY_ROWS, alone, below
+from .replay import replay
+from .search import search
+from .space import Path
+from .units import units
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPrice:
+    """Predicted seconds of one segment: the exchange before it, and the slowest rank's compute, its call included."""
+
+    exchange_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PricedPlan:
+    """A plan with what it is predicted to take: by segment, and to bring the outputs to the root."""
+
+    plan: Plan
+    segments: tuple[SegmentPrice, ...]
+    exit_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Latency of one request."""
+        return sum(price.exchange_s + price.compute_s for price in self.segments) + self.exit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found.
+
+    Attributes
+    ----------
+    plans : tuple of PricedPlan
+        The best first, all different.
+    lower_bound_s : float
+        No plan of the search space is predicted to be faster.
+    is_optimal : bool
+        Whether the first plan is proved to be the fastest.
+    planning_s : float
+        What the search took, the cost model loaded.
+    segments_priced : int
+        Spans of nodes, each in one layout.
+    work_priced : int
+        Distinct pieces of work that the cost model was asked about.
+    problem : Problem, optional
+        What was searched, with the `paths` of the plans; None for a plan made by a rule.
+    """
+
+    plans: tuple[PricedPlan, ...]
+    lower_bound_s: float
+    is_optimal: bool
+    planning_s: float
+    segments_priced: int
+    work_priced: int
+    problem: Problem | None = None
+    paths: tuple[Path, ...] = ()
+
+
+def find(
+    graph: Graph,
+    testbed: Testbed,
+    cost: CostModel,
+    choice: Choice,
+    *,
+    root: int = 0,
+    top: int = 1,
+    planner: str = "auto",
+) -> Search:
+    """The `top` plans of least predicted latency among those of a choice.
+
+    Raises
+    ------
+    PlanError
+        When there is none, or none fits the boards' memory.
+    """
+    begin_s = perf_counter()
+    problem = pose(units(graph), testbed, cost, _within_reach(graph, testbed, cost, choice, root, top), root)
+    found = search(problem.space, top=top)
+    if not found.paths:
+        raise PlanError(_hopeless(problem, testbed))
+    provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
+    plans = tuple(_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths)
+    planning_s = perf_counter() - begin_s
+    return Search(
+        plans,
+        found.lower_bound,
+        found.is_optimal,
+        planning_s,
+        problem.segments,
+        problem.work_priced,
+        problem,
+        found.paths,
+    )
+
+
+def _within_reach(graph: Graph, testbed: Testbed, cost: CostModel, choice: Choice, root: int, top: int) -> Choice:
+    """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
+    if choice.fuse is not None or sum(len(layout.ranks) for layout in choice.layouts) <= MANY_ROWS:
+        return choice
+    short = pose(units(graph), testbed, cost, replace(choice, fuse=alone), root)
+    known = search(short.space, top=top).seconds
+    return replace(choice, fuse=below(known[-1], short.least)) if known else choice
+
+
+def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> PricedPlan:
+    """What a plan is predicted to take.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the graph or the testbed.
+    """
+    if plan.ranks != testbed.ranks:
+        raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
+    cut = units(graph, [first for _, first, _ in plan.spans])
+    place = {end: number for number, end in enumerate(cut.ends)}
+    spans = {place[end]: (place[first], segment.layout) for segment, first, end in plan.spans}
+    layouts = tuple(dict.fromkeys(segment.layout for segment in plan.segments))
+
+    def allowed(frame: object, end: int) -> np.ndarray:
+        known = frame.layouts  # type: ignore[attr-defined]
+        return np.array([end in spans and layout == spans[end][1] for layout in known])
+
+    def fuse(frame: object, step: object) -> np.ndarray:
+        return np.array([spans[end][0] < step.begin for end in step.end])  # type: ignore[attr-defined]
+
+    problem = pose(cut, testbed, cost, Choice(layouts, allowed, fuse), plan.root)
+    known = {layout: number for number, layout in enumerate(problem.frame.layouts)}
+    path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
+    return _priced(problem, path, plan.ranks, plan.root, plan.provenance, plan)
+
+
+def _priced(
+    problem: Problem, path: Path, ranks: int, root: int, provenance: object, plan: Plan | None = None
+) -> PricedPlan:
+    """The plan of a path, with the price of every step."""
+    found = replay(problem.space, path)
+    prices = tuple(map(SegmentPrice, found.exchange_s, found.compute_s))
+    made = plan or Plan(_segments(problem, path), ranks, problem.units.graph.digest, root, provenance)  # type: ignore[arg-type]
+    return PricedPlan(made, prices, found.exit_s)
+
+
+def _segments(problem: Problem, path: Sequence[tuple[int, int, int]]) -> tuple[Segment, ...]:
+    nodes, ends = problem.units.graph.nodes, problem.units.ends
+    return tuple(
+        Segment(tuple(node.name for node in nodes[ends[begin] : ends[end]]), problem.frame.layouts[layout])
+        for begin, end, layout in path
+    )
+
+
+def _hopeless(problem: Problem, testbed: Testbed) -> str:
+    """Why there is no plan."""
+    graph = problem.units.graph
+    limits = [device.memory_bytes for device in testbed.devices if device.memory_bytes is not None]
+    if not limits:
+        return f"no plan of {graph.name} exists with these layouts"
+    return (
+        f"no plan of {graph.name} fits the boards: its weights are {graph.weight_bytes / 1e6:.0f} MB and the boards of "
+        f"testbed '{testbed.name}' have {sum(limits) / 1e6:.0f} MB together; take more or larger boards"
+    )

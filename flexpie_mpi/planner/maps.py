@@ -1,0 +1,237 @@
+"""What a node reads, for thousands of wanted regions at once.
+
+Rules answer for one region. Along each axis that may be cut only a few distinct ranges occur, and what a node reads is
+the meeting of what each axis alone asks for. So the rule is asked once per axis and range; the rest is table look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..graph import BoundNode, Value
+from ..ops import Regions, rule_for, widen
+from ..region import Region
+
+FAR = np.int32(1 << 30)
+"""Lower bound of a region that is not there; its upper bound is 0."""
+
+TABLE_CODES = 1 << 21
+"""Axes with up to this many pairs of bounds find their row in a table; longer ones by sorting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """n boxes of one value: bounds `lo` and `hi`, int arrays (n, max(ndim, 1)); absent ones are (FAR, 0)."""
+
+    lo: np.ndarray
+    hi: np.ndarray
+
+    @classmethod
+    def absent(cls, count: int, ndim: int) -> Boxes:
+        """Boxes none of which is there."""
+        shape = (count, max(ndim, 1))
+        return cls(np.full(shape, FAR, np.int32), np.zeros(shape, np.int32))
+
+    @classmethod
+    def whole(cls, count: int, shape: Sequence[int]) -> Boxes:
+        """All of a value of `shape`, over and over."""
+        hi = np.broadcast_to(np.asarray(shape or (1,), np.int32), (count, max(len(shape), 1)))
+        return cls(np.zeros_like(hi), hi.copy())
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which boxes are there: bool array (n,)."""
+        found: np.ndarray = self.lo[:, 0] < self.hi[:, 0]
+        return found
+
+    @property
+    def extents(self) -> np.ndarray:
+        """Extents of each box, float array (n, max(ndim, 1)); zero where it is absent."""
+        return np.maximum(self.hi - self.lo, 0).astype(float)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Elements of each box, float array (n,)."""
+        found: np.ndarray = self.extents.prod(axis=1)
+        return found
+
+    def hull(self, other: Boxes) -> Boxes:
+        """The smallest boxes around both, pair by pair."""
+        return Boxes(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
+
+    def take(self, index: np.ndarray) -> Boxes:
+        """The boxes at `index`, or where it is true."""
+        return Boxes(self.lo[index], self.hi[index])
+
+    def join(self, other: Boxes) -> Boxes:
+        """These boxes, then the others."""
+        return Boxes(np.concatenate((self.lo, other.lo)), np.concatenate((self.hi, other.hi)))
+
+
+def signature(node: BoundNode) -> Hashable:
+    """Two nodes with the same signature read alike."""
+
+    def face(value: Value | None) -> Hashable:
+        return None if value is None else (value.shape, value.dtype, value.is_constant, value.data)
+
+    attributes = (node.node.attributes, node.node.domain, node.node.has_opaque_attributes)
+    return node.op, attributes, tuple(map(face, node.inputs)), tuple(map(face, node.outputs)), node.opset
+
+
+@dataclass
+class _Axis:
+    """What ranges along one output axis read of every input."""
+
+    node: BoundNode
+    axis: int
+    extent: int
+    rows: dict[int, int] = field(default_factory=dict)
+    table: np.ndarray = field(init=False)
+    bounds: list[np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        codes = (self.extent + 1) ** 2
+        self.table = np.full(codes if codes <= TABLE_CODES else 0, -1, np.int32)
+        self.bounds = [np.zeros((0, _axes(value), 2), np.int32) for value in self.node.inputs]
+
+    def find(self, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+        """Rows of `bounds` for ranges [lo, hi)."""
+        codes = lo.astype(np.int64) * (self.extent + 1) + hi
+        if self.table.size:
+            found = self.table[codes]
+            missing = np.unique(codes[found < 0])
+            self._learn(missing)
+            return found if not missing.size else self.table[codes]
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        self._learn(np.array([code for code in distinct if int(code) not in self.rows], np.int64))
+        return np.array([self.rows[int(code)] for code in distinct], np.int32)[inverse]
+
+    def _learn(self, codes: np.ndarray) -> None:
+        if not codes.size:
+            return
+        asked = [_ask(self.node, self.axis, *divmod(int(code), self.extent + 1)) for code in codes]
+        for place, known in enumerate(self.bounds):
+            self.bounds[place] = np.concatenate((known, np.stack([answer[place] for answer in asked])))
+        for code in codes:
+            self.rows[int(code)] = len(self.rows)
+        if self.table.size:
+            self.table[codes] = np.arange(len(self.rows) - len(codes), len(self.rows))
+
+
+def _axes(value: Value | None) -> int:
+    return 1 if value is None or value.shape is None else max(1, len(value.shape))
+
+
+def _ask(node: BoundNode, axis: int, lo: int, hi: int) -> list[np.ndarray]:
+    """Bounds (ndim, 2) of each input that the range [lo, hi) along one axis of the output reads."""
+    wanted = Region.full(node.out_shape()).with_axis(axis, (lo, hi))
+    return _bounds(node, rule_for(node).in_regions(node, (wanted,)))
+
+
+def _bounds(node: BoundNode, regions: Regions) -> list[np.ndarray]:
+    found = []
+    for value, region in zip(node.inputs, regions, strict=True):
+        if region is None:
+            found.append(np.tile(np.array([[FAR, 0]], np.int32), (_axes(value), 1)))
+        else:
+            found.append(np.array(region.bounds or ((0, 1),), np.int32))
+    return found
+
+
+class NodeMap:
+    """Regions read by nodes of one signature, which all have static shapes."""
+
+    def __init__(self, node: BoundNode) -> None:
+        self.node = node
+        self.cut = rule_for(node).cut_axes(node)
+        self._whole = [value is not None and value.shape == () for value in node.outputs]
+        self._axes: dict[int, _Axis] = {}
+        self._is_separable = len(node.outputs) == 1 and rule_for(node).separable
+        if self._is_separable:
+            shape = node.out_shape()
+            self._axes = {axis: _Axis(node, axis, shape[axis]) for axis in sorted(self.cut[0])}
+            full = (Region.full(shape),)
+            self._base = _bounds(node, rule_for(node).in_regions(node, full))
+
+    def widen(self, out: Sequence[Boxes | None]) -> list[Boxes | None]:
+        """The boxes with the full extent of every axis that may not be cut."""
+        return [None if box is None else self._widen(box, place) for place, box in enumerate(out)]
+
+    def _widen(self, box: Boxes, place: int) -> Boxes:
+        shape, cut = self.node.out_shape(place), self.cut[place]
+        lo, hi, present = box.lo.copy(), box.hi.copy(), box.present
+        for axis, extent in enumerate(shape):
+            if axis not in cut:
+                lo[present, axis], hi[present, axis] = 0, extent
+        return Boxes(lo, hi)
+
+    def read(self, out: Sequence[Boxes | None]) -> list[Boxes | None]:
+        """What widened boxes of the outputs read of each input; None for an absent input.
+
+        Every row of `out` has at least one box that is there.
+        """
+        if not self._is_separable or out[0] is None:
+            return self._read_rows(out)
+        box = out[0]
+        count = len(box.lo)
+        found = [np.broadcast_to(base, (count, *base.shape)) for base in self._base]
+        for axis, ranges in self._axes.items():
+            rows = ranges.find(box.lo[:, axis], box.hi[:, axis])
+            found = [
+                _meet(known, base, ranges.bounds[i], rows)
+                for i, (known, base) in enumerate(zip(found, self._base, strict=True))
+            ]
+        return [self._boxes(place, bounds) for place, bounds in enumerate(found)]
+
+    def _boxes(self, place: int, bounds: np.ndarray) -> Boxes | None:
+        value = self.node.inputs[place]
+        if value is None or value.is_opaque:
+            return None
+        gone = (bounds[..., 0] >= bounds[..., 1]).any(axis=1)
+        lo, hi = bounds[..., 0], bounds[..., 1]
+        if gone.any():
+            lo, hi = np.where(gone[:, None], FAR, lo), np.where(gone[:, None], 0, hi)
+        return Boxes(lo, hi)
+
+    def _read_rows(self, out: Sequence[Boxes | None]) -> list[Boxes | None]:
+        """The same for nodes with several outputs: the rule is asked once per distinct row."""
+        parts = [part for box in out if box is not None for part in (box.lo, box.hi)]
+        distinct, inverse = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
+        answers = [
+            _bounds(self.node, rule_for(self.node).in_regions(self.node, self._regions(row, out))) for row in distinct
+        ]
+        index = inverse.reshape(-1)
+        return [
+            self._boxes(place, np.stack([a[place] for a in answers])[index]) for place in range(len(self.node.inputs))
+        ]
+
+    def _regions(self, row: np.ndarray, out: Sequence[Boxes | None]) -> Regions:
+        regions: list[Region | None] = []
+        start = 0
+        for place, box in enumerate(out):
+            if box is None:
+                regions.append(None)
+                continue
+            ndim = box.lo.shape[1]
+            lo, hi = row[start : start + ndim], row[start + ndim : start + 2 * ndim]
+            start += 2 * ndim
+            bounds = tuple(zip(lo.tolist(), hi.tolist(), strict=True))
+            there = lo[0] < hi[0]
+            regions.append(Region(() if self._whole[place] else bounds) if there else None)
+        return widen(self.node, tuple(regions))
+
+
+def _meet(known: np.ndarray, base: np.ndarray, table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Intersection of known bounds with what one axis asks for; axes of the input that it leaves alone stay shared."""
+    touched = np.flatnonzero((table != base).any(axis=(0, 2))) if len(table) else np.zeros(0, int)
+    if not touched.size:
+        return known
+    result = known.copy()
+    for axis in touched:
+        asked = table[rows, axis]
+        result[:, axis, 0] = np.maximum(result[:, axis, 0], asked[:, 0])
+        result[:, axis, 1] = np.minimum(result[:, axis, 1], asked[:, 1])
+    return result

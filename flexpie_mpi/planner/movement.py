@@ -1,0 +1,218 @@
+"""Prices of moving values: from every state in which ranks may hold one to every set of regions they may need.
+
+Values of one class (shape, and the kinds of layout that can cut it) are held and moved alike, so that a network of a
+hundred layers has a dozen tables. A need is known by the boxes of all ranks; equal needs are one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..cost.links import Network, transfer_rows
+from ..cost.model import CostModel
+from .frame import Frame
+from .maps import Boxes
+
+SLAB = 1 << 22
+"""Pairs of ranks that are priced together."""
+
+_ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
+"""Multipliers that turn a walk's boxes into one number, modulo 2 ** 64."""
+
+
+@dataclass
+class _Class:
+    """Values that are held and moved alike."""
+
+    name: str
+    itemsize: int
+    columns: dict[int, int] = field(default_factory=dict)
+    needs: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Seconds of fetching a value held in state h for need u: arrays (H, U); column 0 needs nothing."""
+
+    latency: np.ndarray
+    volume: np.ndarray
+
+
+class Movement:
+    """Needs of every class of values, and their prices.
+
+    Parameters
+    ----------
+    frame : Frame
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._classes: dict[Hashable, _Class] = {}
+
+    def columns(self, name: str, box: Boxes, offsets: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Columns of what walks need of a value, int array (walks,).
+
+        Parameters
+        ----------
+        name : str
+        box : Boxes
+            Of every row.
+        offsets : int array (walks + 1,)
+            First row of each walk.
+        rows : int array (rows,)
+            Row of the frame.
+        wanted : bool array (walks,)
+            Walks whose column matters; the others get 0.
+        """
+        entry = self._class(name)
+        present = box.present
+        ranks = self._frame.rank[rows]
+        ndim = box.lo.shape[1]
+        with np.errstate(over="ignore"):
+            marks = box.lo.astype(np.int64) @ _ODD[:ndim] + box.hi.astype(np.int64) @ _ODD[8 : 8 + ndim]
+            marks = (marks ^ (marks >> 29)) * (_ODD[16 + ranks % 48] + ranks)
+            sums = np.add.reduceat(np.where(present, marks, 0), offsets[:-1])
+        found = np.zeros(len(wanted), int)
+        there = np.logical_or.reduceat(present, offsets[:-1]) & wanted
+        distinct, index, inverse = np.unique(sums[there], return_index=True, return_inverse=True)
+        walks = np.flatnonzero(there)[index]
+        known = [
+            self._column(entry, int(mark), box, offsets, ranks, walk)
+            for mark, walk in zip(distinct, walks, strict=True)
+        ]
+        found[there] = np.array(known, int)[inverse]
+        return found
+
+    def whole_at(self, name: str, rank: int) -> int:
+        """The column of one rank needing all of a value."""
+        entry = self._class(name)
+        shape = self._frame.graph.value(name).shape or (1,)
+        boxes = np.zeros((self._frame.ranks, len(shape), 2), np.int32)
+        boxes[rank, :, 1] = shape
+        return self._add(entry, -1 - rank, boxes)
+
+    def _class(self, name: str) -> _Class:
+        key = self._frame.shape_class(name)
+        if key not in self._classes:
+            self._classes[key] = _Class(name, self._frame.graph.value(name).itemsize)
+        return self._classes[key]
+
+    def _column(self, entry: _Class, mark: int, box: Boxes, offsets: np.ndarray, ranks: np.ndarray, walk: int) -> int:
+        if mark in entry.columns:
+            return entry.columns[mark]
+        inside = slice(offsets[walk], offsets[walk + 1])
+        boxes = np.zeros((self._frame.ranks, box.lo.shape[1], 2), np.int32)
+        there = box.lo[inside, 0] < box.hi[inside, 0]
+        boxes[ranks[inside][there], :, 0] = box.lo[inside][there]
+        boxes[ranks[inside][there], :, 1] = box.hi[inside][there]
+        return self._add(entry, mark, boxes)
+
+    @staticmethod
+    def _add(entry: _Class, mark: int, boxes: np.ndarray) -> int:
+        if mark not in entry.columns:
+            entry.needs.append(boxes)
+            entry.columns[mark] = len(entry.needs)
+        return entry.columns[mark]
+
+    def tables(self, names: Sequence[str], network: Network, cost: CostModel) -> list[Table]:
+        """The table of each of `names`; those of one class share it."""
+        made = {key: self._table(entry, network, cost) for key, entry in self._classes.items()}
+        empty = np.zeros((len(self._frame.layouts), 1))
+        return [made.get(self._frame.shape_class(name), Table(empty, empty)) for name in names]
+
+    def _table(self, entry: _Class, network: Network, cost: CostModel) -> Table:
+        need = np.stack(entry.needs)
+        held = self._held(entry)
+        states, ranks = len(held), self._frame.ranks
+        transfers = np.concatenate([
+            self._transfers(held[part], need, entry.itemsize, network)
+            for part in np.array_split(np.arange(states), max(1, states * len(need) * ranks * ranks // SLAB))
+            if len(part)
+        ])  # fmt: skip
+        latency, volume = _terms(transfers.reshape(-1), cost)
+        shape = (states, len(need))
+        nothing = np.zeros((states, 1))
+        return Table(np.hstack((nothing, latency.reshape(shape))), np.hstack((nothing, volume.reshape(shape))))
+
+    def _held(self, entry: _Class) -> np.ndarray:
+        """Boxes of every rank in every state, int array (H, R, ndim, 2); empty where a rank holds nothing."""
+        frame = self._frame
+        shards = frame.shards(entry.name)
+        held = np.zeros((len(frame.layouts), frame.ranks, shards.lo.shape[1], 2), np.int32)
+        there = shards.present
+        held[frame.layout[there], frame.rank[there], :, 0] = shards.lo[there]
+        held[frame.layout[there], frame.rank[there], :, 1] = shards.hi[there]
+        return held
+
+    def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int, network: Network) -> np.ndarray:
+        """Rows of TRANSFER, (H, U)."""
+        own, nbytes = moved(held, need)
+        nbytes *= itemsize
+        missing = (need[..., 1] - need[..., 0]).prod(axis=-1) * itemsize - own * itemsize
+        copied = np.where(missing > 0, own * itemsize, 0)
+        local = (nbytes.sum(axis=-1) + nbytes.sum(axis=-2) + copied).max(axis=-1)
+        return transfer_rows(nbytes, local, network)
+
+
+def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Elements that every rank has of what it needs, and that go from each rank to each other.
+
+    Parameters
+    ----------
+    held : int array (H, R, ndim, 2)
+        Bounds; parts of the value, or all of it on several ranks.
+    need : int array (U, R, ndim, 2)
+
+    Returns
+    -------
+    own : float array (H, U, R)
+    nbytes : float array (H, U, R, R)
+        From (third axis) and to (fourth); nothing from a rank to itself.
+    """
+    lo = np.maximum(held[:, None, :, None, :, 0], need[None, :, None, :, :, 0])
+    hi = np.minimum(held[:, None, :, None, :, 1], need[None, :, None, :, :, 1])
+    overlap = np.maximum(hi - lo, 0).astype(float).prod(axis=-1)
+    ranks = held.shape[1]
+    diagonal = np.arange(ranks)
+    own = overlap[..., diagonal, diagonal].copy()
+    overlap[..., diagonal, diagonal] = 0.0
+    for state in [place for place, boxes in enumerate(held) if _overlaps(boxes)]:
+        _one_source(held[state], own[state], overlap[state])
+    return own, overlap
+
+
+def _overlaps(boxes: np.ndarray) -> bool:
+    """Whether several ranks hold the same."""
+    full = [tuple(map(tuple, box)) for box in boxes if (box[:, 0] < box[:, 1]).all()]
+    return len(full) > len(set(full))
+
+
+def _one_source(held: np.ndarray, own: np.ndarray, overlap: np.ndarray) -> None:
+    """Each rank without the value gets it from one holder, the holders in turn."""
+    has = (held[..., 0] < held[..., 1]).all(axis=-1)
+    holders, others = np.flatnonzero(has), np.flatnonzero(~has)
+    wanted = overlap[:, holders[0], :].copy() if len(holders) else overlap[:, 0, :]
+    overlap[:] = 0.0
+    for place, target in enumerate(others):
+        overlap[:, holders[place % len(holders)], target] = wanted[:, target]
+
+
+def _terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray]:
+    """The price of each transfer in two terms: what it costs even without bytes, and the rest."""
+    latency, volume = np.zeros(len(transfers)), np.zeros(len(transfers))
+    moving = np.flatnonzero((transfers["total_bytes"] > 0) | (transfers["local_bytes"] > 0))
+    if not moving.size:
+        return latency, volume
+    distinct, inverse = np.unique(transfers[moving], return_inverse=True)
+    bare = distinct.copy()
+    for name in ("port_bytes", "total_bytes", "local_bytes", "wire_s"):
+        bare[name] = 0.0
+    seconds = cost.exchange_s(distinct)
+    least = np.minimum(cost.exchange_s(bare), seconds)
+    latency[moving] = least[inverse]
+    volume[moving] = (seconds - least)[inverse]
+    return latency, volume

@@ -1,0 +1,164 @@
+"""Planners by name: ours, those of the literature from the same engine, and plain rules.
+
+All are priced by the same cost model, and all but ``auto`` choose from a part of what ``auto`` chooses from. A planner
+is one row of `PLANNERS`.
+
+Sources: FlexPie, sections 2 and 4 (its own planner, and its baselines layer-wise and fused-layer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from time import perf_counter
+
+import numpy as np
+
+from ..cost.model import CostModel
+from ..errors import PlanError
+from ..graph import Graph
+from ..layout import Layout
+from ..testbed import Testbed
+from .candidates import Family, candidates
+from .fixed import PRESETS, layout_plan
+from .frame import Frame
+from .latency import PricedPlan, Search, find, price
+from .problem import Choice
+from .random import random_plan
+from .units import units
+from .walk import Step
+
+PAPER = ("rows", "columns", "grid", "channels")
+"""The four layouts of FlexPie: InH, InW, 2D-grid, OutC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be planned, and for what."""
+
+    graph: Graph
+    testbed: Testbed
+    cost: CostModel
+    root: int = 0
+    top: int = 1
+    seed: int = 0
+
+
+Planner = Callable[[Task], Search]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A planner, in a line and as a function."""
+
+    about: str
+    plan: Planner
+
+
+def make_plans(name: str, task: Task) -> Search:
+    """Plans of a task by the planner called `name`, the best first.
+
+    Raises
+    ------
+    PlanError
+        When there is no such planner, or it finds no plan.
+    """
+    if name not in PLANNERS:
+        raise PlanError(f"unknown planner '{name}'; choose from {', '.join(PLANNERS)}")
+    return PLANNERS[name].plan(task)
+
+
+def _auto(task: Task) -> Search:
+    layouts = candidates(task.testbed, task.root, Family())
+    return find(task.graph, task.testbed, task.cost, Choice(layouts), root=task.root, top=task.top, planner="auto")
+
+
+def _paper(task: Task, name: str, kinds: tuple[str, ...] = PAPER, free: bool = False) -> Search:
+    """A search as in the paper: equal shards, all boards, one layout per segment.
+
+    Where none of the four can cut an operator, which the paper leaves open, all boards run it, or the root alone.
+    """
+    family = Family(kinds, subsets=False, weighted=False, square_only=True)
+    sharing = tuple(item for item in candidates(task.testbed, task.root, family) if len(item.ranks) > 1)
+    everyone = tuple(range(task.testbed.ranks))
+    fallback = (Layout("single", (task.root,)), Layout("replicated", everyone))
+    choice = Choice(
+        (*fallback, *sharing), _only_where_needed(task.graph, fallback), _without_redundancy if free else None
+    )
+    return find(task.graph, task.testbed, task.cost, choice, root=task.root, top=task.top, planner=name)
+
+
+def _fused(task: Task) -> Search:
+    """The best of the searches with one layout each."""
+    found = [_paper(task, "fused", (kind,)) for kind in PAPER if _exists(kind, task.testbed.ranks)]
+    best = min(found, key=lambda search: search.plans[0].seconds)
+    return replace(
+        best,
+        lower_bound_s=min(search.lower_bound_s for search in found),
+        planning_s=sum(search.planning_s for search in found),
+        segments_priced=sum(search.segments_priced for search in found),
+        work_priced=sum(search.work_priced for search in found),
+    )
+
+
+def _exists(kind: str, ranks: int) -> bool:
+    """Whether a grid of more than one row and column can be made."""
+    return kind != "grid" or any(ranks % parts == 0 for parts in range(2, ranks // 2 + 1))
+
+
+def _rule(task: Task, preset: str) -> Search:
+    begin_s = perf_counter()
+    made = layout_plan(task.graph, task.testbed.ranks, preset)
+    return _one(price(made, task.graph, task.testbed, task.cost), begin_s)
+
+
+def _random(task: Task) -> Search:
+    begin_s = perf_counter()
+    made = random_plan(task.graph, task.testbed.ranks, Random(task.seed), task.root)
+    return _one(price(made, task.graph, task.testbed, task.cost), begin_s)
+
+
+def _one(priced: PricedPlan, begin_s: float) -> Search:
+    """The answer of a planner that searches nothing."""
+    return Search((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
+
+
+def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[Frame, int], np.ndarray]:
+    """Allow the fallback only behind units that nothing else can cut."""
+    cut = units(graph)
+
+    def allowed(frame: Frame, end: int) -> np.ndarray:
+        is_fallback = np.array([layout in fallback for layout in frame.layouts])
+        unit = cut[end - 1]
+        names = [name for node in graph.nodes[unit.first : unit.end] for name in node.writes if name in cut.alive[end]]
+        cuttable = [frame.cuts(name) for name in names if not graph.value(name).is_opaque]
+        able = np.logical_or.reduce(cuttable) if cuttable and not unit.fixed else np.zeros(len(frame.layouts), bool)
+        able = able & ~is_fallback
+        return able if able.any() else is_fallback
+
+    return allowed
+
+
+def _without_redundancy(frame: Frame, step: Step) -> np.ndarray:
+    """Segments reach on as long as no rank needs more than its own shards, so that nothing is computed twice."""
+    going = np.ones(len(step.end), bool)
+    for name, box in step.needs.items():
+        own = frame.shards(name).take(step.rows)
+        inside = ~box.present | ((box.lo >= own.lo) & (box.hi <= own.hi)).all(axis=1)
+        going &= np.logical_and.reduceat(inside, step.offsets[:-1])
+    return going
+
+
+PLANNERS: dict[str, Entry] = {
+    "auto": Entry("any layout, team of ranks, shares and fusion: the fastest that is predicted", _auto),
+    "flexpie": Entry("FlexPie: four layouts, fusion, all ranks, equal shares", partial(_paper, name="flexpie")),
+    "fused": Entry("AOFL, EdgeCI: one layout, fusion", _fused),
+    "layerwise": Entry(
+        "DINA, PartialDI: four layouts, no redundant work", partial(_paper, name="layerwise", free=True)
+    ),
+    **{preset: Entry(f"{preset} wherever an operator allows it", partial(_rule, preset=preset)) for preset in PRESETS if preset != "auto"},
+    "random": Entry("a random legal plan, for tests", _random),
+}
+"""Every planner. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""

@@ -1,0 +1,70 @@
+"""Prices of kernels for thousands of shards at once: every distinct piece of work is described and priced once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from ..cost.kernels import Kernel, describe, followers
+from ..cost.model import CostModel
+from ..graph import Graph
+from .maps import Boxes, signature
+
+
+class KernelPrices:
+    """Seconds of a graph's kernels on the reference device, remembered by shape."""
+
+    def __init__(self, graph: Graph, cost: CostModel) -> None:
+        self._graph = graph
+        self._cost = cost
+        self._known: dict[Hashable, dict[tuple[float, ...], float]] = {}
+
+    @property
+    def priced(self) -> int:
+        """Distinct pieces of work priced so far."""
+        return sum(map(len, self._known.values()))
+
+    def seconds(
+        self, kernel: Kernel, out: Boxes, inputs: Sequence[Boxes | None], sums: np.ndarray, active: np.ndarray
+    ) -> np.ndarray:
+        """Seconds of each of n shards of a kernel, float array (n,).
+
+        Parameters
+        ----------
+        kernel : Kernel
+        out : Boxes
+            What each computes of the anchor's first output.
+        inputs : sequence of Boxes or None
+            What each reads of the anchor's inputs.
+        sums : bool array (n,)
+            Whether the kernel takes an addition along.
+        active : float array (n,)
+        """
+        node = self._graph.bound[kernel.anchor]
+        first = next((box for box in inputs if box is not None), out)
+        keys = np.column_stack((out.extents, first.extents, sums, active))
+        distinct, index, inverse = _distinct(keys)
+        known = self._known.setdefault((signature(node), followers(self._graph, kernel)), {})
+        rows = [tuple(row) for row in distinct.tolist()]
+        missing = [place for place, row in enumerate(rows) if row not in known]
+        if missing:
+            at = index[missing]
+            extents = [None if box is None else box.take(at).extents for box in inputs]
+            work = describe(node, out.take(at).extents, extents, followers(self._graph, kernel))
+            work["sums"] = sums[at]
+            prices = self._cost.compute_s(work, active[at])
+            known.update(zip((rows[place] for place in missing), prices.tolist(), strict=True))
+        found: np.ndarray = np.array([known[row] for row in rows])[inverse]
+        return found
+
+
+def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct rows of `keys`, where each first occurs, and which of them each row is."""
+    mixed = (keys * _WEIGHTS[: keys.shape[1]]).sum(axis=1)
+    _, index, inverse = np.unique(mixed, return_index=True, return_inverse=True)
+    return keys[index], index, inverse
+
+
+_WEIGHTS = np.random.default_rng(0).random(32) + np.arange(32) * 0.7071
+"""One number per column: two different rows of extents practically never have the same weighted sum."""

@@ -1,0 +1,219 @@
+"""From a graph, boards and a cost model to a search problem (:mod:`flexpie_mpi.planner.space`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from ..cost.links import Network
+from ..cost.model import CostModel
+from ..layout import Layout
+from ..testbed import Testbed
+from .frame import Frame
+from .maps import Boxes
+from .movement import Movement
+from .prices import KernelPrices
+from .reach import Rule, least_seconds
+from .space import Options, Space
+from .units import Units
+from .walk import Keep, Step, Walker
+
+RESERVE_BYTES = 96 << 20
+"""Memory that a rank's process takes before it holds any of the model: Python, onnxruntime and MPI."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search problem with what its numbers stand for."""
+
+    units: Units
+    frame: Frame
+    space: Space
+    work_priced: int
+    """Distinct pieces of work that the cost model was asked about."""
+    least: np.ndarray
+    """Seconds that each unit takes at least, whatever segment it is in, float array (n,)."""
+
+    @property
+    def segments(self) -> int:
+        """Segments priced: spans of units, each in one layout."""
+        return sum(len(options.end) for options in self.space.options)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a planner may choose from.
+
+    Attributes
+    ----------
+    layouts : tuple of Layout
+        The root alone among them.
+    allowed : callable
+        Layouts (bool array, by place in the frame) in which a segment may end at a cut; all of `layouts` when None.
+    fuse : callable
+        How far segments reach; as far as they can when None.
+    """
+
+    layouts: tuple[Layout, ...]
+    allowed: Callable[[Frame, int], np.ndarray] | None = None
+    fuse: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """The legal segments that begin at one cut, their calls not priced yet."""
+
+    step: Step
+    kept: np.ndarray
+    needs: np.ndarray
+    fetches: np.ndarray
+
+
+def pose(units: Units, testbed: Testbed, cost: CostModel, choice: Choice, root: int = 0) -> Problem:
+    """The problem of choosing segments and layouts for a graph on a testbed.
+
+    Parameters
+    ----------
+    units : Units
+    testbed : Testbed
+    cost : CostModel
+    choice : Choice
+    root : int
+    """
+    frame = Frame(units.graph, testbed, _states(choice.layouts, root))
+    movement = Movement(frame)
+    prices = KernelPrices(units.graph, cost)
+    offered = np.array([layout in set(choice.layouts) for layout in frame.layouts])
+
+    def allowed(cut: int) -> np.ndarray:
+        return offered if choice.allowed is None else offered & choice.allowed(frame, cut)
+
+    keep: Keep | None = None
+    if choice.fuse is not None:
+        fuse = choice.fuse
+
+        def keep(step: Step) -> np.ndarray:
+            return fuse(frame, step)
+
+    walker = Walker(units, frame, prices)
+    spans = [_spans(units, frame, movement, step) for step in walker.steps(allowed, keep)]
+    spans.sort(key=lambda item: item.step.begin)
+    exits = [movement.whole_at(name, root) for name in units.alive[-1]]
+    space = _space(units, frame, testbed, cost, spans, movement, exits)
+    least = least_seconds(len(units), (item.step for item in spans))
+    return Problem(units, frame, space, prices.priced, least)
+
+
+def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
+    """The root alone, the candidates, and for every team the state in which all of it holds all."""
+    replicas = [Layout("replicated", layout.ranks) for layout in layouts if len(layout.ranks) > 1]
+    return tuple(dict.fromkeys((Layout("single", (root,)), *layouts, *replicas)))
+
+
+def _spans(units: Units, frame: Frame, movement: Movement, step: Step) -> _Spans:
+    alive = units.alive[step.begin]
+    legal = step.legal
+    needs = np.zeros((len(alive), len(step.end)), int)
+    fetches = np.zeros((len(alive), len(step.end)), bool)
+    for place, name in enumerate(alive):
+        box = step.needs.get(name)
+        if box is not None and legal.any():
+            needs[place] = movement.columns(name, box, step.offsets, step.rows, legal)
+            shape = units.graph.value(name).shape or (1,)
+            fetches[place] = np.logical_and.reduceat(_is_whole(box, shape), step.offsets[:-1])
+    return _Spans(step, np.flatnonzero(legal), needs[:, legal], fetches[:, legal])
+
+
+def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
+    found: np.ndarray = ((box.lo == 0) & (box.hi == np.asarray(shape))).all(axis=1)
+    return found
+
+
+def _space(
+    units: Units,
+    frame: Frame,
+    testbed: Testbed,
+    cost: CostModel,
+    spans: Sequence[_Spans],
+    movement: Movement,
+    exits: Iterable[int],
+) -> Space:
+    names = tuple(dict.fromkeys(name for cut in units.alive for name in cut))
+    number = {name: place for place, name in enumerate(names)}
+    tables = movement.tables(names, Network(testbed), cost)
+    out = dict(zip(units.alive[-1], exits, strict=True))
+    columns = [out.get(name, 0) for name in names]
+    capacity = _capacity(testbed)
+    return Space(
+        options=_options(units, frame, cost, spans, bool(capacity.size)),
+        alive=tuple(tuple(number[name] for name in cut) for cut in units.alive),
+        start=(0,) * len(units.alive[0]),
+        latency=tuple(table.latency for table in tables),
+        volume=tuple(table.volume for table in tables),
+        exit_latency=tuple(table.latency[:, column] for table, column in zip(tables, columns, strict=True)),
+        exit_volume=tuple(table.volume[:, column] for table, column in zip(tables, columns, strict=True)),
+        upgrade=_upgrade(frame),
+        capacity=capacity,
+    )
+
+
+def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans], memory: bool) -> tuple[Options, ...]:
+    """The options at every cut; all session calls are priced in one batch."""
+    found = {item.step.begin: item for item in spans}
+    steps = [item.step for item in spans]
+    calls = np.concatenate([step.calls for step in steps])
+    rows = np.concatenate([step.rows for step in steps])
+    call_s = cost.call_s(calls, frame.active[rows]) * frame.slowdown[rows]
+    bounds = list(accumulate((len(step.rows) for step in steps), initial=0))
+    result = []
+    for begin in range(len(units)):
+        place = next(i for i, step in enumerate(steps) if step.begin == begin) if begin in found else -1
+        if place < 0:
+            result.append(_no_options(len(units.alive[begin]), frame.ranks if memory else 0))
+            continue
+        item = spans[place]
+        step, busy = item.step, item.step.calls["kernels"] > 0
+        seconds = step.seconds + np.where(busy, call_s[bounds[place] : bounds[place + 1]], 0.0)
+        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
+        weights = _weights(frame, step) if memory else np.zeros((len(step.end), 0))
+        kept = item.kept
+        result.append(
+            Options(step.end[kept], step.layout[kept], slowest[kept], item.needs, item.fetches, weights[kept])
+        )
+    return tuple(result)
+
+
+def _no_options(alive: int, ranks: int) -> Options:
+    ints = np.zeros(0, int)
+    return Options(ints, ints, np.zeros(0), np.zeros((alive, 0), int), np.zeros((alive, 0), bool), np.zeros((0, ranks)))
+
+
+def _weights(frame: Frame, step: Step) -> np.ndarray:
+    """Bytes of constants by (walk, rank)."""
+    found = np.zeros((len(step.end), frame.ranks))
+    walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
+    found[walk, frame.rank[step.rows]] = step.weights
+    return found
+
+
+def _capacity(testbed: Testbed) -> np.ndarray:
+    """Bytes of constants each rank may hold; empty when no device has a limit."""
+    limits = [device.memory_bytes for device in testbed.devices]
+    if all(limit is None for limit in limits):
+        return np.zeros(0)
+    return np.array([np.inf if limit is None else limit - RESERVE_BYTES for limit in limits])
+
+
+def _upgrade(frame: Frame) -> np.ndarray:
+    """State of a value after all ranks of a layout have fetched all of it: held by more ranks, or as it was."""
+    teams = [set(layout.ranks) for layout in frame.layouts]
+    holds_all = [layout.kind in ("replicated", "single") for layout in frame.layouts]
+    found = np.tile(np.arange(len(teams))[:, None], (1, len(teams)))
+    for state, team in enumerate(teams):
+        for layout, fetching in enumerate(teams):
+            if frame.replicas[layout] >= 0 and not (holds_all[state] and fetching <= team):
+                found[state, layout] = frame.replicas[layout]
+    return found

@@ -1,0 +1,221 @@
+"""The search forward: all labels of a cut at once, the cheapest ways to each of them kept.
+
+A label's cost is the least over all paths to it, so the labels of the last cut hold the answer, and the costs are
+perfect bounds for walking back (see :mod:`.best`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .bounds import BLOCK, Rest
+from .labels import Bundle, Ground
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Front:
+    """S labels of one cut, and the E ways into them, those of one label side by side and cheapest first.
+
+    Attributes
+    ----------
+    keys : int array (W, S)
+    cost : float array (S,)
+        Seconds of the cheapest path to each.
+    edges : int array (S + 1,)
+        Ways ``edges[s]`` to ``edges[s + 1]`` lead to label s.
+    edge_cost : float array (E,)
+    edge_option : int array (E,)
+        Number of the option that each way ends with.
+    """
+
+    keys: np.ndarray
+    cost: np.ndarray
+    edges: np.ndarray
+    edge_cost: np.ndarray
+    edge_option: np.ndarray
+
+    def take(self, labels: np.ndarray) -> Front:
+        """Only some of the labels."""
+        sizes = np.diff(self.edges)[labels]
+        edges = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.repeat(self.edges[labels] - edges[:-1], sizes) + np.arange(edges[-1])
+        return Front(self.keys[:, labels], self.cost[labels], edges, self.edge_cost[rows], self.edge_option[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """Fronts of all cuts; the costs of the last one include the exit exchange.
+
+    Attributes
+    ----------
+    fronts : tuple of Front
+    dropped : float
+        No path that was left out for want of room costs less.
+    """
+
+    fronts: tuple[Front, ...]
+    dropped: float
+
+    @property
+    def labels(self) -> int:
+        """Number of labels of all cuts."""
+        return sum(len(front.cost) for front in self.fronts)
+
+
+Ways = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Keys (W, N) of the labels that ways lead to, costs (N,), numbers of the options they end with (N,)."""
+
+
+def sweep(
+    ground: Ground,
+    top: int,
+    limit: int,
+    rest: Rest | None = None,
+    upper: float = np.inf,
+    is_proof: bool = False,
+) -> Sweep | None:
+    """Labels of every cut that may be part of the `top` cheapest paths.
+
+    State: the alive values' states at a cut. Transition: an option of the cut. Objective: seconds. Complexity: the sum
+    over cuts of labels times options.
+
+    Parameters
+    ----------
+    ground : Ground
+    top : int
+        Ways kept into each label.
+    limit : int
+        Most labels at a cut; those of the least cost plus `rest` are kept.
+    rest : Rest, optional
+        Bounds of what follows; needed wherever there may be more labels than `limit`.
+    upper : float
+        Labels that can only be part of dearer paths are left out.
+    """
+    space = ground.space
+    start = np.array(
+        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in ground.keys]
+    )
+    waiting: list[list[Ways]] = [[] for _ in range(space.cuts + 1)]
+    waiting[0].append((start, np.zeros(1), np.full(1, -1)))
+    fronts, dropped = [], np.inf
+    for cut in range(space.cuts + 1):
+        front = _merge(ground, waiting[cut], top)
+        waiting[cut] = []
+        digits = ground.digits(cut, front.keys)
+        if cut == space.cuts:
+            fronts.append(_finish(front, ground.exit(digits), upper))
+            break
+        if rest is not None and len(front.cost) > limit:
+            front, least = _narrow(front, front.cost + rest.at(ground, cut, digits), limit)
+            digits, dropped = ground.digits(cut, front.keys), min(dropped, least)
+            if is_proof and least < upper:
+                return None
+        fronts.append(front)
+        if len(front.cost):
+            for bundle in ground.bundles[cut]:
+                _spread(ground, bundle, front, digits, rest, upper, waiting)
+    return Sweep(tuple(fronts), dropped)
+
+
+def _merge(ground: Ground, ways: list[Ways], top: int) -> Front:
+    """Labels of the ways that lead to a cut, the `top` cheapest ways to each kept."""
+    if not ways:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Front(
+            np.zeros((len(ground.keys), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
+        )
+    keys = np.concatenate([way[0] for way in ways], axis=1)
+    cost = np.concatenate([way[1] for way in ways])
+    option = np.concatenate([way[2] for way in ways])
+    order = np.lexsort((cost, *keys))
+    keys, cost, option = keys[:, order], cost[order], option[order]
+    new = np.ones(len(cost), dtype=bool)
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    starts = np.flatnonzero(new)
+    place = np.arange(len(cost)) - starts[np.cumsum(new) - 1]
+    kept = place < top
+    edges = np.concatenate([np.flatnonzero(place[kept] == 0), [np.count_nonzero(kept)]])
+    return Front(keys[:, starts], cost[starts], edges, cost[kept], option[kept])
+
+
+def _finish(front: Front, exits: np.ndarray, upper: float) -> Front:
+    """The labels of the last cut with the exit exchange paid."""
+    paid = Front(
+        front.keys,
+        front.cost + exits,
+        front.edges,
+        front.edge_cost + np.repeat(exits, np.diff(front.edges)),
+        front.edge_option,
+    )
+    return paid.take(np.flatnonzero(paid.cost <= upper)) if np.isfinite(upper) else paid
+
+
+def _narrow(front: Front, score: np.ndarray, limit: int) -> tuple[Front, float]:
+    """The `limit` labels of the least score, and the least score of the others."""
+    order = np.argsort(score, kind="stable")
+    return front.take(np.sort(order[:limit])), float(score[order[limit]])
+
+
+def _spread(
+    ground: Ground,
+    bundle: Bundle,
+    front: Front,
+    digits: np.ndarray,
+    rest: Rest | None,
+    upper: float,
+    waiting: list[list[Ways]],
+) -> None:
+    """Sends the labels of a front through the options of a bundle, to the cuts where those end."""
+    if rest is not None and np.isfinite(upper):
+        bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + rest.least[bundle.end] <= upper))
+    if not len(bundle.end):
+        return
+    order, new = _alike(ground, bundle, front)
+    cost, digits = front.cost[order], digits[:, order]
+    step = max(1, BLOCK // len(bundle.end))
+    for begin in range(0, len(cost), step):
+        part = slice(begin, begin + step)
+        starts = np.flatnonzero(new[part])
+        if not len(starts) or starts[0]:
+            starts = np.concatenate([[0], starts])
+        total = bundle.price(digits[:, part]) + cost[part]
+        if len(starts) < total.shape[1]:
+            total = np.minimum.reduceat(total, starts, axis=1)
+        kinds = digits[:, part][:, starts]
+        bound = total if rest is None else total + rest.behind(bundle, ground.space.alive[bundle.cut], kinds)
+        option, label = np.nonzero(bound <= min(upper, np.finfo(float).max))
+        ways = bundle.lead(option, kinds[:, label]), total[option, label], bundle.number[option]
+        for end, rows in stretches(bundle.end[option]):
+            waiting[end].append((ways[0][:, rows], ways[1][rows], ways[2][rows]))
+
+
+def _alike(ground: Ground, bundle: Bundle, front: Front) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the labels in which those that differ in nothing carried stand together; where each set begins."""
+    count = len(front.cost)
+    new = np.zeros(count, dtype=bool)
+    values = ground.space.alive[bundle.cut]
+    if len(bundle.carried) == len(values):
+        return np.arange(count), ~new
+    if not bundle.carried:
+        new[0] = True
+        return np.arange(count), new
+    digits = ground.digits(bundle.cut, front.keys)
+    carried = [values[row] for row in bundle.carried]
+    keys = np.stack([code.strides[bundle.cut, carried] @ digits[list(bundle.carried)] for code in ground.keys])
+    order = np.lexsort(tuple(keys))
+    keys = keys[:, order]
+    new[0] = True
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    return order, new
+
+
+def stretches(end: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """The distinct numbers in a sorted array, and where each stands."""
+    bounds = [0, *(np.flatnonzero(end[1:] != end[:-1]) + 1).tolist(), len(end)]
+    for begin, stop in pairwise(bounds):
+        if begin < stop:
+            yield int(end[begin]), slice(begin, stop)

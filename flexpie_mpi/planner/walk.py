@@ -1,0 +1,283 @@
+"""The backward walk of :mod:`flexpie_mpi.shards` for every segment, layout and rank at once.
+
+A walk begins at a cut with the shards of a layout and goes back unit by unit; every unit it passes is one more segment
+``[i, j)``. Nothing that it has passed changes when it goes on, so n walks cover all n (n + 1) / 2 segments. All walks
+take each step together: their rows (one per rank) are stacked, and a step is a handful of array operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..cost.kernels import is_blocked
+from ..cost.rows import CALL
+from ..graph import BoundNode
+from .frame import Frame
+from .maps import Boxes, NodeMap, signature
+from .prices import KernelPrices
+from .units import Unit, Units
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Every walk as it stands at cut `begin`: one segment each.
+
+    Attributes
+    ----------
+    begin : int
+    end, layout : int array (walks,)
+    offsets : int array (walks + 1,)
+        First row of each walk.
+    rows : int array (rows,)
+        Row of the frame.
+    seconds : float array (rows,)
+        Kernels of that rank.
+    weights : float array (rows,)
+        Bytes of constants it reads.
+    calls : array (rows,) of CALL
+    needs : dict of str to Boxes
+        What it must hold of each value from before the cut.
+    legal : bool array (walks,)
+        Whether the layout cuts anything that leaves the segment.
+    """
+
+    begin: int
+    end: np.ndarray
+    layout: np.ndarray
+    offsets: np.ndarray
+    rows: np.ndarray
+    seconds: np.ndarray
+    weights: np.ndarray
+    calls: np.ndarray
+    needs: dict[str, Boxes]
+    legal: np.ndarray
+
+
+Allowed = Callable[[int], np.ndarray]
+"""Layouts in which a segment may end at a cut, bool array (L,)."""
+
+Keep = Callable[[Step], np.ndarray]
+"""Which walks go on behind a step, bool array (walks,)."""
+
+
+@dataclass
+class _Walks:
+    """The walks under way."""
+
+    end: np.ndarray
+    layout: np.ndarray
+    legal: np.ndarray
+    walk: np.ndarray
+    rows: np.ndarray
+    seconds: np.ndarray
+    weights: np.ndarray
+    calls: np.ndarray
+    wanted: dict[str, Boxes] = field(default_factory=dict)
+    loans: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls) -> _Walks:
+        """Before the first walk begins."""
+        ints, floats = np.zeros(0, int), np.zeros(0)
+        return cls(ints, ints, np.zeros(0, bool), ints, ints, floats, floats, np.zeros(0, CALL))
+
+    def begin(self, frame: Frame, cut: int, layouts: np.ndarray) -> None:
+        """Add a walk that ends at `cut` for each of `layouts`."""
+        sizes = frame.offsets[layouts + 1] - frame.offsets[layouts]
+        rows = np.concatenate(
+            [np.arange(frame.offsets[i], frame.offsets[i + 1]) for i in layouts] or [np.zeros(0, int)]
+        )
+        count = len(rows)
+        self.walk = np.concatenate((self.walk, len(self.end) + np.repeat(np.arange(len(layouts)), sizes)))
+        self.end = np.concatenate((self.end, np.full(len(layouts), cut)))
+        self.layout = np.concatenate((self.layout, layouts))
+        self.legal = np.concatenate((self.legal, np.zeros(len(layouts), bool)))
+        self.rows = np.concatenate((self.rows, rows))
+        self.seconds = np.concatenate((self.seconds, np.zeros(count)))
+        self.weights = np.concatenate((self.weights, np.zeros(count)))
+        self.calls = np.concatenate((self.calls, np.zeros(count, CALL)))
+        self.wanted = {name: box.join(Boxes.absent(count, box.lo.shape[1])) for name, box in self.wanted.items()}
+        self.loans = {unit: np.concatenate((loan, np.zeros(count))) for unit, loan in self.loans.items()}
+
+    def keep(self, going: np.ndarray) -> None:
+        """End every walk that `going` does not name."""
+        if going.all():
+            return
+        kept = going[self.walk]
+        self.walk = (np.cumsum(going) - 1)[self.walk[kept]]
+        self.end, self.layout, self.legal = self.end[going], self.layout[going], self.legal[going]
+        self.rows, self.seconds = self.rows[kept], self.seconds[kept]
+        self.weights, self.calls = self.weights[kept], self.calls[kept]
+        self.wanted = {name: box.take(kept) for name, box in self.wanted.items()}
+        self.loans = {unit: loan[kept] for unit, loan in self.loans.items()}
+
+    @property
+    def offsets(self) -> np.ndarray:
+        return np.searchsorted(self.walk, np.arange(len(self.end) + 1))
+
+
+class Walker:
+    """Walks over a graph's units.
+
+    Parameters
+    ----------
+    units : Units
+    frame : Frame
+    prices : KernelPrices
+    """
+
+    def __init__(self, units: Units, frame: Frame, prices: KernelPrices) -> None:
+        self._units = units
+        self._graph = units.graph
+        self._frame = frame
+        self._prices = prices
+        self._maps: dict[object, NodeMap] = {}
+        self._ends = np.array(units.ends)
+
+    def steps(self, allowed: Allowed, keep: Keep | None = None) -> Iterator[Step]:
+        """Every step of all walks, from the last cut but one down to cut 0."""
+        walks = _Walks.none()
+        for place in range(len(self._units) - 1, -1, -1):
+            unit = self._units[place]
+            if unit.fixed:
+                walks.keep(walks.layout == 0)
+            layouts = np.flatnonzero(allowed(place + 1))
+            walks.begin(self._frame, place + 1, layouts[layouts == 0] if unit.fixed else layouts)
+            if len(walks.end):
+                self._pass(walks, unit, place)
+                step = self._step(walks, place)
+                yield step
+                if keep is not None:
+                    walks.keep(keep(step))
+
+    def _step(self, walks: _Walks, cut: int) -> Step:
+        needs = {name: walks.wanted[name] for name in self._units.alive[cut] if name in walks.wanted}
+        calls = walks.calls.copy()
+        for name, box in needs.items():
+            calls["in_bytes"] += box.sizes * self._graph.value(name).itemsize
+            calls["inputs"] += box.present
+        return Step(
+            cut, walks.end, walks.layout, walks.offsets, walks.rows, walks.seconds, walks.weights, calls, needs,
+            walks.legal.copy(),
+        )  # fmt: skip
+
+    def _pass(self, walks: _Walks, unit: Unit, place: int) -> None:
+        """Take the nodes of a unit along, last to first."""
+        starting = {self._units.kernels[number].anchor: number for number in unit.kernels}
+        walks.seconds = walks.seconds - walks.loans.pop(place, 0.0)
+        for position in range(unit.end - 1, unit.first - 1, -1):
+            node = self._graph.bound[position]
+            if position in self._graph.preparing and not set(node.node.writes) & set(self._graph.outputs):
+                continue
+            taken = self._fixed(walks, node) if unit.fixed else self._take(walks, node)
+            if taken is not None and position in starting:
+                self._charge(walks, starting[position], *taken)
+
+    def _take(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]] | None:
+        """The regions a node computes and reads on every row that wants any: (those rows, out, inputs)."""
+        out = [self._wanted(walks, name) if name else None for name in node.node.outputs]
+        there = [box.present for box in out if box is not None]
+        active = np.flatnonzero(np.logical_or.reduce(there)) if there else np.zeros(0, int)
+        if not active.size:
+            return None
+        reader = self._map(node)
+        taken = reader.widen([None if box is None else box.take(active) for box in out])
+        inputs = reader.read(taken)
+        for name, box in zip(node.node.inputs, inputs, strict=True):
+            if box is not None:
+                self._want(walks, name, active, box)
+        for name in node.node.captures:
+            self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))
+        main = next(box for box in taken if box is not None)
+        return active, main, inputs
+
+    def _fixed(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]]:
+        """A node that the root runs whole, whatever is wanted of it."""
+        active = np.arange(len(walks.rows))
+        for name in node.node.writes:
+            if not self._graph.value(name).is_opaque:
+                self._wanted(walks, name)
+        whole = [
+            None if value is None or value.is_opaque else Boxes.whole(len(active), value.shape or ())
+            for value in (*node.inputs, *node.outputs)
+        ]
+        for name, box in zip(node.node.inputs, whole, strict=False):
+            if box is not None:
+                self._want(walks, name, active, box)
+        for name in node.node.captures:
+            if not self._graph.value(name).is_opaque:
+                self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))
+        out = next((box for box in whole[len(node.inputs) :] if box is not None), Boxes.whole(len(active), ()))
+        walks.legal[:] = True
+        return active, out, whole[: len(node.inputs)]
+
+    def _wanted(self, walks: _Walks, name: str) -> Boxes:
+        """What every row must compute of a value: what later nodes of its segment read, and its shard if it leaves."""
+        graph = self._graph
+        inside = walks.wanted.pop(name, None)
+        leaves = self._ends[walks.end] <= graph.last_use.get(name, -1)
+        if name in graph.derived and name not in graph.outputs:
+            leaves[:] = False
+        ndim = len(graph.value(name).shape or ())
+        box = Boxes.absent(len(walks.rows), ndim) if inside is None else inside
+        if not leaves.any():
+            return box
+        walks.legal |= leaves & self._frame.cuts(name)[walks.layout]
+        shards = self._frame.shards(name).take(walks.rows)
+        leaving = leaves[walks.walk]
+        walks.calls["outputs"][leaving] += shards.present[leaving]
+        walks.calls["out_bytes"][leaving] += shards.sizes[leaving] * graph.value(name).itemsize
+        hull = box.hull(shards)
+        mask = leaving[:, None]
+        return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
+
+    def _want(self, walks: _Walks, name: str, active: np.ndarray, box: Boxes) -> None:
+        value = self._graph.value(name)
+        if value.is_opaque:
+            return
+        if value.is_constant or name in self._graph.derived:
+            walks.weights[active] += box.sizes * value.itemsize
+            return
+        known = walks.wanted.get(name)
+        if known is None:
+            known = walks.wanted[name] = Boxes.absent(len(walks.rows), box.lo.shape[1])
+        known.lo[active] = np.minimum(known.lo[active], box.lo)
+        known.hi[active] = np.maximum(known.hi[active], box.hi)
+
+    def _charge(
+        self, walks: _Walks, number: int, active: np.ndarray, out: Boxes, inputs: Sequence[Boxes | None]
+    ) -> None:
+        """Add a kernel's price to the rows that run it; one that its absorber takes along is only lent."""
+        kernel, frame, units = self._units.kernels[number], self._frame, self._units
+        rows = walks.rows[active]
+        seconds = self._prices.seconds(kernel, out, inputs, self._sums(walks, number)[active], frame.active[rows])
+        seconds = seconds * frame.slowdown[rows]
+        walks.calls["kernels"][active] += 1
+        walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, kernel))
+        walks.seconds = walks.seconds.copy()
+        walks.seconds[active] += seconds
+        absorber = units.unit_of_kernel.get(kernel.absorber, -1)
+        if 0 <= absorber < units.unit_of_kernel[number]:
+            loan = walks.loans.setdefault(absorber, np.zeros(len(walks.rows)))
+            loan[active] += seconds
+
+    def _sums(self, walks: _Walks, number: int) -> np.ndarray:
+        """Whether each row's segment holds an addition that this kernel takes along."""
+        adders = [
+            i
+            for i, kernel in enumerate(self._units.kernels[number + 1 : number + 5], number + 1)
+            if kernel.absorber == number
+        ]
+        if not adders:
+            return np.zeros(len(walks.rows), bool)
+        found: np.ndarray = (walks.end > self._units.unit_of_kernel[adders[0]])[walks.walk]
+        return found
+
+    def _map(self, node: BoundNode) -> NodeMap:
+        key = signature(node)
+        if key not in self._maps:
+            self._maps[key] = NodeMap(node)
+        return self._maps[key]

@@ -1,0 +1,192 @@
+"""The search forward with labels that carry bytes: those of one key may all be worth keeping, each one path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .bounds import BLOCK, Rest
+from .labels import Bundle, Ground
+from .space import Path
+from .sweep import stretches
+
+RIVALS = 32
+"""Cheaper labels that a label is compared with, at most, to find one that is better in everything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """S labels of one cut, each the end of one path.
+
+    Attributes
+    ----------
+    keys : int array (W, S)
+    cost : float array (S,)
+        Seconds.
+    load : float array (S, R)
+        Bytes on every rank.
+    origin, option : int array (S,)
+        The label it comes from, and the number of the option.
+    """
+
+    keys: np.ndarray
+    cost: np.ndarray
+    load: np.ndarray
+    origin: np.ndarray
+    option: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> Labels:
+        """Only some of them."""
+        return Labels(self.keys[:, rows], self.cost[rows], self.load[rows], self.origin[rows], self.option[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence[Labels]) -> Labels:
+        """All labels of some sets."""
+        return cls(
+            np.concatenate([part.keys for part in parts], axis=1),
+            np.concatenate([part.cost for part in parts]),
+            np.concatenate([part.load for part in parts]),
+            np.concatenate([part.origin for part in parts]),
+            np.concatenate([part.option for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Priced:
+    """A Lagrangian bound: every rank's bytes cost `rates` (R,) seconds each, and its capacity is worth as much.
+
+    A path that fits costs no less than its seconds, plus its bytes at these rates, less all capacity at these rates.
+    """
+
+    rates: np.ndarray
+    rest: Rest
+
+    @classmethod
+    def of(cls, ground: Ground, rates: np.ndarray) -> Priced:
+        """The bound at some rates."""
+        return cls(rates, Rest.of(ground.charged(rates), 1))
+
+    def at(self, ground: Ground, cut: int, labels: Labels) -> np.ndarray:
+        """Least seconds (S,) of the paths that labels of a cut can be part of."""
+        over = (labels.load - ground.space.capacity) @ self.rates
+        return labels.cost + over + self.rest.at(ground, cut, ground.digits(cut, labels.keys))
+
+    def behind(self, ground: Ground, bundle: Bundle, digits: np.ndarray, load: np.ndarray) -> np.ndarray:
+        """What to add (M, S) to the seconds of labels behind each option of a bundle, for the same."""
+        over = (load - ground.space.capacity) @ self.rates
+        rest = self.rest.behind(bundle, ground.space.alive[bundle.cut], digits)
+        return rest + over + (bundle.weights @ self.rates)[:, None]
+
+
+def fewest_bytes(ground: Ground) -> np.ndarray:
+    """Fewest bytes (n + 1, R) that any way from a cut to the end puts on each rank."""
+    space = ground.space
+    fewest = np.full((space.cuts + 1, len(space.capacity)), np.inf)
+    fewest[-1] = 0
+    for cut in range(space.cuts - 1, -1, -1):
+        for bundle in ground.bundles[cut]:
+            np.minimum(fewest[cut], (bundle.weights + fewest[bundle.end]).min(axis=0), out=fewest[cut])
+    return fewest
+
+
+def sweep_weighed(
+    ground: Ground, top: int, limit: int, upper: float, bounds: Sequence[Priced]
+) -> tuple[tuple[Path, ...], float, int]:
+    """The `top` cheapest paths within memory, as far as labels were kept.
+
+    Parameters
+    ----------
+    ground : Ground
+    top : int
+    limit : int
+        Most labels at a cut; those of the least bound are kept.
+    upper : float
+        Labels that can only be part of dearer paths are left out.
+    bounds : sequence of Priced
+
+    Returns
+    -------
+    tuple of Path
+        The best first.
+    float
+        No path that was left out for want of room costs less.
+    int
+        Number of labels.
+    """
+    space, fewest, dropped = ground.space, fewest_bytes(ground), np.inf
+    nowhere = np.full(1, -1)
+    start = Labels(ground.start, np.zeros(1), np.zeros((1, len(space.capacity))), nowhere, nowhere)
+    waiting: list[list[Labels]] = [[start], *([] for _ in range(space.cuts))]
+    fronts = []
+    for cut in range(space.cuts + 1):
+        # a cut that nothing leads to has no labels: none of the start's
+        front = _undominated(Labels.join(waiting[cut]), top) if waiting[cut] else start.take(slice(0))
+        waiting[cut] = []
+        if len(front.cost) > limit:
+            score = np.max([bound.at(ground, cut, front) for bound in bounds], axis=0)
+            order = np.argsort(score, kind="stable")
+            front, dropped = front.take(np.sort(order[:limit])), min(dropped, float(score[order[limit]]))
+        fronts.append(front)
+        for bundle in ground.bundles[cut] if cut < space.cuts and len(front.cost) else ():
+            for end, labels in _spread(ground, bundle, front, upper, fewest, bounds):
+                waiting[end].append(labels)
+    return _walks(ground, fronts, top), dropped, sum(len(front.cost) for front in fronts)
+
+
+def _undominated(labels: Labels, top: int) -> Labels:
+    """Labels without those for which `top` others of the same key are as good in everything."""
+    labels = labels.take(np.lexsort((labels.cost, *labels.keys)))
+    beaten = np.zeros(len(labels.cost), dtype=np.int64)
+    for back in range(1, min(RIVALS, len(beaten) - 1) + 1):
+        is_alike = (labels.keys[:, back:] == labels.keys[:, :-back]).all(axis=0)
+        if not is_alike.any():
+            break
+        beaten[back:] += is_alike & (labels.load[:-back] <= labels.load[back:]).all(axis=1)
+    return labels.take(np.flatnonzero(beaten < top))
+
+
+def _spread(
+    ground: Ground, bundle: Bundle, front: Labels, upper: float, fewest: np.ndarray, bounds: Sequence[Priced]
+) -> Iterator[tuple[int, Labels]]:
+    """Labels behind the options of a bundle, by the cuts where those end: only those that may yet fit and be news."""
+    digits = ground.digits(bundle.cut, front.keys)
+    room = ground.space.capacity - fewest[bundle.end] - bundle.weights
+    step = max(1, BLOCK // len(bundle.end))
+    for begin in range(0, len(front.cost), step):
+        part = slice(begin, begin + step)
+        load = front.load[part]
+        total = bundle.price(digits[:, part]) + front.cost[part]
+        usable = np.ones(total.shape, dtype=bool)
+        for rank in range(load.shape[1]):
+            usable &= load[:, rank] <= room[:, rank, None]
+        for bound in bounds:
+            usable &= total + bound.behind(ground, bundle, digits[:, part], load) <= min(upper, np.finfo(float).max)
+        option, label = np.nonzero(usable)
+        labels = Labels(
+            bundle.lead(option, digits[:, begin + label]),
+            total[option, label],
+            load[label] + bundle.weights[option],
+            begin + label,
+            bundle.number[option],
+        )
+        for end, rows in stretches(bundle.end[option]):
+            yield end, labels.take(rows)
+
+
+def _walks(ground: Ground, fronts: Sequence[Labels], top: int) -> tuple[Path, ...]:
+    """The paths of the `top` cheapest labels of the last cut."""
+    last = fronts[-1]
+    cost = last.cost + ground.exit(ground.digits(len(fronts) - 1, last.keys))
+    return tuple(_walk(ground, fronts, label) for label in np.argsort(cost, kind="stable")[:top].tolist())
+
+
+def _walk(ground: Ground, fronts: Sequence[Labels], label: int) -> Path:
+    """The one path of a label of the last cut."""
+    cut, path = len(fronts) - 1, []
+    while cut:
+        bundle, row = ground.option(int(fronts[cut].option[label]))
+        path.append((bundle.cut, cut, int(bundle.layout[row])))
+        label, cut = int(fronts[cut].origin[label]), bundle.cut
+    return tuple(reversed(path))

@@ -1,0 +1,133 @@
+"""The stacked walk equals the walk of one segment, layout and rank; what it moves equals the exchange algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flexpie_mpi.cost.kernels import kernels
+from flexpie_mpi.cost.rows import CALL
+from flexpie_mpi.exchange import transfers
+from flexpie_mpi.graph import Graph
+from flexpie_mpi.layout import Layout
+from flexpie_mpi.model import load
+from flexpie_mpi.ops import rule_for
+from flexpie_mpi.planner.frame import Frame
+from flexpie_mpi.planner.movement import moved
+from flexpie_mpi.planner.prices import KernelPrices
+from flexpie_mpi.planner.units import Units, units
+from flexpie_mpi.planner.walk import Step, Walker
+from flexpie_mpi.region import Region
+from flexpie_mpi.shards import SegmentShard, leaving, segment_problems, segment_shard
+from flexpie_mpi.testbed import one_host
+
+from ..graphs import GRAPHS
+
+RANKS = 4
+LAYOUTS = (
+    Layout("single", (0,)),
+    Layout("rows", (0, 1, 2)),
+    Layout("rows", (0, 1, 2, 3), (4, 1, 0, 2)),
+    Layout("columns", (1, 3)),
+    Layout("channels", (0, 1, 2, 3)),
+    Layout("grid", (0, 1, 2, 3), grid=(2, 2)),
+    Layout("replicated", (1, 2)),
+)
+TINY = ("tiny_cnn", "tiny_inception", "tiny_bert")
+
+
+class FlopsCost:
+    """A second for every operation; calls and exchanges cost nothing."""
+
+    def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
+        return work["flops"].copy()
+
+    def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
+        return np.zeros(len(calls))
+
+    def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
+        return np.zeros(len(transfers))
+
+
+def graph_of(name: str) -> Graph:
+    return GRAPHS[name] if name in GRAPHS else load(f"builtin:{name}").graph
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, *TINY])
+def test_every_step_equals_the_walk_of_one_shard(name: str) -> None:
+    graph = graph_of(name)
+    cut, frame = units(graph), Frame(graph, one_host(RANKS, RANKS), LAYOUTS)
+    walker = Walker(cut, frame, KernelPrices(graph, FlopsCost()))
+    seen = 0
+    for step in walker.steps(lambda end: np.ones(len(LAYOUTS), bool)):
+        for walk in range(len(step.end)) if name in GRAPHS else range(0, len(step.end), 5):
+            seen += _check_walk(graph, cut, step, walk)
+    assert seen > 50
+
+
+def _check_walk(graph: Graph, cut: Units, step: Step, walk: int) -> int:
+    first, end = cut.ends[step.begin], cut.ends[step.end[walk]]
+    layout = LAYOUTS[step.layout[walk]]
+    has_problems = bool(segment_problems(graph, first, end, layout))
+    if not leaving(graph, first, end):
+        return 0
+    assert step.legal[walk] == (not has_problems), (first, end, str(layout))
+    if has_problems:
+        return 0
+    for row in range(step.offsets[walk], step.offsets[walk + 1]):
+        rank = layout.ranks[row - step.offsets[walk]]
+        _check_row(graph, step, row, segment_shard(graph, first, end, layout, rank), f"{first}:{end} {layout} {rank}")
+    return 1
+
+
+def _check_row(graph: Graph, step: Step, row: int, shard: SegmentShard | None, where: str) -> None:
+    expected = {} if shard is None else dict(shard.inputs)
+    found = {name: box.take(np.array([row])) for name, box in step.needs.items() if box.present[row]}
+    regions = {
+        name: Region(tuple(zip(box.lo[0].tolist(), box.hi[0].tolist(), strict=True))) for name, box in found.items()
+    }
+    assert regions == {name: region for name, region in expected.items() if region is not None}, where
+    assert step.calls.dtype == CALL
+    assert step.calls["inputs"][row] == len(regions)
+    assert step.calls["outputs"][row] == (0 if shard is None else len(shard.outputs)), where
+    assert step.seconds[row] == pytest.approx(_anchor_flops(graph, shard), rel=1e-6), where
+
+
+def _anchor_flops(graph: Graph, shard: SegmentShard | None) -> float:
+    """Work of a shard's kernels: that of their anchors, without additions that a convolution takes along."""
+    blocks = {} if shard is None else {graph.position[block.node]: block for block in shard.blocks}
+    total, found = 0, kernels(graph)
+    for kernel in found:
+        absorbed = kernel.absorber >= 0 and found[kernel.absorber].anchor in blocks
+        if kernel.anchor in blocks and not absorbed:
+            block = blocks[kernel.anchor]
+            total += rule_for(graph.bound[kernel.anchor]).flops(graph.bound[kernel.anchor], block.outputs)
+    return total
+
+
+@pytest.mark.parametrize("held", range(len(LAYOUTS)))
+@pytest.mark.parametrize("needed", range(len(LAYOUTS)))
+def test_what_moves_is_what_the_exchange_moves(held: int, needed: int) -> None:
+    shape = (1, 6, 11, 9)
+    have = {rank: LAYOUTS[held].region(shape, rank) for rank in range(RANKS)}
+    need = {rank: LAYOUTS[needed].region(shape, rank) for rank in range(RANKS)}
+    have, need = ({rank: region for rank, region in item.items() if region is not None} for item in (have, need))
+    expected = np.zeros((RANKS, RANKS))
+    for source, target, region in transfers({rank: [region] for rank, region in have.items()}, need):
+        expected[source, target] += region.size
+    own, found = moved(_bounds(have, 4)[None], _bounds(need, 4)[None])
+    assert found.sum() == expected.sum()
+    assert (found[0, 0].sum(axis=0) == expected.sum(axis=0)).all()  # each rank receives the same
+    for rank, region in need.items():
+        mine = have.get(rank)
+        overlap = mine.intersect(region) if mine is not None else None
+        assert own[0, 0, rank] == (0 if overlap is None or overlap.is_empty else overlap.size)
+    if LAYOUTS[held].kind != "replicated":  # among several holders the choice is free
+        assert (found[0, 0] == expected).all()
+
+
+def _bounds(regions: dict[int, Region], ndim: int) -> np.ndarray:
+    found = np.zeros((RANKS, ndim, 2), np.int32)
+    for rank, region in regions.items():
+        found[rank] = region.bounds
+    return found

@@ -17,6 +17,7 @@ from .plan import Plan
 from .program import Program
 from .runtime.executor import Executor
 from .runtime.kernels import KernelOptions, make_kernel
+from .runtime.pacing import paced_kernels
 from .runtime.transport import Transport, agree, on_root
 from .runtime.weights import WeightTraffic, distribute
 from .timeline import Timeline
@@ -64,6 +65,8 @@ class Engine:
         Where this rank keeps its slices of the weights.
     threads : int
         onnxruntime threads of this rank.
+    slowdown : float
+        How many times slower this rank computes than it could, to stand for a slower board.
 
     Raises
     ------
@@ -71,10 +74,19 @@ class Engine:
         When the plan does not fit the model or the job.
     ModelError
         When onnxruntime refuses a segment on any rank.
+    TestbedError
+        When the slowdown of any rank is not a number above 0.
     """
 
     def __init__(
-        self, transport: Transport, model: Model, plan: Plan, *, cache: Cache | None = None, threads: int = 1
+        self,
+        transport: Transport,
+        model: Model,
+        plan: Plan,
+        *,
+        cache: Cache | None = None,
+        threads: int = 1,
+        slowdown: float = 1.0,
     ) -> None:
         self.transport = transport
         self.model = model
@@ -83,7 +95,7 @@ class Engine:
         self.program = self.programs[transport.rank]
         cache = cache or Cache.default()
         self._weights, self.traffic = distribute(transport, model, self.program.weights, cache)
-        self._executor = self._prepare(KernelOptions(threads))
+        self._executor = self._prepare(KernelOptions(threads), slowdown)
 
     def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
@@ -113,6 +125,10 @@ class Engine:
             if not self.transport.broadcast(request is not None, self.plan.root):
                 return
             yield self.run(request)
+
+    def close(self) -> None:
+        """Give sessions, buffers and channels back; only `facts` can be asked then."""
+        self._executor.close()
 
     def timeline(self) -> Timeline:
         """Where the last request's time went on this rank."""
@@ -149,11 +165,11 @@ class Engine:
                 )
         return dict(inputs)
 
-    def _prepare(self, options: KernelOptions) -> Executor:
+    def _prepare(self, options: KernelOptions, slowdown: float) -> Executor:
         executor, error = None, None
         try:
             make = partial(make_kernel, self.model, self.program, self._weights, options)
-            executor = Executor(self.program, self.transport, make)
+            executor = Executor(self.program, self.transport, paced_kernels(make, slowdown))
         except FlexPieError as raised:
             error = raised
         agree(self.transport, error)

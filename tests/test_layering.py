@@ -48,6 +48,8 @@ OWNERS = {
     "PIL": ("data/images.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),
+    "tomllib": ("testbed/files.py",),  # of the standard library from 3.11 on; tomli is the same for 3.10
+    "tomli": ("testbed/files.py",),
 }
 """The places that may import a package: rows, rooms, or modules."""
 

@@ -21,6 +21,8 @@ class Verb(NamedTuple):
 
 VERBS = {
     "inspect": Verb("list a model's nodes, shapes, work and weights, and the layouts each node allows"),
+    "trace": Verb("measure links, exchanges and kernels on all ranks, for the cost model", needs_ranks=True),
+    "fit": Verb("make a cost model from traces, and say how far off it is"),
     "plan": Verb("write a plan: which nodes run together, in which layout, on which ranks"),
     "infer": Verb("run a model over the ranks that mpirun started", needs_ranks=True),
 }

@@ -1,10 +1,25 @@
-"""Planners: a graph and a number of ranks become a plan.
+"""Planners: a graph, boards and a cost model become a plan.
 
-In goes the graph, out comes a plan of segments with a layout each. The one difficulty: every model must get a plan that
-runs, so whatever cannot be cut as asked falls back to a layout that always works.
+In goes the graph, the testbed it is to run on and what everything costs there; out comes a plan of segments with a
+layout each, and what it is predicted to take. The one difficulty: every model must get a plan that runs, so whatever
+cannot be cut as asked falls back to a layout that always works.
 """
 
+from .explain import explain
 from .fixed import PRESETS, layout_plan
 from .fuse import FUSIONS
+from .latency import PricedPlan, Search, price
+from .named import PLANNERS, Task, make_plans
 
-__all__ = ["FUSIONS", "PRESETS", "layout_plan"]
+__all__ = [
+    "FUSIONS",
+    "PLANNERS",
+    "PRESETS",
+    "PricedPlan",
+    "Search",
+    "Task",
+    "explain",
+    "layout_plan",
+    "make_plans",
+    "price",
+]

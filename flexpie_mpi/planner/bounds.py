@@ -64,6 +64,26 @@ class Rest:
                 where = where + table.take(digits[row], axis=1)
         return self.flat[where]
 
+    def without_dear(self, ground: Ground, upper: float) -> Ground:
+        """The ground without options that are part of no path of at most `upper` seconds."""
+        before = np.full(len(self.least), np.inf)
+        before[0] = 0
+        kept = []
+        for here in ground.bundles:
+            for bundle in here:
+                np.minimum.at(before, bundle.end, before[bundle.cut] + bundle.least)
+            kept.append([
+                np.flatnonzero(before[bundle.cut] + bundle.least + self._least_behind(ground, bundle) <= upper)
+                for bundle in here
+            ])  # fmt: skip
+        return ground.only(kept)
+
+    def _least_behind(self, ground: Ground, bundle: Bundle) -> np.ndarray:
+        """Bounds (M,) behind each option, whatever is carried."""
+        base, tables = self.code.behind(bundle, ground.space.alive[bundle.cut])
+        carries = np.any([table[:, -1] != 0 for table in tables], axis=0) if tables else np.zeros(len(base), dtype=bool)
+        return np.where(carries, self.least[bundle.end], self.flat[np.where(carries, 0, base)])
+
     def _before(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
         found = np.full(digits.shape[1], np.inf)
         for bundle in ground.bundles[cut]:

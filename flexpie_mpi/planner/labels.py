@@ -36,7 +36,7 @@ class Bundle:
     cut : int
         Where they begin.
     number : int array (M,)
-        Their numbers among all options of the space.
+        Their numbers among all options of the space, rising.
     end, layout : int array (M,)
     seconds : float array (M,)
     weights : float array (M, R)
@@ -87,6 +87,11 @@ class Bundle:
             slowest += table.take(digits[row], axis=1)
         slowest += seconds
         return slowest
+
+    @property
+    def least(self) -> np.ndarray:
+        """Seconds (M,) of each option when all that it reads is held in the best state."""
+        return self.price(np.full((max((row for row, _ in self.latency), default=0) + 1, 1), -1))[:, 0]
 
     def lead(self, rows: np.ndarray, digits: np.ndarray) -> np.ndarray:
         """Keys (W, N) of the labels that N options of the bundle lead to, from labels of `digits` (K, N)."""
@@ -179,8 +184,16 @@ class Ground:
     def option(self, number: int) -> tuple[Bundle, int]:
         """The bundle that holds an option, and its row there."""
         firsts, flat = self._flat
-        place = bisect_right(firsts, number) - 1
-        return flat[place], number - firsts[place]
+        bundle = flat[bisect_right(firsts, number) - 1]
+        return bundle, int(np.searchsorted(bundle.number, number))
+
+    def only(self, kept: Sequence[Sequence[np.ndarray]]) -> Ground:
+        """The same with some options, named by row for every bundle of every cut."""
+        bundles = (
+            tuple(bundle.take(rows) for bundle, rows in zip(here, chosen, strict=True) if len(rows))
+            for here, chosen in zip(self.bundles, kept, strict=True)
+        )
+        return Ground(self.space, self.keys, tuple(bundles))
 
     def charged(self, rates: np.ndarray) -> Ground:
         """The same with `rates` (R,) seconds per byte charged for constants."""

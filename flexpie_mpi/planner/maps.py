@@ -44,8 +44,7 @@ class Boxes:
     @property
     def present(self) -> np.ndarray:
         """Which boxes are there: bool array (n,)."""
-        found: np.ndarray = self.lo[:, 0] < self.hi[:, 0]
-        return found
+        return np.asarray(self.lo[:, 0] < self.hi[:, 0])
 
     @property
     def extents(self) -> np.ndarray:

@@ -158,7 +158,11 @@ PLANNERS: dict[str, Entry] = {
     "layerwise": Entry(
         "DINA, PartialDI: four layouts, no redundant work", partial(_paper, name="layerwise", free=True)
     ),
-    **{preset: Entry(f"{preset} wherever an operator allows it", partial(_rule, preset=preset)) for preset in PRESETS if preset != "auto"},
+    **{
+        preset: Entry(f"{preset} wherever an operator allows it", partial(_rule, preset=preset))
+        for preset in PRESETS
+        if preset != "auto"
+    },
     "random": Entry("a random legal plan, for tests", _random),
 }
 """Every planner. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""

@@ -10,8 +10,11 @@ from .memory import fits, search_within
 from .space import Space
 from .sweep import sweep
 
+FIRST = 10
+"""Labels at a cut of a first look, which finds a good path."""
+
 QUICK = 100
-"""Labels at a cut of a first look, which finds a good path and proves it where few values are alive."""
+"""Labels at a cut of a second one, which finds a better path, and proves it where few values are alive."""
 
 BEAM = 2000
 """Labels at a cut beyond which a sharper bound is tried before more labels are."""
@@ -57,10 +60,13 @@ def _search_free(ground: Ground, record: Record, beam: int) -> None:
         _attempt(ground, record, beam, None)
         return
     rest = Rest.of(ground, 1)
+    _attempt(ground, record, min(beam, FIRST), rest)
     for count in range(1, most + 1):
+        ground = rest.without_dear(ground, record.upper)
         if count > 1:
             states = (ground.states ** min(count, len(values)) for values in alive)
-            if sum(size * len(here.end) for size, here in zip(states, ground.space.options, strict=False)) > WORK:
+            options = (sum(len(bundle.end) for bundle in here) for here in ground.bundles)
+            if sum(size * among for size, among in zip(states, options, strict=False)) > WORK:
                 break
             rest = Rest.of(ground, count)
         if _attempt(ground, record, min(beam, QUICK), rest) or _attempt(ground, record, beam, rest, is_proof=True):

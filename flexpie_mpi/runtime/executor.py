@@ -32,6 +32,7 @@ class Executor:
     def __init__(self, program: Program, transport: Transport, kernel: KernelFactory) -> None:
         self.program = program
         self.values = allocate(program)
+        self._transport = transport
         self._channels = _open_channels(program, transport)
         self._steps: list[tuple[str, int, Action]] = []
         for step in program.steps:
@@ -60,6 +61,11 @@ class Executor:
             action()
         marks[-1] = clock()
         return {name: self.values[index] for name, index in self.program.outputs}
+
+    def close(self) -> None:
+        """Give the channels back; the executor cannot run any more."""
+        self._transport.release(self._channels.values())
+        self._steps.clear()
 
     def timeline(self) -> Timeline:
         """What the last request's time went to on this rank."""

@@ -20,9 +20,18 @@ from ..program import Compute, Program
 
 @dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """How sessions are made: with `threads` threads per rank."""
+    """How sessions are made.
+
+    Attributes
+    ----------
+    threads : int
+        Per rank.
+    profiles : Path or None
+        Folder in which each session writes what its nodes took, until it is told to end that.
+    """
 
     threads: int = 1
+    profiles: Path | None = None
 
 
 _ONE_AT_A_TIME = Lock()
@@ -58,6 +67,9 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if options.profiles is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(options.profiles / model.proto.graph.name)
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0" if options.threads == 1 else "1")
     if model.reads_weights_once:  # packing would read them once more, and hold them twice
@@ -145,12 +157,23 @@ def make_kernel(
     model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute, values: dict[int, Any]
 ) -> Callable[[], None]:
     """The action of a Compute step: a session bound to the step's buffers."""
+    return bind(open_segment(model, program, weights, options, step), step, values)
+
+
+def open_segment(
+    model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute
+) -> onnxruntime.InferenceSession:
+    """The session of a Compute step."""
 
     def held(pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Any], ...]:
         return tuple((name, program.buffers[index].region) for name, index in pairs)
 
     segment = build(model, f"segment{step.segment}", step.blocks, held(step.inputs), held(step.outputs))
-    session = make_session(segment, weights, options)
+    return make_session(segment, weights, options)
+
+
+def bind(session: onnxruntime.InferenceSession, step: Compute, values: dict[int, Any]) -> Callable[[], None]:
+    """The action of a Compute step whose session is there."""
     inputs, outputs = dict(step.inputs), dict(step.outputs)
     if all(index in values for index in (*inputs.values(), *outputs.values())):
         arrays = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))

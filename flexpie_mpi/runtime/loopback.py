@@ -10,14 +10,14 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import ProgramError, TransportError
 from ..program import Exchange
-from .transport import Parcel, parcels
+from .transport import Channel, Parcel, parcels
 
 T = TypeVar("T")
 
@@ -123,6 +123,9 @@ class LoopbackTransport:
     def open(self, exchanges: Sequence[Exchange]) -> tuple[LoopbackChannel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order."""
         return tuple(LoopbackChannel(exchange, self.rank, self._office) for exchange in exchanges)
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Nothing is held."""
 
     def close(self) -> None:
         """Nothing is held."""

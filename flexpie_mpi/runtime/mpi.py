@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any, NoReturn
@@ -245,6 +245,14 @@ class MPITransport:
         channels = [self._channel(exchange, lanes.get(exchange.lane)) for exchange in exchanges]
         self._channels += channels
         return tuple(channels)
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Give back channels that are no longer used, with their memory, once what they sent has left."""
+        for channel in channels:
+            channel.drain()
+            place = next((i for i, known in enumerate(self._channels) if known is channel), None)
+            if place is not None:
+                self._channels.pop(place).free()
 
     def close(self) -> None:
         """Free what the transport holds; channels end with it. Returns when all ranks close.

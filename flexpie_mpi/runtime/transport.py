@@ -6,7 +6,7 @@ request) moves bytes between buffers made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -71,6 +71,9 @@ class Transport(Protocol):
 
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order."""
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Give back channels that are no longer used, with their memory, once what they sent has left."""
 
     def close(self) -> None:
         """Free what the transport holds; channels end with it."""

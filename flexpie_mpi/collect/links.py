@@ -1,0 +1,149 @@
+"""Timing messages between ranks: every pair by itself, then several pairs at once.
+
+A *round* is a set of (source, target) pairs that are at work together, while all other ranks nap in a barrier::
+
+    alone     0 -> 1            port      0 -> 1            apart     0 -> 1
+                                          0 -> 2                      2 -> 3
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from ..cost.rows import LINK_TRACE
+from ..runtime.transport import Transport
+from .budget import Budget
+
+Pair = tuple[int, int]
+"""(source rank, target rank)."""
+
+SIZES = (64, 1 << 20, 16 << 10, 4 << 20, 1 << 10, 128 << 10)
+"""Bytes of a message, in the order in which they matter: latency, bandwidth, and what lies between."""
+
+MOST_RANKS = 16
+"""Up to here every pair is measured, beyond it a sample of as many pairs."""
+
+_SAMPLE = MOST_RANKS * (MOST_RANKS - 1) // 2
+_TAG = 1
+_WARMUP = 5
+_ROUND_S = 0.02
+_FEWEST, _MOST = 5, 200
+"""Round trips in about `_ROUND_S` seconds, but not fewer or more than these."""
+
+
+def collect_links(
+    transport: Transport,
+    budget: Budget,
+    keep: Callable[[np.ndarray], None],
+    tell: Callable[[str], None] = lambda text: None,
+    seed: int = 0,
+) -> None:
+    """Measure links until all rounds are done or the budget is over; called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    budget : Budget
+    keep : callable
+        Is given rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
+    tell : callable
+        Is told what goes on, between rounds.
+    seed : int
+        Of the sample of pairs.
+    """
+    for pairs, nbytes in rounds(transport.size, seed):
+        if budget.is_over():
+            return
+        tell(f"links: {_spoken(pairs)}, {nbytes} bytes")
+        keep(measure_round(transport, pairs, nbytes))
+
+
+def rounds(ranks: int, seed: int = 0) -> Iterator[tuple[tuple[Pair, ...], int]]:
+    """Every round as (pairs at once, bytes of a message), the most telling first."""
+    pairs = sampled_pairs(ranks, seed)
+    together = contended(ranks)
+    for place, nbytes in enumerate(SIZES):
+        yield from (((pair,), nbytes) for pair in pairs)
+        if place > 0:
+            yield from ((group, nbytes) for group in together)
+
+
+def sampled_pairs(ranks: int, seed: int = 0) -> tuple[Pair, ...]:
+    """All pairs of ranks, or, of more than `MOST_RANKS` ranks, a random sample in which every rank occurs.
+
+    >>> sampled_pairs(3)
+    ((0, 1), (0, 2), (1, 2))
+    >>> sampled_pairs(1)
+    ()
+    """
+    everything = list(combinations(range(ranks), 2))
+    if ranks <= MOST_RANKS:
+        return tuple(everything)
+    chance = random.Random(f"links {ranks} {seed}")
+    order = chance.sample(range(ranks), ranks)
+    ring = {(min(ends), max(ends)) for ends in zip(order, order[1:] + order[:1], strict=True)}
+    others = [pair for pair in everything if pair not in ring]
+    return tuple(sorted(ring | set(chance.sample(others, max(0, _SAMPLE - len(ring))))))
+
+
+def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
+    """Groups of pairs that are at work at once: at one port, and apart from each other.
+
+    >>> contended(4)
+    (((0, 1), (0, 2)), ((0, 1), (2, 3)), ((0, 1), (0, 2), (0, 3)))
+    >>> contended(2)
+    ()
+    """
+    groups = []
+    count = 2
+    while count < ranks:
+        groups.append(tuple((0, target) for target in range(1, count + 1)))
+        if 2 * count <= ranks:
+            groups.append(tuple((2 * place, 2 * place + 1) for place in range(count)))
+        count = min(2 * count, ranks - 1) if count < ranks - 1 else ranks
+    return tuple(groups)
+
+
+def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> np.ndarray:
+    """One row for each pair: half a round trip of `nbytes` bytes while all pairs are at work."""
+    targets = [target for source, target in pairs if source == transport.rank]
+    sources = [source for source, target in pairs if target == transport.rank]
+    memory = np.zeros(nbytes, np.uint8)
+    warm = _round_trips(transport, targets, sources, memory, _WARMUP)
+    slowest_s = max(transport.all_gather(min(warm, default=0.0)))
+    repeats = int(np.clip(_ROUND_S / max(slowest_s, 1e-9), _FEWEST, _MOST))
+    transport.barrier()
+    spent = transport.all_gather(_round_trips(transport, targets, sources, memory, repeats))
+    rows = np.zeros(len(pairs), LINK_TRACE)
+    for row, (source, target) in zip(rows, pairs, strict=True):
+        lower, median, upper = np.percentile(spent[source], (25, 50, 75)) / 2
+        row["source"], row["target"], row["nbytes"], row["pairs"] = source, target, nbytes, len(pairs)
+        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = median, upper - lower, repeats, source
+    return rows
+
+
+def _round_trips(
+    transport: Transport, targets: Iterable[int], sources: Iterable[int], memory: np.ndarray, repeats: int
+) -> list[float]:
+    """Seconds of each round trip with all `targets`; what comes from `sources` is sent back. Nothing to do is free."""
+    targets, sources, spent = tuple(targets), tuple(sources), []
+    for _ in range(repeats if targets or sources else 0):
+        begin_s = time.perf_counter()
+        for target in targets:
+            transport.send(memory, target, _TAG)
+        for source in sources:
+            transport.receive(memory, source, _TAG)
+            transport.send(memory, source, _TAG)
+        for target in targets:
+            transport.receive(memory, target, _TAG)
+        spent.append(time.perf_counter() - begin_s)
+    return spent
+
+
+def _spoken(pairs: Sequence[Pair]) -> str:
+    return " and ".join(f"{source}-{target}" for source, target in pairs[:3]) + (" ..." if len(pairs) > 3 else "")

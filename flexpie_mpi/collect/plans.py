@@ -1,0 +1,211 @@
+"""Whole plans: run for real, and turned into rows about kernels, calls, exchanges and the plan itself."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cost.kernels import kernels
+from ..cost.links import Network, transfer_rows
+from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE, TABLES
+from ..errors import FlexPieError
+from ..model import Model
+from ..plan import Plan
+from ..program import Compute, Exchange, Program
+from ..runtime.transport import Transport
+from ..testbed import Testbed
+from .attribution import Work
+from .measures import Label, call_row, compute_rows, pooled_gap_s, split, spread
+from .rehearsal import Rehearsal, Rehearser, scratch
+from .waves import Trip, Waves
+
+Keep = Callable[[str, np.ndarray], None]
+"""Takes rows of a table of :data:`flexpie_mpi.cost.rows.TABLES`; called on the root only."""
+
+
+def collect_plans(
+    transport: Transport,
+    model: Model,
+    plans: Iterable[Plan],
+    *,
+    testbed: Testbed,
+    keep: Keep,
+    clock: Callable[[], float],
+    tell: Callable[[str], None] = lambda text: None,
+    threads: int = 1,
+    slowdown: float = 1.0,
+) -> int:
+    """Measure plans until there are no more, or no time for another like the last; called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    model : Model
+        On every rank; the skeleton is enough, for weights are made up.
+    plans : iterable of Plan
+        For this job and model, of which the root's count. One that any rank cannot run is left out.
+    testbed : Testbed
+        Of this job: its links say what a transfer should take, its hosts which ranks get into each other's way.
+    keep : callable
+        Takes (table, rows) on the root; `origin` in the rows is a rank.
+    clock : callable
+        Seconds left, the same on all ranks, asked by all of them together.
+    tell : callable
+        Is told what goes on, between plans.
+    threads : int
+        onnxruntime threads of this rank.
+    slowdown : float
+        By which this rank's compute is paced while plans run; the rows are about compute that is not.
+
+    Returns
+    -------
+    int
+        Number of plans measured.
+    """
+    measured, last_s = 0, 0.0
+    order = iter(plans)
+    with scratch() as folder:
+        rehearser = Rehearser(transport, model, folder, threads, slowdown)
+        while clock() > last_s and (plan := _next(transport, order)) is not None:
+            begin = time.monotonic()
+            tell(f"{model.name}: plan {measured + 1}, {name_of(plan)}")
+            try:
+                rehearsal = rehearser.rehearse(plan)
+            except FlexPieError as error:
+                tell(f"{model.name}: plan {name_of(plan)} is left out: {error}")
+            else:
+                _Rows(transport, model, plan, testbed, rehearsal).keep(keep)
+                del rehearsal
+                measured += 1
+            gc.collect()
+            last_s = transport.broadcast(time.monotonic() - begin)
+    return measured
+
+
+def name_of(plan: Plan) -> str:
+    """What planned a plan, for rows and people; of at most 32 letters."""
+    words = (plan.provenance.get("planner", "plan"), plan.provenance.get("fusion", ""))
+    return " ".join(filter(None, words))[:32]
+
+
+def _next(transport: Transport, plans: Iterable[Plan]) -> Plan | None:
+    """The root's next plan; None when there are no more."""
+    plan = next(iter(plans), None) if transport.rank == 0 else None
+    text = transport.broadcast(None if plan is None else plan.to_json())
+    return None if text is None else Plan.from_json(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of one rehearsal; gathered from all ranks, kept on the root."""
+
+    transport: Transport
+    model: Model
+    plan: Plan
+    testbed: Testbed
+    rehearsal: Rehearsal
+
+    def keep(self, keep: Keep) -> None:
+        """Gather what every rank has found, and keep it."""
+        compute, calls = self._own_rows()
+        medians = {t.step.segment: statistics.median(t.plain_s) for t in self.rehearsal.segments}
+        mine = (compute, calls, medians, self.rehearsal.trips, self.rehearsal.latencies_s)
+        everyone = self.transport.gather(mine)
+        if everyone is None:
+            return
+        computes, call_rows, medians_of, trips, latencies = zip(*everyone, strict=True)
+        exchanges = self._exchange_rows(list(zip(*trips, strict=True)))
+        slowest = [max(found.get(place, 0.0) for found in medians_of) for place in range(len(self.plan.segments))]
+        keep("compute", np.concatenate(computes))
+        keep("call", np.concatenate(call_rows))
+        keep("exchange", exchanges)
+        keep("plan", self._plan_row(sum(slowest), exchanges, [max(each) for each in zip(*latencies, strict=True)]))
+
+    def _own_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """This rank's rows about kernels and calls."""
+        graph, rank = self.model.graph, self.transport.rank
+        known = kernels(graph, [first for _, first, _ in self.plan.spans])
+        gap = pooled_gap_s(self.rehearsal.segments)
+        compute, calls = [], []
+        for times in self.rehearsal.segments:
+            work = Work(graph, known, self.rehearsal.programs[rank], times.step)
+            found = split(times, work, gap)
+            label = Label(self._active(times.step), rank, self.model.name)
+            compute.append(compute_rows(work, found, label, len(times.plain_s)))
+            calls.append(call_row(work, found, label, len(times.plain_s)))
+        return _joined(compute, "compute"), _joined(calls, "call")
+
+    def _active(self, step: Compute) -> float:
+        ranks = self.plan.segments[step.segment].layout.ranks
+        return float(self.testbed.active(ranks)[ranks.index(self.transport.rank)])
+
+    def _exchange_rows(self, requests: Sequence[Sequence[Trip]]) -> np.ndarray:
+        """A row of EXCHANGE_TRACE for each exchange of the plan."""
+        waves = Waves(self.rehearsal.programs)
+        costs = [waves.exchange_costs(trips) for trips in requests]
+        moves = transfers(self.rehearsal.programs)
+        rows = np.zeros(len(moves), EXCHANGE_TRACE)
+        if not moves:
+            return rows
+        nbytes, local = (np.stack(each) for each in zip(*moves.values(), strict=True))
+        described = transfer_rows(nbytes, local, Network(self.testbed))
+        for name in described.dtype.names or ():
+            rows[name] = described[name]
+        for row, index in zip(rows, moves, strict=True):
+            samples = [cost.get(index, 0.0) for cost in costs]
+            row["seconds"], row["spread_s"] = statistics.median(samples), spread(samples)
+        self._label(rows, len(costs))
+        return rows
+
+    def _plan_row(self, compute_s: float, exchanges: np.ndarray, latencies: Sequence[float]) -> np.ndarray:
+        row = np.zeros(1, PLAN_TRACE)
+        row["planner"] = name_of(self.plan).encode()
+        row["ranks"] = len({rank for segment in self.plan.segments for rank in segment.layout.ranks})
+        row["segments"] = len(self.plan.segments)
+        row["compute_s"], row["exchange_s"], row["predicted_s"] = compute_s, exchanges["seconds"].sum(), np.nan
+        row["seconds"], row["spread_s"] = statistics.median(latencies), spread(latencies)
+        self._label(row, len(latencies))
+        return row
+
+    def _label(self, rows: np.ndarray, repeats: int) -> None:
+        rows["origin"], rows["model"], rows["repeats"] = self.plan.root, self.model.name.encode()[:32], repeats
+        if "active" in (rows.dtype.names or ()):
+            rows["active"] = 1.0
+
+
+def transfers(programs: Sequence[Program]) -> dict[int, tuple[np.ndarray, float]]:
+    """What every exchange of a job moves, by its number.
+
+    Returns
+    -------
+    dict of int to (array (R, R), float)
+        Bytes from each rank to each other, and the most that any rank copies: packs, unpacks, has already.
+    """
+    found: dict[int, tuple[np.ndarray, float]] = {}
+    for program in programs:
+        for index, exchange in _exchanges(program).items():
+            nbytes, local = found.get(index, (np.zeros((len(programs),) * 2), 0.0))
+            for message in exchange.sends:
+                nbytes[message.source, message.target] += message.nbytes
+            found[index] = nbytes, max(local, float(_copied(exchange, program)))
+    return dict(sorted(found.items()))
+
+
+def _exchanges(program: Program) -> dict[int, Exchange]:
+    return {step.exchange.index: step.exchange for step in program.steps if not isinstance(step, Compute)}
+
+
+def _copied(exchange: Exchange, program: Program) -> int:
+    """Bytes that a rank copies for an exchange."""
+    moved = sum(message.nbytes for message in (*exchange.sends, *exchange.receives))
+    sizes = ((copy.region.size, program.buffers[copy.target]) for copy in exchange.copies)
+    return moved + sum(size * buffer.nbytes // max(1, buffer.region.size) for size, buffer in sizes if buffer.region)
+
+
+def _joined(rows: Sequence[np.ndarray], table: str) -> np.ndarray:
+    return np.concatenate([np.zeros(0, TABLES[table]), *rows])

@@ -1,0 +1,216 @@
+"""``flexpie-mpi trace``: measure links, exchanges and plans on all ranks of the job, or merge files of traces."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..cache import Cache
+from ..collect.budget import Budget
+from ..collect.campaign import Campaign
+from ..collect.cluster import cluster_digest, origins_of
+from ..cost.origins import Origin
+from ..cost.traces import Recorder, Traces, merged
+from ..engine import load_shared
+from ..errors import TestbedError
+from ..model import BUILTIN, Model
+from ..model.zoo import names
+from ..report.progress import Progress
+from ..report.traces import traces_items, traces_record
+from ..report.versions import versions
+from ..runtime.mpi import MPITransport, library
+from ..runtime.transport import on_root
+from ..runtime.waiting import DEADLINE_S
+from ..testbed import read as read_testbed
+from .job import on_every_rank, run_job
+from .launch import launcher_rank
+from .options import add_model_arguments, add_record_arguments, cache_of, positive, seconds, shapes_of, start_log
+from .output import STDOUT, check_paths, publish, write_record
+from .parser import UsageError
+
+ROOT = 0
+"""The rank that writes."""
+
+BUDGET_S = 60.0
+FLUSH_S = 2.0
+"""What is measured is in the file about this much later at most."""
+
+_MEASURING = ("model", "budget", "threads", "testbed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        nargs="+",
+        metavar="FILE.onnx|builtin:NAME",
+        help="models whose plans are measured (default: the large built-in ones and networks of many shapes)",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="traces.h5", help="where the traces go; what the file has already stays"
+    )
+    parser.add_argument("--budget", type=seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})")
+    parser.add_argument("--threads", type=positive, metavar="T", help="onnxruntime threads per rank (default: 1)")
+    parser.add_argument(
+        "--testbed",
+        metavar="T.toml",
+        help="note how many times slower than this machine each rank's board is; nothing is slowed down to measure",
+    )
+    parser.add_argument(
+        "--merge", nargs="+", metavar="traces.h5", help="measure nothing; write all rows of these files to --output"
+    )
+    add_model_arguments(parser)
+    add_record_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure on all ranks, or merge files on one."""
+    start_log(args.verbose)
+    if args.merge is None:
+        run_job(DEADLINE_S, lambda transport: Tracing(transport, args).run())
+    given = [f"--{name}" for name in _MEASURING if getattr(args, name) is not None]
+    if given:
+        raise UsageError(f"--merge measures nothing, so {given[0]} goes without it: leave one of the two out")
+    if launcher_rank() is not None:  # all ranks have to leave together
+        run_job(DEADLINE_S, lambda transport: on_root(transport, partial(_merge, args), ROOT) or 0)
+    return _merge(args)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    _check_paths(args)
+    traces = merged(*(Traces.read(path) for path in args.merge))
+    traces.write(args.output)
+    _leave(traces, args)
+    return 0
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    """Try every path that will be written, before anything is done; what is there and no traces is not touched."""
+    check_paths({"--output": args.output, "--json": args.json})
+    if os.path.exists(args.output):
+        Traces.read(args.output)
+
+
+def _leave(traces: Traces, args: argparse.Namespace, extra: dict[str, Any] | None = None) -> None:
+    """Say what is in the file."""
+    record = {"output": args.output, **traces_record(traces), **(extra or {})}
+    write_record(record, args.json)
+    items = () if args.json == STDOUT else [f"traces   {args.output}", *traces_items(traces)]
+    publish(items, record, args.json)
+
+
+@dataclass
+class Tracing:
+    """One rank's part of measuring. Whatever only the root can find out is raised on every rank."""
+
+    transport: MPITransport
+    args: argparse.Namespace
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
+
+    def run(self) -> int:
+        """The exit code."""
+        args, transport = self.args, self.transport
+        start_log(args.verbose, transport.rank)
+        cache = on_every_rank(transport, partial(cache_of, args))
+        with self.progress, ExitStack() as stack:
+            on_root(transport, partial(_check_paths, args), ROOT)
+            origins = origins_of(transport, args.threads or 1, self._slowdown())
+            models = self._models(cache)
+            recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
+            budget = Budget(transport, args.budget or BUDGET_S)
+            keep = _Keeper(recorder).keep if recorder else _nowhere
+            Campaign(transport, origins, budget, keep, self._teller(budget.seconds)).run(models)
+            traces = recorder.traces() if recorder else Traces.empty()
+            on_root(transport, stack.close, ROOT)
+        on_root(transport, partial(self._finish, traces, origins), ROOT)
+        return 0
+
+    def _slowdown(self) -> float:
+        """Of this rank's board in ``--testbed``."""
+        path, transport = self.args.testbed, self.transport
+        if path is None:
+            return 1.0
+        slowdowns = transport.broadcast(on_root(transport, partial(_slowdowns, path, transport.size), ROOT), ROOT)
+        return float(slowdowns[transport.rank])
+
+    def _models(self, cache: Cache) -> list[Callable[[], Model]]:
+        """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""
+        if self.args.model is None:
+            return [partial(self._load, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
+        sources = [source for group in self.args.model for source in group]
+        loaded = [self._load(source, shapes_of(self.args), cache) for source in sources]
+        return [partial(_given, model) for model in loaded]
+
+    def _load(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Model:
+        self.progress.tell(f"loading {source}")
+        return load_shared(self.transport, source, shapes, cache)
+
+    def _teller(self, budget_s: float) -> Callable[[str], None]:
+        """What tells the progress, with the time that is left."""
+        end_s = time.monotonic() + budget_s
+
+        def tell(text: str) -> None:
+            self.progress.tell(f"{max(0.0, end_s - time.monotonic()):.0f} s left: {text}")
+
+        return tell
+
+    def _finish(self, traces: Traces, origins: Sequence[Origin]) -> None:
+        extra = {"cluster": cluster_digest(origins), "versions": versions(library())}
+        _leave(traces, self.args, extra)
+
+
+def default_models() -> list[str]:
+    """Built-in models that are measured when none is asked for: first those that were made to be."""
+    large = [name for name in names() if not name.startswith("tiny_")]
+    return sorted(large, key=lambda name: not name.startswith("spread_"))
+
+
+def _given(model: Model) -> Model:
+    return model
+
+
+def _nowhere(table: str, rows: np.ndarray) -> None:
+    """Keep nothing: another rank writes."""
+
+
+@dataclass
+class _Keeper:
+    """Hands rows to a recorder, and has them written every now and then."""
+
+    recorder: Recorder
+    _flushed_s: float = field(default_factory=time.monotonic)
+
+    def keep(self, table: str, rows: np.ndarray) -> None:
+        self.recorder.add(table, rows)
+        if time.monotonic() - self._flushed_s >= FLUSH_S:
+            self.recorder.flush()
+            self._flushed_s = time.monotonic()
+
+
+def _slowdowns(path: str, ranks: int) -> list[float]:
+    """Slowdown of each rank's device.
+
+    Raises
+    ------
+    TestbedError
+        When the file cannot be read or has another number of devices.
+    """
+    devices = read_testbed(path).devices
+    if len(devices) != ranks:
+        raise TestbedError(
+            f"testbed '{path}' has {len(devices)} devices and the job has {ranks} ranks: start one rank per device"
+        )
+    return [device.slowdown for device in devices]

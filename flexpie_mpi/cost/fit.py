@@ -1,0 +1,215 @@
+"""Fitting: from traces to a learned cost model, and to its held-out errors."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from ..errors import CostError
+from . import gbdt
+from .calibrate import calibrated, exposed
+from .features import CALL, COMPUTE, EXCHANGE, call_features, compute_features, exchange_features
+from .gbdt import Forest, Lesson, best_rounds, train
+from .heldout import HeldOut, held_out
+from .learned import LearnedCost
+from .prior import AnalyticCost
+from .ranges import Ranges
+from .samples import DTYPES, DeviceFactor, Samples, devices_of, folds, samples
+from .traces import Traces
+
+FEWEST_ROWS, FEWEST_GROUPS = 40, 8
+"""A forest is learned from so many distinct rows, in so many groups, at least; from fewer, the constants alone."""
+
+_ROUND_FOLDS = 4
+_SIGNS = {"compute": COMPUTE, "call": CALL, "exchange": EXCHANGE}
+
+Tell = Callable[[str], None]
+
+
+def _silence(text: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """Traces made ready: samples of every learned table, and what they are of.
+
+    Attributes
+    ----------
+    samples : mapping of str to Samples
+    devices : tuple of DeviceFactor
+        Kinds of devices, as the samples number them.
+    """
+
+    samples: Mapping[str, Samples]
+    devices: tuple[DeviceFactor, ...]
+
+    @classmethod
+    def of(cls, traces: Traces) -> Lessons:
+        """Samples of traces.
+
+        Raises
+        ------
+        CostError
+            When no kernel was measured: nothing could be planned with what is left.
+        """
+        found = {table: samples(table, traces.tables[table], traces.origins) for table in DTYPES}
+        if not len(found["compute"]):
+            rows = len(traces.tables["compute"])
+            raise CostError(
+                f"the traces hold no usable time of a kernel ({rows} rows of table 'compute'): "
+                "measure some with 'flexpie-mpi trace'"
+            )
+        return cls(found, devices_of(traces.origins))
+
+    def only(self, table: str, kept: np.ndarray) -> Lessons:
+        """Without the other tables, but for the kernels that tell devices apart, and with some rows of this one."""
+        found = {name: each.part(np.zeros(len(each), bool)) for name, each in self.samples.items()}
+        if table == "call":
+            found["compute"] = self.samples["compute"]
+        return Lessons(found | {table: self.samples[table].part(kept)}, self.devices)
+
+
+def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
+    """A cost model of everything that traces tell; the same on every run.
+
+    Parameters
+    ----------
+    traces : Traces
+    tell : callable
+        Is told what goes on.
+
+    Raises
+    ------
+    CostError
+        When no kernel was measured.
+    """
+    lessons = Lessons.of(traces)
+    prior, factors = _calibrated(lessons, tell)
+    ops = _ops(lessons)
+    forests = {}
+    for table, each in lessons.samples.items():
+        tell(f"fitting {table} to {len(each)} rows")
+        forest = _forest(table, each, prior, factors, ops)
+        if forest is not None:
+            forests[table] = forest
+    return LearnedCost(
+        prior=prior,
+        ops=ops,
+        forests=forests,
+        ranges={table: Ranges.of(table, each.rows) for table, each in lessons.samples.items() if len(each)},
+        devices=exposed(lessons.devices, factors),
+        models=_models(traces),
+        provenance=_provenance(traces, lessons),
+    )
+
+
+def evaluate(traces: Traces, count: int = 5, tell: Tell = _silence) -> dict[str, HeldOut]:
+    """Held-out errors, by table, over `count` folds of groups; a table with fewer groups than folds has none.
+
+    Raises
+    ------
+    CostError
+        When no kernel was measured.
+    """
+    lessons = Lessons.of(traces)
+    return {
+        table: held_out(table, each, _predictions(table, lessons, count, tell), lessons.devices)
+        for table, each in lessons.samples.items()
+        if len(np.unique(each.group)) >= max(2, count)
+    }
+
+
+def _predictions(table: str, lessons: Lessons, count: int, tell: Tell) -> np.ndarray:
+    """Seconds of every row of a table (n,), each by a model that has seen nothing of the row's group."""
+    rows = lessons.samples[table]
+    fold = folds(rows.group, count)
+    predicted = np.full(len(rows), np.nan)
+    for number in range(count):
+        tell(f"held-out errors of {table}: fold {number + 1} of {count}")
+        test = rows.part(fold == number)
+        predicted[fold == number] = _predicted(table, lessons.only(table, fold != number), test)
+    return predicted
+
+
+def _predicted(table: str, lessons: Lessons, test: Samples) -> np.ndarray:
+    """Seconds of rows that the lessons do not hold, on the devices that measured them."""
+    prior, factors = calibrated(lessons.samples, len(lessons.devices))
+    ops = _ops(lessons)
+    forest = _forest(table, lessons.samples[table], prior, factors, ops)
+    cost = LearnedCost(prior, ops, {} if forest is None else {table: forest})
+    if table == "exchange":
+        return cost.exchange_s(test.rows)
+    price = cost.compute_s if table == "compute" else cost.call_s
+    return price(test.rows, test.active) * factors[test.device]
+
+
+def _calibrated(lessons: Lessons, tell: Tell) -> tuple[AnalyticCost, np.ndarray]:
+    tell("fitting constants")
+    return calibrated(lessons.samples, len(lessons.devices))
+
+
+def _ops(lessons: Lessons) -> tuple[str, ...]:
+    return tuple(op.decode() for op in np.unique(lessons.samples["compute"].rows["op"]))
+
+
+def _forest(
+    table: str, samples: Samples, prior: AnalyticCost, factors: np.ndarray, ops: tuple[str, ...]
+) -> Forest | None:
+    """The factor on a table's prior; None where rows are too few, or where constants do as well."""
+    if len(samples) < FEWEST_ROWS or len(np.unique(samples.group)) < FEWEST_GROUPS:
+        return None
+    if table == "compute":
+        features = compute_features(samples.rows, samples.active, prior, ops)
+        prior_s = prior.compute_s(samples.rows, samples.active) * factors[samples.device]
+    elif table == "call":
+        features = call_features(samples.rows, samples.active, prior)
+        prior_s = prior.call_s(samples.rows, samples.active) * factors[samples.device]
+    else:
+        features = exchange_features(samples.rows, prior)
+        prior_s = prior.exchange_s(samples.rows)
+    target = np.log(samples.seconds / prior_s)
+    lesson = Lesson(features, target, samples.weights, tuple(_SIGNS[table].values()))
+    rounds = best_rounds(lesson, folds(samples.group, _ROUND_FOLDS))
+    return train(lesson, rounds) if rounds else None
+
+
+def _models(traces: Traces) -> tuple[str, ...]:
+    """Names of the models in which anything was measured."""
+    found = {name.decode(errors="replace") for table in DTYPES for name in np.unique(traces.tables[table]["model"])}
+    return tuple(sorted(found - {""}))
+
+
+def _provenance(traces: Traces, lessons: Lessons) -> dict[str, object]:
+    rows = {
+        table: {
+            "measured": len(traces.tables[table]),
+            "distinct": len(each),
+            "combinations": len(np.unique(each.group)),
+        }
+        for table, each in lessons.samples.items()
+    }
+    return {"traces": _digest(traces), "rows": rows, "versions": dict(_versions())}
+
+
+def _digest(traces: Traces) -> str:
+    """Hex digest of traces, the same in whatever order they were merged."""
+    origins, tables = traces.content()
+    found = hashlib.blake2b(repr(origins).encode(), digest_size=16)
+    for name in sorted(tables):
+        found.update(name.encode())
+        for row in tables[name]:
+            found.update(row)
+    return found.hexdigest()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield from (("python", platform.python_version()), ("numpy", np.__version__), ("lightgbm", gbdt.VERSION))
+    with suppress(PackageNotFoundError):  # a source tree that is run as it is
+        yield "flexpie-mpi", version("flexpie-mpi")

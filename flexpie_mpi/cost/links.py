@@ -1,0 +1,204 @@
+"""Prices of the links themselves: the sum of latencies, and bytes over bandwidth where most of them meet.
+
+Both are lower bounds that physics gives; what software adds to them is learned from traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from math import prod
+
+import numpy as np
+
+from ..errors import CostError
+from ..testbed import Testbed
+from .rows import TRANSFER
+
+_SLAB = 1 << 19
+"""Pairs of ranks looked at together, however many exchanges there are: a few MB at a time, which a cache holds."""
+
+
+class Network:
+    """The links of a testbed, ready to price many exchanges at once.
+
+    A resource takes as long as the bytes of all pairs of ranks that use it. Those pairs are mostly all of one source (a
+    port's sending side), all of one target (its receiving side), or one pair alone; only for other resources (links of a
+    ring) is it noted pair by pair who uses them.
+
+    Parameters
+    ----------
+    testbed : Testbed
+    """
+
+    def __init__(self, testbed: Testbed) -> None:
+        ranks = testbed.ranks
+        self.ranks = ranks
+        self._latency = np.zeros((ranks, ranks))
+        self._sending, self._receiving, self._alone = np.zeros(ranks), np.zeros(ranks), np.zeros((ranks, ranks))
+        others: list[np.ndarray] = []
+        for source, row in enumerate(testbed.routes):
+            for target, route in enumerate(row):
+                self._latency[source, target] = route.latency_s if route else 0.0
+        for number, pairs in _users(testbed).items():
+            seconds = 1.0 / testbed.resources[number].bandwidth
+            prices = self._prices_of(pairs)
+            if prices is not None:
+                np.maximum(prices, seconds, out=prices)
+            else:
+                others.append(_column(pairs, ranks) * seconds)
+        self._others = np.stack(others, axis=1) if others else np.zeros((ranks * ranks, 0))
+
+    def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two terms of the links' price of exchanges.
+
+        Parameters
+        ----------
+        nbytes : array (..., R, R)
+            ``nbytes[..., s, t]`` travel from rank s to rank t, all of one exchange at once. What a rank keeps, on the
+            diagonal, does not count.
+
+        Returns
+        -------
+        latency_s : array (...)
+            The most that any rank waits for the latencies of the messages it sends, one after another, or of those it
+            receives.
+        wire_s : array (...)
+            The longest that any resource needs for the bytes that pass it.
+
+        Raises
+        ------
+        CostError
+            When the array is for another number of ranks.
+        """
+        batch, shape = _listed(nbytes, self.ranks)
+        latency, wire = np.empty(len(batch)), np.empty(len(batch))
+        for place, part in _slabs(batch):
+            latency[place] = _busiest(*_by_rank((part > 0) * self._latency))
+            wire[place] = self._wire(part)
+        return latency.reshape(shape), wire.reshape(shape)
+
+    def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
+        """Where seconds per byte are kept of a resource with such users: a view of one place; None for no such place."""
+        (source, target), full = next(iter(pairs)), self.ranks - 1
+        if len(pairs) == full and all(s == source for s, _ in pairs):
+            return self._sending[source : source + 1]
+        if len(pairs) == full and all(t == target for _, t in pairs):
+            return self._receiving[target : target + 1]
+        return self._alone[source, target : target + 1] if len(pairs) == 1 else None
+
+    def _wire(self, part: np.ndarray) -> np.ndarray:
+        sent, received = _by_rank(part)
+        seconds = _busiest(sent * self._sending, received * self._receiving)
+        if self._alone.any():
+            np.maximum(seconds, (part * self._alone).max(axis=(1, 2)), out=seconds)
+        if self._others.size:
+            np.maximum(seconds, (part.reshape(len(part), -1) @ self._others).max(axis=1), out=seconds)
+        return seconds
+
+
+def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network) -> np.ndarray:
+    """Rows of `TRANSFER` of exchanges.
+
+    Which exchanges are collective is told from the bytes as :func:`flexpie_mpi.exchange.classify` tells it from the
+    contents. Only where some ranks send to all others, which send nothing, do contents matter: there, equal sizes stand
+    for equal contents.
+
+    Parameters
+    ----------
+    nbytes : array (..., R, R)
+        What travels from rank to rank, as in :meth:`Network.price`.
+    local_bytes : array (...)
+        The most that any rank copies within itself.
+    network : Network
+
+    Returns
+    -------
+    array (...) of `TRANSFER`
+
+    Raises
+    ------
+    CostError
+        When `nbytes` is for another number of ranks.
+    """
+    batch, shape = _listed(nbytes, network.ranks)
+    rows = np.zeros(len(batch), TRANSFER)
+    rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
+    rows["latency_s"], rows["wire_s"] = network.price(batch)
+    for place, part in _slabs(batch):
+        _describe(part, rows[place])
+    return rows.reshape(shape)
+
+
+def _describe(part: np.ndarray, rows: np.ndarray) -> None:
+    """Fill in what does not depend on the links."""
+    exists = part > 0
+    sends, receives = np.count_nonzero(exists, axis=2), np.count_nonzero(exists, axis=1)
+    sent, received = _by_rank(part)
+    group = np.count_nonzero(sends + receives, axis=1)
+    sources, targets = np.count_nonzero(sends, axis=1), np.count_nonzero(receives, axis=1)
+    full = sends.sum(axis=1) == sources * (group - 1)
+    unsure = full & (sources < group)
+    full[unsure] = _are_alike(part[unsure])
+    rows["kind"] = np.select(
+        [group == 0, group < 3, sources == 1, targets == 1, full],
+        [b"local", b"halo", b"scatter", b"gather", b"full"],
+        b"halo",
+    )
+    rows["ranks"] = group
+    rows["messages"] = _busiest(sends, receives)
+    rows["port_bytes"] = _busiest(sent, received)
+    rows["total_bytes"] = sent.sum(axis=1)
+
+
+def _are_alike(part: np.ndarray) -> np.ndarray:
+    """Whether every rank sends equally much to each to which it sends."""
+    return ((part == part.max(axis=2, keepdims=True)) | (part == 0)).all(axis=(1, 2))
+
+
+def _by_rank(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums (n, R) over what every rank sends, and over what it receives, of numbers (n, R, R)."""
+    return part.sum(axis=2), part.sum(axis=1)
+
+
+def _busiest(sending: np.ndarray, receiving: np.ndarray) -> np.ndarray:
+    return np.maximum(sending.max(axis=1), receiving.max(axis=1))
+
+
+def _listed(nbytes: np.ndarray, ranks: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """(array (n, R, R), shape of the leading axes)."""
+    nbytes = np.asarray(nbytes)
+    shape, pairs = nbytes.shape[:-2], nbytes.shape[-2:]
+    if pairs != (ranks, ranks):
+        raise CostError(
+            f"bytes of shape {nbytes.shape} do not fit a testbed of {ranks} ranks: "
+            f"the last two axes must be {ranks} x {ranks}"
+        )
+    return nbytes.reshape(prod(shape), ranks, ranks), shape
+
+
+def _slabs(batch: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of a batch (n, R, R), and the bytes there as floats, without those that a rank keeps."""
+    ranks = batch.shape[-1]
+    step = max(1, _SLAB // ranks**2)
+    for first in range(0, len(batch), step):
+        part = batch[first : first + step].astype(float)
+        part[:, range(ranks), range(ranks)] = 0.0
+        yield slice(first, first + step), part
+
+
+def _users(testbed: Testbed) -> dict[int, set[tuple[int, int]]]:
+    """(source, target) of every route that passes a resource, by its number."""
+    users: dict[int, set[tuple[int, int]]] = {}
+    for source, row in enumerate(testbed.routes):
+        for target, route in enumerate(row):
+            for number in route.resources if route else ():
+                users.setdefault(number, set()).add((source, target))
+    return users
+
+
+def _column(pairs: Set[tuple[int, int]], ranks: int) -> np.ndarray:
+    """Array (R * R,) with ones where a pair is."""
+    column = np.zeros((ranks, ranks))
+    for pair in pairs:
+        column[pair] = 1.0
+    return column.ravel()

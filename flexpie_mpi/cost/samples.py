@@ -1,0 +1,211 @@
+"""Samples: rows of traces made ready for learning. Repeated measurements become one; every row knows its group.
+
+A *group* is what a held-out test leaves out together: for kernels (op, input channels, output channels), so that a test
+always asks for channels that training has not seen; for exchanges (kind, ranks, bytes to the power of two).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .origins import Origin
+from .rows import CALL, TIMING, TRANSFER, WORK
+
+DTYPES = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
+"""What the rows of each learned table describe."""
+
+_LENGTH, _LENGTHS = 0.5, (0.2, 6.0)
+"""Power by which longer rows count more, and the bounds of what comes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFactor:
+    """How much longer than on the fastest device everything takes on devices of one kind.
+
+    Attributes
+    ----------
+    cpu : str
+    threads : int
+    onnxruntime : str
+    slowdown : float
+    factor : float
+        1 for the fastest.
+    """
+
+    cpu: str
+    threads: int
+    onnxruntime: str
+    slowdown: float
+    factor: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """All of it but the factor, for people; no two kinds have the same.
+
+        >>> DeviceFactor("Cortex-A72", 1, "1.20", 2.0).label
+        'Cortex-A72, threads 1, onnxruntime 1.20, slowdown 2'
+        """
+        return f"{self.cpu}, threads {self.threads}, onnxruntime {self.onnxruntime}, slowdown {self.slowdown:g}"
+
+    def is_of(self, origin: Origin) -> bool:
+        """Whether an origin is a device of this kind."""
+        return _kind(origin) == (self.cpu, self.threads, self.onnxruntime, self.slowdown)
+
+
+def devices_of(origins: tuple[Origin, ...]) -> tuple[DeviceFactor, ...]:
+    """The kinds of devices among origins, in order, all with factor 1."""
+    return tuple(DeviceFactor(*kind) for kind in sorted({_kind(origin) for origin in origins}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Distinct rows of one table, ready to be learned from.
+
+    Attributes
+    ----------
+    rows : array (n,) of `WORK`, `CALL` or `TRANSFER`
+    active : float array (n,)
+    seconds : float array (n,)
+        Median over equal rows of the same device.
+    device : int array (n,)
+        Number of the kind of device.
+    group : int array (n,)
+    count : int array (n,)
+        Equal rows that became one.
+    weights : float array (n,)
+        Mean 1.
+    """
+
+    rows: np.ndarray
+    active: np.ndarray
+    seconds: np.ndarray
+    device: np.ndarray
+    group: np.ndarray
+    count: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, kept: np.ndarray) -> Samples:
+        """Some of the rows, weighed anew."""
+        rows, seconds, count = self.rows[kept], self.seconds[kept], self.count[kept]
+        weights = _weights(rows, seconds, count)
+        return Samples(rows, self.active[kept], seconds, self.device[kept], self.group[kept], count, weights)
+
+    def scaled(self, factors: np.ndarray) -> Samples:
+        """As if measured on the reference device, for the factor (D,) of each kind of device."""
+        return replace(self, seconds=self.seconds / factors[self.device])
+
+
+def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samples:
+    """Samples of a table of traces; rows that were not measured properly are left out.
+
+    Parameters
+    ----------
+    table : str
+        One of `DTYPES`.
+    traces : array of the table's record type
+    origins : tuple of Origin
+    """
+    traces = traces[usable(traces)]
+    kinds = [(each.cpu, each.threads, each.onnxruntime, each.slowdown) for each in devices_of(origins)]
+    numbers = np.array([kinds.index(_kind(origin)) for origin in origins], np.int64)
+    rows = np.zeros(len(traces), DTYPES[table])
+    for name in DTYPES[table].names or ():
+        rows[name] = traces[name]
+    active = np.maximum(traces["active"], 1.0)
+    device = numbers[traces["origin"]] if len(traces) else np.zeros(0, np.int64)
+    first, same = distinct(_key(rows, active, device))
+    seconds, count = _medians(traces["seconds"], same), np.bincount(same)
+    rows = rows[first]
+    weights = _weights(rows, seconds, count)
+    return Samples(rows, active[first], seconds, device[first], _groups(table, rows), count, weights)
+
+
+def usable(traces: np.ndarray) -> np.ndarray:
+    """Rows with a positive time and finite numbers throughout, bool array (n,)."""
+    good = np.isfinite(traces["seconds"]) & (traces["seconds"] > 0)
+    measured = {name for name, *_ in TIMING}
+    for name in traces.dtype.names or ():
+        if traces.dtype[name].kind == "f" and (name not in measured or name == "active"):
+            good &= np.isfinite(traces[name]) & (traces[name] >= 0)
+    return good
+
+
+def folds(group: np.ndarray, count: int) -> np.ndarray:
+    """Fold of each row, int array (n,): groups stay whole, folds are of about equal size, the same on every run."""
+    names, inverse, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    load, fold = np.zeros(count), np.zeros(len(names), np.int64)
+    for name in order:
+        fold[name] = load.argmin()
+        load[fold[name]] += sizes[name]
+    return fold[inverse]
+
+
+def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each distinct key first occurs, in that order, and the number of each row's key among them."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse.reshape(-1)]
+
+
+def _kind(origin: Origin) -> tuple[str, int, str, float]:
+    return origin.cpu, origin.threads, origin.onnxruntime, origin.slowdown
+
+
+def _key(rows: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Rows and further columns as bytes that can be compared."""
+    names = rows.dtype.names or ()
+    wide = np.zeros(len(rows), [*rows.dtype.descr, *((f"other {i}", each.dtype.str) for i, each in enumerate(others))])
+    for name in names:
+        wide[name] = rows[name]
+    for i, each in enumerate(others):
+        wide[f"other {i}"] = each
+    return wide.view(f"V{wide.dtype.itemsize}")
+
+
+def _groups(table: str, rows: np.ndarray) -> np.ndarray:
+    if table == "compute":
+        parts = [_numbered(rows["op"]), rows["in_channels"], rows["out_channels"]]
+    elif table == "call":
+        parts = [rows["in_bytes"], rows["out_bytes"], rows["kernels"]]
+    else:
+        size = np.round(np.log2(np.maximum(rows["port_bytes"], 1.0)))
+        parts = [_numbered(rows["kind"]), rows["ranks"], size]
+    keys = np.ascontiguousarray(np.column_stack(parts).astype(float) + 0.0)
+    return distinct(keys.view(f"V{keys.itemsize * keys.shape[1]}").reshape(-1))[1]
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+
+
+def _medians(values: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Median of the values of each number in `same`."""
+    order = np.lexsort((values, same))
+    counts = np.bincount(same)
+    first = np.cumsum(counts) - counts
+    ordered = values[order]
+    return (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
+
+
+def _weights(rows: np.ndarray, seconds: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Weights (n,) of mean 1.
+
+    A row of a rare label counts more, though all rows of that label count less. So does a long one, whose error is one
+    of a whole plan, and one that was measured often, which is less likely to be a mishap.
+    """
+    if not len(rows):
+        return np.zeros(0)
+    label = next((rows[name] for name in ("op", "kind") if name in (rows.dtype.names or ())), np.zeros(len(rows)))
+    _, inverse, alike = np.unique(label, return_inverse=True, return_counts=True)
+    length = np.clip((seconds / np.median(seconds)) ** _LENGTH, *_LENGTHS)
+    weights = length * count / (count + 1) / np.sqrt(alike[inverse.reshape(-1)])
+    return weights / weights.mean()

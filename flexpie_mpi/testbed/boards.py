@@ -1,0 +1,209 @@
+"""The nouns: devices, what their messages occupy, and the testbed of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from ..errors import TestbedError
+
+MOST_DEVICES = 256
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The hardware that one rank runs on.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits and ``- . _``: it is a line of a hostfile.
+    slowdown : float
+        How many times slower than the machine that the cost model was measured on; below 1 for a faster one.
+    threads : int
+        onnxruntime threads of the rank.
+    memory_bytes : int or None
+        What the rank may use; None for no limit.
+    host : str
+        Devices with the same host share its cores; an empty one is a host of its own.
+    cores : int
+        Cores of the host.
+
+    Raises
+    ------
+    TestbedError
+        When such a device cannot exist.
+    """
+
+    name: str
+    slowdown: float = 1.0
+    threads: int = 1
+    memory_bytes: int | None = None
+    host: str = ""
+    cores: int = 1
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise TestbedError(f"device {self.name!r}: its name may have letters, digits and - . _ only")
+        if not 0 < self.slowdown < inf:
+            raise TestbedError(f"device '{self.name}': slowdown = {self.slowdown} must be a number above 0")
+        for key in ("threads", "cores"):
+            if getattr(self, key) < 1:
+                raise TestbedError(f"device '{self.name}': {key} = {getattr(self, key)} must be at least 1")
+        if self.memory_bytes is not None and self.memory_bytes < 1:
+            raise TestbedError(f"device '{self.name}': memory of {self.memory_bytes} bytes holds nothing")
+
+    @property
+    def busy_cores(self) -> float:
+        """Cores of its host it keeps busy while it computes: pacing leaves them idle the rest of the time."""
+        return self.threads / max(1.0, self.slowdown)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What messages share: a port's sending or receiving side, or a link in one direction, in bytes per second."""
+
+    name: str
+    bandwidth: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bandwidth < inf:
+            raise TestbedError(f"{self.name}: a bandwidth of {self.bandwidth} bytes/s must be a number above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of a message: seconds until its first byte arrives, and the resources it passes, by number."""
+
+    latency_s: float
+    resources: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.latency_s < inf:
+            raise TestbedError(f"a latency of {self.latency_s} s must be a number, and 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """Devices by rank, and how messages travel between them.
+
+    Attributes
+    ----------
+    name : str
+    devices : tuple of Device
+    resources : tuple of Resource
+    routes : tuple of tuple of Route or None
+        ``routes[source][target]``; None from a rank to itself only.
+    topology : str
+        How the routes came to be: ``switch``, ``ring``, ``star``, ``host`` or ``measured``.
+
+    Raises
+    ------
+    TestbedError
+        When devices and routes do not fit together.
+    """
+
+    __test__ = False  # not a test class, whatever pytest reads into the name
+
+    name: str
+    devices: tuple[Device, ...]
+    resources: tuple[Resource, ...]
+    routes: tuple[tuple[Route | None, ...], ...]
+    topology: str
+
+    def __post_init__(self) -> None:
+        found = _device_problems(self.devices) or _route_problems(self)
+        if found:
+            raise TestbedError(found[0])
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks: one to a device."""
+        return len(self.devices)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of everything but the testbed's name."""
+        state = hashlib.blake2b(digest_size=16)
+        for item in (self.topology, *self.devices, *self.resources, *self.routes):
+            state.update(repr(item).encode())
+        return state.hexdigest()
+
+    def subset(self, count: int) -> Testbed:
+        """The first `count` ranks; boards left out still forward what passes through them.
+
+        Raises
+        ------
+        TestbedError
+            When there are not so many.
+        """
+        if not 1 <= count <= self.ranks:
+            raise TestbedError(f"testbed '{self.name}' has {self.ranks} devices, so it cannot give {count} ranks")
+        routes = tuple(row[:count] for row in self.routes[:count])
+        return Testbed(self.name, self.devices[:count], *used(self.resources, routes), self.topology)
+
+    def active(self, ranks: Sequence[int]) -> tuple[float, ...]:
+        """How much each of `ranks` overloads its host's cores when all of them compute at once; 1 for not at all.
+
+        A device paced k times slower keeps 1/k of a core busy for each thread. One on a host of its own has the cores
+        it needs.
+
+        >>> from flexpie_mpi.testbed import one_host
+        >>> one_host(ranks=4, cores=2).active([0, 1, 3])
+        (1.5, 1.5, 1.5)
+        """
+        busy: dict[str, float] = {}
+        for rank in ranks:
+            device = self.devices[rank]
+            busy[device.host] = busy.get(device.host, 0.0) + device.busy_cores
+        devices = [self.devices[rank] for rank in ranks]
+        return tuple(max(1.0, busy[device.host] / device.cores) if device.host else 1.0 for device in devices)
+
+
+def used(
+    resources: Sequence[Resource], routes: Sequence[Sequence[Route | None]]
+) -> tuple[tuple[Resource, ...], tuple[tuple[Route | None, ...], ...]]:
+    """The resources that some route passes, in their order, and the routes with the numbers they then have."""
+    passed = sorted({number for row in routes for route in row if route for number in route.resources})
+    new = {old: number for number, old in enumerate(passed)}
+
+    def renumbered(route: Route | None) -> Route | None:
+        return route and Route(route.latency_s, tuple(new[number] for number in route.resources))
+
+    return tuple(resources[old] for old in passed), tuple(tuple(map(renumbered, row)) for row in routes)
+
+
+def _device_problems(devices: Sequence[Device]) -> list[str]:
+    if not devices:
+        return ["a testbed needs at least one device"]
+    if len(devices) > MOST_DEVICES:
+        return [f"{len(devices)} devices are more than the {MOST_DEVICES} that a testbed may have"]
+    names = [device.name for device in devices]
+    found = [f"two devices are called '{name}'" for name in sorted({name for name in names if names.count(name) > 1})]
+    first = {device.host: device for device in reversed(devices) if device.host}
+    return found + [
+        f"device '{device.name}': cores = {device.cores}, but '{first[device.host].name}' on the same host "
+        f"'{device.host}' has cores = {first[device.host].cores}"
+        for device in devices
+        if device.host and device.cores != first[device.host].cores
+    ]
+
+
+def _route_problems(testbed: Testbed) -> list[str]:
+    ranks, routes = range(len(testbed.devices)), testbed.routes
+    if len(routes) != len(ranks) or any(len(row) != len(ranks) for row in routes):
+        return [f"testbed '{testbed.name}' has {len(ranks)} devices, so its routes must be {len(ranks)} x {len(ranks)}"]
+    found = []
+    for source in ranks:
+        for target in ranks:
+            route = routes[source][target]
+            if (route is None) != (source == target):
+                missing = "needs a" if route is None else "cannot have a"
+                found.append(f"testbed '{testbed.name}' {missing} route from rank {source} to rank {target}")
+            elif route and not all(0 <= number < len(testbed.resources) for number in route.resources):
+                found.append(f"the route from rank {source} to rank {target} passes a resource that does not exist")
+    return found

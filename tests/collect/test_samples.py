@@ -1,0 +1,51 @@
+"""Sample plans can all be run, are all different, and show every kind of layout and of exchange."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from flexpie_mpi.collect.plans import transfers
+from flexpie_mpi.collect.samples import sample_plans
+from flexpie_mpi.cost.links import Network, transfer_rows
+from flexpie_mpi.graph import Graph
+from flexpie_mpi.lower import lower
+from flexpie_mpi.model import load
+from flexpie_mpi.testbed import one_host
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return load("builtin:tiny_resnet").graph
+
+
+@pytest.mark.parametrize("name", ["tiny_cnn", "tiny_inception", "tiny_bert"])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_every_plan_can_be_lowered(name: str, ranks: int) -> None:
+    graph = load(f"builtin:{name}").graph
+    plans = list(islice(sample_plans(graph, ranks), 25))
+    assert len({plan.segments for plan in plans}) == len(plans) > 1
+    for plan in plans:
+        assert plan.ranks == ranks
+        assert len(lower(plan, graph)) == ranks
+
+
+def test_same_seed_same_plans(graph: Graph) -> None:
+    first, again, other = (list(sample_plans(graph, 4, seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_first_plans_show_everything(graph: Graph) -> None:
+    """Within a dozen plans: every kind of layout, fused and not, fewer ranks than all, and all patterns of exchange."""
+    plans = list(islice(sample_plans(graph, 4), 14))
+    layouts = {segment.layout for plan in plans for segment in plan.segments}
+    assert {layout.kind for layout in layouts} >= {"rows", "columns", "grid", "channels", "single", "replicated"}
+    assert any(1 < len(layout.ranks) < 4 for layout in layouts)
+    assert any(layout.weights for layout in layouts)
+    network = Network(one_host(4, 4))
+    moves = [move for plan in plans for move in transfers(lower(plan, graph)).values()]
+    rows = transfer_rows(np.stack([nbytes for nbytes, _ in moves]), np.array([local for _, local in moves]), network)
+    assert set(rows["kind"]) >= {b"halo", b"scatter", b"gather", b"full"}

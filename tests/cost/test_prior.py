@@ -1,0 +1,127 @@
+"""Analytic prices: the formulas, and constants that come back out of times made with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flexpie_mpi.cost.calibrate import calibrated
+from flexpie_mpi.cost.constants import positive_constants, weighted_median
+from flexpie_mpi.cost.prior import AnalyticCost, family, kernel_s
+from flexpie_mpi.cost.rows import CALL_TRACE, COMPUTE_TRACE, EXCHANGE_TRACE, KINDS
+from flexpie_mpi.cost.samples import samples
+from flexpie_mpi.cost.traces import Origin
+from tests.cost import laws
+
+ORIGIN = (Origin("job", 0),)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def test_without_traces_prices_are_those_of_an_ordinary_core(rng):
+    cost = AnalyticCost()
+    row = laws.work(1, rng)
+    row["op"], row["flops"], row["followers"], row["sums"] = b"Conv", 2e9, 0, 0
+    assert 0.09 < cost.compute_s(row, np.ones(1))[0] < 0.12
+    assert cost.compute_s(row, np.full(1, 2.0))[0] == pytest.approx(2 * cost.compute_s(row, np.ones(1))[0])
+    assert (cost.call_s(laws.calls(50, rng), np.ones(50)) > 0).all()
+    moved = laws.transfers(50, rng)
+    assert (cost.exchange_s(moved) > moved["latency_s"] + moved["wire_s"]).all()
+    assert cost.outside(row).all() and cost.models == () and cost.devices == ()
+
+
+def test_more_of_anything_never_takes_less(rng):
+    cost, rows = AnalyticCost(), laws.work(200, rng)
+    before = cost.compute_s(rows, np.ones(200))
+    for name in ("flops", "in_bytes", "weight_bytes", "out_bytes", "followers", "sums"):
+        more = rows.copy()
+        more[name] = 2 * more[name] + 1
+        assert (cost.compute_s(more, np.ones(200)) >= before).all(), name
+
+
+def test_unknown_operators_and_kinds_have_a_price(rng):
+    cost, rows = AnalyticCost(), laws.work(4, rng)
+    rows["op"] = [b"Conv/dilated", b"Gemm", b"Hardmax", b"QLinearConv"]
+    alike = rows.copy()
+    alike["op"] = [b"Conv", b"MatMul", b"Relu", b"Conv"]
+    np.testing.assert_array_equal(cost.compute_s(rows, np.ones(4)), cost.compute_s(alike, np.ones(4)))
+    moved = laws.transfers(2, rng)
+    moved["kind"] = b"full"
+    odd = moved.copy()
+    odd["kind"] = b"odd"
+    np.testing.assert_array_equal(cost.exchange_s(moved), cost.exchange_s(odd))
+    assert len(cost.compute_s(rows[:0], np.ones(0))) == 0 == len(cost.exchange_s(moved[:0]))
+
+
+def test_the_constants_of_a_formula_come_back_with_a_tenth_of_the_rows_spoilt(rng):
+    true = AnalyticCost(
+        kernels={"any": (4e-6, 3e9, 5e9, 6e9), "Conv": (9e-6, 90e9, 12e9, 6e9), "MatMul": (2e-6, 40e9, 15e9, 6e9)},
+        call=(30e-6, 3e-6, 4e-6, 6e9, 2e9),
+        exchange=(1e-6, 25e-6, 30e-6, 35e-6, 50e-6, 5e-6, 9e9, 4e9),
+        crowding=1.2,
+    )
+    done, called, moved = laws.work(1500, rng), laws.calls(400, rng), laws.transfers(600, rng)
+    active = rng.choice([1.0, 2.0], 1500)
+    tables = {
+        "compute": laws.traced(COMPUTE_TRACE, done, true.compute_s(done, active), active),
+        "call": laws.traced(CALL_TRACE, called, true.call_s(called, np.ones(400))),
+        "exchange": laws.traced(EXCHANGE_TRACE, moved, true.exchange_s(moved)),
+    }
+    for rows in tables.values():
+        rows["seconds"][::10] *= 7
+    found, factors = calibrated({name: samples(name, rows, ORIGIN) for name, rows in tables.items()}, 1)
+    assert factors.tolist() == [1.0] and found.crowding == pytest.approx(1.2, abs=0.05)
+    fresh, one = laws.work(300, rng), np.ones(300)
+    pairs = (
+        (found.compute_s(fresh, one + 1), true.compute_s(fresh, one + 1)),
+        (found.call_s(called, np.ones(400)), true.call_s(called, np.ones(400))),
+        (found.exchange_s(moved), true.exchange_s(moved)),
+    )
+    for predicted, expected in pairs:
+        assert np.percentile(np.abs(predicted / expected - 1), 90) < 0.05
+
+
+def test_a_constant_that_nothing_tells_about_stays_where_it_was():
+    found = positive_constants(lambda c: c[0] + 0 * c[1], np.array([1.0, 3.0]), np.full(5, 2.0), np.ones(5))
+    assert found == pytest.approx([2.0, 3.0], rel=0.05)
+
+
+def test_a_link_s_own_price_stays_beside_what_software_adds(rng):
+    """Constants learned over one link hold over another: only the link's price changes."""
+    moved = laws.transfers(300, rng)
+    found, _ = calibrated(
+        {
+            "compute": samples("compute", np.zeros(0, COMPUTE_TRACE), ORIGIN),
+            "call": samples("call", np.zeros(0, CALL_TRACE), ORIGIN),
+            "exchange": samples("exchange", laws.traced(EXCHANGE_TRACE, moved, laws.transfers_s(moved)), ORIGIN),
+        },
+        1,
+    )
+    slow = moved.copy()
+    slow["wire_s"] += 0.5
+    np.testing.assert_allclose(found.exchange_s(slow) - found.exchange_s(moved), 0.5)
+    assert replace(found, exchange=AnalyticCost().exchange) == AnalyticCost()
+
+
+def test_families_know_every_label_of_a_convolution():
+    assert {family(op) for op in ("Conv", "Conv/1x1", "Conv/group", "ConvTranspose", "ConvInteger")} == {"Conv"}
+    assert len(AnalyticCost().exchange) == len(KINDS) + 3
+
+
+def test_a_kernel_takes_the_longer_of_computing_and_moving(rng):
+    row = laws.work(1, rng)
+    row["flops"], row["in_bytes"], row["weight_bytes"], row["out_bytes"], row["followers"] = 1e6, 2e6, 1e6, 1e6, 0
+    assert kernel_s(np.array([1.0, 1e6, 1e6, 1.0]), row) == pytest.approx(5.0)
+    assert kernel_s(np.array([1.0, 1e5, 1e6, 1.0]), row) == pytest.approx(11.0)
+    row["sums"] = 1
+    assert kernel_s(np.array([1.0, 1e6, 1e6, 1.0]), row) == pytest.approx(6.0)
+
+
+def test_the_weighted_median_splits_the_weight():
+    assert weighted_median(np.array([1.0, 2.0, 3.0]), np.ones(3)) == 2.0
+    assert weighted_median(np.array([4.0, 1.0]), np.array([0.1, 5.0])) == 1.0

@@ -151,13 +151,11 @@ def _border(event: NodeEvent, work: Work) -> int | None:
 def _adopt(event: NodeEvent, idle: list[int], before: int, work: Work) -> int | None:
     """The idle kernel that an event under a strange name stands for, which then is idle no more."""
 
-    def is_named(number: int) -> bool:
-        return any(op in event.op for op in work.operators(number))
+    def is_strange(number: int) -> bool:
+        return not any(op in event.op for op in work.operators(number))
 
-    alike = [number for number in idle if work.made_here(number) == event.shape]
-    if event.op in _VIEWS:
-        alike = [number for number in alike if is_named(number)]
-    ranked = sorted(alike, key=lambda number: (not is_named(number), number < before, number))
+    alike = [number for number in idle if work.made_here(number) == event.shape and event.op not in _VIEWS]
+    ranked = sorted(alike, key=lambda number: (is_strange(number), number < before, number))
     if not ranked:
         return None
     idle.remove(ranked[0])

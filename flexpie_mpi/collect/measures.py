@@ -45,7 +45,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A segment's seconds: medians, and distances of the quartiles."""
+    """A segment's seconds, each with the distance of its quartiles."""
 
     call_s: float
     call_spread_s: float
@@ -57,14 +57,13 @@ def pooled_gap_s(segments: Iterable[SegmentTimes]) -> float:
     return gap_s(run for times in segments for run in times.runs)
 
 
-def split(times: SegmentTimes, work: Work, gap: float) -> Split:
-    """A segment's time by kernels, and what is left for the call."""
+def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
+    """A segment's time without the profiler, `total`, by kernels, and what is left for the call."""
     tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
     calls = [
         max(FLOOR_S, seconds - span_s(run) - _RUN_GAPS * gap + table.get(OF_CALL, 0.0))
         for seconds, run, table in zip(times.profiled_s, times.runs, tables, strict=True)
     ]
-    total = statistics.median(times.plain_s)
     raw = {number: [table[number] for table in tables] for number in tables[0] if number != OF_CALL}
     sums = sum(map(statistics.median, raw.values()))
     call = min(statistics.median(calls), _MOST_CALL * total) if raw else total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,6 @@ def collect_plans(
     clock: Callable[[], float],
     tell: Callable[[str], None] = lambda text: None,
     threads: int = 1,
-    slowdown: float = 1.0,
 ) -> int:
     """Measure plans until there are no more, or no time for another like the last; called by all ranks together.
 
@@ -59,8 +58,6 @@ def collect_plans(
         Is told what goes on, between plans.
     threads : int
         onnxruntime threads of this rank.
-    slowdown : float
-        By which this rank's compute is paced while plans run; the rows are about compute that is not.
 
     Returns
     -------
@@ -70,7 +67,7 @@ def collect_plans(
     measured, last_s = 0, 0.0
     order = iter(plans)
     with scratch() as folder:
-        rehearser = Rehearser(transport, model, folder, threads, slowdown)
+        rehearser = Rehearser(transport, model, folder, threads)
         while clock() > last_s and (plan := _next(transport, order)) is not None:
             begin = time.monotonic()
             tell(f"{model.name}: plan {measured + 1}, {name_of(plan)}")
@@ -112,29 +109,28 @@ class _Rows:
 
     def keep(self, keep: Keep) -> None:
         """Gather what every rank has found, and keep it."""
-        compute, calls = self._own_rows()
-        medians = {t.step.segment: statistics.median(t.plain_s) for t in self.rehearsal.segments}
-        mine = (compute, calls, medians, self.rehearsal.trips, self.rehearsal.latencies_s)
-        everyone = self.transport.gather(mine)
+        found = self.rehearsal
+        seconds = {times.step.segment: found.typical(times.plain_s) for times in found.segments}
+        everyone = self.transport.gather((*self._own_rows(seconds), seconds, found.trips))
         if everyone is None:
             return
-        computes, call_rows, medians_of, trips, latencies = zip(*everyone, strict=True)
+        computes, call_rows, by_rank, trips = zip(*everyone, strict=True)
         exchanges = self._exchange_rows(list(zip(*trips, strict=True)))
-        slowest = [max(found.get(place, 0.0) for found in medians_of) for place in range(len(self.plan.segments))]
+        slowest = [max(each.get(place, 0.0) for each in by_rank) for place in range(len(self.plan.segments))]
         keep("compute", np.concatenate(computes))
         keep("call", np.concatenate(call_rows))
         keep("exchange", exchanges)
-        keep("plan", self._plan_row(sum(slowest), exchanges, [max(each) for each in zip(*latencies, strict=True)]))
+        keep("plan", self._plan_row(sum(slowest), exchanges))
 
-    def _own_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """This rank's rows about kernels and calls."""
+    def _own_rows(self, seconds: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+        """This rank's rows about kernels and calls, from the seconds of its segments."""
         graph, rank = self.model.graph, self.transport.rank
         known = kernels(graph, [first for _, first, _ in self.plan.spans])
         gap = pooled_gap_s(self.rehearsal.segments)
         compute, calls = [], []
         for times in self.rehearsal.segments:
             work = Work(graph, known, self.rehearsal.programs[rank], times.step)
-            found = split(times, work, gap)
+            found = split(times, work, gap, seconds[times.step.segment])
             label = Label(self._active(times.step), rank, self.model.name)
             compute.append(compute_rows(work, found, label, len(times.plain_s)))
             calls.append(call_row(work, found, label, len(times.plain_s)))
@@ -158,16 +154,17 @@ class _Rows:
             rows[name] = described[name]
         for row, index in zip(rows, moves, strict=True):
             samples = [cost.get(index, 0.0) for cost in costs]
-            row["seconds"], row["spread_s"] = statistics.median(samples), spread(samples)
+            row["seconds"], row["spread_s"] = self.rehearsal.typical(samples), spread(samples)
         self._label(rows, len(costs))
         return rows
 
-    def _plan_row(self, compute_s: float, exchanges: np.ndarray, latencies: Sequence[float]) -> np.ndarray:
+    def _plan_row(self, compute_s: float, exchanges: np.ndarray) -> np.ndarray:
         row = np.zeros(1, PLAN_TRACE)
         row["planner"] = name_of(self.plan).encode()
         row["ranks"] = len({rank for segment in self.plan.segments for rank in segment.layout.ranks})
         row["segments"] = len(self.plan.segments)
         row["compute_s"], row["exchange_s"], row["predicted_s"] = compute_s, exchanges["seconds"].sum(), np.nan
+        latencies = self.rehearsal.latencies_s
         row["seconds"], row["spread_s"] = statistics.median(latencies), spread(latencies)
         self._label(row, len(latencies))
         return row

@@ -7,8 +7,9 @@ itself takes time, then as it is. All ranks rehearse together.
 from __future__ import annotations
 
 import shutil
+import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,8 @@ from ..program import Compute, Program
 from ..runtime.executor import Executor
 from ..runtime.kernels import KernelOptions, bind, open_segment
 from ..runtime.madeup import MadeUpWeights
-from ..runtime.pacing import paced
 from ..runtime.transport import Transport, agree
+from ..timeline import Timeline
 from .clocks import clock_offset
 from .profile import Run, read_runs
 from .waves import Trip
@@ -47,13 +48,27 @@ class SegmentTimes:
     runs : list of Run
         Its nodes, in profiled requests.
     profiled_s, plain_s : list of float
-        Its session's call in the same requests, and in those without the profiler.
+        Its compute step in the same requests, and in those without the profiler.
     """
 
     step: Compute
     runs: list[Run]
     profiled_s: list[float]
     plain_s: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request on this rank: when it began by the rank's clock, and where its time went."""
+
+    begin_s: float
+    seconds: float
+    timeline: Timeline
+
+    def compute_s(self, segment: int) -> float:
+        """Seconds of a segment."""
+        events = (event for event in self.timeline.events if event.kind == "compute")
+        return next(event.seconds for event in events if event.segment == segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ class Rehearsal:
     trips : tuple of Trip
         The requests without the profiler.
     latencies_s : tuple of float
-        Of the same requests on this rank.
+        Of the same requests, until the slowest rank was done.
     """
 
     programs: tuple[Program, ...]
@@ -76,31 +91,32 @@ class Rehearsal:
     trips: tuple[Trip, ...]
     latencies_s: tuple[float, ...]
 
+    def typical(self, samples: Sequence[float]) -> float:
+        """Mean of one number per request over the middle half of all requests by latency.
+
+        Of parts of a request it is better than the median: what it says of the parts adds up to a median latency.
+        """
+        order = sorted(range(len(samples)), key=self.latencies_s.__getitem__)
+        left_out = len(order) // 4
+        return statistics.fmean(samples[place] for place in order[left_out : len(order) - left_out])
+
 
 @dataclass(slots=True)
 class _Stage:
-    """A plan's sessions on this rank, and the time of every call of each."""
+    """A plan ready to run on this rank."""
 
+    programs: tuple[Program, ...] = ()
     sessions: dict[int, Any] = field(default_factory=dict)
     actions: list[Callable[[], None]] = field(default_factory=list)
-    spent: dict[int, list[float]] = field(default_factory=dict)
 
-    def add(self, segment: int, session: Any, action: Callable[[], None], slowdown: float) -> Callable[[], None]:
-        """The action, timed and paced."""
-        spent = self.spent.setdefault(segment, [])
-        self.sessions[segment] = session
-        self.actions.append(action)
+    def make(self, step: Compute, values: Any) -> Callable[[], None]:
+        """The action of a step."""
+        self.actions.append(bind(self.sessions[step.segment], step, values))
+        return self.actions[-1]
 
-        def run() -> None:
-            begin = perf_counter()
-            action()
-            spent.append(perf_counter() - begin)
-
-        return paced(run, slowdown)
-
-    def marks(self) -> dict[int, int]:
-        """Calls of each session so far."""
-        return {segment: len(spent) for segment, spent in self.spent.items()}
+    def end_profiles(self) -> dict[int, Path]:
+        """The file of every session's profile, complete from now on."""
+        return {segment: Path(session.end_profiling()) for segment, session in self.sessions.items()}
 
 
 class Rehearser:
@@ -115,17 +131,14 @@ class Rehearser:
         Takes weights and profiles; the caller removes it.
     threads : int
         onnxruntime threads of this rank.
-    slowdown : float
-        By which this rank's compute is paced; what is recorded is the time without.
     """
 
-    def __init__(self, transport: Transport, model: Model, folder: Path, threads: int, slowdown: float) -> None:
+    def __init__(self, transport: Transport, model: Model, folder: Path, threads: int = 1) -> None:
         self._transport = transport
         self._model = model
         self._folder = folder
         self._weights = MadeUpWeights(folder)
         self._threads = threads
-        self._slowdown = slowdown
         self._inputs = random_inputs(model.graph)
 
     def rehearse(self, plan: Plan) -> Rehearsal:
@@ -136,39 +149,30 @@ class Rehearser:
         FlexPieError
             On every rank, when any cannot run it.
         """
+        rank = self._transport.rank
         with _emptied(self._folder / "profiles") as profiles:
-            stage = _Stage()
-            programs, executor = self._prepare(plan, stage, profiles)
-            self._once(executor)
-            seconds = max(self._transport.all_gather(max(self._once(executor)[1] for _ in range(2))))
-            before = stage.marks()
-            for _ in range(repeats_in(PROFILED_S, seconds)):
-                self._once(executor)
-            between = stage.marks()
-            files = {segment: Path(session.end_profiling()) for segment, session in stage.sessions.items()}
+            stage = self._set(plan, profiles)
+            executor = self._ready(stage, rank)
+            self._requests(executor, 1)
+            warm = max(request.seconds for request in self._requests(executor, 2))
+            seconds = max(self._transport.all_gather(warm))
+            profiled = self._requests(executor, repeats_in(PROFILED_S, seconds))
+            files = stage.end_profiles()
             offset = clock_offset(self._transport, plan.root)
-            self._once(executor)
-            after = stage.marks()
-            found = [self._once(executor) for _ in range(repeats_in(PLAIN_S, seconds))]
-            rank = self._transport.rank
-            segments = tuple(
-                SegmentTimes(
-                    step,
-                    read_runs(files[step.segment])[before[step.segment] - between[step.segment] :],
-                    stage.spent[step.segment][before[step.segment] : between[step.segment]],
-                    stage.spent[step.segment][after[step.segment] :],
-                )
-                for step in programs[rank].computes
-            )
-            trips = tuple(Trip(rank, begin + offset, timeline) for begin, _, timeline in found)
-            return Rehearsal(programs, segments, trips, tuple(latency for _, latency, _ in found))
+            self._requests(executor, 1)
+            plain = self._requests(executor, repeats_in(PLAIN_S, seconds))
+            segments = tuple(_times(s, files[s.segment], profiled, plain) for s in stage.programs[rank].computes)
+        trips = tuple(Trip(rank, request.begin_s + offset, request.timeline) for request in plain)
+        everyone = self._transport.all_gather([request.seconds for request in plain])
+        return Rehearsal(stage.programs, segments, trips, tuple(map(max, zip(*everyone, strict=True))))
 
-    def _prepare(self, plan: Plan, stage: _Stage, profiles: Path) -> tuple[tuple[Program, ...], Executor]:
-        programs: tuple[Program, ...] = ()
+    def _set(self, plan: Plan, profiles: Path) -> _Stage:
+        """The plan's programs and this rank's sessions."""
+        stage = _Stage()
         error: FlexPieError | None = None
         try:
-            programs = lower(plan, self._model.graph)
-            program = programs[self._transport.rank]
+            stage.programs = lower(plan, self._model.graph)
+            program = stage.programs[self._transport.rank]
             weights = self._weights.files(self._model, program.weights)
             options = KernelOptions(self._threads, profiles)
             for step in program.computes:
@@ -178,16 +182,12 @@ class Rehearser:
         except (MemoryError, OSError) as raised:
             error = PlanError(f"there is no room for it: {raised}")
         agree(self._transport, error)
-        executor = self._executor(programs[self._transport.rank], stage)
+        return stage
+
+    def _ready(self, stage: _Stage, rank: int) -> Executor:
+        executor = Executor(stage.programs[rank], self._transport, stage.make)
         agree(self._transport, self._try(executor, stage))
-        return programs, executor
-
-    def _executor(self, program: Program, stage: _Stage) -> Executor:
-        def make(step: Compute, values: Any) -> Callable[[], None]:
-            session = stage.sessions[step.segment]
-            return stage.add(step.segment, session, bind(session, step, values), self._slowdown)
-
-        return Executor(program, self._transport, make)
+        return executor
 
     def _try(self, executor: Executor, stage: _Stage) -> FlexPieError | None:
         """Run every session by itself: one that fails while others wait for it would end the job.
@@ -204,13 +204,23 @@ class Rehearser:
             return PlanError(f"onnxruntime cannot run it: {error}")
         return None
 
-    def _once(self, executor: Executor) -> tuple[float, float, Any]:
-        """One request: (beginning by this rank's clock, seconds, timeline)."""
-        self._transport.barrier()
-        begin = perf_counter()
-        executor.run(self._inputs)
-        end = perf_counter()
-        return begin, end - begin, executor.timeline()
+    def _requests(self, executor: Executor, count: int) -> list[Request]:
+        """Run the same request `count` times."""
+        found = []
+        for _ in range(count):
+            self._transport.barrier()
+            begin = perf_counter()
+            executor.run(self._inputs)
+            seconds = perf_counter() - begin
+            found.append(Request(begin, seconds, executor.timeline()))
+        return found
+
+
+def _times(step: Compute, file: Path, profiled: Sequence[Request], plain: Sequence[Request]) -> SegmentTimes:
+    """What the last runs of a session were, and how long."""
+    runs = read_runs(file)[-len(profiled) :]
+    seconds = ([request.compute_s(step.segment) for request in requests] for requests in (profiled, plain))
+    return SegmentTimes(step, runs, *seconds)
 
 
 def repeats_in(budget_s: float, seconds: float) -> int:

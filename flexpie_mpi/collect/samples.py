@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from ..graph import Graph
 from ..layout import Layout
@@ -46,7 +46,9 @@ def _all_plans(graph: Graph, ranks: int, seed: int) -> Iterator[Plan]:
         yield _preset(graph, ranks, ranks, kind)
     yield _cut(parts, ranks, 1, "single", 1)
     yield _random(parts, ranks, chance)
-    yield from _alternate(list(_regular(parts, ranks)), [_random(parts, ranks, chance) for _ in range(RANDOM_PLANS)])
+    drawn = (_random(parts, ranks, chance) for _ in range(RANDOM_PLANS))
+    for pair in zip_longest(_regular(parts, ranks), drawn):
+        yield from filter(None, pair)
 
 
 def _regular(parts: Units, ranks: int) -> Iterator[Plan]:
@@ -61,12 +63,7 @@ def _regular(parts: Units, ranks: int) -> Iterator[Plan]:
         for kind in _kinds(size)[2:]:
             yield _preset(parts.graph, ranks, size, kind)
     yield _cut(parts, ranks, 1, "single", 4)
-    yield replace(layout_plan(parts.graph, ranks, "rows", fusion="all-legal"))
-
-
-def _alternate(first: Sequence[Plan], second: Sequence[Plan]) -> Iterator[Plan]:
-    for place in range(max(len(first), len(second))):
-        yield from (*first[place : place + 1], *second[place : place + 1])
+    yield layout_plan(parts.graph, ranks, "rows", fusion="all-legal")
 
 
 def _kinds(ranks: int) -> tuple[str, ...]:

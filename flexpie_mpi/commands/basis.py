@@ -24,7 +24,7 @@ from .parser import UsageError
 GIGABIT, SWITCH_S = 125e6, 50e-6
 """Port of an assumed switch: bytes per second, and seconds of a message."""
 
-UNMEASURED = "none; these are formulas for an ordinary core, and no measurement stands behind the prediction"
+UNMEASURED = "formulas only: no measurement stands behind the prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,15 @@ def basis_of_files(args: argparse.Namespace) -> Basis:
     traces = read_traces(args.traces)
     cost, source = given_cost(args, traces) or (AnalyticCost(), UNMEASURED)
     if args.testbed is not None:
-        testbed, boards = read_testbed(args.testbed), f"{args.testbed}: "
+        testbed, boards = read_testbed(args.testbed), args.testbed
     elif traces is not None:
-        testbed, boards = traced_testbed(traces, cost), f"as measured in {', '.join(args.traces)}: "
+        testbed, boards = traced_testbed(traces, cost), f"as measured in {', '.join(args.traces)}"
     elif args.ranks is not None:
         testbed = switch([Device(f"board{rank}") for rank in range(args.ranks)], GIGABIT, SWITCH_S)
-        boards = "no --testbed or --traces is given; assumed are equal boards on a switch of 1 Gb/s: "
+        boards = "equal ones on a switch of 1 Gb/s are assumed"
     else:
         raise UsageError("plan needs to know for how many boards: give --ranks, --testbed or --traces")
-    testbed = first_ranks(testbed, args.ranks or testbed.ranks)
-    return Basis(testbed, cost, boards + count_of(testbed.ranks, "rank"), source)
+    return Basis(first_ranks(testbed, args.ranks or testbed.ranks), cost, boards, source)
 
 
 def first_ranks(testbed: Testbed, ranks: int) -> Testbed:

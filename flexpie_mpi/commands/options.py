@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..cache import Cache
-from ..planner import FUSIONS, PRESETS
+from ..planner import FUSIONS, PLANNERS, PRESETS
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
 
@@ -34,18 +34,38 @@ def add_model_arguments(parser: Parser) -> None:
 
 def add_layout_arguments(parser: Parser) -> None:
     """How to lay the model over ranks."""
-    parser.add_argument("--layout", choices=PRESETS, help="layout wherever a node allows it (default: auto)")
+    parser.add_argument(
+        "--layout",
+        choices=PLANNERS,
+        metavar="NAME",
+        help=f"who plans: {', '.join(PLANNERS)} (default: auto, the fastest plan that is predicted)",
+    )
+    parser.add_argument(
+        "--objective", type=objective, default="latency", help="what is to be small (default: %(default)s)"
+    )
     parser.add_argument(
         "--fuse",
         type=fusion,
         metavar="|".join((*FUSIONS, "K")),
-        help="how long segments get: free (no redundant work, default), none (one node), all-legal (as long as the "
-        "layout stays), or up to K nodes",
+        help=f"how long segments of {', '.join(PRESETS)} get: free (no redundant work, default), none (one node), "
+        "all-legal (as long as the layout stays), or up to K nodes",
     )
     parser.add_argument(
         "--weights", type=numbers, metavar="2,1,1", help="relative share of each rank, for one layout (not auto)"
     )
     parser.add_argument("--grid", type=grid, metavar="RxC", help="rows and columns of --layout grid")
+
+
+def add_cost_arguments(parser: Parser) -> None:
+    """What predictions stand on."""
+    parser.add_argument("--testbed", metavar="T.toml", help="the boards and the links between them")
+    parser.add_argument(
+        "--traces",
+        nargs="+",
+        metavar="traces.h5",
+        help="what 'flexpie-mpi trace' measured: boards and links, unless --testbed says, and costs, unless --cost does",
+    )
+    parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
 
 
 def add_record_arguments(parser: Parser) -> None:
@@ -100,6 +120,13 @@ def fusion(text: str) -> str:
     raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(FUSIONS)}, or a number of nodes from 1 on")
 
 
+def objective(text: str) -> str:
+    """What a planner makes small."""
+    if text == "latency":
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is nothing that can be planned for; plans are made for latency")
+
+
 def grid(text: str) -> tuple[int, int]:
     """Rows and columns.
 
@@ -136,6 +163,14 @@ def seconds(text: str) -> float:
     value = _number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a positive number of seconds")
+    return value
+
+
+def seconds_or_none(text: str) -> float:
+    """A number of seconds, or 0."""
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 on")
     return value
 
 

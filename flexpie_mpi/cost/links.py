@@ -21,9 +21,9 @@ _SLAB = 1 << 19
 class Network:
     """The links of a testbed, ready to price many exchanges at once.
 
-    A resource takes as long as the bytes of all pairs of ranks that use it. Those pairs are mostly all of one source (a
-    port's sending side), all of one target (its receiving side), or one pair alone; only for other resources (links of a
-    ring) is it noted pair by pair who uses them.
+    A resource takes as long as the bytes of all pairs of ranks that use it. Mostly those pairs have one source in
+    common (a port's sending side), or one target (its receiving side), or are a single pair; only for other resources,
+    the links of a ring, is it noted pair by pair who uses them.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Network:
         return latency.reshape(shape), wire.reshape(shape)
 
     def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
-        """Where seconds per byte are kept of a resource with such users: a view of one place; None for no such place."""
+        """View of the one place where a resource with such users keeps its seconds per byte; None without one."""
         (source, target), full = next(iter(pairs)), self.ranks - 1
         if len(pairs) == full and all(s == source for s, _ in pairs):
             return self._sending[source : source + 1]

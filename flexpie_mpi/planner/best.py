@@ -57,7 +57,7 @@ def _origins(ground: Ground, found: Sweep, number: int, key: np.ndarray, top: in
     bundle, row = ground.option(number)
     front = found.fronts[bundle.cut]
     digits = ground.digits(bundle.cut, front.keys)
-    reached = bundle.lead(np.full(len(front.cost), row), digits)
+    reached = ground.lead(bundle, np.full(len(front.cost), row), digits)
     labels = np.flatnonzero((reached == key[:, None]).all(axis=0))
     seconds = bundle.take(np.array([row])).price(digits[:, labels])[0] + front.cost[labels]
     for place in np.argsort(seconds, kind="stable")[:top].tolist():

@@ -55,14 +55,9 @@ class Rest:
         """Bounds (S,) of labels of `digits` (K, S) at a cut."""
         return self.flat[self.code.of(ground.space.alive[cut], cut, digits)]
 
-    def behind(self, bundle: Bundle, alive: Sequence[int], digits: np.ndarray) -> np.ndarray:
-        """Bounds (M, S) behind each option of a bundle, for labels of `digits` (K, S) before it."""
-        base, tables = self.code.behind(bundle, alive)
-        where = base[:, None]
-        for row, table in zip(bundle.carried, tables, strict=True):
-            if table.any():
-                where = where + table.take(digits[row], axis=1)
-        return self.flat[where]
+    def behind(self, bundle: Bundle, digits: np.ndarray) -> np.ndarray:
+        """Bounds (M, S or 1) behind each option of a bundle, for labels of `digits` (K, S) before it."""
+        return self.flat[self.code.behind(bundle, digits)]
 
     def without_dear(self, ground: Ground, upper: float) -> Ground:
         """The ground without options that are part of no path of at most `upper` seconds."""
@@ -80,9 +75,11 @@ class Rest:
 
     def _least_behind(self, ground: Ground, bundle: Bundle) -> np.ndarray:
         """Bounds (M,) behind each option, whatever is carried."""
-        base, tables = self.code.behind(bundle, ground.space.alive[bundle.cut])
-        carries = np.any([table[:, -1] != 0 for table in tables], axis=0) if tables else np.zeros(len(base), dtype=bool)
-        return np.where(carries, self.least[bundle.end], self.flat[np.where(carries, 0, base)])
+        numbers = self.code.makings(bundle)
+        carries = np.zeros(len(numbers), dtype=bool)
+        for carry in bundle.carries:
+            carries |= self.code.strides[bundle.end, bundle.alive[carry.row]] > 0
+        return np.where(carries, self.least[bundle.end], self.flat[np.where(carries, 0, numbers)])
 
     def _before(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
         found = np.full(digits.shape[1], np.inf)
@@ -90,7 +87,7 @@ class Rest:
             step = max(1, BLOCK // len(bundle.end))
             for begin in range(0, len(found), step):
                 part = slice(begin, begin + step)
-                total = bundle.price(digits[:, part]) + self.behind(bundle, ground.space.alive[cut], digits[:, part])
+                total = bundle.price(digits[:, part]) + self.behind(bundle, digits[:, part])
                 np.minimum(found[part], total.min(axis=0), out=found[part])
         return found
 

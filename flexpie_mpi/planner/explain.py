@@ -15,7 +15,7 @@ from .space import Options, Path, Space
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another layout for one segment, the rest of the plan as it is: what the whole plan would then take, in seconds."""
+    """Another layout for one segment, and the seconds that the whole plan would take, the rest being as it is."""
 
     layout: Layout
     seconds: float

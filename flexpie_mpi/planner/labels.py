@@ -1,8 +1,8 @@
-"""A space made ready for whole arrays: the options of a cut by what they carry over, the prices of many labels at once.
+"""A space made ready for whole arrays: options in bundles that carry the same values over, many labels priced at once.
 
-A *label* is one way of holding the values alive at a cut: one *digit*, the state, per value. The *code* of a label is a
-sum of digit times stride, so the code behind a segment is a sum over the values it carries over, plus the layout times
-the strides of what it makes.
+A *label* is one way of holding the values alive at a cut: one *digit*, the state, per value; digit H stands for
+whatever state is best. The number of a label in a *code* is a sum of digit times stride, so that behind a segment it is
+a sum over the values it carries over, plus its layout times the strides of what it makes.
 """
 
 from __future__ import annotations
@@ -21,87 +21,105 @@ KEY_BITS = 62
 """Bits of a key word that digits may fill; labels of more alive values take several words."""
 
 
-Parts = tuple[np.ndarray, tuple[np.ndarray, ...]]
-"""The number of the label behind each of M options, in parts: one of its own (M,), one per carried value (M, H + 1)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """What fetching one alive value costs M options.
+
+    Attributes
+    ----------
+    row : int
+        Which of the alive values.
+    column : int array (M,)
+        Row of the tables that each option reads.
+    latency, volume : float array (U, H + 1)
+        Seconds by state; the last column holds the least over all states.
+    """
+
+    row: int
+    column: np.ndarray
+    latency: np.ndarray
+    volume: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carry:
+    """One alive value that is still alive behind M options.
+
+    Attributes
+    ----------
+    row : int
+        Which of the alive values.
+    fetches : bool array (M,)
+        Whether all ranks of each option's layout then hold all of it.
+    upgrade : int array (L, H + 1)
+        State it then has, by layout and state before.
+    """
+
+    row: int
+    fetches: np.ndarray
+    upgrade: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """M options of one cut that carry the same alive values over, sorted by end.
 
-    Tables have H + 1 columns: the last is for a value whose state is not known, and holds the least over all states.
-
     Attributes
     ----------
     cut : int
         Where they begin.
+    alive : tuple of int
+        The values alive there.
     number : int array (M,)
         Their numbers among all options of the space, rising.
     end, layout : int array (M,)
     seconds : float array (M,)
     weights : float array (M, R)
-    carried : tuple of int
-        Rows of the alive values that are still alive behind every one of them.
-    latency, volume : tuple of (row, float array (M, H + 1))
+    reads : tuple of Read
         Of the alive values that some of them read.
-    held : tuple of int array (M, H + 1)
-        By carried value: its state behind the segment, by its state before.
-    keys : tuple of (int array (M,), tuple of int array (M, H + 1))
-        By key word of the labels behind: what the makings add, and what each carried value adds by its state before.
+    carries : tuple of Carry
     """
 
     cut: int
+    alive: tuple[int, ...]
     number: np.ndarray
     end: np.ndarray
     layout: np.ndarray
     seconds: np.ndarray
     weights: np.ndarray
-    carried: tuple[int, ...]
-    latency: tuple[tuple[int, np.ndarray], ...]
-    volume: tuple[tuple[int, np.ndarray], ...]
-    held: tuple[np.ndarray, ...]
-    keys: tuple[Parts, ...] = ()
+    reads: tuple[Read, ...]
+    carries: tuple[Carry, ...]
 
     def take(self, rows: np.ndarray) -> Bundle:
-        """Only some of the options; `first` has no meaning then."""
+        """Only some of the options."""
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in ("number", "end", "layout", "seconds", "weights")},
-            latency=tuple((row, table[rows]) for row, table in self.latency),
-            volume=tuple((row, table[rows]) for row, table in self.volume),
-            held=tuple(table[rows] for table in self.held),
-            keys=tuple((base[rows], tuple(table[rows] for table in tables)) for base, tables in self.keys),
+            reads=tuple(replace(read, column=read.column[rows]) for read in self.reads),
+            carries=tuple(replace(carry, fetches=carry.fetches[rows]) for carry in self.carries),
         )
 
     def price(self, digits: np.ndarray) -> np.ndarray:
         """Seconds (M, S or 1) of each option and of its entry exchange, for labels of `digits` (K, S)."""
-        seconds = self.seconds[:, None]
-        if not self.latency:
-            return seconds
-        slowest = None
-        for row, table in self.latency:
-            found = table.take(digits[row], axis=1)
-            slowest = found if slowest is None else np.maximum(slowest, found, out=slowest)
-        assert slowest is not None
-        for row, table in self.volume:
-            slowest += table.take(digits[row], axis=1)
-        slowest += seconds
-        return slowest
+        total = self.seconds[:, None]
+        if self.reads:
+            latency = [read.latency.take(read.column, 0).take(digits[read.row], 1) for read in self.reads]
+            total = np.maximum.reduce(latency) + total
+        for read in self.reads:
+            total += read.volume.take(read.column, 0).take(digits[read.row], 1)
+        return total
 
     @property
     def least(self) -> np.ndarray:
         """Seconds (M,) of each option when all that it reads is held in the best state."""
-        return self.price(np.full((max((row for row, _ in self.latency), default=0) + 1, 1), -1))[:, 0]
+        return self.price(np.full((len(self.alive), 1), -1))[:, 0]
 
-    def lead(self, rows: np.ndarray, digits: np.ndarray) -> np.ndarray:
-        """Keys (W, N) of the labels that N options of the bundle lead to, from labels of `digits` (K, N)."""
-        words = []
-        for base, tables in self.keys:
-            word = base[rows]
-            for row, table in zip(self.carried, tables, strict=True):
-                word = word + table[rows, digits[row]]
-            words.append(word)
-        return np.stack(words)
+    def held(self, carry: Carry, digits: np.ndarray) -> np.ndarray:
+        """States (M or 1, S) of a carried value behind each option, for labels of `digits` (K, S)."""
+        before = digits[carry.row][None, :]
+        if not carry.fetches.any():
+            return before
+        return np.where(carry.fetches[:, None], carry.upgrade.take(self.layout, 0).take(before[0], 1), before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +146,30 @@ class Code:
         """Numbers (S,) of labels at a cut, of `digits` (K, S)."""
         return self.origin[cut] + self.strides[cut, list(alive)] @ digits
 
-    def behind(self, bundle: Bundle, alive: Sequence[int]) -> Parts:
-        """What the makings of each option add (M,), and what each carried value adds by its state before (M, H + 1)."""
-        made, tables = self.total[bundle.end], []
-        for row, held in zip(bundle.carried, bundle.held, strict=True):
-            stride = self.strides[bundle.end, alive[row]]
-            tables.append(held * stride[:, None])
-            made = made - stride
-        return self.origin[bundle.end] + bundle.layout * made, tuple(tables)
+    def makings(self, bundle: Bundle) -> np.ndarray:
+        """The part (M,) of the numbers behind each option that the values carried over have no part in."""
+        made = self.total[bundle.end]
+        for carry in bundle.carries:
+            made = made - self.strides[bundle.end, bundle.alive[carry.row]]
+        return self.origin[bundle.end] + bundle.layout * made
+
+    def behind(self, bundle: Bundle, digits: np.ndarray) -> np.ndarray:
+        """Numbers (M, S or 1) behind each option of a bundle, from labels of `digits` (K, S)."""
+        numbers = self.makings(bundle)[:, None]
+        for carry in bundle.carries:
+            strides = self.strides[bundle.end, bundle.alive[carry.row]]
+            if strides.any():
+                numbers = numbers + strides[:, None] * bundle.held(carry, digits)
+        return numbers
+
+    def lead(self, bundle: Bundle, rows: np.ndarray, digits: np.ndarray) -> np.ndarray:
+        """Numbers (N,) behind N options of a bundle, each from one label of `digits` (K, N)."""
+        numbers, ends = self.makings(bundle)[rows], bundle.end[rows]
+        for carry in bundle.carries:
+            before = digits[carry.row]
+            held = np.where(carry.fetches[rows], carry.upgrade[bundle.layout[rows], before], before)
+            numbers += self.strides[ends, bundle.alive[carry.row]] * held
+        return numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,30 +179,19 @@ class Ground:
     Attributes
     ----------
     space : Space
-    keys : tuple of Code
-        Words of the key that tells the labels of a cut apart.
+    words : tuple of Code
+        Words of the *key* that tells the labels of a cut apart.
     bundles : by cut, tuple of Bundle
     """
 
     space: Space
-    keys: tuple[Code, ...]
+    words: tuple[Code, ...]
     bundles: tuple[tuple[Bundle, ...], ...]
 
     @classmethod
     def of(cls, space: Space) -> Ground:
         """The ground of a space; options that take infinitely long are left out."""
-        keys, is_alive = _key_words(space), _is_alive(space)
-        latency, volume = [_with_any(table) for table in space.latency], [_with_any(table) for table in space.volume]
-        first, bundles = 0, []
-        for cut in range(space.cuts):
-            here = []
-            for rows, carried in _bundled(space, cut, is_alive):
-                number = np.arange(first, first + len(rows))
-                bundle = _bundle(space, cut, rows, carried, number, latency, volume)
-                here.append(replace(bundle, keys=tuple(code.behind(bundle, space.alive[cut]) for code in keys)))
-                first += len(rows)
-            bundles.append(tuple(here))
-        return cls(space, keys, tuple(bundles))
+        return cls(space, _words(space), tuple(_bundles(space)))
 
     @property
     def states(self) -> int:
@@ -193,7 +216,7 @@ class Ground:
             tuple(bundle.take(rows) for bundle, rows in zip(here, chosen, strict=True) if len(rows))
             for here, chosen in zip(self.bundles, kept, strict=True)
         )
-        return Ground(self.space, self.keys, tuple(bundles))
+        return Ground(self.space, self.words, tuple(bundles))
 
     def charged(self, rates: np.ndarray) -> Ground:
         """The same with `rates` (R,) seconds per byte charged for constants."""
@@ -201,33 +224,37 @@ class Ground:
             tuple(replace(bundle, seconds=bundle.seconds + bundle.weights @ rates) for bundle in here)
             for here in self.bundles
         )
-        return Ground(self.space, self.keys, tuple(bundles))
+        return Ground(self.space, self.words, tuple(bundles))
 
     @property
     def start(self) -> np.ndarray:
         """Key (W, 1) of the one label of cut 0."""
         states = np.array(self.space.start, dtype=np.int64)[:, None]
-        return np.stack([code.of(self.space.alive[0], 0, states) for code in self.keys])
+        return np.stack([code.of(self.space.alive[0], 0, states) for code in self.words])
+
+    def lead(self, bundle: Bundle, rows: np.ndarray, digits: np.ndarray) -> np.ndarray:
+        """Keys (W, N) behind N options of a bundle, each from one label of `digits` (K, N)."""
+        return np.stack([code.lead(bundle, rows, digits) for code in self.words])
 
     def digits(self, cut: int, keys: np.ndarray) -> np.ndarray:
         """States (K, S) of the alive values in labels of `keys` (W, S)."""
         values = self.space.alive[cut]
         digits = np.empty((len(values), keys.shape[1]), dtype=np.int64)
         for row, value in enumerate(values):
-            word = next(word for word, code in enumerate(self.keys) if code.strides[cut, value])
-            digits[row] = keys[word] // self.keys[word].strides[cut, value] % self.states
+            word = next(word for word, code in enumerate(self.words) if code.strides[cut, value])
+            digits[row] = keys[word] // self.words[word].strides[cut, value] % self.states
         return digits
 
     def exit(self, digits: np.ndarray) -> np.ndarray:
-        """Seconds (S,) of the exit exchange of labels of `digits` (K, S) at the last cut; digit H is the best state."""
+        """Seconds (S,) of the exit exchange of labels of `digits` (K, S) at the last cut."""
         space, slowest, total = self.space, np.zeros(digits.shape[1]), np.zeros(digits.shape[1])
         for row, value in enumerate(space.alive[-1]):
-            np.maximum(slowest, _with_any(space.exit_latency[value][:, None])[0, digits[row]], out=slowest)
-            total += _with_any(space.exit_volume[value][:, None])[0, digits[row]]
+            np.maximum(slowest, _by_column(space.exit_latency[value][:, None])[0, digits[row]], out=slowest)
+            total += _by_column(space.exit_volume[value][:, None])[0, digits[row]]
         return slowest + total
 
 
-def _key_words(space: Space) -> tuple[Code, ...]:
+def _words(space: Space) -> tuple[Code, ...]:
     """As many code words as the labels of the cut with the most alive values need."""
     states = len(space.upgrade)
     per_word = max(1, int(KEY_BITS / max(1.0, log2(states))))
@@ -239,63 +266,64 @@ def _key_words(space: Space) -> tuple[Code, ...]:
     return tuple(Code(word, np.zeros(space.cuts + 1, dtype=np.int64)) for word in strides)
 
 
-def _with_any(table: np.ndarray) -> np.ndarray:
-    """A table (H, U) by column and state, with the least of every column behind its states: (U, H + 1)."""
+def _by_column(table: np.ndarray) -> np.ndarray:
+    """A table (H, U) turned round, with the least over all states behind those: (U, H + 1)."""
     return np.ascontiguousarray(np.vstack([table, table.min(axis=0)]).T, dtype=float)
 
 
-def _is_alive(space: Space) -> np.ndarray:
-    """Whether a value is alive at a cut, bool (n + 1, V)."""
-    alive = np.zeros((space.cuts + 1, len(space.latency)), dtype=bool)
+def _bundles(space: Space) -> Iterator[tuple[Bundle, ...]]:
+    """The bundles of every cut."""
+    tables = [
+        (_by_column(latency), _by_column(volume)) for latency, volume in zip(space.latency, space.volume, strict=True)
+    ]
+    states = len(space.upgrade)
+    upgrade = np.vstack([space.upgrade, np.full((1, space.upgrade.shape[1]), states)]).T
+    is_alive = np.zeros((space.cuts + 1, len(tables)), dtype=bool)
     for cut, values in enumerate(space.alive):
-        alive[cut, list(values)] = True
-    return alive
+        is_alive[cut, list(values)] = True
+    first = 0
+    for cut in range(space.cuts):
+        here = []
+        for rows, carried in _alike(space, cut, is_alive):
+            here.append(_bundle(space, cut, rows, carried, first, tables, upgrade))
+            first += len(rows)
+        yield tuple(here)
 
 
-def _bundled(space: Space, cut: int, is_alive: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
+def _alike(space: Space, cut: int, is_alive: np.ndarray) -> Iterator[tuple[np.ndarray, list[int]]]:
     """Options of a cut that carry the same values, sorted by end, and the rows of those values."""
     options = space.options[cut]
     usable = np.flatnonzero(np.isfinite(options.seconds))
-    carries = is_alive[options.end[usable]][:, list(space.alive[cut])]
-    if len(usable) and carries.shape[1]:
-        kinds, kind = np.unique(carries, axis=0, return_inverse=True)
-    else:
-        kinds, kind = carries[:1], np.zeros(len(usable), dtype=np.int64)
-    for which, pattern in enumerate(kinds):
-        rows = usable[kind.reshape(-1) == which]
-        rows = rows[np.argsort(options.end[rows], kind="stable")]
-        yield rows, tuple(np.flatnonzero(pattern).tolist())
+    # what is carried depends on the end alone, and a narrow type sorts in linear time
+    ends, place = np.unique(options.end[usable].astype(np.min_scalar_type(space.cuts)), return_inverse=True)
+    usable = usable[np.argsort(place.astype(np.min_scalar_type(len(ends))), kind="stable")]
+    patterns: dict[bytes, list[int]] = {}
+    for end in ends.tolist():
+        patterns.setdefault(is_alive[end, list(space.alive[cut])].tobytes(), []).append(end)
+    for pattern, mine in patterns.items():
+        chosen = usable if len(patterns) == 1 else usable[np.isin(options.end[usable], mine)]
+        yield chosen, np.flatnonzero(np.frombuffer(pattern, dtype=bool)).tolist()
 
 
 def _bundle(
     space: Space,
     cut: int,
     rows: np.ndarray,
-    carried: tuple[int, ...],
-    number: np.ndarray,
-    latency: list[np.ndarray],
-    volume: list[np.ndarray],
+    carried: list[int],
+    first: int,
+    tables: list[tuple[np.ndarray, np.ndarray]],
+    upgrade: np.ndarray,
 ) -> Bundle:
     options, values = space.options[cut], space.alive[cut]
     needs = options.needs[:, rows]
-    read = np.flatnonzero(needs.any(axis=1)).tolist()
     return Bundle(
         cut,
-        number,
+        values,
+        np.arange(first, first + len(rows)),
         options.end[rows].astype(np.int64),
         options.layout[rows].astype(np.int64),
         options.seconds[rows].astype(float),
         options.weights[rows],
-        carried,
-        tuple((row, latency[values[row]][needs[row]]) for row in read),
-        tuple((row, volume[values[row]][needs[row]]) for row in read),
-        tuple(_held(space.upgrade, options.layout[rows], options.fetches[row, rows]) for row in carried),
+        tuple(Read(row, needs[row], *tables[value]) for row, value in enumerate(values) if needs[row].any()),
+        tuple(Carry(row, options.fetches[row, rows], upgrade) for row in carried),
     )
-
-
-def _held(upgrade: np.ndarray, layout: np.ndarray, fetches: np.ndarray) -> np.ndarray:
-    """State behind each segment (M, H + 1), by the state before; not known stays not known."""
-    states = len(upgrade)
-    held = np.tile(np.arange(states + 1), (len(layout), 1))
-    held[fetches, :states] = upgrade[:, layout[fetches]].T
-    return held

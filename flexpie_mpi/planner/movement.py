@@ -152,8 +152,8 @@ class Movement:
         """Rows of TRANSFER, (H, U)."""
         own, nbytes = moved(held, need)
         nbytes *= itemsize
-        missing = (need[..., 1] - need[..., 0]).prod(axis=-1) * itemsize - own * itemsize
-        copied = np.where(missing > 0, own * itemsize, 0)
+        in_place = (held[:, None] == need[None]).all(axis=(-1, -2))
+        copied = np.where(in_place, 0.0, own * itemsize)
         local = (nbytes.sum(axis=-1) + nbytes.sum(axis=-2) + copied).max(axis=-1)
         return transfer_rows(nbytes, local, network)
 

@@ -60,7 +60,8 @@ def _search_free(ground: Ground, record: Record, beam: int) -> None:
         _attempt(ground, record, beam, None)
         return
     rest = Rest.of(ground, 1)
-    _attempt(ground, record, min(beam, FIRST), rest)
+    if _attempt(ground, record, min(beam, FIRST), rest):
+        return
     for count in range(1, most + 1):
         ground = rest.without_dear(ground, record.upper)
         if count > 1:

@@ -1,8 +1,8 @@
 """The search problem as numbers: what a planner chooses from, with everything about models and boards left behind.
 
-A plan is a path over *cuts* 0 .. n. Each step is a segment ``[i, j)`` in one layout. Values that are alive at a cut (made
-before it, read behind it) have a *state*: how the ranks hold them, which is the layout they were made in until a segment
-fetches all of them. Entering a segment costs an exchange for every value that it reads.
+A plan is a path over *cuts* 0 .. n. Each step is a segment ``[i, j)`` in one layout. Values that are alive at a cut
+(made before it, read behind it) have a *state*: how the ranks hold them, which is the layout they were made in until a
+segment fetches all of them. Entering a segment costs an exchange for every value that it reads.
 """
 
 from __future__ import annotations

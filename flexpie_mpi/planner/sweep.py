@@ -97,7 +97,7 @@ def sweep(
     """
     space = ground.space
     start = np.array(
-        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in ground.keys]
+        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in ground.words]
     )
     waiting: list[list[Ways]] = [[] for _ in range(space.cuts + 1)]
     waiting[0].append((start, np.zeros(1), np.full(1, -1)))
@@ -126,7 +126,7 @@ def _merge(ground: Ground, ways: list[Ways], top: int) -> Front:
     if not ways:
         nothing = np.zeros(0, dtype=np.int64)
         return Front(
-            np.zeros((len(ground.keys), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
+            np.zeros((len(ground.words), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
         )
     keys = np.concatenate([way[0] for way in ways], axis=1)
     cost = np.concatenate([way[1] for way in ways])
@@ -174,7 +174,7 @@ def _spread(
         bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + rest.least[bundle.end] <= upper))
     if not len(bundle.end):
         return
-    order, new = _alike(ground, bundle, front)
+    order, new = _alike(ground, bundle, digits)
     cost, digits = front.cost[order], digits[:, order]
     step = max(1, BLOCK // len(bundle.end))
     for begin in range(0, len(cost), step):
@@ -186,30 +186,23 @@ def _spread(
         if len(starts) < total.shape[1]:
             total = np.minimum.reduceat(total, starts, axis=1)
         kinds = digits[:, part][:, starts]
-        bound = total if rest is None else total + rest.behind(bundle, ground.space.alive[bundle.cut], kinds)
+        bound = total if rest is None else total + rest.behind(bundle, kinds)
         option, label = np.nonzero(bound <= min(upper, np.finfo(float).max))
-        ways = bundle.lead(option, kinds[:, label]), total[option, label], bundle.number[option]
+        ways = ground.lead(bundle, option, kinds[:, label]), total[option, label], bundle.number[option]
         for end, rows in stretches(bundle.end[option]):
             waiting[end].append((ways[0][:, rows], ways[1][rows], ways[2][rows]))
 
 
-def _alike(ground: Ground, bundle: Bundle, front: Front) -> tuple[np.ndarray, np.ndarray]:
+def _alike(ground: Ground, bundle: Bundle, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order of the labels in which those that differ in nothing carried stand together; where each set begins."""
-    count = len(front.cost)
-    new = np.zeros(count, dtype=bool)
-    values = ground.space.alive[bundle.cut]
-    if len(bundle.carried) == len(values):
-        return np.arange(count), ~new
-    if not bundle.carried:
-        new[0] = True
-        return np.arange(count), new
-    digits = ground.digits(bundle.cut, front.keys)
-    carried = [values[row] for row in bundle.carried]
-    keys = np.stack([code.strides[bundle.cut, carried] @ digits[list(bundle.carried)] for code in ground.keys])
+    new = np.ones(digits.shape[1], dtype=bool)
+    rows = [carry.row for carry in bundle.carries]
+    if len(rows) == len(digits):
+        return np.arange(len(new)), new
+    carried = [bundle.alive[row] for row in rows]
+    keys = np.stack([code.strides[bundle.cut, carried] @ digits[rows] for code in ground.words])
     order = np.lexsort(tuple(keys))
-    keys = keys[:, order]
-    new[0] = True
-    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    new[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
     return order, new
 
 

@@ -76,7 +76,7 @@ class Priced:
     def behind(self, ground: Ground, bundle: Bundle, digits: np.ndarray, load: np.ndarray) -> np.ndarray:
         """What to add (M, S) to the seconds of labels behind each option of a bundle, for the same."""
         over = (load - ground.space.capacity) @ self.rates
-        rest = self.rest.behind(bundle, ground.space.alive[bundle.cut], digits)
+        rest = self.rest.behind(bundle, digits)
         return rest + over + (bundle.weights @ self.rates)[:, None]
 
 
@@ -165,7 +165,7 @@ def _spread(
             usable &= total + bound.behind(ground, bundle, digits[:, part], load) <= min(upper, np.finfo(float).max)
         option, label = np.nonzero(usable)
         labels = Labels(
-            bundle.lead(option, digits[:, begin + label]),
+            ground.lead(bundle, option, digits[:, begin + label]),
             total[option, label],
             load[label] + bundle.weights[option],
             begin + label,

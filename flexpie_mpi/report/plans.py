@@ -8,9 +8,10 @@ from typing import Any
 
 from ..model import Model
 from ..plan import Plan
+from ..planner import PricedPlan
 from .facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from .tables import Column, Item, Table, fold
-from .units import count_of, flops, mb, percent, ranges, shape_of
+from .units import count_of, flops, mb, milli, percent, ranges, shape_of
 
 _SEGMENTS = (
     Column("#", "number"),
@@ -23,6 +24,9 @@ _SEGMENTS = (
     Column("exchange"),
     Column("MB", "number"),
 )
+
+_PRICED = (*_SEGMENTS[:6], Column("compute", "number"), *_SEGMENTS[7:], Column("ms", "number"))
+"""The same with what the segments are predicted to take in place of their work, and what the exchanges are."""
 
 _NEEDS = (
     Column("rank", "number"),
@@ -51,16 +55,26 @@ def model_lines(model: Model) -> list[Item]:
     ]
 
 
-def plan_items(facts: PlanFacts, *, everything: bool = False) -> list[Item]:
-    """A line per segment, and the plan as a whole below."""
+def plan_items(facts: PlanFacts, priced: PricedPlan | None = None, *, everything: bool = False) -> list[Item]:
+    """A line per segment, and the plan as a whole below; with what each is predicted to take, where that is known."""
+    columns = _PRICED if priced else _SEGMENTS
     rows = [_segment_row(segment, facts.flops) for segment in facts.segments]
-    shown = (*fold(rows, len(_SEGMENTS), everything=everything), _outputs_row(facts.after))
+    outputs: tuple[str, ...] = _outputs_row(facts.after)
+    if priced:
+        rows = [_priced_row(row, *pair) for row, pair in zip(rows, _predicted(priced), strict=True)]
+        outputs = (*outputs, milli(priced.exit_s) if facts.after.kind else "")
+    shown = (*fold(rows, len(columns), everything=everything), outputs)
     total = (
         f"{flops(facts.flops)} per request and {percent(facts.redundant)} redundant; "
         f"{mb(facts.sent_bytes)} MB in {count_of(facts.messages, 'message')}"
     )
     hint = " (-v lists them all)" if len(shown) <= len(rows) else ""
-    return [Table(_SEGMENTS, shown), f"{count_of(len(rows), 'segment')}{hint}: {total}"]
+    title = "predicted compute and exchange in ms" if priced else ""
+    return [
+        Table(columns, shown, title),
+        f"{count_of(len(rows), 'segment')}{hint}: {total}",
+        *(f"* {share}" for share in _shares(facts)),
+    ]
 
 
 def needs_table(facts: PlanFacts) -> Item:
@@ -123,9 +137,10 @@ def model_record(model: Model, source: str) -> dict[str, Any]:
 
 def _segment_row(segment: SegmentFacts, total: int) -> tuple[str, ...]:
     count = len(segment.nodes)
+    name, *shares = segment.layout.split()
     return (
         str(segment.index),
-        segment.layout,
+        f"{name}*" if shares else name,
         ranges(segment.ranks),
         segment.nodes[0],
         segment.nodes[-1] if count > 1 else "",
@@ -134,6 +149,20 @@ def _segment_row(segment: SegmentFacts, total: int) -> tuple[str, ...]:
         segment.before.kind or "-",
         mb(segment.before.nbytes) if segment.before.kind else "",
     )
+
+
+def _priced_row(row: tuple[str, ...], exchange_s: float, compute_s: float) -> tuple[str, ...]:
+    return (*row[:6], milli(compute_s), *row[7:], milli(exchange_s) if exchange_s else "")
+
+
+def _predicted(priced: PricedPlan) -> list[tuple[float, float]]:
+    return [(price.exchange_s, price.compute_s) for price in priced.segments]
+
+
+def _shares(facts: PlanFacts) -> list[str]:
+    """Every layout with unequal shares, in words; the table marks them with a star."""
+    layouts = [segment.layout for segment in facts.segments if " " in segment.layout]
+    return list(dict.fromkeys(layouts))
 
 
 def _outputs_row(after: Traffic) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ class Quantity:
                 f"{_quoted(text)} is no {self.noun}: write it like {_quoted(self.example)}, "
                 f"a number and one of the units {' '.join(self.units)}"
             )
-        number = float(found[1]) * self.units[found[2]]
+        number, unit = float(found[1]), self.units[found[2]]
+        number = number * unit if unit >= 1 else number / round(1 / unit)  # 50us is then the float 5e-5
         if not self.above < number < float("inf"):
             raise TestbedError(f"{_quoted(text)} is no {self.noun} that can exist: it must be above 0 and finite")
         return number

@@ -25,7 +25,7 @@ def graph() -> Graph:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_every_plan_can_be_lowered(name: str, ranks: int) -> None:
     graph = load(f"builtin:{name}").graph
-    plans = list(islice(sample_plans(graph, ranks), 25))
+    plans = list(islice(sample_plans(graph, ranks), 12))
     assert len({plan.segments for plan in plans}) == len(plans) > 1
     for plan in plans:
         assert plan.ranks == ranks
@@ -33,7 +33,7 @@ def test_every_plan_can_be_lowered(name: str, ranks: int) -> None:
 
 
 def test_same_seed_same_plans(graph: Graph) -> None:
-    first, again, other = (list(sample_plans(graph, 4, seed)) for seed in (1, 1, 2))
+    first, again, other = (list(islice(sample_plans(graph, 4, seed), 10)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 

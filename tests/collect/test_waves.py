@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie_mpi.collect.clocks import clock_offset
 from flexpie_mpi.collect.waves import Trip, Waves
 from flexpie_mpi.program import Compute, Exchange, Finish, Message, Program, Start, Step
-from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.timeline import Event, Timeline
 
 Span = tuple[str, int, float]
@@ -107,18 +105,3 @@ def test_an_exchange_that_begins_early_counts_in_both_places() -> None:
         ("wait", 2, 3.0), ("exchange", 2, 4.0), ("compute", 2, 5.0), ("wait", 5, 9.0),
     )  # fmt: skip
     assert Waves(programs).exchange_costs((trip(0, *spans), trip(1, *spans))) == {2: pytest.approx(9.0)}
-
-
-@pytest.mark.parametrize("root", [0, 2])
-def test_clocks_that_show_other_times(root: int) -> None:
-    """Ranks whose clocks are days apart agree on the root's time to a fraction of a second."""
-    shifts = (0.0, 86_400.0, -7.0 * 86_400.0)
-
-    def one_rank(transport) -> float:  # type: ignore[no-untyped-def]
-        from time import perf_counter
-
-        shift = shifts[transport.rank]
-        return clock_offset(transport, root, clock=lambda: perf_counter() + shift)
-
-    found = run_ranks(3, one_rank)
-    assert found == pytest.approx([shifts[root] - shift for shift in shifts], abs=1.0)

@@ -182,7 +182,8 @@ def network(
         readers = [[a for a in range(cut, count) if v in reads[a]] for v in alive[cut]]
         first = np.array([min(atoms, default=count) for atoms in readers])
         needs = np.where(first[:, None] < pairs[0], 1 + (pairs[0] - 1 - first[:, None]).clip(0) * layouts + pairs[1], 0)
-        share = np.where((pairs[1] == 0)[:, None], 1.0, np.where((pairs[1] == layouts - 1)[:, None], [1.0, 0.0], 0.5))
+        first_share = np.where(pairs[1] == 0, 1.0, np.where(pairs[1] == layouts - 1, 1.0, 0.8 - 0.5 * place[pairs[1]]))
+        share = np.stack([first_share, np.where(pairs[1] == 0, 1.0, 1 - first_share)], axis=1)
         weights = np.array([held[cut:end].sum() for end in pairs[0]])[:, None] * share
         options.append(
             Options(

@@ -1,0 +1,248 @@
+"""The basis of a job: from files, from what the cache keeps of this cluster, or from measuring it now in a moment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ..cache import Cache
+from ..collect.cluster import cluster_digest, memory_bytes, origins_of, testbed_of
+from ..collect.cluster_cost import Measured, measure_cluster
+from ..cost.model import CostModel
+from ..cost.origins import Origin
+from ..cost.prior import AnalyticCost
+from ..cost.traces import Recorder, Traces, merged
+from ..errors import CostError, DataError
+from ..model import Model
+from ..runtime.transport import Transport, on_root
+from ..testbed import Testbed
+from ..testbed import read as read_testbed
+from .basis import (
+    UNMEASURED,
+    Basis,
+    first_ranks,
+    given_cost,
+    job_of,
+    late,
+    links_of,
+    read_traces,
+    traced_testbed,
+    with_speeds,
+)
+
+log = logging.getLogger(__name__)
+
+TRACES, COST = "traces", "cost"
+"""Kinds of cache entries; keys are digests of clusters."""
+
+LINKS_S = 2.0
+"""Most that is spent on links where they alone are not known."""
+
+COVERS = "covers"
+"""Key in a kept cost model's provenance: digests of the graphs whose plans were measured."""
+
+
+class Keeper:
+    """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only."""
+
+    def __init__(self, cache: Cache, origins: Sequence[Origin]) -> None:
+        self._cache = cache
+        self._key = cluster_digest(origins)
+
+    def traces(self) -> Traces:
+        """Everything measured on this cluster so far."""
+        path = self._cache.find(TRACES, self._key)
+        try:
+            return Traces.empty() if path is None else Traces.read(path)
+        except CostError as error:
+            self._forget(TRACES, error)
+            return Traces.empty()
+
+    def cost(self) -> CostModel | None:
+        """The cost model of this cluster."""
+        path = self._cache.find(COST, self._key)
+        try:
+            return None if path is None else late("cost.file").load_cost(path)
+        except CostError as error:
+            self._forget(COST, error)
+            return None
+
+    def keep(self, traces: Traces, cost: CostModel | None = None) -> None:
+        """Put newer traces, and a newer cost model, in place of the older; a cache that is full is no error."""
+        try:
+            self._cache.discard(TRACES, self._key)
+            self._cache.store(TRACES, self._key, traces.write)
+            if cost is not None:
+                self._cache.discard(COST, self._key)
+                self._cache.store(COST, self._key, partial(late("cost.file").save_cost, cost))
+        except (CostError, DataError) as error:
+            log.warning("what was measured is not kept for the next start: %s", error)
+
+    def _forget(self, kind: str, error: CostError) -> None:
+        """Remove an entry that cannot be read."""
+        log.warning("%s", error)
+        self._cache.discard(kind, self._key)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the root has; None for what is still to be found.
+
+    `testbed` is that of a file; `links` are the boards and links of this very job, at full speed.
+    """
+
+    testbed: Testbed | None
+    boards: str
+    is_here: bool
+    cost: CostModel | None
+    source: str
+    links: Testbed | None
+
+    @property
+    def lacks(self) -> str:
+        """What should be measured: ``plans`` (with links, where they are not known), ``links``, or nothing."""
+        if self.cost is None:
+            return "plans"
+        return "links" if self.testbed is None and self.links is None else ""
+
+
+class JobBasis:
+    """Finds the basis of a job's predictions; every method but `add` is called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    cache : Cache
+        The root's counts.
+    args : Namespace
+        ``testbed``, ``cost``, ``traces``, ``threads``, ``trace_budget``.
+    tell : callable
+        Is told what goes on.
+    """
+
+    def __init__(
+        self, transport: Transport, cache: Cache, args: argparse.Namespace, tell: Callable[[str], None]
+    ) -> None:
+        self.origins = origins_of(transport, args.threads)
+        self._transport = transport
+        self._args = args
+        self._tell = tell
+        self._memory = transport.all_gather(memory_bytes())
+        self._keeper = Keeper(cache, self.origins)
+
+    def find(self, model: Model) -> Basis | None:
+        """The basis for a model, on the root; None elsewhere. What is not known is measured, and kept.
+
+        Raises
+        ------
+        CostError, TestbedError
+            On every rank, when a file cannot be used.
+        """
+        found = on_root(self._transport, partial(self._look, model))
+        measured = self._measured(model, found)
+
+        def finish() -> Basis | None:
+            return None if found is None else self._basis(self._learned(model, found, measured))
+
+        return on_root(self._transport, finish)
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> str:
+        """Add rows, whose origins are ranks, to the traces that the next fit reads; where they are, in words.
+
+        Called on the root.
+
+        Raises
+        ------
+        CostError
+            When the file of ``--traces`` cannot be written.
+        """
+        if not self._args.traces:
+            self._keeper.keep(merged(self._keeper.traces(), Traces(rows, self.origins)))
+            return "the traces that the cache keeps of these hosts"
+        with Recorder(self._args.traces[0], self.origins) as recorder:
+            for table, found in rows.items():
+                recorder.add(table, found)
+        return str(self._args.traces[0])
+
+    def _look(self, model: Model) -> _Found:
+        """What files and the cache have for a model."""
+        args, ranks = self._args, self._transport.size
+        traces, kept = read_traces(args.traces), self._keeper.traces()
+        cost, source = given_cost(args, traces) or (self._kept_cost(model), "measured on these hosts before")
+        links = self._links(kept)
+        if args.testbed is not None:
+            testbed = first_ranks(read_testbed(args.testbed), ranks)
+            return _Found(testbed, args.testbed, False, cost, source, links)
+        if traces is not None:
+            testbed = first_ranks(traced_testbed(traces, cost or AnalyticCost()), ranks)
+            is_here = cluster_digest(job_of(traces)) == cluster_digest(self.origins)
+            return _Found(testbed, f"as measured in {', '.join(args.traces)}", is_here, cost, source, links)
+        return _Found(None, "these hosts, links measured before", True, cost, source, links)
+
+    def _kept_cost(self, model: Model) -> CostModel | None:
+        """The cost model that is kept, if it covers a model."""
+        cost = self._keeper.cost()
+        return cost if model.graph.digest in _covered(cost) else None
+
+    def _links(self, traces: Traces) -> Testbed | None:
+        """This job's boards and links as an earlier one measured them; one rank has no links."""
+        if self._transport.size == 1:
+            return testbed_of(self.origins, traces.tables["link"][:0], self._memory)
+        job = job_of(traces) if len(traces.tables["link"]) else ()
+        links = links_of(traces, job)
+        return testbed_of(self.origins, links, self._memory) if len(links) else None
+
+    def _measured(self, model: Model, found: _Found | None) -> Measured | None:
+        """What is measured now; None where nothing need be, or may be."""
+        lacks, links = self._transport.broadcast((found.lacks, found.links) if found else None)
+        budget_s = self._args.trace_budget
+        if not lacks or not budget_s:
+            return None
+        if lacks == "links":
+            return measure_cluster(self._transport, self.origins, min(budget_s, LINKS_S), tell=self._tell)
+        return measure_cluster(self._transport, self.origins, budget_s, model, links, self._tell)
+
+    def _learned(self, model: Model, found: _Found, measured: Measured | None) -> _Found:
+        """What is known when the measurements are in; it is kept for the next start."""
+        if measured is None:
+            return found
+        traces = merged(self._keeper.traces(), measured.traces)
+        cost, source = found.cost, found.source
+        if cost is None and len(traces.tables["compute"]):
+            self._tell("fitting a cost model")
+            cost = _fitted(traces, {model.graph.digest} | _covered(self._keeper.cost()))
+            source = f"measured on these hosts in {self._args.trace_budget:g} s at most, and kept for the next start"
+        self._keeper.keep(traces, cost if cost is not found.cost else None)
+        return replace(
+            found, cost=cost, source=source, links=measured.testbed, boards=found.boards.replace("before", "now")
+        )
+
+    def _basis(self, found: _Found) -> Basis:
+        """The basis with whatever is best for what could not be found."""
+        cost, source = found.cost, found.source
+        if cost is None:
+            cost, source = self._keeper.cost(), f"{source}, with other models than this"
+        if cost is None:
+            cost, source = AnalyticCost(), UNMEASURED
+        if found.testbed is not None:
+            return Basis(found.testbed, cost, found.boards, source, found.is_here)
+        none = Traces.empty().tables["link"]
+        links = found.links or testbed_of(self.origins, none, self._memory)
+        boards = found.boards if found.links else "these hosts, links not measured but assumed"
+        return Basis(with_speeds(links, self.origins, cost), cost, boards, source, found.links is not None)
+
+
+def _covered(cost: CostModel | None) -> set[str]:
+    """Digests of the graphs that a kept cost model was measured with."""
+    return set(getattr(cost, "provenance", {}).get(COVERS, ()))
+
+
+def _fitted(traces: Traces, covers: set[str]) -> CostModel:
+    cost = late("cost.fit").fit(traces)
+    fitted: CostModel = replace(cost, provenance={**cost.provenance, COVERS: sorted(covers)})
+    return fitted

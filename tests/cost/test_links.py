@@ -1,0 +1,207 @@
+"""Prices of links: equal to a loop over routes on every topology; kinds as the exchange algebra has them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from math import inf
+
+import numpy as np
+import pytest
+
+from flexpie_mpi.cost.links import Network, transfer_rows
+from flexpie_mpi.cost.rows import KINDS, TRANSFER
+from flexpie_mpi.errors import CostError
+from flexpie_mpi.exchange import classify
+from flexpie_mpi.testbed import Device, Route, Testbed, measured, one_host, ring, star, switch
+
+KIND_OF = {"broadcast": "scatter", "allgather": "full", "alltoall": "full"}
+Make = Callable[[int, np.random.Generator], Testbed]
+
+
+def devices(count: int) -> list[Device]:
+    return [Device(f"d{rank}") for rank in range(count)]
+
+
+def shaped(shape: Callable[..., Testbed]) -> Make:
+    def make(count: int, rng: np.random.Generator) -> Testbed:
+        return shape(devices(count), list(rng.uniform(1e6, 1e9, count)), list(rng.uniform(0, 1e-3, count)))
+
+    return make
+
+
+def from_pairs(count: int, rng: np.random.Generator) -> Testbed:
+    return measured(devices(count), rng.uniform(0, 1e-3, (count,) * 2), rng.uniform(1e6, 1e9, (count,) * 2))
+
+
+def tangled(count: int, rng: np.random.Generator) -> Testbed:
+    """Routes over any resources whatever, some over none."""
+    base = switch(devices(count), 1e8, 0.0)
+    resources = tuple(base.resources)
+    speeds = rng.uniform(1e6, 1e9, len(resources))
+    resources = tuple(type(r)(r.name, speed) for r, speed in zip(resources, speeds, strict=True))
+    routes = tuple(
+        tuple(
+            None
+            if s == t
+            else Route(rng.uniform(0, 1e-3), tuple(np.flatnonzero(rng.random(len(resources)) < 0.3).tolist()))
+            for t in range(count)
+        )
+        for s in range(count)
+    )
+    return Testbed("tangled", base.devices, resources, routes, "measured")
+
+
+TESTBEDS: dict[str, Make] = {
+    "switch": shaped(switch),
+    "ring": shaped(ring),
+    "star": shaped(star),
+    "measured": from_pairs,
+    "host": lambda count, rng: one_host(count, 2),
+    "tangled": tangled,
+    "subset of a ring": lambda count, rng: shaped(ring)(count + 3, rng).subset(count),
+}
+
+
+def patterns(rng: np.random.Generator, ranks: int, count: int) -> np.ndarray:
+    """Bytes (count, R, R) between none, some and all pairs, of few sizes or many; diagonals that do not matter."""
+    density = rng.choice([0.0, 0.1, 0.4, 0.9, 1.0], (count, 1, 1))
+    nbytes = np.where(rng.random((count, ranks, ranks)) < density, rng.integers(1, 4, (count, ranks, ranks)) * 1000, 0)
+    rows = rng.random((count, ranks)) < rng.choice([0.3, 1.0], (count, 1))
+    columns = rng.random((count, ranks)) < rng.choice([0.3, 1.0], (count, 1))
+    return nbytes * rows[:, :, None] * columns[:, None, :]
+
+
+def looped(testbed: Testbed, nbytes: np.ndarray) -> tuple[float, float]:
+    """Latency and wire seconds of one exchange, message by message."""
+    sending, receiving = [0.0] * testbed.ranks, [0.0] * testbed.ranks
+    through = [0.0] * len(testbed.resources)
+    for source, row in enumerate(testbed.routes):
+        for target, route in enumerate(row):
+            if route is None or nbytes[source][target] == 0:
+                continue
+            sending[source] += route.latency_s
+            receiving[target] += route.latency_s
+            for number in route.resources:
+                through[number] += nbytes[source][target]
+    wire = max((n / r.bandwidth for n, r in zip(through, testbed.resources, strict=True)), default=0.0)
+    return max(sending + receiving), wire
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("name", TESTBEDS)
+def test_the_price_is_that_of_a_loop_over_routes(name, ranks):
+    rng = np.random.default_rng(ranks)
+    testbed = TESTBEDS[name](ranks, rng)
+    nbytes = patterns(rng, ranks, 40)
+    latency, wire = Network(testbed).price(nbytes)
+    expected = np.array([looped(testbed, exchange) for exchange in nbytes])
+    np.testing.assert_allclose(latency, expected[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(wire, expected[:, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["switch", "ring"])
+def test_prices_do_not_depend_on_how_exchanges_are_batched(name):
+    rng = np.random.default_rng(5)
+    network = Network(TESTBEDS[name](64, rng))
+    nbytes = patterns(rng, 64, 300)  # more than fit one slab
+    latency, wire = network.price(nbytes)
+    for place in (0, 127, 128, 129, 299):
+        np.testing.assert_allclose(network.price(nbytes[place]), (latency[place], wire[place]), rtol=1e-12)
+    squared = network.price(nbytes.reshape(3, 100, 64, 64))
+    assert squared[0].shape == squared[1].shape == (3, 100)
+    np.testing.assert_array_equal(squared[1].ravel(), wire)
+
+
+def test_a_shared_port_takes_as_long_as_all_that_passes_it():
+    """Three senders to one receiver at 1 MB/s: 3 s where one needs 1 s, and all three latencies."""
+    nbytes = np.zeros((2, 4, 4))
+    nbytes[0, 1:, 0] = 1e6
+    nbytes[1, 1, 0] = 1e6
+    latency, wire = Network(switch(devices(4), 1e6, 0.1)).price(nbytes)
+    np.testing.assert_allclose(wire, [3.0, 1.0])
+    np.testing.assert_allclose(latency, [0.3, 0.1])
+
+
+def test_memory_stays_bounded_however_many_exchanges():
+    network = Network(ring(devices(64), 1e8, 1e-5))
+    one = patterns(np.random.default_rng(2), 64, 1)
+    many = np.broadcast_to(one, (3000, 64, 64))  # as floats 98 MB, here one exchange
+    tracemalloc.start()
+    try:
+        transfer_rows(many, np.zeros(3000), network)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 3), (5, 4, 3), (4, 4, 4, 5)])
+def test_bytes_for_another_number_of_ranks_are_refused(shape):
+    network = Network(switch(devices(4), 1e8, 1e-5))
+    with pytest.raises(CostError, match="testbed of 4 ranks: the last two axes must be 4 x 4"):
+        network.price(np.zeros(shape))
+    with pytest.raises(CostError, match="4 x 4"):
+        transfer_rows(np.zeros(shape), np.zeros(()), network)
+
+
+# Rows
+
+
+def contents(nbytes: np.ndarray) -> dict[tuple[int, int], int]:
+    return {(s, t): int(n) for (s, t), n in np.ndenumerate(nbytes) if n and s != t}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5])
+def test_rows_are_counted_as_by_hand_and_named_as_by_the_exchange_algebra(ranks):
+    rng = np.random.default_rng(ranks)
+    testbed = shaped(star)(ranks, rng)
+    network = Network(testbed)
+    nbytes = patterns(rng, ranks, 400)
+    local = rng.integers(0, 100, 400)
+    rows = transfer_rows(nbytes, local, network)
+    assert rows.dtype == TRANSFER and set(rows["kind"]) <= {kind.encode() for kind in KINDS}
+    for row, exchange, copied in zip(rows, nbytes, local, strict=True):
+        messages = contents(exchange)
+        sends = [[n for (s, _), n in messages.items() if s == rank] for rank in range(ranks)]
+        receives = [[n for (_, t), n in messages.items() if t == rank] for rank in range(ranks)]
+        kind = classify(messages)
+        assert row["kind"].decode() == KIND_OF.get(kind, kind)
+        assert row["ranks"] == len({rank for pair in messages for rank in pair})
+        assert row["messages"] == max(map(len, sends + receives))
+        assert row["port_bytes"] == max(map(sum, sends + receives))
+        assert row["total_bytes"] == sum(messages.values())
+        assert row["local_bytes"] == copied
+        assert (row["latency_s"], row["wire_s"]) == pytest.approx(looped(testbed, exchange), rel=1e-12)
+
+
+def test_every_kind_is_among_the_patterns_compared():
+    found = {kind for ranks in (1, 2, 3, 4) for kind in _kinds(ranks)}
+    assert found == {kind.encode() for kind in KINDS}
+
+
+def _kinds(ranks: int) -> set[bytes]:
+    network = Network(one_host(ranks, 2))
+    return set(transfer_rows(patterns(np.random.default_rng(ranks), ranks, 400), np.zeros(400), network)["kind"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_contents_are_an_allgather_also_where_some_ranks_only_receive(seed):
+    """What each source sends is one content; sizes by source."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 5, 5) * (rng.random(5) < 0.6)
+    sizes[:2] = 7
+    nbytes = np.repeat(sizes[:, None], 5, axis=1)
+    row = transfer_rows(nbytes, np.zeros(()), Network(switch(devices(5), 1e8, 1e-5)))
+    assert classify({pair: f"from {pair[0]}" for pair in contents(nbytes)}) == "allgather"
+    assert row["kind"] == b"full"
+
+
+def test_rows_keep_the_shape_of_the_batch():
+    network = Network(switch(devices(3), 1e8, 1e-5))
+    nbytes = patterns(np.random.default_rng(1), 3, 12).reshape(2, 6, 3, 3)
+    rows = transfer_rows(nbytes, np.arange(6.0), network)
+    assert rows.shape == (2, 6)
+    np.testing.assert_array_equal(rows["local_bytes"], [np.arange(6.0)] * 2)
+    assert transfer_rows(np.zeros((0, 3, 3)), np.zeros(0), network).shape == (0,)
+    assert all(np.isfinite(rows[name]).all() and (rows[name] < inf).all() for name in TRANSFER.names[1:])

@@ -65,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--ranks", default="1,2,3,4,6,8")
-    parser.add_argument("--layouts", default="rows,columns,grid,channels,single,auto")
+    parser.add_argument("--layouts", default="rows,columns,grid,channels,single")
     parser.add_argument("--fusions", default="free,none")
     options = parser.parse_args()
     ranks = [int(count) for count in options.ranks.split(",")]

@@ -110,7 +110,7 @@ def main() -> None:
         if options.slowdown:
             testbed = paced(testbed, [float(item) for item in options.slowdown.split(",")])
         if transport.rank == 0:
-            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; against auto (quartiles)")
+            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto (quartiles)")
             print(f"{'network':14}{'planner':11}{'predicted':>10}{'measured':>10}{'p / m':>8}{'ratio':>9}")
         for name in options.models.split(","):
             found = compare(transport, name, options, cost, testbed)

@@ -19,9 +19,10 @@ from flexpie_mpi.shards import segment_problems
 from flexpie_mpi.verify import violations
 
 from .models import LIGHT, with_random_weights
+from .planners import SEARCHING, planned
 
 TINY = ["tiny_cnn", "tiny_resnet", "tiny_mobilenet", "tiny_inception", "tiny_vgg", "tiny_bert"]
-PRESETS = ["rows", "columns", "grid", "channels", "batch", "single", "auto"]
+PRESETS = ["rows", "columns", "grid", "channels", "batch", "single"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,17 @@ def test_tiny_networks(name, preset, fusion, counts, reference, cache):
     model, inputs, expected = reference(f"builtin:{name}")
     for ranks in counts:
         plan = layout_plan(model.graph, ranks, preset, fusion=fusion)
+        assert violations(lower(plan, model.graph), plan, model.graph) == []
+        assert_equal(run(model, plan, inputs, cache), expected)
+
+
+@pytest.mark.parametrize("planner", SEARCHING)
+@pytest.mark.parametrize("name", TINY)
+def test_what_a_search_finds_runs_exactly(name, planner, reference, cache):
+    model, inputs, expected = reference(f"builtin:{name}")
+    for ranks in (1, 2, 3, 4) if planner == "auto" else (3,):
+        plan = planned(model.graph, ranks, planner)
+        assert ranks == 1 or any(len(segment.layout.ranks) > 1 for segment in plan.segments)
         assert violations(lower(plan, model.graph), plan, model.graph) == []
         assert_equal(run(model, plan, inputs, cache), expected)
 

@@ -218,9 +218,8 @@ class JobBasis:
             cost = _fitted(traces, {model.graph.digest} | _covered(self._keeper.cost()))
             source = f"measured on these hosts in {self._args.trace_budget:g} s at most, and kept for the next start"
         self._keeper.keep(traces, cost if cost is not found.cost else None)
-        return replace(
-            found, cost=cost, source=source, links=measured.testbed, boards=found.boards.replace("before", "now")
-        )
+        boards = found.boards if found.links else found.boards.replace("before", "now")
+        return replace(found, cost=cost, source=source, links=measured.testbed, boards=boards)
 
     def _basis(self, found: _Found) -> Basis:
         """The basis with whatever is best for what could not be found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,14 @@ from ..report.versions import versions
 from ..runtime.mpi import MPITransport, library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
+from ..testbed import read as read_testbed
 from ..trial import measure
+from .basis import first_ranks
+from .choosing import Chooser
 from .job import on_every_rank, run_job
 from .options import (
     DEFAULT_MODEL,
+    add_cost_arguments,
     add_layout_arguments,
     add_model_arguments,
     add_record_arguments,
@@ -39,14 +43,18 @@ from .options import (
     numbers,
     positive,
     seconds,
+    seconds_or_none,
     shapes_of,
     start_log,
 )
 from .output import STDOUT, check_paths, publish, write_record
-from .planning import check_choices, make_plan, read_plan
+from .planning import check_choices, read_plan
 
 ROOT = 0
 """The rank that reads and writes files."""
+
+BUDGET_S = 20.0
+"""Most that is measured before planning, where this cluster and model have not been yet."""
 
 DIFFERS = 1
 """Exit code when ``--verify`` finds a difference."""
@@ -63,8 +71,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_layout_arguments(layout)
     layout.add_argument("--plan", metavar="FILE", help="use this plan, made by flexpie-mpi plan or by hand")
     layout.add_argument("--save-plan", metavar="FILE", help="write the plan that was used")
+    _add_planning_arguments(layout)
     _add_run_arguments(parser.add_argument_group("run"))
     add_record_arguments(parser)
+
+
+def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
+    add_cost_arguments(group)
+    group.add_argument(
+        "--trace-budget",
+        type=seconds_or_none,
+        default=BUDGET_S,
+        metavar="SECONDS",
+        help="most that is measured before planning, and kept for the next start; 0: nothing (default: %(default)g)",
+    )
+    group.add_argument("--autotune", type=positive, metavar="K", help="run the K best plans and keep the fastest")
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="say what every segment was predicted to take and what it took, and add that to the traces",
+    )
 
 
 def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
@@ -138,13 +164,18 @@ class Inference:
         with self.progress:
             on_root(transport, partial(_check_outputs, args), ROOT)
             given = self._given_plan()
+            slowdown = self._slowdown()
             self.progress.tell(f"loading {args.model}")
             model = load_shared(transport, args.model, shapes_of(args), cache)
             inputs = on_root(transport, partial(self._inputs, model.graph), ROOT) or {}
+            make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
+            chooser = Chooser(transport, args, cache, model, self.progress.tell)
+            chosen = chooser.choose(given, make, inputs)
             self.progress.tell("making sessions")
-            plan = given or self._made_plan(model.graph)
-            engine = Engine(transport, model, plan, cache=cache, threads=args.threads)
+            engine = make(chosen.plan)
             found = self._measured(engine, inputs, cache)
+            compared = chooser.compare(engine, chosen, inputs) if args.report else None
+            found = replace(found, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
             on_root(transport, partial(self._save, found), ROOT)
         if transport.rank == ROOT:
             items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
@@ -171,11 +202,17 @@ class Inference:
 
         return Plan.from_json(self.transport.broadcast(on_root(self.transport, read, ROOT), ROOT))
 
-    def _made_plan(self, graph: Graph) -> Plan:
-        def make() -> str:
-            return make_plan(self.args, graph, self.transport.size).to_json()
+    def _slowdown(self) -> float:
+        """Of this rank's board in ``--testbed``."""
+        path, transport = self.args.testbed, self.transport
+        if path is None:
+            return 1.0
 
-        return Plan.from_json(self.transport.broadcast(on_root(self.transport, make, ROOT), ROOT))
+        def read() -> list[float]:
+            return [device.slowdown for device in first_ranks(read_testbed(path), transport.size).devices]
+
+        slowdowns: list[float] = transport.broadcast(on_root(transport, read, ROOT), ROOT)
+        return slowdowns[transport.rank]
 
     @property
     def _files(self) -> list[str]:

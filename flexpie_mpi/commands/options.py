@@ -63,7 +63,7 @@ def add_cost_arguments(parser: Parser) -> None:
         "--traces",
         nargs="+",
         metavar="traces.h5",
-        help="what 'flexpie-mpi trace' measured: boards and links, unless --testbed says, and costs, unless --cost does",
+        help="what 'flexpie-mpi trace' measured: boards and links unless --testbed says, costs unless --cost does",
     )
     parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
 

@@ -18,7 +18,16 @@ from ..model import Model, load
 from ..planner import price
 from ..report.explain import Why, why, why_items, why_record
 from ..report.facts import PlanFacts, facts_of
-from ..report.plans import facts_record, model_lines, model_record, needs_record, needs_table, plan_items, plan_record
+from ..report.plans import (
+    facts_record,
+    model_lines,
+    model_record,
+    needs_record,
+    needs_table,
+    plan_items,
+    plan_record,
+    planner_line,
+)
 from ..report.predicted import Prediction, choice_table, prediction_lines, prediction_record
 from ..report.progress import Progress
 from ..report.tables import Item
@@ -112,7 +121,7 @@ class _WithoutCalls:
 def _items(
     args: argparse.Namespace, model: Model, prediction: Prediction, facts: PlanFacts, reasons: Why | None
 ) -> Sequence[Item]:
-    items: list[Item] = [*model_lines(model), *prediction_lines(prediction), ""]
+    items: list[Item] = [*model_lines(model), planner_line(prediction.best.plan), *prediction_lines(prediction), ""]
     items += plan_items(facts, prediction.best, everything=args.verbose)
     items += ["", needs_table(facts)]
     if len(prediction.search.plans) > 1:

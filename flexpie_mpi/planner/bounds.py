@@ -10,6 +10,9 @@ import numpy as np
 
 from .labels import Bundle, Code, Ground
 
+WORK = 10**8
+"""States times options that one bound may look at: about a second."""
+
 BLOCK = 1 << 18
 """Prices worked on at once: few enough to stay in the cache."""
 
@@ -90,6 +93,13 @@ class Rest:
                 total = bundle.price(digits[:, part]) + self.behind(bundle, digits[:, part])
                 np.minimum(found[part], total.min(axis=0), out=found[part])
         return found
+
+
+def work(ground: Ground, count: int) -> int:
+    """States times options that bounds of `count` known values look at."""
+    states = (ground.states ** min(count, len(values)) for values in ground.space.alive)
+    options = (sum(len(bundle.end) for bundle in here) for here in ground.bundles)
+    return sum(size * among for size, among in zip(states, options, strict=False))
 
 
 def _tracked(alive: Sequence[Sequence[int]], count: int) -> list[tuple[int, ...]]:

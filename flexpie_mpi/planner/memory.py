@@ -15,18 +15,27 @@ from dataclasses import replace
 import numpy as np
 
 from .best import best_paths
-from .bounds import Rest
-from .found import Found, Record, Shortage
+from .bounds import WORK, Rest, work
+from .found import SLACK, Found, Record, Shortage
 from .labels import Ground
 from .space import Path, Space
 from .sweep import sweep
 from .weighed import Priced, fewest_bytes, sweep_weighed
 
-ROUNDS = 12
+ROUNDS = 25
 """Steps towards good prices of bytes."""
 
-QUICK = 100
+FIRST_STEP = 0.02
+"""How much the first of them is meant to raise the bound, relatively."""
+
+MOST_STEPS = 50
+"""Steps towards a proof that nothing fits."""
+
+FEW = 30
 """Labels at a cut of a first look."""
+
+BEAM = 500
+"""Labels with bytes at a cut that are kept in the end: many differ in their bytes alone."""
 
 
 def fits(space: Space, path: Path) -> bool:
@@ -50,55 +59,117 @@ def search_within(space: Space, free: Found, top: int, beam: int) -> Found:
     ground = Ground.of(space)
     record = Record(space, top, free.lower_bound, free.labels)
     record.add(path for path in free.paths if fits(space, path))
-    fewest = fewest_bytes(ground)[0]
-    tightest = int(np.argmax(fewest - space.capacity))
-    shortage = Shortage(int(ranks[tightest]), float(fewest[tightest]), float(space.capacity[tightest]))
-    if (fewest > space.capacity).any():
+    shortage, is_proved = _shortage(ground, ranks)
+    if is_proved:
         record.raise_bound(np.inf)
         return record.found(shortage)
-    _search_labels(ground, record, beam)
+    _search_labels(ground, record, min(beam, BEAM))
     found = record.found()
     return found if found.paths else replace(found, shortage=shortage)
 
 
-def _search_labels(ground: Ground, record: Record, beam: int) -> None:
-    bounds = [Priced.of(ground, rates) for rates in (np.zeros(len(ground.space.capacity)), _rates(ground, record))]
-    for limit in (min(QUICK, beam), beam):
-        paths, dropped, record.labels = sweep_weighed(ground, record.top, limit, record.upper, bounds)
+def _shortage(ground: Ground, ranks: np.ndarray) -> tuple[Shortage, bool]:
+    """The rank that lacks most, and whether no path fits.
+
+    No path fits if for some weights of the ranks even the least weighted sum of bytes is more than that of capacities.
+    Weights are moved towards what the path of the least sum has too much.
+    """
+    capacity = ground.space.capacity
+    fewest = fewest_bytes(ground)[0]
+    tightest = int(np.argmax(fewest - capacity))
+    shortage = Shortage(int(ranks[tightest]), float(fewest[tightest]), float(capacity[tightest]))
+    if (fewest > capacity).any():
+        return shortage, True
+    scale = np.maximum(capacity, 1)
+    weights = np.full(len(capacity), 1 / len(capacity))
+    for _ in range(MOST_STEPS):
+        excess = (_lightest(ground, weights / scale) - capacity) / scale
+        if weights @ excess > SLACK:
+            return shortage, True
+        if (excess <= 0).all():
+            break
+        weights = weights * np.exp(excess / max(np.abs(excess).max(), SLACK) / 2)
+        weights /= weights.sum()
+    return shortage, False
+
+
+def _search_labels(ground: Ground, record: Record, limit: int) -> None:
+    """Sweeps of labels with bytes, after as many options as can be have been left out."""
+    rates = _rates(ground, record)
+    for keep in (min(FEW, limit), limit):
+        ground = _without_dear(ground, record, rates)
+        most = max(map(len, ground.space.alive))
+        count = max(count for count in range(1, max(most, 1) + 1) if count == 1 or work(ground, count) <= WORK / 4)
+        bounds = [Priced.of(ground, some, count) for some in (np.zeros(len(rates)), rates)]
+        paths, dropped, record.labels = sweep_weighed(ground, record.top, keep, record.upper, bounds)
         record.add(paths)
         record.raise_bound(dropped)
         if dropped >= record.upper:
             break
 
 
+def _without_dear(ground: Ground, record: Record, rates: np.ndarray) -> Ground:
+    """The ground without options that are part of no news, by the bound at some rates."""
+    if not np.isfinite(record.upper):
+        return ground
+    charged = ground.charged(rates)
+    worth = float(rates @ ground.space.capacity)
+    return Rest.of(charged, 1).without_dear(charged, record.upper + worth).charged(-rates)
+
+
 def _rates(ground: Ground, record: Record) -> np.ndarray:
     """Good prices of bytes (R,), in seconds per byte: under them, the cheapest path costs almost as if it fitted.
 
-    A price rises while the cheapest path puts too much on a rank, and falls while there is room. Fitting paths that are
-    met on the way, and the bound of every step, are entered into the record.
+    A price rises where the cheapest path puts too much on a rank, and falls where it leaves room. Steps grow while they
+    raise its price, and are taken back and halved when they do not.
     """
     space = ground.space
     scale = np.maximum(space.capacity, 1)  # shares of the capacity are numbers of one size
-    share, best, kept = np.zeros(len(scale)), -np.inf, np.zeros(len(scale))
+    rates, best, step = np.zeros(len(scale)), -np.inf, FIRST_STEP
+    tried, excess = rates, rates
     for _ in range(ROUNDS):
-        charged = ground.charged(share / scale)
-        found = sweep(charged, 1, QUICK, Rest.of(charged, 1))
-        if found is None or not len(found.fronts[-1].cost):
-            break
-        (path,) = best_paths(charged, found, 1)
-        bound = min(float(found.fronts[-1].cost.min()), found.dropped) - float(share @ (space.capacity / scale))
-        record.raise_bound(bound)
-        if fits(space, path):
-            record.add([path])
-        if bound > best:
-            best, kept = bound, share
-        excess = (_load(space, path) - space.capacity) / scale
-        excess[(share == 0) & (excess < 0)] = 0
+        value, path = _relaxed(ground, record, tried / scale)
+        if value > best:
+            rates, best, step = tried, value, step * 1.5
+            excess = (_load(space, path) - space.capacity) / scale
+            excess[(rates == 0) & (excess < 0)] = 0
+        else:
+            step /= 2
         if not excess.any():
             break
-        goal = record.upper if np.isfinite(record.upper) else best + abs(best) / 4
-        share = np.maximum(share + excess * (max(goal - bound, abs(goal) / 1000) / (excess @ excess)), 0)
-    return kept / scale
+        tried = np.maximum(rates + excess * (step * abs(best) / (excess @ excess)), 0)
+    return rates / scale
+
+
+def _relaxed(ground: Ground, record: Record, rates: np.ndarray) -> tuple[float, Path]:
+    """A path that is about the cheapest at some rates, and its seconds, with its bytes less the capacities at these.
+
+    It goes into the record if it fits, and so does the bound that was proved.
+    """
+    charged = ground.charged(rates)
+    found = sweep(charged, 1, FEW, Rest.of(charged, 1))
+    assert found is not None  # only a proof is given up
+    worth = float(rates @ ground.space.capacity)
+    total = float(found.fronts[-1].cost.min())
+    (path,) = best_paths(charged, found, 1)
+    if fits(ground.space, path):
+        record.add([path])
+    record.raise_bound(min(total, found.dropped) - worth)
+    return total - worth, path
+
+
+def _lightest(ground: Ground, weights: np.ndarray) -> np.ndarray:
+    """Bytes (R,) of the path of which the sum of bytes, weighted by (R,), is least."""
+    cuts = ground.space.cuts
+    least, load = np.full(cuts + 1, np.inf), np.zeros((cuts + 1, len(weights)))
+    least[cuts] = 0
+    for cut in range(cuts - 1, -1, -1):
+        for bundle in ground.bundles[cut]:
+            total = bundle.weights @ weights + least[bundle.end]
+            best = int(np.argmin(total))
+            if total[best] < least[cut]:
+                least[cut], load[cut] = total[best], bundle.weights[best] + load[bundle.end[best]]
+    return load[0]
 
 
 def _load(space: Space, path: Path) -> np.ndarray:

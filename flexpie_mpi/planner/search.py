@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .best import best_paths
-from .bounds import Rest
+from .bounds import WORK, Rest, work
 from .found import Found, Record
 from .labels import Ground
 from .memory import fits, search_within
@@ -18,9 +18,6 @@ QUICK = 100
 
 BEAM = 2000
 """Labels at a cut beyond which a sharper bound is tried before more labels are."""
-
-WORK = 1e8
-"""States times options that one bound may look at: about a second."""
 
 
 def search(space: Space, *, top: int = 1, beam: int = BEAM) -> Found:
@@ -54,8 +51,7 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> Found:
 
 def _search_free(ground: Ground, record: Record, beam: int) -> None:
     """The search without regard to memory."""
-    alive = ground.space.alive
-    most = max(map(len, alive))
+    most = max(map(len, ground.space.alive))
     if ground.states**most <= min(beam, QUICK):
         _attempt(ground, record, beam, None)
         return
@@ -65,9 +61,7 @@ def _search_free(ground: Ground, record: Record, beam: int) -> None:
     for count in range(1, most + 1):
         ground = rest.without_dear(ground, record.upper)
         if count > 1:
-            states = (ground.states ** min(count, len(values)) for values in alive)
-            options = (sum(len(bundle.end) for bundle in here) for here in ground.bundles)
-            if sum(size * among for size, among in zip(states, options, strict=False)) > WORK:
+            if work(ground, count) > WORK:
                 break
             rest = Rest.of(ground, count)
         if _attempt(ground, record, min(beam, QUICK), rest) or _attempt(ground, record, beam, rest, is_proof=True):

@@ -64,9 +64,9 @@ class Priced:
     rest: Rest
 
     @classmethod
-    def of(cls, ground: Ground, rates: np.ndarray) -> Priced:
-        """The bound at some rates."""
-        return cls(rates, Rest.of(ground.charged(rates), 1))
+    def of(cls, ground: Ground, rates: np.ndarray, count: int) -> Priced:
+        """The bound at some rates that knows `count` values."""
+        return cls(rates, Rest.of(ground.charged(rates), count))
 
     def at(self, ground: Ground, cut: int, labels: Labels) -> np.ndarray:
         """Least seconds (S,) of the paths that labels of a cut can be part of."""

@@ -13,6 +13,7 @@ from ..planner.explain import Alternative, Explanation
 from ..planner.problem import Problem
 from ..planner.replay import Replay, replay
 from ..planner.space import Path
+from .predicted import layout_name
 from .tables import Column, Item, Table, fold
 from .units import count_of, milli, ranges
 
@@ -82,9 +83,9 @@ def why_items(found: Why, *, everything: bool = False) -> list[Item]:
     """The reasons as tables and a sentence."""
     rows = [_segment_row(found, place, everything) for place in range(len(found.layouts))]
     columns = _SEGMENTS if found.reasons else _SEGMENTS[:-1]
-    rows = [row[: len(columns)] for row in fold(rows, len(_SEGMENTS), everything=everything)]
-    title = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
-    items: list[Item] = [Table(columns, tuple(rows), title)]
+    shown = tuple(row[: len(columns)] for row in fold(rows, len(_SEGMENTS), everything=everything))
+    head = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
+    items: list[Item] = [head, Table(columns, shown)]
     if found.reasons is None:
         return [*items, "the plan follows a rule: there are no reasons, only prices"]
     head = "the best plan with at most so many boards to a segment (ms)"
@@ -95,7 +96,7 @@ def why_record(found: Why) -> dict[str, Any]:
     """The reasons in seconds."""
     reasons = found.reasons.reasons if found.reasons else ()
     others = [[_alternative_record(item) for item in reason.alternatives] for reason in reasons]
-    segments = zip(found.layouts, found.prices, found.boundary_s, others or [None] * len(found.layouts), strict=True)
+    segments = zip(found.layouts, found.prices, found.boundary_s, others or [[]] * len(found.layouts), strict=True)
     return {
         "segments": [
             {
@@ -116,7 +117,7 @@ def _segment_row(found: Why, place: int, everything: bool) -> tuple[str, ...]:
     layout, (exchange_s, compute_s) = found.layouts[place], found.prices[place]
     return (
         str(place),
-        _name(layout),
+        layout_name(layout),
         ranges(layout.ranks),
         milli(exchange_s),
         milli(compute_s),
@@ -136,13 +137,7 @@ def _instead(reasons: Explanation, place: int, everything: bool) -> str:
 
 def _with_delta(item: Alternative, chosen: Layout, delta_s: float) -> str:
     team = f" on {ranges(item.layout.ranks)}" if item.layout.ranks != chosen.ranks else ""
-    return f"{_name(item.layout)}{team} {'-' if delta_s < 0 else '+'}{milli(abs(delta_s))}"
-
-
-def _name(layout: Layout) -> str:
-    """The kind of a layout, with a mark for unequal shares."""
-    name = str(layout).split()[0]
-    return f"{name}*" if layout.weights else name
+    return f"{layout_name(item.layout)}{team} {'-' if delta_s < 0 else '+'}{milli(abs(delta_s))}"
 
 
 def _team_table(reasons: Explanation) -> Item:
@@ -195,6 +190,6 @@ def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None
         if not fitting:
             return None
         kinds = {p: layouts[options.layout[p]].kind for p in fitting}
-        best = min(fitting, key=lambda p: (kinds[p] != layouts[layout].kind, options.seconds[p]))  # noqa: B023
+        best = min(fitting, key=lambda p: (kinds[p] != layouts[layout].kind, options.seconds[p]))
         changed.append((begin, end, int(options.layout[best])))
     return tuple(changed)

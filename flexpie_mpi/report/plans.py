@@ -55,6 +55,14 @@ def model_lines(model: Model) -> list[Item]:
     ]
 
 
+def planner_line(plan: Plan) -> Item:
+    """Who made a plan."""
+    planner, fusion = plan.provenance.get("planner"), plan.provenance.get("fusion")
+    words = [str(planner)] if planner else []
+    words += [f"fusion {fusion}"] if fusion else []
+    return f"plan     {', '.join(words) or 'from a file'}"
+
+
 def plan_items(facts: PlanFacts, priced: PricedPlan | None = None, *, everything: bool = False) -> list[Item]:
     """A line per segment, and the plan as a whole below; with what each is predicted to take, where that is known."""
     columns = _PRICED if priced else _SEGMENTS

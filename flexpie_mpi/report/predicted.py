@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..layout import Layout
 from ..plan import Plan
 from ..planner import PricedPlan, Search
 from ..testbed import Testbed
@@ -104,7 +105,7 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
     items: list[Item] = [
         f"boards   {prediction.testbed.ranks}; {prediction.boards}",
         f"costs    {prediction.source}",
-        f"planner  {prediction.planner}: {ms(best.seconds)} predicted ({parts})",
+        f"predicts {ms(best.seconds)} per request: {parts}",
     ]
     if prediction.is_searched:
         items.append(f"bound    {_bound(prediction)}")
@@ -137,7 +138,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 def choice_table(plans: Sequence[PricedPlan], measured_s: Sequence[float] = (), chosen: int = -1) -> Item:
     """A line for each of several plans, with what each took where that was measured."""
     measured = [milli(seconds) for seconds in measured_s] or [""] * len(plans)
-    rows = (
+    rows: Iterable[tuple[str, ...]] = (
         (
             str(place + 1),
             str(len(each.segments)),
@@ -149,10 +150,9 @@ def choice_table(plans: Sequence[PricedPlan], measured_s: Sequence[float] = (), 
         )
         for place, (each, took) in enumerate(zip(plans, measured, strict=True))
     )
-    columns, rows_shown = _PLANS, tuple(rows)
-    if not measured_s:
-        columns, rows_shown = columns[:5], tuple(row[:5] for row in rows_shown)
-    return Table(columns, rows_shown, "the best plans (ms)")
+    if measured_s:
+        return Table(_PLANS, tuple(rows), "the best plans (ms)")
+    return Table(_PLANS[:5], tuple(row[:5] for row in rows), "the best plans (ms)")
 
 
 def comparison_items(priced: PricedPlan, found: Comparison, *, everything: bool = False) -> list[Item]:
@@ -164,7 +164,8 @@ def comparison_items(priced: PricedPlan, found: Comparison, *, everything: bool 
     sums = ("", "", "", "(sum)", *(milli(sum(column)) for column in columns))
     error = percent(found.latency_s / priced.seconds - 1) if priced.seconds else "no time"
     return [
-        Table(_COMPARED, (*shown, outputs, sums), "predicted and measured (ms; the slowest rank's compute)"),
+        "predicted and measured (ms; compute is the slowest rank's)",
+        Table(_COMPARED, (*shown, outputs, sums)),
         f"report   {ms(priced.seconds)} predicted, {ms(found.latency_s)} measured ({'+' * (error[0] != '-')}{error}); "
         f"{found.added}",
     ]
@@ -186,6 +187,16 @@ def comparison_record(priced: PricedPlan, found: Comparison) -> dict[str, Any]:
         "exit": {"predicted_s": priced.exit_s, "measured_s": found.exchange_s[-1]},
         "added": found.added,
     }
+
+
+def layout_name(layout: Layout) -> str:
+    """The kind of a layout, with a star for unequal shares.
+
+    >>> layout_name(Layout("grid", (0, 1), grid=(2, 1))), layout_name(Layout("rows", (0, 1), weights=(2, 1)))
+    ('grid(2x1)', 'rows*')
+    """
+    name = str(layout).split()[0]
+    return f"{name}*" if layout.weights else name
 
 
 def _bound(prediction: Prediction) -> str:
@@ -213,7 +224,7 @@ def _compared_row(priced: PricedPlan, found: Comparison, place: int) -> tuple[st
     segment, price = priced.plan.segments[place], priced.segments[place]
     return (
         str(place),
-        str(segment.layout).rsplit(" on ", 1)[0],
+        layout_name(segment.layout),
         ranges(segment.layout.ranks),
         segment.nodes[0],
         milli(price.compute_s),

@@ -11,7 +11,16 @@ from ..model import Model
 from ..plan import Plan
 from ..trial import RankTrial, Trial
 from .facts import PlanFacts
-from .plans import facts_record, model_lines, model_record, plan_items, plan_record
+from .plans import facts_record, model_lines, model_record, plan_items, plan_record, planner_line
+from .predicted import (
+    Comparison,
+    Prediction,
+    choice_table,
+    comparison_items,
+    comparison_record,
+    prediction_lines,
+    prediction_record,
+)
 from .scores import top
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, ranges
@@ -44,6 +53,10 @@ class Run:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     verdict: Verdict | None = None
+    prediction: Prediction | None = None
+    raced_s: tuple[float, ...] = ()
+    """Medians of the plans of the prediction, where they were run to choose among them."""
+    compared: Comparison | None = None
 
 
 def run_items(run: Run, *, everything: bool = False) -> list[Item]:
@@ -52,14 +65,17 @@ def run_items(run: Run, *, everything: bool = False) -> list[Item]:
         *model_lines(run.model),
         f"data     {_data(run.settings)}",
         f"ranks    {_hosts(run.hosts)}",
-        f"plan     {_provenance(run.plan)}",
+        planner_line(run.plan),
+        *(prediction_lines(run.prediction) if run.prediction else ()),
         "",
+        *_raced_items(run),
         *plan_items(run.facts, everything=everything),
         "",
         *_latency_lines(run),
         "",
         Table(_RANKS, tuple(_rank_row(rank) for rank in run.trial.ranks), "per rank and request (ms; MB)"),
         _weights_line(run.trial.ranks),
+        *_compared_items(run, everything),
         *_score_items(run.outputs),
         *(verdict_lines(run.verdict, run.plan) if run.verdict else ()),
     ]
@@ -85,7 +101,36 @@ def run_record(run: Run) -> dict[str, Any]:
         "top": {name: [{"index": i, "score": number(s)} for i, s in best] for name, best in top(run.outputs).items()},
         "versions": dict(run.versions),
     }
-    return record | ({"verify": verdict_record(run.verdict)} if run.verdict else {})
+    record |= {"verify": verdict_record(run.verdict)} if run.verdict else {}
+    return record | _prediction_record(run)
+
+
+def _prediction_record(run: Run) -> dict[str, Any]:
+    """What was predicted, what several plans took, and what every segment took, where any of it is known."""
+    prediction = run.prediction
+    if prediction is None:
+        return {}
+    record: dict[str, Any] = {"prediction": prediction_record(prediction)}
+    if run.raced_s:
+        record["autotune"] = [
+            {"predicted_s": priced.seconds, "measured_s": measured_s, "kept": place == prediction.chosen}
+            for place, (priced, measured_s) in enumerate(zip(prediction.search.plans, run.raced_s, strict=True))
+        ]
+    if run.compared:
+        record["report"] = comparison_record(prediction.best, run.compared)
+    return record
+
+
+def _raced_items(run: Run) -> list[Item]:
+    if run.prediction is None or not run.raced_s:
+        return []
+    return [choice_table(run.prediction.search.plans, run.raced_s, run.prediction.chosen), ""]
+
+
+def _compared_items(run: Run, everything: bool) -> list[Item]:
+    if run.prediction is None or run.compared is None:
+        return []
+    return ["", *comparison_items(run.prediction.best, run.compared, everything=everything), ""]
 
 
 def _latency_lines(run: Run) -> list[Item]:
@@ -107,13 +152,6 @@ def _data(settings: Mapping[str, Any]) -> str:
     files = ", ".join(settings.get("input", ()))
     output = settings.get("output")
     return (files or f"random, seed {settings.get('seed', 0)}") + (f"; outputs in {output}" if output else "")
-
-
-def _provenance(plan: Plan) -> str:
-    planner, fusion = plan.provenance.get("planner"), plan.provenance.get("fusion")
-    words = [str(planner)] if planner else []
-    words += [f"fusion {fusion}"] if fusion else []
-    return ", ".join(words) or "from a file"
 
 
 def _rank_row(rank: RankTrial) -> tuple[str, ...]:

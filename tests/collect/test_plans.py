@@ -176,6 +176,6 @@ def test_it_stops_when_time_is_over() -> None:
 
 def test_what_is_typical_of_parts_adds_up() -> None:
     """Also where each part is slow in another request, which the medians of the parts would not show."""
-    found = rehearsal.Rehearsal((), (), (), (3.0, 9.0, 3.0, 3.0, 3.0, 1.0))
-    parts = [(2.0, 5.0, 0.5, 0.5, 0.5, 0.2), (0.5, 2.0, 2.0, 0.5, 2.0, 0.4), (0.5, 2.0, 0.5, 2.0, 0.5, 0.4)]
+    found = rehearsal.Rehearsal((), (), (), (3.0, 9.0, 3.5, 3.0, 8.0, 3.0))
+    parts = [(2.0, 5.0, 2.5, 0.5, 5.0, 0.5), (0.5, 2.0, 0.5, 2.0, 2.0, 0.5), (0.5, 2.0, 0.5, 0.5, 1.0, 2.0)]
     assert sum(map(found.typical, parts)) == pytest.approx(3.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import onnx
 from flexpie_mpi import Engine, Layout, Model, Plan, Segment, load, run_ranks
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.layout import KINDS
-from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.planner.atoms import atoms
 from flexpie_mpi.planner.fixed import square
 from flexpie_mpi.shards import segment_problems
+from tests.planners import planned
 
 from .cases import Case
 
@@ -49,7 +49,7 @@ class Tally:
                 cut = cut or name in CUTTING
         self.sharded += cut
 
-    def _passes(self, case: Case, model: Model, name: str, plans: list[Plan], cache: Cache) -> bool:
+    def _passes(self, case: Case, model: Model, name: str, plans: Iterable[Plan], cache: Cache) -> bool:
         try:
             for plan in plans:
                 case.check(run(model, plan, case.inputs, cache))
@@ -76,13 +76,13 @@ def run(model: Model, plan: Plan, inputs: dict[str, Any], cache: Cache) -> dict[
     return run_ranks(plan.ranks, rank, deadline_s=30)[plan.root]
 
 
-def plans_of(model: Model, ranks: tuple[int, ...]) -> Iterator[tuple[str, list[Plan]]]:
+def plans_of(model: Model, ranks: tuple[int, ...]) -> Iterator[tuple[str, Iterable[Plan]]]:
     """(layout, a plan per number of ranks) of every layout that some node allows."""
     for kind in KINDS:
         plans = [plan for count in ranks if (plan := plan_in(model, kind, count)) is not None]
         if plans:
             yield kind, plans
-    yield "auto", [layout_plan(model.graph, count, "auto") for count in ranks]
+    yield "auto", (planned(model.graph, count, "auto") for count in ranks)
 
 
 def plan_in(model: Model, kind: str, ranks: int) -> Plan | None:

@@ -1,0 +1,140 @@
+"""Which plan a job runs: the one that is given, the one that is made, or the fastest of several that are made."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from random import Random
+from typing import Any
+
+from ..cache import Cache
+from ..collect.observed import observe
+from ..engine import Engine
+from ..model import Model
+from ..plan import Plan
+from ..planner import PRESETS, layout_plan
+from ..planner.random import random_plan
+from ..report.predicted import Comparison, Prediction
+from ..report.units import count_of
+from ..runtime.transport import Transport, on_root
+from .autotune import race
+from .basis import Basis
+from .costs import JobBasis
+from .planning import SEARCHING, planner_of, predict, predict_given, rule_plan
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The plan of a job, on every rank, and on the root what is known of it.
+
+    Attributes
+    ----------
+    plan : Plan
+    basis, prediction : Basis and Prediction, optional
+        None elsewhere, and where nothing had to be predicted.
+    measured_s : tuple of float
+        Medians of the plans that were run to choose among them; empty where none were.
+    """
+
+    plan: Plan
+    basis: Basis | None = None
+    prediction: Prediction | None = None
+    measured_s: tuple[float, ...] = ()
+
+
+class Chooser:
+    """Chooses a job's plan, and afterwards holds it against what was predicted; called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    args : Namespace
+    cache : Cache
+    model : Model
+    tell : callable
+        Is told what goes on.
+    """
+
+    def __init__(
+        self, transport: Transport, args: argparse.Namespace, cache: Cache, model: Model, tell: Callable[[str], None]
+    ) -> None:
+        self._transport = transport
+        self._args = args
+        self._cache = cache
+        self._model = model
+        self._tell = tell
+
+    def choose(self, given: Plan | None, make: Callable[[Plan], Engine], inputs: Mapping[str, Any]) -> Chosen:
+        """The plan to run.
+
+        Parameters
+        ----------
+        given : Plan or None
+            The one that the user has made.
+        make : callable
+            Makes the engine of a plan, to try it.
+        inputs : mapping of str to array
+            On the root; ignored elsewhere.
+        """
+        basis = self._job.find(self._model) if self._needs_basis(given) else None
+        self._tell("planning")
+        made = on_root(self._transport, partial(self._plans, given, basis))
+        prediction, plans = made or (None, ())
+        texts = self._transport.broadcast([plan.to_json() for plan in plans])
+        everyones = [Plan.from_json(text) for text in texts]
+        if len(everyones) == 1:
+            return Chosen(everyones[0], basis, prediction)
+        measured_s = race(everyones, make, inputs, self._tell)
+        best = min(range(len(measured_s)), key=measured_s.__getitem__)
+        return Chosen(everyones[best], basis, prediction and replace(prediction, chosen=best), measured_s)
+
+    def compare(self, engine: Engine, chosen: Chosen, inputs: Mapping[str, Any]) -> Comparison | None:
+        """Run the plan again to see what every segment takes, and add that to the traces; None but on the root."""
+        self._tell("looking at every segment")
+        found = observe(engine, inputs, self._args.repeat)
+        basis, prediction = chosen.basis, chosen.prediction
+
+        def compared() -> Comparison | None:
+            if found is None or basis is None or prediction is None:
+                return None
+            latency_s = found.latency_s
+            if not basis.is_here:
+                reason = "not added to traces: the links that were predicted with are not those of this job"
+                return Comparison(found.compute_s, found.exchange_s, latency_s, reason)
+            rows = found.rows(basis.testbed, prediction.best.seconds)
+            added = f"{count_of(sum(map(len, rows.values())), 'row')} added to {self._job.add(rows)}"
+            return Comparison(found.compute_s, found.exchange_s, latency_s, added)
+
+        return on_root(self._transport, compared)
+
+    @cached_property
+    def _job(self) -> JobBasis:
+        return JobBasis(self._transport, self._cache, self._args, self._tell)
+
+    @property
+    def _searches(self) -> bool:
+        """Whether there is anything to search: a single rank does everything."""
+        return planner_of(self._args) in SEARCHING and self._transport.size > 1
+
+    def _needs_basis(self, given: Plan | None) -> bool:
+        return self._args.report or (given is None and self._searches)
+
+    def _plans(self, given: Plan | None, basis: Basis | None) -> tuple[Prediction | None, tuple[Plan, ...]]:
+        """The root's plans to choose from, the one that is predicted to be the fastest first."""
+        graph = self._model.graph
+        if given is None and basis is not None and (self._searches or self._args.layout in PRESETS):
+            prediction = predict(self._args, graph, basis, self._args.autotune or 1)
+            return prediction, tuple(priced.plan for priced in prediction.search.plans)
+        plan = self._simple_plan() if given is None else given
+        return (predict_given(plan, graph, basis) if basis else None), (plan,)
+
+    def _simple_plan(self) -> Plan:
+        """A plan that no cost model is asked for."""
+        graph, ranks = self._model.graph, self._transport.size
+        if self._args.layout in PRESETS:
+            return rule_plan(self._args, graph, ranks)
+        return (
+            random_plan(graph, ranks, Random(0)) if self._args.layout == "random" else layout_plan(graph, 1, "single")
+        )

@@ -2,9 +2,9 @@
 
 ``python bench/planning.py [--cost cost.json] [--models mobilenet_v1,...] [--ranks 4] [--planner auto] [--runs 5]``
 
-Without a cost file prices are formulas; with one they come from its trees, as in use. A row says how long the search took
-(median and largest of the runs), how many segments it priced (spans of nodes, each in one layout), of how many distinct
-pieces of work, and whether the plan is proved to be the fastest under this cost model.
+Without a cost file prices are formulas; with one they come from its trees, as in use. A row says how long the search
+took (median and largest of the runs), how many segments it priced (spans of nodes, each in one layout), of how many
+distinct pieces of work, and whether the plan is proved to be the fastest under this cost model.
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ A script under ``mpirun`` needs five lines::
         for outputs in engine.stream(requests):
             ...
 
+Where predictions are wanted, ``fp.make_plans("auto", fp.Task(model.graph, testbed, cost))`` searches for the fastest plan
+on a testbed (``fp.one_host``, ``fp.switch``, a file by ``flexpie_mpi.testbed.read``) by a cost model (``fp.load_cost``, ``fp.AnalyticCost``),
+and ``fp.price`` says what any plan is predicted to take.
+
 Names are imported when they are first used, so that planning needs neither MPI nor onnxruntime.
 """
 
@@ -19,27 +23,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cost.file import load_cost
+    from .cost.prior import AnalyticCost
     from .engine import Engine, load_shared
     from .errors import FlexPieError
     from .graph import Graph
     from .layout import Layout
     from .model import Model, load
     from .plan import Plan, Segment
-    from .planner import layout_plan
+    from .planner import Search, Task, explain, layout_plan, make_plans, price
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
+    from .testbed import Device, Testbed, one_host, switch
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Segment",
-    "layout_plan", "load", "load_shared", "run_ranks", "start",
+    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Search", "Segment", "Task",
+    "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans", "one_host", "price",
+    "run_ranks", "start", "switch",
 ]  # fmt: skip
 
 _HOMES = {
-    "Engine": "engine", "load_shared": "engine", "FlexPieError": "errors", "Graph": "graph", "Layout": "layout",
-    "Model": "model", "load": "model", "Plan": "plan", "Segment": "plan", "layout_plan": "planner",
-    "run_ranks": "runtime.loopback", "start": "runtime.mpi",
+    "AnalyticCost": "cost.prior", "load_cost": "cost.file", "Engine": "engine", "load_shared": "engine",
+    "FlexPieError": "errors", "Graph": "graph", "Layout": "layout", "Model": "model", "load": "model", "Plan": "plan",
+    "Segment": "plan", "Search": "planner", "Task": "planner", "explain": "planner", "layout_plan": "planner",
+    "make_plans": "planner", "price": "planner", "run_ranks": "runtime.loopback", "start": "runtime.mpi",
+    "Device": "testbed", "Testbed": "testbed", "one_host": "testbed", "switch": "testbed",
 }  # fmt: skip
 
 

@@ -161,6 +161,7 @@ class Rehearser:
             offset = clock_offset(self._transport, plan.root)
             self._requests(executor, 1)
             plain = self._requests(executor, repeats_in(PLAIN_S, seconds))
+            executor.close()
             segments = tuple(_times(s, files[s.segment], profiled, plain) for s in stage.programs[rank].computes)
         trips = tuple(Trip(rank, request.begin_s + offset, request.timeline) for request in plain)
         everyone = self._transport.all_gather([request.seconds for request in plain])
@@ -186,7 +187,11 @@ class Rehearser:
 
     def _ready(self, stage: _Stage, rank: int) -> Executor:
         executor = Executor(stage.programs[rank], self._transport, stage.make)
-        agree(self._transport, self._try(executor, stage))
+        try:
+            agree(self._transport, self._try(executor, stage))
+        except FlexPieError:
+            executor.close()
+            raise
         return executor
 
     def _try(self, executor: Executor, stage: _Stage) -> FlexPieError | None:

@@ -215,7 +215,8 @@ class JobBasis:
         cost, source = found.cost, found.source
         if cost is None and len(traces.tables["compute"]):
             self._tell("fitting a cost model")
-            cost = _fitted(traces, {model.graph.digest} | _covered(self._keeper.cost()))
+            new = {model.graph.digest} if len(measured.traces.tables["compute"]) else set()
+            cost = _fitted(traces, new | _covered(self._keeper.cost()))
             source = f"measured on these hosts in {self._args.trace_budget:g} s at most, and kept for the next start"
         self._keeper.keep(traces, cost if cost is not found.cost else None)
         boards = found.boards if found.links else found.boards.replace("before", "now")

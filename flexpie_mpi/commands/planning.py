@@ -27,8 +27,8 @@ AUTO = "auto"
 SEARCHING = tuple(name for name in PLANNERS if name not in (*PRESETS, "random"))
 """Planners that ask a cost model; the others follow a rule."""
 
-_SPARE = 4
-"""So many times more plans are searched for than are wanted: some differ in words only."""
+_SPARE = (4, 16, 64)
+"""So many times more plans are searched for than are wanted, until enough of them differ in more than words."""
 
 _CHOICES = ("layout", "fuse", "weights", "grid", "autotune")
 _OF_RULES = ("fuse", "weights", "grid")
@@ -90,12 +90,12 @@ def predict(args: argparse.Namespace, graph: Graph, basis: Basis, top: int = 1) 
         When there is no plan, or the arguments do not fit the ranks.
     """
     asked = Asked(basis.cost)
-    task = Task(graph, basis.testbed, asked, top=top * _SPARE if top > 1 else 1)
+    task = Task(graph, basis.testbed, asked)
     if args.layout in PRESETS:
         begin_s = perf_counter()
         search = _priced(rule_plan(args, graph, basis.testbed.ranks), task, begin_s)
     else:
-        search = _distinct(make_plans(planner_of(args), task), graph, top)
+        search = _searched(planner_of(args), task, top)
     return prediction_of(planner_of(args), search, basis, asked)
 
 
@@ -118,10 +118,20 @@ def _priced(plan: Plan, task: Task, begin_s: float) -> Search:
     return Search((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
 
 
-def _distinct(search: Search, graph: Graph, top: int) -> Search:
-    """The `top` best plans that make ranks do different things."""
+def _searched(planner: str, task: Task, top: int) -> Search:
+    """The `top` best plans that make ranks do different things, or as many as are found."""
     if top == 1:
-        return search
+        return make_plans(planner, task)
+    begin_s = perf_counter()
+    for spare in _SPARE:
+        search = make_plans(planner, replace(task, top=spare * top))
+        different = _different(search, task.graph, top)
+        if len(different.plans) == top or len(search.plans) < spare * top:
+            break
+    return replace(different, planning_s=perf_counter() - begin_s)
+
+
+def _different(search: Search, graph: Graph, top: int) -> Search:
     found: dict[str, int] = {}
     for place, priced in enumerate(search.plans):
         found.setdefault(digest(lower(priced.plan, graph)), place)

@@ -14,8 +14,8 @@ from ..errors import PlanError
 from ..layout import Layout
 from ..testbed import Testbed
 
-FEW = 8
-"""Up to this many ranks every size of team is tried; beyond, the powers of two and what lies half-way between them."""
+FEW, MANY = 8, 32
+"""Up to `FEW` ranks every size of team is tried, up to `MANY` halves of halves; beyond, down to an eighth of them."""
 
 Team = tuple[int, ...]
 
@@ -87,12 +87,10 @@ def _orders(testbed: Testbed, root: int) -> Iterator[list[int]]:
 
 
 def _sizes(ranks: int) -> list[int]:
-    sizes = set(range(1, min(ranks, FEW) + 1)) | {ranks}
-    size = FEW
-    while size < ranks:
-        sizes |= {size, size * 3 // 2} if size * 3 // 2 <= ranks else {size}
-        size *= 2
-    return sorted(sizes)
+    if ranks <= FEW:
+        return list(range(1, ranks + 1))
+    halves = [ranks >> times for times in range(4 if ranks > MANY else ranks.bit_length())]
+    return sorted({1, *halves})
 
 
 def _shared(testbed: Testbed, team: Team, family: Family) -> Iterator[Layout]:

@@ -173,16 +173,30 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     nbytes : float array (H, U, R, R)
         From (third axis) and to (fourth); nothing from a rank to itself.
     """
-    lo = np.maximum(held[:, None, :, None, :, 0], need[None, :, None, :, :, 0])
-    hi = np.minimum(held[:, None, :, None, :, 1], need[None, :, None, :, :, 1])
-    overlap = np.maximum(hi - lo, 0).astype(float).prod(axis=-1)
     ranks = held.shape[1]
+    overlap = np.ones((len(held), len(need), ranks, ranks))
+    for axis in range(held.shape[2]):
+        _shorten(overlap, held[:, :, axis], need[:, :, axis])
     diagonal = np.arange(ranks)
     own = overlap[..., diagonal, diagonal].copy()
     overlap[..., diagonal, diagonal] = 0.0
     for state in [place for place, boxes in enumerate(held) if _overlaps(boxes)]:
         _one_source(held[state], own[state], overlap[state])
     return own, overlap
+
+
+def _shorten(overlap: np.ndarray, held: np.ndarray, need: np.ndarray) -> None:
+    """Multiply by what ranges (H, R, 2) and (U, R, 2) along one axis have in common; few of them differ."""
+    ours, row = np.unique(held, axis=0, return_inverse=True)
+    theirs, column = np.unique(need, axis=0, return_inverse=True)
+    lo = np.maximum(ours[:, None, :, None, 0], theirs[None, :, None, :, 0])
+    hi = np.minimum(ours[:, None, :, None, 1], theirs[None, :, None, :, 1])
+    common = np.maximum(hi - lo, 0)
+    if (common == common.flat[0]).all():
+        overlap *= common.flat[0]
+    else:
+        for state, place in enumerate(row.reshape(-1)):
+            overlap[state] *= common[place, column.reshape(-1)]
 
 
 def _overlaps(boxes: np.ndarray) -> bool:

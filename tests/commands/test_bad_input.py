@@ -169,6 +169,9 @@ def test_the_whole_program(job, files, plans, words, expected, ranks):
 
 
 CHOICES = [
+    (["--testbed", "nowhere.toml"], "nowhere.toml"),
+    (["--report", "--cost", "nowhere.json"], "nowhere.json"),
+    (["--report", "--traces", "nowhere.h5"], "nowhere.h5"),
     (["--layout", "grid", "--grid", "5x1"], "--grid 5x1 has 5 places"),
     (["--layout", "rows", "--weights", "1,2,3,4"], "4 shares"),
     (["--model", "builtin:resnet5000"], "resnet50"),
@@ -178,7 +181,13 @@ CHOICES = [
 WORDS = [
     (["--fuse", "0"], "'0' is none of"),
     (["--grid", "2x2"], "--grid goes with --layout grid"),
-    (["--weights", "1,1"], "--weights goes with"),
+    (["--layout", "single", "--weights", "1,1"], "--weights goes with"),
+    (["--fuse", "none"], "--fuse goes with a layout that is a rule"),
+    (["--autotune", "2", "--layout", "rows"], "--autotune goes with a planner that searches"),
+    (["--autotune", "0"], "'0' is not a whole number from 1 on"),
+    (["--plan", "x.json", "--autotune", "2"], "--plan already says what --autotune"),
+    (["--trace-budget", "-1"], "'-1' is not a number of seconds from 0 on"),
+    (["--objective", "throughput"], "'throughput'.*plans are made for latency"),
     (["--plan", "x.json", "--layout", "rows"], "--plan already says"),
     (["--repeat", "0"], "'0' is not a whole number from 1 on"),
     (["--cache", "x", "--no-cache"], "not allowed with"),

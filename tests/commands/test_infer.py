@@ -113,6 +113,70 @@ def test_a_difference_is_exit_code_1_and_names_the_segment(job, tmp_path):
     assert "DIFFERS" in done.out and "segment that differs is 2" in " ".join(done.out.split())
 
 
+@pytest.mark.mpi
+def test_a_job_measures_once_and_then_plans_at_once(job, tmp_path):
+    """Trace, fit, plan, run; the second start has all it needs, tries several plans, and reports."""
+    own = {"extra": {"FLEXPIE_CACHE": str(tmp_path / "cache")}}
+    words = ["infer", "--model", "builtin:tiny_vgg", "--trace-budget", 2, "--repeat", 5, "--verify"]
+    first = job(2, *words, "--json", tmp_path / "first.json", **own)
+    assert first.code == 0 and "verify   equal" in first.out, first
+    assert all(any((tmp_path / "cache" / kind).iterdir()) for kind in ("traces", "cost"))
+    record = json.loads((tmp_path / "first.json").read_text())
+    assert record["plan"]["provenance"]["planner"] == record["prediction"]["planner"] == "auto"
+    assert record["prediction"]["predicted_s"] > 0 and "measured on these hosts in 2 s" in record["prediction"]["costs"]
+
+    again = job(2, *words, "--autotune", 2, "--report", "--json", tmp_path / "again.json", **own)
+    assert again.code == 0 and "verify   equal" in again.out and max(map(len, again.out.splitlines())) <= 80, again
+    record = json.loads((tmp_path / "again.json").read_text())
+    assert record["prediction"]["costs"] == "measured on these hosts before"
+    raced = record["autotune"]
+    assert len(raced) == 2 and [plan["kept"] for plan in raced].count(True) == 1
+    assert min(raced, key=lambda plan: plan["measured_s"])["kept"]
+    found = record["report"]
+    assert len(found["segments"]) == len(record["plan"]["segments"]) and "added to the traces" in found["added"]
+    assert found["predicted_s"] == record["prediction"]["predicted_s"] and found["measured_s"] > 0
+    for word in ("the best plans (ms)", "kept", "predicted and measured (ms", "report   "):
+        assert word in again.out
+
+
+@pytest.mark.mpi
+def test_boards_of_a_testbed_are_paced_and_planned_for(job, tmp_path):
+    boards = tmp_path / "boards.toml"
+    boards.write_text(
+        'topology = "switch"\n[link]\nbandwidth = "10Gb/s"\nlatency = "1us"\n'
+        '[[device]]\nname = "quick"\n[[device]]\nname = "slow"\nslowdown = 2\n'
+    )
+    words = [
+        "infer",
+        "--model",
+        "builtin:tiny_vgg",
+        "--testbed",
+        boards,
+        "--trace-budget",
+        0,
+        "--repeat",
+        2,
+        "--verify",
+    ]
+    done = job(2, *words, "--report", "--json", tmp_path / "run.json")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert done.code == 0 and record["verify"]["equal"], done
+    assert record["prediction"]["testbed"]["name"] == "boards" and "not added" in record["report"]["added"]
+    done = job(3, *words)
+    assert done.code == 2 and "has 2 boards and 3 ranks are asked for" in done.err, done
+
+
+def test_a_plan_that_is_given_and_a_rule_are_reported_too(job, tmp_path):
+    """One rank, nothing measured: formulas stand beside what was timed."""
+    words = ["infer", "--model", TINY, "--trace-budget", 0, "--report", "--repeat", 2, "--json", tmp_path / "run.json"]
+    plan = tmp_path / "plan.json"
+    for more in (["--layout", "rows", "--save-plan", plan], ["--plan", plan], ["--layout", "random"], []):
+        done = job(1, *words, *more, extra={"FLEXPIE_CACHE": str(tmp_path / "cache")})
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert done.code == 0 and record["report"]["measured_s"] > 0, done
+        assert record["prediction"]["planner"] in ("rows", "random", "single")
+
+
 def test_the_engine_s_time_is_all_accounted_for():
     model = load(TINY)
 

@@ -1,0 +1,148 @@
+"""The basis of a job: measured once, kept, taken from the cache ever after; files come first."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flexpie_mpi import load, run_ranks
+from flexpie_mpi.cache import Cache
+from flexpie_mpi.collect import rehearsal
+from flexpie_mpi.commands import costs
+from flexpie_mpi.commands.basis import UNMEASURED
+from flexpie_mpi.commands.costs import COST, TRACES, JobBasis
+from flexpie_mpi.cost.file import save_cost
+from flexpie_mpi.cost.fit import fit
+from flexpie_mpi.cost.prior import AnalyticCost
+from flexpie_mpi.cost.rows import PLAN_TRACE
+from flexpie_mpi.cost.traces import Traces
+from flexpie_mpi.errors import CostError, TestbedError
+
+MODEL = load("builtin:tiny_vgg")
+OTHER = load("builtin:tiny_cnn")
+
+
+@pytest.fixture(autouse=True)
+def few_repeats(monkeypatch):
+    monkeypatch.setattr(rehearsal, "PROFILED_S", 0.0)
+    monkeypatch.setattr(rehearsal, "PLAIN_S", 0.0)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def find(cache, said, model=MODEL, ranks=2, rows=None, **given):
+    """The root's basis in a job of so many ranks in this process, and what adding rows to it says."""
+    given = {"testbed": None, "cost": None, "traces": None, "threads": 1, "trace_budget": 1.0, **given}
+
+    def rank(transport):
+        tell = said.append if transport.rank == 0 else lambda text: None
+        job = JobBasis(transport, cache if transport.rank == 0 else Cache(None), Namespace(**given), tell)
+        basis = job.find(model)
+        assert (basis is None) == (transport.rank != 0)
+        return basis, job.add(rows) if rows and transport.rank == 0 else ""
+
+    return run_ranks(ranks, rank)[0]
+
+
+def kept(cache, kind):
+    (path,) = (cache.folder / kind).iterdir()
+    return path
+
+
+def measured(said):
+    return any("s left: " in text for text in said)
+
+
+def test_what_is_measured_once_is_there_at_the_next_start(cache, said):
+    first, _ = find(cache, said)
+    assert measured(said) and first.is_here and first.testbed.ranks == 2 and "now" in first.boards
+    traces = Traces.read(kept(cache, TRACES))
+    assert all(len(traces.tables[name]) for name in ("compute", "call", "link", "plan"))
+    said.clear()
+    second, _ = find(cache, said)
+    assert not measured(said) and second.is_here and "before" in second.boards and second.source != first.source
+    assert second.testbed.digest == first.testbed.digest
+    assert second.cost.provenance == first.cost.provenance
+    assert Traces.read(kept(cache, TRACES)) == traces
+
+
+def test_another_model_is_measured_as_well_and_the_links_are_not_again(cache, said):
+    find(cache, said)
+    links = Traces.read(kept(cache, TRACES)).tables["link"]
+    said.clear()
+    both, _ = find(cache, said, OTHER)
+    assert measured(said) and {MODEL.name, OTHER.name} <= set(both.cost.models)
+    assert len(Traces.read(kept(cache, TRACES)).tables["link"]) == len(links)
+    said.clear()
+    assert find(cache, said, MODEL)[0].cost.models == find(cache, said, OTHER)[0].cost.models and not measured(said)
+
+
+def test_without_a_budget_there_are_formulas_or_what_is_known(cache, said):
+    basis, _ = find(cache, said, trace_budget=0.0)
+    assert isinstance(basis.cost, AnalyticCost) and basis.source == UNMEASURED and not basis.is_here
+    assert "assumed" in basis.boards and not (cache.folder / TRACES).exists()
+    find(cache, said, OTHER)
+    said.clear()
+    basis, _ = find(cache, said, trace_budget=0.0)
+    assert "with other models" in basis.source and basis.is_here and not measured(said)
+
+
+def test_damaged_entries_are_measured_anew(cache, said):
+    find(cache, said)
+    for kind in (TRACES, COST):
+        kept(cache, kind).write_text("rubbish")
+    said.clear()
+    assert find(cache, said)[0].is_here and measured(said)
+    assert Traces.read(kept(cache, TRACES)).tables["compute"].size
+
+
+def test_rows_that_are_added_are_kept_for_the_next_fit(cache, said, tmp_path):
+    rows = np.zeros(1, PLAN_TRACE)
+    rows["model"], rows["seconds"] = b"mine", 1.0
+    _, where = find(cache, said, rows={"plan": rows})
+    assert "cache" in where and b"mine" in Traces.read(kept(cache, TRACES)).tables["plan"]["model"]
+    file = tmp_path / "mine.h5"
+    Traces.read(kept(cache, TRACES)).write(file)
+    before = Traces.read(file).tables["plan"]
+    basis, where = find(cache, said, traces=[str(file)], rows={"plan": rows})
+    assert basis.is_here and where == str(file) and len(Traces.read(file).tables["plan"]) == len(before) + 1
+    assert not find(cache, said, traces=[str(file)], ranks=1)[0].is_here  # links of two ranks, not of this job
+
+
+def test_files_come_first(cache, said, tmp_path):
+    find(cache, said)
+    file, boards = tmp_path / "cost.json", tmp_path / "boards.toml"
+    save_cost(replace(fit(Traces.read(kept(cache, TRACES))), provenance={"mine": 1}), file)
+    boards.write_text(
+        'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "1ms"\n[[device]]\nname = "b"\ncount = 3\n'
+    )
+    said.clear()
+    basis, _ = find(Cache(tmp_path / "new"), said, OTHER, cost=str(file))
+    assert basis.cost.provenance == {"mine": 1} and basis.is_here and measured(said)  # links are not in the file
+    said.clear()
+    basis, _ = find(Cache(tmp_path / "newer"), said, OTHER, cost=str(file), testbed=str(boards))
+    assert basis.testbed.ranks == 2 and basis.testbed.name == "boards" and not basis.is_here and not measured(said)
+    with pytest.raises(TestbedError, match="3 boards and 4 ranks"):
+        find(cache, said, ranks=4, testbed=str(boards))
+    with pytest.raises(CostError, match=r"none\.json"):
+        find(cache, said, cost=str(tmp_path / "none.json"))
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(cache, said, monkeypatch, caplog):
+    def refuse(self, path):
+        raise CostError("the disk is full")
+
+    monkeypatch.setattr(costs.Traces, "write", refuse)
+    basis, _ = find(cache, said)
+    assert basis.is_here and "the disk is full" in caplog.text

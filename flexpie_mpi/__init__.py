@@ -10,9 +10,9 @@ A script under ``mpirun`` needs five lines::
         for outputs in engine.stream(requests):
             ...
 
-Where predictions are wanted, ``fp.make_plans("auto", fp.Task(model.graph, testbed, cost))`` searches for the fastest plan
-on a testbed (``fp.one_host``, ``fp.switch``, a file by ``flexpie_mpi.testbed.read``) by a cost model (``fp.load_cost``, ``fp.AnalyticCost``),
-and ``fp.price`` says what any plan is predicted to take.
+A plan that is predicted to be fast takes boards and a cost model: ``fp.make_plans("auto", fp.Task(graph, testbed, cost))``
+searches, ``fp.price`` says what any plan is predicted to take, ``fp.explain`` why a plan is as it is. A testbed comes from
+``fp.one_host``, ``fp.switch``, or a file (``flexpie_mpi.testbed.read``), a cost model from ``fp.load_cost``.
 
 Names are imported when they are first used, so that planning needs neither MPI nor onnxruntime.
 """
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .model import Model, load
     from .plan import Plan, Segment
-    from .planner import Search, Task, explain, layout_plan, make_plans, price
+    from .planner import Search, Task, layout_plan, make_plans, price
+    from .planner.explain import explain
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
     from .testbed import Device, Testbed, one_host, switch
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES = {
     "AnalyticCost": "cost.prior", "load_cost": "cost.file", "Engine": "engine", "load_shared": "engine",
     "FlexPieError": "errors", "Graph": "graph", "Layout": "layout", "Model": "model", "load": "model", "Plan": "plan",
-    "Segment": "plan", "Search": "planner", "Task": "planner", "explain": "planner", "layout_plan": "planner",
+    "Segment": "plan", "Search": "planner", "Task": "planner", "explain": "planner.explain", "layout_plan": "planner",
     "make_plans": "planner", "price": "planner", "run_ranks": "runtime.loopback", "start": "runtime.mpi",
     "Device": "testbed", "Testbed": "testbed", "one_host": "testbed", "switch": "testbed",
 }  # fmt: skip

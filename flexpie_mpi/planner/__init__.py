@@ -5,7 +5,6 @@ layout each, and what it is predicted to take. The one difficulty: every model m
 cannot be cut as asked falls back to a layout that always works.
 """
 
-from .explain import explain
 from .fixed import PRESETS, layout_plan
 from .fuse import FUSIONS
 from .latency import PricedPlan, Search, price
@@ -18,7 +17,6 @@ __all__ = [
     "PricedPlan",
     "Search",
     "Task",
-    "explain",
     "layout_plan",
     "make_plans",
     "price",

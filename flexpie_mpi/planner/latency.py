@@ -13,7 +13,8 @@ from ..errors import PlanError
 from ..graph import Graph
 from ..plan import Plan, Segment
 from ..testbed import Testbed
-from .problem import Choice, Problem, pose
+from .found import Found
+from .problem import Choice, Problem, Scene
 from .reach import MANY_ROWS, alone, below
 from .replay import replay
 from .search import search
@@ -93,10 +94,11 @@ def find(
         When there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
-    problem = pose(units(graph), testbed, cost, _within_reach(graph, testbed, cost, choice, root, top), root)
+    scene = Scene(units(graph), testbed, cost, choice.layouts, root)
+    problem = scene.pose(_within_reach(scene, choice, top))
     found = search(problem.space, top=top)
     if not found.paths:
-        raise PlanError(_hopeless(problem, testbed))
+        raise PlanError(_hopeless(problem, testbed, found))
     provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
     plans = tuple(_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths)
     planning_s = perf_counter() - begin_s
@@ -112,11 +114,11 @@ def find(
     )
 
 
-def _within_reach(graph: Graph, testbed: Testbed, cost: CostModel, choice: Choice, root: int, top: int) -> Choice:
+def _within_reach(scene: Scene, choice: Choice, top: int) -> Choice:
     """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-    if choice.fuse is not None or sum(len(layout.ranks) for layout in choice.layouts) <= MANY_ROWS:
+    if choice.fuse is not None or len(scene.frame.rank) <= MANY_ROWS:
         return choice
-    short = pose(units(graph), testbed, cost, replace(choice, fuse=alone), root)
+    short = scene.pose(replace(choice, fuse=alone))
     known = search(short.space, top=top).seconds
     return replace(choice, fuse=below(known[-1], short.least)) if known else choice
 
@@ -143,7 +145,7 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     def fuse(frame: object, step: object) -> np.ndarray:
         return np.array([spans[end][0] < step.begin for end in step.end])  # type: ignore[attr-defined]
 
-    problem = pose(cut, testbed, cost, Choice(layouts, allowed, fuse), plan.root)
+    problem = Scene(cut, testbed, cost, layouts, plan.root).pose(Choice(layouts, allowed, fuse))
     known = {layout: number for number, layout in enumerate(problem.frame.layouts)}
     path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
     return _priced(problem, path, plan.ranks, plan.root, plan.provenance, plan)
@@ -167,13 +169,18 @@ def _segments(problem: Problem, path: Sequence[tuple[int, int, int]]) -> tuple[S
     )
 
 
-def _hopeless(problem: Problem, testbed: Testbed) -> str:
+def _hopeless(problem: Problem, testbed: Testbed, found: Found) -> str:
     """Why there is no plan."""
-    graph = problem.units.graph
-    limits = [device.memory_bytes for device in testbed.devices if device.memory_bytes is not None]
-    if not limits:
+    graph, short = problem.units.graph, found.shortage
+    if short is None:
         return f"no plan of {graph.name} exists with these layouts"
+    device = testbed.devices[short.rank]
+    capacity = f"{short.capacity / 1e6:.0f} MB of its {(device.memory_bytes or 0) / 1e6:.0f} MB are left for weights"
+    if short.needed > short.capacity:
+        reason = f"every plan puts at least {short.needed / 1e6:.0f} MB of weights on '{device.name}', where {capacity}"
+    else:
+        reason = f"on '{device.name}', for one, {capacity}, and {graph.name} has {graph.weight_bytes / 1e6:.0f} MB"
+    verdict = "fits" if found.is_optimal else "was found that fits"
     return (
-        f"no plan of {graph.name} fits the boards: its weights are {graph.weight_bytes / 1e6:.0f} MB and the boards of "
-        f"testbed '{testbed.name}' have {sum(limits) / 1e6:.0f} MB together; take more or larger boards"
+        f"no plan of {graph.name} {verdict} the boards of testbed '{testbed.name}': {reason}; take more or larger ones"
     )

@@ -6,7 +6,7 @@ hundred layers has a dozen tables. A need is known by the boxes of all ranks; eq
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,16 +23,6 @@ _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
 """Multipliers that turn a walk's boxes into one number, modulo 2 ** 64."""
 
 
-@dataclass
-class _Class:
-    """Values that are held and moved alike."""
-
-    name: str
-    itemsize: int
-    columns: dict[int, int] = field(default_factory=dict)
-    needs: list[np.ndarray] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """Seconds of fetching a value held in state h for need u: arrays (H, U); column 0 needs nothing."""
@@ -41,16 +31,31 @@ class Table:
     volume: np.ndarray
 
 
+@dataclass
+class _Class:
+    """Values that are held and moved alike: their needs by column, and the table of those that are priced."""
+
+    name: str
+    itemsize: int
+    table: Table
+    columns: dict[int, int] = field(default_factory=dict)
+    needs: list[np.ndarray] = field(default_factory=list)
+
+
 class Movement:
     """Needs of every class of values, and their prices.
 
     Parameters
     ----------
     frame : Frame
+    network : Network
+    cost : CostModel
     """
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, network: Network, cost: CostModel) -> None:
         self._frame = frame
+        self._network = network
+        self._cost = cost
         self._classes: dict[Hashable, _Class] = {}
 
     def columns(self, name: str, box: Boxes, offsets: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -98,7 +103,8 @@ class Movement:
     def _class(self, name: str) -> _Class:
         key = self._frame.shape_class(name)
         if key not in self._classes:
-            self._classes[key] = _Class(name, self._frame.graph.value(name).itemsize)
+            nothing = np.zeros((len(self._frame.layouts), 1))
+            self._classes[key] = _Class(name, self._frame.graph.value(name).itemsize, Table(nothing, nothing))
         return self._classes[key]
 
     def _column(self, entry: _Class, mark: int, box: Boxes, offsets: np.ndarray, ranks: np.ndarray, walk: int) -> int:
@@ -118,25 +124,24 @@ class Movement:
             entry.columns[mark] = len(entry.needs)
         return entry.columns[mark]
 
-    def tables(self, names: Sequence[str], network: Network, cost: CostModel) -> list[Table]:
-        """The table of each of `names`; those of one class share it."""
-        made = {key: self._table(entry, network, cost) for key, entry in self._classes.items()}
-        empty = np.zeros((len(self._frame.layouts), 1))
-        return [made.get(self._frame.shape_class(name), Table(empty, empty)) for name in names]
+    def table(self, name: str) -> Table:
+        """The table of a value, with all columns that were given out so far; values of one class share it."""
+        entry = self._class(name)
+        priced = entry.table.latency.shape[1] - 1
+        if priced < len(entry.needs):
+            latency, volume = self._priced(entry, np.stack(entry.needs[priced:]))
+            known = entry.table
+            entry.table = Table(np.hstack((known.latency, latency)), np.hstack((known.volume, volume)))
+        return entry.table
 
-    def _table(self, entry: _Class, network: Network, cost: CostModel) -> Table:
-        need = np.stack(entry.needs)
+    def _priced(self, entry: _Class, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both terms (H, U) for needs (U, R, ndim, 2)."""
         held = self._held(entry)
         states, ranks = len(held), self._frame.ranks
-        transfers = np.concatenate([
-            self._transfers(held[part], need, entry.itemsize, network)
-            for part in np.array_split(np.arange(states), max(1, states * len(need) * ranks * ranks // SLAB))
-            if len(part)
-        ])  # fmt: skip
-        latency, volume = _terms(transfers.reshape(-1), cost)
-        shape = (states, len(need))
-        nothing = np.zeros((states, 1))
-        return Table(np.hstack((nothing, latency.reshape(shape))), np.hstack((nothing, volume.reshape(shape))))
+        slabs = np.array_split(np.arange(states), min(states, 1 + states * len(need) * ranks * ranks // SLAB))
+        transfers = np.concatenate([self._transfers(held[part], need, entry.itemsize) for part in slabs])
+        latency, volume = _terms(transfers.reshape(-1), self._cost)
+        return latency.reshape(states, len(need)), volume.reshape(states, len(need))
 
     def _held(self, entry: _Class) -> np.ndarray:
         """Boxes of every rank in every state, int array (H, R, ndim, 2); empty where a rank holds nothing."""
@@ -148,14 +153,14 @@ class Movement:
         held[frame.layout[there], frame.rank[there], :, 1] = shards.hi[there]
         return held
 
-    def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int, network: Network) -> np.ndarray:
+    def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:
         """Rows of TRANSFER, (H, U)."""
         own, nbytes = moved(held, need)
         nbytes *= itemsize
         in_place = (held[:, None] == need[None]).all(axis=(-1, -2))
         copied = np.where(in_place, 0.0, own * itemsize)
         local = (nbytes.sum(axis=-1) + nbytes.sum(axis=-2) + copied).max(axis=-1)
-        return transfer_rows(nbytes, local, network)
+        return transfer_rows(nbytes, local, self._network)
 
 
 def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

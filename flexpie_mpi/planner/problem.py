@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 
 from ..cost.links import Network
 from ..cost.model import CostModel
+from ..cost.rows import TRANSFER
 from ..layout import Layout
 from ..testbed import Testbed
 from .frame import Frame
@@ -72,39 +74,64 @@ class _Spans:
     fetches: np.ndarray
 
 
-def pose(units: Units, testbed: Testbed, cost: CostModel, choice: Choice, root: int = 0) -> Problem:
-    """The problem of choosing segments and layouts for a graph on a testbed.
+class Scene:
+    """A graph on a testbed with the layouts that may occur: what problems with different choices have in common.
 
     Parameters
     ----------
     units : Units
     testbed : Testbed
     cost : CostModel
-    choice : Choice
+    layouts : sequence of Layout
     root : int
     """
-    frame = Frame(units.graph, testbed, _states(choice.layouts, root))
-    movement = Movement(frame)
-    prices = KernelPrices(units.graph, cost)
-    offered = np.array([layout in set(choice.layouts) for layout in frame.layouts])
 
-    def allowed(cut: int) -> np.ndarray:
-        return offered if choice.allowed is None else offered & choice.allowed(frame, cut)
+    def __init__(
+        self, units: Units, testbed: Testbed, cost: CostModel, layouts: Sequence[Layout], root: int = 0
+    ) -> None:
+        self.units = units
+        self.frame = Frame(units.graph, testbed, _states(layouts, root))
+        self._cost = cost
+        self._root = root
+        self._capacity = _capacity(testbed)
+        self._movement = Movement(self.frame, Network(testbed), cost)
+        self._prices = KernelPrices(units.graph, cost)
+        self._walker = Walker(units, self.frame, self._prices)
 
-    keep: Keep | None = None
-    if choice.fuse is not None:
-        fuse = choice.fuse
+    def pose(self, choice: Choice) -> Problem:
+        """The problem of choosing segments and layouts; the choice's layouts are among the scene's."""
+        frame, units, movement = self.frame, self.units, self._movement
+        offered = np.array([layout in set(choice.layouts) for layout in frame.layouts])
 
-        def keep(step: Step) -> np.ndarray:
-            return fuse(frame, step)
+        def allowed(cut: int) -> np.ndarray:
+            return offered if choice.allowed is None else offered & choice.allowed(frame, cut)
 
-    walker = Walker(units, frame, prices)
-    spans = [_spans(units, frame, movement, step) for step in walker.steps(allowed, keep)]
-    spans.sort(key=lambda item: item.step.begin)
-    exits = [movement.whole_at(name, root) for name in units.alive[-1]]
-    space = _space(units, frame, testbed, cost, spans, movement, exits)
-    least = least_seconds(len(units), (item.step for item in spans))
-    return Problem(units, frame, space, prices.priced, least)
+        keep: Keep | None = None
+        if choice.fuse is not None:
+            keep = partial(choice.fuse, frame)
+        spans = [_spans(units, frame, movement, step) for step in self._walker.steps(allowed, keep)]
+        spans.sort(key=lambda item: item.step.begin)
+        least = least_seconds(len(units), (item.step for item in spans))
+        return Problem(units, frame, self._space(spans), self._prices.priced, least)
+
+    def _space(self, spans: Sequence[_Spans]) -> Space:
+        units, movement = self.units, self._movement
+        names = tuple(dict.fromkeys(name for cut in units.alive for name in cut))
+        number = {name: place for place, name in enumerate(names)}
+        out = {name: movement.whole_at(name, self._root) for name in units.alive[-1]}
+        tables = [movement.table(name) for name in names]
+        columns = [out.get(name, 0) for name in names]
+        return Space(
+            options=_options(units, self.frame, self._cost, spans, bool(self._capacity.size)),
+            alive=tuple(tuple(number[name] for name in cut) for cut in units.alive),
+            start=(0,) * len(units.alive[0]),
+            latency=tuple(table.latency for table in tables),
+            volume=tuple(table.volume for table in tables),
+            exit_latency=tuple(table.latency[:, column] for table, column in zip(tables, columns, strict=True)),
+            exit_volume=tuple(table.volume[:, column] for table, column in zip(tables, columns, strict=True)),
+            upgrade=_upgrade(self.frame),
+            capacity=self._capacity,
+        )
 
 
 def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
@@ -132,34 +159,6 @@ def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _space(
-    units: Units,
-    frame: Frame,
-    testbed: Testbed,
-    cost: CostModel,
-    spans: Sequence[_Spans],
-    movement: Movement,
-    exits: Iterable[int],
-) -> Space:
-    names = tuple(dict.fromkeys(name for cut in units.alive for name in cut))
-    number = {name: place for place, name in enumerate(names)}
-    tables = movement.tables(names, Network(testbed), cost)
-    out = dict(zip(units.alive[-1], exits, strict=True))
-    columns = [out.get(name, 0) for name in names]
-    capacity = _capacity(testbed)
-    return Space(
-        options=_options(units, frame, cost, spans, bool(capacity.size)),
-        alive=tuple(tuple(number[name] for name in cut) for cut in units.alive),
-        start=(0,) * len(units.alive[0]),
-        latency=tuple(table.latency for table in tables),
-        volume=tuple(table.volume for table in tables),
-        exit_latency=tuple(table.latency[:, column] for table, column in zip(tables, columns, strict=True)),
-        exit_volume=tuple(table.volume[:, column] for table, column in zip(tables, columns, strict=True)),
-        upgrade=_upgrade(frame),
-        capacity=capacity,
-    )
-
-
 def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans], memory: bool) -> tuple[Options, ...]:
     """The options at every cut; all session calls are priced in one batch."""
     found = {item.step.begin: item for item in spans}
@@ -167,6 +166,7 @@ def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans
     calls = np.concatenate([step.calls for step in steps])
     rows = np.concatenate([step.rows for step in steps])
     call_s = cost.call_s(calls, frame.active[rows]) * frame.slowdown[rows]
+    arrival_s = _arrival_s(units, cost)
     bounds = list(accumulate((len(step.rows) for step in steps), initial=0))
     result = []
     for begin in range(len(units)):
@@ -177,13 +177,21 @@ def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans
         item = spans[place]
         step, busy = item.step, item.step.calls["kernels"] > 0
         seconds = step.seconds + np.where(busy, call_s[bounds[place] : bounds[place + 1]], 0.0)
-        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
+        slowest = np.maximum.reduceat(seconds, step.offsets[:-1]) + (arrival_s if begin == 0 else 0.0)
         weights = _weights(frame, step) if memory else np.zeros((len(step.end), 0))
         kept = item.kept
         result.append(
             Options(step.end[kept], step.layout[kept], slowest[kept], item.needs, item.fetches, weights[kept])
         )
     return tuple(result)
+
+
+def _arrival_s(units: Units, cost: CostModel) -> float:
+    """Seconds in which the root takes the inputs of a request over."""
+    row = np.zeros(1, TRANSFER)
+    row["kind"], row["ranks"] = b"local", 1
+    row["local_bytes"] = sum(units.graph.value(name).nbytes for name in units.alive[0])
+    return float(cost.exchange_s(row)[0])
 
 
 def _no_options(alive: int, ranks: int) -> Options:

@@ -228,9 +228,10 @@ class Walker:
         walks.legal |= leaves & self._frame.cuts(name)[walks.layout]
         shards = self._frame.shards(name).take(walks.rows)
         leaving = leaves[walks.walk]
-        walks.calls["outputs"][leaving] += shards.present[leaving]
-        walks.calls["out_bytes"][leaving] += shards.sizes[leaving] * graph.value(name).itemsize
         hull = box.hull(shards)
+        walks.calls["outputs"][leaving] += shards.present[leaving]
+        written = leaving & shards.present
+        walks.calls["out_bytes"][written] += hull.sizes[written] * graph.value(name).itemsize
         mask = leaving[:, None]
         return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..layout import Layout
-from ..planner import PricedPlan, explain
-from ..planner.explain import Alternative, Explanation
+from ..planner import PricedPlan
+from ..planner.explain import Alternative, Explanation, explain
 from ..planner.problem import Problem
 from ..planner.replay import Replay, replay
 from ..planner.space import Path

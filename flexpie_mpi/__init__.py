@@ -10,9 +10,8 @@ A script under ``mpirun`` needs five lines::
         for outputs in engine.stream(requests):
             ...
 
-A plan that is predicted to be fast takes boards and a cost model: ``fp.make_plans("auto", fp.Task(graph, testbed, cost))``
-searches, ``fp.price`` says what any plan is predicted to take, ``fp.explain`` why a plan is as it is. A testbed comes from
-``fp.one_host``, ``fp.switch``, or a file (``flexpie_mpi.testbed.read``), a cost model from ``fp.load_cost``.
+A fast plan takes boards and a cost model: ``fp.make_plans("auto", fp.Task(graph, testbed, cost))`` searches for it,
+``fp.price`` says what any plan is predicted to take, ``fp.explain`` why a plan is as it is.
 
 Names are imported when they are first used, so that planning needs neither MPI nor onnxruntime.
 """

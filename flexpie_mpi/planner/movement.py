@@ -16,7 +16,7 @@ from ..cost.model import CostModel
 from .frame import Frame
 from .maps import Boxes
 
-SLAB = 1 << 22
+SLAB = 1 << 21
 """Pairs of ranks that are priced together."""
 
 _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
@@ -179,7 +179,7 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         From (third axis) and to (fourth); nothing from a rank to itself.
     """
     ranks = held.shape[1]
-    overlap = np.ones((len(held), len(need), ranks, ranks))
+    overlap = np.ones((len(held), len(need), ranks, ranks), np.float32)
     for axis in range(held.shape[2]):
         _shorten(overlap, held[:, :, axis], need[:, :, axis])
     diagonal = np.arange(ranks)
@@ -196,7 +196,7 @@ def _shorten(overlap: np.ndarray, held: np.ndarray, need: np.ndarray) -> None:
     theirs, column = np.unique(need, axis=0, return_inverse=True)
     lo = np.maximum(ours[:, None, :, None, 0], theirs[None, :, None, :, 0])
     hi = np.minimum(ours[:, None, :, None, 1], theirs[None, :, None, :, 1])
-    common = np.maximum(hi - lo, 0)
+    common = np.maximum(hi - lo, 0).astype(np.float32)
     if (common == common.flat[0]).all():
         overlap *= common.flat[0]
     else:

@@ -202,7 +202,11 @@ def layout_name(layout: Layout) -> str:
 def _bound(prediction: Prediction) -> str:
     """How good the plan is among all."""
     best, search = prediction.best, prediction.search
-    if search.is_optimal and prediction.chosen == 0:
+    if prediction.chosen:
+        return (
+            f"kept because it was measured to be faster than the plan predicted to take {ms(search.plans[0].seconds)}"
+        )
+    if search.is_optimal:
         return "proved: no plan that was searched is predicted to be faster"
     bound = f"no plan is predicted below {ms(search.lower_bound_s)}"
     if search.lower_bound_s <= 0:

@@ -50,6 +50,7 @@ def test_a_prediction_says_how_sure_it_is(prediction, search):
     unproved = replace(prediction, search=replace(search, is_optimal=False, lower_bound_s=search.plans[0].seconds / 2))
     assert "50.0 % less" in shown(prediction_lines(unproved)) and "not proved" in shown(prediction_lines(unproved))
     assert not prediction_record(replace(prediction, chosen=1))["is_optimal"]
+    assert "kept because" in shown(prediction_lines(replace(prediction, chosen=1)))
     assert "extrapolated" not in shown(prediction_lines(replace(prediction, is_measured=False)))
 
 

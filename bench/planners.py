@@ -64,9 +64,7 @@ def compare(transport, name: str, options, cost, testbed) -> list[tuple[str, flo
     for engine in engines:
         engine.close()
     table = np.array(rows)
-    return [
-        (planner, item.seconds, table[:, place]) for place, (names, item) in enumerate(groups) for planner in names
-    ]
+    return [(planner, item.seconds, table[:, place]) for place, (names, item) in enumerate(groups) for planner in names]
 
 
 def show(name: str, found: list[tuple[str, float, np.ndarray]]) -> list[float]:
@@ -110,7 +108,7 @@ def main() -> None:
         if options.slowdown:
             testbed = paced(testbed, [float(item) for item in options.slowdown.split(",")])
         if transport.rank == 0:
-            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto (quartiles)")
+            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto")
             print(f"{'network':14}{'planner':11}{'predicted':>10}{'measured':>10}{'p / m':>8}{'ratio':>9}")
         for name in options.models.split(","):
             found = compare(transport, name, options, cost, testbed)

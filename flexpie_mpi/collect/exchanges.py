@@ -18,22 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from ..cost.links import Network, transfer_rows
-from ..cost.rows import EXCHANGE_TRACE
 from ..graph import Graph, Value
 from ..lower import arena
 from ..lower.entries import enter
 from ..lower.holdings import Holdings
 from ..lower.lanes import with_lanes
-from ..program import Compute, Exchange, Finish, Program, Start, Step
+from ..program import Compute, Finish, Program, Start, Step
 from ..runtime.executor import Action, Executor
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from ..timeline import Timeline
 from .budget import Budget
 from .clocks import clock_offset
+from .moves import exchange_rows
 from .patterns import Move, journeys
-from .plans import transfers
 
 _FLOAT = np.dtype(np.float32)
 
@@ -43,7 +41,7 @@ Span = tuple[float, float]
 LABEL = b"patterns"
 """What rows say of the model they were seen in."""
 
-_WARMUP, _REPEATS, _FEWEST = 2, 11, 3
+_WARMUP, _REPEATS, _FEWEST = 2, 25, 5
 _WORK_BYTES = 8 << 20
 
 
@@ -128,19 +126,15 @@ def measure_program(transport: Transport, programs: Sequence[Program], testbed: 
 
 def rows_of(programs: Sequence[Program], spans: Sequence[Sequence[Mapping[int, Span]]], testbed: Testbed) -> np.ndarray:
     """Rows of `EXCHANGE_TRACE` from the spans of each rank, request by request, by number of the exchange."""
-    moves = transfers(programs)
-    nbytes, local = (np.stack(column) for column in zip(*moves.values(), strict=True))
-    described = transfer_rows(nbytes, local, Network(testbed))
-    rows = np.zeros(len(moves), EXCHANGE_TRACE)
-    for column in described.dtype.names or ():
-        rows[column] = described[column]
+    moves, rows = exchange_rows(programs, testbed)
     members = _members(programs)
     for row, index in zip(rows, moves, strict=True):
         ranks = members[index]
         requests = zip(*(spans[rank] for rank in ranks), strict=True)
-        seconds = [price([request[index] for request in each]) for each in requests]
-        lower, median, upper = np.percentile(seconds, (25, 50, 75))
-        row["seconds"], row["spread_s"], row["repeats"] = median, upper - lower, len(seconds)
+        seconds = sorted(price([request[index] for request in each]) for each in requests)
+        lower, upper = np.percentile(seconds, (25, 75))
+        calm = seconds[: (len(seconds) + 1) // 2]
+        row["seconds"], row["spread_s"], row["repeats"] = np.mean(calm), upper - lower, len(seconds)
         row["active"], row["origin"], row["model"] = max(testbed.active(ranks)), ranks[0], LABEL
     return rows
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..cost.links import Network, transfer_rows
-from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
+from ..cost.rows import PLAN_TRACE
 from ..engine import Engine
 from ..testbed import Testbed
 from .clocks import clock_offset
 from .measures import spread
-from .plans import name_of, transfers
+from .moves import exchange_rows
+from .plans import name_of
 from .waves import Trip, Waves
 
 
@@ -63,13 +63,7 @@ class Observation:
         return {"exchange": self._exchange_rows(testbed), "plan": self._plan_row(predicted_s)}
 
     def _exchange_rows(self, testbed: Testbed) -> np.ndarray:
-        moves = transfers(self.engine.programs)
-        rows = np.zeros(len(moves), EXCHANGE_TRACE)
-        if moves:
-            nbytes, local = (np.stack(column) for column in zip(*moves.values(), strict=True))
-            described = transfer_rows(nbytes, local, Network(testbed))
-            for column in described.dtype.names or ():
-                rows[column] = described[column]
+        moves, rows = exchange_rows(self.engine.programs, testbed)
         for row, index in zip(rows, moves, strict=True):
             row["seconds"], row["spread_s"] = self._median_s(index), spread(self._samples(index))
         rows["active"] = 1.0

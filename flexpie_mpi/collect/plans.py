@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cost.kernels import kernels
-from ..cost.links import Network, transfer_rows
-from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE, TABLES
+from ..cost.rows import PLAN_TRACE, TABLES
 from ..errors import FlexPieError
 from ..model import Model
 from ..plan import Plan
-from ..program import Compute, Exchange, Program
+from ..program import Compute
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .attribution import Work
 from .measures import Label, call_row, compute_rows, pooled_gap_s, split, spread
+from .moves import exchange_rows
 from .rehearsal import Rehearsal, Rehearser, scratch
 from .waves import Trip, Waves
 
@@ -144,14 +144,7 @@ class _Rows:
         """A row of EXCHANGE_TRACE for each exchange of the plan."""
         waves = Waves(self.rehearsal.programs)
         costs = [waves.exchange_costs(trips) for trips in requests]
-        moves = transfers(self.rehearsal.programs)
-        rows = np.zeros(len(moves), EXCHANGE_TRACE)
-        if not moves:
-            return rows
-        nbytes, local = (np.stack(each) for each in zip(*moves.values(), strict=True))
-        described = transfer_rows(nbytes, local, Network(self.testbed))
-        for name in described.dtype.names or ():
-            rows[name] = described[name]
+        moves, rows = exchange_rows(self.rehearsal.programs, self.testbed)
         for row, index in zip(rows, moves, strict=True):
             samples = [cost.get(index, 0.0) for cost in costs]
             row["seconds"], row["spread_s"] = self.rehearsal.typical(samples), spread(samples)
@@ -173,35 +166,6 @@ class _Rows:
         rows["origin"], rows["model"], rows["repeats"] = self.plan.root, self.model.name.encode()[:32], repeats
         if "active" in (rows.dtype.names or ()):
             rows["active"] = 1.0
-
-
-def transfers(programs: Sequence[Program]) -> dict[int, tuple[np.ndarray, float]]:
-    """What every exchange of a job moves, by its number.
-
-    Returns
-    -------
-    dict of int to (array (R, R), float)
-        Bytes from each rank to each other, and the most that any rank copies: packs, unpacks, has already.
-    """
-    found: dict[int, tuple[np.ndarray, float]] = {}
-    for program in programs:
-        for index, exchange in _exchanges(program).items():
-            nbytes, local = found.get(index, (np.zeros((len(programs),) * 2), 0.0))
-            for message in exchange.sends:
-                nbytes[message.source, message.target] += message.nbytes
-            found[index] = nbytes, max(local, float(_copied(exchange, program)))
-    return dict(sorted(found.items()))
-
-
-def _exchanges(program: Program) -> dict[int, Exchange]:
-    return {step.exchange.index: step.exchange for step in program.steps if not isinstance(step, Compute)}
-
-
-def _copied(exchange: Exchange, program: Program) -> int:
-    """Bytes that a rank copies for an exchange."""
-    moved = sum(message.nbytes for message in (*exchange.sends, *exchange.receives))
-    sizes = ((copy.region.size, program.buffers[copy.target]) for copy in exchange.copies)
-    return moved + sum(size * buffer.nbytes // max(1, buffer.region.size) for size, buffer in sizes if buffer.region)
 
 
 def _joined(rows: Sequence[np.ndarray], table: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..graph import BoundNode, Graph
+from ..graph import BoundNode, Graph, Value
 from ..ops import rule_for
 from ..ops.elementwise import Elementwise
 from ..ops.view import Reshape, Transpose
@@ -116,7 +116,7 @@ def followers(graph: Graph, kernel: Kernel) -> float:
 def _operations(node: BoundNode) -> float:
     if isinstance(rule_for(node), Reshape):
         return 0.0
-    return max(1.0, node_flops(node) / max(1, prod(node.out_shape())))
+    return max(1.0, node_flops(node) / max(1, prod(_shape(node.outputs[0]))))
 
 
 def is_blocked(graph: Graph, kernel: Kernel) -> bool:
@@ -139,8 +139,7 @@ def describe(
     followers : float
     """
     rows = np.zeros(len(out), WORK)
-    shape = np.asarray(node.out_shape(), float) if out.shape[1] else np.ones(0)
-    share = out.prod(axis=1) / max(1.0, shape.prod())
+    share = out.prod(axis=1) / max(1, prod(_shape(node.outputs[0])))
     rows["op"] = _label(node).encode()
     rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
     rows["flops"] = node_flops(node) * share
@@ -160,7 +159,7 @@ def describe(
 
 def _label(node: BoundNode) -> str:
     """The operator, and what decides which code runs it."""
-    if node.op != "Conv":
+    if node.op != "Conv" or not _has_shapes(node):
         return node.op[:24]
     group, channels = node.attribute("group", 1), node.in_shape()[1]
     if group > 1:
@@ -168,8 +167,17 @@ def _label(node: BoundNode) -> str:
     return "Conv/1x1" if prod(node.in_shape(1)[2:]) == 1 else "Conv"
 
 
-def _itemsize(value: object) -> int:
-    return getattr(value, "itemsize", 0)
+def _itemsize(value: Value | None) -> int:
+    return 0 if value is None else value.itemsize
+
+
+def _shape(value: Value | None) -> tuple[int, ...]:
+    """Shape of a value; () for one that is absent or whose shape is known only at run time."""
+    return () if value is None or value.shape is None else value.shape
+
+
+def _has_shapes(node: BoundNode) -> bool:
+    return all(value is None or value.shape is not None for value in (*node.inputs, *node.outputs))
 
 
 def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -188,21 +196,21 @@ def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 def _add_window(node: BoundNode, rows: np.ndarray) -> None:
     """Kernel, stride and groups; the channels that one output element reads."""
     kernel = node.attribute("kernel_shape") or ()
-    if node.op in ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose"):
+    strides = node.attribute("strides") or (1,)
+    if not _has_shapes(node):
+        pass
+    elif node.op in ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose"):
         weight = node.in_shape(3 if node.op == "QLinearConv" else 1)
         kernel = weight[2:]
         group = node.attribute("group", 1)
         rows["groups"] = group
         rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1]
     elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
-        columns = max(1, node.out_shape()[-1] if node.out_shape() else 1)
-        full = 1.0 if not node.out_shape() else prod(node.out_shape()) / columns
-        rows["in_channels"] = node_flops(node) / 2 / max(1.0, full * columns)
+        rows["in_channels"] = node_flops(node) / 2 / max(1, prod(node.out_shape()))
         rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
         rows["out_columns"] = 1.0
         rows["out_channels"] = rows["out_bytes"] / max(1, _itemsize(node.outputs[0])) / rows["out_rows"]
     rows["kernel_rows"] = kernel[0] if kernel else 1
     rows["kernel_columns"] = prod(kernel[1:]) if kernel else 1
-    strides = node.attribute("strides") or (1,)
     rows["stride"] = strides[0]
     rows["groups"] = np.maximum(rows["groups"], 1)

@@ -3,7 +3,7 @@
 ========  =============================================================================
 kernel    ``overhead + max(flops / flops_per_s, bytes / bytes_per_s) + followers``
 call      ``call + kernels * kernel + values * value + bytes / bytes_per_s``
-exchange  ``kind + messages * message + latency + wire + port bytes and own bytes copied``
+exchange  ``kind + messages * message + latency + wire + bytes and runs copied``
 ========  =============================================================================
 
 Kernels and calls take ``active ** crowding`` times as long where ranks share cores. A learned model corrects these
@@ -24,7 +24,7 @@ Constants = tuple[float, ...]
 
 KERNEL_CONSTANTS = ("overhead_s", "flops_per_s", "bytes_per_s", "followers_per_s")
 CALL_CONSTANTS = ("call_s", "kernel_s", "value_s", "bytes_per_s", "blocked_bytes_per_s")
-EXCHANGE_CONSTANTS = (*(f"{kind}_s" for kind in KINDS), "message_s", "port_bytes_per_s", "own_bytes_per_s")
+EXCHANGE_CONSTANTS = (*(f"{kind}_s" for kind in KINDS), "message_s", "port_bytes_per_s", "own_bytes_per_s", "run_s")
 
 ANY = "any"
 """The family of operators that have no other."""
@@ -39,7 +39,7 @@ _KERNELS: Mapping[str, Constants] = {
     ANY: (3e-6, 2e9, 8e9, 4e9),
 }
 _CALL: Constants = (10e-6, 1e-6, 1e-6, 8e9, 4e9)
-_EXCHANGE: Constants = (2e-6, 10e-6, 10e-6, 10e-6, 20e-6, 15e-6, 20e9, 8e9)
+_EXCHANGE: Constants = (2e-6, 10e-6, 10e-6, 10e-6, 20e-6, 15e-6, 20e9, 8e9, 10e-9)
 
 
 def family(op: str) -> str:
@@ -136,14 +136,14 @@ def call_s(constants: np.ndarray, calls: np.ndarray) -> np.ndarray:
 
 
 def exchange_s(constants: np.ndarray, transfers: np.ndarray) -> np.ndarray:
-    """Seconds (n,) of exchanges, for constants (8,) and an array (n,) of `TRANSFER`.
+    """Seconds (n,) of exchanges, for constants (9,) and an array (n,) of `TRANSFER`.
 
     The links' own price stays as it is: constants are what the software adds to it on any link.
     """
     begin = constants[: len(KINDS)][kind_numbers(transfers)]
-    message, port, own = constants[len(KINDS) :]
+    message, port, own, run = constants[len(KINDS) :]
     software = begin + message * transfers["messages"]
-    copied = transfers["port_bytes"] / port + transfers["local_bytes"] / own
+    copied = transfers["port_bytes"] / port + transfers["local_bytes"] / own + transfers["runs"] * run
     return software + transfers["latency_s"] + transfers["wire_s"] + copied
 
 

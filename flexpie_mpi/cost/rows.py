@@ -61,6 +61,7 @@ TRANSFER = np.dtype(
         ("port_bytes", "f8"),
         ("total_bytes", "f8"),
         ("local_bytes", "f8"),
+        ("runs", "f8"),
         ("latency_s", "f8"),
         ("wire_s", "f8"),
     ]
@@ -69,8 +70,9 @@ TRANSFER = np.dtype(
 
 `kind` is one of `KINDS`; `ranks` take part; `messages` is the most that any rank sends or receives; `port_bytes` the
 most that any rank sends or receives; `total_bytes` what all send; `local_bytes` the most any rank copies within itself
-(packing, unpacking, own shard); `latency_s` and `wire_s` are the two terms of the links' own price
-(:mod:`flexpie_mpi.cost.links`): the sum of latencies, and bytes over bandwidth at the busiest port or link.
+(packing, unpacking, own shard), in at most `runs` contiguous runs of memory; `latency_s` and `wire_s` are the two terms
+of the links' own price (:mod:`flexpie_mpi.cost.links`): the sum of latencies, and bytes over bandwidth at the busiest
+port or link.
 """
 
 KINDS = ("local", "halo", "scatter", "gather", "full")

@@ -155,15 +155,20 @@ class Movement:
 
     def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:
         """Rows of TRANSFER, (H, U)."""
-        own, nbytes = moved(held, need)
+        own, nbytes, packed, unpacked = moved(held, need)
         nbytes *= itemsize
         in_place = (held[:, None] == need[None]).all(axis=(-1, -2))
         copied = np.where(in_place, 0.0, own * itemsize)
         local = (nbytes.sum(axis=-1) + nbytes.sum(axis=-2) + copied).max(axis=-1)
-        return transfer_rows(nbytes, local, self._network)
+        rows = transfer_rows(nbytes, local, self._network)
+        diagonal = np.arange(held.shape[1])
+        mine = np.maximum(packed, unpacked)[..., diagonal, diagonal] * (copied > 0)
+        there = nbytes > 0
+        rows["runs"] = ((packed * there).sum(axis=-1) + (unpacked * there).sum(axis=-2) + mine).max(axis=-1)
+        return rows
 
 
-def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Elements that every rank has of what it needs, and that go from each rank to each other.
 
     Parameters
@@ -175,33 +180,50 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     own : float array (H, U, R)
-    nbytes : float array (H, U, R, R)
+    elements : float array (H, U, R, R)
         From (third axis) and to (fourth); nothing from a rank to itself.
+    packed, unpacked : float arrays (H, U, R, R)
+        Contiguous runs of memory that these make in what the source holds, and in what the target needs, as if all
+        pairs were cut along the axes along which some are.
     """
     ranks = held.shape[1]
-    overlap = np.ones((len(held), len(need), ranks, ranks), np.float32)
+    shape = (len(held), len(need), ranks, ranks)
+    overlap, packed, unpacked = (np.ones(shape, np.float32) for _ in range(3))
     for axis in range(held.shape[2]):
-        _shorten(overlap, held[:, :, axis], need[:, :, axis])
+        common, cuts, is_cut = _common(held[:, :, axis], need[:, :, axis])
+        for runs, partial in ((packed, cuts), (unpacked, is_cut)):
+            runs[partial] = overlap[partial]
+        if common.shape[:2] == (1, 1) and (common == common.flat[0]).all():
+            overlap *= common.flat[0]
+        else:
+            overlap *= common
     diagonal = np.arange(ranks)
-    own = overlap[..., diagonal, diagonal].copy()
+    own = overlap[..., diagonal, diagonal].astype(float)
     overlap[..., diagonal, diagonal] = 0.0
     for state in [place for place, boxes in enumerate(held) if _overlaps(boxes)]:
-        _one_source(held[state], own[state], overlap[state])
-    return own, overlap
+        _one_source(held[state], overlap[state])
+    return own, overlap, packed, unpacked
 
 
-def _shorten(overlap: np.ndarray, held: np.ndarray, need: np.ndarray) -> None:
-    """Multiply by what ranges (H, R, 2) and (U, R, 2) along one axis have in common; few of them differ."""
+def _common(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ranges (H, R, 2) and (U, R, 2) along one axis have in common, of each rank with each other.
+
+    Returns
+    -------
+    common : float array (H, U, R, R), or (1, 1, R, R) where it is the same for all
+    cuts, is_cut : bool arrays (H, U)
+        Whether any such part is less than what the first rank holds, and less than what the second needs.
+    """
     ours, row = np.unique(held, axis=0, return_inverse=True)
     theirs, column = np.unique(need, axis=0, return_inverse=True)
     lo = np.maximum(ours[:, None, :, None, 0], theirs[None, :, None, :, 0])
     hi = np.minimum(ours[:, None, :, None, 1], theirs[None, :, None, :, 1])
     common = np.maximum(hi - lo, 0).astype(np.float32)
-    if (common == common.flat[0]).all():
-        overlap *= common.flat[0]
-    else:
-        for state, place in enumerate(row.reshape(-1)):
-            overlap[state] *= common[place, column.reshape(-1)]
+    there = common > 0
+    cuts = (there & (common != (ours[..., 1] - ours[..., 0])[:, None, :, None])).any(axis=(2, 3))
+    is_cut = (there & (common != (theirs[..., 1] - theirs[..., 0])[None, :, None, :])).any(axis=(2, 3))
+    pick = np.ix_(row.reshape(-1), column.reshape(-1))
+    return common if common.shape[:2] == (1, 1) else common[pick], cuts[pick], is_cut[pick]
 
 
 def _overlaps(boxes: np.ndarray) -> bool:
@@ -210,7 +232,7 @@ def _overlaps(boxes: np.ndarray) -> bool:
     return len(full) > len(set(full))
 
 
-def _one_source(held: np.ndarray, own: np.ndarray, overlap: np.ndarray) -> None:
+def _one_source(held: np.ndarray, overlap: np.ndarray) -> None:
     """Each rank without the value gets it from one holder, the holders in turn."""
     has = (held[..., 0] < held[..., 1]).all(axis=-1)
     holders, others = np.flatnonzero(has), np.flatnonzero(~has)
@@ -228,7 +250,7 @@ def _terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarr
         return latency, volume
     distinct, inverse = np.unique(transfers[moving], return_inverse=True)
     bare = distinct.copy()
-    for name in ("port_bytes", "total_bytes", "local_bytes", "wire_s"):
+    for name in ("port_bytes", "total_bytes", "local_bytes", "runs", "wire_s"):
         bare[name] = 0.0
     seconds = cost.exchange_s(distinct)
     least = np.minimum(cost.exchange_s(bare), seconds)

@@ -7,9 +7,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from flexpie_mpi.collect.plans import transfers
+from flexpie_mpi.collect.moves import exchange_rows
 from flexpie_mpi.collect.samples import sample_plans
-from flexpie_mpi.cost.links import Network, transfer_rows
 from flexpie_mpi.graph import Graph
 from flexpie_mpi.lower import lower
 from flexpie_mpi.model import load
@@ -45,7 +44,5 @@ def test_first_plans_show_everything(graph: Graph) -> None:
     assert {layout.kind for layout in layouts} >= {"rows", "columns", "grid", "channels", "single", "replicated"}
     assert any(1 < len(layout.ranks) < 4 for layout in layouts)
     assert any(layout.weights for layout in layouts)
-    network = Network(one_host(4, 4))
-    moves = [move for plan in plans for move in transfers(lower(plan, graph)).values()]
-    rows = transfer_rows(np.stack([nbytes for nbytes, _ in moves]), np.array([local for _, local in moves]), network)
-    assert set(rows["kind"]) >= {b"halo", b"scatter", b"gather", b"full"}
+    rows = [exchange_rows(lower(plan, graph), one_host(4, 4))[1] for plan in plans]
+    assert set(np.concatenate(rows)["kind"]) >= {b"halo", b"scatter", b"gather", b"full"}

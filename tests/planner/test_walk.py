@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flexpie_mpi.collect.moves import runs
 from flexpie_mpi.cost.kernels import kernels
 from flexpie_mpi.cost.rows import CALL
 from flexpie_mpi.exchange import transfers
@@ -115,7 +116,7 @@ def test_what_moves_is_what_the_exchange_moves(held: int, needed: int) -> None:
     expected = np.zeros((RANKS, RANKS))
     for source, target, region in transfers({rank: [region] for rank, region in have.items()}, need):
         expected[source, target] += region.size
-    own, found = moved(_bounds(have, 4)[None], _bounds(need, 4)[None])
+    own, found, packed, unpacked = moved(_bounds(have, 4)[None], _bounds(need, 4)[None])
     assert found.sum() == expected.sum()
     assert (found[0, 0].sum(axis=0) == expected.sum(axis=0)).all()  # each rank receives the same
     for rank, region in need.items():
@@ -124,6 +125,9 @@ def test_what_moves_is_what_the_exchange_moves(held: int, needed: int) -> None:
         assert own[0, 0, rank] == (0 if overlap is None or overlap.is_empty else overlap.size)
     if LAYOUTS[held].kind != "replicated":  # among several holders the choice is free
         assert (found[0, 0] == expected).all()
+        for source, target, region in transfers({rank: [region] for rank, region in have.items()}, need):
+            assert runs(region, have[source]) <= packed[0, 0, source, target] <= region.size
+            assert runs(region, need[target]) <= unpacked[0, 0, source, target] <= region.size
 
 
 def _bounds(regions: dict[int, Region], ndim: int) -> np.ndarray:

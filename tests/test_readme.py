@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     shutil.copyfile(materialise("tiny_cnn", path), path / "model.onnx")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)).save(path / "photo.png")
     (path / "boards.hosts").write_text("localhost\n")
-    for name in ("tests", "bench"):
+    for name in ("tests", "bench", "hostfiles"):
         (path / name).symlink_to(REPOSITORY / name)
     return path
 

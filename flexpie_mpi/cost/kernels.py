@@ -1,8 +1,9 @@
 """Kernels: which nodes onnxruntime runs as one, and what a row of work says of them.
 
-A convolution takes the activation behind it along, and in most builds the addition of a shortcut; a run of elementwise
-nodes costs little more than its first. So a segment's time is not a sum over nodes but over kernels. Cutting a plan
-inside a kernel never pays: what would travel is the same, and the work is more.
+A convolution takes the activation behind it along, and in most builds the addition of a shortcut; a layer normalisation
+takes along the addition before it; a run of elementwise nodes costs little more than its first. So a segment's time is
+not a sum over nodes but over kernels. Cutting a plan inside a kernel never pays: what would travel is the same, and the
+work is more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .rows import WORK
 
 _BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 _SUMMING = ("Conv",)
+_NORMALISING = ("LayerNormalization", "SimplifiedLayerNormalization")
 _LIGHT = (Elementwise, Reshape, Transpose)
 
 
@@ -78,9 +80,10 @@ def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
 
 
 def _follows(graph: Graph, first: int, place: int) -> bool:
-    """Whether a node is elementwise or a view and reads nothing computed outside the run that begins at `first`."""
+    """Whether a node is light, or normalises a sum, and reads nothing from outside the run that begins at `first`."""
     node = graph.bound[place]
-    if not isinstance(rule_for(node), _LIGHT) or graph.is_dynamic(node.node) or node.is_random:
+    normalises = node.op in _NORMALISING and graph.nodes[first].op == "Add"
+    if not (isinstance(rule_for(node), _LIGHT) or normalises) or graph.is_dynamic(node.node) or node.is_random:
         return False
     computed = [name for name in node.node.reads if not graph.value(name).is_constant and name not in graph.derived]
     return bool(computed) and all(graph.producer.get(name, -1) >= first for name in computed)

@@ -53,6 +53,11 @@ class Frame:
         """Which layouts can cut a value: bool array (L,)."""
         return np.array([self._can_cut(name, layout) for layout in self.layouts])
 
+    def shares(self, name: str) -> np.ndarray:
+        """Which layouts give several ranks a part of a value: bool array (L,)."""
+        counts: np.ndarray = np.add.reduceat(self.shards(name).present, self.offsets[:-1])
+        return self.cuts(name) & (counts > 1)
+
     def shards(self, name: str) -> Boxes:
         """What every row answers for of a value."""
         shape = self.graph.value(name).shape or ()

@@ -145,7 +145,7 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     def fuse(frame: object, step: object) -> np.ndarray:
         return np.array([spans[end][0] < step.begin for end in step.end])  # type: ignore[attr-defined]
 
-    problem = Scene(cut, testbed, cost, layouts, plan.root).pose(Choice(layouts, allowed, fuse))
+    problem = Scene(cut, testbed, cost, layouts, plan.root).pose(Choice(layouts, allowed, fuse, lonely=True))
     known = {layout: number for number, layout in enumerate(problem.frame.layouts)}
     path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
     return _priced(problem, path, plan.ranks, plan.root, plan.provenance, plan)

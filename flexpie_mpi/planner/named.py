@@ -140,7 +140,7 @@ def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[
         is_fallback = np.array([layout in fallback for layout in frame.layouts])
         unit = cut[end - 1]
         names = [name for node in graph.nodes[unit.first : unit.end] for name in node.writes if name in cut.alive[end]]
-        cuttable = [frame.cuts(name) for name in names if not graph.value(name).is_opaque]
+        cuttable = [frame.shares(name) for name in names if not graph.value(name).is_opaque]
         able = np.logical_or.reduce(cuttable) if cuttable and not unit.fixed else np.zeros(len(frame.layouts), bool)
         able = able & ~is_fallback
         return able if able.any() else is_fallback

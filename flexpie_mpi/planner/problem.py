@@ -57,11 +57,15 @@ class Choice:
         Layouts (bool array, by place in the frame) in which a segment may end at a cut; all of `layouts` when None.
     fuse : callable
         How far segments reach; as far as they can when None.
+    lonely : bool
+        Whether one rank of several may do all of a segment's work. Searches need not look there: such a segment is that
+        rank's ``single``.
     """
 
     layouts: tuple[Layout, ...]
     allowed: Callable[[Frame, int], np.ndarray] | None = None
     fuse: Rule | None = None
+    lonely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Scene:
         keep: Keep | None = None
         if choice.fuse is not None:
             keep = partial(choice.fuse, frame)
-        spans = [_spans(units, frame, movement, step) for step in self._walker.steps(allowed, keep)]
+        spans = [_spans(units, frame, movement, step, choice.lonely) for step in self._walker.steps(allowed, keep)]
         spans.sort(key=lambda item: item.step.begin)
         least = least_seconds(len(units), (item.step for item in spans))
         return Problem(units, frame, self._space(spans), self._prices.priced, least)
@@ -140,9 +144,9 @@ def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
     return tuple(dict.fromkeys((Layout("single", (root,)), *layouts, *replicas)))
 
 
-def _spans(units: Units, frame: Frame, movement: Movement, step: Step) -> _Spans:
+def _spans(units: Units, frame: Frame, movement: Movement, step: Step, lonely: bool) -> _Spans:
     alive = units.alive[step.begin]
-    legal = step.legal
+    legal = step.legal if lonely else step.legal & _is_shared(frame, step)
     needs = np.zeros((len(alive), len(step.end)), int)
     fetches = np.zeros((len(alive), len(step.end)), bool)
     for place, name in enumerate(alive):
@@ -152,6 +156,12 @@ def _spans(units: Units, frame: Frame, movement: Movement, step: Step) -> _Spans
             shape = units.graph.value(name).shape or (1,)
             fetches[place] = np.logical_and.reduceat(_is_whole(box, shape), step.offsets[:-1])
     return _Spans(step, np.flatnonzero(legal), needs[:, legal], fetches[:, legal])
+
+
+def _is_shared(frame: Frame, step: Step) -> np.ndarray:
+    """Whether more ranks than one compute, where the layout has more: otherwise it is that rank's ``single``."""
+    busy = np.add.reduceat((step.calls["kernels"] > 0).astype(int), step.offsets[:-1])
+    return (busy > 1) | (np.diff(frame.offsets)[step.layout] == 1)
 
 
 def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:

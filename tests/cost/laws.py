@@ -67,6 +67,7 @@ def transfers(rows: int, rng: np.random.Generator) -> np.ndarray:
     made["port_bytes"] = 2.0 ** rng.uniform(9, 21, rows)
     made["total_bytes"] = made["port_bytes"] * made["ranks"]
     made["local_bytes"] = made["port_bytes"] * rng.uniform(0, 3, rows)
+    made["runs"] = np.floor(2.0 ** rng.uniform(0, 11, rows))
     made["latency_s"], made["wire_s"] = 2e-6 * made["messages"], made["port_bytes"] / 5e9
     return made
 
@@ -74,7 +75,7 @@ def transfers(rows: int, rng: np.random.Generator) -> np.ndarray:
 def transfers_s(rows: np.ndarray) -> np.ndarray:
     """Long messages shake hands."""
     messages = 4e-6 * rows["messages"] * np.where(rows["port_bytes"] > 65536, 1.5, 1.0)
-    return 8e-6 + messages + rows["latency_s"] + rows["wire_s"] + rows["local_bytes"] / 6e9
+    return 8e-6 + messages + rows["latency_s"] + rows["wire_s"] + rows["local_bytes"] / 6e9 + rows["runs"] * 2e-8
 
 
 def traced(dtype: np.dtype, rows: np.ndarray, seconds: np.ndarray, active=1.0, origin=0) -> np.ndarray:

@@ -62,7 +62,7 @@ def test_the_constants_of_a_formula_come_back_with_a_tenth_of_the_rows_spoilt(rn
     true = AnalyticCost(
         kernels={"any": (4e-6, 3e9, 5e9, 6e9), "Conv": (9e-6, 90e9, 12e9, 6e9), "MatMul": (2e-6, 40e9, 15e9, 6e9)},
         call=(30e-6, 3e-6, 4e-6, 6e9, 2e9),
-        exchange=(1e-6, 25e-6, 30e-6, 35e-6, 50e-6, 5e-6, 9e9, 4e9),
+        exchange=(1e-6, 25e-6, 30e-6, 35e-6, 50e-6, 5e-6, 9e9, 4e9, 3e-8),
         crowding=1.2,
     )
     done, called, moved = laws.work(1500, rng), laws.calls(400, rng), laws.transfers(600, rng)
@@ -110,7 +110,7 @@ def test_a_link_s_own_price_stays_beside_what_software_adds(rng):
 
 def test_families_know_every_label_of_a_convolution():
     assert {family(op) for op in ("Conv", "Conv/1x1", "Conv/group", "ConvTranspose", "ConvInteger")} == {"Conv"}
-    assert len(AnalyticCost().exchange) == len(KINDS) + 3
+    assert len(AnalyticCost().exchange) == len(KINDS) + 4
 
 
 def test_a_kernel_takes_the_longer_of_computing_and_moving(rng):

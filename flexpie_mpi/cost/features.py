@@ -119,11 +119,11 @@ def call_features(calls: np.ndarray, active: np.ndarray, prior: AnalyticCost) ->
     nbytes = calls["in_bytes"] + calls["out_bytes"]
     columns = {
         "blocked": calls["blocked"],
-        "prior": _log(prior.call_s(calls, np.ones(len(calls))) * 1e9),
+        "prior": _steps(_log(prior.call_s(calls, np.ones(len(calls))) * 1e9), 8),
         "kernels": calls["kernels"],
         "values": calls["inputs"] + calls["outputs"],
-        "bytes": _log(nbytes),
-        "in_share": calls["in_bytes"] / np.maximum(nbytes, 1),
+        "bytes": _steps(_log(nbytes), 8),
+        "in_share": _steps(calls["in_bytes"] / np.maximum(nbytes, 1), 8),
         "crowd": active,
     }
     return np.column_stack([columns[name] for name in CALL])
@@ -146,6 +146,11 @@ def exchange_features(transfers: np.ndarray, prior: AnalyticCost) -> np.ndarray:
         "latency_share": transfers["latency_s"] / seconds,
     }
     return np.column_stack([columns[name] for name in EXCHANGE])
+
+
+def _steps(values: np.ndarray, steps: int) -> np.ndarray:
+    """Values in so many steps to one: a search asks for hundreds of thousands of calls, and few of them differ much."""
+    return np.round(values * steps) / steps
 
 
 def _log(values: np.ndarray) -> np.ndarray:

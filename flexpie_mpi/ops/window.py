@@ -11,8 +11,10 @@ that the operator adds before the first input::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from ..graph import BoundNode
+from ..graph import Attribute, BoundNode
 from ..region import Bounds
 
 
@@ -81,13 +83,20 @@ class Window:
 
 def windows(node: BoundNode, kernel: tuple[int, ...]) -> tuple[Window, ...]:
     """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit."""
-    extents = node.in_shape()[2:]
+    return _windows(node.node.attributes, node.in_shape()[2:], kernel)
+
+
+@lru_cache(maxsize=4096)
+def _windows(
+    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...]
+) -> tuple[Window, ...]:
+    attribute: dict[str, Any] = dict(attributes)
     ones = (1,) * len(extents)
-    strides = node.attribute("strides") or ones
-    dilations = node.attribute("dilations") or ones
+    strides = attribute.get("strides") or ones
+    dilations = attribute.get("dilations") or ones
     bare = [Window(*item) for item in zip(extents, kernel, strides, dilations, strict=True)]
-    mode = node.attribute("auto_pad", "NOTSET")
-    pads = node.attribute("pads") or (0,) * (2 * len(extents))
+    mode = attribute.get("auto_pad", "NOTSET")
+    pads = attribute.get("pads") or (0,) * (2 * len(extents))
     found = []
     for axis, window in enumerate(bare):
         begin, end = (pads[axis], pads[axis + len(bare)]) if mode in ("NOTSET", "") else _auto_pad(mode, window)

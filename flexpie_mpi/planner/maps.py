@@ -13,6 +13,7 @@ import numpy as np
 
 from ..graph import BoundNode, Value
 from ..ops import Regions, rule_for, widen
+from ..ops.elementwise import Elementwise
 from ..region import Region
 
 FAR = np.int32(1 << 30)
@@ -148,6 +149,7 @@ class NodeMap:
         self.cut = rule_for(node).cut_axes(node)
         self._whole = [value is not None and value.shape == () for value in node.outputs]
         self._axes: dict[int, _Axis] = {}
+        self._is_aligned = isinstance(rule_for(node), Elementwise) and node.op != "CastLike"
         self._is_separable = len(node.outputs) == 1 and rule_for(node).separable
         if self._is_separable:
             shape = node.out_shape()
@@ -175,6 +177,8 @@ class NodeMap:
         if not self._is_separable or out[0] is None:
             return self._read_rows(out)
         box = out[0]
+        if self._is_aligned:
+            return [None if value is None or value.is_opaque else _aligned(box, value) for value in self.node.inputs]
         count = len(box.lo)
         found = [np.broadcast_to(base, (count, *base.shape)) for base in self._base]
         for axis, ranges in self._axes.items():
@@ -221,6 +225,17 @@ class NodeMap:
             there = lo[0] < hi[0]
             regions.append(Region(() if self._whole[place] else bounds) if there else None)
         return widen(self.node, tuple(regions))
+
+
+def _aligned(box: Boxes, value: Value) -> Boxes:
+    """What an operand of an elementwise operator is read of: the same place, but all of an axis that is stretched."""
+    shape = value.shape or (1,)
+    if len(shape) == box.lo.shape[1] and 1 not in shape:
+        return box
+    lo, hi = box.lo[:, box.lo.shape[1] - len(shape) :].copy(), box.hi[:, box.lo.shape[1] - len(shape) :].copy()
+    stretched = np.array(shape) == 1
+    lo[:, stretched], hi[:, stretched] = 0, 1
+    return Boxes(lo, hi)
 
 
 def _meet(known: np.ndarray, base: np.ndarray, table: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..cost.model import CostModel
 from .frame import Frame
 from .maps import Boxes
 
-SLAB = 1 << 21
+SLAB = 1 << 22
 """Pairs of ranks that are priced together."""
 
 _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
@@ -138,8 +138,8 @@ class Movement:
         """Both terms (H, U) for needs (U, R, ndim, 2)."""
         held = self._held(entry)
         states, ranks = len(held), self._frame.ranks
-        slabs = np.array_split(np.arange(states), min(states, 1 + states * len(need) * ranks * ranks // SLAB))
-        transfers = np.concatenate([self._transfers(held[part], need, entry.itemsize) for part in slabs])
+        slabs = np.array_split(np.arange(len(need)), min(len(need), 1 + states * len(need) * ranks * ranks // SLAB))
+        transfers = np.concatenate([self._transfers(held, need[part], entry.itemsize) for part in slabs], axis=1)
         latency, volume = _terms(transfers.reshape(-1), self._cost)
         return latency.reshape(states, len(need)), volume.reshape(states, len(need))
 
@@ -214,16 +214,24 @@ def _common(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     cuts, is_cut : bool arrays (H, U)
         Whether any such part is less than what the first rank holds, and less than what the second needs.
     """
-    ours, row = np.unique(held, axis=0, return_inverse=True)
-    theirs, column = np.unique(need, axis=0, return_inverse=True)
+    ours, row = _distinct(held)
+    theirs, column = _distinct(need)
     lo = np.maximum(ours[:, None, :, None, 0], theirs[None, :, None, :, 0])
     hi = np.minimum(ours[:, None, :, None, 1], theirs[None, :, None, :, 1])
     common = np.maximum(hi - lo, 0).astype(np.float32)
     there = common > 0
     cuts = (there & (common != (ours[..., 1] - ours[..., 0])[:, None, :, None])).any(axis=(2, 3))
     is_cut = (there & (common != (theirs[..., 1] - theirs[..., 0])[None, :, None, :])).any(axis=(2, 3))
-    pick = np.ix_(row.reshape(-1), column.reshape(-1))
+    pick = np.ix_(row, column)
     return common if common.shape[:2] == (1, 1) else common[pick], cuts[pick], is_cut[pick]
+
+
+def _distinct(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct items of an array (n, R, 2), and which of them each item is."""
+    known: dict[bytes, int] = {}
+    number = np.array([known.setdefault(item.tobytes(), len(known)) for item in ranges])
+    first = np.unique(number, return_index=True)[1]
+    return ranges[first], number
 
 
 def _overlaps(boxes: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from flexpie_mpi.testbed import Device, switch
 
 SEARCHING = ("auto", "flexpie", "fused", "layerwise")
 
-_FREE = AnalyticCost(call=(1e-9, 0.0, 0.0, 1e12, 1e12), exchange=(1e-9,) * 6 + (1e12, 1e12))
+_FREE = AnalyticCost(call=(1e-9, 0.0, 0.0, 1e12, 1e12), exchange=(1e-9,) * 6 + (1e12, 1e12, 0.0))
 
 
 def planned(graph: Graph, ranks: int, planner: str) -> Plan:

@@ -11,7 +11,7 @@ import numpy as np
 from ..cost.model import CostModel
 from ..errors import PlanError
 from ..graph import Graph
-from ..plan import Plan, Segment
+from ..plan import Plan, Segment, problems
 from ..testbed import Testbed
 from .found import Found
 from .problem import Choice, Problem, Scene
@@ -133,6 +133,8 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     """
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
+    for reason in problems(plan, graph):
+        raise PlanError(reason)
     cut = units(graph, [first for _, first, _ in plan.spans])
     place = {end: number for number, end in enumerate(cut.ends)}
     spans = {place[end]: (place[first], segment.layout) for segment, first, end in plan.spans}

@@ -193,7 +193,7 @@ class NodeMap:
         value = self.node.inputs[place]
         if value is None or value.is_opaque:
             return None
-        gone = (bounds[..., 0] >= bounds[..., 1]).any(axis=1)
+        gone = np.asarray((bounds[..., 0] >= bounds[..., 1]).any(axis=1))
         lo, hi = bounds[..., 0], bounds[..., 1]
         if gone.any():
             lo, hi = np.where(gone[:, None], FAR, lo), np.where(gone[:, None], 0, hi)

@@ -39,6 +39,7 @@ def race(
         engine = make(plan)
         trial, _ = measure(engine, inputs, REPEATS, WARMUP)
         medians.append(trial.median_s)
+        engine.close()
         del engine
         gc.collect()
     return tuple(medians)

@@ -53,3 +53,9 @@ class Budget:
         part = Budget(self._transport, share * self.seconds, self._clock)
         part._end_s = min(part._end_s, self._end_s)
         return part
+
+
+def with_time_left(tell: Callable[[str], None], budget_s: float) -> Callable[[str], None]:
+    """What tells the same behind the seconds that are left of a budget that begins now."""
+    end_s = time.monotonic() + budget_s
+    return lambda text: tell(f"{max(0.0, end_s - time.monotonic()):.0f} s left: {text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from ..cost.traces import Traces
 from ..model import Model
 from ..runtime.transport import Transport
 from ..testbed import Testbed
-from .budget import Budget
+from .budget import Budget, with_time_left
 from .campaign import Campaign
 from .cluster import memory_bytes, testbed_of
 
@@ -67,9 +66,3 @@ def measure_cluster(
         campaign.plans(testbed, [lambda: model])
     tables = {name: np.concatenate(found) for name, found in rows.items() if found}
     return Measured(testbed, Traces(tables, tuple(origins)))
-
-
-def with_time_left(tell: Callable[[str], None], budget_s: float) -> Callable[[str], None]:
-    """What tells the same behind the seconds that are left of a budget that begins now."""
-    end_s = time.monotonic() + budget_s
-    return lambda text: tell(f"{max(0.0, end_s - time.monotonic()):.0f} s left: {text}")

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cost.rows import PLAN_TRACE
 from ..engine import Engine
 from ..testbed import Testbed
 from .clocks import clock_offset
 from .measures import spread
 from .moves import exchange_rows
-from .plans import name_of
+from .plans import plan_row
 from .waves import Trip, Waves
 
 
@@ -70,13 +69,8 @@ class Observation:
         return self._labelled(rows)
 
     def _plan_row(self, predicted_s: float) -> np.ndarray:
-        plan, row = self.engine.plan, np.zeros(1, PLAN_TRACE)
-        row["planner"] = name_of(plan).encode()
-        row["ranks"] = len({rank for segment in plan.segments for rank in segment.layout.ranks})
-        row["segments"], row["predicted_s"] = len(plan.segments), predicted_s
-        row["compute_s"], row["exchange_s"] = sum(self.compute_s), sum(self.exchange_s)
-        row["seconds"], row["spread_s"] = self.latency_s, spread(self.latencies_s)
-        return self._labelled(row)
+        compute_s, exchange_s = sum(self.compute_s), sum(self.exchange_s)
+        return self._labelled(plan_row(self.engine.plan, compute_s, exchange_s, self.latencies_s, predicted_s))
 
     def _labelled(self, rows: np.ndarray) -> np.ndarray:
         name = self.engine.model.name.encode()[:32]

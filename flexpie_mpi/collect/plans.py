@@ -152,13 +152,8 @@ class _Rows:
         return rows
 
     def _plan_row(self, compute_s: float, exchanges: np.ndarray) -> np.ndarray:
-        row = np.zeros(1, PLAN_TRACE)
-        row["planner"] = name_of(self.plan).encode()
-        row["ranks"] = len({rank for segment in self.plan.segments for rank in segment.layout.ranks})
-        row["segments"] = len(self.plan.segments)
-        row["compute_s"], row["exchange_s"], row["predicted_s"] = compute_s, exchanges["seconds"].sum(), np.nan
         latencies = self.rehearsal.latencies_s
-        row["seconds"], row["spread_s"] = statistics.median(latencies), spread(latencies)
+        row = plan_row(self.plan, compute_s, exchanges["seconds"].sum(), latencies)
         self._label(row, len(latencies))
         return row
 
@@ -166,6 +161,19 @@ class _Rows:
         rows["origin"], rows["model"], rows["repeats"] = self.plan.root, self.model.name.encode()[:32], repeats
         if "active" in (rows.dtype.names or ()):
             rows["active"] = 1.0
+
+
+def plan_row(
+    plan: Plan, compute_s: float, exchange_s: float, latencies_s: Sequence[float], predicted_s: float = np.nan
+) -> np.ndarray:
+    """A row of PLAN_TRACE that does not say yet where it was measured."""
+    row = np.zeros(1, PLAN_TRACE)
+    row["planner"] = name_of(plan).encode()
+    row["ranks"] = len({rank for segment in plan.segments for rank in segment.layout.ranks})
+    row["segments"] = len(plan.segments)
+    row["compute_s"], row["exchange_s"], row["predicted_s"] = compute_s, exchange_s, predicted_s
+    row["seconds"], row["spread_s"] = statistics.median(latencies_s), spread(latencies_s)
+    return row
 
 
 def _joined(rows: Sequence[np.ndarray], table: str) -> np.ndarray:

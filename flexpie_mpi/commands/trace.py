@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import Cache
-from ..collect.budget import Budget
+from ..collect.budget import Budget, with_time_left
 from ..collect.campaign import Campaign
 from ..collect.cluster import cluster_digest, origins_of
 from ..cost.origins import Origin
@@ -132,7 +132,7 @@ class Tracing:
             recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
             budget = Budget(transport, args.budget or BUDGET_S)
             keep = _Keeper(recorder).keep if recorder else _nowhere
-            Campaign(transport, origins, budget, keep, self._teller(budget.seconds)).run(models)
+            Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(models)
             traces = recorder.traces() if recorder else Traces.empty()
             on_root(transport, stack.close, ROOT)
         on_root(transport, partial(self._finish, traces, origins), ROOT)
@@ -157,15 +157,6 @@ class Tracing:
     def _load(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Model:
         self.progress.tell(f"loading {source}")
         return load_shared(self.transport, source, shapes, cache)
-
-    def _teller(self, budget_s: float) -> Callable[[str], None]:
-        """What tells the progress, with the time that is left."""
-        end_s = time.monotonic() + budget_s
-
-        def tell(text: str) -> None:
-            self.progress.tell(f"{max(0.0, end_s - time.monotonic()):.0f} s left: {text}")
-
-        return tell
 
     def _finish(self, traces: Traces, origins: Sequence[Origin]) -> None:
         extra = {"cluster": cluster_digest(origins), "versions": versions(library())}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .distinct import distinct_rows
 from .features import call_features, compute_features, exchange_features
 from .gbdt import Forest
 from .heldout import HeldOut
@@ -61,8 +62,9 @@ class LearnedCost:
         prior_s = self.prior.call_s(calls, active)
         if "call" not in self.forests:
             return prior_s
-        features, inverse = _distinct(call_features(calls, active, self.prior))
-        return prior_s * self._factor("call", features)[inverse]
+        features = call_features(calls, active, self.prior)
+        index, inverse = distinct_rows(features)
+        return prior_s * self._factor("call", features[index])[inverse]
 
     def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
         """Seconds of exchanges."""
@@ -89,14 +91,3 @@ class LearnedCost:
 
     def _factor(self, table: str, features: np.ndarray) -> np.ndarray:
         return np.exp(self.forests[table].predict(features))
-
-
-def _distinct(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows of features, and which of them each row is."""
-    mixed = (features * _MIX[: features.shape[1]]).sum(axis=1)
-    _, index, inverse = np.unique(mixed, return_index=True, return_inverse=True)
-    return features[index], inverse
-
-
-_MIX = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0]))
-"""One number per column of calls: no two rows of numbers in steps of an eighth have the same weighted sum."""

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from ..cost.distinct import distinct_rows
 from ..cost.kernels import Kernel, describe, followers
 from ..cost.model import CostModel
 from ..graph import Graph
@@ -44,27 +45,17 @@ class KernelPrices:
         node = self._graph.bound[kernel.anchor]
         first = next((box for box in inputs if box is not None), out)
         keys = np.column_stack((out.extents, first.extents, sums, active))
-        distinct, index, inverse = _distinct(keys)
-        known = self._known.setdefault((signature(node), followers(self._graph, kernel)), {})
-        rows = [tuple(row) for row in distinct.tolist()]
+        index, inverse = distinct_rows(keys)
+        behind = followers(self._graph, kernel)
+        known = self._known.setdefault((signature(node), behind), {})
+        rows = [tuple(row) for row in keys[index].tolist()]
         missing = [place for place, row in enumerate(rows) if row not in known]
         if missing:
             at = index[missing]
             extents = [None if box is None else box.take(at).extents for box in inputs]
-            work = describe(node, out.take(at).extents, extents, followers(self._graph, kernel))
+            work = describe(node, out.take(at).extents, extents, behind)
             work["sums"] = sums[at]
             prices = self._cost.compute_s(work, active[at])
             known.update(zip((rows[place] for place in missing), prices.tolist(), strict=True))
         found: np.ndarray = np.array([known[row] for row in rows])[inverse]
         return found
-
-
-def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct rows of `keys`, where each first occurs, and which of them each row is."""
-    mixed = (keys * _WEIGHTS[: keys.shape[1]]).sum(axis=1)
-    _, index, inverse = np.unique(mixed, return_index=True, return_inverse=True)
-    return keys[index], index, inverse
-
-
-_WEIGHTS = np.random.default_rng(0).random(32) + np.arange(32) * 0.7071
-"""One number per column: two different rows of extents practically never have the same weighted sum."""

@@ -171,7 +171,7 @@ def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
 
 def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans], memory: bool) -> tuple[Options, ...]:
     """The options at every cut; all session calls are priced in one batch."""
-    found = {item.step.begin: item for item in spans}
+    place_of = {item.step.begin: place for place, item in enumerate(spans)}
     steps = [item.step for item in spans]
     calls = np.concatenate([step.calls for step in steps])
     rows = np.concatenate([step.rows for step in steps])
@@ -180,8 +180,8 @@ def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans
     bounds = list(accumulate((len(step.rows) for step in steps), initial=0))
     result = []
     for begin in range(len(units)):
-        place = next(i for i, step in enumerate(steps) if step.begin == begin) if begin in found else -1
-        if place < 0:
+        place = place_of.get(begin)
+        if place is None:
             result.append(_no_options(len(units.alive[begin]), frame.ranks if memory else 0))
             continue
         item = spans[place]

@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flexpie_mpi.__main__ import main
+from flexpie_mpi.commands import job as job_module
+from flexpie_mpi.runtime.loopback import alone
 from tests.launch import run
 
 
@@ -74,3 +76,19 @@ def two_by_two(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "two_by_two.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
+
+
+@pytest.fixture
+def one(monkeypatch, capsys):
+    """The whole program on one rank that needs no MPI, in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(job_module, "start", lambda deadline_s: alone())
+
+    def call(*words):
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    return call

@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import layout_plan, load
-from flexpie_mpi.__main__ import main
-from flexpie_mpi.commands import job as job_module
-from flexpie_mpi.runtime.loopback import alone
 
 TINY = "builtin:tiny_cnn"
 
@@ -80,22 +77,6 @@ def check(code, out, err, expected):
     said = [line for line in err.splitlines() if line.startswith("flexpie-mpi: error: ")]
     assert len(said) == 1 and re.search(expected, said[0]), err
     assert not re.search(r"rank \d: ", err), err
-
-
-@pytest.fixture
-def one(monkeypatch, capsys):
-    """The whole program on one rank that needs no MPI, in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(job_module, "start", lambda deadline_s: alone())
-
-    def call(*words):
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 INFER = ["infer", "--model", TINY]

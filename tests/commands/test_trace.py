@@ -8,33 +8,14 @@ import re
 import numpy as np
 import pytest
 
-from flexpie_mpi.__main__ import main
 from flexpie_mpi.collect.campaign import Campaign
-from flexpie_mpi.commands import job as job_module
 from flexpie_mpi.commands.trace import default_models
 from flexpie_mpi.cost.origins import Origin
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Recorder, Traces, merged
 from flexpie_mpi.report.traces import traces_items, traces_record
-from flexpie_mpi.runtime.loopback import alone
 
 TINY = "builtin:tiny_cnn"
-
-
-@pytest.fixture
-def one(monkeypatch, capsys):
-    """The whole program on one rank, in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(job_module, "start", lambda deadline_s: alone())
-
-    def call(*words):
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def traces(job, seed):

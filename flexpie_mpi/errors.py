@@ -45,3 +45,15 @@ class TestbedError(FlexPieError):
 
 class CostError(FlexPieError):
     """Traces or a cost file cannot be read, or do not hold what a cost model needs."""
+
+
+class SuiteError(FlexPieError):
+    """A suite or a file of results cannot be read or written, or asks for what cannot be measured."""
+
+
+class EmulationError(FlexPieError):
+    """Boards cannot be emulated on this machine, or what was built is not what the testbed says."""
+
+
+class ReportError(FlexPieError):
+    """A picture or a table cannot be made of what was given."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-KINDS = ("compute", "exchange", "wait")
+KINDS = ("compute", "send", "receive", "wait")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A span of one rank's time, in seconds since the request began.
 
-    `kind` is ``compute`` (onnxruntime), ``exchange`` (packing, unpacking, copies, calls that start messages) or
-    ``wait`` (for other ranks). `segment` is the segment computed or entered.
+    `kind` is ``compute`` (onnxruntime), ``send`` (packing, and the calls that start messages), ``receive`` (unpacking,
+    and copies of what the rank has itself) or ``wait`` (for other ranks). `segment` is the segment computed or entered.
     """
 
     rank: int
@@ -41,6 +41,11 @@ class Timeline:
     def total(self, kind: str, rank: int) -> float:
         """Seconds one rank spent on one kind of event."""
         return sum(event.seconds for event in self.events if event.kind == kind and event.rank == rank)
+
+    def shifted(self, seconds: float) -> Timeline:
+        """The same events, all so much later."""
+        moved = (replace(e, begin_s=e.begin_s + seconds, end_s=e.end_s + seconds) for e in self.events)
+        return Timeline(tuple(moved))
 
 
 def merge(timelines: Sequence[Timeline]) -> Timeline:

@@ -27,8 +27,14 @@ class RankTrial:
 
     facts: RankFacts
     compute_s: float
-    exchange_s: float
+    send_s: float
+    receive_s: float
     wait_s: float
+
+    @property
+    def exchange_s(self) -> float:
+        """What the rank itself does to exchange: it packs and sends, unpacks and copies."""
+        return self.send_s + self.receive_s
 
     @property
     def total_s(self) -> float:

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
 
 ROWS = (
     ("errors", "region"),
-    ("graph", "testbed", "timeline", "cache"),
+    ("graph", "testbed", "timeline", "cache", "versions"),
     ("layout",),
     ("ops", "plan", "program"),
     ("exchange", "shards"),
@@ -29,7 +29,8 @@ ROWS = (
     ("planner", "lower"),
     ("verify", "simulate", "runtime"),
     ("engine",),
-    ("compare", "trial"),
+    ("compare", "trial", "facts"),
+    ("suite",),
     ("collect", "report", "emulate"),
     ("commands",),
     ("__init__",),
@@ -48,8 +49,11 @@ OWNERS = {
     "PIL": ("data/images.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),
-    "tomllib": ("testbed/files.py",),  # of the standard library from 3.11 on; tomli is the same for 3.10
-    "tomli": ("testbed/files.py",),
+    "tomllib": (
+        "testbed/files.py",
+        "suite/files.py",
+    ),  # of 3.11 and later; tomli is the same
+    "tomli": ("testbed/files.py", "suite/files.py"),
 }
 """The places that may import a package: rows, rooms, or modules."""
 

@@ -18,17 +18,17 @@ from ..data.outputs import check_writable, save_outputs
 from ..data.replacing import write_text
 from ..engine import Engine, load_shared
 from ..errors import PlanError
+from ..facts import facts_of
 from ..graph import Graph
 from ..plan import Plan
-from ..report.facts import facts_of
 from ..report.progress import Progress
 from ..report.run import Run, run_items, run_record
-from ..report.versions import versions
 from ..runtime.mpi import MPITransport, library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import read as read_testbed
 from ..trial import measure
+from ..versions import versions
 from .basis import first_ranks
 from .choosing import Chooser
 from .job import on_every_rank, run_job

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..cost.model import CostModel
 from ..data.replacing import write_text
+from ..facts import PlanFacts, facts_of
 from ..lower import lower
 from ..model import Model, load
 from ..planner import price
 from ..report.explain import Why, why, why_items, why_record
-from ..report.facts import PlanFacts, facts_of
 from ..report.plans import (
     facts_record,
     model_lines,
@@ -31,7 +31,7 @@ from ..report.plans import (
 from ..report.predicted import Prediction, choice_table, prediction_lines, prediction_record
 from ..report.progress import Progress
 from ..report.tables import Item
-from ..report.versions import versions
+from ..versions import versions
 from .basis import Basis, basis_of_files
 from .options import (
     DEFAULT_MODEL,

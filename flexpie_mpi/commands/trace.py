@@ -26,11 +26,11 @@ from ..model import BUILTIN, Model
 from ..model.zoo import names
 from ..report.progress import Progress
 from ..report.traces import traces_items, traces_record
-from ..report.versions import versions
 from ..runtime.mpi import MPITransport, library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import read as read_testbed
+from ..versions import versions
 from .job import on_every_rank, run_job
 from .launch import launcher_rank
 from .options import add_model_arguments, add_record_arguments, cache_of, positive, seconds, shapes_of, start_log

@@ -8,9 +8,9 @@ from typing import Any
 from ..cost.file import record_of
 from ..cost.heldout import Errors
 from ..cost.learned import LearnedCost
+from ..versions import versions
 from .tables import Column, Item, Table, fold
 from .units import count_of, percent
-from .versions import versions
 
 _ROWS = (
     Column(""),

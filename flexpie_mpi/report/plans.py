@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from ..facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from ..model import Model
 from ..plan import Plan
 from ..planner import PricedPlan
-from .facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from .tables import Column, Item, Table, fold
 from .units import count_of, flops, mb, milli, percent, ranges, shape_of
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..compare import Verdict
+from ..facts import PlanFacts
 from ..model import Model
 from ..plan import Plan
 from ..trial import RankTrial, Trial
-from .facts import PlanFacts
 from .plans import facts_record, model_lines, model_record, plan_items, plan_record, planner_line
 from .predicted import (
     Comparison,

@@ -70,7 +70,7 @@ class Executor:
     def timeline(self) -> Timeline:
         """What the last request's time went to on this rank."""
         origin, rank, marks = self._marks[0], self.program.rank, self._marks
-        begin = Event(rank, "exchange", 0, 0.0, marks[1] - origin)
+        begin = Event(rank, "receive", 0, 0.0, marks[1] - origin)
         events = (
             Event(rank, kind, segment, marks[place] - origin, marks[place + 1] - origin)
             for place, (kind, segment, _) in enumerate(self._steps, 1)
@@ -97,13 +97,13 @@ class Executor:
         channel = self._channels.get(index)
         if isinstance(step, Start):
             assert channel is not None, "every exchange that starts has a channel"
-            return [("wait", index, self._drainer(step.exchange)), ("exchange", index, self._starter(channel))]
+            return [("wait", index, self._drainer(step.exchange)), ("send", index, self._starter(channel))]
         actions: list[tuple[str, int, Action]] = []
         if channel is not None:
             actions.append(("wait", index, channel.finish))
         moves = [*self._copies(step.exchange.copies), *(self._unpackings(channel) if channel else ())]
         if moves:
-            actions.append(("exchange", index, _mover(moves)))
+            actions.append(("receive", index, _mover(moves)))
         return actions
 
     def _drainer(self, exchange: Exchange) -> Action:

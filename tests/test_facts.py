@@ -7,11 +7,11 @@ from io import StringIO
 import pytest
 
 from flexpie_mpi.cache import Cache
+from flexpie_mpi.facts import facts_of
 from flexpie_mpi.lower import lower
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.program import Start
-from flexpie_mpi.report.facts import facts_of
 from flexpie_mpi.report.inspection import inspect, inspection_items
 from flexpie_mpi.report.plans import plan_items
 from flexpie_mpi.report.tables import MAX_ROWS, text_of

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..engine import weight_bytes
-from ..model import Model
-from ..plan import Plan
-from ..program import Program
-from ..shards import blocks_flops, node_flops
+from .engine import weight_bytes
+from .model import Model
+from .plan import Plan
+from .program import Program
+from .shards import blocks_flops, node_flops
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("flexpie-mpi", "mpi4py", "numpy", "onnx", "onnxruntime")
+PACKAGES = ("flexpie-mpi", "mpi4py", "numpy", "onnx", "onnxruntime", "lightgbm")
 
 
 def versions(mpi_library: str = "") -> dict[str, str]:

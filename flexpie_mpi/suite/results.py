@@ -1,0 +1,216 @@
+"""Results: one self-contained row per planner and cell of a suite, kept as lines of JSON.
+
+A *cell* is one model and batch on the first ranks of one testbed; its planners are measured together, request by
+request in turn. A row says what was asked, what was planned, predicted, simulated and measured, and with what, so that
+a table or a plot needs nothing but rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from ..errors import SuiteError
+
+FORMAT = 1
+"""Of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankResult:
+    """One rank's share of a row: seconds are medians over the rounds, bytes and messages those of one request.
+
+    `memory_bytes` is what its device may use, None without a limit; `needed_bytes` what the plan was predicted to need.
+    """
+
+    rank: int
+    device: str
+    slowdown: float
+    compute_s: float
+    send_s: float
+    receive_s: float
+    wait_s: float
+    flops: int
+    sent_bytes: int
+    messages: int
+    weight_bytes: int
+    arena_bytes: int
+    peak_rss_bytes: int
+    needed_bytes: int
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One planner in one cell.
+
+    Attributes
+    ----------
+    suite, model, model_digest, testbed, testbed_digest, topology, planner : str
+        `model` as the suite names it; `topology` as of :class:`flexpie_mpi.testbed.Testbed`.
+    batch, ranks : int
+    bandwidth : float
+        Bytes per second of the testbed's slowest link or port.
+    is_emulated : bool
+        Whether the boards were emulated on one machine.
+    plan : mapping
+        As :meth:`flexpie_mpi.plan.Plan.to_json` writes it, parsed.
+    plan_digest : str
+        Rows of one cell with the same digest share one measurement: their planners found the same plan.
+    planning_s, lower_bound_s : float
+    is_optimal : bool
+        Whether the planner proved its plan to be the best of what it chooses from.
+    predicted_s, simulated_s : float
+        Latency of one request by the planner's sum, and by the simulator's walk.
+    measured_s : tuple of float
+        Latency of each round, in the order measured; round k of all rows of a cell took place together.
+    flops : int
+        Work of one request on one board; ranks' own flops are more where work is redundant.
+    per_rank : tuple of RankResult
+    repeats, warmup : int
+    versions : mapping of str to str
+        Packages and libraries.
+    machine : str
+        Where it was measured, in a line: processor, cores, system.
+    cost : str
+        Where the cost model came from.
+    date : str
+        Of the measurement, ISO 8601 in UTC, to the second.
+    """
+
+    suite: str
+    model: str
+    model_digest: str
+    batch: int
+    testbed: str
+    testbed_digest: str
+    topology: str
+    bandwidth: float
+    ranks: int
+    planner: str
+    is_emulated: bool
+    plan: Mapping[str, Any]
+    plan_digest: str
+    planning_s: float
+    lower_bound_s: float
+    is_optimal: bool
+    predicted_s: float
+    simulated_s: float
+    measured_s: tuple[float, ...]
+    flops: int
+    per_rank: tuple[RankResult, ...]
+    repeats: int
+    warmup: int
+    versions: Mapping[str, str]
+    machine: str
+    cost: str
+    date: str
+
+    @property
+    def cell(self) -> tuple[str, int, str, int]:
+        """(model, batch, testbed, ranks): rows that were measured together."""
+        return self.model, self.batch, self.testbed, self.ranks
+
+    @property
+    def key(self) -> tuple[str, int, str, int, str]:
+        """The cell and the planner: a suite has one row of each."""
+        return (*self.cell, self.planner)
+
+    @cached_property
+    def median_s(self) -> float:
+        return median(self.measured_s)
+
+    @cached_property
+    def quartiles_s(self) -> tuple[float, float]:
+        """Lower and upper quartile of the rounds; both the same for a single one."""
+        if len(self.measured_s) < 2:
+            return self.median_s, self.median_s
+        low, _, high = quantiles(self.measured_s, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(rank.sent_bytes for rank in self.per_rank)
+
+    @property
+    def messages(self) -> int:
+        return sum(rank.messages for rank in self.per_rank)
+
+    @property
+    def redundant(self) -> float:
+        """Work done more than once, as a share of the work of one request on one board."""
+        return sum(rank.flops for rank in self.per_rank) / self.flops - 1 if self.flops else 0.0
+
+
+def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:
+    """Add rows to a file, all or, where the process dies meanwhile, all but the unfinished last line.
+
+    Raises
+    ------
+    SuiteError
+        When the file cannot be written.
+    """
+    lines = "".join(json.dumps({"format": FORMAT, **asdict(result)}) + "\n" for result in results)
+    try:
+        with open(path, "a+b") as file:
+            _end_last_line(file)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SuiteError(f"cannot write results to {path}: {error.strerror or error}") from error
+
+
+def _end_last_line(file: Any) -> None:
+    """Cut off what an interrupted writer left of a row."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    kept = file.read(size).rfind(b"\n") + 1
+    if kept != size:
+        file.truncate(kept)
+    file.seek(0, os.SEEK_END)
+
+
+def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
+    """Rows of a file, in order; of rows with the same key the last. An unfinished last line is left out.
+
+    Raises
+    ------
+    SuiteError
+        When the file cannot be read, or a line of it is no row; the sentence names the line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"cannot read results from {path}: {getattr(error, 'strerror', None) or error}") from error
+    whole, _, _ = text.rpartition("\n")
+    found: dict[object, Result] = {}
+    for number, line in enumerate(whole.splitlines(), 1):
+        if line.strip():
+            result = _result(line, f"{path}, line {number}")
+            found[(result.suite, *result.key)] = result
+    return tuple(found.values())
+
+
+def _result(line: str, where: str) -> Result:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise SuiteError(f"{where} is not JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise SuiteError(f"{where} has format {found!r}, and this version reads format {FORMAT}")
+    del record["format"]
+    try:
+        record["per_rank"] = tuple(RankResult(**rank) for rank in record["per_rank"])
+        record["measured_s"] = tuple(map(float, record["measured_s"]))
+        return Result(**record)
+    except (KeyError, TypeError, ValueError) as error:
+        names = ", ".join(field.name for field in fields(Result))
+        raise SuiteError(f"{where} is no row of results ({error}); it needs {names}") from error

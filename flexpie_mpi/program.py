@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from .region import Region
 
 KINDS = ("local", "halo", "broadcast", "scatter", "gather", "allgather", "alltoall")
-"""Patterns of an exchange. ``local`` and ``halo`` use no MPI collective."""
+"""Patterns of an exchange."""
+
+MESSAGES_ONLY = ("local", "halo", "alltoall")
+"""Patterns that no MPI collective serves better than messages: an all-to-all moves as much either way, and its rounds
+would wait for every rank to look in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Exchange:
 
     @property
     def is_collective(self) -> bool:
-        return self.kind not in ("local", "halo")
+        return self.kind not in MESSAGES_ONLY
 
 
 @dataclass(frozen=True, slots=True)

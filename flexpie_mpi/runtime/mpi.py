@@ -26,7 +26,7 @@ from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
 from .hosts import host_ranks, is_crowded, place
 from .transport import Channel, Transport
-from .waiting import DEADLINE_S, Patience, late, wait
+from .waiting import DEADLINE_S, Patience, late, wait, wake_promptly
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
@@ -96,6 +96,7 @@ def start(deadline_s: float = DEADLINE_S) -> MPITransport:
             f"mpirun started {launched_ranks()} ranks, but {library()} in {sys.prefix} sees only itself: "
             "use the mpirun that belongs to this MPI library"
         )
+    wake_promptly()
     return MPITransport(_Job(MPI.COMM_WORLD.Dup(), owns), Patience(deadline_s))
 
 

@@ -1,8 +1,15 @@
 """Pacing: a rank computes as slowly as the board it stands for.
 
-After a step that took c seconds of processor time the rank sleeps until k * c seconds have passed since the step began.
-Unlike a quota of the processor this is exact, and calm: while a rank sleeps its core is free for others, so k ranks can
-share one core without slowing each other down, and a step that had to wait for its core sleeps so much less.
+A step that takes c seconds of processor time ends k * c seconds after it began: the rank sleeps in between. Unlike a
+quota of the processor this is exact, and calm: while a rank sleeps its core is free for others, so k ranks can share
+one core without slowing each other down, and a step that had to wait for its core sleeps so much less.
+
+What c is, is measured beforehand, with all steps of the rank run one right behind the other, as a board without pauses
+would. In a request it would be too much: a step that begins after a sleep finds the caches cold, which costs a tenth of
+a millisecond each time, on this machine and not on the board, and k times that once it is paced. Ranks take turns, over
+and over, and the lower quartile of a step's times counts: they may share cores, and a machine has slow moments that
+would stay with one rank for good. A step that cannot be run beforehand (values of unknown shape) is paced by what it
+takes in each request.
 
 What counts is the calling thread's processor time, with any number of threads: onnxruntime gives that thread its share
 of the work and lets it spin until the others have done theirs, so its time is how long the step lasts on cores of its
@@ -11,56 +18,183 @@ own. The process's time would also count other ranks of a loopback job, and thre
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from math import inf
+from threading import Thread
+from typing import Any
+
+import numpy as np
 
 from ..errors import TestbedError
+from ..program import Compute
 from .executor import Action, KernelFactory
+from .transport import Transport
+from .waiting import offer_core
 
-Clock = Callable[[], float]
+FEWEST, MOST = 5, 20
+"""Times that all steps of all ranks are run beforehand: as many as fit `ENOUGH_S`."""
+
+ENOUGH_S = 1.0
+
+WAKING_S = 100e-6
+"""How late a sleeper may be woken."""
 
 
-def paced(
-    action: Action,
-    slowdown: float,
-    *,
-    clock: Clock = time.perf_counter,
-    processor: Clock = time.thread_time,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Action:
-    """An action that takes `slowdown` times as long as it computes; the action itself where that is no longer.
+@contextmanager
+def stepping_back() -> Iterator[None]:
+    """Give way at once, inside the block, to ranks that share this core and have messages to handle.
+
+    A board computes while another one's messages arrive. Here a rank that computes would keep the core from one that
+    has just been woken, for a millisecond or so at every exchange.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    offer_core()  # being lowered does not yet take the core away
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def can_step_back() -> bool:
+    """Whether this process may lower a thread and raise it again: on Linux, as root mostly; tried on another thread."""
+    outcome = []
+
+    def attempt() -> None:
+        with suppress(AttributeError, OSError), stepping_back():
+            pass
+        with suppress(AttributeError, OSError):
+            outcome.append(os.sched_getscheduler(0) == os.SCHED_OTHER)
+
+    thread = Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return outcome == [True]
+
+
+def rest(seconds: float) -> None:
+    """Let so many seconds pass: asleep, but for the last moment, since a sleeper is woken late."""
+    end = time.perf_counter() + seconds
+    if seconds > WAKING_S:
+        time.sleep(seconds - WAKING_S)
+    while time.perf_counter() < end:
+        offer_core()
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How a paced rank tells time and lets it pass: seconds that pass, seconds that the thread computes, and a rest."""
+
+    clock: Callable[[], float] = time.perf_counter
+    processor: Callable[[], float] = time.thread_time
+    rest: Callable[[float], None] = rest
+
+
+@dataclass
+class PacedStep:
+    """A step that takes `slowdown` times its processor time: as measured beforehand, or else each time."""
+
+    action: Action
+    slowdown: float
+    clocks: Clocks
+    around: Callable[[], AbstractContextManager[None]]
+    inputs: tuple[np.ndarray, ...] | None = None
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float | None:
+        """Processor time as measured beforehand: the lower quartile; None when it was not."""
+        return sorted(self.samples)[len(self.samples) // 4] if self.samples else None
+
+    def __call__(self) -> None:
+        """Run, and sleep until the board would be done."""
+        clocks = self.clocks
+        began, before = clocks.clock(), clocks.processor()
+        with self.around():
+            self.action()
+        seconds = self.seconds or clocks.processor() - before
+        left = began + self.slowdown * seconds - clocks.clock()
+        if left > 0:
+            clocks.rest(left)
+
+    def rehearse(self) -> None:
+        """Run once on made-up inputs, where their shapes are known, and note the processor time."""
+        if self.inputs is None:
+            return
+        for array in self.inputs:
+            if array.dtype.kind not in "fc":
+                array.fill(1)  # what memory holds by chance is no index and no divisor; 1 is both
+        before = self.clocks.processor()
+        try:
+            self.action()
+        except Exception:  # onnxruntime raises its own classes; a kernel may refuse made-up inputs
+            self.inputs = None
+            self.samples.clear()
+            return
+        self.samples.append(self.clocks.processor() - before)
+
+
+@dataclass
+class Pacer:
+    """A factory of the actions of `kernel`, paced; the same actions where nothing need be slower.
 
     Parameters
     ----------
-    action : callable
+    kernel : KernelFactory
     slowdown : float
         A rank cannot be made faster: up to 1 nothing is paced.
-    clock, processor : callable
-        Seconds that pass, and seconds that the calling thread computes.
-    sleep : callable
-        Lets so many seconds pass.
+    clocks : Clocks
 
     Raises
     ------
     TestbedError
         When `slowdown` is not a number above 0.
     """
-    if not 0 < slowdown < inf:
-        raise TestbedError(f"slowdown = {slowdown} must be a number above 0")
-    if slowdown <= 1:
-        return action
 
-    def run() -> None:
-        began, before = clock(), processor()
-        action()
-        rest = began + slowdown * (processor() - before) - clock()
-        if rest > 0:
-            sleep(rest)
+    kernel: KernelFactory
+    slowdown: float
+    clocks: Clocks = field(default_factory=Clocks)
+    steps: list[PacedStep] = field(default_factory=list)
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    return run
+    def __post_init__(self) -> None:
+        if not 0 < self.slowdown < inf:
+            raise TestbedError(f"slowdown = {self.slowdown} must be a number above 0")
+        if self.is_needed and can_step_back():
+            self.around = stepping_back
+
+    @property
+    def is_needed(self) -> bool:
+        return self.slowdown > 1
+
+    def __call__(self, step: Compute, values: Mapping[int, Any]) -> Action:
+        """The action of a step."""
+        action = self.kernel(step, values)
+        if not self.is_needed:
+            return action
+        held = tuple(values.get(index) for _, index in (*step.inputs, *step.outputs))
+        known = all(isinstance(array, np.ndarray) for array in held)
+        inputs = held[: len(step.inputs)] if known else None
+        paced = PacedStep(action, self.slowdown, self.clocks, self.around, inputs)
+        self.steps.append(paced)
+        return paced
+
+    def rehearse(self) -> None:
+        """Run all steps that can be, one right behind the other; their buffers hold nothing of use afterwards."""
+        for step in self.steps:
+            step.rehearse()
 
 
-def paced_kernels(kernel: KernelFactory, slowdown: float) -> KernelFactory:
-    """A factory of the same actions, paced."""
-    return lambda step, values: paced(kernel(step, values), slowdown)
+def settle(transport: Transport, pacer: Pacer, clock: Callable[[], float] = time.perf_counter) -> None:
+    """Measure the steps of all ranks that are paced, while the others rest; called by all ranks together."""
+    turns = [rank for rank, is_needed in enumerate(transport.all_gather(pacer.is_needed)) if is_needed]
+    began, rounds = clock(), 0
+    while turns and transport.broadcast(rounds < FEWEST or (rounds < MOST and clock() - began < ENOUGH_S)):
+        for rank in turns:
+            if rank == transport.rank:
+                pacer.rehearse()
+            transport.barrier()
+        rounds += 1

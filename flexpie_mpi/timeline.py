@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 
 KINDS = ("compute", "send", "receive", "wait")
 
+OF_NONE = -1
+"""The segment of an event that belongs to none: waiting, at the end, until all that was sent has left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A span of one rank's time, in seconds since the request began.
 
     `kind` is ``compute`` (onnxruntime), ``send`` (packing, and the calls that start messages), ``receive`` (unpacking,
-    and copies of what the rank has itself) or ``wait`` (for other ranks). `segment` is the segment computed or entered.
+    and copies of what the rank has itself) or ``wait`` (for other ranks). `segment` is the segment computed or entered,
+    their number for the exchange that brings the outputs to the root, or `OF_NONE`.
     """
 
     rank: int

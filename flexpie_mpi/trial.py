@@ -1,13 +1,14 @@
-"""Trials: a request run over and over, and what it cost the job as a whole and every rank."""
+"""Trials: requests run over and over, by one engine or several in turn, and what they cost the job and every rank."""
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,45 @@ from typing import Any
 import numpy as np
 
 from .engine import Engine, RankFacts
-from .timeline import KINDS
+from .errors import FlexPieError
+from .plan import Plan
+from .timeline import KINDS, Timeline
 
 _BORN = time.monotonic()
 """When this module was read: what is known of the start of the process where the kernel does not tell."""
+
+Tell = Callable[[str], None]
+"""Is told what goes on, between requests."""
+
+Keep = Callable[[float, Timeline], None]
+"""Is given each request that counts: when it began by this rank's clock, and where its time went here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often requests are run; a round is one request of every engine.
+
+    Attributes
+    ----------
+    repeat : int
+        Rounds that count, at least one.
+    warmup : int
+        Rounds before them that do not.
+    most : int
+        Rounds that count, where time allows; no more than `repeat` when smaller.
+    seconds : float
+        No round beyond `repeat` begins once those that count have taken so long.
+    """
+
+    repeat: int
+    warmup: int = 0
+    most: int = 0
+    seconds: float = 0.0
+
+    @property
+    def limit(self) -> int:
+        """Rounds at most, those to warm up among them."""
+        return self.warmup + max(self.repeat, self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +103,11 @@ class Trial:
         return min(self.latencies_s)
 
     @cached_property
+    def typical(self) -> int:
+        """Place of the repeat whose latency is nearest to the median, the first of several."""
+        return min(range(len(self.latencies_s)), key=lambda place: abs(self.latencies_s[place] - self.median_s))
+
+    @cached_property
     def p90_s(self) -> float:
         return quantile(self.latencies_s, 0.9)
 
@@ -85,7 +126,8 @@ def measure(
     inputs: Mapping[str, Any],
     repeat: int,
     warmup: int,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = lambda text: None,
+    keep: Keep | None = None,
 ) -> tuple[Trial, dict[str, Any]]:
     """Run the same request ``warmup + repeat`` times; called by all ranks together.
 
@@ -97,7 +139,7 @@ def measure(
     repeat, warmup : int
         Requests that count, at least one, and those before them that do not.
     tell : callable
-        Is told what goes on, between requests.
+    keep : callable, optional
 
     Returns
     -------
@@ -106,33 +148,140 @@ def measure(
     outputs : dict of str to array
         Of the last request, on the root, copied; empty elsewhere.
     """
-    spent: list[float] = []
-    shares: list[tuple[float, ...]] = []
-    first_result_s = 0.0
-    outputs: dict[str, Any] = {}
-    for request in range(warmup + repeat):
-        tell(f"request {request + 1} of {warmup + repeat}")
-        engine.transport.barrier()
+    lane = _Lane(engine, keep)
+    _run([lane], inputs, Rounds(repeat, warmup), tell)
+    return lane.trial(), {name: _kept(value) for name, value in lane.outputs.items()}
+
+
+def race(
+    engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
+) -> tuple[Trial, ...]:
+    """Run the same request by several engines, round after round; called by all ranks together.
+
+    Every round runs one request of every engine, forwards and backwards in turn, so that all share the machine's good
+    and bad moments: the latencies with the same number are those of one round.
+
+    Parameters
+    ----------
+    engines : sequence of Engine
+        Of one job, with the same root.
+    inputs : mapping of str to array
+        On the root; ignored elsewhere.
+    rounds : Rounds
+    tell : callable
+    """
+    lanes = [_Lane(engine) for engine in engines]
+    _run(lanes, inputs, rounds, tell)
+    return tuple(lane.trial() for lane in lanes)
+
+
+def race_in_turns(
+    plans: Sequence[Plan],
+    turns: Sequence[Sequence[int]],
+    make: Callable[[Plan], Engine],
+    inputs: Mapping[str, Any],
+    rounds: Rounds,
+    tell: Tell = lambda text: None,
+) -> tuple[Trial, ...]:
+    """Trial of each plan, the same on every rank; called by all ranks together.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        The same on every rank.
+    turns : sequence of sequence of int
+        Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
+        several the first counts.
+    make : callable
+        Makes the engine of a plan; it is closed when its turn is over.
+    inputs : mapping of str to array
+        On the root; ignored elsewhere.
+    rounds : Rounds
+        Of each turn.
+    tell : callable
+    """
+    found: dict[int, Trial] = {}
+    for number, turn in enumerate(turns, 1):
+        tell_turn = partial(_tell_after, tell, f"turn {number} of {len(turns)}: ") if len(turns) > 1 else tell
+        engines = _made([plans[place] for place in turn], make, tell_turn)
+        for place, trial in zip(turn, race(engines, inputs, rounds, tell_turn), strict=True):
+            found.setdefault(place, trial)
+        for engine in engines:
+            engine.close()
+        del engines
+        gc.collect()
+    return tuple(found[place] for place in range(len(plans)))
+
+
+def _tell_after(tell: Tell, front: str, text: str) -> None:
+    tell(front + text)
+
+
+def _made(plans: Sequence[Plan], make: Callable[[Plan], Engine], tell: Tell) -> list[Engine]:
+    """Engines of all plans, or none."""
+    engines: list[Engine] = []
+    try:
+        for number, plan in enumerate(plans, 1):
+            tell(f"making the sessions of plan {number} of {len(plans)}")
+            engines.append(make(plan))
+    except FlexPieError:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines
+
+
+class _Lane:
+    """One engine of a race, and what its requests have taken so far."""
+
+    def __init__(self, engine: Engine, keep: Keep | None = None) -> None:
+        self.engine = engine
+        self._keep = keep
+        self.outputs: dict[str, Any] = {}
+        self._spent: list[float] = []
+        self._shares: list[tuple[float, ...]] = []
+        self._first_result_s = 0.0
+
+    def request(self, inputs: Mapping[str, Any], counts: bool) -> None:
+        """Run a request from a barrier on."""
+        transport = self.engine.transport
+        transport.barrier()
         begin_s = time.perf_counter()
-        outputs = engine.run(inputs)
+        self.outputs = self.engine.run(inputs)
         seconds = time.perf_counter() - begin_s
-        first_result_s = first_result_s or process_age_s()
-        if request >= warmup:
-            timeline = engine.timeline()
-            spent.append(seconds)
-            shares.append(tuple(timeline.total(kind, engine.transport.rank) for kind in KINDS))
-    return _gather(engine, spent, shares, first_result_s), {name: _kept(value) for name, value in outputs.items()}
+        self._first_result_s = self._first_result_s or process_age_s()
+        if counts:
+            timeline = self.engine.timeline()
+            self._spent.append(seconds)
+            self._shares.append(tuple(timeline.total(kind, transport.rank) for kind in KINDS))
+            if self._keep is not None:
+                self._keep(self.engine.began_s, timeline)
+
+    def trial(self) -> Trial:
+        """What the requests took, on every rank; called by all ranks together."""
+        engine = self.engine
+        medians = [statistics.median(column) for column in zip(*self._shares, strict=True)]
+        mine = RankTrial(engine.facts(), *medians)
+        everyone = engine.transport.all_gather((self._spent, self._first_result_s, mine))
+        return Trial(
+            latencies_s=tuple(max(times) for times in zip(*(spent for spent, _, _ in everyone), strict=True)),
+            first_result_s=everyone[engine.plan.root][1],
+            ranks=tuple(rank for _, _, rank in everyone),
+        )
 
 
-def _gather(engine: Engine, spent: list[float], shares: list[tuple[float, ...]], first_result_s: float) -> Trial:
-    medians = [statistics.median(column) for column in zip(*shares, strict=True)]
-    mine = RankTrial(engine.facts(), *medians)
-    everyone = engine.transport.all_gather((spent, first_result_s, mine))
-    return Trial(
-        latencies_s=tuple(max(times) for times in zip(*(spent for spent, _, _ in everyone), strict=True)),
-        first_result_s=everyone[engine.plan.root][1],
-        ranks=tuple(rank for _, _, rank in everyone),
-    )
+def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
+    """Round after round, until there are enough and no time is left for more."""
+    transport, begin_s = lanes[0].engine.transport, 0.0
+    for number in range(rounds.limit):
+        counted = number - rounds.warmup
+        if counted == 0:
+            begin_s = time.perf_counter()
+        if counted >= rounds.repeat and transport.broadcast(time.perf_counter() - begin_s >= rounds.seconds):
+            return
+        tell(f"round {number + 1} of {rounds.limit}")
+        for lane in lanes if number % 2 == 0 else reversed(lanes):
+            lane.request(inputs, counts=counted >= 0)
 
 
 def _kept(value: Any) -> Any:

@@ -374,7 +374,7 @@ MISTAKES = {
     ),
     "no threads": (HEAD + DEVICE + "threads = 0\n", "threads = 0 must be a whole number, at least 1"),
     "no copies": (HEAD + DEVICE + "count = 0\n", "count = 0 must be a whole number, at least 1"),
-    "too many": (HEAD + DEVICE + "count = 1000000000000\n", "count = 1000000000000 makes more than 256 devices"),
+    "too many": (HEAD + DEVICE + "count = 1000000000000\n", "count = 1000000000000 makes more than 1024 devices"),
     "memory without a unit": (
         HEAD + DEVICE + "memory = 512\n",
         "device 'a': memory = 512 is no size of a memory: write",

@@ -8,7 +8,10 @@ import pytest
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.trial import measure, process_age_s
+from flexpie_mpi.errors import PlanError
+from flexpie_mpi.runtime.loopback import alone
+from flexpie_mpi.timeline import Timeline
+from flexpie_mpi.trial import Rounds, measure, process_age_s, race, race_in_turns
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +69,87 @@ def test_a_process_gets_older():
     begin = process_age_s()
     time.sleep(0.03)
     assert begin < process_age_s() < 24 * 3600
+
+
+class NoPlan:
+    root = 0
+
+
+class FakeEngine:
+    """Writes down that it ran."""
+
+    def __init__(self, name, log, seconds=0.0):
+        self.transport = alone()
+        self.plan = NoPlan
+        self.name, self.log, self.seconds = name, log, seconds
+
+    def run(self, inputs):
+        self.log.append(self.name)
+        time.sleep(self.seconds)
+        return {}
+
+    def timeline(self):
+        return Timeline(())
+
+    def facts(self):
+        return None
+
+    def close(self):
+        self.log.append(f"{self.name} closed")
+
+
+def test_rounds_go_forwards_and_backwards_in_turn():
+    log: list[str] = []
+    trials = race([FakeEngine(name, log) for name in "abc"], {}, Rounds(repeat=3, warmup=1))
+    assert "".join(log) == "abccbaabccba"
+    assert [len(trial.latencies_s) for trial in trials] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "count"),
+    [
+        (Rounds(2, 1, most=5, seconds=60.0), 5),
+        (Rounds(2, 1, most=5, seconds=0.0), 2),
+        (Rounds(4, 0, most=2, seconds=60.0), 4),
+        (Rounds(1, 0, most=50, seconds=0.01), None),
+    ],
+)
+def test_there_are_more_rounds_while_time_is_left(rounds, count):
+    (trial,) = race([FakeEngine("a", [], seconds=0.002)], {}, rounds)
+    found = len(trial.latencies_s)
+    assert found == count if count else 1 <= found < 50
+
+
+def test_in_turns_only_the_engines_of_one_turn_are_there():
+    log: list[str] = []
+    told: list[str] = []
+    trials = race_in_turns(
+        ["x", "y", "z"], [(0, 1), (0, 2)], lambda plan: FakeEngine(plan, log), {}, Rounds(1), told.append
+    )
+    assert log == ["x", "y", "x closed", "y closed", "x", "z", "x closed", "z closed"]
+    assert len(trials) == 3 and told[0].startswith("turn 1 of 2: ")
+
+
+def test_a_plan_that_cannot_be_made_takes_the_others_with_it():
+    log: list[str] = []
+
+    def make(plan):
+        if plan == "bad":
+            raise PlanError("no")
+        return FakeEngine(plan, log)
+
+    with pytest.raises(PlanError):
+        race_in_turns(["good", "bad"], [(0, 1)], make, {}, Rounds(1))
+    assert log == ["good closed"]
+
+
+def test_several_engines_share_a_job(model, cache):
+    inputs = random_inputs(model.graph)
+
+    def rank(transport):
+        plans = [layout_plan(model.graph, 2, name) for name in ("rows", "channels")]
+        return race([Engine(transport, model, plan, cache=cache) for plan in plans], inputs, Rounds(2, 1))
+
+    first, second = run_ranks(2, rank)
+    assert first == second and [len(trial.ranks) for trial in first] == [2, 2]
+    assert first[0].ranks[0].facts != first[1].ranks[0].facts

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..cost.kernels import Kernel, is_blocked
-from ..graph import Graph
-from ..program import Block, Compute, Program
+from ..cost.steps import StepWork
 from .profile import NodeEvent
 
 CALL = -1
@@ -29,49 +27,8 @@ _VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity",
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one rank runs in one segment, in kernels.
-
-    Attributes
-    ----------
-    graph : Graph
-    kernels : tuple of Kernel
-        Of the whole graph; no kernel reaches over a segment's beginning.
-    program : Program
-    step : Compute
-    """
-
-    graph: Graph
-    kernels: tuple[Kernel, ...]
-    program: Program
-    step: Compute
-
-    @cached_property
-    def blocks(self) -> dict[int, Block]:
-        """The rank's blocks by place of their node."""
-        return {self.graph.position[block.node]: block for block in self.step.blocks}
-
-    @cached_property
-    def owner(self) -> dict[int, int]:
-        """Number of the kernel of each node that runs here."""
-        numbers = {place: n for n, kernel in enumerate(self.kernels) for place in range(kernel.first, kernel.end)}
-        return {place: numbers[place] for place in self.blocks}
-
-    @cached_property
-    def numbers(self) -> tuple[int, ...]:
-        """Kernels whose anchor runs here, in order."""
-        return tuple(sorted({n for place, n in self.owner.items() if self.kernels[n].anchor == place}))
-
-    @cached_property
-    def payer(self) -> dict[int, int]:
-        """The kernel that counts for each kernel here: the one that takes it along, or itself."""
-        here = set(self.numbers)
-        return {n: k.absorber if (k := self.kernels[n]).absorber in here else n for n in self.numbers}
-
-    @property
-    def summing(self) -> frozenset[int]:
-        """Kernels here that take another along."""
-        return frozenset(payer for number, payer in self.payer.items() if payer != number)
+class Work(StepWork):
+    """What one rank runs in one segment, as profiles name it."""
 
     @cached_property
     def names(self) -> dict[str, int]:
@@ -160,8 +117,3 @@ def _adopt(event: NodeEvent, idle: list[int], before: int, work: Work) -> int | 
         return None
     idle.remove(ranked[0])
     return ranked[0]
-
-
-def has_blocks(work: Work) -> bool:
-    """Whether any kernel here wants its data in blocks of channels."""
-    return any(is_blocked(work.graph, work.kernels[number]) for number in work.numbers)

@@ -9,7 +9,6 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ..cost.origins import Origin
 from ..runtime.hosts import host_ranks, place
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
+from ..versions import processor
 
 _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
@@ -39,7 +39,7 @@ def origin_of(transport: Transport, threads: int, slowdown: float = 1.0) -> Orig
         job=transport.broadcast(secrets.token_hex(8)),
         rank=transport.rank,
         host=host,
-        cpu=_cpu(),
+        cpu=processor(),
         cores=len({core for rank in ranks for core in places[rank][2]}),
         threads=threads,
         slowdown=float(slowdown),
@@ -129,17 +129,6 @@ def _filled(matrix: np.ndarray, unknown: float) -> np.ndarray:
     """A matrix with its gaps filled by the median of what is known."""
     known = matrix[np.isfinite(matrix)]
     return np.where(np.isfinite(matrix), matrix, np.median(known) if known.size else unknown)
-
-
-def _cpu() -> str:
-    """Model of the processor as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    names = (facts.get(key, "") for key in ("model name", "Model", "Hardware"))
-    return next(filter(None, names), platform.processor() or platform.machine())
 
 
 def _version(package: str) -> str:

@@ -16,12 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cost.kernels import describe, followers
-from ..cost.rows import CALL, CALL_TRACE, COMPUTE_TRACE
-from ..program import Block
-from ..region import Region
+from ..cost.rows import CALL_TRACE, COMPUTE_TRACE
 from .attribution import CALL as OF_CALL
-from .attribution import Work, attribute, has_blocks
+from .attribution import Work, attribute
 from .profile import Run, gap_s, inside_s, span_s
 from .rehearsal import SegmentTimes
 
@@ -90,37 +87,15 @@ def compute_rows(work: Work, found: Split, label: Label, repeats: int) -> np.nda
     """A row of COMPUTE_TRACE for each kernel that was seen at work."""
     rows = np.zeros(len(found.kernels), COMPUTE_TRACE)
     for place, (number, (seconds, spread_s)) in enumerate(found.kernels.items()):
-        _fill(rows[place : place + 1], _described(work, number), label)
+        _fill(rows[place : place + 1], work.kernel_row(number), label)
         rows[place]["seconds"], rows[place]["spread_s"], rows[place]["repeats"] = seconds, spread_s, repeats
     return rows
 
 
-def _described(work: Work, number: int) -> np.ndarray:
-    kernel = work.kernels[number]
-    block = work.blocks[kernel.anchor]
-    out = next(filter(None, block.outputs), Region(()))
-    row = describe(work.graph.bound[kernel.anchor], _extents(out), _inputs(block), followers(work.graph, kernel))
-    row["sums"] = number in work.summing
-    return row
-
-
-def _inputs(block: Block) -> list[np.ndarray | None]:
-    return [None if region is None else _extents(region) for region in block.inputs]
-
-
-def _extents(region: Region) -> np.ndarray:
-    return np.array([region.shape], float).reshape(1, region.ndim)
-
-
 def call_row(work: Work, found: Split, label: Label, repeats: int) -> np.ndarray:
     """The row of CALL_TRACE of a segment."""
-    row = np.zeros(1, CALL)
-    row["kernels"], row["blocked"] = len(work.numbers), has_blocks(work)
-    for side, pairs in (("in", work.step.inputs), ("out", work.step.outputs)):
-        buffers = [work.program.buffers[index] for _, index in pairs]
-        row[f"{side}puts"], row[f"{side}_bytes"] = len(buffers), sum(buffer.nbytes for buffer in buffers)
     traced = np.zeros(1, CALL_TRACE)
-    _fill(traced, row, label)
+    _fill(traced, work.call_row(), label)
     traced["seconds"], traced["spread_s"], traced["repeats"] = found.call_s, found.call_spread_s, repeats
     return traced
 

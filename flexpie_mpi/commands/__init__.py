@@ -13,10 +13,14 @@ from typing import NamedTuple
 
 
 class Verb(NamedTuple):
-    """A line about a verb, and whether all ranks of a job carry it out together; rank 0 alone does the others."""
+    """A line about a verb, and whether all ranks of a job carry it out together; rank 0 alone does the others.
+
+    A verb that runs another finds that one's words, after two dashes, in ``args.command``; None without dashes.
+    """
 
     about: str
     needs_ranks: bool = False
+    runs_another: bool = False
 
 
 VERBS = {
@@ -24,6 +28,10 @@ VERBS = {
     "trace": Verb("measure links, exchanges and kernels on all ranks, for the cost model", needs_ranks=True),
     "fit": Verb("make a cost model from traces, and say how far off it is"),
     "plan": Verb("write a plan: which nodes run together, in which layout, on which ranks"),
+    "simulate": Verb("predict what a model would take on boards one does not have, from one to a thousand"),
     "infer": Verb("run a model over the ranks that mpirun started", needs_ranks=True),
+    "bench": Verb("measure a suite of models, boards and planners, on emulated boards or this job's", needs_ranks=True),
+    "report": Verb("write tables and plots of what bench measured, or draw a plan"),
+    "emulate": Verb("run a verb on the boards of a testbed, emulated on this machine", runs_another=True),
 }
 """Verbs by name, in the order of the work."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any
 from ..cache import Cache
 from ..collect.observed import observe
 from ..engine import Engine
+from ..lower import lower
 from ..model import Model
 from ..plan import Plan
 from ..planner import PRESETS, layout_plan
@@ -19,10 +20,14 @@ from ..planner.random import random_plan
 from ..report.predicted import Comparison, Prediction
 from ..report.units import count_of
 from ..runtime.transport import Transport, on_root
-from .autotune import race
+from ..suite.memory import engine_bytes, room, turns
+from ..trial import Rounds, race_in_turns
 from .basis import Basis
 from .costs import JobBasis
 from .planning import SEARCHING, planner_of, predict, predict_given, rule_plan
+
+RACE = Rounds(repeat=5, warmup=2)
+"""Rounds in which plans are tried to keep the fastest."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Chooser:
         everyones = [Plan.from_json(text) for text in texts]
         if len(everyones) == 1:
             return Chosen(everyones[0], basis, prediction)
-        measured_s = race(everyones, make, inputs, self._tell)
+        measured_s = self._raced(everyones, make, inputs, basis)
         best = min(range(len(measured_s)), key=measured_s.__getitem__)
         return Chosen(everyones[best], basis, prediction and replace(prediction, chosen=best), measured_s)
 
@@ -120,6 +125,17 @@ class Chooser:
 
     def _needs_basis(self, given: Plan | None) -> bool:
         return self._args.report or (given is None and self._searches)
+
+    def _raced(
+        self, plans: Sequence[Plan], make: Callable[[Plan], Engine], inputs: Mapping[str, Any], basis: Basis | None
+    ) -> tuple[float, ...]:
+        """Median of each plan, the same on every rank."""
+        testbed = self._transport.broadcast(basis.testbed if basis else None)
+        limits = room(self._transport, testbed)
+        programs = [lower(plan, self._model.graph) for plan in plans]
+        needed = [[engine_bytes(self._model, program) for program in job] for job in programs]
+        trials = race_in_turns(plans, turns(needed, limits), make, inputs, RACE, self._tell)
+        return tuple(trial.median_s for trial in trials)
 
     def _plans(self, given: Plan | None, basis: Basis | None) -> tuple[Prediction | None, tuple[Plan, ...]]:
         """The root's plans to choose from, the one that is predicted to be the fastest first."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..cache import Cache
+from ..collect.recorder import Recorder
 from ..compare import verify
 from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..data.inputs import load_inputs
@@ -21,11 +22,13 @@ from ..errors import PlanError
 from ..facts import facts_of
 from ..graph import Graph
 from ..plan import Plan
+from ..report.chrome import chrome_text
 from ..report.progress import Progress
-from ..report.run import Run, run_items, run_record
+from ..report.run import Run, run_items, run_record, run_trace
 from ..runtime.mpi import MPITransport, library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
+from ..testbed import Device
 from ..testbed import read as read_testbed
 from ..trial import measure
 from ..versions import versions
@@ -130,6 +133,11 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
         help="compare with one onnxruntime session on rank 0; exit code 1 if it differs",
     )
     group.add_argument(
+        "--timeline",
+        metavar="FILE",
+        help="write what every rank did when, in the measured request nearest to the median, for ui.perfetto.dev",
+    )
+    group.add_argument(
         "--deadline",
         type=seconds,
         default=DEADLINE_S,
@@ -164,7 +172,8 @@ class Inference:
         with self.progress:
             on_root(transport, partial(_check_outputs, args), ROOT)
             given = self._given_plan()
-            slowdown = self._slowdown()
+            devices = self._devices()
+            slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
             model = load_shared(transport, args.model, shapes_of(args), cache)
             inputs = on_root(transport, partial(self._inputs, model.graph), ROOT) or {}
@@ -175,7 +184,13 @@ class Inference:
             engine = make(chosen.plan)
             found = self._measured(engine, inputs, cache)
             compared = chooser.compare(engine, chosen, inputs) if args.report else None
-            found = replace(found, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
+            found = replace(
+                found,
+                prediction=chosen.prediction,
+                raced_s=chosen.measured_s,
+                compared=compared,
+                boards=tuple(device.name for device in devices),
+            )
             on_root(transport, partial(self._save, found), ROOT)
         if transport.rank == ROOT:
             items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
@@ -202,17 +217,17 @@ class Inference:
 
         return Plan.from_json(self.transport.broadcast(on_root(self.transport, read, ROOT), ROOT))
 
-    def _slowdown(self) -> float:
-        """Of this rank's board in ``--testbed``."""
+    def _devices(self) -> tuple[Device, ...]:
+        """The boards of all ranks in ``--testbed``; empty without one."""
         path, transport = self.args.testbed, self.transport
         if path is None:
-            return 1.0
+            return ()
 
-        def read() -> list[float]:
-            return [device.slowdown for device in first_ranks(read_testbed(path), transport.size).devices]
+        def read() -> tuple[Device, ...]:
+            return first_ranks(read_testbed(path), transport.size).devices
 
-        slowdowns: list[float] = transport.broadcast(on_root(transport, read, ROOT), ROOT)
-        return slowdowns[transport.rank]
+        devices: tuple[Device, ...] = transport.broadcast(on_root(transport, read, ROOT), ROOT)
+        return devices
 
     @property
     def _files(self) -> list[str]:
@@ -223,7 +238,10 @@ class Inference:
 
     def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
         args = self.args
-        trial, outputs = measure(engine, inputs, args.repeat, args.warmup, self.progress.tell)
+        recorder = Recorder(self.transport, ROOT) if args.timeline is not None else None
+        keep = recorder.keep if recorder else None
+        trial, outputs = measure(engine, inputs, args.repeat, args.warmup, self.progress.tell, keep)
+        timeline = recorder.merged(trial.typical) if recorder else None
         verdict = None
         if args.verify:
             self.progress.tell("comparing with one session")
@@ -242,6 +260,7 @@ class Inference:
             },
             versions=versions(library()),
             verdict=verdict,
+            timeline=timeline,
         )
 
     def _save(self, found: Run) -> None:
@@ -251,6 +270,8 @@ class Inference:
             save_outputs(args.output, found.outputs, provenance)
         if args.save_plan is not None:
             write_text(args.save_plan, found.plan.to_json())
+        if args.timeline is not None:
+            write_text(args.timeline, chrome_text(run_trace(found)))
         write_record(run_record(found), args.json)
 
 
@@ -258,4 +279,5 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Try every path that will be written, before anything is done."""
     if args.output is not None:
         check_writable(args.output)
-    check_paths({"--output": args.output, "--save-plan": args.save_plan, "--json": args.json})
+    options = ("output", "save_plan", "timeline", "json")
+    check_paths({"--" + name.replace("_", "-"): getattr(args, name) for name in options})

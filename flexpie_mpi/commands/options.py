@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import Cache
@@ -25,6 +25,11 @@ def add_model_arguments(parser: Parser) -> None:
         metavar="NAME=1,3,224,224",
         help="shape of an input whose axes are symbolic (a symbolic first axis alone becomes 1); once per input",
     )
+    add_cache_arguments(parser)
+
+
+def add_cache_arguments(parser: Parser) -> None:
+    """Where to keep what was made of models."""
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache", type=Path, metavar="DIR", help="folder for prepared models and weights (default: the user's cache)"
@@ -146,6 +151,37 @@ def numbers(text: str) -> tuple[float, ...]:
     (2, 1, 0.5)
     """
     return tuple(_number(word) for word in text.split(","))
+
+
+def board_counts(text: str) -> tuple[int, ...]:
+    """Numbers of boards, ascending; dots go on as the numbers before them began.
+
+    >>> board_counts("1,2,4,...,32"), board_counts("2,4,...,8"), board_counts("16,1")
+    ((1, 2, 4, 8, 16, 32), (2, 4, 6, 8), (1, 16))
+    """
+    words = [word.strip() for word in text.split(",")]
+    if "..." not in words:
+        return tuple(sorted({positive(word) for word in words}))
+    place = words.index("...")
+    before, after = ([positive(word) for word in some] for some in (words[:place], words[place + 1 :]))
+    if len(before) < 2 or not after:
+        raise argparse.ArgumentTypeError(f"'{text}': dots need two numbers before them and one behind, as in 1,2,...,8")
+    found = _continued(before, after[0])
+    if not found or found[-1] != after[0]:
+        raise argparse.ArgumentTypeError(f"'{text}': the numbers before the dots do not lead to {after[0]}")
+    return tuple(sorted({*before, *found, *after}))
+
+
+def _continued(known: Sequence[int], last: int) -> list[int]:
+    """The last of `known` and what follows up to `last`: as many times as much, or as much more, each time."""
+    *_, a, b, c = (2 * known[0] - known[1], *known)  # two numbers go on by as much more
+    is_times = a * c == b * b
+    if not is_times and c - b != b - a:
+        return []
+    found = [c]
+    while b < c and found[-1] < last:
+        found.append(found[-1] * c // b if is_times else found[-1] + c - b)
+    return found
 
 
 def positive(text: str) -> int:

@@ -7,9 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..data.replacing import check_replaceable, write_text
+from ..errors import ReportError
 from ..report.tables import Item, text_of
 from .parser import UsageError
 
@@ -40,6 +42,21 @@ def check_paths(paths: Mapping[str, str | None]) -> None:
             raise UsageError(f"{seen[real]} and {option} both name '{path}': give two different files")
         seen[real] = option
         check_replaceable(path)
+
+
+def make_folder(name: str) -> Path:
+    """The folder of ``--output``, made where it is missing.
+
+    Raises
+    ------
+    ReportError
+        When it cannot be made.
+    """
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"--output {name} is no folder and none can be made there: {error.strerror}") from error
+    return Path(name)
 
 
 def publish(items: Iterable[Item], record: Mapping[str, Any], json_path: str | None) -> None:

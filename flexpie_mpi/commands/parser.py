@@ -38,12 +38,16 @@ def parse(argv: Sequence[str], version: str) -> tuple[Callable[[argparse.Namespa
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     wanted = next((word for word in argv if not word.startswith("-")), "")
     module: ModuleType | None = None
-    for verb, (about, _) in VERBS.items():
+    for verb, (about, *_) in VERBS.items():
         description = f"{about[0].upper()}{about[1:]}."
         subparser = verbs.add_parser(verb, help=about, description=description, allow_abbrev=False)
         if verb == wanted:
             module = import_module(f".{verb}", __package__)
             module.add_arguments(subparser)
-    args = parser.parse_args(argv)
+    cut = len(argv)
+    if wanted in VERBS and VERBS[wanted].runs_another and "--" in argv:
+        cut = argv.index("--")
+    args = parser.parse_args(argv[:cut])
+    args.command = list(argv[cut + 1 :]) if cut < len(argv) else None
     assert module is not None, "a verb is required"
     return module.run, args

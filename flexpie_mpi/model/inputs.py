@@ -1,4 +1,4 @@
-"""Static shapes for the inputs of a model: what the caller asks for, and 1 for a batch."""
+"""Static shapes for the inputs of a model: what the caller asks for, and the batch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Dim = int | str | None
 """A known size, a symbol, or nothing known."""
 
 
-def bind_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> None:
+def bind_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], batch: int = 1) -> None:
     """Make the shape of every input static.
 
     The asked-for `shapes` come first; a symbol gets the same size wherever it stands. Then a first axis that is still
-    unknown is taken for a batch of 1. Types of values other than inputs lose their shapes, which may speak of symbols.
+    unknown is taken for the batch. Types of values other than inputs lose their shapes, which may speak of symbols.
 
     Raises
     ------
     ModelError
-        A shape does not fit its input, or an axis remains unknown.
+        A shape does not fit its input, an axis remains unknown, or a batch is asked for that no input can have.
     """
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}
@@ -34,10 +34,11 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> None:
     for value in graph.input:
         dims = _dims(value)
         if dims and isinstance(dims[0], str | None):
-            size = symbols.setdefault(dims[0], 1) if dims[0] else 1
+            size = symbols.setdefault(dims[0], batch) if dims[0] else batch
             _set_dims(value, (size, *dims[1:]))
     for value in graph.input:
         _complete(value, symbols)
+    _check_batch(graph, batch)
     _forget_other_shapes(graph)
 
 
@@ -77,6 +78,14 @@ def _complete(value: onnx.ValueInfoProto, symbols: Mapping[str, int]) -> None:
             f"give every size with --shape {value.name}={_text(sizes, '?')}."
         )
     _set_dims(value, sizes)
+
+
+def _check_batch(graph: onnx.GraphProto, batch: int) -> None:
+    """Refuse a batch that no input has: the axis may be fixed, or have got another size."""
+    shapes = [(value.name, dims) for value in graph.input if (dims := _dims(value))]
+    if batch != 1 and not any(dims[0] == batch for _, dims in shapes):
+        listed = ", ".join(f"'{name}': {_text(dims)}" for name, dims in shapes) or "none"
+        raise ModelError(f"A batch of {batch} needs an input whose first axis is symbolic; the inputs are {listed}.")
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[Dim, ...] | None:

@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 BUILTIN = "builtin:"
 
 
-def load(source: str, shapes: Mapping[str, Shape] = MappingProxyType({}), cache: Cache | None = None) -> Model:
+def load(
+    source: str, shapes: Mapping[str, Shape] = MappingProxyType({}), cache: Cache | None = None, batch: int = 1
+) -> Model:
     """Read a model, fold its constants, and make its shapes static.
 
     The result is kept in the cache under the content of the files, so that the next start only reads it.
@@ -38,19 +40,22 @@ def load(source: str, shapes: Mapping[str, Shape] = MappingProxyType({}), cache:
     source : str
         Path of an .onnx file (with or without external data), or ``builtin:NAME``.
     shapes : mapping of str to tuple of int
-        Shapes of inputs whose axes are symbolic. A symbolic first axis needs none: it becomes 1.
+        Shapes of inputs whose axes are symbolic. A symbolic first axis needs none: it becomes `batch`.
     cache : Cache, optional
         The user's cache when not given.
+    batch : int
+        Size of a symbolic first axis.
 
     Raises
     ------
     ModelError
-        The file is no model that the installed onnxruntime accepts, or an input has no static shape.
+        The file is no model that the installed onnxruntime accepts, an input has no static shape, or none can have
+        the batch.
     """
     cache = cache or Cache.default()
     path, original = _read(source, cache)
     drop_constant_inputs(original.proto)
-    bind_inputs(original.proto.graph, shapes)
+    bind_inputs(original.proto.graph, shapes, batch)
     try:
         proto, stored = _prepared(original, cache)
     except ModelError as error:

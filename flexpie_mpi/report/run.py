@@ -8,9 +8,12 @@ from typing import Any
 
 from ..compare import Verdict
 from ..facts import PlanFacts
+from ..lower import lower
 from ..model import Model
 from ..plan import Plan
+from ..timeline import Timeline
 from ..trial import RankTrial, Trial
+from .chrome import Job, chrome_trace
 from .plans import facts_record, model_lines, model_record, plan_items, plan_record, planner_line
 from .predicted import (
     Comparison,
@@ -57,6 +60,10 @@ class Run:
     raced_s: tuple[float, ...] = ()
     """Medians of the plans of the prediction, where they were run to choose among them."""
     compared: Comparison | None = None
+    boards: tuple[str, ...] = ()
+    """Names of the testbed's boards by rank, where there is one."""
+    timeline: Timeline | None = None
+    """Of all ranks in the typical request of the trial, where it was recorded."""
 
 
 def run_items(run: Run, *, everything: bool = False) -> list[Item]:
@@ -103,6 +110,23 @@ def run_record(run: Run) -> dict[str, Any]:
     }
     record |= {"verify": verdict_record(run.verdict)} if run.verdict else {}
     return record | _prediction_record(run)
+
+
+def run_trace(run: Run) -> dict[str, Any]:
+    """The timeline of the run as an object of the Trace Event Format."""
+    assert run.timeline is not None, "only a run that was recorded has a timeline"
+    plan, trial = run.plan, run.trial
+    hosts = [host for _, host in sorted((rank, host) for host, ranks in run.hosts.items() for rank in ranks)]
+    pairs = zip(run.boards or hosts, hosts, strict=True)
+    boards = [host if board == host else f"{board} on {host}" for board, host in pairs]
+    job = Job(plan, run.model.graph, lower(plan, run.model.graph), boards)
+    about = {
+        "request": f"{trial.typical + 1} of {len(trial.latencies_s)} measured, the nearest to the median",
+        "latency_s": trial.latencies_s[trial.typical],
+        "median_latency_s": trial.median_s,
+        **run.versions,
+    }
+    return chrome_trace(run.timeline, job, about)
 
 
 def _prediction_record(run: Run) -> dict[str, Any]:

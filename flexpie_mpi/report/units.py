@@ -29,6 +29,18 @@ def mb(count: int) -> str:
     return mega(count)
 
 
+def sized(count: int) -> str:
+    """Bytes with a fitting unit.
+
+    >>> sized(950), sized(12_345), sized(1_806_336)
+    ('950 B', '12.3 kB', '1.81 MB')
+    """
+    for factor, unit in ((10**6, "MB"), (10**3, "kB")):
+        if count >= factor:
+            return f"{_digits(count / factor)} {unit}"
+    return f"{count} B"
+
+
 def mega(count: int) -> str:
     """Millions of anything, to three digits."""
     return _digits(count / 1e6) if count else "0"
@@ -41,6 +53,15 @@ def percent(share: float) -> str:
     ('12.6 %', '100 %', '0.0 %')
     """
     return f"{share:.1%}".replace("%", " %").replace("100.0", "100")
+
+
+def signed(share: float) -> str:
+    """A share of one, more or less.
+
+    >>> signed(0.126), signed(-0.003)
+    ('+12.6 %', '-0.3 %')
+    """
+    return f"{share:+.1%}".replace("%", " %")
 
 
 def count_of(number: int, noun: str) -> str:

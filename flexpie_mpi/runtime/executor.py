@@ -10,7 +10,7 @@ import numpy as np
 
 from ..program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
 from ..region import Region
-from ..timeline import Event, Timeline
+from ..timeline import OF_NONE, Event, Timeline
 from .transport import Channel, Parcel, Transport
 
 Action = Callable[[], None]
@@ -37,7 +37,7 @@ class Executor:
         self._steps: list[tuple[str, int, Action]] = []
         for step in program.steps:
             self._steps += self._actions(step, kernel)
-        self._steps.append(("wait", len(program.steps), self._drain))
+        self._steps.append(("wait", OF_NONE, self._drain))
         self._marks = [0.0] * (len(self._steps) + 2)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,11 @@ class Executor:
         """Give the channels back; the executor cannot run any more."""
         self._transport.release(self._channels.values())
         self._steps.clear()
+
+    @property
+    def began_s(self) -> float:
+        """When the last request began, by this process's ``time.perf_counter``."""
+        return self._marks[0]
 
     def timeline(self) -> Timeline:
         """What the last request's time went to on this rank."""

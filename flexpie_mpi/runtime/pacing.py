@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -175,10 +175,9 @@ class Pacer:
         action = self.kernel(step, values)
         if not self.is_needed:
             return action
-        held = tuple(values.get(index) for _, index in (*step.inputs, *step.outputs))
-        known = all(isinstance(array, np.ndarray) for array in held)
-        inputs = held[: len(step.inputs)] if known else None
-        paced = PacedStep(action, self.slowdown, self.clocks, self.around, inputs)
+        inputs = _arrays(step.inputs, values)
+        is_known = _arrays(step.outputs, values) is not None
+        paced = PacedStep(action, self.slowdown, self.clocks, self.around, inputs if is_known else None)
         self.steps.append(paced)
         return paced
 
@@ -186,6 +185,13 @@ class Pacer:
         """Run all steps that can be, one right behind the other; their buffers hold nothing of use afterwards."""
         for step in self.steps:
             step.rehearse()
+
+
+def _arrays(pairs: Sequence[tuple[str, int]], values: Mapping[int, Any]) -> tuple[np.ndarray, ...] | None:
+    """The buffers of values; None where one is of unknown shape."""
+    held = [values.get(index) for _, index in pairs]
+    arrays = tuple(array for array in held if isinstance(array, np.ndarray))
+    return arrays if len(arrays) == len(held) else None
 
 
 def settle(transport: Transport, pacer: Pacer, clock: Callable[[], float] = time.perf_counter) -> None:

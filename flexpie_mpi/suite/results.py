@@ -69,11 +69,12 @@ class Result:
     predicted_s, simulated_s : float
         Latency of one request by the planner's sum, and by the simulator's walk.
     measured_s : tuple of float
-        Latency of each round, in the order measured; round k of all rows of a cell took place together.
+        Latency of each round, in the order measured; round k of all rows of a cell and turn took place together.
     flops : int
         Work of one request on one board; ranks' own flops are more where work is redundant.
     per_rank : tuple of RankResult
     repeats, warmup : int
+        Rounds asked for, at least, that count, and those before them that do not.
     versions : mapping of str to str
         Packages and libraries.
     machine : str
@@ -82,6 +83,8 @@ class Result:
         Where the cost model came from.
     date : str
         Of the measurement, ISO 8601 in UTC, to the second.
+    turn : int
+        Rows of a cell with another one were not measured together, because memory did not hold all plans at once.
     """
 
     suite: str
@@ -111,6 +114,7 @@ class Result:
     machine: str
     cost: str
     date: str
+    turn: int = 0
 
     @property
     def cell(self) -> tuple[str, int, str, int]:

@@ -34,7 +34,23 @@ the switch has the larger latency of its two devices' ports, and no more than th
 """
 
 from .boards import Device, Resource, Route, Testbed
-from .files import read
+from .files import read, read_sketch
+from .sketch import Change, Sketch, read_change
 from .topologies import measured, one_host, ring, star, switch
 
-__all__ = ["Device", "Resource", "Route", "Testbed", "measured", "one_host", "read", "ring", "star", "switch"]
+__all__ = [
+    "Change",
+    "Device",
+    "Resource",
+    "Route",
+    "Sketch",
+    "Testbed",
+    "measured",
+    "one_host",
+    "read",
+    "read_change",
+    "read_sketch",
+    "ring",
+    "star",
+    "switch",
+]

@@ -10,7 +10,7 @@ from math import inf
 
 from ..errors import TestbedError
 
-MOST_DEVICES = 256
+MOST_DEVICES = 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -169,6 +169,8 @@ def used(
 ) -> tuple[tuple[Resource, ...], tuple[tuple[Route | None, ...], ...]]:
     """The resources that some route passes, in their order, and the routes with the numbers they then have."""
     passed = sorted({number for row in routes for route in row if route for number in route.resources})
+    if len(passed) == len(resources):
+        return tuple(resources), tuple(map(tuple, routes))
     new = {old: number for number, old in enumerate(passed)}
 
     def renumbered(route: Route | None) -> Route | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
-from .topologies import ring, star, switch
+from .sketch import TOPOLOGIES, Sketch
 from .units import BANDWIDTH, LATENCY, MEMORY, Quantity
 
 if sys.version_info >= (3, 11):
@@ -20,7 +20,6 @@ else:
     import tomli as tomllib
 
 FORMAT = 1
-TOPOLOGIES = {"switch": switch, "ring": ring, "star": star}
 
 _TOP = ("format", "name", "topology", "link", "device")
 _PORT = ("bandwidth", "latency")
@@ -35,6 +34,15 @@ def read(path: str | PathLike[str]) -> Testbed:
     TestbedError
         When the file cannot be read or says something that cannot be; the sentence names the file and the key.
     """
+    sketch = read_sketch(path)
+    try:
+        return sketch.testbed()
+    except TestbedError as error:
+        raise TestbedError(f"{path}: {error}") from error
+
+
+def read_sketch(path: str | PathLike[str]) -> Sketch:
+    """The testbed of a TOML file, to be changed; errors as of :func:`read`."""
     try:
         with open(path, "rb") as file:
             record = tomllib.load(file)
@@ -43,7 +51,7 @@ def read(path: str | PathLike[str]) -> Testbed:
     except (ValueError, RecursionError) as error:
         raise TestbedError(f"{path} is not TOML: {error}") from error
     try:
-        return _testbed(record, Path(path).stem)
+        return _sketch(record, Path(path).stem)
     except TestbedError as error:
         raise TestbedError(f"{path}: {error}") from error
 
@@ -89,7 +97,7 @@ class _Table:
         return found
 
 
-def _testbed(record: Mapping[str, Any], stem: str) -> Testbed:
+def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
     top = _Table("the testbed", record)
     top.check(_TOP)
     if record.get("format", FORMAT) != FORMAT:
@@ -100,7 +108,7 @@ def _testbed(record: Mapping[str, Any], stem: str) -> Testbed:
     tables = _device_tables(record)
     devices, owners = _devices(tables)
     bandwidth, latency = _ports(_link_table(record), owners, needed=len(devices) > 1)
-    return TOPOLOGIES[topology](devices, bandwidth, latency, top.text("name", stem))
+    return Sketch(top.text("name", stem), topology, tuple(devices), bandwidth, latency)
 
 
 def _device_tables(record: Mapping[str, Any]) -> list[_Table]:
@@ -152,16 +160,19 @@ def _device(table: _Table, name: str) -> Device:
     )
 
 
-def _ports(link: _Table, owners: Sequence[_Table], needed: bool) -> tuple[list[float], list[float]]:
+def _ports(
+    link: _Table, owners: Sequence[_Table], needed: bool
+) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Bandwidth and latency of each device's port: its own, or that of the link table."""
     shared = (link.quantity("bandwidth", BANDWIDTH), link.quantity("latency", LATENCY))
-    bandwidths, latencies = [], []
+    bandwidths: list[float | None] = []
+    latencies: list[float | None] = []
     for table in owners:
         own = (table.quantity("bandwidth", BANDWIDTH), table.quantity("latency", LATENCY))
         bandwidth, latency = (mine if mine is not None else default for mine, default in zip(own, shared, strict=True))
         if needed and (bandwidth is None or latency is None):
             key = "bandwidth" if bandwidth is None else "latency"
             raise TestbedError(f"{link.where} lacks the key '{key}', and {table.where} has none of its own")
-        bandwidths.append(bandwidth or 1.0)  # a single device sends nothing
-        latencies.append(latency or 0.0)
-    return bandwidths, latencies
+        bandwidths.append(bandwidth)
+        latencies.append(latency)
+    return tuple(bandwidths), tuple(latencies)

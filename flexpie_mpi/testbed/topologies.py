@@ -8,6 +8,9 @@ from itertools import pairwise
 from ..errors import TestbedError
 from .boards import Device, Resource, Route, Testbed, used
 
+MOST_IN_RING = 256
+"""Devices of a ring: every link of a way is written down, and ways are a quarter of the ring long."""
+
 Ports = float | Sequence[float]
 """One number for every port, or one for each device's."""
 
@@ -48,6 +51,8 @@ def ring(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str 
     Parameters and errors as of :func:`switch`; a link is as slow as the slower of its two ports.
     """
     count = len(devices)
+    if count > MOST_IN_RING:
+        raise TestbedError(f"{count} devices are more than the {MOST_IN_RING} that a ring may have")
     speeds, delays = _each(bandwidth, devices), _each(latency, devices)
 
     def hops(source: int, target: int) -> list[tuple[int, int]]:

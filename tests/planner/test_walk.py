@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flexpie_mpi.collect.moves import runs
 from flexpie_mpi.cost.kernels import kernels
+from flexpie_mpi.cost.moves import runs
 from flexpie_mpi.cost.rows import CALL
 from flexpie_mpi.exchange import transfers
 from flexpie_mpi.graph import Graph

@@ -1,0 +1,132 @@
+"""``flexpie-mpi simulate``: what a model would take on boards one does not have, from one to a thousand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..cost.prior import AnalyticCost
+from ..errors import PlanError, TestbedError
+from ..model import load
+from ..plan import Plan
+from ..report.plans import model_lines, model_record
+from ..report.progress import Progress
+from ..report.simulated import Study, study_items, study_record
+from ..report.tables import Item
+from ..report.units import count_of
+from ..testbed import Sketch, read_change, read_sketch
+from ..versions import versions
+from .basis import UNMEASURED, given_cost
+from .options import (
+    DEFAULT_MODEL,
+    add_layout_arguments,
+    add_model_arguments,
+    add_record_arguments,
+    board_counts,
+    cache_of,
+    shapes_of,
+    start_log,
+)
+from .output import STDOUT, check_paths, publish, write_record
+from .planning import AUTO, check_choices, planner_of, read_plan
+from .scaling import RULES, SEARCHED, Scaling
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="FILE.onnx|builtin:NAME", help="model (default: %(default)s)"
+    )
+    parser.add_argument("--testbed", required=True, metavar="T.toml", help="the boards and the links between them")
+    parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
+    parser.add_argument(
+        "--ranks",
+        type=board_counts,
+        metavar="1,2,4,...,64",
+        help="numbers of boards; more than the testbed has are more of its last one (default: up to the testbed's)",
+    )
+    parser.add_argument(
+        "--what-if",
+        metavar="bandwidth=2Gb/s,...",
+        help="the same once more with another bandwidth, latency, slowdown or memory of all boards and links",
+    )
+    add_model_arguments(parser)
+    add_layout_arguments(parser)
+    parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
+    add_record_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan and simulate for every number of boards, and say what comes of it."""
+    start_log(args.verbose)
+    check_choices(args)
+    check_paths({"--json": args.json})
+    change = read_change(args.what_if) if args.what_if is not None else None
+    with Progress(sys.stderr) as progress:
+        progress.tell("reading what predictions stand on")
+        sketch = read_sketch(args.testbed)
+        cost, source = given_cost(args, None) or (AnalyticCost(), UNMEASURED)
+        given = read_plan(args.plan) if args.plan is not None else None
+        counts = _counts(args.ranks, sketch, given)
+        progress.tell(f"loading {args.model}")
+        model = load(args.model, shapes_of(args), cache_of(args))
+        scaling = Scaling(args, model, cost, given, progress.tell)
+        studies = [scaling.study(sketch, counts)]
+        if change is not None:
+            studies.append(scaling.study(sketch.changed(change), counts, args.what_if))
+    record: dict[str, Any] = {
+        "model": model_record(model, args.model),
+        "testbed": {"name": sketch.name, "digest": sketch.testbed().digest},
+        "costs": source,
+        "studies": [study_record(study) for study in studies],
+        "versions": versions(),
+    }
+    write_record(record, args.json)
+    head = [*model_lines(model), f"boards   {_boards(sketch, counts)}", f"costs    {source}", ""]
+    publish(() if args.json == STDOUT else [*head, *_items(args, studies)], record, args.json)
+    return 0
+
+
+def _items(args: argparse.Namespace, studies: Sequence[Study]) -> list[Item]:
+    """The studies, each beside the first."""
+    items: list[Item] = []
+    for study in studies:
+        items += [*study_items(study, None if study is studies[0] else studies[0]), ""]
+    if studies[0].counts[-1].boards > SEARCHED and planner_of(args) == AUTO and args.plan is None:
+        rules = ", ".join(RULES)
+        items += [f"beyond {SEARCHED} boards plans are not searched but chosen: {rules}, or that of fewer boards", ""]
+    return items[:-1]
+
+
+def _boards(sketch: Sketch, counts: Sequence[int]) -> str:
+    """The testbed in words."""
+    own, most = len(sketch.devices), max(counts)
+    more = f"; {most - own} more are like '{sketch.devices[-1].name}'" if most > own else ""
+    return f"{sketch.name}: {count_of(own, 'board')} as a {sketch.topology}{more}"
+
+
+def _counts(asked: tuple[int, ...] | None, sketch: Sketch, given: Plan | None) -> tuple[int, ...]:
+    """Numbers of boards, ascending.
+
+    Raises
+    ------
+    PlanError
+        When a plan is for another number.
+    TestbedError
+        When there cannot be so many.
+    """
+    own = len(sketch.devices)
+    if given is not None:
+        counts = asked or (given.ranks,)
+        if counts != (given.ranks,):
+            raise PlanError(
+                f"the plan is for {count_of(given.ranks, 'rank')} and --ranks asks for "
+                f"{', '.join(map(str, counts))}: leave --ranks out, or let plans be made (--layout)"
+            )
+    else:
+        counts = asked or tuple(sorted({own, *(2**power for power in range(own.bit_length()) if 2**power < own)}))
+    if counts[-1] > sketch.most:
+        raise TestbedError(f"{counts[-1]} boards are more than the {sketch.most} that a {sketch.topology} may have")
+    return counts

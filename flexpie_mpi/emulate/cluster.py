@@ -1,0 +1,273 @@
+"""An emulated cluster from beginning to end: build, check, run jobs, take down, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..errors import EmulationError
+from ..testbed import Testbed
+from .check import SENT_BYTES, Checked, Tell, check_cores, check_traffic, measure_links
+from .commands import build
+from .launch import Library, enter_script, find_library, job_command, job_environment
+from .limits import Memory, memory_here
+from .network import Network, network_of
+from .owner import new_prefix
+from .remains import abandoned, end_processes, remove, scratch
+from .system import carry_out, check_system
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE_S = 5.0
+"""How long mpirun may take to end a job when it is asked to."""
+GRACE_S = 1.0
+"""How long processes may outlive the mpirun that started them."""
+PROBE_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Boards on this machine, and the network between them; made by :func:`emulated`.
+
+    Attributes
+    ----------
+    testbed : Testbed
+        What was built.
+    library : Library
+        The MPI library that starts jobs.
+    network : Network
+    groups : mapping of device to str
+        Names of the control groups of the boards whose memory is limited.
+    checked : Checked or None
+        What the check found, if there was one.
+    """
+
+    testbed: Testbed
+    library: Library
+    network: Network
+    groups: Mapping[str, str]
+    checked: Checked | None = None
+
+    def run(
+        self, words: Sequence[str], *, ranks: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Run one job on the first `ranks` boards, one rank on each, and return mpirun's exit code.
+
+        Parameters
+        ----------
+        words : sequence of str
+            The program and its arguments.
+        ranks : int, optional
+            All boards by default.
+        environment : mapping, optional
+            Variables of the job besides those of this process.
+
+        Raises
+        ------
+        EmulationError
+            When there are not so many boards, or this machine's cores cannot carry them undisturbed.
+        """
+        count = self.testbed.ranks if ranks is None else ranks
+        if not 1 <= count <= self.testbed.ranks:
+            raise EmulationError(
+                f"testbed '{self.testbed.name}' has {self.testbed.ranks} boards, so it cannot run {count} ranks"
+            )
+        if self.checked is not None:
+            check_cores(self.testbed, count, available_cores())
+        before = self._exhausted()
+        code = self._job(words, count, environment or {}).returncode
+        for device in [name for name, times in self._exhausted().items() if times > before[name]]:
+            _log.warning("board '%s' ran out of memory, and the kernel ended what it was running", device)
+        return 128 - code if code < 0 else code
+
+    def probe(self) -> float:
+        """Seconds of a small MPI message between the first two boards, after every rank has sent to the next.
+
+        Raises
+        ------
+        EmulationError
+            When the job fails.
+        """
+        words = [sys.executable, "-m", f"{__package__}.probe", str(SENT_BYTES)]
+        options: dict[str, Any] = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        job = self._job(words, self.testbed.ranks, {}, timeout_s=PROBE_S, **options)
+        out, err = (text.decode(errors="replace") for text in (job.stdout, job.stderr))
+        try:
+            return float(json.loads(out.splitlines()[-1])["latency_s"])
+        except (ValueError, IndexError, KeyError, TypeError):
+            said = " ".join((err.strip() or out.strip() or "nothing").split())
+            raise EmulationError(
+                f"a small MPI job on the emulated boards failed with exit code {job.returncode}; "
+                f"{self.library.mpirun} says: {said}"
+            ) from None
+
+    def _job(
+        self,
+        words: Sequence[str],
+        ranks: int,
+        environment: Mapping[str, str],
+        timeout_s: float | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Start mpirun on the first board and wait; nothing it started is left when this returns."""
+        enter = str(scratch(self.network.prefix) / "enter")
+        launch = job_command(self.library, self.network, ranks, enter, words)
+        command = (enter, self.network.address(self.testbed.devices[0].name), shlex.join(launch))
+        process = subprocess.Popen(command, env=job_environment(self.library, {**os.environ, **environment}), **options)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            out, err = b"", f"no answer within {timeout_s:g} s".encode()
+        finally:
+            if process.poll() is None:
+                _end(process)
+            end_processes(self.network.boards, grace_s=GRACE_S)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def _exhausted(self) -> dict[str, int]:
+        """How often each board whose memory is limited ran out of it."""
+        memory = memory_here()
+        return {device: memory.times_exhausted(name) if memory else 0 for device, name in self.groups.items()}
+
+
+@contextmanager
+def emulated(
+    testbed: Testbed, *, library: str | None = None, check: bool = True, tell: Tell = lambda text: None
+) -> Iterator[Cluster]:
+    """Boards of a testbed on this machine, for as long as the context lasts.
+
+    What killed processes have left is removed first. Everything is taken down at the end, after errors and signals
+    too: while the context lasts, SIGTERM and SIGHUP raise SystemExit in the main thread.
+
+    Parameters
+    ----------
+    testbed : Testbed
+        A switch, a ring or a star.
+    library : str, optional
+        ``mpich`` or ``openmpi``; by default that of the mpirun beside the running python, or on the PATH.
+    check : bool
+        Measure the links and see that MPI uses them; refuse jobs that this machine's cores cannot carry.
+    tell : callable
+        Is told what goes on.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    EmulationError
+        When boards cannot be emulated here, or what was built is not what the testbed says.
+    """
+    check_system()
+    mpi = find_library(library)
+    network = network_of(testbed, new_prefix())
+    for prefix in abandoned():
+        tell(f"removing what a killed run has left: {prefix}")
+        remove(prefix)
+    with _signals_raised():
+        try:
+            cluster = _built(network, mpi, tell)
+            yield _checked(cluster, tell) if check else cluster
+        finally:
+            with _signals_held():
+                tell("taking the boards down")
+                remove(network.prefix)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _built(network: Network, library: Library, tell: Tell) -> Cluster:
+    tell(f"building {network.testbed.ranks} boards")
+    folder = scratch(network.prefix)
+    folder.mkdir(mode=0o700)
+    carry_out(build(network))
+    memory = memory_here()
+    groups = dict(_limited(network, memory))
+    script = folder / "enter"
+    script.write_text(
+        enter_script(network, {device: str(memory.group(n)) for device, n in groups.items() if memory}, os.getpid())
+    )
+    script.chmod(0o700)
+    return Cluster(network.testbed, library, network, groups)
+
+
+def _limited(network: Network, memory: Memory | None) -> Iterator[tuple[str, str]]:
+    """Limit the boards' memory: devices and the names of their groups. Where the kernel refuses, a warning."""
+    limits = {device.name: device.memory_bytes for device in network.testbed.devices if device.memory_bytes}
+    if limits and memory is None:
+        _log.warning("the boards' memory is not limited: this kernel has no memory controller for control groups")
+        return
+    for device, limit in limits.items():
+        assert memory is not None
+        try:
+            carry_out(memory.limit(network.space(device), limit))
+        except EmulationError as error:
+            _log.warning("the boards' memory is not limited: %s", error)
+            return
+        yield device, network.space(device)
+
+
+def _checked(cluster: Cluster, tell: Tell) -> Cluster:
+    network, testbed = cluster.network, cluster.testbed
+    links = measure_links(network, tell)
+    tell("looking where MPI sends")
+    latencies: list[float] = []
+    check_traffic(network, lambda: latencies.append(cluster.probe()))
+    route = testbed.routes[0][1] if testbed.ranks > 1 else None
+    checked = Checked(links, latencies[0], route.latency_s if route else 0.0)
+    return Cluster(testbed, cluster.library, network, cluster.groups, checked)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """First kindly, so that mpirun ends its ranks."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Signals that would end this process at once raise SystemExit instead. SIGINT raises by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until this is over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

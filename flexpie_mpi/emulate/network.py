@@ -1,0 +1,176 @@
+"""What is built for a testbed, as data: stations, the cables between them, and who hands a packet on to whom.
+
+A *station* is a network namespace: a board, a board that only forwards, or the switch. Every resource of the testbed
+is one direction of one cable: what one interface sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..errors import EmulationError
+from ..testbed import Route, Testbed
+from .shaping import packet_bytes
+
+SWITCH = "the switch"
+"""Its station's name; no device can have it."""
+
+TOPOLOGIES = ("switch", "ring", "star")
+NETWORK = "10.77"
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An end of a cable: its name, where the cable leads, and what it sends.
+
+    Attributes
+    ----------
+    name : str
+    station, peer : str
+        Its own station, and the one at the other end.
+    bandwidth : float or None
+        Payload bytes per second that it sends; None where no message ever goes that way.
+    packet : int
+        Largest packet of the cable, in bytes.
+    """
+
+    name: str
+    station: str
+    peer: str
+    bandwidth: float | None
+    packet: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way of packets from one station to another: the next station, and the largest packet all the way."""
+
+    next: str
+    packet: int
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A testbed's network.
+
+    Attributes
+    ----------
+    testbed : Testbed
+    prefix : str
+        Of everything that is built.
+    stations : tuple of str
+        Boards in the order of their ranks, then boards that only forward, and the switch.
+    interfaces : tuple of Interface
+        Both ends of a cable stand together.
+    hops : mapping of (station, target) to Hop
+        Empty where all boards share a switch.
+    """
+
+    testbed: Testbed
+    prefix: str
+    stations: tuple[str, ...]
+    interfaces: tuple[Interface, ...]
+    hops: Mapping[tuple[str, str], Hop]
+
+    def space(self, station: str) -> str:
+        """The station's namespace."""
+        return f"{self.prefix}-{'switch' if station == SWITCH else self.stations.index(station)}"
+
+    def address(self, station: str) -> str:
+        """The station's address: the same one on all of its interfaces."""
+        number = self.stations.index(station) + 1
+        return f"{NETWORK}.{number // 256}.{number % 256}"
+
+    def toward(self, station: str, peer: str) -> Interface:
+        """The end of the cable between two stations that is at the first."""
+        return next(end for end in self.interfaces if (end.station, end.peer) == (station, peer))
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Namespaces of all stations."""
+        return tuple(map(self.space, self.stations))
+
+    @property
+    def boards(self) -> tuple[str, ...]:
+        """Namespaces of the devices, by rank."""
+        return self.spaces[: self.testbed.ranks]
+
+
+def network_of(testbed: Testbed, prefix: str) -> Network:
+    """The network of a testbed.
+
+    Raises
+    ------
+    EmulationError
+        When its topology is none that can be built.
+    """
+    if testbed.topology not in TOPOLOGIES:
+        raise EmulationError(
+            f"testbed '{testbed.name}' is of the topology '{testbed.topology}', and only {', '.join(TOPOLOGIES)} can "
+            "be built: describe the boards in a testbed file"
+        )
+    sides = {_ends(resource.name): resource.bandwidth for resource in testbed.resources}
+    names = [device.name for device in testbed.devices]
+    stations = tuple(dict.fromkeys([*names, *(end for side in sides for end in side if end != SWITCH)]))
+    if any(SWITCH in side for side in sides):
+        stations += (SWITCH,)
+    return Network(testbed, prefix, stations, _interfaces(sides), _hops(testbed, stations))
+
+
+def _ends(resource: str) -> tuple[str, str]:
+    """The stations between which a resource carries messages.
+
+    >>> _ends("pi0 out"), _ends("pi0 in"), _ends("a -> b")
+    (('pi0', 'the switch'), ('the switch', 'pi0'), ('a', 'b'))
+    """
+    device, *rest = resource.split()
+    if rest == ["out"]:
+        return device, SWITCH
+    return (SWITCH, device) if rest == ["in"] else (device, rest[1])
+
+
+def _interfaces(sides: Mapping[tuple[str, str], float]) -> tuple[Interface, ...]:
+    """Both ends of a cable for every pair of stations with a resource between them, numbered at each station."""
+    cables = dict.fromkeys(tuple(sorted(side)) for side in sides)
+    used: dict[str, int] = {}
+    found = []
+    for a, b in cables:
+        packet = packet_bytes(min(sides[way] for way in ((a, b), (b, a)) if way in sides))
+        for station, peer in ((a, b), (b, a)):
+            number = used[station] = used.get(station, -1) + 1
+            found.append(Interface(f"eth{number}", station, peer, sides.get((station, peer)), packet))
+    return tuple(found)
+
+
+def _hops(testbed: Testbed, stations: Sequence[str]) -> dict[tuple[str, str], Hop]:
+    if SWITCH in stations:
+        return {}
+    hops: dict[tuple[str, str], Hop] = {}
+    for source, row in enumerate(testbed.routes):
+        for target, route in enumerate(row):
+            if route is not None:
+                _add_hops(hops, testbed, source, target, route)
+    return hops
+
+
+def _add_hops(hops: dict[tuple[str, str], Hop], testbed: Testbed, source: int, target: int, route: Route) -> None:
+    """The hops of one route; each station on the way hands on what is meant for the target.
+
+    Routes agree: what a station hands on for others goes the way of its own messages. A packet is no larger than what
+    the slowest cable takes.
+    """
+    passed = [testbed.resources[number] for number in route.resources]
+    way = [_ends(passed[0].name)[0], *(_ends(resource.name)[1] for resource in passed)]
+    packet = packet_bytes(min(resource.bandwidth for resource in passed))
+    name = testbed.devices[target].name
+    for place, (station, following) in enumerate(pairwise(way)):
+        known = hops.setdefault((station, name), Hop(following, packet))
+        if known.next != following:
+            raise EmulationError(
+                f"testbed '{testbed.name}' sends what '{station}' has for '{name}' to '{following}', and what it hands "
+                f"on to '{known.next}': a board cannot do both"
+            )
+        if not place:
+            hops[station, name] = Hop(following, packet)

@@ -1,0 +1,64 @@
+"""A small MPI program for the check: every rank sends to the next, and the first two find how long a message takes.
+
+``mpirun ... python -m flexpie_mpi.emulate.probe BYTES``; rank 0 prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ..runtime.mpi import start, stop
+from ..runtime.transport import Transport
+
+MESSAGE_BYTES = 64
+ROUNDS = 60
+
+
+def probe(transport: Transport, sent_bytes: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of a small message one way, between rank 0 and rank 1; 0 when there is no rank 1.
+
+    Before that, every rank sends `sent_bytes` to the next one.
+    """
+    rank, size = transport.rank, transport.size
+    if size == 1:
+        return 0.0
+    transport.send(np.zeros(sent_bytes, np.uint8), (rank + 1) % size)
+    transport.receive(np.empty(sent_bytes, np.uint8), (rank - 1) % size)
+    transport.barrier()
+    latency = _ping_pong(transport, clock) if rank < 2 else 0.0
+    transport.barrier()
+    return latency
+
+
+def _ping_pong(transport: Transport, clock: Callable[[], float]) -> float:
+    peer, message = 1 - transport.rank, np.zeros(MESSAGE_BYTES, np.uint8)
+    rounds = []
+    for _ in range(ROUNDS):
+        began = clock()
+        if transport.rank == 0:
+            transport.send(message, peer)
+        transport.receive(message, peer)
+        if transport.rank == 1:
+            transport.send(message, peer)
+        rounds.append(clock() - began)
+    return statistics.median(rounds) / 2
+
+
+def _main() -> None:
+    transport = start()
+    latency = probe(transport, int(sys.argv[1]))
+    if transport.rank == 0:
+        sys.stdout.write(json.dumps({"latency_s": latency}) + "\n")
+        sys.stdout.flush()
+    transport.close()
+    stop(transport, 0)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,112 @@
+"""Taking down: what an emulation built is found by its name alone, so that the next one can do it for a killed one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..errors import EmulationError
+from .limits import memory_here
+from .owner import is_abandoned, prefix_of
+from .system import carry_out
+
+SPACES = Path("/run/netns")
+ENDING_S = 5.0
+
+
+def scratch(prefix: str) -> Path:
+    """Folder for the files of one emulation."""
+    return Path(tempfile.gettempdir()) / prefix
+
+
+def abandoned() -> list[str]:
+    """Prefixes of what processes that are gone have left on this machine."""
+    memory = memory_here()
+    names = [*_names(SPACES), *_names(scratch("")), *(memory.names() if memory else ())]
+    prefixes = set(filter(None, map(prefix_of, names)))
+    return sorted(prefix for prefix in prefixes if is_abandoned(prefix))
+
+
+def remove(prefix: str) -> None:
+    """Remove everything of a prefix: processes, namespaces with their interfaces, control groups and files.
+
+    Raises
+    ------
+    EmulationError
+        When something withstands.
+    """
+    end_processes(_spaces(prefix))
+    memory = memory_here()
+    for name in memory.names() if memory else ():
+        if memory and prefix_of(name) == prefix:
+            memory.remove(name)
+    shutil.rmtree(scratch(prefix), ignore_errors=True)
+    for space in _spaces(prefix):
+        with contextlib.suppress(EmulationError):  # another run may have been faster
+            carry_out([("ip", "netns", "delete", space)])
+    if left := _spaces(prefix):
+        raise EmulationError(f"namespace {left[0]} cannot be removed: see what 'ip netns delete {left[0]}' says")
+
+
+def _spaces(prefix: str) -> list[str]:
+    return [name for name in _names(SPACES) if prefix_of(name) == prefix]
+
+
+def end_processes(spaces: Iterable[str], *, grace_s: float = 0.0) -> None:
+    """End every process inside these namespaces; those that end by themselves within `grace_s` are let.
+
+    Raises
+    ------
+    EmulationError
+        When one cannot be ended.
+    """
+    paths = [SPACES / space for space in spaces]
+    if _wait(paths, grace_s, lambda pid: None):
+        left = _wait(paths, ENDING_S, _kill)
+        if left:
+            raise EmulationError(f"process {left[0]} on an emulated board does not end, though it was killed")
+
+
+def _wait(paths: Iterable[Path], seconds: float, act: Callable[[int], None]) -> list[int]:
+    """Processes that are there still when so many seconds have passed."""
+    until = time.monotonic() + seconds
+    while found := _processes(paths):
+        for pid in found:
+            act(pid)
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.01)
+    return found
+
+
+def _processes(paths: Iterable[Path]) -> list[int]:
+    """Processes whose network namespace is one of these."""
+    wanted = set(filter(None, map(_identity, paths)))
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if wanted else []
+    return [pid for pid in pids if _identity(Path(f"/proc/{pid}/ns/net")) in wanted]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # gone, or a thread of the kernel
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -1,0 +1,107 @@
+"""What plots have in common: scales with few round numbers, panels side by side, and legends outside of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+from ..figure import WIDTH, Figure, Line2D, MaxNLocator
+from ..tables import shorten
+from ..theme import SERIES_MARKS, Theme
+
+_STEPS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
+
+LEAST = 6
+"""Letters of a name that a title keeps."""
+
+
+def ratio_scale(axes: Any, least: float, most: float, inches: float, *, is_cut: bool = False) -> None:
+    """A logarithmic x-axis for times over the best one's, with ticks as close as labels allow on so many inches.
+
+    Where it `is_cut`, the last tick says that more lies there.
+    """
+    low, high = min(least, 1.0) / 1.01, max(most, 1.05) * (1.0 if is_cut else 1.02)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    room = inches / log10(high / low)  # inches per factor of ten
+    kept: list[float] = []
+    for step in (step for step in _STEPS if low <= step <= high):
+        if not kept or log10(step / kept[-1]) * room > 0.36:
+            kept.append(step)
+    labels = [f"{step:g}×" for step in kept]
+    ticks(axes.xaxis, kept, [*labels[:-1], f"≥ {labels[-1]}"] if is_cut else labels)
+
+
+def log_scale(axis: Any, least: float, most: float) -> None:
+    """A logarithmic axis with few round numbers: 1, 2 and 5 of every power of ten, or more where it is short."""
+    low, high = least / 1.15, most * 1.15
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    digits = (1, 2, 5) if high / low < 300 else (1,)
+    found = [digit * 10.0**power for power in powers for digit in digits]
+    if high / low < 5:
+        found = list(MaxNLocator(5).tick_values(low, high))
+    kept = [value for value in found if low <= value <= high]
+    ticks(axis, kept, [f"{value:g}" for value in kept])
+
+
+def ticks(axis: Any, places: Sequence[float], labels: Sequence[str]) -> None:
+    """These ticks and no others."""
+    axis.set_ticks(places, labels=labels)
+    axis.set_ticks([], minor=True)
+
+
+def panels(figure: Figure, count: int, across: int, **options: Any) -> list[Any]:
+    """So many axes, `across` in a row; places left over stay empty."""
+    down = -(-count // across)
+    found = figure.subplots(down, across, squeeze=False, **options).ravel().tolist()
+    for spare in found[count:]:
+        spare.remove()
+    return found[:count]
+
+
+def entitle(axes: Any, name: str, inches: float, after: str = "") -> None:
+    """A title no wider than its panel, or the panels would make room for it; `after` the name is never cut."""
+    title = axes.set_title(name + after)
+    letters = len(name)
+    while letters > LEAST and title.get_window_extent().width > inches * axes.figure.dpi:
+        letters -= 1
+        title.set_text(shorten(name, letters) + after)
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend over the panels, in as many columns as there is room for; the figure grows with its lines."""
+    if handles:
+        widths = [len(handle.get_label()) * 0.07 + 0.48 for handle in handles]
+        room = WIDTH - 0.3
+        across = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=across)
+        figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(handles) // across) - 1))
+
+
+def dotted(colour: str, shape: str, theme: Theme, size: float = 4.5) -> dict[str, Any]:
+    """Dots without a line between them."""
+    return curved(colour, shape, theme, size) | {"linestyle": ""}
+
+
+def curved(colour: str, shape: str, theme: Theme, size: float = 4.5) -> dict[str, Any]:
+    """Dots on a line, told apart where they touch."""
+    return {
+        "color": colour,
+        "marker": shape,
+        "markersize": size,
+        "markeredgecolor": theme.paper,
+        "markeredgewidth": 0.4,
+    }
+
+
+def numbered(theme: Theme, place: int) -> tuple[str, str]:
+    """Colour and shape of the curves of one thing among several that have no colour of their own."""
+    return theme.series[place % len(theme.series)], SERIES_MARKS[place % len(SERIES_MARKS)]
+
+
+def handle(style: Mapping[str, Any], label: str) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], **style, label=label)

@@ -1,0 +1,131 @@
+"""Planners against each other: the paper's scores, what ``auto`` gains, and where it falls behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, geometric_mean, is_cnn, planners_in, ratio
+
+BEHIND = 0.03
+"""``auto`` may be so much slower than the best of all others before it is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How many times longer than ``auto`` the best of some planners took in a cell; below 1 where ``auto`` was slower.
+
+    `other` is that best planner.
+    """
+
+    cell: Cell
+    other: str
+    ratio: Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Gains in several cells: their geometric mean, and the least and the most of them."""
+
+    cells: int
+    mean: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Cells with several planners, and everything that follows from their times.
+
+    Attributes
+    ----------
+    cells : sequence of Cell
+        Those where `Cell.is_comparison` holds.
+    """
+
+    cells: Sequence[Cell]
+
+    @cached_property
+    def planners(self) -> list[str]:
+        return planners_in(self.cells)
+
+    @cached_property
+    def groups(self) -> dict[str, list[Cell]]:
+        """Cells by model; then of all CNNs, by boards and together; then all. None of them twice."""
+        groups = by_model(self.cells)
+        cnns = [cell for cell in self.cells if is_cnn(cell.model)]
+        for ranks in sorted({cell.ranks for cell in cnns}):
+            groups[f"CNNs, {ranks} boards"] = [cell for cell in cnns if cell.ranks == ranks]
+        groups |= {"CNNs": cnns, "all": list(self.cells)}
+        kept: dict[frozenset[int], str] = {}
+        for name, cells in groups.items():
+            kept.setdefault(frozenset(map(id, cells)), name)
+        return {name: groups[name] for which, name in kept.items() if which}
+
+    def score(self, planner: str, cells: Iterable[Cell]) -> float | None:
+        """The paper's: the mean, over the cells a planner took part in, of the best time over its own."""
+        found = [1 / relative(cell, planner).median for cell in cells if planner in cell.rows]
+        return fmean(found) if found else None
+
+    @cached_property
+    def over_fixed(self) -> list[Gain]:
+        """Over the best fixed layout of each cell."""
+        return list(_gains(self.cells, FIXED))
+
+    @cached_property
+    def over_searched(self) -> list[Gain]:
+        """Over the better of ``layerwise`` and ``fused``."""
+        return list(_gains(self.cells, SEARCHED))
+
+    @cached_property
+    def over_all(self) -> list[Gain]:
+        """Over the best of all others."""
+        return list(_gains(self.cells, [planner for planner in self.planners if planner != AUTO]))
+
+    @cached_property
+    def behind(self) -> list[Gain]:
+        """Cells in which ``auto`` takes more than `BEHIND` longer than the best of all others, the worst first."""
+        found = [gain for gain in self.over_all if 1 / gain.ratio.median > 1 + BEHIND]
+        return sorted(found, key=lambda gain: gain.ratio.median)
+
+    @cached_property
+    def worst(self) -> Gain | None:
+        """The cell in which ``auto`` gains least over the best of all others."""
+        return min(self.over_all, key=lambda gain: gain.ratio.median, default=None)
+
+
+def relative(cell: Cell, planner: str) -> Ratio:
+    """A planner's time over the best one's; 1 for the best."""
+    return ratio(cell.rows[planner], cell.best)
+
+
+def summary(gains: Sequence[Gain], cells: Iterable[Cell]) -> Summary | None:
+    """Gains in some of the cells; None where there are none."""
+    wanted = {id(cell) for cell in cells}
+    found = [gain.ratio.median for gain in gains if id(gain.cell) in wanted]
+    return Summary(len(found), geometric_mean(found), min(found), max(found)) if found else None
+
+
+def _gains(cells: Iterable[Cell], others: Sequence[str]) -> Iterator[Gain]:
+    for cell in cells:
+        best = cell.best_of([planner for planner in others if planner != AUTO])
+        if AUTO in cell.rows and best is not None:
+            yield Gain(cell, best.planner, ratio(best, cell.rows[AUTO]))
+
+
+def gain_record(gain: Gain) -> Mapping[str, object]:
+    """A gain as numbers."""
+    found = gain.ratio
+    return {
+        "suite": gain.cell.suite,
+        "model": gain.cell.model,
+        "batch": gain.cell.batch,
+        "testbed": gain.cell.testbed,
+        "ranks": gain.cell.ranks,
+        "other": gain.other,
+        "gain": found.median,
+        "quartiles": [found.low, found.high],
+        "rounds": found.rounds,
+    }

@@ -1,0 +1,157 @@
+"""Colours and marks of pictures: the same meaning everywhere, told apart on light and dark, by all eyes.
+
+Neighbours in one picture (planners, kinds of layouts, kinds of events) keep apart in OKLab for normal, protanope and
+deuteranope sight alike; a test measures it. Where lines cross, marks tell planners apart as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours by meaning, as ``#rrggbb``.
+
+    Attributes
+    ----------
+    name : str
+        ``light`` or ``dark``.
+    paper, ink, faint, line : str
+        The ground, text, lesser text, and lines of a grid.
+    planners, kinds, events : mapping of str to str
+        `kinds` of layouts share the colours of the planners that are named after them.
+    series : tuple of str
+        For curves of anything else, in the order in which they are drawn.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    faint: str
+    line: str
+    planners: Mapping[str, str]
+    kinds: Mapping[str, str]
+    events: Mapping[str, str]
+    series: tuple[str, ...]
+
+    def planner(self, name: str) -> str:
+        """The colour of a planner; one that is not known is drawn in ink."""
+        return self.planners.get(name, self.ink)
+
+    def on(self, colour: str) -> str:
+        """Of ink and paper, the one that is easier to read on `colour`."""
+        return max(self.ink, self.paper, key=lambda text: contrast(text, colour))
+
+
+def contrast(one: str, other: str) -> float:
+    """How well two colours can be told apart by lightness, from 1 to 21, as WCAG 2 defines it.
+
+    >>> contrast("#000000", "#ffffff")
+    21.0
+    """
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return round((high + 0.05) / (low + 0.05), 2)
+
+
+def mixed(colour: str, ground: str, share: float) -> str:
+    """A colour that covers only a share of its ground.
+
+    >>> mixed("#ff0000", "#ffffff", 0.2)
+    '#ffcccc'
+    """
+    pairs = ((int(text[place : place + 2], 16) for text in (colour, ground)) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(share * above + (1 - share) * below):02x}" for above, below in pairs)
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = linear(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def linear(colour: str) -> tuple[float, float, float]:
+    """Light of the three channels of an sRGB colour, each from 0 to 1.
+
+    >>> linear("#ff0000")
+    (1.0, 0.0, 0.0)
+    """
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return _light(red), _light(green), _light(blue)
+
+
+def _light(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+_LIGHT_KINDS = {
+    "rows": "#1f5fbf",
+    "columns": "#81c5fd",
+    "grid": "#70d797",
+    "channels": "#642401",
+    "batch": "#6f0062",
+    "replicated": "#d05d3e",
+    "single": "#929da7",
+}
+_DARK_KINDS = {
+    "rows": "#4a8df0",
+    "columns": "#6eccff",
+    "grid": "#b0d5a2",
+    "channels": "#a85307",
+    "batch": "#845678",
+    "replicated": "#e08c15",
+    "single": "#9ba1ae",
+}
+
+
+def _planners(kinds: Mapping[str, str], **searching: str) -> dict[str, str]:
+    """Colours of the planners that search, and of those that are named after a kind."""
+    return searching | {kind: colour for kind, colour in kinds.items() if kind != "replicated"}
+
+
+LIGHT = Theme(
+    name="light",
+    paper="#ffffff",
+    ink="#1f2328",
+    faint="#59636e",
+    line="#d8dde3",
+    planners=_planners(_LIGHT_KINDS, auto="#d62839", flexpie="#9583fd", fused="#0b7b87", layerwise="#d09000"),
+    kinds=_LIGHT_KINDS,
+    events={"compute": "#1f5fbf", "send": "#d09000", "receive": "#6f0062", "wait": "#b9c1cb"},
+    series=("#1f5fbf", "#d09000", "#0b7b87", "#6f0062", "#d05d3e", "#81c5fd", "#642401", "#70d797"),
+)
+
+DARK = Theme(
+    name="dark",
+    paper="#0d1117",
+    ink="#f0f6fc",
+    faint="#9198a1",
+    line="#30363d",
+    planners=_planners(_DARK_KINDS, auto="#ff6b5e", flexpie="#703dc6", fused="#8bfefe", layerwise="#ffeb4f"),
+    kinds=_DARK_KINDS,
+    events={"compute": "#4a8df0", "send": "#ffd166", "receive": "#3fbf8f", "wait": "#4b535d"},
+    series=("#4a8df0", "#ffd166", "#8bfefe", "#ff6b5e", "#a85307", "#b0d5a2", "#845678", "#6eccff"),
+)
+
+THEMES = (LIGHT, DARK)
+
+MARKS = {
+    "auto": "D",
+    "flexpie": "X",
+    "fused": "^",
+    "layerwise": "v",
+    "rows": "o",
+    "columns": "s",
+    "grid": "P",
+    "channels": "p",
+    "batch": "h",
+    "single": "d",
+}
+"""Marks of planners, in the words of matplotlib."""
+
+SERIES_MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+
+def mark(planner: str) -> str:
+    """The mark of a planner; one that is not known is a star."""
+    return MARKS.get(planner, "*")

@@ -1,0 +1,54 @@
+"""Simulation: what a job would take on boards that one may not have, rank by rank.
+
+In go the programs of all ranks, the testbed and a cost model; out comes a :class:`flexpie_mpi.timeline.Timeline`, as
+the executor of a real run makes one. Nothing is added up: ranks walk through their programs on their own, messages
+share the links, and what a rank waits comes out of that. The one difficulty: the cost model prices a whole exchange,
+and the walk needs it in parts (:mod:`flexpie_mpi.simulate.prices`).
+
+What is left out: MPI's own algorithms (a collective moves the messages that it stands for), and that a rank which
+computes may hold up a large message it has sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..cost.model import CostModel
+from ..errors import ProgramError
+from ..graph import Graph
+from ..program import Program
+from ..testbed import Testbed
+from ..timeline import Timeline
+from .prices import price_job
+from .walk import Walk
+
+__all__ = ["simulate"]
+
+
+def simulate(programs: Sequence[Program], graph: Graph, testbed: Testbed, cost: CostModel) -> Timeline:
+    """What every rank of a job does when, in one request that all begin together.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        Of all ranks, by rank, as :func:`flexpie_mpi.lower.lower` makes them.
+    graph : Graph
+    testbed : Testbed
+        Of as many ranks.
+    cost : CostModel
+
+    Returns
+    -------
+    Timeline
+        Events of every rank in order, without those that take no time.
+
+    Raises
+    ------
+    ProgramError
+        When programs and testbed differ in the number of ranks, or some rank would wait for ever.
+    """
+    if len(programs) != testbed.ranks:
+        raise ProgramError(
+            f"{len(programs)} programs cannot be simulated on the {testbed.ranks} boards of testbed '{testbed.name}'"
+        )
+    return Walk(programs, testbed, price_job(programs, graph, testbed, cost)).timeline()

@@ -1,0 +1,133 @@
+"""Measuring a cell: its planners' plans on the ranks of a job, request by request in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..cache import Cache
+from ..cost.model import CostModel
+from ..data.synthetic import random_inputs
+from ..engine import Engine
+from ..model import Model
+from ..plan import Plan
+from ..runtime.transport import Transport, on_root
+from ..trial import Rounds, race_in_turns
+from .cells import Cell, Terms
+from .entrants import Entrant, entrants_of
+from .memory import Footprint, engine_bytes, room, turns
+from .results import Result
+from .rows import Run, Scene, Sheet
+
+BASELINES = ("auto", "single")
+"""Planners that take part in every turn, where memory does not hold the plans of all at once."""
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """What measures cells on a job; `measure` is called by all ranks together.
+
+    Attributes
+    ----------
+    transport : Transport
+    cache : Cache
+    suite : str
+        Its name.
+    tell : callable
+        Is told what goes on, between requests.
+    """
+
+    transport: Transport
+    cache: Cache
+    suite: str
+    tell: Callable[[str], None] = lambda text: None
+
+    def measure(
+        self, cell: Cell, model: Model, scene: Scene, cost: CostModel | None, done: Collection[str] = ()
+    ) -> tuple[Result, ...]:
+        """The cell's rows, on the root; none elsewhere, and none where all planners that find a plan are done.
+
+        Parameters
+        ----------
+        cell : Cell
+        model : Model
+            With the cell's batch, as :func:`flexpie_mpi.engine.load_shared` gives it.
+        scene : Scene
+            The same on every rank.
+        cost : CostModel
+            On the root.
+        done : collection of str
+            Planners that have their rows; read on the root.
+
+        Raises
+        ------
+        FlexPieError
+            On every rank, when a plan cannot be run.
+        """
+
+        def find() -> tuple[Entrant, ...]:
+            assert cost is not None, "the root has the cost model"
+            found = entrants_of(model, scene.testbed, cost, cell.planners, self.tell)
+            return () if {name for entrant in found for name in entrant.planners} <= set(done) else found
+
+        entrants = on_root(self.transport, find) or ()
+        texts = self.transport.broadcast([entrant.plan.to_json() for entrant in entrants])
+        if not texts:
+            return ()
+        limits = room(self.transport, scene.testbed, is_emulated=scene.is_emulated)
+        order = self.transport.broadcast(_turns(model, entrants, limits))
+        maker = _Maker(self, model, scene)
+        inputs = on_root(self.transport, partial(random_inputs, model.graph, cell.terms.seed)) or {}
+        plans = [Plan.from_json(text) for text in texts]
+        trials = race_in_turns(plans, order, partial(maker.make, inputs), inputs, _rounds(cell.terms), self.tell)
+        peaks = self.transport.all_gather([maker.peaks[plan.to_json()] for plan in plans])
+        runs = [
+            Run(entrant, trial, tuple(peak[place] for peak in peaks), _turn_of(place, order))
+            for place, (entrant, trial) in enumerate(zip(entrants, trials, strict=False))  # elsewhere there are none
+        ]
+        return Sheet(self.suite, cell, scene, model).rows(runs)
+
+
+def _turns(model: Model, entrants: Sequence[Entrant], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    needed = [[engine_bytes(model, program) for program in entrant.programs] for entrant in entrants]
+    always = [place for place, entrant in enumerate(entrants) if set(entrant.planners) & set(BASELINES)]
+    return turns(needed, limits, always)
+
+
+def _turn_of(place: int, order: Sequence[Sequence[int]]) -> int:
+    return next(number for number, turn in enumerate(order) if place in turn)
+
+
+def _rounds(terms: Terms) -> Rounds:
+    return Rounds(terms.repeats, terms.warmup, terms.most_repeats, terms.seconds)
+
+
+class _Maker:
+    """Makes this rank's engines, runs one request of each, and notes what memory that took."""
+
+    def __init__(self, measurer: Measurer, model: Model, scene: Scene) -> None:
+        device = scene.testbed.devices[measurer.transport.rank]
+        self.peaks: dict[str, int] = {}
+        self._footprint = Footprint()
+        self._engine = partial(
+            Engine,
+            measurer.transport,
+            model,
+            cache=measurer.cache,
+            threads=device.threads,
+            slowdown=device.slowdown if scene.is_emulated else 1.0,
+        )
+
+    def make(self, inputs: Mapping[str, Any], plan: Plan) -> Engine:
+        """The engine of a plan; called by all ranks together."""
+
+        def made() -> Engine:
+            engine = self._engine(plan)
+            engine.run(inputs)
+            return engine
+
+        engine, peak = self._footprint.of(made)
+        self.peaks.setdefault(plan.to_json(), peak)
+        return engine

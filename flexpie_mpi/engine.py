@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -101,7 +101,7 @@ class Engine:
         self.program = self.programs[transport.rank]
         cache = cache or Cache.default()
         self._weights, self.traffic = distribute(transport, model, self.program.weights, cache)
-        self._executor = self._prepare(KernelOptions(threads), slowdown)
+        self._executor, self.pacer = self._prepare(KernelOptions(threads), slowdown)
 
     def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
@@ -176,7 +176,7 @@ class Engine:
                 )
         return dict(inputs)
 
-    def _prepare(self, options: KernelOptions, slowdown: float) -> Executor:
+    def _prepare(self, options: KernelOptions, slowdown: float) -> tuple[Executor, Pacer]:
         executor, pacer, error = None, None, None
         try:
             pacer = Pacer(partial(make_kernel, self.model, self.program, self._weights, options), slowdown)
@@ -185,8 +185,16 @@ class Engine:
             error = raised
         agree(self.transport, error)
         assert executor is not None and pacer is not None, "agree raises every rank's error"
-        settle(self.transport, pacer)
-        return executor
+        return executor, pacer
+
+
+def settle_pace(engines: Sequence[Engine]) -> None:
+    """Measure what every step takes by itself, to pace slower boards evenly; called by all ranks together.
+
+    What is measured of several engines is measured in turn: none of them gets a bad moment of the machine for good.
+    Buffers hold nothing of use afterwards. Without it, a step is paced by what it takes in each request.
+    """
+    settle(engines[0].transport, [engine.pacer for engine in engines])
 
 
 def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Program, ...]:

@@ -8,12 +8,19 @@ the runtime can use the MPI collective where the pattern is one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 
 from .errors import ProgramError
 from .region import Region
 
 Transfer = tuple[int, int, Region]
 """(source rank, target rank, region)."""
+
+Holder = tuple[int, Region]
+"""A rank, and something it holds."""
+
+Preference = tuple[int, int, int, int]
+"""The less, the rather; the first number is the part of what is missing that a holder has, negative."""
 
 Pattern = Mapping[tuple[int, int], object]
 """What each (source, target) pair of ranks exchanges; equal contents compare equal."""
@@ -46,11 +53,11 @@ def transfers(have: Mapping[int, Sequence[Region]], need: Mapping[int, Region]) 
     for target in sorted(need):
         missing = _outside(need[target], have.get(target, ()))
         holders = _holders(have, target, need[target]) if missing else []
+        order = [(_preference(holder, missing, target, load), place) for place, holder in enumerate(holders)]
+        heapify(order)
         while missing:
-            source, region = _best_holder(holders, missing, target, load)
+            source, region = _best_holder(order, holders, missing, target, load)
             pieces = [part for box in missing if not (part := box.intersect(region)).is_empty]
-            if not pieces:
-                raise ProgramError(f"rank {target} needs {missing[0]}, which no rank holds")
             found += [(source, target, piece) for piece in pieces]
             load[source] += sum(piece.size for piece in pieces)
             missing = [rest for box in missing for rest in box.subtract(region)]
@@ -65,29 +72,35 @@ def _outside(region: Region, held: Iterable[Region]) -> list[Region]:
     return missing
 
 
-def _holders(have: Mapping[int, Sequence[Region]], target: int, need: Region) -> list[tuple[int, Region]]:
+def _holders(have: Mapping[int, Sequence[Region]], target: int, need: Region) -> list[Holder]:
     return [
-        (rank, region)
-        for rank, regions in have.items()
-        if rank != target
-        for region in regions
-        if not region.intersect(need).is_empty
+        (rank, region) for rank, regions in have.items() if rank != target for region in regions if region.meets(need)
     ]
 
 
 def _best_holder(
-    holders: Sequence[tuple[int, Region]], missing: Sequence[Region], target: int, load: Mapping[int, int]
-) -> tuple[int, Region]:
+    order: list[tuple[Preference, int]],
+    holders: Sequence[Holder],
+    missing: Sequence[Region],
+    target: int,
+    load: Mapping[int, int],
+) -> Holder:
+    """The holder to prefer now. What was preferred before can only have become worse: it is looked at again first."""
+    while order:
+        known, place = heappop(order)
+        now = _preference(holders[place], missing, target, load)
+        if now == known and now[0] < 0:
+            return holders[place]
+        if now[0] < 0:
+            heappush(order, (now, place))
+    raise ProgramError(f"rank {target} needs {missing[0]}, which no rank holds")
+
+
+def _preference(holder: Holder, missing: Sequence[Region], target: int, load: Mapping[int, int]) -> Preference:
     """The owner rule: who has most of what is missing, then who has sent least, then the nearest rank."""
-    if not holders:
-        raise ProgramError(f"rank {target} needs {missing[0]}, which no rank holds")
-
-    def preference(holder: tuple[int, Region]) -> tuple[int, int, int, int]:
-        rank, region = holder
-        overlap = sum(region.intersect(box).size for box in missing)
-        return -overlap, load[rank], abs(rank - target), rank
-
-    return min(holders, key=preference)
+    rank, region = holder
+    overlap = sum(region.intersect(box).size for box in missing)
+    return -overlap, load[rank], abs(rank - target), rank
 
 
 def classify(pattern: Pattern) -> str:

@@ -60,6 +60,13 @@ class Region:
         pairs = zip(self.bounds, other.bounds, strict=True)
         return Region(tuple((max(a, c), min(b, d)) for (a, b), (c, d) in pairs))
 
+    def meets(self, other: Region) -> bool:
+        """Whether the two have an element in common."""
+        for (a, b), (c, d) in zip(self.bounds, other.bounds, strict=True):
+            if a >= d or c >= b or a >= b or c >= d:
+                return False
+        return True
+
     def hull(self, other: Region) -> Region:
         """The smallest region that holds both."""
         if self.is_empty:

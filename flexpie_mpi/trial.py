@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import Engine, RankFacts
+from .engine import Engine, RankFacts, settle_pace
 from .errors import FlexPieError
 from .plan import Plan
 from .timeline import KINDS, Timeline
@@ -273,6 +273,7 @@ class _Lane:
 def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
     """Round after round, until there are enough and no time is left for more."""
     transport, begin_s = lanes[0].engine.transport, 0.0
+    settle_pace([lane.engine for lane in lanes])
     for number in range(rounds.limit):
         counted = number - rounds.warmup
         if counted == 0:

@@ -10,6 +10,7 @@ from flexpie_mpi.cache import Cache
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.errors import PlanError
 from flexpie_mpi.runtime.loopback import alone
+from flexpie_mpi.runtime.pacing import Pacer
 from flexpie_mpi.timeline import Timeline
 from flexpie_mpi.trial import Rounds, measure, process_age_s, race, race_in_turns
 
@@ -81,6 +82,7 @@ class FakeEngine:
     def __init__(self, name, log, seconds=0.0):
         self.transport = alone()
         self.plan = NoPlan
+        self.pacer = Pacer(lambda step, held: lambda: None, 1)
         self.name, self.log, self.seconds = name, log, seconds
 
     def run(self, inputs):

@@ -22,7 +22,7 @@ from .plans import Keep, collect_plans
 from .samples import sample_plans
 
 LINKS_SHARE, EXCHANGES_SHARE = 0.1, 0.25
-"""Most that links and exchange patterns take of the time; plans get the rest."""
+"""Most that links and exchange patterns take of the time; plans get the rest. Without models, patterns do."""
 
 TURN_SHARE = 0.5
 """Of what a model would get if the rest were dealt out now: so that all have had a turn when time is half over."""
@@ -67,7 +67,7 @@ class Campaign:
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
         testbed = testbed_of(unpaced, self.links(seed), self.transport.all_gather(memory_bytes()))
-        self.exchanges(testbed, seed)
+        self.exchanges(testbed, seed, EXCHANGES_SHARE if models else 1.0)
         self.plans(testbed, models, seed)
         return testbed
 
@@ -82,9 +82,9 @@ class Campaign:
         collect_links(self.transport, self.budget.part(LINKS_SHARE), keep, self.tell, seed)
         return np.concatenate(found)
 
-    def exchanges(self, testbed: Testbed, seed: int = 0) -> None:
+    def exchanges(self, testbed: Testbed, seed: int = 0, share: float = EXCHANGES_SHARE) -> None:
         """Measure exchange patterns."""
-        budget = self.budget.part(EXCHANGES_SHARE)
+        budget = self.budget.part(share)
         collect_exchanges(self.transport, testbed, budget, lambda rows: self._keep("exchange", rows), self.tell, seed)
 
     def plans(self, testbed: Testbed, models: Sequence[Callable[[], Model]], seed: int = 0) -> None:

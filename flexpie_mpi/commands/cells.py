@@ -91,11 +91,8 @@ class CellsJob:
         check_paths({"--output": args.output, "--json": args.json})
         rows_so_far(args.output)
         suite = read_suite(args.suite)
-        cells = [
-            cell.on(size)
-            for cell in suite.only(args.only).cells
-            if is_on(cell, args.testbed) and cell.ranks in (None, size)
-        ]
+        cells = [cell.on(size) for cell in suite.cells if is_on(cell, args.testbed) and cell.ranks in (None, size)]
+        cells = [cell for cell in cells if cell.matches(args.only)]
         if not cells:
             listed = dict.fromkeys(f"{cell.ranks or 'any number of'} on {cell.site.name}" for cell in suite.cells)
             raise SuiteError(

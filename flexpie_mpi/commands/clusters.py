@@ -32,8 +32,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-FINAL = (WRONG_INPUT, INTERRUPTED)
-"""Exit codes of a job after which the others would end alike."""
+"""Exit code of a job that a person has ended."""
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Clusters:
             waiting = self._waiting(suite, cells)
             self._course = Course(len(waiting))
             code = self._measure(suite, waiting) if waiting else 0
-        if code in FINAL:
+        if self._is_final(code):
             return code
         publish_cells(args, suite, cells)
         return INCOMPLETE if code else 0
@@ -71,7 +70,8 @@ class Clusters:
     def _cells(self, suite: Suite) -> list[Cell]:
         """Cells on boards that can be emulated."""
         testbed = self.args.testbed
-        asked = [cell for cell in suite.only(self.args.only).cells if testbed is None or is_on(cell, testbed)]
+        asked = [cell for cell in suite.cells if testbed is None or is_on(cell, testbed)]
+        asked = [cell for cell in asked if cell.matches(self.args.only)]
         found = [cell for cell in asked if cell.site.path]
         if asked and not found:
             raise SuiteError(
@@ -118,7 +118,8 @@ class Clusters:
                     raise
                 self._say(f"the boards of {name} are left out: {error}")
                 code = INCOMPLETE
-            if code in FINAL:
+                self._course.finish(len(found))
+            if self._is_final(code):
                 return code
             first_code = first_code or code
         return first_code
@@ -135,11 +136,15 @@ class Clusters:
             first_code = 0
             for ranks, found in _by(cells, attrgetter("ranks")).items():
                 code = cluster.run(self._bench_words(site), ranks=ranks)
-                if code in FINAL:
+                if self._is_final(code):
                     return code
                 first_code = first_code or code
                 self._course.finish(len(found))
         return first_code
+
+    def _is_final(self, code: int) -> bool:
+        """Whether a job's exit code is the whole run's: a person has ended it, or the very first one was refused."""
+        return code == INTERRUPTED or (code == WRONG_INPUT and self._course.done == 0)
 
     def _tell_of(self, site: Site) -> Callable[[str], None]:
         return lambda text: self.progress.tell(f"{self._course}: {site.name}: {text}")
@@ -149,7 +154,7 @@ class Clusters:
         assert site.testbed is not None, "the boards are those of a testbed"
         here_s, there_s = budget_s * (1 - EMULATED_SHARE), budget_s * EMULATED_SHARE
         self.progress.tell(f"measuring for the cost model on {site.name}, {there_s:g} s")
-        words = [*self._trace_words(suite), "--testbed", site.path]
+        words = ["--no-models", "--testbed", site.path]  # boards share cores here: kernels would show that
         measured = f"measured on this machine for {here_s:g} s"
         if cluster.run(costs.trace_words(words, there_s), ranks=site.testbed.ranks):
             log.warning("messages between the boards of %s could not be measured for the cost model", site.name)

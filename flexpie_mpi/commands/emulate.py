@@ -98,7 +98,7 @@ def summary(cluster: Cluster) -> str:
     off = max(abs(link.off) for link in checked.links)
     return (
         f"{built}; bandwidths are within {percent(off)} of the testbed's; a small message takes "
-        f"{ms(checked.latency_s)}, whatever the testbed says ({ms(checked.wanted_latency_s)})"
+        f"{ms(checked.latency_s)} (the testbed says {ms(checked.wanted_latency_s)}, and latency cannot be set)"
     )
 
 

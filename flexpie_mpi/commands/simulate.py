@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cost.prior import AnalyticCost
+from ..data.replacing import write_text
 from ..errors import PlanError, TestbedError
 from ..model import load
 from ..plan import Plan
+from ..report.chrome import chrome_text
 from ..report.plans import model_lines, model_record
 from ..report.progress import Progress
-from ..report.simulated import Study, study_items, study_record
+from ..report.simulated import Study, simulated_trace, study_items, study_record
 from ..report.tables import Item
 from ..report.units import count_of
 from ..testbed import Sketch, read_change, read_sketch
@@ -52,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="bandwidth=2Gb/s,...",
         help="the same once more with another bandwidth, latency, slowdown or memory of all boards and links",
     )
+    parser.add_argument(
+        "--timeline", metavar="FILE", help="write what every rank of the most boards does when, for ui.perfetto.dev"
+    )
     add_model_arguments(parser)
     add_layout_arguments(parser)
     parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan and simulate for every number of boards, and say what comes of it."""
     start_log(args.verbose)
     check_choices(args)
-    check_paths({"--json": args.json})
+    check_paths({"--json": args.json, "--timeline": args.timeline})
     change = read_change(args.what_if) if args.what_if is not None else None
     with Progress(sys.stderr) as progress:
         progress.tell("reading what predictions stand on")
@@ -84,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         "versions": versions(),
     }
     write_record(record, args.json)
+    if args.timeline is not None:
+        write_text(args.timeline, chrome_text(simulated_trace(studies[-1], model.graph)))
     head = [*model_lines(model), f"boards   {_boards(sketch, counts)}", f"costs    {source}", ""]
     publish(() if args.json == STDOUT else [*head, *_items(args, studies)], record, args.json)
     return 0

@@ -44,18 +44,20 @@ BUDGET_S = 60.0
 FLUSH_S = 2.0
 """What is measured is in the file about this much later at most."""
 
-_MEASURING = ("model", "budget", "threads", "testbed")
+_MEASURING = ("model", "no-models", "budget", "threads", "testbed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument(
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
         "--model",
         action="append",
         nargs="+",
         metavar="FILE.onnx|builtin:NAME",
         help="models whose plans are measured (default: the large built-in ones and networks of many shapes)",
     )
+    models.add_argument("--no-models", action="store_true", help="measure links and exchanges only")
     parser.add_argument(
         "--output", required=True, metavar="traces.h5", help="where the traces go; what the file has already stays"
     )
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     start_log(args.verbose)
     if args.merge is None:
         run_job(DEADLINE_S, lambda transport: Tracing(transport, args).run())
-    given = [f"--{name}" for name in _MEASURING if getattr(args, name) is not None]
+    given = [f"--{name}" for name in _MEASURING if getattr(args, name.replace("-", "_"))]
     if given:
         raise UsageError(f"--merge measures nothing, so {given[0]} goes without it: leave one of the two out")
     if launcher_rank() is not None:  # all ranks have to leave together
@@ -148,6 +150,8 @@ class Tracing:
 
     def _models(self, cache: Cache) -> list[Callable[[], Model]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""
+        if self.args.no_models:
+            return []
         if self.args.model is None:
             return [partial(self._load, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
         sources = [source for group in self.args.model for source in group]

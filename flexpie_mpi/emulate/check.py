@@ -130,18 +130,18 @@ def measure_links(network: Network, tell: Tell) -> tuple[Measured, ...]:
     EmulationError
         When one is off by more than `TOLERANCE`.
     """
-    devices, found = network.testbed.devices, []
-    for trial in trials(network.testbed):
+    testbed, found = network.testbed, []
+    for trial in trials(testbed):
         tell(f"measuring {trial.resource}")
-        ways = [(network.boards[a], network.boards[b], network.address(devices[b].name)) for a, b in trial.ways]
-        found.append(_measured(trial, ways))
-    worst = max(found, key=lambda link: abs(link.off), default=None)
-    if worst is not None and abs(worst.off) > TOLERANCE:
-        raise EmulationError(
-            f"'{worst.resource}' carries {worst.found * 8e-6:.4g} Mb/s, and testbed '{network.testbed.name}' says "
-            f"{worst.wanted * 8e-6:.4g}: this machine is too slow or too busy for it; use fewer boards or a slower "
-            "link, or take it as it is with --no-check"
-        )
+        ways = [(network.boards[a], network.boards[b], network.address(testbed.devices[b].name)) for a, b in trial.ways]
+        link = _measured(trial, ways)
+        if abs(link.off) > TOLERANCE:
+            raise EmulationError(
+                f"'{link.resource}' carries {link.found * 8e-6:.4g} Mb/s, and testbed '{testbed.name}' says "
+                f"{link.wanted * 8e-6:.4g}: this machine is too slow or too busy for it; use fewer boards or a slower "
+                "link, or take it as it is with --no-check"
+            )
+        found.append(link)
     return tuple(found)
 
 

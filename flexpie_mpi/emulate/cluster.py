@@ -31,7 +31,7 @@ PATIENCE_S = 5.0
 """How long mpirun may take to end a job when it is asked to."""
 GRACE_S = 1.0
 """How long processes may outlive the mpirun that started them."""
-PROBE_S = 60.0
+PROBE_S = 120.0
 
 _log = logging.getLogger(__name__)
 
@@ -121,10 +121,12 @@ class Cluster:
         **options: Any,
     ) -> subprocess.CompletedProcess[bytes]:
         """Start mpirun on the first board and wait; nothing it started is left when this returns."""
-        enter = str(scratch(self.network.prefix) / "enter")
+        folder = scratch(self.network.prefix)
+        enter = str(folder / "enter")
         launch = job_command(self.library, self.network, ranks, enter, words)
         command = (enter, self.network.address(self.testbed.devices[0].name), shlex.join(launch))
-        process = subprocess.Popen(command, env=job_environment(self.library, {**os.environ, **environment}), **options)
+        variables = job_environment(self.library, {**os.environ, **environment}, str(folder))
+        process = subprocess.Popen(command, env=variables, **options)
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:

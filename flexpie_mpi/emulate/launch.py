@@ -130,10 +130,10 @@ def _interface(network: Network) -> str:
     return "eth0" if network.interfaces else "lo"
 
 
-def job_environment(library: Library, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the launcher and the ranks."""
+def job_environment(library: Library, environment: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The environment of the launcher and the ranks; in `folder` they leave what they make and do not clean up."""
     kept = {key: value for key, value in environment.items() if not key.startswith(_LEFT_BY_MPI)}
-    return {**kept, "PATH": search_path(), **_SWITCHES[library.name]}
+    return {**kept, "PATH": search_path(), "TMPDIR": folder, **_SWITCHES[library.name]}
 
 
 def enter_script(network: Network, groups: Mapping[str, str], owner: int) -> str:

@@ -41,7 +41,9 @@ def _lines(testbed: Testbed, words: Sequence[str], ranks: int, name: str | None)
     yield f"cat > {enter} <<'END'\n{script}END"
     yield shlex.join(("chmod", "700", str(enter)))
     launch = shlex.join(job_command(library, network, ranks, str(enter), words))
-    switches = [f"{key}={value}" for key, value in job_environment(library, {}).items() if key != "PATH"]
+    switches = [
+        f"{key}={value}" for key, value in job_environment(library, {}, str(enter.parent)).items() if key != "PATH"
+    ]
     yield shlex.join(("env", *switches, str(enter), network.address(testbed.devices[0].name), launch))
     yield from map(shlex.join, take_down(network))
     yield from (shlex.join(("rmdir", str(group))) for group in groups.values())

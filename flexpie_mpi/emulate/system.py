@@ -63,6 +63,6 @@ def carry_out(commands: Iterable[Command]) -> None:
             env={**os.environ, "PATH": search_path(), "LC_ALL": "C"},
         )
         if done.returncode:
-            raise EmulationError(
-                f"this machine refuses '{shlex.join(command)}': {done.stderr.strip() or 'it gives no reason'}"
-            )
+            said = done.stderr.strip() or "it gives no reason"
+            hint = "; a container must be privileged for this" if "not permitted" in said else ""
+            raise EmulationError(f"this machine refuses '{shlex.join(command)}': {said}{hint}")

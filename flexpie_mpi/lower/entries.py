@@ -26,6 +26,7 @@ class Entry:
     after : int
         The segment after which everything sent is there; -1 for the beginning.
     sent, received : pieces of each (source, target) pair, in the buffers of the source and of the target
+    outgoing, incoming : pairs that begin and that end at each rank, ascending
     copies : copies of each rank within itself
     buffers : buffer of each (value, rank)
     """
@@ -34,14 +35,16 @@ class Entry:
     after: int = -1
     sent: dict[Pair, list[Piece]] = field(default_factory=dict)
     received: dict[Pair, list[Piece]] = field(default_factory=dict)
+    outgoing: dict[int, list[Pair]] = field(default_factory=dict)
+    incoming: dict[int, list[Pair]] = field(default_factory=dict)
     copies: dict[int, list[Copy]] = field(default_factory=dict)
     buffers: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def part(self, rank: int, index: int, graph: Graph) -> Exchange | None:
         """The part of one rank, or None when it has none."""
-        sends = [_message(pair, index, self.sent[pair], graph) for pair in sorted(self.sent) if pair[0] == rank]
-        receives = [_message(p, index, self.received[p], graph) for p in sorted(self.received) if p[1] == rank]
-        group = tuple(sorted({rank for pair in self.sent for rank in pair}))
+        sends = [_message(pair, index, self.sent[pair], graph) for pair in self.outgoing.get(rank, ())]
+        receives = [_message(pair, index, self.received[pair], graph) for pair in self.incoming.get(rank, ())]
+        group = tuple(sorted({*self.outgoing, *self.incoming}))
         copies = tuple(self.copies.get(rank, ()))
         if not (sends or receives or copies):
             return None
@@ -67,6 +70,9 @@ def enter(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Entry
             entry.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer))
             piece = Piece(name, region, entry.buffers[name, target])
             entry.received.setdefault((source, target), []).append(piece)
+    for pair in sorted(entry.sent):
+        entry.outgoing.setdefault(pair[0], []).append(pair)
+        entry.incoming.setdefault(pair[1], []).append(pair)
     contents = {pair: tuple((p.value, p.region) for p in pieces) for pair, pieces in entry.sent.items()}
     entry.kind = classify(contents)
     return entry

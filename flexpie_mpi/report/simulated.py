@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..graph import Graph
+from ..lower import lower
 from ..plan import Plan
 from ..timeline import KINDS, Timeline
+from .chrome import Job, chrome_trace
 from .plans import plan_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent
@@ -227,3 +230,11 @@ def _record(study: Study, found: Simulated) -> dict[str, Any]:
         "messages": found.messages,
         "plan": plan_record(found.plan),
     }
+
+
+def simulated_trace(study: Study, graph: Graph) -> dict[str, Any]:
+    """The request on the most boards of a study as an object of the Trace Event Format."""
+    last = study.counts[-1]
+    job = Job(last.plan, graph, lower(last.plan, graph), [memory.board for memory in last.memory])
+    about = {"request": "simulated", "latency_s": last.latency_s, **({"what_if": study.change} if study.change else {})}
+    return chrome_trace(last.timeline, job, about)

@@ -8,8 +8,8 @@ What c is, is measured beforehand, with all steps of the rank run one right behi
 would. In a request it would be too much: a step that begins after a sleep finds the caches cold, which costs a tenth of
 a millisecond each time, on this machine and not on the board, and k times that once it is paced. Ranks take turns, over
 and over, and the lower quartile of a step's times counts: they may share cores, and a machine has slow moments that
-would stay with one rank for good. A step that cannot be run beforehand (values of unknown shape) is paced by what it
-takes in each request.
+would stay with one rank for good. A step that was not run beforehand, or cannot be (values of unknown shape), is paced
+by what it takes in each request.
 
 What counts is the calling thread's processor time, with any number of threads: onnxruntime gives that thread its share
 of the work and lets it spin until the others have done theirs, so its time is how long the step lasts on cores of its
@@ -36,7 +36,7 @@ from .transport import Transport
 from .waiting import offer_core
 
 FEWEST, MOST = 5, 20
-"""Times that all steps of all ranks are run beforehand: as many as fit `ENOUGH_S`."""
+"""Times that all steps of all ranks are run beforehand: as many as fit `ENOUGH_S` for each engine."""
 
 ENOUGH_S = 1.0
 
@@ -194,13 +194,22 @@ def _arrays(pairs: Sequence[tuple[str, int]], values: Mapping[int, Any]) -> tupl
     return arrays if len(arrays) == len(held) else None
 
 
-def settle(transport: Transport, pacer: Pacer, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Measure the steps of all ranks that are paced, while the others rest; called by all ranks together."""
-    turns = [rank for rank, is_needed in enumerate(transport.all_gather(pacer.is_needed)) if is_needed]
-    began, rounds = clock(), 0
-    while turns and transport.broadcast(rounds < FEWEST or (rounds < MOST and clock() - began < ENOUGH_S)):
-        for rank in turns:
-            if rank == transport.rank:
-                pacer.rehearse()
-            transport.barrier()
+def settle(transport: Transport, pacers: Sequence[Pacer], clock: Callable[[], float] = time.perf_counter) -> None:
+    """Measure the steps of all ranks that are paced, while the others rest; called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    pacers : sequence of Pacer
+        This rank's, of engines that are to be compared: they share the machine's good and bad moments.
+    clock : callable
+    """
+    turns = [rank for rank, is_needed in enumerate(transport.all_gather(any(p.is_needed for p in pacers))) if is_needed]
+    began, rounds, enough_s = clock(), 0, ENOUGH_S * len(pacers)
+    while turns and transport.broadcast(rounds < FEWEST or (rounds < MOST and clock() - began < enough_s)):
+        for pacer in pacers:
+            for rank in turns:
+                if rank == transport.rank:
+                    pacer.rehearse()
+                transport.barrier()
         rounds += 1

@@ -75,6 +75,15 @@ class Cell:
         ranks = "all" if self.ranks is None else self.ranks
         return f"{self.model.removeprefix(BUILTIN)}/{self.site.name}/{ranks}/{self.batch}"
 
+    def matches(self, pattern: str | None) -> bool:
+        """Whether the label begins as a pattern says, such as ``resnet*/*ring*``; all do without one.
+
+        >>> cell = Cell("builtin:vgg16", "builtin:vgg16", 1, Site("hosts"), 2, ("auto",))
+        >>> cell.matches("vgg*"), cell.matches("*/hosts/2"), cell.matches("*/hosts/3")
+        (True, True, False)
+        """
+        return pattern is None or fnmatchcase(self.label, f"{pattern}*")
+
     def on(self, ranks: int) -> Cell:
         """The cell of a job of so many ranks."""
         return replace(self, ranks=ranks)
@@ -97,18 +106,6 @@ class Suite:
     def sources(self) -> tuple[str, ...]:
         """Every model once, in order, as it can be loaded."""
         return tuple(dict.fromkeys(cell.source for cell in self.cells))
-
-    def only(self, pattern: str | None) -> Suite:
-        """The suite with the cells whose label matches a pattern such as ``resnet*/*ring*``; ``*`` follows by itself.
-
-        >>> cells = tuple(Cell(name, name, 1, Site("hosts"), 2, ("auto",)) for name in ("builtin:vgg16", "net.onnx"))
-        >>> [cell.label for cell in Suite("s", cells, 0.0).only("vgg*").cells]
-        ['vgg16/hosts/2/1']
-        """
-        if pattern is None:
-            return self
-        matching = tuple(cell for cell in self.cells if fnmatchcase(cell.label, f"{pattern}*"))
-        return replace(self, cells=matching)
 
 
 def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -13,6 +13,7 @@ from flexpie_mpi.commands import clusters
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.learned import LearnedCost
 from flexpie_mpi.cost.prior import AnalyticCost
+from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate.system import check_system
 from flexpie_mpi.errors import EmulationError
 from flexpie_mpi.facts import facts_of
@@ -202,13 +203,17 @@ def test_on_emulated_boards_with_a_cost_model_measured_before(job, suite, tmp_pa
     except EmulationError as error:
         pytest.skip(str(error))
     path = suite(["auto", "rows"], 'testbeds = ["two.toml"]\n')
+    (tmp_path / "two.toml").write_text((tmp_path / "two.toml").read_text().replace("1Gb/s", "200Mb/s"))
     out = tmp_path / "results.jsonl"
     done = job(1, "bench", path, "--output", out, "--trace-budget", 2)
-    if "this machine refuses" in done.err:
+    if done.code == 2 and ("this machine refuses" in done.err or "too busy" in done.err):
         pytest.skip(done.err)
     assert done.code == 0 and done.out.startswith(f"{TINY} on two, 2 ranks"), done
     rows = read_results(out)
     assert [row.planner for row in rows] == ["auto", "rows"] and all(row.is_emulated for row in rows)
     assert rows[0].cost == f"{tmp_path}/results.cost.json, measured on this machine for 1.5 s and on two for 0.5 s"
     assert {rank.device for rank in rows[1].per_rank} == {"pi0", "pi1"} and rows[1].sent_bytes > 0
-    assert (tmp_path / "results.traces.h5").exists()
+    traces = Traces.read(tmp_path / "results.traces.h5")
+    boards = {place for place, origin in enumerate(traces.origins) if origin.slowdown == 2}
+    assert len(boards) == 2 and boards & set(traces.tables["exchange"]["origin"])
+    assert len(traces.tables["compute"]) and not boards & set(traces.tables["compute"]["origin"])

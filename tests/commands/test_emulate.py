@@ -28,7 +28,7 @@ def test_a_dry_run_prints_the_commands_and_needs_no_root(here, library, monkeypa
     lines = out.splitlines()
     assert sum(line.startswith("ip netns add ") for line in lines) == 5, "four boards and a switch"
     assert sum(line.startswith("ip netns delete ") for line in lines) == 5
-    assert any(" htb rate 1008" in line for line in lines)
+    assert any(" htb rate 1005" in line for line in lines)
     (job,) = (line for line in lines if "mpirun" in line and line.startswith("env "))
     assert f"-n 3 {sys.executable} -m flexpie_mpi infer --testbed {PI} --layout rows" in job
 

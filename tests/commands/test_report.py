@@ -29,7 +29,7 @@ def test_report_writes_a_page_with_its_pictures(here, results, tmp_path):
     folder, record = tmp_path / "deep" / "report", tmp_path / "record.json"
     code, out, err = here("report", *results, "--output", folder, "--json", record)
     assert (code, err) == (0, "") and max(map(len, out.splitlines())) <= 80
-    assert "gain" in out and "worst" in out and "report   " in out and "error    predicted: median" in out
+    assert "gain" in out and "worst" in out and "report" in out and "error    predicted: median" in out
     page = (folder / "README.md").read_text()
     named = set(re.findall(r'(?:srcset|src)="([^"]+)"', page))
     stems = {name.removesuffix(".png").removesuffix("-dark") for name in named}

@@ -155,3 +155,14 @@ def test_mistakes_are_one_sentence(here, boards, tmp_path):
         code, out, err = here("simulate", "--model", TINY, *words)
         assert (code, out, len(err.splitlines())) == (2, "", 1), (words, err)
         assert re.search(expected, err), (words, err)
+
+
+def test_the_timeline_is_that_of_the_most_boards(here, boards, tmp_path):
+    path = tmp_path / "run.json"
+    code, _, _ = here("simulate", "--model", TINY, "--testbed", boards, "--ranks", "1,3", "--timeline", path)
+    trace = json.loads(path.read_text())
+    assert code == 0 and trace["otherData"]["request"] == "simulated"
+    events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert len({event["tid"] for event in events}) == 3
+    longest = max(event["ts"] + event["dur"] for event in events)
+    assert longest == pytest.approx(trace["otherData"]["latency_s"] * 1e6)

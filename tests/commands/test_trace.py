@@ -150,6 +150,7 @@ BAD = [
     (["--model", TINY], "--output"),
     (["--merge", "good.h5", "nowhere.h5", "--output", "t.h5"], "nowhere.h5"),
     (["--merge", "notes.txt", "--output", "t.h5"], "notes.txt"),
+    (["--merge", "good.h5", "--no-models", "--output", "t.h5"], "so --no-models goes without it"),
     (["--merge", "good.h5", "--output", "notes.txt"], "notes.txt"),
     (["--merge", "good.h5", "--output", "nowhere/t.h5"], "nowhere"),
     (["--merge", "good.h5", "--output", "t.h5", "--budget", "5"], "--budget"),

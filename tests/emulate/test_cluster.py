@@ -23,11 +23,14 @@ from tests.launch import REPOSITORY, environment
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("leaves_nothing")]
 
+SLOW = GIGABIT / 10
+"""However busy this machine is, it carries so much."""
+NAP = ["sleep", "0.2"]
 INFER = ["infer", "--model", "builtin:tiny_cnn", "--layout", "rows", "--no-cache", "--repeat", "2"]
 RING = """
 topology = "ring"
 [link]
-bandwidth = "500Mb/s"
+bandwidth = "100Mb/s"
 latency = "50us"
 [[device]]
 name = "dsp"
@@ -56,24 +59,24 @@ def test_a_verb_runs_on_a_ring_and_its_result_is_exact(ring_file):
 
 def test_jobs_run_one_after_the_other_on_a_star(capfd):
     fails = "import sys; sys.exit(7)"
-    greets = "import os; print(os.environ['GREETING'], os.getcwd())"
+    greets = "import os, sys; sys.stdout.write(f'{os.environ[\"GREETING\"]} in {os.getcwd()}\\n')"
     with emulated(bed("star", 3, memory_bytes=1 << 30), check=False) as cluster:
         assert cluster.run([sys.executable, "-m", "flexpie_mpi", *INFER, "--verify"]) == 0
         assert "equal to one onnxruntime session" in capfd.readouterr().out
         assert cluster.run([sys.executable, "-c", fails], ranks=1) == 7
         assert cluster.run([sys.executable, "-c", greets], ranks=2, environment={"GREETING": "hello"}) == 0
-        assert sorted(capfd.readouterr().out.split()) == sorted(["hello", os.getcwd()] * 2)
+        assert capfd.readouterr().out.count("hello in " + os.getcwd()) == 2
         with pytest.raises(EmulationError, match="has 3 boards, so it cannot run 4 ranks"):
             cluster.run(["true"], ranks=4)
 
 
 def test_links_are_as_fast_as_the_testbed_says_and_noticed_when_they_are_not():
-    testbed = bed("switch", 3, [GIGABIT / 10, GIGABIT / 10, GIGABIT / 20])
+    testbed = bed("switch", 3, [SLOW, SLOW, SLOW / 2])
     with emulated(testbed, check=False) as cluster:
         found = {link.resource: link.found for link in measure_links(cluster.network, lambda text: None)}
-        assert found["d2 in"] == pytest.approx(GIGABIT / 20, rel=0.15)
-        assert found["d0 out"] == pytest.approx(GIGABIT / 10, rel=0.15)
-        faster = network_of(bed("switch", 3, GIGABIT / 5), cluster.network.prefix)
+        assert found["d2 in"] == pytest.approx(SLOW / 2, rel=0.15)
+        assert found["d0 out"] == pytest.approx(SLOW, rel=0.15)
+        faster = network_of(bed("switch", 3, 2 * SLOW), cluster.network.prefix)
         with pytest.raises(EmulationError, match=r"carries .* and testbed 'switch' says 200: this machine is too slow"):
             measure_links(faster, lambda text: None)
 
@@ -82,7 +85,7 @@ def test_a_library_that_goes_through_shared_memory_is_found_out(monkeypatch):
     if launch.find_library().name != "mpich":
         pytest.skip("Open MPI is told by its own options")
     monkeypatch.setattr(launch, "_SWITCHES", {"mpich": {"UCX_TLS": "all"}})
-    with pytest.raises(EmulationError, match="left its board: MPI knows another way"), emulated(bed("ring", 2)):
+    with pytest.raises(EmulationError, match="left its board: MPI knows another way"), emulated(bed("ring", 2, SLOW)):
         pass
 
 
@@ -135,8 +138,8 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_what_runs_is_not(ring
         with emulated(bed("switch", 2), check=False) as following:
             assert left[0] not in abandoned()
             assert living.network.prefix != following.network.prefix
-            assert following.run(["true"]) == 0
-        assert living.run(["true"]) == 0, "the one that was there before still works"
+            assert following.run(NAP) == 0
+        assert living.run(NAP) == 0, "the one that was there before still works"
 
 
 def test_an_error_in_between_takes_everything_down():

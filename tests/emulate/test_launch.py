@@ -71,8 +71,9 @@ def test_a_job_starts_on_the_first_boards(name):
 
 def test_ranks_inherit_the_environment_but_not_what_mpi_left():
     given = {"HOME": "/root", "PMI_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "UCX_TLS": "all"}
-    found = job_environment(Library("mpich", "", ""), given)
+    found = job_environment(Library("mpich", "", ""), given, "/tmp/mine")
     assert found["HOME"] == "/root" and not {"PMI_RANK", "OMPI_COMM_WORLD_SIZE"} & set(found)
+    assert found["TMPDIR"] == "/tmp/mine"
     assert found["UCX_TLS"] == "tcp,self", "shared memory would be no network"
 
 

@@ -40,8 +40,10 @@ def test_elsewhere_than_on_linux_there_is_one_sentence(monkeypatch):
 
 
 def test_a_command_that_fails_is_named_with_what_it_said():
-    with pytest.raises(EmulationError, match="refuses 'sh -c 'echo no leave >&2; exit 1'': no leave"):
-        carry_out([("sh", "-c", "echo no leave >&2; exit 1")])
+    with pytest.raises(EmulationError, match="refuses 'false': it gives no reason"):
+        carry_out([("true",), ("false",)])
+    with pytest.raises(EmulationError, match="Operation not permitted; a container must be privileged for this"):
+        carry_out([("sh", "-c", "echo Operation not permitted >&2; exit 1")])
 
 
 # The testbeds that come along

@@ -10,9 +10,9 @@ from flexpie_mpi.model.inputs import bind_inputs
 from .build import make
 
 
-def bound(inputs, shapes=None):
+def bound(inputs, shapes=None, batch=1):
     graph = make([("Identity", [next(iter(inputs))], ["out"])], inputs, ["out"]).graph
-    bind_inputs(graph, shapes or {})
+    bind_inputs(graph, shapes or {}, batch)
     return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in graph.input}
 
 
@@ -55,3 +55,14 @@ def test_an_input_without_shape_takes_the_one_given():
 def test_what_cannot_be_static_is_refused(inputs, shapes, message):
     with pytest.raises(ModelError, match=message):
         bound(inputs, shapes)
+
+
+@pytest.mark.parametrize("first", ["N", None])
+def test_a_batch_is_the_size_of_an_open_first_axis(first):
+    assert bound({"x": (first, 3), "y": (3,)}, batch=4) == {"x": (4, 3), "y": (3,)}
+
+
+def test_a_batch_that_no_input_can_have_is_refused():
+    with pytest.raises(ModelError, match=r"batch of 4 needs an input whose first axis is symbolic.*'x': 1,3"):
+        bound({"x": (1, 3)}, batch=4)
+    assert bound({"x": (4, 3)}, batch=4) == {"x": (4, 3)}

@@ -84,6 +84,8 @@ def test_tables_say_what_the_rows_say():
     cells = table_under(page.text, "<summary>resnet18: 2 cells")
     assert cells[2] == ["pi4x4, 4 boards", "100", "**1.00**", "1.10", "1.05", "1.20", "–", "3.20"]
     assert table_under(page.text, "Speed-up is")[2] == ["resnet18", "80.0 % (80.0 % to 80.0 %)"]
+    points = table_under(page.text, "<summary>Every cell that is no part of a curve")
+    assert points[2] == ["resnet18 on pi4x4, 4 boards", "320", "100", "3.20", "4", "80.0 %"]
     effort = table_under(page.text, "Per model and planner")
     assert [line[1:6] for line in effort[2:4]] == [
         ["auto", "1.50", "1.50", "2", "40"],

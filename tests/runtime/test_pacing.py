@@ -82,7 +82,7 @@ def test_what_was_measured_beforehand_counts_and_slow_moments_do_not():
     machine, durations = Machine(), iter([0.2, 0.1, 0.9, 0.1, 0.1, 0.3])
     pacer = Pacer(lambda step, held: lambda: machine.compute(next(durations)), 8, machine.clocks)
     run = pacer(ONE_STEP, values())
-    settle(alone(), pacer, clock=lambda: machine.now * 1e9)  # so late that the fewest rounds are enough
+    settle(alone(), [pacer], clock=lambda: machine.now * 1e9)  # so late that the fewest rounds are enough
     assert len(run.samples) == FEWEST and run.seconds == pytest.approx(0.1)
     begin = machine.now
     run()
@@ -92,8 +92,17 @@ def test_what_was_measured_beforehand_counts_and_slow_moments_do_not():
 def test_rounds_end_when_there_are_enough():
     pacer = Pacer(lambda step, held: lambda: None, 2, Machine().clocks)
     run = pacer(ONE_STEP, values())
-    settle(alone(), pacer, clock=lambda: 0.0)
+    settle(alone(), [pacer], clock=lambda: 0.0)
     assert len(run.samples) == MOST
+
+
+def test_engines_that_are_compared_take_turns():
+    order = []
+    pacers = [Pacer(lambda step, held, name=name: lambda: order.append(name), 2, Machine().clocks) for name in "ab"]
+    for pacer in pacers:
+        pacer(ONE_STEP, values())
+    settle(alone(), pacers, clock=lambda: 0.0)
+    assert order == ["a", "b"] * MOST
 
 
 def test_made_up_inputs_are_no_wrong_index_and_no_zero_divisor():
@@ -110,7 +119,7 @@ def test_a_step_with_values_of_unknown_shape_is_paced_as_it_comes(opaque):
     del held[opaque]
     pacer = Pacer(lambda step, held: lambda: machine.compute(0.1), 3, machine.clocks)
     run = pacer(ONE_STEP, held)
-    settle(alone(), pacer)
+    settle(alone(), [pacer])
     assert run.seconds is None and machine.computed == 7
     run()
     assert machine.now - 100 == pytest.approx(0.3)
@@ -126,7 +135,7 @@ def test_a_kernel_that_refuses_made_up_inputs_is_paced_as_it_comes():
 
     pacer = Pacer(lambda step, held: act, 3, machine.clocks)
     run = pacer(ONE_STEP, values())
-    settle(alone(), pacer)
+    settle(alone(), [pacer])
     assert run.seconds is None
     begin = machine.now
     run()
@@ -138,7 +147,7 @@ def test_what_need_not_be_slower_is_left_as_it_is(slowdown):
     action = Machine().compute
     pacer = Pacer(lambda step, held: action, slowdown)
     assert pacer(ONE_STEP, values()) == action and pacer.steps == []
-    settle(alone(), pacer)
+    settle(alone(), [pacer])
 
 
 @pytest.mark.parametrize("slowdown", [0, -1, float("nan"), float("inf")])

@@ -13,13 +13,14 @@ from flexpie_mpi.graph import Graph
 from flexpie_mpi.lower import lower
 from flexpie_mpi.plan import Plan
 from flexpie_mpi.planner import PRESETS, layout_plan, price
-from flexpie_mpi.program import Compute, Program
+from flexpie_mpi.program import Compute, Finish, Program, Start
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.simulate.prices import Prices, compute_seconds, price_job
 from flexpie_mpi.simulate.walk import Walk
 from flexpie_mpi.testbed import Device, Testbed, one_host, switch
 
 from ..graphs import GRAPHS
+from .jobs import parts
 
 COST = AnalyticCost()
 
@@ -128,3 +129,26 @@ def test_ranks_of_one_host_crowd_each_other_only_where_they_compute_together() -
     roomy = compute_seconds(job(graph, "rows", 4)[1], graph, one_host(4, cores=4), COST)
     assert crowded == pytest.approx({place: 2 * seconds for place, seconds in roomy.items()})
     assert alone == pytest.approx(compute_seconds(job(graph, "single", 4)[1], graph, boards(4), COST))
+
+
+def test_equal_work_on_a_crowded_host_takes_longer() -> None:
+    graph = GRAPHS["chain"]
+    hosts = switch([Device(f"b{rank}", host="one" if rank < 2 else "other") for rank in range(3)], 1e8, 1e-5)
+    programs = job(graph, "channels", 2, "none")[1]
+    third = replace(programs[1], rank=2)
+    found = compute_seconds((*programs, third), graph, hosts, COST)
+    assert found[1, 0] == pytest.approx(2 * found[2, 0])
+
+
+@pytest.mark.parametrize(
+    ("exchange", "ratio"),
+    [((1e-5,) * 6 + (1e30, 1e30, 0.0), 1.0), ((0.0,) * 6 + (1e9, 1e9, 0.0), 50.0)],
+    ids=["messages", "bytes"],
+)
+def test_software_goes_by_messages_or_by_bytes_as_the_cost_model_does(exchange, ratio: float) -> None:
+    """Rank 0 sends 1 MB and rank 2 sends 50, a message each."""
+    found = parts(0, {(0, 1): 1, (2, 3): 50})
+    programs = [Program(rank, 4, (), (Start(found[rank]), Finish(found[rank])), (), (), ()) for rank in range(4)]
+    prices = price_job(programs, GRAPHS["chain"], boards(4, bandwidth=1e12), AnalyticCost(exchange=exchange))
+    assert prices.pack_s[2, 0] == pytest.approx(ratio * prices.pack_s[0, 0], rel=1e-3)
+    assert prices.unpack_s[3, 0] == pytest.approx(prices.pack_s[2, 0], rel=1e-3)

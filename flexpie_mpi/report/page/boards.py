@@ -72,15 +72,16 @@ def _duel_record(duel: Duel) -> dict[str, Any]:
 def _memory(found: Sequence[Duel], cells: Sequence[Cell]) -> Section:
     beyond = over_limit(cells)
     parts: list[Part] = [
-        "Weights and buffers are what a board's plan holds; the predicted need adds what onnxruntime takes to run it, "
-        "and the peak is that of the whole process, Python and MPI with it. Of the same cells:",
+        "Weights and buffers are what a board holds for its part of the plan; the predicted need adds its messages and "
+        "the process itself. The peak is what the process, Python and MPI with it, was seen to hold while it made this "
+        "plan's sessions and ran them first. Of the same cells:",
         Picture("memory", "Memory of every board, in MB", memory(found[:SHOWN])),
         "What the fullest board of any testbed was predicted to need, in MB, and in brackets its weights:",
         _memory_table(cells),
         _limits(beyond, cells),
     ]
     record = {"memory": [_need_record(key, those) for key, those in by_size(cells).items()]}
-    lines: list[Item] = [f"memory   {_limits(beyond, cells)}"] if beyond else []
+    lines: list[Item] = [f"memory   {_limits(beyond, cells)}".replace("`", "")] if beyond else []
     return Section("Memory of every board", parts, record, lines)
 
 
@@ -107,9 +108,8 @@ def _limits(beyond: Sequence[tuple[Cell, Result, RankResult]], cells: Sequence[C
     cell, row, rank = max(beyond, key=lambda found: found[2].peak_rss_bytes / (found[2].memory_bytes or 1))
     worst = f"`{row.planner}` in {cell.name}, rank {rank.rank}"
     sizes = f"{mb(rank.peak_rss_bytes)} of {mb(rank.memory_bytes or 0)} MB"
-    return (
-        f"In {count_of(len(beyond), 'case')} a process held more than its board may use; the worst is {worst}: {sizes}."
-    )
+    cases = count_of(len(beyond), "case")
+    return f"In {cases} (a plan on a rank) a process held more than its board may use; the worst is {worst}: {sizes}."
 
 
 def _need_record(key: tuple[str, int], cells: Sequence[Cell]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def provenance(cells: Sequence[Cell], sources: Sequence[str]) -> Section:
     rows = [row for cell in cells for row in cell.rows.values()]
     days = sorted(row.date[:10] for row in rows)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    rounds = ranges(sorted({len(row.measured_s) for row in rows}))
+    rounds = ranges(sorted({len(row.measured_s) for row in rows})).replace(",", ", ")
     warmup = ranges(sorted({row.warmup for row in rows}))
     models = list(dict.fromkeys(cell.model for cell in cells))
     suites = list(dict.fromkeys(cell.suite for cell in cells))

@@ -13,6 +13,15 @@ from ..tables import Column, Item, Table
 from ..units import milli, percent
 from .section import Folded, Part, Picture, Section
 
+_POINTS = (
+    Column("cell"),
+    Column("one board (ms)", "number"),
+    Column("all (ms)", "number"),
+    Column("speed-up", "number"),
+    Column("ideal", "number"),
+    Column("efficiency", "number"),
+)
+
 
 def sections(cells: Iterable[Cell]) -> list[Section]:
     """Strong scaling, and batches; each only where there are rows."""
@@ -34,13 +43,33 @@ def _strong(points: Sequence[Point]) -> list[Section]:
         about = "Speed-up and efficiency over the number of boards, with the ideal line"
         parts.append(Picture("scaling", about, speedups(groups)))
         parts += [_curve_table(key, group) for key, group in groups.items()]
-    lines: list[Item] = [
-        f"scaling  {model} on {ranks} boards: {percent(median(_efficiencies(those)))} of the ideal speed-up"
-        for (model, ranks), those in found.items()
-        if ranks == max(other for name, other in found if name == model)
-    ]
+    drawn = {id(point) for group in groups.values() for those in group.values() for point in those}
+    others = [point for those in found.values() for point in those if id(point) not in drawn]
+    if others:
+        parts.append(Folded("Every cell that is no part of a curve", (_point_table(others),)))
     record = {"scaling": [_point_record(point) for point in points]}
-    return [Section("Speed-up and efficiency", parts, record, lines)]
+    return [Section("Speed-up and efficiency", parts, record, _summary(found))]
+
+
+def _summary(found: Mapping[tuple[str, int], Sequence[Point]]) -> list[Item]:
+    """A line per model: on 4 boards, as papers do, and on the most."""
+    lines: list[Item] = []
+    for model in dict.fromkeys(model for model, _ in found):
+        counts = [ranks for name, ranks in found if name == model]
+        shown = sorted({*counts} & {4, max(counts)})
+        told = (f"{percent(median(_efficiencies(found[model, ranks])))} on {ranks}" for ranks in shown)
+        lines.append(f"scaling  {model}: {', '.join(told)} boards, of the ideal speed-up")
+    return lines
+
+
+def _point_table(points: Sequence[Point]) -> Table:
+    rows = [
+        [point.cell.name, milli(point.alone.median_s), milli(point.row.median_s), f"{point.speedup.median:.2f}",
+         f"{point.ideal:.3g}", percent(point.efficiency)]
+        for point in points
+        if point.alone and point.speedup and point.efficiency is not None
+    ]  # fmt: skip
+    return Table(_POINTS, tuple(rows))
 
 
 def _efficiency_table(found: Mapping[tuple[str, int], Sequence[Point]]) -> Table:

@@ -74,7 +74,7 @@ def make_page(results: Sequence[Result], sources: Sequence[str]) -> Page:
         *effort.sections(cells),
         *missing.sections(results, cells),
     )
-    return Page(f"Results of {' and '.join(suites)}", sections)
+    return Page(f"Results of {', '.join(suites)}", sections)
 
 
 def write_page(page: Page, folder: Path, tell: Callable[[str], None] = lambda text: None) -> tuple[Path, ...]:

@@ -62,13 +62,16 @@ def panels(figure: Figure, count: int, across: int, **options: Any) -> list[Any]
     return found[:count]
 
 
-def entitle(axes: Any, name: str, inches: float, after: str = "") -> None:
-    """A title no wider than its panel, or the panels would make room for it; `after` the name is never cut."""
-    title = axes.set_title(name + after)
-    letters = len(name)
-    while letters > LEAST and title.get_window_extent().width > inches * axes.figure.dpi:
-        letters -= 1
-        title.set_text(shorten(name, letters) + after)
+def entitle(axes: Any, names: Sequence[str], inches: float, after: str = "") -> None:
+    """A title no wider than its panel, or the panels would make room for it.
+
+    Of `names`, which are joined by "on", the longest is cut until the title fits; what comes `after` them never is.
+    """
+    title = axes.set_title(" on ".join(names) + after)
+    letters = [len(name) for name in names]
+    while max(letters) > LEAST and title.get_window_extent().width > inches * axes.figure.dpi:
+        letters[letters.index(max(letters))] -= 1
+        title.set_text(" on ".join(map(shorten, names, letters)) + after)
 
 
 def legend(figure: Figure, handles: Sequence[Any]) -> None:

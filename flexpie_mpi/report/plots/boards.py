@@ -94,7 +94,7 @@ def _panel(axes: Any, duel: Duel, row: Result, bar: Callable[..., None], theme: 
     axes.set_ylim(len(row.per_rank) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")
     cell = duel.cell
-    entitle(axes, f"{cell.model} on {cell.testbed}", inches, f": {row.planner}")
+    entitle(axes, (cell.model, cell.testbed), inches, f": {row.planner}")
 
 
 def _limit(axes: Any, place: int, rank: RankResult, theme: Theme) -> None:

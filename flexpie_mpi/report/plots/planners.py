@@ -77,7 +77,7 @@ def by_cell(cells: Sequence[Cell]) -> Draw:
             ratio_scale(axes, least, min(most, MOST), 7.0 if across == 1 else 2.9, is_cut=most > MOST)
             axes.set_yticks(range(len(those)), labels=_labels(those, cells, 24 if across > 1 else 40))
             axes.set_ylim(len(those) - 0.4, -0.6)
-            entitle(axes, model, 7.0 if across == 1 else 2.5)
+            entitle(axes, (model,), 7.0 if across == 1 else 2.5)
             if lanes:
                 axes.grid(visible=False, axis="y")
                 for at in range(len(those) - 1):

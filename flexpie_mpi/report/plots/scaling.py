@@ -58,7 +58,7 @@ def batch_rates(groups: Mapping[tuple[str, str, str], Mapping[int, Sequence[Poin
             log_scale(axes.xaxis, sizes[0], sizes[-1])
             ticks(axes.xaxis, sizes, [str(size) for size in sizes])
             axes.set_ylim(0, 1.1 * max(point.per_second for points in curves.values() for point in points))
-            entitle(axes, f"{model} on {testbed}", 7.6 / across - 0.2)
+            entitle(axes, (model, testbed), 7.6 / across - 0.2)
             axes.set_xlabel("batch")
             axes.set_ylabel("inputs per second")
         handles = [
@@ -92,7 +92,7 @@ def _curve(left: Any, right: Any, points: Sequence[Point], style: Mapping[str, A
 def _finish(axes: Any, place: str, what: str, label: str, points: Curves) -> None:
     counts = sorted({point.cell.ranks for those in points.values() for point in those})
     ticks(axes.xaxis, counts, [str(count) for count in counts])
-    entitle(axes, place, 3.6, f": {what}")
+    entitle(axes, (place,), 3.6, f": {what}")
     axes.set_xlabel("boards")
     axes.set_ylabel(label)
 

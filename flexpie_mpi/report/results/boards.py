@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from ...suite.results import RankResult, Result
 from .cells import AUTO, SINGLE, Cell, by_model
@@ -27,7 +28,7 @@ def duels(cells: Iterable[Cell]) -> list[Duel]:
     """For every model the cell with most boards, of these the one on the slowest links, of these the smallest batch."""
     found = []
     for those in by_model(cell for cell in cells if cell.ranks > 1).values():
-        hardest = min(those, key=lambda cell: (-cell.ranks, cell.any.bandwidth, cell.batch))
+        hardest = min(those, key=lambda cell: (-cell.ranks, cell.any.bandwidth or inf, cell.batch))
         others = [planner for planner in hardest.rows if planner not in (AUTO, SINGLE)]
         rows = (hardest.rows.get(AUTO), hardest.best_of(others))
         kept = tuple(row for row in rows if row is not None and row.per_rank)

@@ -36,7 +36,7 @@ class Point:
     def ideal(self) -> float:
         """Boards, a slower one counted as the part of the root's speed that it has."""
         slowdowns = [rank.slowdown for rank in self.row.per_rank]
-        return sum(slowdowns[0] / slowdown for slowdown in slowdowns)
+        return sum(slowdowns[0] / slowdown for slowdown in slowdowns) or float(self.cell.ranks)
 
     @property
     def efficiency(self) -> float | None:

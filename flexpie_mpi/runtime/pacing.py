@@ -7,9 +7,9 @@ one core without slowing each other down, and a step that had to wait for its co
 What c is, is measured beforehand, with all steps of the rank run one right behind the other, as a board without pauses
 would. In a request it would be too much: a step that begins after a sleep finds the caches cold, which costs a tenth of
 a millisecond each time, on this machine and not on the board, and k times that once it is paced. Ranks take turns, over
-and over, and the lower quartile of a step's times counts: they may share cores, and a machine has slow moments that
-would stay with one rank for good. A step that was not run beforehand, or cannot be (values of unknown shape), is paced
-by what it takes in each request.
+and over, and steps that compute as much share their times, of which the lower quartile counts: equal boards are equally
+fast, but ranks share cores, and a machine has slow moments that would stay with one of them for good. A step that was
+not run beforehand, or cannot be (values of unknown shape), is paced by what it takes in each request.
 
 What counts is the calling thread's processor time, with any number of threads: onnxruntime gives that thread its share
 of the work and lets it spin until the others have done theirs, so its time is how long the step lasts on cores of its
@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import inf
 from threading import Thread
 from typing import Any
@@ -31,6 +32,7 @@ import numpy as np
 
 from ..errors import TestbedError
 from ..program import Compute
+from ..region import Region
 from .executor import Action, KernelFactory
 from .transport import Transport
 from .waiting import offer_core
@@ -95,8 +97,12 @@ class Clocks:
 
 @dataclass
 class PacedStep:
-    """A step that takes `slowdown` times its processor time: as measured beforehand, or else each time."""
+    """A step that takes `slowdown` times its processor time: as measured beforehand, or else each time.
 
+    `work` is the same for steps that compute as much: the same nodes, on regions of the same shapes.
+    """
+
+    work: str
     action: Action
     slowdown: float
     clocks: Clocks
@@ -177,7 +183,7 @@ class Pacer:
             return action
         inputs = _arrays(step.inputs, values)
         is_known = _arrays(step.outputs, values) is not None
-        paced = PacedStep(action, self.slowdown, self.clocks, self.around, inputs if is_known else None)
+        paced = PacedStep(_work(step), action, self.slowdown, self.clocks, self.around, inputs if is_known else None)
         self.steps.append(paced)
         return paced
 
@@ -213,3 +219,19 @@ def settle(transport: Transport, pacers: Sequence[Pacer], clock: Callable[[], fl
                     pacer.rehearse()
                 transport.barrier()
         rounds += 1
+    _pool(transport, [step for pacer in pacers for step in pacer.steps])
+
+
+def _pool(transport: Transport, steps: Sequence[PacedStep]) -> None:
+    """Let steps that compute as much take as long, on whichever rank and in whichever engine they are."""
+    pools: dict[str, list[float]] = {}
+    for work, samples in (item for rank in transport.all_gather([(s.work, s.samples) for s in steps]) for item in rank):
+        pools.setdefault(work, []).extend(samples)
+    for step in steps:
+        step.samples = pools[step.work]
+
+
+def _work(step: Compute) -> str:
+    regions = [(block.node, *block.outputs, None, *block.inputs) for block in step.blocks]
+    shapes = [[item.shape if isinstance(item, Region) else item for item in block] for block in regions]
+    return blake2b(repr(shapes).encode(), digest_size=16).hexdigest()

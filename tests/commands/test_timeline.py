@@ -20,7 +20,8 @@ def test_a_job_writes_the_timeline_of_a_typical_request(job, tmp_path):
     }
     boards = tmp_path / "boards.toml"
     boards.write_text(
-        'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "50us"\n[[device]]\nname = "tin"\n[[device]]\nname = "zinc"\n'
+        'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "50us"\n'
+        '[[device]]\nname = "tin"\n[[device]]\nname = "zinc"\n'
     )
     words = ["infer", "--model", TINY, "--layout", "rows", "--fuse", "none", "--repeat", 5, "--testbed", boards]
     done = job(2, *words, *(word for pair in paths.items() for word in pair))

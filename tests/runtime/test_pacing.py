@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +15,8 @@ from flexpie_mpi.engine import Engine
 from flexpie_mpi.errors import TestbedError
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.program import Compute
+from flexpie_mpi.program import Block, Compute
+from flexpie_mpi.region import Region
 from flexpie_mpi.runtime import pacing
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.pacing import FEWEST, MOST, Clocks, PacedStep, Pacer, can_step_back, settle
@@ -46,7 +47,7 @@ class Machine:
         self.now += seconds + waiting
 
     def paced(self, slowdown: float, seconds: float, waiting: float = 0.0) -> PacedStep:
-        return PacedStep(lambda: self.compute(seconds, waiting), slowdown, self.clocks, nullcontext)
+        return PacedStep("work", lambda: self.compute(seconds, waiting), slowdown, self.clocks, nullcontext)
 
 
 def values() -> dict:
@@ -103,6 +104,26 @@ def test_engines_that_are_compared_take_turns():
         pacer(ONE_STEP, values())
     settle(alone(), pacers, clock=lambda: 0.0)
     assert order == ["a", "b"] * MOST
+
+
+def test_equal_work_takes_as_long_on_every_rank_and_in_every_engine():
+    def block(first, end, node="conv"):
+        return Block(node, (Region(((first, end), (0, 4))),), (Region(((first, end + 1), (0, 4))),))
+
+    blocks = {0: [block(0, 3), block(0, 3)], 1: [block(3, 6), block(6, 8)]}  # two engines: shapes alike but the last
+    costs = {0: [0.1, 0.4], 1: [0.2, 0.7]}
+
+    def paces(transport):
+        machine, runs, pacers = Machine(), [], []
+        for held, cost in zip(blocks[transport.rank], costs[transport.rank], strict=True):
+            pacers.append(Pacer(lambda step, held, cost=cost: lambda: machine.compute(cost), 2, machine.clocks))
+            runs.append(pacers[-1](replace(ONE_STEP, blocks=(held,)), values()))
+        settle(transport, pacers, clock=lambda: 0.0)
+        return [run.seconds for run in runs]
+
+    (first, second), (third, fourth) = run_ranks(2, paces)
+    assert first == second == third == pytest.approx(0.1), "the lower quartile of 0.1, 0.4 and 0.2"
+    assert fourth == pytest.approx(0.7)
 
 
 def test_made_up_inputs_are_no_wrong_index_and_no_zero_divisor():

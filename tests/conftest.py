@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
+from flexpie_mpi.emulate.launch import find_library
+from flexpie_mpi.emulate.system import carry_out, check_system
+from flexpie_mpi.errors import EmulationError
 from tests.launch import MpiRun, launcher
 
 
@@ -17,3 +23,15 @@ def mpirun() -> MpiRun:
     if command is None:
         pytest.skip("no mpiexec beside this python or on the PATH: pip install flexpie-mpi[mpich]")
     return MpiRun(command)
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where boards cannot be emulated."""
+    name = f"flexpie-test-{os.getpid()}"
+    try:
+        check_system()
+        find_library()
+        carry_out([("ip", "netns", "add", name), ("ip", "netns", "delete", name)])
+    except (EmulationError, subprocess.SubprocessError) as error:
+        pytest.skip(str(error))

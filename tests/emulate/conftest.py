@@ -1,30 +1,14 @@
-"""What tests of emulation share: leave to make namespaces, and an eye on what they leave behind."""
+"""What tests of emulation share: an eye on what they leave behind."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
-from flexpie_mpi.emulate.launch import find_library
 from flexpie_mpi.emulate.limits import memory_here
 from flexpie_mpi.emulate.owner import is_abandoned, prefix_of
 from flexpie_mpi.emulate.remains import SPACES, abandoned, scratch
-from flexpie_mpi.emulate.system import carry_out, check_system
-from flexpie_mpi.errors import EmulationError
-
-
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    """Skips where boards cannot be emulated."""
-    name = f"flexpie-test-{os.getpid()}"
-    try:
-        check_system()
-        find_library()
-        carry_out([("ip", "netns", "add", name), ("ip", "netns", "delete", name)])
-    except (EmulationError, subprocess.SubprocessError) as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from math import inf, nan, sqrt
 
 import pytest
 
-from flexpie_mpi.report.results.accuracy import cases_of, errors, grouped, worst
+from flexpie_mpi.report.results.accuracy import Case, cases_of, errors, grouped, worst
 from flexpie_mpi.report.results.boards import duels, fullest, over_limit
 from flexpie_mpi.report.results.cells import cells_of, ratio
 from flexpie_mpi.report.results.scaling import batches, by_ranks, curves, points_of
@@ -104,6 +104,18 @@ def test_batches_give_inputs_per_second():
     ((curve,),) = (group.values() for group in groups.values())
     assert [(point.cell.batch, point.per_second) for point in curve] == [(1, 10.0), (4, 20.0)]
     assert batches(points_of(cells_of(rows[:1]))) == {}
+
+
+def test_a_slow_day_is_no_error_of_the_speed_up():
+    rows = [
+        row("single", [0.44], predicted_s=0.4, simulated_s=0.4),
+        row("auto", [0.11], predicted_s=0.1, simulated_s=0.125),
+    ]
+    cases = cases_of(cells_of(rows))
+    assert [case.speedup_error("predicted") for case in cases] == [pytest.approx(0.0), None]
+    assert errors(cases, "predicted").worst == pytest.approx(1 / 11), "the day was 10 % slower"
+    assert errors(cases, "simulated", Case.speedup_error).worst == pytest.approx(0.2)
+    assert errors(cases_of(cells_of(rows[1:])), "predicted", Case.speedup_error) is None
 
 
 def test_errors_of_predictions():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..plots.accuracy import scatter
@@ -21,7 +21,8 @@ def sections(cells: Iterable[Cell]) -> list[Section]:
         return []
     parts: list[Part] = [
         "Predicted is what the planner adds up, simulated what a walk over all ranks' programs gives; the error is "
-        "held against the median measured. Planners of a cell that found the same plan are one plan here.",
+        "held against the median measured. Planners of a cell that found the same plan are one plan here. "
+        "A machine is not equally fast all day: the error of the speed-up over one board of the same cell omits that.",
         Picture("accuracy", "Predicted and simulated against measured latency", scatter(cases, sources)),
         _table(cases, sources),
         "\n".join(f"- {line}" for line in _worst_lines(cases, sources)),
@@ -34,13 +35,18 @@ def _table(cases: Sequence[Case], sources: Sequence[str]) -> Table:
     heads = [Column("error of"), Column("plans", "number")]
     heads += [Column(f"{source}: {what}", "number") for source in sources for what in ("median", "p90", "worst")]
     rows = [["**all**", str(len(cases)), *_errors(cases, sources)]]
+    shared = errors(cases, sources[0], Case.speedup_error)
+    if shared:
+        rows += [["speed-up over one board", str(shared.cases), *_errors(cases, sources, Case.speedup_error)]]
     for key, groups in grouped(cases).items():
         rows += [[f"{key} {name}", str(len(those)), *_errors(those, sources)] for name, those in groups.items()]
     return Table(tuple(heads), tuple(rows))
 
 
-def _errors(cases: Sequence[Case], sources: Sequence[str]) -> list[str]:
-    found = [errors(cases, source) for source in sources]
+def _errors(
+    cases: Sequence[Case], sources: Sequence[str], error_of: Callable[[Case, str], float | None] = Case.error
+) -> list[str]:
+    found = [errors(cases, source, error_of) for source in sources]
     return [
         text
         for each in found
@@ -70,6 +76,7 @@ def _line(source: str, found: Errors | None) -> str:
 def _record(cases: Sequence[Case], sources: Sequence[str]) -> dict[str, Any]:
     groups = {"all": {"all": list(cases)}, **grouped(cases)}
     return {
+        "speedup": {source: _numbers(errors(cases, source, Case.speedup_error)) for source in sources},
         "groups": {
             key: {
                 name: {source: _numbers(errors(those, source)) for source in sources} for name, those in group.items()

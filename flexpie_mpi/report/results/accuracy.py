@@ -11,6 +11,8 @@ from ...suite.results import Result
 from .cells import Cell, quantile
 
 SOURCES = ("predicted", "simulated")
+ONE_BOARD = "single"
+"""The planner that leaves everything to one board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,17 @@ class Case:
         """How much longer it was predicted, or simulated, to take, as a share; None where it was not."""
         seconds = self.seconds(source)
         return None if seconds is None else seconds / self.row.median_s - 1
+
+    def speedup_error(self, source: str) -> float | None:
+        """The same of the speed-up over one board of the cell, which was measured together with the plan.
+
+        A machine that is slower than it was when its costs were measured, or faster, does not count here.
+        """
+        alone = self.cell.rows.get(ONE_BOARD)
+        if alone is None or alone.plan_digest == self.row.plan_digest:
+            return None
+        whole, own = Case(self.cell, alone, (ONE_BOARD,)).error(source), self.error(source)
+        return None if whole is None or own is None else (1 + whole) / (1 + own) - 1
 
     def seconds(self, source: str) -> float | None:
         found = self.row.predicted_s if source == "predicted" else self.row.simulated_s
@@ -52,9 +65,11 @@ def cases_of(cells: Iterable[Cell]) -> list[Case]:
     return cases
 
 
-def errors(cases: Iterable[Case], source: str) -> Errors | None:
+def errors(
+    cases: Iterable[Case], source: str, error_of: Callable[[Case, str], float | None] = Case.error
+) -> Errors | None:
     """Errors of one source; None where there are none."""
-    found = [abs(error) for case in cases if (error := case.error(source)) is not None]
+    found = [abs(error) for case in cases if (error := error_of(case, source)) is not None]
     return Errors(len(found), median(found), quantile(found, 0.9), max(found)) if found else None
 
 

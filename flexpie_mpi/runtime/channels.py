@@ -1,5 +1,9 @@
 """Channels over MPI: persistent requests for messages, nonblocking collectives for patterns that are one.
 
+An all-gather of a few ranks is made of messages all the same. MPI's own goes in rounds, and a nonblocking round goes on
+only when the ranks look in; of the ports it takes no less. On 3 and 4 ranks over TCP messages take 0.6 to 0.85 times as
+long from 60 kB per rank on.
+
 Communicators and requests come from outside and are only called, so that MPI itself is imported in one place.
 """
 
@@ -15,6 +19,9 @@ from ..program import Exchange
 from .collectives import Packing, pack
 from .transport import Parcel, parcels
 from .waiting import Patience, late, wait
+
+FEW = 8
+"""Ranks up to which an all-gather is made of messages."""
 
 
 class HaloChannel:
@@ -51,9 +58,7 @@ class HaloChannel:
 
     def free(self) -> None:
         """Give the requests back; those that are still under way end with MPI."""
-        for request in (*self._sends, *self._receives):
-            if request.Test():
-                request.Free()
+        _free([*self._sends, *self._receives])
         self._sends, self._receives = [], []
 
     def _complete(self, requests: list[Any], parcels: Sequence[Parcel]) -> None:
@@ -80,7 +85,8 @@ class CollectiveChannel:
         self.exchange = exchange
         packing = pack(exchange, rank, memory)
         self.outgoing, self.incoming = packing.outgoing, packing.incoming
-        self._begin = _beginner(exchange.kind, packing, communicator)
+        self._volley = _Volley(exchange, packing, communicator) if _is_direct(exchange) else None
+        self._begin = self._volley.begin if self._volley else _beginner(exchange.kind, packing, communicator)
         self._request: Any = None
         self._rank = rank
         self._patience = patience
@@ -100,11 +106,47 @@ class CollectiveChannel:
             wait(self._request.Test, self._patience, self._late)
 
     def free(self) -> None:
-        """Nothing is held between two requests."""
+        """Give the messages' requests back; a collective holds nothing between two requests."""
+        if self._volley:
+            self._volley.free()
 
     def _late(self, waited_s: float) -> str:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
         return late(self._rank, _name(self.exchange), peers, waited_s)
+
+
+class _Volley:
+    """The messages of an all-gather, begun and awaited together as a collective is."""
+
+    def __init__(self, exchange: Exchange, packing: Packing, communicator: Any) -> None:
+        block, me, tag = packing.receive, communicator.rank, exchange.index
+        others = [place for place in range(communicator.size) if place != me]
+        sends = [communicator.Send_init(block.part(me), place, tag) for place in others if block.counts[me]]
+        receives = [communicator.Recv_init(block.part(place), place, tag) for place in others if block.counts[place]]
+        self._requests = [*receives, *sends]
+
+    def begin(self) -> _Volley:
+        """Start them; the result can be asked whether all are over, as a request can."""
+        _start_all(self._requests)
+        return self
+
+    def Test(self) -> bool:  # noqa: N802 - as MPI calls it
+        return not self._requests or bool(type(self._requests[0]).Testall(self._requests))
+
+    def free(self) -> None:
+        """Give the requests back."""
+        _free(self._requests)
+        self._requests = []
+
+
+def _is_direct(exchange: Exchange) -> bool:
+    return exchange.kind == "allgather" and len(exchange.group) <= FEW
+
+
+def _free(requests: Sequence[Any]) -> None:
+    for request in requests:
+        if request.Test():
+            request.Free()
 
 
 def _name(exchange: Exchange) -> str:

@@ -316,10 +316,10 @@ class MPITransport:
         return {lane: aligned(size) for lane, size in sizes.items()}
 
     def _channel(self, exchange: Exchange, memory: np.ndarray | None) -> HaloChannel | CollectiveChannel:
+        _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
         if exchange.is_collective and self.rank in exchange.group:
             communicator = self._group(exchange.group)
             return CollectiveChannel(exchange, self.rank, communicator, self.patience, memory)
-        _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
         return HaloChannel(exchange, self.rank, self._data, self.patience)
 
     def _group(self, group: tuple[int, ...]) -> Any:

@@ -72,3 +72,20 @@ def test_tokens_and_features():
 def test_bad_layouts_are_refused_with_the_reason(arguments, reason):
     with pytest.raises(LayoutError, match=reason):
         Layout(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts", "weights", "lengths"),
+    [
+        ((1, 512, 14, 14), 3, (), [176, 168, 168]),  # whole blocks of 8
+        ((1, 512, 14, 14), 4, (), [128, 128, 128, 128]),
+        ((1, 512, 14, 14), 3, (2, 1, 1), [256, 128, 128]),
+        ((1, 96, 14, 14), 4, (), [24, 24, 24, 24]),
+        ((1, 72, 14, 14), 4, (), [18, 18, 18, 18]),  # so few that blocks would cost balance
+        ((1, 500, 14, 14), 3, (), [167, 167, 166]),  # no whole number of blocks
+        ((1, 512), 3, (), [171, 171, 170]),  # no image
+    ],
+)
+def test_channels_of_an_image_are_cut_between_blocks(shape, parts, weights, lengths):
+    layout = Layout("channels", tuple(range(parts)), weights)
+    assert [layout.region(shape, rank).shape[1] for rank in range(parts)] == lengths

@@ -38,6 +38,7 @@ def test_a_fast_port_among_slow_ones_is_tried_for_what_they_can_take():
 @pytest.mark.parametrize(("share", "is_right"), [(1.0, True), (0.87, True), (1.14, True), (0.8, False), (1.3, False)])
 def test_a_link_may_be_off_by_15_percent(monkeypatch, share, is_right):
     monkeypatch.setattr(check, "throughput", lambda ways, expected: share * expected)
+    monkeypatch.setattr(check, "PAUSE_S", 0.0)
     network = network_of(bed("star", 2), PREFIX)
     if is_right:
         assert measure_links(network, lambda text: None)[0] == Measured("d0 -> d1", GIGABIT, share * GIGABIT)

@@ -45,8 +45,11 @@ def parse(argv: Sequence[str], version: str) -> tuple[Callable[[argparse.Namespa
             module = import_module(f".{verb}", __package__)
             module.add_arguments(subparser)
     cut = len(argv)
-    if wanted in VERBS and VERBS[wanted].runs_another and "--" in argv:
-        cut = argv.index("--")
+    if wanted in VERBS and VERBS[wanted].runs_another:
+        cut = argv.index("--") if "--" in argv else cut
+        bare = [word for word in argv[:cut] if word in VERBS and word != wanted]
+        if bare:
+            raise UsageError(f"the verb that {wanted} runs comes after two dashes: -- {bare[0]}")
     args = parser.parse_args(argv[:cut])
     args.command = list(argv[cut + 1 :]) if cut < len(argv) else None
     assert module is not None, "a verb is required"

@@ -48,7 +48,7 @@ def test_verbs_are_given_the_testbed_unless_they_have_one_or_take_none():
         ([], "the following arguments are required: T.toml"),
         ([PI], "emulate needs a verb to run, after two dashes: flexpie-mpi emulate T.toml -- infer"),
         ([PI, "--"], "emulate needs a verb to run, after two dashes"),
-        ([PI, "infer"], "unrecognized arguments: infer"),
+        ([PI, "infer"], "the verb that emulate runs comes after two dashes: -- infer"),
         ([PI, "--", "dance"], "'dance' is no verb that emulated boards can run; there are inspect, "),
         ([PI, "--", "emulate", PI, "--", "infer"], "'emulate' is no verb that emulated boards can run"),
         ([PI, "--", "infer", "--repeat", "none"], "argument --repeat: 'none' is not a whole number from 1 on"),

@@ -131,16 +131,14 @@ class CellsJob:
         self.progress.tell(f"loading {cell.model}")
         model = load_shared(self.transport, cell.source, cache=measurer.cache, batch=cell.batch)
         scene, cost = finder.find(cell, model)
-        done = self._done(cell, measurer.suite, model, scene)
+        done = on_root(self.transport, partial(self._done, cell, measurer.suite, model, scene), ROOT) or set()
         if self.transport.broadcast(done >= set(cell.planners), ROOT):
             return None
         return measurer.measure(cell, model, scene, cost, done)
 
     def _done(self, cell: Cell, suite: str, model: Model, scene: Scene) -> set[str]:
         """Planners that have their rows; read by the root."""
-        if self.transport.rank != ROOT:
-            return set()
-        rows = rows_so_far(self.args.output)
+        rows = [row for row in rows_so_far(self.args.output) if row.is_emulated == scene.is_emulated]
         return planners_done(rows, suite, cell, model.graph.digest, scene.digest)
 
     def _say(self, text: str) -> None:

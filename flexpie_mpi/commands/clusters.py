@@ -107,18 +107,17 @@ class Clusters:
         if self._cost_path is None:
             self.progress.tell(f"measuring for the cost model, {budget_s:g} s")
             costs.measure(self._trace_words(suite), budget_s * (1 - EMULATED_SHARE))
-        first_code = 0
-        for number, (name, found) in enumerate(_by(cells, attrgetter("site.name")).items()):
+        first_code, waiting = 0, _by(cells, attrgetter("site.name"))
+        for number, (name, found) in enumerate(waiting.items(), 1):
             if self._time_left() == 0:
                 break
             try:
                 code = self._on_boards(suite, found, costs, budget_s)
             except EmulationError as error:
-                if number == 0:  # most likely it cannot be done at all
+                if number == len(waiting) and self._course.done == 0:  # none can be emulated
                     raise
                 self._say(f"the boards of {name} are left out: {error}")
                 code = INCOMPLETE
-                self._course.finish(len(found))
             if self._is_final(code):
                 return code
             first_code = first_code or code
@@ -135,6 +134,8 @@ class Clusters:
                 self._course = Course(self._course.total)  # cells take as long as cells have taken
             first_code = 0
             for ranks, found in _by(cells, attrgetter("ranks")).items():
+                if self._time_left() == 0:
+                    break
                 code = cluster.run(self._bench_words(site), ranks=ranks)
                 if self._is_final(code):
                     return code

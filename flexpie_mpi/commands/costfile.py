@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..cost.model import CostModel
 from ..cost.traces import Traces
+from ..emulate import available_cores
 from ..emulate.launch import find_library
 from ..errors import CostError
 from .basis import late, read_traces
@@ -109,8 +110,9 @@ class CostFile:
         EmulationError
             When there is no mpirun.
         """
-        ranks = str(min(2, os.cpu_count() or 1))
-        command = [find_library().mpirun, "-n", ranks, *self.trace_words(words, budget_s)]
+        ranks, library = str(min(2, available_cores())), find_library()
+        anyhow = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if library.name == "openmpi" else []
+        command = [library.mpirun, *anyhow, "-n", ranks, *self.trace_words(words, budget_s)]
         environment = {**os.environ, **_AS_ROOT}
         code = subprocess.run(command, env=environment, check=False).returncode
         if code:

@@ -96,6 +96,8 @@ def turns(
     ((0, 1, 3), (0, 2))
     >>> turns([[4], [3]], [100]), turns([[4], [6]], [5])
     (((0, 1),), ((0,), (1,)))
+    >>> turns([[4], [6]], [5], always=(0, 1))
+    ((0,), (1,))
     """
 
     def fits(plans: Sequence[int]) -> bool:
@@ -103,7 +105,7 @@ def turns(
 
     base = tuple(sorted(always))
     waiting = [plan for plan in range(len(needed)) if plan not in base]
-    found: list[tuple[int, ...]] = [] if waiting else [base]
+    found: list[tuple[int, ...]] = [base] if not waiting and fits(base) else []
     while waiting:
         start = base if fits((*base, waiting[0])) else ()
         turn = [*start, waiting.pop(0)]

@@ -82,7 +82,7 @@ class Result:
     cost : str
         Where the cost model came from.
     date : str
-        Of the measurement, ISO 8601 in UTC, to the second.
+        Of the measurement, ISO 8601 in UTC, to the second; the same for all rows of a cell that were measured together.
     turn : int
         Rows of a cell with another one were not measured together, because memory did not hold all plans at once.
     """

@@ -73,13 +73,14 @@ class Sheet:
     def rows(self, runs: Sequence[Run]) -> tuple[Result, ...]:
         """A row for every planner that has a plan, in the cell's order."""
         found: dict[str, Result] = {}
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for run in runs:
             ranks = tuple(self._ranks(run))
             for planner, search in run.entrant.searches.items():
-                found[planner] = self._row(run, planner, search, ranks)
+                found[planner] = self._row(run, planner, search, ranks, date)
         return tuple(found[planner] for planner in self.cell.planners if planner in found)
 
-    def _row(self, run: Run, planner: str, search: Search, ranks: tuple[RankResult, ...]) -> Result:
+    def _row(self, run: Run, planner: str, search: Search, ranks: tuple[RankResult, ...], date: str) -> Result:
         cell, scene, best = self.cell, self.scene, search.plans[0]
         return Result(
             suite=self.suite,
@@ -108,7 +109,7 @@ class Sheet:
             versions=versions(scene.mpi),
             machine=machine(),
             cost=scene.cost,
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            date=date,
             turn=run.turn,
         )
 

@@ -102,8 +102,8 @@ def ratio(one: Result, other: Result) -> Ratio:
 
     Round k of both took place together, so that what disturbed the one disturbed the other: rounds are divided first.
     """
-    together = (one.suite, *one.cell, one.turn, len(one.measured_s))
-    if together != (other.suite, *other.cell, other.turn, len(other.measured_s)):
+    together = (one.suite, *one.cell, one.turn, one.date, len(one.measured_s))
+    if together != (other.suite, *other.cell, other.turn, other.date, len(other.measured_s)):
         whole = one.median_s / other.median_s
         return Ratio(whole, whole, whole, 0)
     found = [a / b for a, b in zip(one.measured_s, other.measured_s, strict=True)]

@@ -124,7 +124,7 @@ class Cluster:
         folder = scratch(self.network.prefix)
         enter = str(folder / "enter")
         launch = job_command(self.library, self.network, ranks, enter, words)
-        command = (enter, self.network.address(self.testbed.devices[0].name), shlex.join(launch))
+        command = (enter, self.network.address(self.testbed.devices[0].name), f"exec {shlex.join(launch)}")
         variables = job_environment(self.library, {**os.environ, **environment}, str(folder))
         process = subprocess.Popen(command, env=variables, **options)
         try:
@@ -184,8 +184,10 @@ def emulated(
             yield _checked(cluster, tell) if check else cluster
         finally:
             with _signals_held():
-                tell("taking the boards down")
-                remove(network.prefix)
+                try:
+                    tell("taking the boards down")
+                finally:
+                    remove(network.prefix)
 
 
 def available_cores() -> int:

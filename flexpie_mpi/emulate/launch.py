@@ -64,10 +64,17 @@ def find_library(name: str | None = None) -> Library:
     """
     folders = [str(Path(sys.executable).parent), *search_path().split(os.pathsep)]
     paths = dict.fromkeys(filter(None, (shutil.which(mpi, path=folder) for folder in folders for mpi in _NAMES)))
+    refused: EmulationError | None = None
     for path in paths:
-        found = _library(path)
+        try:
+            found = _library(path)
+        except EmulationError as error:  # another one may do
+            refused = refused or error
+            continue
         if found is not None and name in (None, found.name):
             return found
+    if refused is not None and name != "mpich":
+        raise refused
     wanted = name or "mpich"
     raise EmulationError(
         f"there is no mpirun of {name or 'an MPI library'} beside {sys.executable} or on the PATH: "

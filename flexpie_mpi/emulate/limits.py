@@ -61,9 +61,10 @@ class Memory:
         """End what is left in a control group, and remove it."""
         group, until = self.group(name), time.monotonic() + REMOVAL_S
         while group.exists() and time.monotonic() < until:
-            for pid in _read(group / "cgroup.procs").split():
+            for pid in map(int, _read(group / "cgroup.procs").split()):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+                    if pid:  # 0 is a process that this one cannot see, and to kill it would be suicide
+                        os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(OSError):
                 group.rmdir()
                 return

@@ -17,6 +17,11 @@ def new_prefix() -> str:
     return f"{PREFIX}{pid}-{started(pid)}-{secrets.token_hex(2)}"
 
 
+def unowned_prefix() -> str:
+    """A prefix for what no process looks after: it is never taken for abandoned."""
+    return f"{PREFIX}dry-{secrets.token_hex(2)}"
+
+
 def prefix_of(name: str) -> str | None:
     """The prefix of something that an emulation built; None of anything else.
 

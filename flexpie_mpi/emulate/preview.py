@@ -10,7 +10,7 @@ from .commands import build, take_down
 from .launch import enter_script, find_library, job_command, job_environment
 from .limits import memory_here
 from .network import network_of
-from .owner import new_prefix
+from .owner import unowned_prefix
 from .remains import scratch
 
 ANYWHERE = 1
@@ -29,7 +29,7 @@ def dry_run(testbed: Testbed, words: Sequence[str], *, ranks: int | None = None,
 
 
 def _lines(testbed: Testbed, words: Sequence[str], ranks: int, name: str | None) -> Iterator[str]:
-    library, network, memory = find_library(name), network_of(testbed, new_prefix()), memory_here()
+    library, network, memory = find_library(name), network_of(testbed, unowned_prefix()), memory_here()
     limits = {device.name: device.memory_bytes for device in testbed.devices if device.memory_bytes and memory}
     groups = {device: memory.group(network.space(device)) for device in limits} if memory else {}
     enter = scratch(network.prefix) / "enter"

@@ -28,8 +28,11 @@ class Progress:
         """Replace the line."""
         if self._stream is not None:
             width = shutil.get_terminal_size().columns
-            self._stream.write(f"\r\x1b[K{text[: width - 1]}")
-            self._stream.flush()
+            try:
+                self._stream.write(f"\r\x1b[K{text[: width - 1]}")
+                self._stream.flush()
+            except OSError:  # the terminal is gone, and what goes on has to go on without it
+                self._stream = None
 
     def clear(self) -> None:
         """Take the line away."""

@@ -99,7 +99,8 @@ class Clocks:
 class PacedStep:
     """A step that takes `slowdown` times its processor time: as measured beforehand, or else each time.
 
-    `work` is the same for steps that compute as much: the same nodes, on regions of the same shapes.
+    `work` is the same for steps that compute as much: the same nodes, on regions of the same shapes. `seconds` is
+    what was measured beforehand, from `samples`; None when nothing was.
     """
 
     work: str
@@ -109,11 +110,7 @@ class PacedStep:
     around: Callable[[], AbstractContextManager[None]]
     inputs: tuple[np.ndarray, ...] | None = None
     samples: list[float] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float | None:
-        """Processor time as measured beforehand: the lower quartile; None when it was not."""
-        return sorted(self.samples)[len(self.samples) // 4] if self.samples else None
+    seconds: float | None = None
 
     def __call__(self) -> None:
         """Run, and sleep until the board would be done."""
@@ -228,7 +225,9 @@ def _pool(transport: Transport, steps: Sequence[PacedStep]) -> None:
     for work, samples in (item for rank in transport.all_gather([(s.work, s.samples) for s in steps]) for item in rank):
         pools.setdefault(work, []).extend(samples)
     for step in steps:
-        step.samples = pools[step.work]
+        samples = sorted(pools[step.work])
+        step.seconds = samples[len(samples) // 4] if samples else None
+        step.samples.clear()
 
 
 def _work(step: Compute) -> str:

@@ -39,6 +39,16 @@ def places(tmp_path, monkeypatch):
     return beside, first, second
 
 
+def test_an_old_library_hides_no_good_one(places):
+    beside, first, second = places
+    mpirun(beside, "mpirun (Open MPI) 4.1.4")
+    with pytest.raises(EmulationError, match=r"Open MPI 4\.1\.4, and boards are emulated with Open MPI 5 or later"):
+        find_library()
+    good, newer = mpirun(first, MPICH), mpirun(second, OPENMPI)
+    assert find_library().mpirun == find_library("mpich").mpirun == good
+    assert find_library("openmpi").mpirun == newer
+
+
 def test_the_mpirun_beside_python_comes_first(places):
     beside, first, _ = places
     own, other = mpirun(beside, MPICH), mpirun(first, OPENMPI)

@@ -21,14 +21,21 @@ METADATA := setup.cfg pyproject.toml
 # Results of studies; a study that was stopped goes on with what it has.
 STUDIES := studies
 
-.PHONY: infer test lint paper smoke environment clean
+.PHONY: infer test test-alone test-together lint paper smoke environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
 	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
 
+# Two halves at once, on two cores: tests that start ranks mostly wait for them.
 test: lint $(OPENMPI)/.test
-	$(MPICH)/bin/python -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-alone test-together
+
+test-alone:
+	$(MPICH)/bin/python -m pytest -m 'not mpi'
+
+test-together:
+	$(MPICH)/bin/python -m pytest -m mpi
 	$(OPENMPI)/bin/python -m pytest -m mpi_short
 
 lint: $(MPICH)/.test

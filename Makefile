@@ -29,7 +29,7 @@ infer: $(MPICH)/.run
 
 # Two halves at once, on two cores: tests that start ranks mostly wait for them.
 test: lint $(OPENMPI)/.test
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-alone test-together
+	@$(MAKE) --no-print-directory --jobs=2 test-alone test-together
 
 test-alone:
 	$(MPICH)/bin/python -m pytest -m 'not mpi'

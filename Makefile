@@ -31,11 +31,14 @@ infer: $(MPICH)/.run
 test: lint $(OPENMPI)/.test
 	@$(MAKE) --no-print-directory --jobs=2 test-alone test-together
 
+LONG := tests/test_exact.py tests/test_conformance.py
+
 test-alone:
-	$(MPICH)/bin/python -m pytest -m 'not mpi'
+	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG:%=--ignore=%)
 
 test-together:
 	$(MPICH)/bin/python -m pytest -m mpi
+	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG)
 	$(OPENMPI)/bin/python -m pytest -m mpi_short
 
 lint: $(MPICH)/.test

@@ -17,10 +17,9 @@ from ..engine import load_shared
 from ..errors import FlexPieError, SuiteError, TransportError
 from ..model import Model
 from ..report.cells import cells_items, cells_record
-from ..report.progress import Progress
 from ..report.tables import Item
 from ..report.units import count_of
-from ..runtime.mpi import MPITransport, library
+from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..suite.cells import HOSTS, Cell, Suite, planners_done
 from ..suite.files import read as read_suite
@@ -30,12 +29,9 @@ from ..suite.rows import Scene, slowest
 from .costfile import CostFile, in_words
 from .costs import JobBasis
 from .course import Course, cell_line
-from .job import on_every_rank
+from .job import ROOT, RankPart, on_every_rank
 from .options import cache_of, start_log
 from .output import STDOUT, check_paths, publish, write_record
-
-ROOT = 0
-"""The rank that reads and writes files."""
 
 INCOMPLETE = 1
 """Exit code when a cell could not be measured."""
@@ -52,16 +48,8 @@ def rows_so_far(path: str) -> tuple[Result, ...]:
     return read_results(path) if os.path.exists(path) else ()
 
 
-@dataclass
-class CellsJob:
-    """One rank's part of the verb. Whatever only the root can find out is raised on every rank."""
-
-    transport: MPITransport
-    args: argparse.Namespace
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
+class CellsJob(RankPart):
+    """One rank's part of measuring cells."""
 
     def run(self) -> int:
         """The exit code."""
@@ -138,8 +126,8 @@ class CellsJob:
 
     def _done(self, cell: Cell, suite: str, model: Model, scene: Scene) -> set[str]:
         """Planners that have their rows; read by the root."""
-        rows = [row for row in rows_so_far(self.args.output) if row.is_emulated == scene.is_emulated]
-        return planners_done(rows, suite, cell, model.graph.digest, scene.digest)
+        rows = rows_so_far(self.args.output)
+        return planners_done(rows, suite, cell, model.graph.digest, scene.digest, is_emulated=scene.is_emulated)
 
     def _say(self, text: str) -> None:
         if self.transport.rank == ROOT:

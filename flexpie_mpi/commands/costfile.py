@@ -13,7 +13,7 @@ from pathlib import Path
 from ..cost.model import CostModel
 from ..cost.traces import Traces
 from ..emulate import available_cores
-from ..emulate.launch import find_library
+from ..emulate.launch import AS_ROOT, find_library
 from ..errors import CostError
 from .basis import late, read_traces
 
@@ -26,9 +26,6 @@ EMULATED_SHARE = 0.25
 
 _QUIETLY = ("sh", "-c", 'exec "$0" "$@" > /dev/null')
 """Before a command whose summary nobody asked for; what goes wrong is still said on stderr."""
-
-_AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-"""Whoever emulates boards is root, which Open MPI wants to hear."""
 
 
 def in_words(cost: CostModel, source: str) -> str:
@@ -113,7 +110,7 @@ class CostFile:
         ranks, library = str(min(2, available_cores())), find_library()
         anyhow = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if library.name == "openmpi" else []
         command = [library.mpirun, *anyhow, "-n", ranks, *self.trace_words(words, budget_s)]
-        environment = {**os.environ, **_AS_ROOT}
+        environment = {**os.environ, **AS_ROOT}
         code = subprocess.run(command, env=environment, check=False).returncode
         if code:
             raise CostError(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +22,8 @@ from ..facts import facts_of
 from ..graph import Graph
 from ..plan import Plan
 from ..report.chrome import chrome_text
-from ..report.progress import Progress
 from ..report.run import Run, run_items, run_record, run_trace
-from ..runtime.mpi import MPITransport, library
+from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import Device
@@ -34,7 +32,7 @@ from ..trial import measure
 from ..versions import versions
 from .basis import first_ranks
 from .choosing import Chooser
-from .job import on_every_rank, run_job
+from .job import ROOT, RankPart, on_every_rank, run_job
 from .options import (
     DEFAULT_MODEL,
     add_cost_arguments,
@@ -52,9 +50,6 @@ from .options import (
 )
 from .output import STDOUT, check_paths, publish, write_record
 from .planning import check_choices, read_plan
-
-ROOT = 0
-"""The rank that reads and writes files."""
 
 BUDGET_S = 20.0
 """Most that is measured before planning, where this cluster and model have not been yet."""
@@ -152,17 +147,8 @@ def run(args: argparse.Namespace) -> int:
     run_job(args.deadline, lambda transport: Inference(transport, args).run())
 
 
-@dataclass
-class Inference:
-    """One rank's part of the verb. Whatever only the root can find out is raised on every rank."""
-
-    transport: MPITransport
-    args: argparse.Namespace
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        is_root = self.transport.rank == ROOT
-        self.progress = Progress(sys.stderr if is_root else None)
+class Inference(RankPart):
+    """One rank's part of running a model."""
 
     def run(self) -> int:
         """The exit code."""

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 from ..errors import FlexPieError
+from ..report.progress import Progress
 from ..runtime.mpi import MPITransport, start, stop
 from ..runtime.transport import Transport, agree
 from .launch import WRONG_INPUT, sentence
 
 T = TypeVar("T")
+
+ROOT = 0
+"""The rank that reads and writes files."""
+
+
+@dataclass
+class RankPart:
+    """One rank's part of a verb. Whatever only the root can find out is raised on every rank.
+
+    Attributes
+    ----------
+    transport : MPITransport
+    args : Namespace
+    progress : Progress
+        Seen on the root only.
+    """
+
+    transport: MPITransport
+    args: argparse.Namespace
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
 
 
 def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,21 +23,17 @@ from ..engine import load_shared
 from ..errors import TestbedError
 from ..model import BUILTIN, Model
 from ..model.zoo import names
-from ..report.progress import Progress
 from ..report.traces import traces_items, traces_record
-from ..runtime.mpi import MPITransport, library
+from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import read as read_testbed
 from ..versions import versions
-from .job import on_every_rank, run_job
+from .job import ROOT, RankPart, on_every_rank, run_job
 from .launch import launcher_rank
 from .options import add_model_arguments, add_record_arguments, cache_of, positive, seconds, shapes_of, start_log
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
-
-ROOT = 0
-"""The rank that writes."""
 
 BUDGET_S = 60.0
 FLUSH_S = 2.0
@@ -111,16 +106,8 @@ def _leave(traces: Traces, args: argparse.Namespace, extra: dict[str, Any] | Non
     publish(items, record, args.json)
 
 
-@dataclass
-class Tracing:
-    """One rank's part of measuring. Whatever only the root can find out is raised on every rank."""
-
-    transport: MPITransport
-    args: argparse.Namespace
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
+class Tracing(RankPart):
+    """One rank's part of measuring."""
 
     def run(self) -> int:
         """The exit code."""

@@ -25,15 +25,15 @@ _NAMES = ("mpirun", "mpiexec", "mpirun.mpich", "mpirun.openmpi")
 # What a library leaves in the environment of a process that runs under it; it would confuse the next launcher.
 _LEFT_BY_MPI = ("OMPI_COMM_WORLD", "PMI_", "PMIX_", "PRTE_", "HYDI_", "MPIR_", "MPI_LOCAL")
 
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+"""Whoever emulates boards is root, which Open MPI wants to hear."""
+
 _SWITCHES = {
     "mpich": {
         "UCX_TLS": "tcp,self",  # the boards share this machine's memory, and UCX would find that out
         "UCX_MAX_RNDV_RAILS": "1",  # a board has one address, on however many interfaces
     },
-    "openmpi": {
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    },
+    "openmpi": AS_ROOT,
 }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from statistics import median
 from typing import Any
 
 from ..suite.results import Result
+from .results.cells import ratio
 from .tables import Column, Item, Table
 from .units import count_of, ms
 
@@ -45,7 +45,7 @@ def cells_record(rows: Sequence[Result]) -> list[dict[str, Any]]:
                     "planner": row.planner,
                     "median_s": row.median_s,
                     "quartiles_s": list(row.quartiles_s),
-                    "ratio": ratio(row, _reference(found)),
+                    "ratio": ratio(row, _reference(found)).median,
                     "predicted_s": row.predicted_s,
                     "simulated_s": row.simulated_s,
                     "plan_digest": row.plan_digest,
@@ -62,13 +62,6 @@ def by_cell(rows: Sequence[Result]) -> list[tuple[tuple[str, int, str, int], lis
     order = {cell: place for place, cell in enumerate(dict.fromkeys(row.cell for row in rows))}
     ordered = sorted(rows, key=lambda row: order[row.cell])
     return [(cell, list(found)) for cell, found in groupby(ordered, key=lambda row: row.cell)]
-
-
-def ratio(row: Result, reference: Result) -> float:
-    """How many times as long a row took: the median over rounds they shared, or of medians where they shared none."""
-    if row.turn == reference.turn and row.date == reference.date and len(row.measured_s) == len(reference.measured_s):
-        return median(mine / other for mine, other in zip(row.measured_s, reference.measured_s, strict=True))
-    return row.median_s / reference.median_s
 
 
 def _reference(rows: Sequence[Result]) -> Result:
@@ -90,7 +83,7 @@ def _line(rows: Sequence[Result], reference: Result) -> tuple[str, ...]:
         ", ".join(row.planner for row in rows),
         ms(row.median_s),
         f"{ms(low).removesuffix(' ms')} .. {ms(high).removesuffix(' ms')}",
-        f"{ratio(row, reference):.3f}",
+        f"{ratio(row, reference).median:.3f}",
         ms(row.predicted_s),
         ms(row.simulated_s),
     )

@@ -73,7 +73,7 @@ class HaloChannel:
 
 
 class CollectiveChannel:
-    """One rank's end of an exchange by a nonblocking collective, begun anew for each request.
+    """One rank's end of an exchange by a nonblocking collective, or its messages, begun anew for each request.
 
     Every rank of the group starts it, whether it sends or not; `communicator` is the group's, and `memory` that of the
     exchange's lane.

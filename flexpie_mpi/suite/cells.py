@@ -119,13 +119,19 @@ def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def planners_done(
-    results: Iterable[Result], suite: str, cell: Cell, model_digest: str, testbed_digest: str
+    results: Iterable[Result],
+    suite: str,
+    cell: Cell,
+    model_digest: str,
+    testbed_digest: str,
+    *,
+    is_emulated: bool = True,
 ) -> set[str]:
-    """Planners that a suite's rows have for a cell, of this very model and testbed."""
+    """Planners that a suite's rows have for a cell, of this very model and testbed, on boards or emulated ones."""
     return {
         row.planner
         for row in results
-        if row.suite == suite
+        if (row.suite, row.is_emulated) == (suite, is_emulated)
         and row.cell == (cell.model, cell.batch, cell.site.name, cell.ranks)
         and (row.model_digest, row.testbed_digest) == (model_digest, testbed_digest)
     }

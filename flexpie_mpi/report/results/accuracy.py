@@ -8,11 +8,9 @@ from math import isfinite
 from statistics import median
 
 from ...suite.results import Result
-from .cells import Cell, quantile
+from .cells import SINGLE, Cell, quantile
 
 SOURCES = ("predicted", "simulated")
-ONE_BOARD = "single"
-"""The planner that leaves everything to one board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +31,10 @@ class Case:
 
         A machine that is slower than it was when its costs were measured, or faster, does not count here.
         """
-        alone = self.cell.rows.get(ONE_BOARD)
+        alone = self.cell.rows.get(SINGLE)
         if alone is None or alone.plan_digest == self.row.plan_digest:
             return None
-        whole, own = Case(self.cell, alone, (ONE_BOARD,)).error(source), self.error(source)
+        whole, own = Case(self.cell, alone, (SINGLE,)).error(source), self.error(source)
         return None if whole is None or own is None else (1 + whole) / (1 + own) - 1
 
     def seconds(self, source: str) -> float | None:

@@ -55,5 +55,9 @@ class EmulationError(FlexPieError):
     """Boards cannot be emulated on this machine, or what was built is not what the testbed says."""
 
 
+class PlacementError(FlexPieError):
+    """Stages cannot be placed on boards, or what is said of them does not fit together."""
+
+
 class ReportError(FlexPieError):
     """A picture or a table cannot be made of what was given."""

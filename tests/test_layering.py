@@ -24,10 +24,12 @@ ROWS = (
     ("layout",),
     ("ops", "plan", "program"),
     ("exchange", "shards"),
-    ("model", "data"),
+    ("model", "data", "placement"),
     ("cost",),
-    ("planner", "lower"),
-    ("verify", "simulate", "runtime"),
+    ("lower",),
+    ("simulate",),
+    ("planner",),
+    ("verify", "runtime"),
     ("engine",),
     ("compare", "trial", "facts"),
     ("suite",),
@@ -60,7 +62,7 @@ OWNERS = {
 MAX_LINES, MAX_FUNCTION = 400, 60
 VAGUE = {"util", "utils", "utilities", "helper", "helpers", "misc", "common", "tools"}
 
-LIGHT = ("plan", "layout", "ops", "exchange", "shards", "planner", "lower", "verify", "simulate")
+LIGHT = ("plan", "layout", "ops", "exchange", "shards", "planner", "lower", "verify", "simulate", "placement")
 """Rooms that must work on a machine without the heavy packages."""
 HEAVY = ("onnx", "mpi4py", "onnxruntime", "lightgbm", "h5py")
 

@@ -1,0 +1,24 @@
+"""Placement: which board runs which units of a network, so that requests follow each other as fast as they can.
+
+In goes an :class:`Instance`, bare numbers; out comes a :class:`Placement` with its :class:`Loads` and a proved lower
+bound. The one difficulty: the best crew for a stage depends on which boards the others leave it.
+"""
+
+from .instance import MOST_TURNS, Instance, Span, Team, TeamSpan
+from .loads import Loads, Placement, Stage, loads, messages, problems
+from .outcome import Outcome
+
+__all__ = [
+    "MOST_TURNS",
+    "Instance",
+    "Loads",
+    "Outcome",
+    "Placement",
+    "Span",
+    "Stage",
+    "Team",
+    "TeamSpan",
+    "loads",
+    "messages",
+    "problems",
+]

@@ -1,0 +1,161 @@
+"""What is to be placed: units in order, boards, and what running and sending takes; bare numbers, no graph, no testbed.
+
+A network is a row of `m` units with the cuts 0 .. m around them: cut 0 is where the inputs come in, cut m where the
+outputs go out. A *stage* is a run of units that one *crew* of boards runs; at a cut between two stages everything alive
+there is sent from one crew to the next, which takes along what only later stages read.
+
+Source: "Partitioning and Placement of Deep Neural Networks on Distributed Edge Devices to Maximize Inference
+Throughput", which has crews of one board, one memory capacity for all, no compute time, and no ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from ..errors import PlacementError
+
+Span = tuple[int, int]
+"""Units ``[begin, end)``."""
+
+MOST_TURNS = 16
+"""Requests after which the turns of all stages begin anew, at most: replicas of all stages share this cycle."""
+
+
+@dataclass(frozen=True, eq=False)
+class TeamSpan:
+    """A span of units as one team runs it for one request; arrays are by member, in the team's order.
+
+    Attributes
+    ----------
+    compute_s : array (g,)
+        Seconds that a member computes.
+    entry_bytes, exit_bytes : array (g,)
+        Bytes that a member receives of what is alive where the span begins, and holds of what is alive where it ends.
+        Whoever comes before sends the former in all, whoever comes after receives the latter in all.
+    inner : mapping of (source, target) members to bytes
+        What members, by place in the team, send each other.
+    """
+
+    compute_s: np.ndarray
+    entry_bytes: np.ndarray
+    exit_bytes: np.ndarray
+    inner: Mapping[tuple[int, int], float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, eq=False)
+class Team:
+    """Boards that run a span together, each a part of every request, and the spans they are offered for.
+
+    What a span needs of memory is seen to by whoever offers it. Two teams never follow each other directly.
+    """
+
+    boards: tuple[int, ...]
+    spans: Mapping[Span, TeamSpan]
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A row of m units, n boards and R resources that messages occupy.
+
+    Attributes
+    ----------
+    crossing : array (m + 1,)
+        Bytes alive at each cut, per request. The first are the inputs, the last the outputs.
+    compute_s : array (n, m + 1, m + 1)
+        ``[b, i, j]`` is what board b takes to compute units ``[i, j)`` for one request; infinite where it must not.
+        Only ``i < j`` is read. Zeros where computing does not count.
+    need_bytes : array (m + 1, m + 1)
+        Memory that units ``[i, j)`` need on one board.
+    capacity : array (n,)
+        Bytes of memory of each board; infinite where nothing limits it.
+    routes : tuple of tuple of tuple of int
+        ``routes[a][b]``: the resources that a message from board a to board b passes; ``routes[a][a]`` is not read.
+    resource_s : array (R,)
+        Seconds for which one byte occupies each resource: a port's sending or receiving side, or a link.
+    root : int or None
+        The board that has the inputs and takes the outputs. None where neither counts: inputs are where the first
+        stage is, outputs stay where the last one was.
+    replicas : int
+        Boards that may take turns in one stage, at most; 1 for no replicas.
+    teams : tuple of Team
+    cuttable : array of bool (m + 1,), optional
+        Cuts at which a stage may end; all when None. The first and the last are always among them.
+    most_boards : int, optional
+        Boards that a placement may use; all of them when None.
+
+    Raises
+    ------
+    PlacementError
+        When the arrays do not fit together.
+    """
+
+    crossing: np.ndarray
+    compute_s: np.ndarray
+    need_bytes: np.ndarray
+    capacity: np.ndarray
+    routes: tuple[tuple[tuple[int, ...], ...], ...]
+    resource_s: np.ndarray
+    root: int | None = 0
+    replicas: int = 1
+    teams: tuple[Team, ...] = ()
+    cuttable: np.ndarray | None = None
+    most_boards: int | None = None
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise PlacementError(problem)
+
+    @property
+    def units(self) -> int:
+        return len(self.crossing) - 1
+
+    @property
+    def boards(self) -> int:
+        return len(self.capacity)
+
+    @cached_property
+    def fits(self) -> np.ndarray:
+        """Whether a board can run units ``[i, j)`` by itself: bool array (n, m + 1, m + 1)."""
+        row = np.arange(self.units + 1)
+        ends = np.ones(self.units + 1, bool) if self.cuttable is None else np.array(self.cuttable, bool)
+        ends[[0, -1]] = True
+        is_span = (row[:, None] < row[None, :]) & ends[:, None] & ends[None, :]
+        found: np.ndarray = is_span & np.isfinite(self.compute_s) & (self.need_bytes <= self.capacity[:, None, None])
+        return found
+
+    @cached_property
+    def pair_s(self) -> np.ndarray:
+        """Seconds for which one byte from board a to board b occupies the slowest resource it passes, array (n, n)."""
+        found = np.zeros((self.boards, self.boards))
+        for a, row in enumerate(self.routes):
+            for b, passed in enumerate(row):
+                if a != b:
+                    found[a, b] = max((self.resource_s[number] for number in passed), default=0.0)
+        return found
+
+
+def _problems(instance: Instance) -> list[str]:
+    m, n, found = instance.units, instance.boards, []
+    shapes = {
+        "compute_s": (instance.compute_s, (n, m + 1, m + 1)),
+        "need_bytes": (instance.need_bytes, (m + 1, m + 1)),
+    }
+    found += [
+        f"{name} has shape {array.shape}, and {m} units on {n} boards need {shape}"
+        for name, (array, shape) in shapes.items()
+        if array.shape != shape
+    ]
+    if m < 1 or n < 1:
+        found.append(f"{m} units and {n} boards: at least one of each is needed")
+    if len(instance.routes) != n or any(len(row) != n for row in instance.routes):
+        found.append(f"{n} boards need {n} x {n} routes")
+    if instance.root is not None and not 0 <= instance.root < n:
+        found.append(f"root = {instance.root} is none of the {n} boards")
+    if not 1 <= instance.replicas <= MOST_TURNS:
+        found.append(f"replicas = {instance.replicas} must be 1 to {MOST_TURNS}")
+    return found

@@ -1,0 +1,170 @@
+"""What a placement asks of every board and every resource, and which of them is the bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import lcm
+
+import numpy as np
+
+from ..errors import PlacementError
+from .instance import MOST_TURNS, Instance, Team, TeamSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Units ``[begin, end)`` and who runs them.
+
+    Attributes
+    ----------
+    begin, end : int
+    boards : tuple of int
+        One board; or several that take turns: request r is that of ``boards[r % len(boards)]``; or a team.
+    together : bool
+        Whether the boards are a team, each of which does a part of every request.
+    """
+
+    begin: int
+    end: int
+    boards: tuple[int, ...]
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Stages in order, from the first unit to the last; no board is in two of them."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def boards(self) -> tuple[int, ...]:
+        """The boards that compute, in the order of the stages."""
+        return tuple(board for stage in self.stages for board in stage.boards)
+
+    @property
+    def turns(self) -> int:
+        """Requests after which the turns of all stages begin anew."""
+        return lcm(*(1 if stage.together else len(stage.boards) for stage in self.stages))
+
+
+@dataclass(frozen=True, eq=False)
+class Loads:
+    """Seconds per request, on average over the turns, for which boards compute and resources are occupied.
+
+    Attributes
+    ----------
+    compute_s : array (n,)
+    resource_s : array (R,)
+    """
+
+    compute_s: np.ndarray
+    resource_s: np.ndarray
+
+    @cached_property
+    def seconds(self) -> float:
+        """The bottleneck: seconds between two requests when everything overlaps, at least (paper: beta)."""
+        return float(max(self.compute_s.max(initial=0.0), self.resource_s.max(initial=0.0)))
+
+
+def loads(instance: Instance, placement: Placement) -> Loads:
+    """What a placement asks for.
+
+    Raises
+    ------
+    PlacementError
+        When it is no placement of the instance: units left out, a board twice, too little memory, too many turns.
+    """
+    for problem in problems(instance, placement):
+        raise PlacementError(problem)
+    compute, occupied = np.zeros(instance.boards), np.zeros(len(instance.resource_s))
+    for stage in placement.stages:
+        if stage.together:
+            span = _team_span(instance, stage)
+            compute[list(stage.boards)] += span.compute_s
+        else:
+            share = np.array([instance.compute_s[b, stage.begin, stage.end] for b in stage.boards])
+            compute[list(stage.boards)] += share / len(stage.boards)
+    for source, target, nbytes in messages(instance, placement):
+        for number in instance.routes[source][target]:
+            occupied[number] += nbytes * instance.resource_s[number]
+    return Loads(compute, occupied)
+
+
+def messages(instance: Instance, placement: Placement) -> Iterator[tuple[int, int, float]]:
+    """(source, target, bytes per request on average) of everything that is sent between two boards."""
+    stages, root = placement.stages, instance.root
+    ends = [Stage(0, 0, (root,)), Stage(instance.units, instance.units, (root,))] if root is not None else []
+    chain = [*ends[:1], *stages, *ends[1:]]
+    for before, after in pairwise(chain):
+        yield from _handed_over(instance, before, after)
+    for stage in stages:
+        if stage.together:
+            for (source, target), nbytes in _team_span(instance, stage).inner.items():
+                yield stage.boards[source], stage.boards[target], float(nbytes)
+
+
+def _handed_over(instance: Instance, before: Stage, after: Stage) -> Iterator[tuple[int, int, float]]:
+    """What one crew sends the next at the cut between them; what a board has already is not sent."""
+    size = float(instance.crossing[before.end])
+    if after.together:
+        parts = zip(after.boards, _team_span(instance, after).entry_bytes, strict=True)
+        pairs = [(a, b, float(part) / len(before.boards)) for b, part in parts for a in before.boards]
+    elif before.together:
+        parts = zip(before.boards, _team_span(instance, before).exit_bytes, strict=True)
+        pairs = [(a, b, float(part) / len(after.boards)) for a, part in parts for b in after.boards]
+    else:
+        turns = lcm(len(before.boards), len(after.boards))
+        pairs = [
+            (before.boards[turn % len(before.boards)], after.boards[turn % len(after.boards)], size / turns)
+            for turn in range(turns)
+        ]
+    yield from ((a, b, nbytes) for a, b, nbytes in pairs if a != b and nbytes)
+
+
+def problems(instance: Instance, placement: Placement) -> list[str]:
+    """Why this is no placement of the instance, as sentences; empty when it is one."""
+    stages, boards, found = placement.stages, placement.boards, []
+    cuts = [0, *(stage.end for stage in stages)]
+    if [stage.begin for stage in stages] != cuts[:-1] or cuts[-1] != instance.units:
+        return [f"stages {[(s.begin, s.end) for s in stages]} do not follow each other from 0 to {instance.units}"]
+    if len(set(boards)) != len(boards) or not all(0 <= board < instance.boards for board in boards):
+        return [f"boards {boards} must be different ones of the {instance.boards}"]
+    for stage in stages:
+        found += _stage_problems(instance, stage)
+    if any(a.together and b.together for a, b in pairwise(stages)):
+        found.append("two teams follow each other directly")
+    if placement.turns > MOST_TURNS:
+        found.append(f"turns begin anew after {placement.turns} requests, and at most {MOST_TURNS} are allowed")
+    if instance.most_boards is not None and len(boards) > instance.most_boards:
+        found.append(f"{len(boards)} boards are more than the {instance.most_boards} allowed")
+    return found
+
+
+def _stage_problems(instance: Instance, stage: Stage) -> list[str]:
+    span = (stage.begin, stage.end)
+    if stage.together:
+        return [] if _offer(instance, stage) else [f"no team {stage.boards} is offered for units {span}"]
+    found = [
+        f"board {board} cannot run units {span}: they need {instance.need_bytes[span]:.0f} bytes of memory, and it has "
+        f"{instance.capacity[board]:.0f}"
+        for board in stage.boards
+        if not instance.fits[board][span]
+    ]
+    if len(stage.boards) > instance.replicas:
+        found.append(f"{len(stage.boards)} boards take turns, and at most {instance.replicas} are allowed")
+    return found
+
+
+def _offer(instance: Instance, stage: Stage) -> Team | None:
+    span = (stage.begin, stage.end)
+    return next((team for team in instance.teams if team.boards == stage.boards and span in team.spans), None)
+
+
+def _team_span(instance: Instance, stage: Stage) -> TeamSpan:
+    team = _offer(instance, stage)
+    if team is None:
+        raise PlacementError(f"no team {stage.boards} is offered for units {(stage.begin, stage.end)}")
+    return team.spans[stage.begin, stage.end]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from math import lcm
 from typing import Any
 
 from .errors import LayoutError, PlanError
@@ -16,18 +18,48 @@ from .graph import Graph
 from .layout import Layout
 from .region import consecutive
 
-FORMAT = 1
+FORMAT = 2
+"""Written; format 1 knew no turns and nothing carried, and is read as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Consecutive nodes that run without an exchange between them.
 
-    `layout` spreads every value that leaves the segment; inside, each rank computes whatever its shard needs.
+    Attributes
+    ----------
+    nodes : tuple of str
+    layout : Layout
+        Spreads every value that leaves the segment; inside, each rank computes whatever its shard needs.
+    turns : tuple of Layout
+        Replicas: layouts of other ranks that take turns with `layout`, request by request.
+    carries : tuple of str
+        Values made before the segment that its ranks take along: later segments fetch them from these ranks.
     """
 
     nodes: tuple[str, ...]
     layout: Layout
+    turns: tuple[Layout, ...] = ()
+    carries: tuple[str, ...] = ()
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layouts that requests take in turn: request r the one at ``r % len``."""
+        return (self.layout, *self.turns)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Every rank that runs it, in some request."""
+        return tuple(dict.fromkeys(rank for layout in self.layouts for rank in layout.ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStage:
+    """Consecutive segments ``[first, end)`` of a plan on the same ranks."""
+
+    first: int
+    end: int
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +92,25 @@ class Plan:
         ranges = consecutive(len(segment.nodes) for segment in self.segments)
         return tuple((segment, *span) for segment, span in zip(self.segments, ranges, strict=True))
 
+    @property
+    def turns(self) -> int:
+        """Requests after which all replicas have had their turns, and the first ones are next again; 1 without any."""
+        return lcm(*(len(segment.layouts) for segment in self.segments))
+
+    def variant(self, request: int) -> Plan:
+        """The plan that one request follows, in which nobody takes turns."""
+        if self.turns == 1:
+            return self
+        chosen = (replace(item, layout=item.layouts[request % len(item.layouts)], turns=()) for item in self.segments)
+        return replace(self, segments=tuple(chosen))
+
+    @property
+    def stages(self) -> tuple[PlanStage, ...]:
+        """The plan as a pipeline; one stage when all segments are on the same ranks."""
+        places = enumerate(self.segments)
+        runs = [list(run) for _, run in groupby(places, key=lambda item: frozenset(item[1].ranks))]
+        return tuple(PlanStage(run[0][0], run[-1][0] + 1, run[0][1].ranks) for run in runs)
+
     def to_json(self) -> str:
         """The plan as JSON text, one line per segment."""
         head = {"format": FORMAT, "model": self.model, "ranks": self.ranks, "root": self.root}
@@ -81,9 +132,9 @@ class Plan:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise PlanError(f"the plan is not JSON: {error}") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        if not isinstance(record, dict) or record.get("format") not in range(1, FORMAT + 1):
             found = record.get("format") if isinstance(record, dict) else type(record).__name__
-            raise PlanError(f"the plan has format {found!r}; this version reads format {FORMAT}")
+            raise PlanError(f"the plan has format {found!r}; this version reads formats up to {FORMAT}")
         unknown = set(record) - {"format", "model", "ranks", "root", "provenance", "segments"}
         if unknown:
             raise PlanError(f"the plan has an unknown field '{min(unknown)}'")
@@ -111,10 +162,20 @@ def problems(plan: Plan, graph: Graph) -> list[str]:
         found.append(f"ranks = {plan.ranks} and root = {plan.root} do not fit; need ranks >= 1 and 0 <= root < ranks")
     found += _node_problems(plan, graph)
     for place, segment in enumerate(plan.segments):
-        if max(segment.layout.ranks) >= plan.ranks:
-            found.append(
-                f"segment {place} uses rank {max(segment.layout.ranks)}, but the plan has only {plan.ranks} ranks"
-            )
+        if max(segment.ranks) >= plan.ranks:
+            found.append(f"segment {place} uses rank {max(segment.ranks)}, but the plan has only {plan.ranks} ranks")
+    return found + (_carried_problems(plan, graph) if not found else [])
+
+
+def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
+    """What is carried must be there to be carried, and must be something that can be sent."""
+    found = []
+    for place, (segment, first, _) in enumerate(plan.spans):
+        for name in segment.carries:
+            if name not in graph.inputs and graph.producer.get(name, first) >= first:
+                found.append(f"segment {place} carries '{name}', which nothing before it makes")
+            elif graph.value(name).is_opaque:
+                found.append(f"segment {place} carries '{name}', which has a shape or type known only at run time")
     return found
 
 
@@ -141,30 +202,52 @@ def _others(names: list[str]) -> str:
 
 
 def _segment_record(segment: Segment) -> dict[str, Any]:
-    layout = {key: value for key, value in asdict(segment.layout).items() if value}
-    return {"layout": layout, "nodes": segment.nodes}
+    record: dict[str, Any] = {"layout": _layout_record(segment.layout)}
+    if segment.turns:
+        record["turns"] = [_layout_record(layout) for layout in segment.turns]
+    if segment.carries:
+        record["carries"] = segment.carries
+    return record | {"nodes": segment.nodes}
+
+
+def _layout_record(layout: Layout) -> dict[str, Any]:
+    return {key: value for key, value in asdict(layout).items() if value}
 
 
 def _read_segment(place: int, record: Any) -> Segment:
     where = f"segment {place} of the plan"
     if not isinstance(record, dict):
         raise PlanError(f"{where} is not an object")
-    nodes = _get(record, "nodes", list, where=where)
-    if not nodes or not all(isinstance(name, str) for name in nodes):
+    unknown = set(record) - {"layout", "turns", "carries", "nodes"}
+    if unknown:
+        raise PlanError(f"{where} has an unknown field '{min(unknown)}'")
+    nodes, carries = _names(record, "nodes", where), _names(record, "carries", where)
+    if not nodes:
         raise PlanError(f"{where}: 'nodes' must be a list of node names with at least one")
-    layout = _get(record, "layout", dict, where=where)
-    unknown = set(layout) - {"kind", "ranks", "weights", "grid"}
+    layout = _read_layout(_get(record, "layout", dict, where=where), where)
+    turns = enumerate(_get(record, "turns", list, [], where), 1)
+    return Segment(nodes, layout, tuple(_read_layout(item, f"{where}, turn {turn}") for turn, item in turns), carries)
+
+
+def _names(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    names = _get(record, key, list, [], where)
+    if not all(isinstance(name, str) for name in names):
+        raise PlanError(f"{where}: '{key}' must be a list of names, not {names!r}")
+    return tuple(names)
+
+
+def _read_layout(record: Any, where: str) -> Layout:
+    if not isinstance(record, dict):
+        raise PlanError(f"{where}: the layout is not an object")
+    unknown = set(record) - {"kind", "ranks", "weights", "grid"}
     if unknown:
         raise PlanError(f"{where}: the layout has an unknown field '{min(unknown)}'")
     try:
-        return Segment(
-            tuple(nodes),
-            Layout(
-                kind=_get(layout, "kind", str, where=where),
-                ranks=_numbers(layout, "ranks", int, where),
-                weights=_numbers(layout, "weights", (int, float), where),
-                grid=_numbers(layout, "grid", int, where),
-            ),
+        return Layout(
+            kind=_get(record, "kind", str, where=where),
+            ranks=_numbers(record, "ranks", int, where),
+            weights=_numbers(record, "weights", (int, float), where),
+            grid=_numbers(record, "grid", int, where),
         )
     except LayoutError as error:
         raise PlanError(f"{where}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..exchange import classify, transfers
+from ..exchange import Transfer, classify, transfers
 from ..graph import Graph
 from ..program import Copy, Exchange, Message, Piece
 from ..region import Region
@@ -56,7 +56,7 @@ def enter(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Entry
     """The exchange before `segment`; new buffers are added to `holdings`."""
     entry = Entry()
     for name, by_rank in needs.items():
-        moves = transfers(holdings.regions(name), by_rank)
+        moves = _moves(holdings, name, by_rank)
         before = {rank: list(holdings.of(name, rank)) for rank in range(holdings.ranks)}
         for rank, region in by_rank.items():
             exact = holdings.exact(name, rank, region)
@@ -76,6 +76,14 @@ def enter(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Entry
     contents = {pair: tuple((p.value, p.region) for p in pieces) for pair, pieces in entry.sent.items()}
     entry.kind = classify(contents)
     return entry
+
+
+def _moves(holdings: Holdings, name: str, by_rank: Mapping[int, Region]) -> list[Transfer]:
+    """What must travel of a value so that every rank has what it needs."""
+    if not holdings.is_carried(name):
+        return transfers(holdings.regions(name), by_rank)
+    readers = sorted(by_rank)
+    return [move for rank in readers for move in transfers(holdings.regions(name, rank), {rank: by_rank[rank]})]
 
 
 def _copies(held: list[Held], target: int, need: Region) -> list[Copy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..graph import Value
@@ -25,6 +26,7 @@ class Holdings:
     ranks: int
     buffers: list[list[Buffer]] = field(init=False)
     _held: dict[str, dict[int, list[Held]]] = field(default_factory=dict)
+    _carriers: dict[str, frozenset[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.buffers = [[] for _ in range(self.ranks)]
@@ -45,7 +47,19 @@ class Holdings:
         """A buffer of `rank` that holds exactly `region` of a value."""
         return next((held.buffer for held in self.of(value, rank) if held.region == region), None)
 
-    def regions(self, value: str) -> dict[int, list[Region]]:
-        """What each rank holds of a value."""
-        ranks = self._held.get(value, {})
-        return {rank: [held.region for held in items if held.region is not None] for rank, items in ranks.items()}
+    def carry(self, value: str, ranks: Iterable[int]) -> None:
+        """From now on only `ranks` give a value to others."""
+        self._carriers[value] = frozenset(ranks)
+
+    def is_carried(self, value: str) -> bool:
+        """Whether only some of those who hold a value give it to others."""
+        return value in self._carriers
+
+    def regions(self, value: str, reader: int | None = None) -> dict[int, list[Region]]:
+        """What each rank holds of a value; of one that is carried, its carriers, and a `reader` for itself."""
+        ranks, givers = self._held.get(value, {}), self._carriers.get(value)
+        return {
+            rank: [held.region for held in items if held.region is not None]
+            for rank, items in ranks.items()
+            if givers is None or rank in givers or rank == reader
+        }

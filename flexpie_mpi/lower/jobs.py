@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ..errors import PlanError
-from ..graph import Graph
-from ..plan import Plan, problems
+from ..graph import Graph, Value
+from ..layout import Layout, cut_axes
+from ..plan import Plan, Segment, problems
 from ..program import Compute, Finish, Program, Start, Step
 from ..region import Region
 from ..shards import SegmentShard, segment_problems, segment_shard, whole
@@ -51,7 +53,7 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
             for rank in segment.layout.ranks
             if (shard := segment_shard(graph, first, end, segment.layout, rank)) is not None
         }
-        _lower_segment(graph, holdings, drafts, index, shards)
+        _lower_segment(graph, holdings, drafts, index, segment, shards)
     last = len(plan.segments)
     regions = ((name, whole(graph.value(name))) for name in graph.outputs)
     wanted = {name: {plan.root: region} for name, region in regions if region is not None}
@@ -64,6 +66,10 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
 def check(plan: Plan, graph: Graph) -> None:
     """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
     found = problems(plan, graph)
+    if plan.turns > 1:
+        found.append(
+            f"ranks take turns over {plan.turns} requests: lower the plan of one request, plan.variant(request)"
+        )
     for index, (segment, first, end) in enumerate(plan.spans if not found else ()):
         reasons = segment_problems(graph, first, end, segment.layout, plan.root)
         found += [f"segment {index}: {reason}" for reason in reasons]
@@ -82,20 +88,44 @@ def _hold_input(graph: Graph, holdings: Holdings, name: str, root: int) -> int:
 
 
 def _lower_segment(
-    graph: Graph, holdings: Holdings, drafts: list[_Draft], index: int, shards: dict[int, SegmentShard]
+    graph: Graph,
+    holdings: Holdings,
+    drafts: list[_Draft],
+    index: int,
+    segment: Segment,
+    shards: dict[int, SegmentShard],
 ) -> None:
     needs: dict[str, dict[int, Region]] = {}
     for rank, shard in shards.items():
         for name, region in shard.inputs:
             if region is not None:
                 needs.setdefault(name, {})[rank] = region
+    for name in segment.carries:
+        by_rank = needs.setdefault(name, {})
+        for rank, region in carried_regions(graph.value(name), segment.layout):
+            by_rank[rank] = by_rank.get(rank, region).hull(region)
     entry = enter(graph, holdings, needs, index)
+    for name in segment.carries:
+        holdings.carry(name, needs[name])
     _add_exchange(graph, drafts, index, entry)
     for rank, shard in shards.items():
         inputs = tuple((name, _buffer_of(holdings, entry, name, rank)) for name, _ in shard.inputs)
         outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
         drafts[rank].add(index, _COMPUTE, 0, Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
+
+
+def carried_regions(value: Value, layout: Layout) -> Iterator[tuple[int, Region]]:
+    """(rank, region) of what each rank takes along of a value: its shard, or the first rank all of it."""
+    region = Region.full(value.shape or ())
+    axes = cut_axes(layout.kind, len(value.shape or ()))
+    if not axes:
+        yield layout.ranks[0], region
+        return
+    for rank in layout.ranks:
+        shard = layout.region(region.shape, rank)
+        if shard is not None and not shard.is_empty:
+            yield rank, shard
 
 
 def _buffer_of(holdings: Holdings, entry: Entry, name: str, rank: int) -> int:

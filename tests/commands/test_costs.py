@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
 
 from flexpie_mpi import load, run_ranks
 from flexpie_mpi.cache import Cache
-from flexpie_mpi.collect import rehearsal
+from flexpie_mpi.collect import campaign, cluster_cost, rehearsal
+from flexpie_mpi.collect.budget import Budget
 from flexpie_mpi.commands import costs
 from flexpie_mpi.commands.basis import UNMEASURED
 from flexpie_mpi.commands.costs import COST, TRACES, JobBasis
@@ -25,10 +28,16 @@ MODEL = load("builtin:tiny_vgg")
 OTHER = load("builtin:tiny_cnn")
 
 
+LOOK_S = 0.02
+"""What passes, by the clock of these tests, between two looks at it: as much is measured on any machine, busy or not."""
+
+
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch):
     monkeypatch.setattr(rehearsal, "PROFILED_S", 0.0)
     monkeypatch.setattr(rehearsal, "PLAIN_S", 0.0)
+    for module in (campaign, cluster_cost):
+        monkeypatch.setattr(module, "Budget", partial(Budget, clock=partial(next, count(0.0, LOOK_S))))
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ A script under ``mpirun`` needs five lines::
     with fp.start() as transport:
         model = fp.load_shared(transport, "builtin:resnet18")
         engine = fp.Engine(transport, model, fp.layout_plan(model.graph, transport.size, "rows"))
-        for outputs in engine.stream(requests):
-            ...
+        engine.stream(fp.Requests(requests), lambda number, outputs, latency_s: ...)
 
 A fast plan takes boards and a cost model: ``fp.make_plans("auto", fp.Task(graph, testbed, cost))`` searches for it,
 ``fp.price`` says what any plan is predicted to take, ``fp.explain`` why a plan is as it is.
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .plan import Plan, Segment
     from .planner import Search, Task, layout_plan, make_plans, price
     from .planner.explain import explain
+    from .runtime.flow import Requests
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
     from .testbed import Device, Testbed, one_host, switch
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Search", "Segment", "Task",
-    "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans", "one_host", "price",
+    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Requests", "Search", "Segment",
+    "Task", "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans", "one_host", "price",
     "run_ranks", "start", "switch",
 ]  # fmt: skip
 
@@ -49,7 +49,7 @@ _HOMES = {
     "FlexPieError": "errors", "Graph": "graph", "Layout": "layout", "Model": "model", "load": "model", "Plan": "plan",
     "Segment": "plan", "Search": "planner", "Task": "planner", "explain": "planner.explain", "layout_plan": "planner",
     "make_plans": "planner", "price": "planner", "run_ranks": "runtime.loopback", "start": "runtime.mpi",
-    "Device": "testbed", "Testbed": "testbed", "one_host": "testbed", "switch": "testbed",
+    "Requests": "runtime.flow", "Device": "testbed", "Testbed": "testbed", "one_host": "testbed", "switch": "testbed",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .model import Model
 from .plan import Plan
 from .planner import layout_plan
 from .region import Region
-from .runtime.kernels import run_file
+from .runtime.kernels import WholeFile
 from .runtime.loopback import alone
 from .runtime.transport import on_root
 from .shards import leaving, shard_region
@@ -111,33 +112,60 @@ def verify(
     transport, root, graph = engine.transport, engine.plan.root, engine.model.graph
 
     def check() -> tuple[Check, ...]:
-        reference = reference_outputs(engine.model, inputs, cache, threads)
-        return tuple(compare(name, outputs[name], reference[name]) for name in graph.outputs)
+        reference = Reference(engine.model, cache, threads)
+        return reference.compare(inputs, outputs)
 
     checks = transport.broadcast(on_root(transport, check, root), root)
-    random = next((node.node.name for node in graph.bound if node.is_random), "")
-    verdict = Verdict(checks, random_node=random)
+    verdict = Verdict(checks, random_node=random_node(graph))
     if verdict.is_equal:
         return verdict
     return replace(verdict, first=_first_divergence(engine, inputs, cache, threads))
 
 
-def reference_outputs(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
-    """Outputs of the model's own file in a plain session, which shares nothing with the job it is to judge.
+class Reference:
+    """The model's own file in a plain session, which shares nothing with the job it is to judge.
 
-    An output that the file names differently (one that is an input as well) comes from :func:`run_whole`.
+    Parameters
+    ----------
+    model : Model
+        As the root has it.
+    cache : Cache, optional
+    threads : int
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime cannot run the whole model.
     """
-    assert model.source is not None, "the root loaded the model"
-    outputs = run_file(model.source, inputs, threads)
-    if any(name not in outputs for name in model.graph.outputs):
-        outputs = {**run_whole(model, inputs, cache, threads), **outputs}
-    return outputs
+
+    def __init__(self, model: Model, cache: Cache | None, threads: int) -> None:
+        assert model.source is not None, "the root loaded the model"
+        self._model = model
+        self._file = WholeFile(model.source, threads)
+        self._run_whole = partial(run_whole, model, cache=cache, threads=threads)
+
+    def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs of a request; one that the file names differently (an input as well) from :func:`run_whole`."""
+        outputs = self._file.run(inputs)
+        if any(name not in outputs for name in self._model.graph.outputs):
+            outputs = {**self._run_whole(inputs), **outputs}
+        return outputs
+
+    def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
+        """A check of every output of a request."""
+        expected = self.outputs(inputs)
+        return tuple(compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs)
 
 
 def run_whole(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
     """Outputs of the model as one session in this process, which must have its weights."""
     plan = layout_plan(model.graph, 1, "single", fusion="all-legal")
     return Engine(alone(), model, plan, cache=cache, threads=threads).run(inputs)
+
+
+def random_node(graph: Graph) -> str:
+    """The first node that draws random numbers; empty where none does."""
+    return next((node.node.name for node in graph.bound if node.is_random), "")
 
 
 def _first_divergence(

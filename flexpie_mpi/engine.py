@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from .cache import Cache
@@ -15,17 +16,21 @@ from .lower import digest, lower
 from .model import Model, load
 from .plan import Plan
 from .program import Program
-from .runtime.executor import Executor
-from .runtime.kernels import KernelOptions, make_kernel
+from .region import Region
+from .runtime.executor import Executor, by_index
+from .runtime.flow import Deliver, Flow, Supply
+from .runtime.gate import Gate, RootGate, ticket_exchange
+from .runtime.kernels import KernelOptions, Sessions, make_kernel
 from .runtime.pacing import Pacer, settle
-from .runtime.transport import Transport, agree, on_root
+from .runtime.stream import Stream, as_messages, slots_of, with_tags
+from .runtime.transport import Channel, Transport, agree, on_root
 from .runtime.weights import WeightTraffic, distribute
 from .timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class RankFacts:
-    """What one rank holds and sends, in bytes; messages and sent bytes are per request."""
+    """What one rank holds and sends, in bytes; messages and sent bytes are per request, the mean over turns."""
 
     rank: int
     weight_bytes: int
@@ -73,11 +78,21 @@ class Engine:
         onnxruntime threads of this rank.
     slowdown : float
         How many times slower this rank computes than it could, to stand for a slower board.
+    in_flight : int
+        How many requests of a stream may be under way at once; the root's counts. Each has buffers of its own on the
+        root, and up to three have on every other rank.
+
+    Attributes
+    ----------
+    programs_by_turn : tuple of tuple of Program
+        Every rank's program of each turn: request r follows those at ``r % plan.turns``.
+    programs : tuple of Program
+        Those of turn 0.
 
     Raises
     ------
     PlanError
-        When the plan does not fit the model or the job.
+        When the plan does not fit the model or the job, or `in_flight` is below 1.
     ModelError
         When onnxruntime refuses a segment on any rank.
     TestbedError
@@ -93,18 +108,30 @@ class Engine:
         cache: Cache | None = None,
         threads: int = 1,
         slowdown: float = 1.0,
+        in_flight: int = 1,
     ) -> None:
         self.transport = transport
         self.model = model
-        self.plan = Plan.from_json(transport.broadcast(plan.to_json()))
-        self.programs = _lower_alike(transport, self.plan, model)
+        text, self.in_flight = transport.broadcast((plan.to_json(), in_flight))
+        self.plan = Plan.from_json(text)
+        if self.in_flight < 1:
+            raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
+        self.programs_by_turn = _lower_alike(transport, self.plan, model)
+        self.programs = self.programs_by_turn[0]
         self.program = self.programs[transport.rank]
-        cache = cache or Cache.default()
-        self._weights, self.traffic = distribute(transport, model, self.program.weights, cache)
-        self._executor, self.pacer = self._prepare(KernelOptions(threads), slowdown)
+        self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
+        self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
+        weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
+        self._sessions = Sessions(model, weights, KernelOptions(threads))
+        channels, self._tickets = self._open()
+        self._executors, self.pacer = self._prepare(channels, slowdown)
+        self._last = self._executors[0]
+        self._runs = 0
 
     def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
+
+        Requests take turns, as far as the plan has any.
 
         Parameters
         ----------
@@ -116,47 +143,69 @@ class Engine:
         DataError
             On the root, when an input is missing or of another shape or type.
         """
-        is_root = self.transport.rank == self.plan.root
-        return self._executor.run(self._checked(inputs or {}) if is_root else {})
+        checked = self._checked(inputs or {}) if self._is_root else {}
+        self._last = self._executors[self._runs % len(self._mine)]
+        self._runs += 1
+        return self._last.run(checked)
 
-    def stream(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Outputs of each request in turn, on the root; empty dictionaries elsewhere, as many.
+    def stream(self, supply: Supply, deliver: Deliver) -> Flow:
+        """Carry out all requests of `supply`, several at a time; called by all ranks together.
 
-        Only the root's `requests` are read; the others' may be empty.
+        Outputs are delivered in order, each request's once. When the supply or a delivery fails, no more requests are
+        admitted, those under way are carried out, and the error is raised on every rank.
+
+        Parameters
+        ----------
+        supply : Supply
+            On the root; ignored elsewhere.
+        deliver : callable
+            Called on the root with number, outputs and latency of each request; the outputs are valid during the call.
+
+        Raises
+        ------
+        DataError
+            On every rank, when an input is missing or of another shape or type.
+        FlexPieError
+            What `supply` or `deliver` raised.
         """
-        source = iter(requests)
-        is_root = self.transport.rank == self.plan.root
-        while True:
-            request = next(source, None) if is_root else None
-            if not self.transport.broadcast(request is not None, self.plan.root):
-                return
-            yield self.run(request)
+        root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
+        gate = root_gate or Gate(self._tickets)
+        flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate).run()
+        agree(self.transport, gate.error)
+        return flow
 
     def close(self) -> None:
         """Give sessions, buffers and channels back; only `facts` can be asked then."""
-        self._executor.close()
+        for executor in self._executors:
+            executor.close()
+        self.transport.release([self._tickets])
+        self._sessions.close()
 
     @property
     def began_s(self) -> float:
-        """When the last request began on this rank, by its ``time.perf_counter``."""
-        return self._executor.began_s
+        """When the last request of `run` began on this rank, by its ``time.perf_counter``."""
+        return self._last.began_s
 
     def timeline(self) -> Timeline:
-        """Where the last request's time went on this rank."""
-        return self._executor.timeline()
+        """Where the time of the last request of `run` went on this rank."""
+        return self._last.timeline()
 
     def facts(self) -> RankFacts:
         """Memory and traffic of this rank."""
-        sends = self.program.sends
+        sends = [message for program in self._mine for message in program.sends]
         return RankFacts(
             rank=self.program.rank,
-            weight_bytes=weight_bytes(self.model, self.program),
-            arena_bytes=self.program.arena.nbytes,
+            weight_bytes=slice_bytes(self.model, self._slices),
+            arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors),
             peak_rss_bytes=peak_rss_bytes(),
-            sent_bytes=sum(message.nbytes for message in sends),
-            messages=len(sends),
+            sent_bytes=sum(message.nbytes for message in sends) // self.plan.turns,
+            messages=len(sends) // self.plan.turns,
             traffic=self.traffic,
         )
+
+    @property
+    def _is_root(self) -> bool:
+        return self.transport.rank == self.plan.root
 
     def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently."""
@@ -176,16 +225,37 @@ class Engine:
                 )
         return dict(inputs)
 
-    def _prepare(self, options: KernelOptions, slowdown: float) -> tuple[Executor, Pacer]:
-        executor, pacer, error = None, None, None
+    def _open(self) -> tuple[list[list[Channel]], Channel]:
+        """Channels of every slot, and the one for tickets.
+
+        Where one request is under way at a time its exchanges may be collectives.
+        """
+        transport, turns = self.transport, len(self._mine)
+        last = len(self.plan.segments)
+        prepare = as_messages if self.in_flight > 1 else with_tags
+        exchanges = [
+            [prepare(exchange, slot % turns * (last + 2)) for exchange in by_index(self._mine[slot % turns])]
+            for slot in range(slots_of(self._is_root, self.in_flight, turns))
+        ]
+        tickets = ticket_exchange(transport.rank, transport.size, self.plan.root, last + 1)
+        opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), tickets]))
+        return [list(islice(opened, len(slot))) for slot in exchanges], next(opened)
+
+    def _prepare(self, channels: Sequence[Sequence[Channel]], slowdown: float) -> tuple[list[Executor], Pacer]:
+        """An executor for every slot."""
+        executors: list[Executor] = []
+        pacer, error = None, None
         try:
-            pacer = Pacer(partial(make_kernel, self.model, self.program, self._weights, options), slowdown)
-            executor = Executor(self.program, self.transport, pacer)
+            pacer = Pacer(partial(make_kernel, self._sessions, self.program), slowdown)
+            kernels = [replace(pacer, kernel=partial(make_kernel, self._sessions, mine)) for mine in self._mine]
+            for slot, opened in enumerate(channels):
+                turn = slot % len(self._mine)
+                executors.append(Executor(self._mine[turn], self.transport, kernels[turn], opened))
         except FlexPieError as raised:
             error = raised
         agree(self.transport, error)
-        assert executor is not None and pacer is not None, "agree raises every rank's error"
-        return executor, pacer
+        assert pacer is not None, "agree raises every rank's error"
+        return executors, pacer
 
 
 def settle_pace(engines: Sequence[Engine]) -> None:
@@ -197,15 +267,15 @@ def settle_pace(engines: Sequence[Engine]) -> None:
     settle(engines[0].transport, [engine.pacer for engine in engines])
 
 
-def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Program, ...]:
-    """Programs of the plan, after making sure that every rank has the same."""
+def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[Program, ...], ...]:
+    """Programs of every turn of the plan, after making sure that every rank has the same."""
     if plan.ranks != transport.size:
         raise PlanError(
             f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
             f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
         )
-    programs = lower(plan, model.graph)
-    digests = transport.all_gather(digest(programs))
+    programs = tuple(lower(plan.variant(turn), model.graph) for turn in range(plan.turns))
+    digests = transport.all_gather([digest(turn) for turn in programs])
     odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
     if odd:
         raise ProgramError(
@@ -216,9 +286,14 @@ def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[Progra
 
 def weight_bytes(model: Model, program: Program) -> int:
     """Bytes of constants one rank's program reads."""
+    return slice_bytes(model, program.weights)
+
+
+def slice_bytes(model: Model, slices: Iterable[tuple[str, Region | None]]) -> int:
+    """Bytes of constants, or of regions of them."""
     return sum(
         (model.graph.value(name).size if region is None else region.size) * model.graph.value(name).itemsize
-        for name, region in program.weights
+        for name, region in slices
     )
 
 

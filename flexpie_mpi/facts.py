@@ -24,7 +24,10 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """A segment: its nodes, its layout in words, its work on one rank, and the exchange before it."""
+    """A segment: its nodes, its layout in words, its work on one rank, the exchange before it, and its turns.
+
+    `ranks` are those of all turns, everything else is that of the first.
+    """
 
     index: int
     layout: str
@@ -32,6 +35,7 @@ class SegmentFacts:
     nodes: tuple[str, ...]
     flops: int
     before: Traffic
+    turns: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class PlanFacts:
 
 
 def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts:
-    """The numbers of a plan, from the programs it was lowered to."""
+    """The numbers of a plan, from the programs it was lowered to; those of the first turn, where it has several."""
     flops = [node_flops(node) for node in model.graph.bound]
     traffic = _traffic(programs)
     segments = []
@@ -88,7 +92,8 @@ def facts_of(plan: Plan, model: Model, programs: Sequence[Program]) -> PlanFacts
         layout = str(segment.layout).rsplit(" on ", 1)[0]
         work = sum(flops[first:end])
         before = traffic.get(index, Traffic())
-        segments.append(SegmentFacts(index, layout, segment.layout.ranks, segment.nodes, work, before))
+        turns = len(segment.layouts)
+        segments.append(SegmentFacts(index, layout, segment.ranks, segment.nodes, work, before, turns))
     ranks = tuple(_needs(model, program) for program in programs)
     return PlanFacts(tuple(segments), traffic.get(len(plan.segments), Traffic()), ranks, sum(flops))
 

@@ -103,8 +103,8 @@ def test_a_sound_job_is_equal(model, cache, preset):
 def test_the_segment_that_computes_something_else_is_named(model, cache, segment, monkeypatch):
     make = engine_module.make_kernel
 
-    def planted(model, program, weights, options, step, values):
-        action = make(model, program, weights, options, step, values)
+    def planted(sessions, program, step, values):
+        action = make(sessions, program, step, values)
         if (program.size, program.rank, step.segment) != (2, 1, segment):
             return action
         _, index = step.outputs[0]

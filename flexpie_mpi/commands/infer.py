@@ -16,6 +16,7 @@ from ..data.inputs import load_inputs
 from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..data.outputs import check_writable, save_outputs
 from ..data.replacing import write_text
+from ..data.requests import STDIN, standard_input
 from ..engine import Engine, load_shared
 from ..errors import PlanError
 from ..facts import facts_of
@@ -31,8 +32,9 @@ from ..testbed import read as read_testbed
 from ..trial import measure
 from ..versions import versions
 from .basis import first_ranks
-from .choosing import Chooser
+from .choosing import Chooser, Chosen
 from .job import ROOT, RankPart, on_every_rank, run_job
+from .launch import launcher_rank
 from .options import (
     DEFAULT_MODEL,
     add_cost_arguments,
@@ -50,12 +52,13 @@ from .options import (
 )
 from .output import STDOUT, check_paths, publish, write_record
 from .planning import check_choices, read_plan
+from .streaming import DIFFERS, Streaming, add_stream_arguments, depth_of, source_of
 
 BUDGET_S = 20.0
 """Most that is measured before planning, where this cluster and model have not been yet."""
 
-DIFFERS = 1
-"""Exit code when ``--verify`` finds a difference."""
+WARMUP = 2
+"""Requests to warm up when one is run over and over."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layout.add_argument("--save-plan", metavar="FILE", help="write the plan that was used")
     _add_planning_arguments(layout)
     _add_run_arguments(parser.add_argument_group("run"))
+    add_stream_arguments(parser)
     add_record_arguments(parser)
 
 
@@ -98,9 +102,13 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         default=[],
         metavar="[NAME=]FILE",
-        help=f"{', '.join(INPUT_SUFFIXES)}; seeded random numbers when none is given",
+        help=f"{', '.join(INPUT_SUFFIXES)}; seeded random numbers when none is given. Many requests: a pattern "
+        "or more files than inputs (one request each, by name), an .h5 with one more axis in front, a watched folder, "
+        "a named pipe or - (each request behind its length in 8 bytes)",
     )
-    group.add_argument("--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}, by output name")
+    group.add_argument(
+        "--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}, by output name; .h5 for many requests"
+    )
     group.add_argument(
         "--mean", type=numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
     )
@@ -110,14 +118,17 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--repeat", type=positive, default=10, metavar="R", help="requests that are measured (default: %(default)s)"
+        "--repeat",
+        type=positive,
+        default=10,
+        metavar="R",
+        help="how often a single request is measured (default: %(default)s)",
     )
     group.add_argument(
         "--warmup",
         type=natural,
-        default=2,
         metavar="W",
-        help="requests before them that are not (default: %(default)s)",
+        help=f"requests before that which are not measured (default: {WARMUP}, or as many as are in flight)",
     )
     group.add_argument(
         "--threads", type=positive, default=1, metavar="T", help="onnxruntime threads per rank (default: %(default)s)"
@@ -144,6 +155,8 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     check_choices(args)
+    if STDIN in (file for group in args.input for file in group) and not launcher_rank():
+        standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
     run_job(args.deadline, lambda transport: Inference(transport, args).run())
 
 
@@ -162,26 +175,30 @@ class Inference(RankPart):
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
             model = load_shared(transport, args.model, shapes_of(args), cache)
-            inputs = on_root(transport, partial(self._inputs, model.graph), ROOT) or {}
+            source = on_root(transport, partial(source_of, args, model.graph), ROOT)
+            is_stream = transport.broadcast(source is not None, ROOT)
+            inputs = on_root(transport, partial(self._inputs, model.graph, is_stream), ROOT) or {}
             make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
             chooser = Chooser(transport, args, cache, model, self.progress.tell)
             chosen = chooser.choose(given, make, inputs)
             self.progress.tell("making sessions")
-            engine = make(chosen.plan)
-            found = self._measured(engine, inputs, cache)
-            compared = chooser.compare(engine, chosen, inputs) if args.report else None
-            found = replace(
-                found,
-                prediction=chosen.prediction,
-                raced_s=chosen.measured_s,
-                compared=compared,
-                boards=tuple(device.name for device in devices),
-            )
+            if is_stream:
+                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph), ROOT)
+                engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts
+                return Streaming(transport, args, engine, cache, source, chosen.basis).run()
+            found = self._run(make(chosen.plan), inputs, cache, chooser, chosen)
+            found = replace(found, boards=tuple(device.name for device in devices))
             on_root(transport, partial(self._save, found), ROOT)
         if transport.rank == ROOT:
             items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
             publish(items, run_record(found), args.json)
         return DIFFERS if found.verdict is not None and not found.verdict.is_equal else 0
+
+    def _run(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache, chooser: Chooser, chosen: Chosen) -> Run:
+        """One request, over and over."""
+        found = self._measured(engine, inputs, cache)
+        compared = chooser.compare(engine, chosen, inputs) if self.args.report else None
+        return replace(found, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
 
     def _given_plan(self) -> Plan | None:
         """The plan of ``--plan``, read by the root."""
@@ -219,14 +236,17 @@ class Inference(RankPart):
     def _files(self) -> list[str]:
         return [file for group in self.args.input for file in group]
 
-    def _inputs(self, graph: Graph) -> dict[str, Any]:
-        return load_inputs(self._files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
+    def _inputs(self, graph: Graph, is_stream: bool) -> dict[str, Any]:
+        """What is run over and over; of a stream, what plans are tried with."""
+        files = [] if is_stream else self._files
+        return load_inputs(files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
 
     def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
         args = self.args
+        warmup = WARMUP if args.warmup is None else args.warmup
         recorder = Recorder(self.transport, ROOT) if args.timeline is not None else None
         keep = recorder.keep if recorder else None
-        trial, outputs = measure(engine, inputs, args.repeat, args.warmup, self.progress.tell, keep)
+        trial, outputs = measure(engine, inputs, args.repeat, warmup, self.progress.tell, keep)
         timeline = recorder.merged(trial.typical) if recorder else None
         verdict = None
         if args.verify:
@@ -242,7 +262,9 @@ class Inference(RankPart):
             hosts=self.transport.host_ranks(),
             settings={
                 "input": self._files,
-                **{name: getattr(args, name) for name in ("output", "seed", "repeat", "warmup", "threads")},
+                **{name: getattr(args, name) for name in ("output", "seed", "repeat")},
+                "warmup": warmup,
+                "threads": args.threads,
             },
             versions=versions(library()),
             verdict=verdict,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..cache import Cache
@@ -37,8 +38,8 @@ def add_cache_arguments(parser: Parser) -> None:
     cache.add_argument("--no-cache", action="store_true", help="keep nothing for the next start")
 
 
-def add_layout_arguments(parser: Parser) -> None:
-    """How to lay the model over ranks."""
+def add_layout_arguments(parser: Parser, objectives: Sequence[str] = ("latency",)) -> None:
+    """How to lay the model over ranks, for one of some objectives."""
     parser.add_argument(
         "--layout",
         choices=PLANNERS,
@@ -46,7 +47,11 @@ def add_layout_arguments(parser: Parser) -> None:
         help=f"who plans: {', '.join(PLANNERS)} (default: auto, the fastest plan that is predicted)",
     )
     parser.add_argument(
-        "--objective", type=objective, default="latency", help="what is to be small (default: %(default)s)"
+        "--objective",
+        type=partial(objective, objectives),
+        default="latency",
+        metavar="|".join(objectives),
+        help="what is to be good (default: %(default)s)",
     )
     parser.add_argument(
         "--fuse",
@@ -125,11 +130,13 @@ def fusion(text: str) -> str:
     raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(FUSIONS)}, or a number of nodes from 1 on")
 
 
-def objective(text: str) -> str:
-    """What a planner makes small."""
-    if text == "latency":
+def objective(known: Sequence[str], text: str) -> str:
+    """What a planner makes good."""
+    if text in known:
         return text
-    raise argparse.ArgumentTypeError(f"'{text}' is nothing that can be planned for; plans are made for latency")
+    raise argparse.ArgumentTypeError(
+        f"'{text}' is nothing that can be planned for here; plans are made for {', '.join(known)}"
+    )
 
 
 def grid(text: str) -> tuple[int, int]:

@@ -45,7 +45,10 @@ from .options import (
     start_log,
 )
 from .output import STDOUT, check_paths, publish, write_record
+from .pipelines import LATENCY, PARETO, THROUGHPUT, add_pipeline_arguments, check_objective, run_pipelines
 from .planning import check_choices, predict
+
+OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
     add_cost_arguments(parser)
     add_model_arguments(parser)
-    add_layout_arguments(parser)
+    add_layout_arguments(parser, OBJECTIVES)
+    add_pipeline_arguments(parser)
     add_record_arguments(parser)
 
 
@@ -69,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
     """Make the plan, write it, and say what it asks of every rank and what it is predicted to take."""
     start_log(args.verbose)
     check_choices(args)
+    check_objective(args)
+    if args.objective != LATENCY:
+        return run_pipelines(args)
     paths = _paths(args.output, args.top)
     check_paths({**{f"--output ({place + 1})": path for place, path in enumerate(paths)}, "--json": args.json})
     with Progress(sys.stderr) as progress:

@@ -133,7 +133,7 @@ class Scaling:
         first: _Chosen | None = None
         for candidate in candidates:
             chosen = candidate.on(testbed.ranks)
-            programs = lower(chosen.plan, self._model.graph)
+            programs = lower(chosen.plan.variant(0), self._model.graph)
             memory = tuple(_memory(self._model, program, testbed) for program in programs)
             first = first or (chosen, programs, memory)
             if not any(each.lacking_bytes for each in memory):

@@ -31,22 +31,35 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
     DataError
         When the file is damaged, or was written in a later version of the format.
     """
-    arrays: dict[str, np.ndarray] = {}
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
-        is_ours = str(file.attrs.get("format", "")) == FORMAT
-        version = int(file.attrs.get("format_version", 0)) if is_ours else 0
-        if version > FORMAT_VERSION:
-            raise DataError(
-                f"'{path}' is in version {version} of the format and this program reads up to {FORMAT_VERSION}: "
-                "use a newer flexpie-mpi"
-            )
+        return {
+            name: _read(item, f"'{path}', dataset '{item.name[1:]}'") for name, item in datasets(file, path).items()
+        }
 
-        def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
-            if isinstance(item, h5py.Dataset):
-                arrays[_unescape(key) if is_ours else key] = _read(item, f"'{path}', dataset '{key}'")
 
-        file.visititems(visit)
-    return arrays
+def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
+    """The datasets of an open file by the names of their values.
+
+    Raises
+    ------
+    DataError
+        When the file was written in a later version of the format.
+    """
+    is_ours = str(file.attrs.get("format", "")) == FORMAT
+    version = int(file.attrs.get("format_version", 0)) if is_ours else 0
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"'{path}' is in version {version} of the format and this program reads up to {FORMAT_VERSION}: "
+            "use a newer flexpie-mpi"
+        )
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[unescape(key) if is_ours else key] = item
+
+    file.visititems(visit)
+    return found
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str | int | float]) -> None:
@@ -62,7 +75,7 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping
         for name, array in arrays.items():
             text = array.dtype.kind == "U"
             data = array.astype(object) if text else array
-            file.create_dataset(_escape(name), data=data, dtype=h5py.string_dtype() if text else None)
+            file.create_dataset(escape(name), data=data, dtype=h5py.string_dtype() if text else None)
 
 
 def read_provenance(path: Path) -> dict[str, str | int | float]:
@@ -79,13 +92,15 @@ def _read(item: h5py.Dataset, where: str) -> np.ndarray:
     return np.asarray(item[()])
 
 
-def _escape(name: str) -> str:
+def escape(name: str) -> str:
+    """The name of a dataset for the name of a value."""
     for plain, escaped in _ESCAPES:
         name = name.replace(plain, escaped)
     return "%2E" if name == "." else name  # a lone dot would be the group itself
 
 
-def _unescape(key: str) -> str:
+def unescape(key: str) -> str:
+    """The name of a value for the name of a dataset."""
     if key == "%2E":
         return "."
     for plain, escaped in reversed(_ESCAPES):

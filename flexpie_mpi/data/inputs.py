@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +70,26 @@ def load_inputs(
     """
     if not files:
         return random_inputs(graph, seed)
-    sources = _by_name([source for argument in files for source in _open(argument, graph)], graph)
+    return _fitted([source for argument in files for source in _open(argument, graph)], graph, mean, scale)
+
+
+def fit_inputs(arrays: Mapping[str, np.ndarray], graph: Graph, where: Path) -> dict[str, np.ndarray]:
+    """Arrays that are there already as one per input of the graph; a single one under `UNNAMED` has no name.
+
+    Raises
+    ------
+    DataError
+        As of :func:`load_inputs`; the sentence calls what they come from `where`.
+    """
+    return _fitted(_sources(arrays, where, graph), graph)
+
+
+def _fitted(
+    sources: Sequence[Source], graph: Graph, mean: Numbers = None, scale: Numbers = None
+) -> dict[str, np.ndarray]:
+    found = _by_name(sources, graph)
     normalisation = Normalisation.of(mean, scale)
-    return {name: _load(sources[name], graph.value(name), normalisation) for name in graph.inputs}
+    return {name: _load(found[name], graph.value(name), normalisation) for name in graph.inputs}
 
 
 def _load(source: Source, value: Value, normalisation: Normalisation) -> np.ndarray:
@@ -83,7 +100,7 @@ def _load(source: Source, value: Value, normalisation: Normalisation) -> np.ndar
 
 def _open(argument: str, graph: Graph) -> list[Source]:
     """The sources that one argument stands for, pictures unread."""
-    name, path = _parse(argument, graph)
+    name, path = parse_argument(argument, graph)
     suffix = path.suffix.lower()
     check_readable(path)
     if suffix not in SUFFIXES:
@@ -93,13 +110,23 @@ def _open(argument: str, graph: Graph) -> list[Source]:
     arrays = _ARCHIVES[suffix](path)
     if name is not None:
         return [Source(path, name, _pick(name, arrays, path))]
+    return _sources(arrays, path, graph)
+
+
+def _sources(arrays: Mapping[str, np.ndarray], path: Path, graph: Graph) -> list[Source]:
     if list(arrays) == [UNNAMED] and UNNAMED not in graph.inputs:
         return [Source(path, None, arrays[UNNAMED])]
     return [Source(path, found, array) for found, array in arrays.items()]
 
 
-def _parse(argument: str, graph: Graph) -> tuple[str | None, Path]:
-    """(name or None, path) of ``NAME=FILE`` or ``FILE``."""
+def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
+    """(name or None, path) of ``NAME=FILE`` or ``FILE``.
+
+    Raises
+    ------
+    DataError
+        When the name is no input of the graph.
+    """
     named = [name for name in graph.inputs if argument.startswith(f"{name}=")]
     if named:
         name = max(named, key=len)

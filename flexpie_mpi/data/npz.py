@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,8 @@ UNNAMED = "arr_0"
 """Name that numpy gives to the first array stored without one."""
 
 _SUFFIX = ".npy"
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+"""How the bytes of the two kinds of files begin."""
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -43,8 +46,30 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     DataError
         When the file is damaged, holds the same name twice, or holds anything but arrays.
     """
+    with reading(path, "a .npz file"):
+        return _unzipped(path, path)
+
+
+def read_bytes(memory: bytes, where: Path) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of a ``.npy`` file, under the name `UNNAMED`, or of a ``.npz`` file.
+
+    Raises
+    ------
+    DataError
+        When the bytes are neither; the sentence calls them `where`.
+    """
+    if memory.startswith(_NPY):
+        with reading(where, "a .npy file"):
+            return {UNNAMED: npy.read_array(BytesIO(memory), allow_pickle=False)}
+    if memory.startswith(_ZIP):
+        with reading(where, "a .npz file"):
+            return _unzipped(BytesIO(memory), where)
+    raise DataError(f"'{where}' sends what is neither a .npy file nor a .npz file")
+
+
+def _unzipped(source: Path | BinaryIO, path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    with reading(path, "a .npz file"), zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source) as archive:
         for member in archive.namelist():
             name = member.removesuffix(_SUFFIX)
             if name == member or name in arrays:

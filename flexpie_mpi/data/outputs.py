@@ -48,7 +48,7 @@ def save_outputs(
         When the path cannot be written or an output is no tensor. An older file then stays as it was.
     """
     _check_suffix(path)
-    arrays = {name: _array(name, value) for name, value in outputs.items()}
+    arrays = {name: as_array(name, value) for name, value in outputs.items()}
     with replacing(path) as part:
         if Path(path).suffix.lower() == ".npz":
             with part.open("xb") as stream:
@@ -63,7 +63,7 @@ def _check_suffix(path: str | Path) -> None:
         raise DataError(f"output '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
 
 
-def _array(name: str, value: object) -> np.ndarray:
+def as_array(name: str, value: object) -> np.ndarray:
     """An output as an array that files can hold."""
     array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
     if array is not None and array.dtype == object and all(isinstance(item, str) for item in array.flat):

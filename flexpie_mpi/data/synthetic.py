@@ -8,11 +8,12 @@ from ..errors import DataError
 from ..graph import ITEM_BYTES, Graph, Value
 
 
-def random_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+def random_inputs(graph: Graph, seed: int = 0, request: int = 0) -> dict[str, np.ndarray]:
     """One array per input of the graph, by name.
 
     Floats are standard normal. Integers of 8 bits, which hold pixels and quantised numbers, cover their whole range;
     wider ones, which hold positions and token ids, are 0 or 1, so that they are valid for a table of any length.
+    Every request of a stream has numbers of its own, which depend on the seed and its number alone.
 
     Raises
     ------
@@ -22,7 +23,8 @@ def random_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
     if seed < 0:
         raise DataError(f"the seed of random inputs is {seed}: give 0 or more")
     # A stream per input: one input keeps its numbers when another changes its shape.
-    streams = np.random.SeedSequence(seed).spawn(len(graph.inputs))
+    sequence = np.random.SeedSequence(seed, spawn_key=(request,) if request else ())
+    streams = sequence.spawn(len(graph.inputs))
     values = [graph.value(name) for name in graph.inputs]
     return {
         value.name: _random(value, np.random.default_rng(stream)) for value, stream in zip(values, streams, strict=True)

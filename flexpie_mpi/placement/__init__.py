@@ -4,6 +4,7 @@ In goes an :class:`Instance`, bare numbers; out comes a :class:`Placement` with 
 bound. The one difficulty: the best crew for a stage depends on which boards the others leave it.
 """
 
+from .exact import exact
 from .instance import MOST_TURNS, Instance, Span, Team, TeamSpan
 from .loads import Loads, Placement, Stage, loads, messages, problems
 from .outcome import Outcome
@@ -18,6 +19,7 @@ __all__ = [
     "Stage",
     "Team",
     "TeamSpan",
+    "exact",
     "loads",
     "messages",
     "problems",

@@ -68,7 +68,7 @@ class Instance:
         Bytes alive at each cut, per request. The first are the inputs, the last the outputs.
     compute_s : array (n, m + 1, m + 1)
         ``[b, i, j]`` is what board b takes to compute units ``[i, j)`` for one request; infinite where it must not.
-        Only ``i < j`` is read. Zeros where computing does not count.
+        Only ``i < j`` is read, and there it is 0 or more. Zeros where computing does not count.
     need_bytes : array (m + 1, m + 1)
         Memory that units ``[i, j)`` need on one board.
     capacity : array (n,)
@@ -84,7 +84,8 @@ class Instance:
         Boards that may take turns in one stage, at most; 1 for no replicas.
     teams : tuple of Team
     cuttable : array of bool (m + 1,), optional
-        Cuts at which a stage may end; all when None. The first and the last are always among them.
+        Cuts at which a stage of one board or of replicas may begin and end; all when None. The first and the last are
+        always among them. Teams are offered span by span, so this does not touch them.
     most_boards : int, optional
         Boards that a placement may use; all of them when None.
 
@@ -140,22 +141,63 @@ class Instance:
 
 
 def _problems(instance: Instance) -> list[str]:
-    m, n, found = instance.units, instance.boards, []
-    shapes = {
-        "compute_s": (instance.compute_s, (n, m + 1, m + 1)),
-        "need_bytes": (instance.need_bytes, (m + 1, m + 1)),
-    }
-    found += [
-        f"{name} has shape {array.shape}, and {m} units on {n} boards need {shape}"
-        for name, (array, shape) in shapes.items()
-        if array.shape != shape
-    ]
+    m, n = instance.units, instance.boards
     if m < 1 or n < 1:
-        found.append(f"{m} units and {n} boards: at least one of each is needed")
-    if len(instance.routes) != n or any(len(row) != n for row in instance.routes):
-        found.append(f"{n} boards need {n} x {n} routes")
+        return [f"{m} units and {n} boards: at least one of each is needed"]
+    found = _shape_problems(instance)
+    if found:
+        return found
+    found += _route_problems(instance)
     if instance.root is not None and not 0 <= instance.root < n:
         found.append(f"root = {instance.root} is none of the {n} boards")
     if not 1 <= instance.replicas <= MOST_TURNS:
         found.append(f"replicas = {instance.replicas} must be 1 to {MOST_TURNS}")
+    if instance.most_boards is not None and instance.most_boards < 1:
+        found.append(f"most_boards = {instance.most_boards} must be at least 1")
+    for team in instance.teams:
+        found += _team_problems(team, n, m)
+    return found
+
+
+def _shape_problems(instance: Instance) -> list[str]:
+    m, n = instance.units, instance.boards
+    shapes = {
+        "crossing": (np.shape(instance.crossing), (m + 1,)),
+        "compute_s": (np.shape(instance.compute_s), (n, m + 1, m + 1)),
+        "need_bytes": (np.shape(instance.need_bytes), (m + 1, m + 1)),
+        "capacity": (np.shape(instance.capacity), (n,)),
+        "cuttable": (np.shape(instance.cuttable) if instance.cuttable is not None else (m + 1,), (m + 1,)),
+    }
+    found = [
+        f"{name} has shape {shape}, and {m} units on {n} boards need {wanted}"
+        for name, (shape, wanted) in shapes.items()
+        if shape != wanted
+    ]
+    amounts = {"crossing": instance.crossing, "resource_s": instance.resource_s}
+    for name, array in amounts.items():
+        wrong = [float(value) for value in np.ravel(array) if not 0 <= value < np.inf]
+        found += [f"{name} holds {value}, and has to be a number, 0 or more" for value in wrong[:1]]
+    return found
+
+
+def _route_problems(instance: Instance) -> list[str]:
+    n, resources = instance.boards, len(instance.resource_s)
+    if len(instance.routes) != n or any(len(row) != n for row in instance.routes):
+        return [f"{n} boards need {n} x {n} routes"]
+    numbers = {number for a, row in enumerate(instance.routes) for b, way in enumerate(row) if a != b for number in way}
+    return [f"a route passes resource {q} of {resources}" for q in sorted(numbers) if not 0 <= q < resources][:1]
+
+
+def _team_problems(team: Team, boards: int, units: int) -> list[str]:
+    size = len(team.boards)
+    if not size or len(set(team.boards)) != size or not all(0 <= board < boards for board in team.boards):
+        return [f"team {team.boards} must be of different ones of the {boards} boards"]
+    found = []
+    for (begin, end), span in team.spans.items():
+        if not 0 <= begin < end <= units:
+            found.append(f"team {team.boards} is offered for units ({begin}, {end}) of {units}")
+        if any(np.shape(part) != (size,) for part in (span.compute_s, span.entry_bytes, span.exit_bytes)):
+            found.append(f"team {team.boards}, units ({begin}, {end}): its arrays need a number for each of its boards")
+        if not all(0 <= a < size and 0 <= b < size and a != b for a, b in span.inner):
+            found.append(f"team {team.boards}, units ({begin}, {end}): it sends inside from or to a board it has not")
     return found

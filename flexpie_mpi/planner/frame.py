@@ -25,11 +25,13 @@ class Frame:
         First row of each layout.
     layout, rank : int array (rows,)
     slowdown, active : float array (rows,)
-        How much slower than the reference device the rank is, and how much its host is overloaded when all ranks of the
-        layout compute.
+        How much slower than the reference device the rank is, and how much its host is overloaded: when all ranks of
+        the layout compute, or as `crowds` says of every rank of the testbed.
     """
 
-    def __init__(self, graph: Graph, testbed: Testbed, layouts: Sequence[Layout]) -> None:
+    def __init__(
+        self, graph: Graph, testbed: Testbed, layouts: Sequence[Layout], crowds: Sequence[float] | None = None
+    ) -> None:
         self.graph = graph
         self.ranks = testbed.ranks
         self.layouts = tuple(layouts)
@@ -38,7 +40,10 @@ class Frame:
         self.layout = np.repeat(np.arange(len(layouts)), sizes)
         self.rank = np.array([rank for layout in layouts for rank in layout.ranks])
         self.slowdown = np.array([testbed.devices[rank].slowdown for rank in self.rank])
-        self.active = np.array([load for layout in layouts for load in testbed.active(layout.ranks)])
+        if crowds is None:
+            self.active = np.array([load for layout in layouts for load in testbed.active(layout.ranks)])
+        else:
+            self.active = np.array([crowds[rank] for rank in self.rank])
         self._shards: dict[tuple[object, ...], Boxes] = {}
         self._cuts: dict[tuple[str, str], bool] = {}
 

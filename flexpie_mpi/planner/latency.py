@@ -124,13 +124,14 @@ def _within_reach(scene: Scene, choice: Choice, top: int) -> Choice:
 
 
 def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> PricedPlan:
-    """What a plan is predicted to take.
+    """What a plan is predicted to take; one with replicas, for the first of its turns.
 
     Raises
     ------
     PlanError
         When the plan does not fit the graph or the testbed.
     """
+    given, plan = plan, plan.variant(0)
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     for reason in problems(plan, graph):
@@ -150,7 +151,7 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     problem = Scene(cut, testbed, cost, layouts, plan.root).pose(Choice(layouts, allowed, fuse, lonely=True))
     known = {layout: number for number, layout in enumerate(problem.frame.layouts)}
     path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
-    return _priced(problem, path, plan.ranks, plan.root, plan.provenance, plan)
+    return _priced(problem, path, plan.ranks, plan.root, plan.provenance, given)
 
 
 def _priced(

@@ -71,11 +71,11 @@ def make_plans(name: str, task: Task) -> Search:
 
 
 def _auto(task: Task) -> Search:
-    layouts = candidates(task.testbed, task.root, Family(_kinds(task.graph)))
+    layouts = candidates(task.testbed, task.root, Family(kinds_of(task.graph)))
     return find(task.graph, task.testbed, task.cost, Choice(layouts), root=task.root, top=task.top, planner="auto")
 
 
-def _kinds(graph: Graph) -> tuple[str, ...]:
+def kinds_of(graph: Graph) -> tuple[str, ...]:
     """All kinds, but cutting the batch only where there is one."""
     shapes = (graph.value(name).shape for name in (*graph.inputs, *graph.producer))
     is_batched = any(shape is not None and len(shape) > 1 and shape[0] > 1 for shape in shapes)

@@ -58,7 +58,8 @@ def model_lines(model: Model) -> list[Item]:
 def planner_line(plan: Plan) -> Item:
     """Who made a plan."""
     planner, fusion = plan.provenance.get("planner"), plan.provenance.get("fusion")
-    words = [str(planner)] if planner else []
+    words = [str(plan.provenance["objective"])] if "objective" in plan.provenance else []
+    words += [str(planner)] if planner else []
     words += [f"fusion {fusion}"] if fusion else []
     return f"plan     {', '.join(words) or 'from a file'}"
 
@@ -111,6 +112,7 @@ def facts_record(facts: PlanFacts) -> dict[str, Any]:
             {
                 "layout": segment.layout,
                 "ranks": list(segment.ranks),
+                "turns": segment.turns,
                 "nodes": len(segment.nodes),
                 "flops": segment.flops,
                 "exchange": _traffic_record(segment.before),
@@ -149,7 +151,7 @@ def _segment_row(segment: SegmentFacts, total: int) -> tuple[str, ...]:
     return (
         str(segment.index),
         f"{name}*" if shares else name,
-        ranges(segment.ranks),
+        ranges(sorted(segment.ranks)) + (" in turn" if segment.turns > 1 else ""),
         segment.nodes[0],
         segment.nodes[-1] if count > 1 else "",
         str(count),

@@ -94,20 +94,21 @@ class PlanView:
 
 
 def plan_view(plan: Plan, graph: Graph | None = None) -> PlanView:
-    """What there is to draw of a plan.
+    """What there is to draw of a plan: of the first request's turn, where ranks take turns.
 
     Raises
     ------
     PlanError
         When the plan does not fit the graph.
     """
+    first = plan.variant(0)
     if graph is None:
-        views = [_unknown(index, segment, plan.ranks) for index, segment in enumerate(plan.segments)]
+        views = [_unknown(index, segment, plan.ranks) for index, segment in enumerate(first.segments)]
         return PlanView(plan, tuple(views), tuple(map(ExchangeView, range(len(views) + 1))), None)
-    programs = lower(plan, graph)
+    programs = lower(first, graph)
     blocks = _blocks(programs)
     views = []
-    for index, segment in enumerate(plan.segments):
+    for index, segment in enumerate(first.segments):
         parts = tuple(_parts(graph, segment, name, blocks, plan.ranks) for name in segment.nodes)
         views.append(SegmentView(index, segment.layout, segment.nodes, parts))
     return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), _redundant(graph, programs))

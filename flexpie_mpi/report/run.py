@@ -71,7 +71,7 @@ def run_items(run: Run, *, everything: bool = False) -> list[Item]:
     return [
         *model_lines(run.model),
         f"data     {_data(run.settings)}",
-        f"ranks    {_hosts(run.hosts)}",
+        f"ranks    {hosts_line(run.hosts)}",
         planner_line(run.plan),
         *(prediction_lines(run.prediction) if run.prediction else ()),
         "",
@@ -167,7 +167,8 @@ def _latency_lines(run: Run) -> list[Item]:
     ]
 
 
-def _hosts(hosts: Mapping[str, Sequence[int]]) -> str:
+def hosts_line(hosts: Mapping[str, Sequence[int]]) -> str:
+    """How many ranks there are, and where."""
     places = ", ".join(f"{host} ({ranges(ranks)})" for host, ranks in hosts.items())
     return f"{sum(map(len, hosts.values()))} on {places}"
 

@@ -235,6 +235,6 @@ def _record(study: Study, found: Simulated) -> dict[str, Any]:
 def simulated_trace(study: Study, graph: Graph) -> dict[str, Any]:
     """The request on the most boards of a study as an object of the Trace Event Format."""
     last = study.counts[-1]
-    job = Job(last.plan, graph, lower(last.plan, graph), [memory.board for memory in last.memory])
+    job = Job(last.plan, graph, lower(last.plan.variant(0), graph), [memory.board for memory in last.memory])
     about = {"request": "simulated", "latency_s": last.latency_s, **({"what_if": study.change} if study.change else {})}
     return chrome_trace(last.timeline, job, about)

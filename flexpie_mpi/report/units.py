@@ -41,6 +41,15 @@ def sized(count: int) -> str:
     return f"{count} B"
 
 
+def rate(per_s: float) -> str:
+    """Something per second to three digits, without the unit.
+
+    >>> rate(4.3478), rate(1234.5), rate(0.01234)
+    ('4.35', '1234', '0.0123')
+    """
+    return _digits(per_s)
+
+
 def mega(count: int) -> str:
     """Millions of anything, to three digits."""
     return _digits(count / 1e6) if count else "0"

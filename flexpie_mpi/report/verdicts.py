@@ -16,17 +16,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
     """What ``--verify`` found."""
     record: dict[str, Any] = {
         "equal": verdict.is_equal,
-        "outputs": [
-            {
-                "name": check.value,
-                "equal": not check.problem,
-                "max_difference": number(check.largest),
-                "allowed": number(check.allowed),
-                "region": _bounds(check.region),
-                "problem": check.problem,
-            }
-            for check in verdict.outputs
-        ],
+        "outputs": [check_record(check) for check in verdict.outputs],
     }
     if verdict.first is not None:
         first = verdict.first
@@ -38,6 +28,18 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
             "ranks": list(first.ranks),
         }
     return record
+
+
+def check_record(check: Check) -> dict[str, Any]:
+    """One output beside its reference."""
+    return {
+        "name": check.value,
+        "equal": not check.problem,
+        "max_difference": number(check.largest),
+        "allowed": number(check.allowed),
+        "region": _bounds(check.region),
+        "problem": check.problem,
+    }
 
 
 def divergence_sentence(verdict: Verdict, plan: Plan) -> str:
@@ -59,11 +61,16 @@ def verdict_lines(verdict: Verdict, plan: Plan) -> list[Item]:
     if verdict.is_equal:
         worst = ", ".join(f"{c.value} within {c.largest:.2g} (allowed {c.allowed:.2g})" for c in verdict.outputs)
         return [f"verify   equal to one onnxruntime session: {worst}"]
-    wrong = [f"output '{c.value}'{_place(c)}: {c.problem}" for c in verdict.outputs if c.problem]
+    wrong = [difference(check) for check in verdict.outputs if check.problem]
     return [
         f"verify   DIFFERS from one onnxruntime session: {'; '.join(wrong)}",
         f"verify   {divergence_sentence(verdict, plan)}",
     ]
+
+
+def difference(check: Check) -> str:
+    """What is wrong with an output."""
+    return f"output '{check.value}'{_place(check)}: {check.problem}"
 
 
 def _place(check: Check) -> str:

@@ -56,6 +56,17 @@ class HaloChannel:
     def drain(self) -> None:
         self._complete(self._sends, self.outgoing)
 
+    def has_arrived(self) -> bool:
+        return _are_over(self._receives)
+
+    def has_left(self) -> bool:
+        return _are_over(self._sends)
+
+    def late(self, waited_s: float) -> str:
+        if self.has_arrived():
+            return self._late(self._sends, self.outgoing, waited_s)
+        return self._late(self._receives, self.incoming, waited_s)
+
     def free(self) -> None:
         """Give the requests back; those that are still under way end with MPI."""
         _free([*self._sends, *self._receives])
@@ -64,7 +75,7 @@ class HaloChannel:
     def _complete(self, requests: list[Any], parcels: Sequence[Parcel]) -> None:
         if requests:
             explain = partial(self._late, requests, parcels)
-            wait(partial(type(requests[0]).Testall, requests), self._patience, explain)
+            wait(partial(_are_over, requests), self._patience, explain)
 
     def _late(self, requests: list[Any], parcels: Sequence[Parcel], waited_s: float) -> str:
         pairs = zip(parcels, requests, strict=True)
@@ -103,14 +114,20 @@ class CollectiveChannel:
 
     def drain(self) -> None:
         if self._request is not None:
-            wait(self._request.Test, self._patience, self._late)
+            wait(self._request.Test, self._patience, self.late)
+
+    def has_arrived(self) -> bool:
+        return not self.incoming or self.has_left()
+
+    def has_left(self) -> bool:
+        return self._request is None or bool(self._request.Test())
 
     def free(self) -> None:
         """Give the messages' requests back; a collective holds nothing between two requests."""
         if self._volley:
             self._volley.free()
 
-    def _late(self, waited_s: float) -> str:
+    def late(self, waited_s: float) -> str:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
         return late(self._rank, _name(self.exchange), peers, waited_s)
 
@@ -131,7 +148,7 @@ class _Volley:
         return self
 
     def Test(self) -> bool:  # noqa: N802 - as MPI calls it
-        return not self._requests or bool(type(self._requests[0]).Testall(self._requests))
+        return _are_over(self._requests)
 
     def free(self) -> None:
         """Give the requests back."""
@@ -151,6 +168,10 @@ def _free(requests: Sequence[Any]) -> None:
 
 def _name(exchange: Exchange) -> str:
     return f"exchange {exchange.index} ({exchange.kind})"
+
+
+def _are_over(requests: list[Any]) -> bool:
+    return not requests or bool(type(requests[0]).Testall(requests))
 
 
 def _start_all(requests: list[Any]) -> None:

@@ -1,8 +1,13 @@
-"""The executor: carries out one program, request after request. It decides nothing and allocates nothing."""
+"""The executor: carries out one program, request after request. It decides nothing and allocates nothing.
+
+What a request asks of the rank is a row of tasks, each done in one go. `Executor.run` does them one by one and waits
+where it must; a stream (:mod:`.stream`) holds several executors and does the tasks of another one meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,8 +23,31 @@ KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
 """Makes the action of a Compute step from the rank's values: arrays by buffer number; opaque values come and go."""
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is done in one go for a request.
+
+    Attributes
+    ----------
+    kind, segment
+        As of the timeline's event.
+    act : callable
+        Does it; of a wait, returns when it is over.
+    is_over : callable, optional
+        Of a wait: whether it is over, found out without waiting.
+    channels : tuple of Channel
+        Of a wait: the channels it is for.
+    """
+
+    kind: str
+    segment: int
+    act: Action
+    is_over: Callable[[], bool] | None = None
+    channels: tuple[Channel, ...] = ()
+
+
 class Executor:
-    """One rank's program, ready to run.
+    """One rank's program, ready to run: buffers, channels and what to do with them.
 
     Parameters
     ----------
@@ -27,18 +55,38 @@ class Executor:
     transport : Transport
     kernel : callable
         Makes the action of each Compute step.
+    channels : sequence of Channel, optional
+        Of the program's exchanges, where they have been opened together with others.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        In order; nothing when this rank has no part in the program.
     """
 
-    def __init__(self, program: Program, transport: Transport, kernel: KernelFactory) -> None:
+    def __init__(
+        self, program: Program, transport: Transport, kernel: KernelFactory, channels: Sequence[Channel] | None = None
+    ) -> None:
         self.program = program
         self.values = allocate(program)
         self._transport = transport
-        self._channels = _open_channels(program, transport)
-        self._steps: list[tuple[str, int, Action]] = []
-        for step in program.steps:
-            self._steps += self._actions(step, kernel)
-        self._steps.append(("wait", OF_NONE, self._drain))
-        self._marks = [0.0] * (len(self._steps) + 2)
+        opened = transport.open(by_index(program)) if channels is None else channels
+        self._channels = {channel.exchange.index: channel for channel in opened}
+        tasks = [task for step in program.steps for task in self._tasks(step, kernel)]
+        self.tasks = (*tasks, self._wait(OF_NONE, *self._channels.values()))
+        self._marks = [0.0] * (len(self.tasks) + 2)
+
+    def begin(self, inputs: Mapping[str, Any]) -> None:
+        """Take in a request: its inputs, on the root, and whatever messages of it come from now on."""
+        for name, index in self.program.inputs:
+            self._write(index, inputs[name])
+        for channel in self._channels.values():
+            channel.post()
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Of the request whose tasks are all done, on the root; views that the next request overwrites."""
+        return {name: self.values[index] for name, index in self.program.outputs}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of one request by name, on the root; empty elsewhere.
@@ -52,20 +100,17 @@ class Executor:
         """
         marks, clock = self._marks, perf_counter
         marks[0] = clock()
-        for name, index in self.program.inputs:
-            self._write(index, inputs[name])
-        for channel in self._channels.values():
-            channel.post()
-        for place, (_, _, action) in enumerate(self._steps, 1):
+        self.begin(inputs)
+        for place, task in enumerate(self.tasks, 1):
             marks[place] = clock()
-            action()
+            task.act()
         marks[-1] = clock()
-        return {name: self.values[index] for name, index in self.program.outputs}
+        return self.outputs
 
     def close(self) -> None:
         """Give the channels back; the executor cannot run any more."""
         self._transport.release(self._channels.values())
-        self._steps.clear()
+        self.tasks = ()
 
     @property
     def began_s(self) -> float:
@@ -77,50 +122,50 @@ class Executor:
         origin, rank, marks = self._marks[0], self.program.rank, self._marks
         begin = Event(rank, "receive", 0, 0.0, marks[1] - origin)
         events = (
-            Event(rank, kind, segment, marks[place] - origin, marks[place + 1] - origin)
-            for place, (kind, segment, _) in enumerate(self._steps, 1)
+            Event(rank, task.kind, task.segment, marks[place] - origin, marks[place + 1] - origin)
+            for place, task in enumerate(self.tasks, 1)
         )
         return Timeline((begin, *events))
 
-    def _drain(self) -> None:
-        """Stay until everything sent has left: MPI may need this rank's help to finish a large message."""
-        for channel in self._channels.values():
-            channel.drain()
-
     def _write(self, index: int, array: Any) -> None:
-        held = self.values.get(index)
-        if isinstance(held, np.ndarray):
-            np.copyto(held, array)
+        if self.program.buffers[index].region is not None:
+            np.copyto(self.values[index], array)
         else:
             self.values[index] = array
 
-    def _actions(self, step: Compute | Start | Finish, kernel: KernelFactory) -> list[tuple[str, int, Action]]:
-        """(kind, segment, action) of a step; a step that packs and waits is several."""
+    def _tasks(self, step: Compute | Start | Finish, kernel: KernelFactory) -> list[Task]:
+        """The tasks of a step; a step that packs and waits is several."""
         if isinstance(step, Compute):
-            return [("compute", step.segment, kernel(step, self.values))]
+            return [Task("compute", step.segment, kernel(step, self.values))]
         index = step.exchange.index
         channel = self._channels.get(index)
         if isinstance(step, Start):
             assert channel is not None, "every exchange that starts has a channel"
-            return [("wait", index, self._drainer(step.exchange)), ("send", index, self._starter(channel))]
-        actions: list[tuple[str, int, Action]] = []
+            return [self._wait(index, *self._mates(channel)), Task("send", index, self._starter(channel))]
+        tasks = []
         if channel is not None:
-            actions.append(("wait", index, channel.finish))
+            tasks.append(Task("wait", index, channel.finish, channel.has_arrived, (channel,)))
         moves = [*self._copies(step.exchange.copies), *(self._unpackings(channel) if channel else ())]
         if moves:
-            actions.append(("receive", index, _mover(moves)))
-        return actions
+            tasks.append(Task("receive", index, _mover(moves)))
+        return tasks
 
-    def _drainer(self, exchange: Exchange) -> Action:
-        """Wait until the memory of an exchange is free: its own last messages, and those of its lane, have left."""
-        mates = [c for c in self._channels.values() if c.exchange.lane == exchange.lane >= 0]
-        channels = mates or [self._channels[exchange.index]]
+    def _mates(self, channel: Channel) -> list[Channel]:
+        """Channels whose messages must have left before this one's memory is free: itself and those of its lane."""
+        lane = channel.exchange.lane
+        return [c for c in self._channels.values() if c is channel or c.exchange.lane == lane >= 0]
+
+    def _wait(self, index: int, *channels: Channel) -> Task:
+        """Stay until everything sent has left: MPI may need this rank's help to finish a large message."""
 
         def drain() -> None:
             for channel in channels:
                 channel.drain()
 
-        return drain
+        def has_left() -> bool:
+            return all(channel.has_left() for channel in channels)
+
+        return Task("wait", index, drain, has_left, channels)
 
     def _starter(self, channel: Channel) -> Action:
         move = _mover([pair for parcel in _distinct(channel.outgoing) for pair in self._parcel(parcel, pack=True)])
@@ -177,9 +222,9 @@ def _aligned(nbytes: int, alignment: int = 64) -> np.ndarray:
     return block[start : start + nbytes]
 
 
-def _open_channels(program: Program, transport: Transport) -> dict[int, Channel]:
-    exchanges: list[Exchange] = sorted(program.exchanges, key=lambda exchange: exchange.index)
-    return {channel.exchange.index: channel for channel in transport.open(exchanges)}
+def by_index(program: Program) -> list[Exchange]:
+    """The exchanges of a program in the job's order, in which all ranks open them."""
+    return sorted(program.exchanges, key=lambda exchange: exchange.index)
 
 
 def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Action:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import ModelError
 from ..model import Model, SegmentModel, build
 from ..model.shard import WeightFiles
 from ..program import Compute, Program
+from ..region import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +83,48 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
         raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
 
 
-def run_file(path: Path, inputs: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """Outputs, by name, of one plain session on a model file as it is: nothing of ours between it and onnxruntime.
+class WholeFile:
+    """One plain session on a model file as it is: nothing of ours between it and onnxruntime.
+
+    Parameters
+    ----------
+    path : Path
+    threads : int
 
     Raises
     ------
     ModelError
-        When onnxruntime refuses the model or the inputs.
+        When onnxruntime refuses the model.
     """
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        wanted = {value.name for value in session.get_inputs()}
-        return dict(zip(names, session.run(names, {n: v for n, v in inputs.items() if n in wanted}), strict=True))
-    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
-        raise ModelError(f"onnxruntime cannot run {path} by itself: {error}") from error
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path = path
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.log_severity_level = 3
+        with self._explained():
+            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._wanted = {value.name for value in self._session.get_inputs()}
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name; inputs that the file does not have are left alone.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime refuses the inputs.
+        """
+        feeds = {name: value for name, value in inputs.items() if name in self._wanted}
+        with self._explained():
+            return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+            raise ModelError(f"onnxruntime cannot run {self._path} by itself: {error}") from error
 
 
 class Kernel:
@@ -124,7 +150,10 @@ class Kernel:
 
 
 class OpaqueKernel:
-    """One segment's session whose inputs or outputs are no plain tensors: values go through a shared dictionary."""
+    """One segment's session whose inputs or outputs are no plain tensors: values go through a shared dictionary.
+
+    What is in the dictionary from the beginning keeps its place in memory.
+    """
 
     def __init__(
         self,
@@ -137,6 +166,7 @@ class OpaqueKernel:
         self._inputs = inputs
         self._outputs = outputs
         self._values = values
+        self._fixed = frozenset(values)
 
     def run(self) -> None:
         """Read the inputs' entries, write the outputs'."""
@@ -146,30 +176,60 @@ class OpaqueKernel:
             self._store(index, result)
 
     def _store(self, index: int, result: Any) -> None:
-        held = self._values.get(index)
-        if isinstance(held, np.ndarray):
-            np.copyto(held, result)  # a plain tensor beside the opaque ones keeps its place in the arena
+        if index in self._fixed:
+            np.copyto(self._values[index], result)  # a plain tensor beside the opaque ones
         else:
             self._values[index] = result
 
 
-def make_kernel(
-    model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute, values: dict[int, Any]
-) -> Callable[[], None]:
+class Sessions:
+    """The sessions of a rank: one for all steps that compute the same, of whichever program, bound again for each.
+
+    Parameters
+    ----------
+    model : Model
+    weights : WeightFiles
+    options : KernelOptions
+    """
+
+    def __init__(self, model: Model, weights: WeightFiles, options: KernelOptions) -> None:
+        self._open = partial(open_segment, model, weights=weights, options=options)
+        self._known: dict[Any, onnxruntime.InferenceSession] = {}
+
+    def get(self, program: Program, step: Compute) -> onnxruntime.InferenceSession:
+        """The session of a step, made when it is first asked for.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime refuses the segment.
+        """
+        key = step.blocks, _held(program, step.inputs), _held(program, step.outputs)
+        if key not in self._known:
+            self._known[key] = self._open(program, step=step)
+        return self._known[key]
+
+    def close(self) -> None:
+        """Keep none of them any longer."""
+        self._known.clear()
+
+
+def make_kernel(sessions: Sessions, program: Program, step: Compute, values: dict[int, Any]) -> Callable[[], None]:
     """The action of a Compute step: a session bound to the step's buffers."""
-    return bind(open_segment(model, program, weights, options, step), step, values)
+    return bind(sessions.get(program, step), step, values)
 
 
 def open_segment(
     model: Model, program: Program, weights: WeightFiles, options: KernelOptions, step: Compute
 ) -> onnxruntime.InferenceSession:
     """The session of a Compute step."""
+    held = _held(program, step.inputs), _held(program, step.outputs)
+    return make_session(build(model, f"segment{step.segment}", step.blocks, *held), weights, options)
 
-    def held(pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Any], ...]:
-        return tuple((name, program.buffers[index].region) for name, index in pairs)
 
-    segment = build(model, f"segment{step.segment}", step.blocks, held(step.inputs), held(step.outputs))
-    return make_session(segment, weights, options)
+def _held(program: Program, pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Region | None], ...]:
+    """Values of a step with the regions that its rank's buffers hold."""
+    return tuple((name, program.buffers[index].region) for name, index in pairs)
 
 
 def bind(session: onnxruntime.InferenceSession, step: Compute, values: dict[int, Any]) -> Callable[[], None]:

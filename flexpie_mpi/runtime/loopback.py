@@ -11,18 +11,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import ProgramError, TransportError
-from ..program import Exchange
+from ..program import Exchange, Message
 from .transport import Channel, Parcel, parcels
+from .waiting import Patience, late
 
 T = TypeVar("T")
 
 Address = tuple[str, int, int, int]
 """(what is sent, source rank, target rank, tag)."""
+
+_POLITE = Patience(eager_s=0.0)
+"""Ranks are threads here, of which one at a time runs: none looks again without a nap."""
 
 
 def run_ranks(size: int, function: Callable[[LoopbackTransport], T], deadline_s: float = 60.0) -> list[T]:
@@ -76,6 +81,7 @@ class LoopbackTransport:
     def __init__(self, rank: int, office: _PostOffice) -> None:
         self.rank = rank
         self.size = office.size
+        self.patience = replace(_POLITE, deadline_s=office.deadline_s)
         self._office = office
 
     def __enter__(self) -> LoopbackTransport:
@@ -124,6 +130,15 @@ class LoopbackTransport:
         """Channels for this rank's part of every exchange of the job, in the job's order."""
         return tuple(LoopbackChannel(exchange, self.rank, self._office) for exchange in exchanges)
 
+    def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:
+        """Notice when no rank can go on: all wait for messages, and none of those is there."""
+        channels = awaited()
+        if channels is None:
+            self._office.go_on(self.rank)
+        else:
+            missing = (c.missing() for c in channels if isinstance(c, LoopbackChannel))
+            self._office.halt(self.rank, [address for addresses in missing for address in addresses])
+
     def release(self, channels: Iterable[Channel]) -> None:
         """Nothing is held."""
 
@@ -144,37 +159,63 @@ class LoopbackChannel:
     def __init__(self, exchange: Exchange, rank: int, office: _PostOffice) -> None:
         self.exchange = exchange
         self.outgoing, self.incoming = parcels(exchange)
+        self._targets = [self._address(message) for message in exchange.sends]
+        self._sources = [self._address(message) for message in exchange.receives]
+        self._missing: dict[Address, Parcel] = {}
         self._rank = rank
         self._office = office
         self._is_posted = self._is_started = False
 
     def post(self) -> None:
         self._is_posted, self._is_started = True, False
+        self._missing = dict(zip(self._sources, self.incoming, strict=True))
 
     def start(self) -> None:
         if not self._is_posted:
             raise ProgramError(f"exchange {self.exchange.index} is started on rank {self._rank} before it is posted")
         self._is_started = True
-        for parcel in self.outgoing:
-            self._office.put(self._address(self._rank, parcel.peer), parcel.memory.tobytes())
+        for address, parcel in zip(self._targets, self.outgoing, strict=True):
+            self._office.put(address, parcel.memory.tobytes())
 
     def finish(self) -> None:
+        self._check_started()
+        while self._missing:
+            address, parcel = next(iter(self._missing.items()))
+            _fill(parcel.memory, self._office.take(address))
+            del self._missing[address]
+
+    def drain(self) -> None:
+        """Nothing to wait for: what is sent is copied at once."""
+
+    def has_arrived(self) -> bool:
+        self._check_started()
+        for address in tuple(self._missing):
+            data = self._office.look(address)
+            if data is not None:
+                _fill(self._missing.pop(address).memory, data)
+        return not self._missing
+
+    def has_left(self) -> bool:
+        return True
+
+    def late(self, waited_s: float) -> str:
+        what = f"exchange {self.exchange.index} ({self.exchange.kind})"
+        return late(self._rank, what, [parcel.peer for parcel in self._missing.values()], waited_s)
+
+    def missing(self) -> tuple[Address, ...]:
+        """What has not arrived."""
+        return tuple(self._missing)
+
+    def _check_started(self) -> None:
         if self.exchange.is_collective and not self._is_started:
             raise ProgramError(
                 f"exchange {self.exchange.index} ({self.exchange.kind}) is finished on rank {self._rank} before it is "
                 "started: a collective is started by every rank of its group"
             )
-        for parcel in self.incoming:
-            self._receive(parcel)
 
-    def drain(self) -> None:
-        """Nothing to wait for: what is sent is copied at once."""
-
-    def _receive(self, parcel: Parcel) -> None:
-        _fill(parcel.memory, self._office.take(self._address(parcel.peer, self._rank)))
-
-    def _address(self, source: int, target: int) -> Address:
-        return f"exchange {self.exchange.index} ({self.exchange.kind})", source, target, self.exchange.index
+    def _address(self, message: Message) -> Address:
+        what = f"exchange {self.exchange.index} ({self.exchange.kind})"
+        return what, message.source, message.target, message.tag
 
 
 class _ReleasedError(BaseException):
@@ -182,15 +223,18 @@ class _ReleasedError(BaseException):
 
 
 class _PostOffice:
-    """The mailboxes of a job. One condition guards all of them; a rank waits for one address at a time."""
+    """The mailboxes of a job. One condition guards all of them.
+
+    A rank that waits has said for which addresses: inside `take` for one, between two looks for any of several.
+    """
 
     def __init__(self, size: int, deadline_s: float) -> None:
         self.size = size
         self.error: BaseException | None = None
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._changed = threading.Condition()
         self._mail: dict[Address, deque[bytes]] = {}
-        self._awaited: dict[int, Address] = {}
+        self._awaited: dict[int, Sequence[Address]] = {}
         self._present = set(range(size))
 
     def put(self, address: Address, data: bytes) -> None:
@@ -202,11 +246,29 @@ class _PostOffice:
         """The oldest unread message at an address, waited for."""
         with self._changed:
             self._await(address)
-            box = self._mail[address]
-            data = box.popleft()
-            if not box:
-                del self._mail[address]
-            return data
+            return self._pop(address)
+
+    def look(self, address: Address) -> bytes | None:
+        """The oldest unread message at an address, or None."""
+        if address not in self._mail and self.error is None:
+            return None
+        with self._changed:
+            self._check_error()
+            self._awaited.pop(address[2], None)
+            return self._pop(address)
+
+    def halt(self, rank: int, addresses: Sequence[Address]) -> None:
+        """Rank `rank` can only go on when there is mail at one of these addresses, for which it looks by itself."""
+        with self._changed:
+            self._awaited[rank] = addresses
+            self._check_stuck()
+            self._check_error()
+
+    def go_on(self, rank: int) -> None:
+        """Rank `rank` waits for nobody."""
+        with self._changed:
+            self._awaited.pop(rank, None)
+            self._check_error()
 
     def fail(self, error: BaseException) -> None:
         """Release every rank that waits; the first error is the one that counts."""
@@ -221,19 +283,29 @@ class _PostOffice:
             self._changed.notify_all()
 
     def _await(self, address: Address) -> None:
-        rank, end_s = address[2], time.monotonic() + self._deadline_s
-        self._awaited[rank] = address
+        rank, end_s = address[2], time.monotonic() + self.deadline_s
+        self._awaited[rank] = (address,)
         self._check_stuck()
         while address not in self._mail and self.error is None:
             if not self._changed.wait(max(0.0, end_s - time.monotonic())):
-                self._fail(TransportError(f"{self._plight(rank)}, and {self._deadline_s:g} s are over"))
+                self._fail(TransportError(f"{self._plight(rank)}, and {self.deadline_s:g} s are over"))
         del self._awaited[rank]
+        self._check_error()
+
+    def _pop(self, address: Address) -> bytes:
+        box = self._mail[address]
+        data = box.popleft()
+        if not box:
+            del self._mail[address]
+        return data
+
+    def _check_error(self) -> None:
         if self.error is not None:
             raise self.error if self.size == 1 else _ReleasedError
 
     def _check_stuck(self) -> None:
         """Fail when every rank that is still there waits for mail that is not there."""
-        waiting = {rank for rank, address in self._awaited.items() if address not in self._mail}
+        waiting = {rank for rank, awaited in self._awaited.items() if not self._mail.keys() & set(awaited)}
         if waiting and waiting == self._present:
             plights = "; ".join(self._plight(rank) for rank in sorted(waiting))
             self._fail(TransportError(f"all ranks wait and none can go on: {plights}"))
@@ -243,10 +315,13 @@ class _PostOffice:
         self._changed.notify_all()
 
     def _plight(self, rank: int) -> str:
-        what, source, _, tag = self._awaited[rank]
+        return f"rank {rank} waits for {' and '.join(map(self._absence, self._awaited[rank]))}"
+
+    def _absence(self, address: Address) -> str:
+        what, source, _, tag = address
         message = f"array with tag {tag}" if what == "array" else what
         ended = "" if source in self._present else ", which has ended,"
-        return f"rank {rank} waits for rank {source}{ended} in {message}"
+        return f"rank {source}{ended} in {message}"
 
 
 def _fill(memory: np.ndarray, data: bytes) -> None:

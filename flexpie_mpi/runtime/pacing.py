@@ -99,8 +99,9 @@ class Clocks:
 class PacedStep:
     """A step that takes `slowdown` times its processor time: as measured beforehand, or else each time.
 
-    `work` is the same for steps that compute as much: the same nodes, on regions of the same shapes. `seconds` is
-    what was measured beforehand, from `samples`; None when nothing was.
+    Any thread may run it: the main one, or one that computes while the main one moves messages. `work` is the same for
+    steps that compute as much: the same nodes, on regions of the same shapes. `seconds` is what was measured
+    beforehand, from `samples`; None when nothing was.
     """
 
     work: str
@@ -111,6 +112,7 @@ class PacedStep:
     inputs: tuple[np.ndarray, ...] | None = None
     samples: list[float] = field(default_factory=list)
     seconds: float | None = None
+    step: Compute | None = None
 
     def __call__(self) -> None:
         """Run, and sleep until the board would be done."""
@@ -180,7 +182,9 @@ class Pacer:
             return action
         inputs = _arrays(step.inputs, values)
         is_known = _arrays(step.outputs, values) is not None
-        paced = PacedStep(_work(step), action, self.slowdown, self.clocks, self.around, inputs if is_known else None)
+        is_new = not any(paced.step is step for paced in self.steps)  # else it is there for another request in flight
+        tried = inputs if is_known and is_new else None
+        paced = PacedStep(_work(step), action, self.slowdown, self.clocks, self.around, tried, step=step)
         self.steps.append(paced)
         return paced
 

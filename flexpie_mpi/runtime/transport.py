@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import FlexPieError
 from ..program import Exchange, Piece
+from .waiting import Patience
 
 T = TypeVar("T")
 
@@ -32,7 +33,9 @@ class Channel(Protocol):
 
     In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` parcel and calls
     ``start``; ``finish`` returns when every `incoming` parcel is complete; ``drain`` returns when the outgoing
-    parcels may be filled again, at once where nothing was started.
+    parcels may be filled again, at once where nothing was started. Who has other things to do asks, again and again,
+    whether the one or the other would return at once: ``has_arrived``, ``has_left``. ``late`` is the sentence for
+    whoever waits in vain.
     """
 
     exchange: Exchange
@@ -43,13 +46,23 @@ class Channel(Protocol):
     def start(self) -> None: ...
     def finish(self) -> None: ...
     def drain(self) -> None: ...
+    def has_arrived(self) -> bool: ...
+    def has_left(self) -> bool: ...
+    def late(self, waited_s: float) -> str: ...
 
 
 class Transport(Protocol):
-    """What a rank can ask of the job it is part of. Every method but the point-to-point ones is called by all ranks."""
+    """What a rank can ask of the job it is part of.
+
+    Every method but the point-to-point ones and `idle` is called by all ranks.
+    """
 
     rank: int
     size: int
+
+    @property
+    def patience(self) -> Patience:
+        """How this rank waits."""
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
         """The root's `item`, on every rank."""
@@ -71,6 +84,20 @@ class Transport(Protocol):
 
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order."""
+
+    def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:
+        """Drive messages forward on a rank on which nothing moves.
+
+        Parameters
+        ----------
+        awaited : callable
+            Channels of which one must arrive before this rank can go on; None when something else may let it go on.
+
+        Raises
+        ------
+        TransportError
+            When the transport sees that no rank can go on.
+        """
 
     def release(self, channels: Iterable[Channel]) -> None:
         """Give back channels that are no longer used, with their memory, once what they sent has left."""

@@ -74,13 +74,20 @@ def price_job(programs: Sequence[Program], graph: Graph, testbed: Testbed, cost:
 # Computing
 
 
-def compute_seconds(programs: Sequence[Program], graph: Graph, testbed: Testbed, cost: CostModel) -> dict[Place, float]:
+def compute_seconds(
+    programs: Sequence[Program],
+    graph: Graph,
+    testbed: Testbed,
+    cost: CostModel,
+    active: Mapping[int, float] | None = None,
+) -> dict[Place, float]:
     """Seconds of every Compute step on its rank's device, its call included.
 
-    As in a plan's price, ranks of one host crowd each other when they compute the same segment.
+    As in a plan's price, ranks of one host crowd each other when they compute the same segment; `active` says how much
+    each rank is crowded where that is known better.
     """
     known = _kernels_of(programs, graph)
-    crowds = _crowds(programs, testbed)
+    crowds = _crowds(programs, testbed) if active is None else _crowds_of(programs, active)
     alike: dict[object, tuple[StepWork, float]] = {}
     keys: dict[Place, object] = {}
     for program in programs:
@@ -113,6 +120,10 @@ def _crowds(programs: Sequence[Program], testbed: Testbed) -> dict[Place, float]
         for segment, ranks in teams.items()
         for rank, active in zip(ranks, testbed.active(ranks), strict=True)
     }
+
+
+def _crowds_of(programs: Sequence[Program], active: Mapping[int, float]) -> dict[Place, float]:
+    return {(program.rank, step.segment): active[program.rank] for program in programs for step in program.computes}
 
 
 def _signature(step: Compute, program: Program) -> object:

@@ -143,8 +143,13 @@ class Testbed:
         """
         if not 1 <= count <= self.ranks:
             raise TestbedError(f"testbed '{self.name}' has {self.ranks} devices, so it cannot give {count} ranks")
-        routes = tuple(row[:count] for row in self.routes[:count])
-        return Testbed(self.name, self.devices[:count], *used(self.resources, routes), self.topology)
+        return self.only(range(count))
+
+    def only(self, ranks: Sequence[int]) -> Testbed:
+        """Some of the ranks, in this order; boards left out still forward what passes through them."""
+        routes = tuple(tuple(self.routes[a][b] for b in ranks) for a in ranks)
+        devices = tuple(self.devices[rank] for rank in ranks)
+        return Testbed(self.name, devices, *used(self.resources, routes), self.topology)
 
     def active(self, ranks: Sequence[int]) -> tuple[float, ...]:
         """How much each of `ranks` overloads its host's cores when all of them compute at once; 1 for not at all.

@@ -89,8 +89,8 @@ from flexpie_mpi.__main__ import main
 
 make = engine.make_kernel
 
-def planted(model, program, weights, options, step, values):
-    action = make(model, program, weights, options, step, values)
+def planted(sessions, program, step, values):
+    action = make(sessions, program, step, values)
     def wrong():
         action()
         values[step.outputs[0][1]][:] += 1

@@ -171,7 +171,7 @@ def test_mistakes_are_one_sentence(here, boards, traced, tmp_path):
         (["--ranks", 2, "--cost", newer], "version 99"),
         (["--ranks", 2, "--traces", newer], "cannot be read as traces"),
         (["--ranks", 2, "--layout", "diagonal"], "invalid choice: 'diagonal'"),
-        (["--ranks", 2, "--objective", "throughput"], "'throughput'.*plans are made for latency"),
+        (["--ranks", 2, "--objective", "speed"], "'speed'.*plans are made for latency, throughput, pareto"),
         (["--ranks", 2, "--top", 0], "'0' is not a whole number from 1 on"),
         (["--ranks", 2, "--top", 2, "--layout", "rows"], "--top goes with a planner that searches"),
         (["--ranks", 2, "--fuse", 3], "--fuse goes with a layout that is a rule"),

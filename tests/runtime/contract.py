@@ -7,7 +7,9 @@ without being told. Returned are sentences; none means that the contract is kept
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -28,21 +30,39 @@ def broken_promises(transport: Transport, seed: int) -> list[str]:
         exchanges = [part[transport.rank] for part in random_job(transport.size, job)]
         channels = transport.open(exchanges)
         for request in range(REQUESTS):
-            found += one_request(transport.rank, channels, request)
+            found += one_request(transport, channels, request)
         transport.release(channels)
     return found
 
 
-def one_request(rank: int, channels: tuple[Channel, ...], request: int) -> list[str]:
-    """As the executor does: post all, then start and finish in order, with exchanges overlapping by one."""
+def one_request(transport: Transport, channels: tuple[Channel, ...], request: int) -> list[str]:
+    """As the executor does: post all, then start and finish in order, with exchanges overlapping by one.
+
+    Every other request is waited for as a stream does: by asking, again and again.
+    """
+    rank = transport.rank
+    wait = partial(ask, transport) if request % 2 else finish
     for channel in channels:
         channel.post()
     found: list[str] = []
     for place, channel in enumerate(channels):
         begin(rank, channel, request)
         if place > 0:
-            found += end(rank, channels[place - 1], request)
-    return found + end(rank, channels[-1], request)
+            wait(channels[place - 1])
+            found += damaged(rank, channels[place - 1], request)
+    wait(channels[-1])
+    return found + damaged(rank, channels[-1], request)
+
+
+def finish(channel: Channel) -> None:
+    channel.finish()
+
+
+def ask(transport: Transport, channel: Channel) -> None:
+    """Wait for a channel to be over, both ways."""
+    while not (channel.has_arrived() and channel.has_left()):
+        transport.idle(lambda: [channel])
+        time.sleep(20e-6)
 
 
 def begin(rank: int, channel: Channel, request: int) -> None:
@@ -52,8 +72,7 @@ def begin(rank: int, channel: Channel, request: int) -> None:
     channel.start()
 
 
-def end(rank: int, channel: Channel, request: int) -> list[str]:
-    channel.finish()
+def damaged(rank: int, channel: Channel, request: int) -> list[str]:
     exchange = channel.exchange
     return [
         f"rank {rank}: request {request} of exchange {exchange.index} ({exchange.kind}) from {parcel.peer}"

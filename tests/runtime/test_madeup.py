@@ -13,7 +13,7 @@ from flexpie_mpi.model import Model, load
 from flexpie_mpi.model.weights import byte_length
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.executor import Executor
-from flexpie_mpi.runtime.kernels import KernelOptions, make_kernel
+from flexpie_mpi.runtime.kernels import KernelOptions, Sessions, make_kernel
 from flexpie_mpi.runtime.loopback import LoopbackTransport, run_ranks
 from flexpie_mpi.runtime.madeup import MadeUpWeights
 
@@ -30,10 +30,10 @@ def test_outputs_are_ordinary_numbers(name: str, preset: str, tmp_path: Path) ->
         program = lower(plan, model.graph)[transport.rank]
         folder = tmp_path / str(transport.rank)
         folder.mkdir()
-        weights = MadeUpWeights(folder).files(model, program.weights)
+        sessions = Sessions(model, MadeUpWeights(folder).files(model, program.weights), KernelOptions())
 
         def kernel(step, values):  # type: ignore[no-untyped-def]
-            return make_kernel(model, program, weights, KernelOptions(), step, values)
+            return make_kernel(sessions, program, step, values)
 
         executor = Executor(program, transport, kernel)
         return list(executor.run(random_inputs(model.graph)).values())

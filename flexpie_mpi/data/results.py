@@ -1,0 +1,173 @@
+"""The outputs of a stream into one file that grows behind its back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from threading import Condition, Thread
+
+import numpy as np
+
+from ..errors import DataError
+from .outputs import as_array
+from .replacing import check_replaceable
+from .stacks import StackWriter
+
+SUFFIXES = (".h5", ".hdf5")
+
+PERIOD_S = 0.5
+"""Outputs are in the file so long after they were given, if the disk can do it."""
+
+BATCH_BYTES, HELD_BYTES = 8 << 20, 64 << 20
+"""So much is written at once at the latest, and the stream waits for the disk when so much is held."""
+
+_LOOK_S = 0.05
+"""How often the writer looks whether it is to hurry: a signal handler cannot wake it."""
+
+
+def check_results(path: str | Path, *, appends: bool, source: str = "") -> None:
+    """Check that :class:`Results` could be made, as far as that can be told without making it.
+
+    Parameters
+    ----------
+    path : path
+    appends : bool
+    source : str
+        Where the requests come from, for the sentence that says that they are several.
+
+    Raises
+    ------
+    DataError
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in SUFFIXES:
+        of = f" ({source})" if source else ""
+        raise DataError(
+            f"output '{path}' has the ending '{suffix}': the outputs of a stream{of} go to {' or '.join(SUFFIXES)}"
+        )
+    if os.path.exists(path) and not appends:
+        raise DataError(f"output '{path}' is there already: --append adds to it, or give another name")
+    check_replaceable(path)
+
+
+class Results:
+    """A file of the outputs of many requests, written by a thread of its own.
+
+    Parameters
+    ----------
+    path : path
+    provenance : mapping of str to str or number
+    appends : bool
+
+    Attributes
+    ----------
+    first : int
+        Requests that the file held before.
+
+    Raises
+    ------
+    DataError
+        As of :class:`StackWriter`.
+    """
+
+    def __init__(self, path: str | Path, provenance: Mapping[str, str | int | float], *, appends: bool = False) -> None:
+        check_results(path, appends=appends)
+        self._writer = StackWriter(Path(os.path.realpath(path)), provenance, appends=appends)
+        self.first = self._writer.count
+        self._error: DataError | None = None
+        self._held: list[dict[str, np.ndarray]] = []
+        self._held_bytes = 0
+        self._oldest_s = 0.0
+        self._is_hurried = self._is_closing = False
+        self._changed = Condition()
+        self._thread = Thread(target=self._run, name="results", daemon=True)
+        self._thread.start()
+
+    def add(self, outputs: Mapping[str, object]) -> None:
+        """Take the next request's outputs, which may be overwritten afterwards; waits while too many are held.
+
+        Raises
+        ------
+        DataError
+            When an output is no tensor, or earlier ones could not be written.
+        """
+        arrays = {name: np.array(as_array(name, value)) for name, value in outputs.items()}
+        with self._changed:
+            self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES or self._error is not None)
+            if self._error is not None:
+                raise self._error
+            if not self._held:
+                self._oldest_s = time.monotonic()
+            self._held.append(arrays)
+            self._held_bytes += sum(array.nbytes for array in arrays.values())
+            if self._held_bytes >= BATCH_BYTES:
+                self._changed.notify_all()
+
+    def hurry(self) -> None:
+        """Write what is held now; may be called by a signal handler."""
+        self._is_hurried = True
+
+    def leave(self) -> None:
+        """Close after an error that has been reported already; nothing happens when it is closed."""
+        if self._thread.is_alive():
+            with suppress(DataError):
+                self.close()
+
+    def close(self) -> int:
+        """Write what is held, close the file; the number of requests in it. To be called once.
+
+        Raises
+        ------
+        DataError
+            What has kept outputs from being written.
+        """
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._writer.close()
+        if self._error is not None:
+            raise self._error
+        return self._writer.count
+
+    def _run(self) -> None:
+        while not (self._is_closing and not self._held):
+            with self._changed:
+                self._changed.wait_for(self._is_due, timeout=_LOOK_S)
+                batch = self._taken() if self._is_due() else []
+            if batch and self._error is None:
+                self._write(batch)
+
+    def _is_due(self) -> bool:
+        if not self._held:
+            return self._is_closing
+        is_old = time.monotonic() - self._oldest_s >= PERIOD_S
+        return is_old or self._is_hurried or self._is_closing or self._held_bytes >= BATCH_BYTES
+
+    def _taken(self) -> list[dict[str, np.ndarray]]:
+        batch, self._held = self._held, []
+        self._held_bytes, self._is_hurried = 0, False
+        self._changed.notify_all()
+        return batch
+
+    def _write(self, batch: list[dict[str, np.ndarray]]) -> None:
+        """Runs of requests whose outputs have the same shapes: one that differs must not take the others with it."""
+        try:
+            for _, run in groupby(batch, key=_kinds):
+                rows = list(run)
+                self._writer.write({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+        except DataError as error:
+            self._error = error
+        except Exception as error:  # memory, mostly: the stream has to end, not the thread alone
+            self._error = DataError(f"outputs cannot be written: {error}")
+
+
+def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[object, str]]:
+    """What must be equal to be stacked; texts may be longer and shorter."""
+    return {
+        name: (array.shape, "text" if array.dtype.kind == "U" else array.dtype.str) for name, array in arrays.items()
+    }

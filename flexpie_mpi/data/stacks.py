@@ -1,0 +1,266 @@
+"""HDF5 files of many requests: the values of :mod:`.hdf5` with one more axis in front, which counts requests.
+
+What a stream writes has an attribute ``requests`` besides: how many of them are complete. Rows are written in batches,
+and a batch is on its way to the disk before the next one begins: a process that is killed between two batches leaves a
+file that can be read, and appended to, as if it had ended there. The file format is HDF5's oldest, because the newer
+ones mark a file that was not closed as one that must not be opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from ..errors import DataError
+from .files import one_line, reading
+from .hdf5 import FORMAT, FORMAT_VERSION, datasets, escape
+
+COUNT = "requests"
+"""Attribute with the number of complete requests."""
+
+SAME = ("model", "model_digest")
+"""Attributes that a file and what is appended to it must have in common."""
+
+_CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
+"""A chunk is as large as fits into the one and has no more rows than the other."""
+
+
+class Stack:
+    """A file of requests, read request by request.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        Of every value, as in the file: the first axis counts requests.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged, or was written in a later version of the format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reading(path, "an HDF5 file"):
+            self._file = h5py.File(path, "r")
+            try:
+                self._datasets = datasets(self._file, path)
+                self._complete = self._file.attrs.get(COUNT)
+            except BaseException:
+                self._file.close()
+                raise
+        self.shapes = {name: tuple(item.shape or ()) for name, item in self._datasets.items()}
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def count(self) -> int:
+        """Number of requests.
+
+        Raises
+        ------
+        DataError
+            When the values do not have as many each.
+        """
+        counts = {name: shape[0] if shape else 0 for name, shape in self.shapes.items()}
+        if self._complete is not None:
+            return min(int(self._complete), *counts.values())
+        if len(set(counts.values())) > 1:
+            said = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
+            raise DataError(f"'{self._path}' does not hold as many requests of every input: {said}")
+        return next(iter(counts.values()), 0)
+
+    def read(self, request: int) -> dict[str, np.ndarray]:
+        """The values of one request.
+
+        Raises
+        ------
+        DataError
+            When they cannot be read.
+        """
+        with reading(self._path, "an HDF5 file"):
+            return {name: np.asarray(item[request]) for name, item in self._datasets.items()}
+
+
+class StackWriter:
+    """A file of requests that grows; the only one that writes it.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file that is not there; with `appends`, also of one that this class has written.
+    provenance : mapping of str to str or number
+        What the values come from: attributes of a new file. Those named in `SAME` must be those of an older one.
+    appends : bool
+
+    Attributes
+    ----------
+    count : int
+        Complete requests in the file.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written, is there and must not be, or holds something else.
+    """
+
+    def __init__(self, path: Path, provenance: Mapping[str, str | int | float], *, appends: bool = False) -> None:
+        self._path = path
+        self._lock: int | None = None
+        is_new = not (appends and os.path.exists(path))
+        try:
+            # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
+            self._file = h5py.File(path, "x" if is_new else "r+", libver="earliest", locking=False)
+        except FileExistsError as error:
+            raise DataError(f"output '{path}' is there already: --append adds to it, or give another name") from error
+        except Exception as error:
+            raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
+        try:
+            self._lock = _sole_lock(path)
+            self._datasets = {} if is_new else datasets(self._file, path)
+            self.count = self._begin(provenance) if is_new else self._resume(provenance)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add requests, and let the system have them: whatever becomes of this process now, they are in the file.
+
+        Parameters
+        ----------
+        rows : mapping of str to array
+            All values, each with as many requests along its first axis.
+
+        Raises
+        ------
+        DataError
+            When a value is not what it was in earlier requests, or cannot be written.
+        """
+        self._explained(lambda: self._write(rows))
+
+    def close(self) -> None:
+        """Close the file; to be called once.
+
+        Raises
+        ------
+        DataError
+            When that fails.
+        """
+        try:
+            self._explained(self._file.close)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+
+    def _begin(self, provenance: Mapping[str, str | int | float]) -> int:
+        attributes = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
+        self._file.attrs.update(attributes)
+        self._file.flush()
+        return 0
+
+    def _resume(self, provenance: Mapping[str, str | int | float]) -> int:
+        """The number of requests in the file as it is; rows behind them were never complete."""
+        found = self._file.attrs
+        if COUNT not in found or found.get("format") != FORMAT:
+            raise DataError(f"output '{self._path}' was not written by a stream: nothing can be appended to it")
+        for name in SAME:
+            if name in provenance and found.get(name) != provenance[name]:
+                raise DataError(
+                    f"output '{self._path}' has {name} {found.get(name)} and this stream {provenance[name]}: "
+                    "append to a file of the same model, or give another name"
+                )
+        count = int(found[COUNT])
+        for item in self._datasets.values():
+            item.resize(count, axis=0)
+        self._file.flush()
+        return count
+
+    def _write(self, rows: Mapping[str, np.ndarray]) -> None:
+        if not self._datasets:
+            self._datasets = {name: self._create(name, array) for name, array in rows.items()}
+        self._check(rows)
+        added = len(next(iter(rows.values())))
+        for name, array in rows.items():
+            item = self._datasets[name]
+            item.resize(self.count + added, axis=0)
+            item[self.count :] = array.astype(object) if array.dtype.kind == "U" else array
+        self._file.attrs.modify(COUNT, np.int64(self.count + added))
+        self._file.flush()
+        self.count += added
+
+    def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
+        shape = array.shape[1:]
+        row_bytes = max(1, array.nbytes // len(array))
+        chunk = (max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // row_bytes)), *(max(1, extent) for extent in shape))
+        return self._file.create_dataset(
+            escape(name),
+            shape=(0, *shape),
+            maxshape=(None, *(extent or None for extent in shape)),
+            chunks=chunk,
+            dtype=h5py.string_dtype() if array.dtype.kind == "U" else array.dtype,
+        )
+
+    def _check(self, rows: Mapping[str, np.ndarray]) -> None:
+        """What is written is what the file has."""
+        if set(rows) != set(self._datasets):
+            held, given = (", ".join(sorted(names)) for names in (self._datasets, rows))
+            raise DataError(f"output '{self._path}' holds {held} and the stream gives {given}: give another name")
+        for name, array in rows.items():
+            item = self._datasets[name]
+            is_text = array.dtype.kind == "U" and h5py.check_string_dtype(item.dtype)
+            if array.shape[1:] != item.shape[1:] or not (is_text or array.dtype == item.dtype):
+                raise DataError(
+                    f"output '{name}' of request {self.count} or later has shape {array.shape[1:]} and type "
+                    f"{array.dtype.name}, and '{self._path}' holds {item.shape[1:]} and {item.dtype.name}: "
+                    "a stream's file takes outputs of one shape"
+                )
+
+    def _explained(self, function: Callable[[], object]) -> None:
+        """Turn what HDF5 and the system say into a sentence that names the file."""
+        try:
+            function()
+        except DataError:
+            raise
+        except Exception as error:  # h5py raises what the libraries below it raise
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+            raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+
+
+def _sole_lock(path: Path) -> int | None:
+    """A descriptor that holds the writers' lock of a file; None where the file system has no locks.
+
+    Readers are not kept away: HDF5 takes locks of another kind.
+
+    Raises
+    ------
+    DataError
+        When another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        os.close(descriptor)
+        raise DataError(f"output '{path}' is being written by another process: give another name") from error
+    except OSError:
+        with suppress(OSError):
+            os.close(descriptor)
+        return None
+    return descriptor

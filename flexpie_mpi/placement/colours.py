@@ -1,0 +1,122 @@
+"""Colour coding: a simple path on k nodes, found through random colours (Alon, Yuster and Zwick, 1995).
+
+Every node gets one of `COLOURS_PER_NODE` k colours. A path on which no colour comes twice visits no node twice, and
+such paths are found by a dynamic programme over sets of colours instead of sets of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil, log, perm
+
+import numpy as np
+
+COLOURS_PER_NODE = 1.3
+"""The paper's: a little more than one, so that a path's colours are more often all different."""
+
+MISS = 1e-3
+"""Chance that a path which is there stays unseen in all colourings, at most."""
+
+Layer = dict[int, int]
+"""Nodes, as bits, at which a path with exactly these colours, as bits, may end."""
+
+
+def colourings(nodes: int) -> int:
+    """How many colourings see a path on so many nodes, but for a chance of `MISS`.
+
+    The published code counts a path only when its colours are the first k of the 1.3 k there are, for which it would
+    need 1.3 to the k times as many; here any k different colours count.
+
+    >>> colourings(2), colourings(7)
+    (11, 182)
+    """
+    colours = _colours(nodes)
+    seen = perm(colours, nodes) / colours**nodes
+    return 1 if seen == 1 else ceil(log(MISS) / log(1 - seen))
+
+
+def find_path(links: Sequence[int], allowed: Sequence[int], generator: np.random.Generator) -> tuple[int, ...] | None:
+    """A simple path whose t-th node is among ``allowed[t]``; None where none was seen.
+
+    Parameters
+    ----------
+    links : sequence of int
+        Nodes, as bits, to which each node has a link.
+    allowed : sequence of int
+        Nodes, as bits, for each place of the path.
+    generator : numpy.random.Generator
+        Draws the colours.
+    """
+    allowed = _reachable(links, allowed)
+    if not all(allowed):
+        return None
+    colours = _colours(len(allowed))
+    for _ in range(colourings(len(allowed))):
+        drawn = generator.integers(colours, size=len(links)).tolist()
+        path = _colourful(links, allowed, drawn, colours)
+        if path is not None:
+            return path
+    return None
+
+
+def _colours(nodes: int) -> int:
+    return ceil(COLOURS_PER_NODE * nodes)
+
+
+def _reachable(links: Sequence[int], allowed: Sequence[int]) -> list[int]:
+    """Nodes of each place that lie on some walk from the first place to the last, nodes coming again or not."""
+    kept = [allowed[0]]
+    for nodes in allowed[1:]:
+        kept.append(nodes & _neighbours(links, kept[-1]))
+    for place in range(len(kept) - 2, -1, -1):
+        kept[place] = sum(1 << node for node in _nodes(kept[place]) if links[node] & kept[place + 1])
+    return kept
+
+
+def _colourful(
+    links: Sequence[int], allowed: Sequence[int], drawn: Sequence[int], colours: int
+) -> tuple[int, ...] | None:
+    """A path without two nodes of the same colour."""
+    of_colour = [0] * colours
+    for node, colour in enumerate(drawn):
+        of_colour[colour] |= 1 << node
+    layers: list[Layer] = [
+        {1 << colour: found for colour, nodes in enumerate(of_colour) if (found := nodes & allowed[0])}
+    ]
+    for nodes in allowed[1:]:
+        layer: Layer = {}
+        for used, ends in layers[-1].items():
+            following = _neighbours(links, ends) & nodes
+            for colour, those in enumerate(of_colour):
+                if following & those and not used >> colour & 1:
+                    key = used | 1 << colour
+                    layer[key] = layer.get(key, 0) | following & those
+        if not layer:
+            return None
+        layers.append(layer)
+    return _traced(links, layers, drawn)
+
+
+def _traced(links: Sequence[int], layers: Sequence[Layer], drawn: Sequence[int]) -> tuple[int, ...]:
+    """The path that ends at the lowest node of the last layer, walked backwards."""
+    used, ends = next(iter(layers[-1].items()))
+    path = [next(_nodes(ends))]
+    for layer in reversed(layers[:-1]):
+        used ^= 1 << drawn[path[-1]]
+        path.append(next(node for node in _nodes(layer[used]) if links[node] >> path[-1] & 1))
+    return tuple(reversed(path))
+
+
+def _neighbours(links: Sequence[int], nodes: int) -> int:
+    found = 0
+    for node in _nodes(nodes):
+        found |= links[node]
+    return found
+
+
+def _nodes(bits: int) -> Iterator[int]:
+    """Numbers of the bits that are set, ascending."""
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low

@@ -1,0 +1,34 @@
+"""Plans of most requests per second: a graph, boards and a cost model become a pipeline.
+
+In goes what planners of latency get; a placement problem is made of it (:mod:`flexpie_mpi.placement`), and of its
+answer a plan whose stages live on different boards. The one difficulty: what the numbers of the problem say must be
+what the plan's programs do, so those of teams are read off programs.
+"""
+
+from .front import Candidate, Crossing, crossings, front, undominated
+from .instance import Problem, pose
+from .memory import Need, memory_problems, most_in_flight, needs
+from .pipeline import EXACT, Pipeline, place
+from .streamed import Streamed, computing, enough_in_flight, streamed, turns_of
+
+__all__ = [
+    "EXACT",
+    "Candidate",
+    "Crossing",
+    "Need",
+    "Pipeline",
+    "Problem",
+    "Streamed",
+    "computing",
+    "crossings",
+    "enough_in_flight",
+    "front",
+    "memory_problems",
+    "most_in_flight",
+    "needs",
+    "place",
+    "pose",
+    "streamed",
+    "turns_of",
+    "undominated",
+]

@@ -1,0 +1,176 @@
+"""What trials say, in numbers: cells, ratios to the best there is, and what cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+from statistics import fmean, median
+
+import numpy as np
+
+from .trials import Trial
+
+EXACT = "exact"
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Numbers in short: how many, mean, 5th and 95th percentile, and the largest."""
+
+    count: int
+    mean: float
+    p5: float
+    p95: float
+    most: float
+
+
+def spread(numbers: Sequence[float]) -> Spread | None:
+    """A spread; None of no numbers."""
+    if not numbers:
+        return None
+    low, high = np.percentile(numbers, (5, 95)).tolist()
+    return Spread(len(numbers), fmean(numbers), low, high, max(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Seconds of searches: how many, the median and the longest."""
+
+    count: int
+    median_s: float
+    longest_s: float
+
+
+def effort(trials: Iterable[Trial], solver: str) -> Effort | None:
+    """What a solver's searches took; None where there are none."""
+    found = [trial.answers[solver].search_s for trial in trials if solver in trial.answers]
+    return Effort(len(found), median(found), max(found)) if found else None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Trials that differ in nothing but boards and links."""
+
+    study: str
+    accounting: str
+    model: str
+    boards: int
+    memory: tuple[int, ...]
+    setting: float
+    trials: tuple[Trial, ...]
+
+    @cached_property
+    def unplaced(self) -> list[Trial]:
+        """Trials in which nobody found anything."""
+        return [trial for trial in self.trials if not any(found.is_found for found in trial.answers.values())]
+
+    @cached_property
+    def alone(self) -> list[Trial]:
+        """Trials in which nothing need be sent or computed: one board holds all, and 0 s can be compared to nothing."""
+        return [trial for trial in self.trials if _best(trial) == 0]
+
+    @cached_property
+    def compared(self) -> list[Trial]:
+        """All other trials, as far as there is something to hold answers against."""
+        return [trial for trial in self.trials if _best(trial) > 0 and isfinite(_best(trial)) and best_bound(trial)]
+
+    @cached_property
+    def proved(self) -> int:
+        """Of the compared trials, those whose best placement is known; a lower bound stands for it in the others."""
+        return sum(_is_settled(trial) for trial in self.compared)
+
+    def ratios(self, solver: str) -> list[float]:
+        """A solver's seconds over the least that is possible, of each compared trial in which it found something."""
+        return [
+            trial.answers[solver].seconds / best_bound(trial)
+            for trial in self.compared
+            if solver in trial.answers and trial.answers[solver].is_found
+        ]
+
+    def seconds(self, solver: str) -> float | None:
+        """Mean over the compared trials in which a solver found something."""
+        found = [trial.answers[solver].seconds for trial in self.compared if solver in trial.answers]
+        found = [seconds for seconds in found if isfinite(seconds)]
+        return fmean(found) if found else None
+
+    def failures(self, solver: str) -> int:
+        """Trials in which a solver found nothing, and another one did."""
+        others = [trial for trial in self.trials if isfinite(_best(trial)) and solver in trial.answers]
+        return sum(not trial.answers[solver].is_found for trial in others)
+
+    @property
+    def stages(self) -> float:
+        """Stages of the best placements, on average; 0 where there are none."""
+        found = [
+            len(best.crews)
+            for trial in self.compared
+            if (best := min(trial.answers.values(), key=lambda found: found.seconds)).crews
+        ]
+        return fmean(found) if found else 0.0
+
+    @property
+    def size(self) -> str:
+        """Memory of a board, in MiB, or in bytes where it is next to none."""
+        unit = MIB if min(self.memory) >= MIB else 1
+        return "/".join(f"{level / unit:g}" for level in self.memory)
+
+
+def cells_of(trials: Iterable[Trial]) -> list[Cell]:
+    """Trials by cell, in the order in which they come; of trials of the same number the last."""
+    found: dict[tuple, dict[int, Trial]] = {}
+    for trial in trials:
+        found.setdefault(trial.cell, {})[trial.number] = trial
+    return [_cell(tuple(those.values())) for those in found.values()]
+
+
+def _cell(trials: tuple[Trial, ...]) -> Cell:
+    one = trials[0]
+    return Cell(one.study, one.accounting, one.model, one.boards, one.memory, one.setting, trials)
+
+
+def by_study(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Cells by study, in their order."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.study, []).append(cell)
+    return found
+
+
+def solvers_in(cells: Iterable[Cell]) -> list[str]:
+    """Solvers that took part, `EXACT` first, then as the trials have them."""
+    names = dict.fromkeys(name for cell in cells for trial in cell.trials for name in trial.answers)
+    return sorted(names, key=lambda name: name != EXACT)
+
+
+def best_bound(trial: Trial) -> float:
+    """The least that is possible: the best found where that is proved, else the best bound, and 0 without either."""
+    bound = max((found.lower_bound_s for found in trial.answers.values()), default=0.0)
+    return _best(trial) if _is_settled(trial) else bound
+
+
+def beaten(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials in which some solver found something better than `EXACT`."""
+    those = (trial for trial in trials if EXACT in trial.answers)
+    return [trial for trial in those if _best(trial) < trial.answers[EXACT].seconds * (1 - 1e-9)]
+
+
+def _is_settled(trial: Trial) -> bool:
+    bound = max((found.lower_bound_s for found in trial.answers.values()), default=0.0)
+    return bound >= _best(trial) * (1 - 1e-9)
+
+
+def _best(trial: Trial) -> float:
+    return min((found.seconds for found in trial.answers.values()), default=float("inf"))
+
+
+def pooled(cells: Iterable[Cell], solver: str) -> list[float]:
+    """Ratios of all cells together."""
+    return [ratio for cell in cells for ratio in cell.ratios(solver)]
+
+
+def spread_record(found: Spread | None) -> Mapping[str, float] | None:
+    """A spread as plain numbers."""
+    return None if found is None else {name: getattr(found, name) for name in Spread.__slots__}

@@ -1,0 +1,174 @@
+"""Trials: what every solver found on one instance, kept as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from ...errors import ReportError
+from ...placement import Outcome
+
+KIND, FORMAT = "placement", 1
+"""Of a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one solver found, and what it proved.
+
+    Attributes
+    ----------
+    seconds : float
+        Bottleneck; infinite where nothing was found.
+    lower_bound_s : float
+        Proved; 0 where nothing was, infinite where it was proved that there is no placement.
+    search_s : float
+        Of processor time, which what else a machine does touches little.
+    cuts : tuple of int
+        From the first to the last; empty where nothing was found.
+    crews : tuple of tuple of int
+        Boards of each stage.
+    """
+
+    seconds: float
+    lower_bound_s: float
+    search_s: float
+    cuts: tuple[int, ...] = ()
+    crews: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def is_found(self) -> bool:
+        return isfinite(self.seconds)
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether nothing better exists, up to a part in a billion."""
+        return self.lower_bound_s >= self.seconds * (1 - 1e-9)
+
+
+def answer(outcome: Outcome, search_s: float) -> Answer:
+    """The outcome of a search as a line keeps it."""
+    if outcome.placement is None:
+        return Answer(inf, outcome.lower_bound_s, search_s)
+    stages = outcome.placement.stages
+    cuts = (0, *(stage.end for stage in stages))
+    return Answer(outcome.seconds, outcome.lower_bound_s, search_s, cuts, tuple(stage.boards for stage in stages))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One instance, and all solvers on it.
+
+    Attributes
+    ----------
+    study, accounting, model : str
+    boards : int
+    memory : tuple of int
+        Bytes of a board; the levels that boards draw from where they differ.
+    setting : float
+        What else the study varies; 0 where nothing.
+    number : int
+        Trials of one number have the same boards and links, whatever else differs.
+    seed : tuple of int
+        From which they are drawn.
+    answers : mapping of str to Answer
+        By solver.
+    versions : mapping of str to str
+    machine, date : str
+    """
+
+    study: str
+    accounting: str
+    model: str
+    boards: int
+    memory: tuple[int, ...]
+    setting: float
+    number: int
+    seed: tuple[int, ...]
+    answers: Mapping[str, Answer]
+    versions: Mapping[str, str]
+    machine: str
+    date: str
+
+    @property
+    def cell(self) -> tuple[str, str, str, int, tuple[int, ...], float]:
+        """What trials of a cell have in common."""
+        return self.study, self.accounting, self.model, self.boards, self.memory, self.setting
+
+
+def append_trials(path: str | os.PathLike[str], trials: Iterable[Trial]) -> None:
+    """Add lines to a file.
+
+    Raises
+    ------
+    ReportError
+        When the file cannot be written.
+    """
+    lines = "".join(json.dumps(_line(trial), allow_nan=False) + "\n" for trial in trials)
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(lines)
+    except OSError as error:
+        raise ReportError(f"cannot write trials to {path}: {error.strerror or error}") from error
+
+
+def has_trials(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of trials, as far as its first line tells; False where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.loads(file.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("kind") == KIND
+
+
+def read_trials(path: str | os.PathLike[str]) -> tuple[Trial, ...]:
+    """Trials of a file, in order. An unfinished last line is left out.
+
+    Raises
+    ------
+    ReportError
+        When the file cannot be read, or a line of it is no trial; the sentence names the line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"cannot read trials from {path}: {getattr(error, 'strerror', None) or error}") from error
+    whole, _, _ = text.rpartition("\n")
+    return tuple(_trial(line, f"{path}, line {number}") for number, line in enumerate(whole.splitlines(), 1))
+
+
+def _line(trial: Trial) -> dict[str, Any]:
+    """A trial as plain values; infinite times, which JSON has no word for, as None."""
+    record = asdict(trial)
+    for found in record["answers"].values():
+        found.update((key, None) for key in ("seconds", "lower_bound_s") if found[key] == inf)
+    return {"kind": KIND, "format": FORMAT, **record}
+
+
+def _trial(line: str, where: str) -> Trial:
+    try:
+        record = json.loads(line)
+        kind, version = record.pop("kind"), record.pop("format")
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ReportError(f"{where} is no trial of placements: {error}") from error
+    if (kind, version) != (KIND, FORMAT):
+        raise ReportError(f"{where} is '{kind}' of format {version!r}, and this version reads '{KIND}' of {FORMAT}")
+    try:
+        record |= {name: tuple(record[name]) for name in ("memory", "seed")}
+        record["answers"] = {name: _answer(found) for name, found in record["answers"].items()}
+        return Trial(**record)
+    except (KeyError, TypeError, AttributeError) as error:
+        names = ", ".join(field.name for field in fields(Trial))
+        raise ReportError(f"{where} is no trial of placements ({error}); it needs {names}") from error
+
+
+def _answer(record: Mapping[str, Any]) -> Answer:
+    seconds, bound = (inf if record[key] is None else record[key] for key in ("seconds", "lower_bound_s"))
+    crews = tuple(map(tuple, record["crews"]))
+    return Answer(seconds, bound, record["search_s"], tuple(record["cuts"]), crews)

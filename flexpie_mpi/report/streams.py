@@ -1,0 +1,279 @@
+"""A stream for people and for scripts: its rate, its latencies, and which stage or link kept it from being faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Model
+from ..plan import Plan
+from ..referee import Findings
+from ..runtime.flow import Flow
+from ..simulate.demands import Demands
+from ..throughput import StageLoad, Throughput
+from .plans import model_lines, model_record, plan_record, planner_line
+from .run import hosts_line
+from .tables import Column, Item, Table
+from .units import count_of, milli, ms, percent, ranges, signed
+from .verdicts import check_record, difference
+
+_STAGES = (
+    Column("stage", "number"),
+    Column("ranks"),
+    Column("turns", "number"),
+    Column("first node", "name"),
+    Column("last node", "name"),
+    Column("busy", "number"),
+    Column("measured", "number"),
+    Column("predicted", "number"),
+)
+
+_PERCENTILES = (50, 90, 99)
+
+SATURATED = 0.9
+"""A stage that computes for so much of the time is what the others wait for."""
+
+STARVED = 0.1
+"""A source that has nothing ready for so much of the time is what all wait for."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Everything there is to say about a stream, on the root.
+
+    Attributes
+    ----------
+    source : str
+        Of the model.
+    data : str
+        Where the requests came from.
+    stopped_by : str
+        The signal that ended it; empty where it ended by itself.
+    left : int
+        Requests that were read, but not run, because of that signal.
+    written : int or None
+        Requests in the output file, earlier ones among them.
+    demands : Demands or None
+        What is predicted; `basis` says on what grounds, or why nothing is.
+    findings : Findings or None
+        Of ``--verify``.
+    """
+
+    source: str
+    model: Model
+    plan: Plan
+    measured: Throughput
+    data: str
+    hosts: Mapping[str, Sequence[int]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    basis: str
+    stopped_by: str = ""
+    left: int = 0
+    written: int | None = None
+    demands: Demands | None = None
+    findings: Findings | None = None
+
+
+def stream_items(stream: Stream) -> list[Item]:
+    """The stream as lines and a table."""
+    return [
+        *model_lines(stream.model),
+        f"data     {stream.data}",
+        f"ranks    {hosts_line(stream.hosts)}",
+        planner_line(stream.plan),
+        *_output_lines(stream),
+        "",
+        *_rate_lines(stream),
+        "",
+        _stage_table(stream),
+        *_bottleneck_lines(stream),
+        *_findings_lines(stream.findings),
+    ]
+
+
+def stream_record(stream: Stream) -> dict[str, Any]:
+    """The stream in seconds and bytes."""
+    measured = stream.measured
+    record: dict[str, Any] = {
+        "model": model_record(stream.model, stream.source),
+        "data": stream.data,
+        "settings": dict(stream.settings),
+        "requests": measured.requests,
+        "warmup": measured.warmup,
+        "in_flight": measured.in_flight,
+        "stopped_by": stream.stopped_by or None,
+        "unanswered": stream.left,
+        "written": stream.written,
+        "throughput_rps": measured.rate,
+        "whole": {"throughput_rps": measured.whole_rate, "seconds": measured.whole_s},
+        "source_had_none_s": measured.starved_s,
+        "latency_s": _latencies(measured),
+        "stages": [_stage_record(stream, number) for number in range(len(measured.stages))],
+        "bottleneck": _bottleneck_record(stream),
+        "ranks": [_rank_record(flow, measured) for flow in measured.flows],
+        "plan": plan_record(stream.plan),
+        "versions": dict(stream.versions),
+    }
+    return record | ({"verify": _findings_record(stream.findings)} if stream.findings else {})
+
+
+def _output_lines(stream: Stream) -> list[Item]:
+    path = stream.settings.get("output")
+    return [] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]
+
+
+def _rate_lines(stream: Stream) -> list[Item]:
+    measured = stream.measured
+    ended = f"; stopped by {stream.stopped_by}" if stream.stopped_by else ""
+    ended += f", {count_of(stream.left, 'request')} read and not run" if stream.left else ""
+    lines: list[Item] = [
+        f"stream   {count_of(measured.requests, 'request')} in {measured.whole_s:.2f} s, up to "
+        f"{measured.in_flight} in flight{ended}"
+    ]
+    if measured.rate is None or not measured.latencies_s:
+        return lines
+    first = f" after {measured.warmup} to warm up" if measured.warmup else ""
+    whole = f"; {_rps(measured.whole_rate)} with them" if measured.warmup and measured.whole_rate else ""
+    lines.append(f"rate     {_rps(measured.rate)}{first}{whole}")
+    each = ", ".join(f"p{share} {ms(measured.latency_s(share))}" for share in _PERCENTILES)
+    lines.append(f"latency  {each}, max {ms(max(measured.latencies_s))}, from admission to delivery")
+    return lines
+
+
+def _stage_table(stream: Stream) -> Table:
+    """A row per stage; columns that say nothing are left out."""
+    rows = [_stage_row(stream, number) for number in range(len(stream.measured.stages))]
+    told = [place for place in range(len(_STAGES)) if any(row[place] for row in rows)]
+    title = "per stage: share of the time that its busiest rank computes, and ms per request"
+    return Table(
+        tuple(_STAGES[place] for place in told), tuple(tuple(row[place] for place in told) for row in rows), title
+    )
+
+
+def _stage_row(stream: Stream, number: int) -> tuple[str, ...]:
+    stage, predicted_s = stream.measured.stages[number], _predicted_s(stream, number)
+    return (
+        str(number),
+        ranges(stage.crew.ranks),
+        str(stage.crew.turns) if stage.crew.turns > 1 else "",
+        *stage.nodes,
+        percent(stage.busy_share),
+        milli(stage.seconds),
+        "" if predicted_s is None else milli(predicted_s),
+    )
+
+
+def _stage_record(stream: Stream, number: int) -> dict[str, Any]:
+    stage = stream.measured.stages[number]
+    return {
+        "stage": number,
+        "ranks": list(stage.crew.ranks),
+        "turns": stage.crew.turns,
+        "segments": list(stage.crew.segments),
+        "first_node": stage.nodes[0],
+        "last_node": stage.nodes[1],
+        "busiest_rank": stage.rank,
+        "busy_share": stage.busy_share,
+        "seconds_per_request": stage.seconds,
+        "predicted_s": _predicted_s(stream, number),
+    }
+
+
+def _rank_record(flow: Flow, measured: Throughput) -> dict[str, Any]:
+    return {
+        "rank": flow.rank,
+        "busy_s": flow.busy_s,
+        "busy_share": flow.busy_s / measured.whole_s if measured.whole_s else 0.0,
+        "sent_bytes": flow.sent_bytes,
+    }
+
+
+def _predicted_s(stream: Stream, number: int) -> float | None:
+    """What the busiest rank of a stage is predicted to compute per request."""
+    if stream.demands is None:
+        return None
+    return max(float(stream.demands.compute_s[rank]) for rank in stream.measured.stages[number].crew.ranks)
+
+
+def _bottleneck_lines(stream: Stream) -> list[Item]:
+    measured, predicted = stream.measured, stream.demands
+    if measured.rate is None:
+        return []
+    lines: list[Item] = [f"slowest  {_slowest(measured.busiest, measured)}"]
+    if predicted is None:
+        lines.append(f"predicts nothing: {stream.basis}")
+    else:
+        error = signed(measured.rate * predicted.seconds - 1)
+        lines.append(
+            f"predicts {_rps(predicted.per_s)}, {ms(predicted.seconds)} for each: {predicted.bottleneck} "
+            f"({stream.basis}); measured {error}"
+        )
+    return lines
+
+
+def _slowest(stage: StageLoad, measured: Throughput) -> str:
+    """The measured bottleneck."""
+    where = f"stage {measured.stages.index(stage)}: rank {stage.rank} computes {ms(stage.seconds)} for each request"
+    if stage.busy_share >= SATURATED:
+        return f"{where}, {percent(stage.busy_share)} of the time"
+    starved = measured.starved_s / measured.whole_s if measured.whole_s else 0.0
+    if starved >= STARVED:
+        return f"{where}; but {percent(starved)} of the time the source had no request ready"
+    return f"{where}, {percent(stage.busy_share)} of the time: links, or too few requests in flight, hold it up"
+
+
+def _bottleneck_record(stream: Stream) -> dict[str, Any]:
+    measured, predicted = stream.measured, stream.demands
+    stage, rate = measured.busiest, measured.rate
+    return {
+        "measured": {
+            "stage": measured.stages.index(stage),
+            "rank": stage.rank,
+            "busy_share": stage.busy_share,
+            "computes": stage.busy_share >= SATURATED,
+            "seconds": 1 / rate if rate else None,
+        },
+        "predicted": None if predicted is None else {"name": predicted.bottleneck, "seconds": predicted.seconds},
+        "measured_to_predicted": rate * predicted.seconds if predicted is not None and rate else None,
+        "basis": stream.basis,
+    }
+
+
+def _latencies(measured: Throughput) -> dict[str, float | None]:
+    found = measured.latencies_s
+    each: dict[str, float | None] = {
+        f"p{share}": measured.latency_s(share) if found else None for share in _PERCENTILES
+    }
+    return each | {"max": max(found) if found else None, "mean": sum(found) / len(found) if found else None}
+
+
+def _findings_lines(findings: Findings | None) -> list[Item]:
+    if findings is None:
+        return []
+    compared = f"{findings.requests} of {count_of(findings.requests, 'request')}"
+    if findings.is_equal:
+        worst = ", ".join(f"{c.value} within {c.largest:.2g} (allowed {c.allowed:.2g})" for c in findings.worst)
+        said = f": {worst}" if worst else ""
+        return [f"verify   {compared} equal to one onnxruntime session, which ran beside them{said}"]
+    wrong = "; ".join(difference(check) for check in findings.checks if check.problem)
+    return [
+        f"verify   request {findings.first} DIFFERS from one onnxruntime session: {wrong}",
+        f"verify   {findings.different} of {count_of(findings.requests, 'request')} differ; that one without a stream "
+        "shows the segment",
+    ]
+
+
+def _findings_record(findings: Findings) -> dict[str, Any]:
+    return {
+        "equal": findings.is_equal,
+        "requests": findings.requests,
+        "different": findings.different,
+        "first_different": findings.first,
+        "outputs": [check_record(check) for check in findings.checks or findings.worst],
+    }
+
+
+def _rps(rate: float | None) -> str:
+    return "no requests/s" if rate is None else f"{rate:.3g} requests/s" if rate < 100 else f"{rate:.0f} requests/s"

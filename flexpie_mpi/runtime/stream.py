@@ -1,0 +1,279 @@
+"""Streams: several requests in flight on every rank, each in a slot of its own.
+
+A slot is an executor: one request's buffers and channels. Request r takes slot ``r % len(slots)``, whose program is
+that of its turn. The main thread does whatever a request can do without waiting, the oldest first, and alone talks to
+the other ranks; computing is handed to a worker. So a rank computes while its messages travel::
+
+    compute    |-- 0 --|-- 1 --|-- 0 --|-- 2 --|-- 1 --|
+    request 0          |send|wait|receive|     |send|wait ...
+    request 1                  |send|wait ---|receive|
+
+All that is exchanged goes as messages: a collective would need the same order of requests on every rank. Requests of
+one turn never overtake each other at a task, so the messages of an exchange are sent, and received, in the order of
+requests, and need not say which one they belong to; turns have tags of their own. The oldest request of all has its
+slot on every rank and is never held back by a younger one for longer than a task: every stream goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from ..errors import TransportError
+from ..program import Exchange
+from .executor import Executor, Task
+from .flow import Flow
+from .gate import Gate, RootGate
+from .transport import Channel, Transport
+from .waiting import offer_core
+from .worker import ComputeThread, Inline
+
+SLOTS_PER_TURN = 3
+"""Of a rank that is not the root: a request that comes, one that is computed, one that leaves."""
+
+_LONGEST_NAP_S = 500e-6
+"""While messages may be under way: they go on only when both ends look in. After 1 ms, messages of 400 kB would take a
+quarter longer over 1 Gb/s, and smaller and larger ones no longer."""
+
+_RELAXED_SHARE = 1 / 8
+"""Length of a nap, as a part of the time waited, on a rank that computes meanwhile."""
+
+
+def slots_of(is_root: bool, in_flight: int, turns: int) -> int:
+    """Requests a rank has room for, a multiple of `turns`.
+
+    >>> slots_of(True, 8, 1), slots_of(False, 8, 1), slots_of(True, 7, 2), slots_of(False, 1, 2)
+    (8, 3, 8, 2)
+    """
+    per_turn = -(-in_flight // turns)
+    return turns * (per_turn if is_root else min(SLOTS_PER_TURN, per_turn))
+
+
+def with_tags(exchange: Exchange, first_tag: int) -> Exchange:
+    """The same exchange with tags from `first_tag` on."""
+    sends, receives = (
+        tuple(replace(message, tag=message.tag + first_tag) for message in side)
+        for side in (exchange.sends, exchange.receives)
+    )
+    return replace(exchange, sends=sends, receives=receives)
+
+
+def as_messages(exchange: Exchange, first_tag: int) -> Exchange:
+    """The same exchange with tags from `first_tag` on, carried out by messages whatever its pattern."""
+    kind = "halo" if exchange.is_collective else exchange.kind
+    return replace(with_tags(exchange, first_tag), kind=kind, lane=-1)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """The place of one request at a time.
+
+    `number` is the request's, negative when there is none; `place` the task that is next; `before` the slot of the
+    request before it of the same turn.
+    """
+
+    executor: Executor
+    tasks: tuple[Task, ...]
+    sent_bytes: int
+    before: _Slot | None = None
+    number: int = -1
+    place: int = 0
+    is_computing: bool = False
+    began_s: float = 0.0
+
+    def begin(self, number: int, inputs: Mapping[str, object]) -> None:
+        self.began_s = perf_counter()
+        self.number, self.place = number, 0
+        self.executor.begin(inputs)
+
+    @property
+    def limit(self) -> int:
+        """The task before which this request must stay: the one at which the request before it is."""
+        before = self.before
+        return before.place if before is not None and 0 <= before.number < self.number else len(self.tasks)
+
+    @property
+    def is_done(self) -> bool:
+        return self.place == len(self.tasks) and not self.is_computing
+
+    @property
+    def wait(self) -> Task | None:
+        """The wait that this request is in, if it is in one."""
+        if self.is_computing or self.place >= self.limit or self.tasks[self.place].is_over is None:
+            return None
+        return self.tasks[self.place]
+
+
+class Stream:
+    """One rank's part of a stream.
+
+    Parameters
+    ----------
+    transport : Transport
+    executors : sequence of Executor
+        One per slot, with its turn's program.
+    turns : int
+    in_flight : int
+        Requests that may be under way on this rank.
+    gate : Gate or RootGate
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        executors: Sequence[Executor],
+        turns: int,
+        in_flight: int,
+        gate: Gate | RootGate,
+    ) -> None:
+        self._transport = transport
+        self._gate = gate
+        self._slots = [_slot(executor) for executor in executors]
+        for place, slot in enumerate(self._slots if len(executors) > turns else ()):
+            if slot is not None:
+                slot.before = self._slots[place - turns]
+        self._in_flight = in_flight
+        self._worker = ComputeThread() if in_flight > 1 else Inline()
+        self._active: deque[_Slot] = deque()
+        self._next = 0
+        self._sent_bytes = 0
+        self._began_s = self._ended_s = 0.0
+        self._idle_since = 0.0
+        self._at_rest = transport.patience
+        self._waiting = replace(self._at_rest, longest_nap_s=_LONGEST_NAP_S)
+        self._computing = replace(self._waiting, eager_s=0.0, share=_RELAXED_SHARE)
+
+    def run(self) -> Flow:
+        """Carry out all requests.
+
+        Raises
+        ------
+        TransportError
+            When another rank is late.
+        Exception
+            What onnxruntime raises.
+        """
+        with self._worker:
+            while not self._is_over():
+                if self._go_round():
+                    self._idle_since = 0.0
+                else:
+                    self._rest()
+        return Flow(
+            rank=self._transport.rank,
+            requests=self._gate.admitted,
+            elapsed_s=self._ended_s - self._began_s,
+            busy_s=self._worker.busy_s,
+            sent_bytes=self._sent_bytes,
+            latencies_s=self._gate.latencies.tuple(),
+        )
+
+    def _is_over(self) -> bool:
+        return not self._active and self._next == self._gate.admitted and self._gate.is_settled
+
+    def _go_round(self) -> bool:
+        """Do all that can be done without waiting; whether anything was done."""
+        moved = self._begin()
+        moved |= self._gate.look()
+        moved |= self._note(self._worker.take())
+        for slot in self._active:
+            if not slot.is_computing:
+                moved |= self._advance(slot)
+        while self._active and self._active[0].is_done:
+            self._end(self._active.popleft())
+            moved = True
+        return moved
+
+    def _begin(self) -> bool:
+        """Take in the requests there is room for."""
+        before = self._next
+        while self._has_room:
+            inputs = self._gate.take(self._next)
+            if inputs is None:
+                break
+            slot = self._slots[self._next % len(self._slots)]
+            if slot is not None:
+                slot.begin(self._next, inputs)
+                self._active.append(slot)
+                self._began_s = self._began_s or slot.began_s
+            self._next += 1
+        return self._next > before
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the next request could begin here, or passes this rank by."""
+        slot = self._slots[self._next % len(self._slots)]
+        return slot is None or (slot.number < 0 and len(self._active) < self._in_flight)
+
+    def _advance(self, slot: _Slot) -> bool:
+        """Do tasks of a request until it has to wait; whether any was done."""
+        began, limit = slot.place, slot.limit
+        while slot.place < limit:
+            task = slot.tasks[slot.place]
+            if task.kind == "compute":
+                if self._worker.is_full:
+                    break
+                slot.is_computing = True
+                slot.place += 1
+                self._worker.submit(slot, task.act)
+                break
+            if task.is_over is None:
+                task.act()
+            elif not task.is_over():
+                break
+            slot.place += 1
+        return slot.place > began
+
+    def _note(self, slot: _Slot | None) -> bool:
+        """The worker is done with a request's task."""
+        if slot is None:
+            return False
+        slot.is_computing = False
+        return True
+
+    def _end(self, slot: _Slot) -> None:
+        """The oldest request has done all its tasks on this rank."""
+        self._ended_s = perf_counter()
+        self._gate.deliver(slot.number, slot.executor.outputs, self._ended_s - slot.began_s)
+        self._sent_bytes += slot.sent_bytes
+        slot.number = -1
+
+    def _rest(self) -> None:
+        """Let a moment pass; a worker that is done ends it."""
+        now = perf_counter()
+        self._idle_since = self._idle_since or now
+        waited_s, is_computing = now - self._idle_since, self._worker.pending > 0
+        if waited_s >= self._at_rest.deadline_s and not is_computing:
+            self._check_late(waited_s)
+        self._transport.idle(self._awaited)
+        patience = self._computing if is_computing else self._waiting if self._active else self._at_rest
+        nap_s = patience.nap_s(waited_s)
+        if nap_s > 0.0:
+            if self._note(self._worker.take(nap_s)):
+                self._idle_since = 0.0
+        elif patience.yields:
+            offer_core()
+
+    def _check_late(self, waited_s: float) -> None:
+        """Give up when a message is owed; the next request is not."""
+        waits = (slot.wait for slot in self._active)
+        for channel in (channel for wait in waits if wait is not None for channel in wait.channels):
+            if not (channel.has_arrived() and channel.has_left()):
+                raise TransportError(channel.late(waited_s))
+
+    def _awaited(self) -> Iterable[Channel] | None:
+        """Channels one of which must arrive for this rank to go on; None while something else may happen."""
+        awaited = self._gate.awaited if self._has_room else ()
+        if self._worker.pending or awaited is None:
+            return None
+        return [*awaited, *(channel for slot in self._active if slot.wait for channel in slot.wait.channels)]
+
+
+def _slot(executor: Executor) -> _Slot | None:
+    """The slot of an executor; None where this rank has no part in its program."""
+    program = executor.program
+    if not (program.steps or program.inputs or program.outputs):
+        return None
+    return _Slot(executor, executor.tasks, sum(message.nbytes for message in program.sends))

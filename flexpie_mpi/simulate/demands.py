@@ -1,0 +1,127 @@
+"""What a stream of requests asks of every board and every link, and which of them is the bottleneck.
+
+While requests follow each other, everything that one of them waits for others may use: what counts is for how long
+each request occupies a board's processor, and each link or side of a port. The one that is occupied the longest gives
+the rate; the others wait for it. Source: "Partitioning and Placement of Deep Neural Networks on Distributed Edge
+Devices to Maximize Inference Throughput", section III (its beta, which knows links only).
+
+What is left out: what MPI itself takes of a processor, and that a request may wait for a rank that is not idle but
+busy with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..cost.model import CostModel
+from ..errors import ProgramError
+from ..graph import Graph
+from ..program import Program
+from ..testbed import Testbed
+from .prices import compute_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Demands:
+    """Seconds per request, on average over the turns of replicas, for which everything is occupied.
+
+    Attributes
+    ----------
+    testbed : Testbed
+        With R ranks and P resources.
+    compute_s : float array (R,)
+        Of every rank's processor.
+    resource_s : float array (P,)
+        Of every resource of the testbed.
+    send_s, receive_s : float array (R,)
+        Of the slowest resource that what a rank sends, and what it receives, passes, for its own messages alone.
+    sent_bytes, received_bytes : float array (R,)
+    """
+
+    testbed: Testbed
+    compute_s: np.ndarray
+    resource_s: np.ndarray
+    send_s: np.ndarray
+    receive_s: np.ndarray
+    sent_bytes: np.ndarray
+    received_bytes: np.ndarray
+
+    @cached_property
+    def seconds(self) -> float:
+        """The bottleneck: seconds from one request to the next when as many are under way as it takes."""
+        return float(max(self.compute_s.max(initial=0.0), self.resource_s.max(initial=0.0)))
+
+    @cached_property
+    def bottleneck(self) -> str:
+        """What is occupied for so long: "pi2 computes", or a resource of the testbed such as "pi0 out"."""
+        if self.compute_s.max(initial=0.0) >= self.resource_s.max(initial=0.0):
+            return f"{self.testbed.devices[int(np.argmax(self.compute_s))].name} computes"
+        return self.testbed.resources[int(np.argmax(self.resource_s))].name
+
+    @property
+    def per_s(self) -> float:
+        """Requests per second; infinite where nothing takes any time."""
+        return 1.0 / self.seconds if self.seconds else float("inf")
+
+
+def demands(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> Demands:
+    """What a stream of requests asks for.
+
+    Messages travel from rank to rank, whatever their exchange's kind; ranks that compute in any of the turns crowd
+    each other where they share a host, since all of them compute at once.
+
+    Parameters
+    ----------
+    turns : sequence of sequence of Program
+        For as many requests as it takes until the turns begin anew, the programs of all ranks.
+    graph : Graph
+    testbed : Testbed
+        Of as many ranks.
+    cost : CostModel
+
+    Raises
+    ------
+    ProgramError
+        When programs and testbed differ in the number of ranks.
+    """
+    ranks = testbed.ranks
+    for programs in turns:
+        if len(programs) != ranks:
+            raise ProgramError(f"{len(programs)} programs do not fit the {ranks} boards of testbed '{testbed.name}'")
+    busy = sorted({program.rank for programs in turns for program in programs if program.computes})
+    active = dict(zip(busy, testbed.active(busy), strict=True))
+    compute = np.zeros(ranks)
+    moved = np.zeros((ranks, ranks))
+    for programs in turns:
+        for (rank, _), seconds in compute_seconds(programs, graph, testbed, cost, active).items():
+            compute[rank] += seconds
+        for message in (message for program in programs for message in program.sends):
+            moved[message.source, message.target] += message.nbytes
+    return of_traffic(testbed, compute / len(turns), moved / len(turns))
+
+
+def of_traffic(testbed: Testbed, compute_s: np.ndarray, moved: np.ndarray) -> Demands:
+    """Demands of so many seconds of computing (R,), and bytes from rank to rank (R, R), per request."""
+    resource_s = np.zeros(len(testbed.resources))
+    send_s, receive_s = np.zeros((2, testbed.ranks, len(resource_s)))
+    for source, target in np.argwhere(moved).tolist():
+        route = testbed.routes[source][target]
+        assert route is not None, "no rank sends to itself"
+        for number in route.resources:
+            seconds = moved[source, target] / testbed.resources[number].bandwidth
+            resource_s[number] += seconds
+            send_s[source, number] += seconds
+            receive_s[target, number] += seconds
+    return Demands(
+        testbed,
+        compute_s,
+        resource_s,
+        send_s.max(axis=1, initial=0.0),
+        receive_s.max(axis=1, initial=0.0),
+        moved.sum(axis=1),
+        moved.sum(axis=0),
+    )

@@ -1,0 +1,240 @@
+"""``infer`` with many requests, as a user types it: in order, each once, until the end or a signal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flexpie_mpi import load
+from flexpie_mpi.commands.streaming import Desk
+from flexpie_mpi.compare import Reference
+from flexpie_mpi.data.hdf5 import read_hdf5
+from flexpie_mpi.data.stacks import COUNT
+from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.layout import Layout
+from flexpie_mpi.plan import Plan, Segment
+from flexpie_mpi.runtime.loopback import LoopbackTransport
+from flexpie_mpi.runtime.mpi import library
+from tests.launch import REPOSITORY, environment, launcher
+
+TINY = "builtin:tiny_cnn"
+
+
+@pytest.fixture(autouse=True)
+def one_host(monkeypatch):
+    """Ranks that are threads have no hosts; the report wants to name them."""
+    monkeypatch.setattr(LoopbackTransport, "host_ranks", lambda transport: {"here": (0,)}, raising=False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load(TINY)
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return Reference(model, None, 1)
+
+
+def frame(number):
+    """A request that is told from others by its outputs."""
+    return np.random.default_rng(number).standard_normal((1, 3, 32, 32), np.float32)
+
+
+def expected(reference, requests):
+    return np.stack([reference.outputs({"input": request})["scores"] for request in requests])
+
+
+def pipeline_plan(graph, *teams):
+    """Segments of about as many nodes, each on one rank, or on several in turn."""
+    names = [node.name for node in graph.nodes]
+    cuts = [place * len(names) // len(teams) for place in range(len(teams) + 1)]
+    segments = [
+        Segment(tuple(names[a:b]), *_layouts(ranks)) for a, b, ranks in zip(cuts, cuts[1:], teams, strict=False)
+    ]
+    return Plan(tuple(segments), 1 + max(rank for ranks in teams for rank in ranks), graph.digest)
+
+
+def _layouts(ranks):
+    first, *turns = (Layout("single", (rank,)) for rank in ranks)
+    return first, tuple(turns)
+
+
+def test_files_by_name_in_order(one, reference, tmp_path):
+    for number in range(11):
+        np.save(tmp_path / f"{number}.npy", frame(number))
+    paths = {"--output": tmp_path / "out.h5", "--json": tmp_path / "run.json"}
+    words = ["infer", "--model", TINY, "--input", tmp_path / "*.npy", "--verify", "--warmup", 4, "--in-flight", 2]
+    code, out, err = one(*words, *(word for pair in paths.items() for word in pair))
+    assert (code, err) == (0, "")
+    found = read_hdf5(paths["--output"])["scores"]
+    np.testing.assert_allclose(found, expected(reference, map(frame, range(11))), rtol=1e-4, atol=1e-5)
+    record = json.loads(paths["--json"].read_text())
+    assert (record["requests"], record["warmup"], record["in_flight"], record["written"]) == (11, 4, 2, 11)
+    assert record["throughput_rps"] > 0 and record["verify"] == record["verify"] | {"equal": True, "requests": 11}
+    assert record["latency_s"]["p50"] <= record["latency_s"]["p90"] <= record["latency_s"]["max"]
+    (stage,) = record["stages"]
+    assert (stage["ranks"], stage["first_node"], stage["last_node"]) == ([0], "stem", "classifier")
+    assert 0 < stage["busy_share"] <= 1 and stage["predicted_s"] is None
+    for said in ("11 requests in", "after 4 to warm up", "p99", "busy", "verify   11 of 11 requests equal"):
+        assert said in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_stream_goes_on_in_the_same_file_with_the_next_numbers(one, model, reference, tmp_path):
+    words = ["infer", "--model", TINY, "--seed", 5, "--append", "--output", tmp_path / "out.h5"]
+    for count in (3, 4):
+        code, _, err = one(*words, "--requests", count)
+        assert (code, err) == (0, "")
+    requests = (random_inputs(model.graph, 5, number)["input"] for number in range(7))
+    found = read_hdf5(tmp_path / "out.h5")["scores"]
+    np.testing.assert_allclose(found, expected(reference, requests), rtol=1e-4, atol=1e-5)
+    code, _, err = one(*words[:-3], "--output", tmp_path / "out.h5", "--requests", 1)
+    assert code == 2 and "there already: --append adds to it" in err
+
+
+def test_what_a_stream_wrote_can_be_streamed(one, tmp_path):
+    with h5py.File(tmp_path / "requests.h5", "w") as file:
+        file["input"] = np.stack([frame(number) for number in range(4)])
+    words = ["infer", "--model", TINY, "--input", tmp_path / "requests.h5", "--requests", 3, "--json", "-"]
+    code, out, err = one(*words)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["requests"] == 3 and json.loads(out)["data"].endswith("requests.h5; at most 3")
+
+
+def test_a_bad_request_ends_the_stream_and_keeps_those_before_it(one, tmp_path):
+    for number in range(5):
+        np.save(tmp_path / f"{number}.npy", frame(number))
+    (tmp_path / "3.npy").write_bytes(b"no numbers")
+    code, out, err = one("infer", "--model", TINY, "--input", tmp_path / "*.npy", "--output", tmp_path / "out.h5")
+    assert (code, out) == (2, "")
+    assert "request 3: " in err and "3.npy' cannot be read as a .npy file" in err and len(err.splitlines()) == 1
+    assert len(read_hdf5(tmp_path / "out.h5")["scores"]) == 3
+
+
+def test_a_difference_is_exit_code_1_and_names_the_request(one, monkeypatch, tmp_path):
+    deliver = Desk.deliver
+
+    def wrong(desk, number, outputs, latency_s):
+        deliver(desk, number, {name: value + (number == 3) for name, value in outputs.items()}, latency_s)
+
+    monkeypatch.setattr(Desk, "deliver", wrong)
+    code, out, _ = one("infer", "--model", TINY, "--requests", 6, "--verify", "--json", tmp_path / "run.json")
+    assert code == 1 and "verify   request 3 DIFFERS from one onnxruntime session: output 'scores'" in out
+    found = json.loads((tmp_path / "run.json").read_text())["verify"]
+    assert (found["equal"], found["different"], found["first_different"]) == (False, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--in-flight", "2"], "--in-flight goes with a stream"),
+        (["--append"], "--append goes with a stream"),
+        (["--requests", "2", "--append"], "--append adds to a file: give --output as well"),
+        (["--requests", "2", "--output", "out.npz"], "the outputs of a stream (random, seed 0) go to .h5"),
+        (["--requests", "2", "--report"], "--report looks at single requests"),
+        (["--requests", "2", "--timeline", "t.json"], "--timeline looks at single requests"),
+        (["--requests", "0"], "'0' is not a whole number from 1 on"),
+        (["--requests", "2", "--in-flight", "many"], "'many' is not a whole number from 1 on"),
+        (["--input", "no/*.png"], "no file fits the pattern 'no/*.png'"),
+    ],
+)
+def test_what_does_not_go_together(one, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = one("infer", "--model", TINY, *words)
+    assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_named_pipe_and_its_end(one, reference, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    def write():
+        with (tmp_path / "pipe").open("wb") as pipe:
+            for number in range(5):
+                payload = io.BytesIO()
+                np.save(payload, frame(number))
+                pipe.write(struct.pack("<Q", payload.tell()) + payload.getvalue())
+
+    threading.Thread(target=write, daemon=True).start()
+    code, _, err = one("infer", "--model", TINY, "--input", tmp_path / "pipe", "--output", tmp_path / "out.h5")
+    assert (code, err) == (0, "")
+    found = read_hdf5(tmp_path / "out.h5")["scores"]
+    np.testing.assert_allclose(found, expected(reference, map(frame, range(5))), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.mpi
+def test_a_pipeline_of_three_ranks(job, model, reference, tmp_path):
+    (tmp_path / "plan.json").write_text(pipeline_plan(model.graph, (0,), (1, 2)).to_json())
+    testbed = REPOSITORY / "hostfiles" / "flexpie-switch3-1g.toml"
+    words = ["infer", "--model", TINY, "--plan", tmp_path / "plan.json", "--requests", 60, "--verify"]
+    done = job(3, *words, "--output", tmp_path / "out.h5", "--json", tmp_path / "run.json", "--testbed", testbed)
+    assert done.code == 0, done
+    requests = (random_inputs(model.graph, 0, number)["input"] for number in range(60))
+    found = read_hdf5(tmp_path / "out.h5")["scores"]
+    np.testing.assert_allclose(found, expected(reference, requests), rtol=1e-4, atol=1e-5)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [(stage["ranks"], stage["turns"]) for stage in record["stages"]] == [([0], 1), ([1, 2], 2)]
+    assert record["in_flight"] == 8 and record["verify"]["requests"] == 60
+    assert all(stage["predicted_s"] > 0 for stage in record["stages"])
+    assert record["bottleneck"]["predicted"]["seconds"] > 0 and "formulas only" in record["bottleneck"]["basis"]
+    assert len([line for line in done.out.splitlines() if line.startswith("stream ")]) == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.mpi_short
+def test_a_signal_to_the_launcher_ends_an_endless_stream_in_order(tmp_path):
+    """SIGTERM, but for Open MPI's launcher, which passes that on to nobody: SIGUSR1 reaches all ranks of both."""
+    start = launcher()
+    if start is None:
+        pytest.skip("there is no mpirun beside this python or on the PATH")
+    folder, output = tmp_path / "frames", tmp_path / "out.h5"
+    folder.mkdir()
+    words = ["infer", "--model", TINY, "--layout", "rows", "--input", folder, "--output", output, "--json", "-"]
+    command = [*start, "-n", "2", sys.executable, "-m", "flexpie_mpi", *map(str, words)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **streams) as process:
+        try:
+            for number in range(3):
+                np.save(folder / ".part.npy", frame(number))
+                (folder / ".part.npy").rename(folder / f"{number}.npy")
+                assert waited_for(output, number + 1, process), process.communicate()
+            process.send_signal(signal.SIGTERM if "MPICH" in library() else signal.SIGUSR1)
+            out, err = process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    record = json.loads(out)
+    assert (record["requests"], record["written"]) == (3, 3) and record["stopped_by"] in ("SIGTERM", "SIGUSR1")
+
+
+def waited_for(path: Path, count: int, process: subprocess.Popen) -> bool:
+    """Whether a file of outputs gets so many requests while the job lives."""
+    for _ in range(1500):
+        if path.exists() and _written(path) >= count:
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return False
+
+
+def _written(path: Path) -> int:
+    try:
+        with h5py.File(path, "r") as file:
+            return int(file.attrs.get(COUNT, 0))
+    except OSError:  # it has just been made
+        return 0

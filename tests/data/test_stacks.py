@@ -1,0 +1,202 @@
+"""Files of many requests: appended to, killed in the middle of it, refused where they are not ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flexpie_mpi.data import results as results_module
+from flexpie_mpi.data.hdf5 import read_hdf5, read_provenance
+from flexpie_mpi.data.results import Results
+from flexpie_mpi.data.stacks import COUNT, Stack, StackWriter
+from flexpie_mpi.errors import DataError
+from tests.launch import environment
+
+ABOUT = {"model": "net", "model_digest": "abc", "onnxruntime": "1.0"}
+
+
+def rows(first: int, count: int) -> dict[str, np.ndarray]:
+    """What tells the requests apart, under a name with a slash."""
+    numbers = np.arange(first, first + count, dtype=np.float32)
+    return {"a/b": np.repeat(numbers, 6).reshape(count, 2, 3), "n": numbers.astype(np.int64)}
+
+
+def written(path: Path) -> int:
+    """Complete requests in a file that is being written; a reader in another process needs no word about locks."""
+    with h5py.File(path, "r", locking=False) as file:
+        return int(file.attrs[COUNT])
+
+
+def test_rows_add_up_and_can_be_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    writer = StackWriter(path, ABOUT)
+    for first, count in ((0, 3), (3, 1), (4, 2000)):
+        writer.write(rows(first, count))
+        assert written(path) == first + count
+    writer.close()
+    with Stack(path) as stack:
+        assert stack.count == 2004 and stack.shapes == {"a/b": (2004, 2, 3), "n": (2004,)}
+        for row in (0, 3, 2003):
+            found = stack.read(row)
+            assert (found["a/b"] == row).all() and found["n"] == row
+    assert read_provenance(path)["model_digest"] == "abc"
+    np.testing.assert_array_equal(read_hdf5(path)["n"], np.arange(2004))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"scalar": np.arange(3.0)},
+        {"empty": np.zeros((3, 0, 2), np.float32)},
+        {"text": np.array([["a", "bcd"], ["", "é"], ["x", "y"]])},
+        {"flags": np.array([[True], [False], [True]])},
+        {"half": np.ones((3, 2), np.float16)},
+    ],
+    ids=lambda arrays: next(iter(arrays)),
+)
+def test_every_kind_of_output(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    writer = StackWriter(tmp_path / "r.h5", {})
+    writer.write(arrays)
+    writer.close()
+    for name, array in read_hdf5(tmp_path / "r.h5").items():
+        assert array.shape == arrays[name].shape and array.dtype.kind == arrays[name].dtype.kind
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_appending_goes_on_behind_the_last_complete_request(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    writer = StackWriter(path, ABOUT)
+    writer.write(rows(0, 5))
+    writer.close()
+    with h5py.File(path, "r+") as file:  # as if the process had been killed between rows and count
+        file["n"].resize(9, axis=0)
+    again = StackWriter(path, {**ABOUT, "onnxruntime": "2.0"}, appends=True)
+    assert again.count == 5
+    again.write(rows(5, 2))
+    again.close()
+    np.testing.assert_array_equal(read_hdf5(path)["n"], np.arange(7))
+
+
+def test_what_must_not_be_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    StackWriter(path, ABOUT).close()
+    with pytest.raises(DataError, match="there already: --append adds to it"):
+        StackWriter(path, ABOUT)
+    with pytest.raises(DataError, match="model_digest abc and this stream xyz: append to a file of the same model"):
+        StackWriter(path, {**ABOUT, "model_digest": "xyz"}, appends=True)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["n"] = np.arange(3)
+    with pytest.raises(DataError, match="was not written by a stream"):
+        StackWriter(tmp_path / "other.h5", ABOUT, appends=True)
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(DataError, match=r"text.h5' cannot be written"):
+        StackWriter(tmp_path / "text.h5", ABOUT, appends=True)
+
+
+def test_outputs_of_another_shape_name_or_type_are_refused(tmp_path: Path) -> None:
+    writer = StackWriter(tmp_path / "r.h5", {})
+    writer.write({"y": np.zeros((2, 3), np.float32)})
+    for wrong in (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float64)):
+        with pytest.raises(DataError, match=r"of request 2 or later has shape \(\d,\).*takes outputs of one shape"):
+            writer.write({"y": wrong})
+    with pytest.raises(DataError, match="holds y and the stream gives z"):
+        writer.write({"z": np.zeros((1, 3), np.float32)})
+    writer.close()
+    assert read_hdf5(tmp_path / "r.h5")["y"].shape == (2, 3)
+
+
+WRITES = """
+import sys
+import time
+from pathlib import Path
+from flexpie_mpi.data.stacks import StackWriter
+from tests.data.test_stacks import rows
+writer = StackWriter(Path(sys.argv[1]), {}, appends=True)
+while True:
+    writer.write(rows(writer.count, 1 + writer.count % 3))
+    print(writer.count, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_every_request_it_spoke_of(tmp_path: Path) -> None:
+    path, told = tmp_path / "r.h5", 0
+    for enough in (7, 100):
+        command = [sys.executable, "-c", WRITES, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+            assert process.stdout is not None
+            while told < enough:
+                told = int(process.stdout.readline())
+            with pytest.raises(DataError, match="is being written by another process"):
+                StackWriter(path, {}, appends=True)
+            process.kill()
+            told = int([str(told), *process.stdout.read().split()][-1])
+        with Stack(path) as stack:
+            assert stack.count >= told
+            np.testing.assert_array_equal([int(stack.read(row)["n"]) for row in range(told)], np.arange(told))
+
+
+# The thread in front of it
+
+
+def test_results_are_copies_in_order(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.h5", ABOUT)
+    output = np.zeros((2, 2), np.float32)
+    for number in range(300):
+        output[:] = number
+        results.add({"y": output})
+    assert results.first == 0 and results.close() == 300
+    np.testing.assert_array_equal(read_hdf5(tmp_path / "r.h5")["y"][:, 1, 1], np.arange(300))
+    more = Results(tmp_path / "r.h5", ABOUT, appends=True)
+    more.add({"y": output})
+    assert more.first == 300 and more.close() == 301
+
+
+def test_results_are_on_disk_without_being_closed(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.h5", {})
+    results.add({"y": np.ones(3)})
+    results.hurry()
+    looks = 1000
+    while looks and not written(tmp_path / "r.h5"):
+        looks -= 1
+        time.sleep(0.01)
+    assert looks, "nothing was written while the stream was idle"
+    results.close()
+
+
+def test_a_stream_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "BATCH_BYTES", 1)
+    monkeypatch.setattr(results_module, "HELD_BYTES", 1)
+    results = Results(tmp_path / "r.h5", {})
+    for _ in range(5):
+        results.add({"y": np.ones(100)})
+        assert results._held_bytes <= 800
+    assert results.close() == 5
+
+
+def test_what_cannot_be_written_is_said_and_keeps_what_was(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.h5", {})
+    results.add({"y": np.ones(3)})
+    results.add({"y": np.ones(4)})
+    with pytest.raises(DataError, match="takes outputs of one shape"):
+        results.close()
+    assert read_hdf5(tmp_path / "r.h5")["y"].shape == (1, 3)
+    results.leave()  # nothing is left to do
+
+
+def test_wrong_paths_are_found_early(tmp_path: Path) -> None:
+    for name, said in (
+        ("r.npz", "the outputs of a stream go to .h5"),
+        (os.path.join("no", "r.h5"), "there is no folder"),
+    ):
+        with pytest.raises(DataError, match=said):
+            Results(tmp_path / name, {})
+    (tmp_path / "r.h5").touch()
+    with pytest.raises(DataError, match="there already"):
+        Results(tmp_path / "r.h5", {})

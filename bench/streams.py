@@ -32,6 +32,7 @@ from flexpie_mpi.emulate import emulated
 from flexpie_mpi.engine import settle_pace
 from flexpie_mpi.plan import Plan
 from flexpie_mpi.planner import price
+from flexpie_mpi.planner.throughput import enough_in_flight
 from flexpie_mpi.testbed import read
 from flexpie_mpi.versions import versions
 
@@ -48,7 +49,7 @@ STREAMS = {
     "at a time": ("latency", 1),
     "latency": ("latency", 3),
 }
-"""(plan, requests in flight; 0 for twice the stages, and all turns) of each entrant."""
+"""(plan, requests in flight; 0 for enough to keep all stages busy) of each entrant."""
 
 
 @dataclass
@@ -119,7 +120,7 @@ def entrant(transport, model, label: str, options, testbed, cost) -> Entrant:
     plan = Plan.from_json(
         (Path(options.plans) / f"{testbed.name}-{model.name}-{source.replace(' ', '-')}.json").read_text()
     )
-    depth = depth or -(-2 * (len(plan.stages) + 1) // plan.turns) * plan.turns
+    depth = depth or enough_in_flight(plan)
     slowdown = testbed.devices[transport.rank].slowdown
     engine = Engine(transport, model, plan, slowdown=slowdown, in_flight=depth)
     found = demands(engine.programs_by_turn, model.graph, testbed, cost)

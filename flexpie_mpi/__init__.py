@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Requests", "Search", "Segment",
-    "Task", "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans", "one_host", "price",
-    "run_ranks", "start", "switch",
+    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Requests", "Search",
+    "Segment", "Task", "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans",
+    "one_host", "price", "run_ranks", "start", "switch",
 ]  # fmt: skip
 
 _HOMES = {

@@ -171,7 +171,9 @@ class Engine:
         root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
         gate = root_gate or Gate(self._tickets)
         flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate).run()
-        agree(self.transport, gate.error)
+        error = self.transport.broadcast(gate.error, self.plan.root)
+        if error is not None:
+            raise error
         return flow
 
     def close(self) -> None:

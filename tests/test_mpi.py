@@ -31,7 +31,7 @@ def test_weights_are_sent_once_and_then_never(mpirun: MpiRun, tmp_path: object) 
 @pytest.mark.mpi
 @pytest.mark.mpi_short
 def test_streams_lose_nothing_and_mix_nothing_up(mpirun: MpiRun, tmp_path: object) -> None:
-    assert mpirun(4, "stream_program.py", "150", str(tmp_path)) == {"wrong": []}
+    assert mpirun(4, "stream_program.py", "60", str(tmp_path)) == {"wrong": []}
 
 
 # One rank fails while the others wait for it. The job must end by itself, well before the launcher's limit.

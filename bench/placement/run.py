@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from math import isclose
 from pathlib import Path
 
 from studies import STUDIES, cells
@@ -77,7 +78,7 @@ def _repeat(options: argparse.Namespace) -> int:
     for trial in trials[:: max(1, len(trials) // REPEATED)]:
         solvers = [name for name in options.solvers.split(",") if name in trial.answers]
         for name, (then, now) in again(trial, solvers, options.limit).items():
-            if then != now:
+            if not isclose(then, now):
                 differ += 1
                 print(f"{trial.study}, {trial.model}, trial {trial.number}, {name}: {then} s, and now {now} s")
     print(f"{differ} answers differ")

@@ -181,9 +181,11 @@ class Inference(RankPart):
             make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
             chooser = Chooser(transport, args, cache, model, self.progress.tell)
             chosen = chooser.choose(given, make, inputs)
+            depth = None
+            if is_stream or given is not None:  # a plan that does not fit the boards' memory ends here
+                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph), ROOT)
             self.progress.tell("making sessions")
             if is_stream:
-                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph), ROOT)
                 engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts
                 return Streaming(transport, args, engine, cache, source, chosen.basis).run()
             found = self._run(make(chosen.plan), inputs, cache, chooser, chosen)

@@ -48,7 +48,7 @@ def add_pipeline_arguments(parser: Parser) -> None:
         "--time-limit",
         type=seconds,
         metavar="SECONDS",
-        help=f"for throughput, seconds of search, after which it says how far off it can be (default: {TIME_LIMIT_S:g})",
+        help=f"for throughput, seconds of search; then it says how far off it can be (default: {TIME_LIMIT_S:g})",
     )
     parser.add_argument("--most-boards", type=positive, metavar="N", help="for throughput, use no more boards than N")
     parser.add_argument("--compare", action="store_true", default=None, help="for throughput, try every planner")

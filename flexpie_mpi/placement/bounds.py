@@ -27,14 +27,14 @@ ROUNDING = 1e-9
 """By how much sums of work may be off."""
 
 
-@dataclass(frozen=True, slots=True)
-class TeamShare:
-    """Units ``[begin, end)`` that boards of these classes run together, and what it takes them at least."""
+@dataclass(frozen=True, eq=False)
+class TeamSpans:
+    """Spans that boards of these classes run together, and what each takes them at least; arrays by span."""
 
-    begin: int
-    end: int
-    seconds: float
     members: tuple[int, ...]
+    begin: np.ndarray
+    end: np.ndarray
+    seconds: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Work:
     rest : array (w, m + 1)
         Work from each cut to the end, by measure; all of it is 1.
     spans : Spans
-    teams : tuple of TeamShare
+    teams : tuple of TeamSpans
     row : int array (k,)
         Where in the two arrays below a class is: classes that are as fast share theirs.
     _seconds, _most : arrays (r, p), (r, w, p)
@@ -58,13 +58,13 @@ class Work:
 
     rest: np.ndarray
     spans: Spans
-    teams: tuple[TeamShare, ...]
+    teams: tuple[TeamSpans, ...]
     row: np.ndarray
     _seconds: np.ndarray
     _most: np.ndarray
 
     @classmethod
-    def of(cls, instance: Instance, spans: Spans, teams: Sequence[TeamShare] = ()) -> Work:
+    def of(cls, instance: Instance, spans: Spans, teams: Sequence[TeamSpans] = ()) -> Work:
         """Choose measures and sort all spans."""
         done = _measures(instance, spans)
         begin, end = np.triu_indices(instance.units + 1, 1)
@@ -93,10 +93,10 @@ class Work:
             shares = [self._held(root, size, seconds) / size for size in sizes]
             found[:, root] = np.max(shares, axis=0)
         for team in self.teams:
-            if team.seconds <= seconds:
-                held = self.rest[:, team.begin] - self.rest[:, team.end]
-                for kind in team.members:
-                    np.maximum(found[:, kind], held / len(team.members), out=found[:, kind])
+            is_within = team.seconds <= seconds
+            held = (self.rest[:, team.begin] - self.rest[:, team.end])[:, is_within].max(axis=1, initial=0.0)
+            for kind in team.members:
+                np.maximum(found[:, kind], held / len(team.members), out=found[:, kind])
         return found
 
     def able(self, most: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def relaxed_s(instance: Instance, spans: Spans, work: Work) -> float:
         for size in sizes if kind == kinds.root else sizes[-1:]:
             np.minimum(stage, spans.member_s(kind, size), out=stage)
     for team in work.teams:
-        stage[team.begin, team.end] = min(stage[team.begin, team.end], team.seconds)
+        stage[team.begin, team.end] = np.minimum(stage[team.begin, team.end], team.seconds)
     after = np.full(m + 1, np.inf)
     after[m] = 0.0
     for cut in range(m - 1, -1, -1):

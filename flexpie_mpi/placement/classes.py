@@ -62,7 +62,7 @@ def classes(instance: Instance, ways: Passages) -> Classes:
     groups: dict[tuple, list[list[int]]] = {}
     for board in range(instance.boards):
         alike = groups.setdefault(_mark(instance, ways, compute, board), [])
-        found = next((group for group in alike if _can_swap(ways, group[0], board)), None)
+        found = next((group for group in alike if _can_swap(ways, compute, group[0], board)), None)
         if found is None:
             alike.append([board])
         else:
@@ -94,11 +94,13 @@ def _mark(instance: Instance, ways: Passages, compute: np.ndarray, board: int) -
     """What boards of a class have in common, and can be told without looking at others."""
     ports = (float(ways.out_s[board]), float(ways.in_s[board]), float(ways.both_s[board]))
     links = [np.delete(row, board) for row in (ways.pair_s[board], ways.pair_s[:, board])]
-    return (board == instance.root, ports, compute[board].tobytes(), *(np.sort(row).tobytes() for row in links))
+    return (board == instance.root, ports, compute[board, 0].tobytes(), *(np.sort(row).tobytes() for row in links))
 
 
-def _can_swap(ways: Passages, a: int, b: int) -> bool:
-    """Whether boards a and b reach all others equally, and each other equally both ways."""
+def _can_swap(ways: Passages, compute: np.ndarray, a: int, b: int) -> bool:
+    """Whether boards a and b compute alike, reach all others equally, and each other equally both ways."""
+    if not np.array_equal(compute[a], compute[b]):
+        return False
     others = np.ones(len(ways.out_s), bool)
     others[[a, b]] = False
     for matrix in (ways.pair_s, ways.pair_s.T):

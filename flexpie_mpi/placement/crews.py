@@ -18,7 +18,7 @@ import numpy as np
 from .classes import Classes
 from .instance import MOST_TURNS, Instance
 
-MOST_CREWS = 2000
+MOST_CREWS = 2100
 """Crews that are told apart. Where more exist, only those of boards of like speed are looked at."""
 
 MOST_ALIKE = 300

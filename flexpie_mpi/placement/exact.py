@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf, isfinite, sqrt
-from typing import Protocol
 
-from .answer import Answer, Clock
+from .answer import Clock
 from .frontier import Frontier
 from .ground import Ground
 from .instance import Instance
@@ -20,11 +19,16 @@ from .outcome import Outcome
 from .passages import passages, without_shares
 from .walk import Walk
 
+Finder = Frontier | Walk
+
 WIDTHS = (8, 64, 1024, 16384, 1 << 18)
 """States of equally many boards that a search by tables keeps, one search after the other."""
 
-STEPS = (2_000, 50_000, 1_000_000, 1 << 62)
+STEPS = (2_000, 50_000, 1_000_000, 5_000_000)
 """Steps that a search by paths takes."""
+
+SOME = 3
+"""How many of the efforts the simpler instance is worth."""
 
 PART = 0.3
 """Part of the time left that the simpler instance may take."""
@@ -35,6 +39,12 @@ HUGE = 1e300
 CLOSE = 2e-3
 """Part of the best bottleneck: once what is left to search is smaller, the proof is tried."""
 
+QUICK = 20_000
+"""States of a proof after which a placement of fewer boards is looked for as well."""
+
+TRIMMED = 256
+"""Effort of that, at least."""
+
 PROVED = 1e-9
 """Part of a bottleneck by which another has to be better to count."""
 
@@ -43,15 +53,14 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     """The placement with the least bottleneck, with proof; or the best found in time, with a proved lower bound.
 
     Exact over all that :func:`~.loads.problems` accepts: boards in any order and any number, replicas, teams. Of
-    placements that are equally good one with few boards is preferred; without teams and shared resources, where the
-    proof was quick, none that is as good has fewer.
+    placements that are equally good one with fewer boards is preferred where that is quick to find; this is no promise.
 
     Parameters
     ----------
     instance : Instance
     time_limit_s : float, optional
-        Seconds after which the search ends with what it has, shortly after; None to go on until the proof, or until
-        it would take more memory than there is reason to. The same instance without a limit gives the same outcome.
+        Seconds after which the search ends with what it has, or soon after when it has nothing yet. None to go on
+        until the proof, or until `WIDTHS` and `STEPS` are used up; the same instance has the same outcome then.
     start : Placement, optional
         One to begin with.
 
@@ -66,41 +75,35 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     PlacementError
         When `start` is no placement of the instance.
     """
-    clock = Clock.start(time_limit_s)
-    search = _Search(instance, clock)
+    search = _Search(instance, Clock.start(time_limit_s))
     if start is not None:
         search.offer(start)
-    if instance.teams or passages(instance).shared:
+    finder, efforts = _finder(instance)
+    if isinstance(finder, Walk):
         _prepare(search)
-        search.run(Walk.of(instance), STEPS)
-    else:
-        search.run(Frontier.of(Ground.of(instance)), WIDTHS)
+    search.run(finder, efforts)
+    search.trim(finder)
     return search.outcome()
 
 
+def _finder(instance: Instance) -> tuple[Finder, tuple[int, ...]]:
+    """The search that is exact for an instance, and its efforts."""
+    if instance.teams or passages(instance).shared:
+        return Walk.of(instance), STEPS
+    return Frontier.of(Ground.of(instance)), WIDTHS
+
+
 def _prepare(search: _Search) -> None:
-    """Bounds and placements from a simpler instance: no teams, or no sharing of what is shared."""
+    """A placement, and bounds, from a simpler instance: without teams, or with nothing shared."""
     instance, clock = search.instance, search.clock.part(PART)
-    if instance.teams:
-        search.offer(exact(replace(instance, teams=()), clock.limit_s - clock.elapsed_s).placement)
-        return
-    simpler = _Search(without_shares(instance), clock)
-    simpler.run(Frontier.of(Ground.of(simpler.instance)), WIDTHS[:4])
+    easier = replace(instance, teams=()) if instance.teams else without_shares(instance)
+    simpler = _Search(easier, clock)
+    finder, efforts = _finder(easier)
+    simpler.run(finder, efforts[:SOME])
     search.offer(simpler.placement)
-    search.lower_s = simpler.lower_s
-
-
-class Finder(Protocol):
-    """A search within a bottleneck."""
-
-    @property
-    def start_s(self) -> float:
-        """A lower bound, known before any search; infinite when there is no placement."""
-        ...
-
-    def find(self, seconds: float, effort: int, clock: Clock) -> Answer:
-        """A placement within `seconds`, or the proof that there is none, or neither."""
-        ...
+    search.explored = simpler.explored
+    if not instance.teams:
+        search.lower_s = simpler.lower_s
 
 
 class _Search:
@@ -110,10 +113,10 @@ class _Search:
         self.instance, self.clock = instance, clock
         self.placement: Placement | None = None
         self.best_s, self.lower_s = inf, 0.0
-        self.explored = 0
+        self.explored = self.effort = self.last_explored = 0
 
     def outcome(self) -> Outcome:
-        lower = min(self.lower_s, self.best_s)
+        lower = self.best_s if self.is_closed else self.lower_s
         return Outcome(self.placement, self.best_s, lower, self.clock.elapsed_s, self.explored)
 
     def offer(self, placement: Placement | None) -> None:
@@ -127,12 +130,23 @@ class _Search:
         """Search with more and more effort until the best is proved or time is up."""
         self.lower_s = max(self.lower_s, finder.start_s)
         for effort in efforts:
-            if self.is_closed or (self.clock.is_over and self.placement is not None):
+            if self.is_closed or (self.clock.is_over and effort != efforts[0]):
                 break
+            self.effort = effort
             close = CLOSE if effort == efforts[0] else inf
             self._improve(finder, effort, close)
             if not self.is_closed and (isfinite(self.clock.limit_s) or effort == efforts[-1]):
                 self._raise(finder, effort)
+
+    def trim(self, finder: Finder) -> None:
+        """Take a placement of fewer boards that is as good as the proved best, if the proof was quick."""
+        if self.placement is None or not self.is_closed or self.clock.is_over or self.last_explored > QUICK:
+            return
+        answer = finder.find(self.best_s, max(self.effort, TRIMMED), self.clock)
+        self.explored += answer.explored
+        if answer.placement is not None and len(answer.placement.boards) < len(self.placement.boards):
+            self.placement = answer.placement
+            self.best_s = self.lower_s = loads(self.instance, answer.placement).seconds
 
     @property
     def is_closed(self) -> bool:
@@ -140,31 +154,37 @@ class _Search:
 
     def _ask(self, finder: Finder, seconds: float, effort: int) -> bool | None:
         """Whether there is a placement within `seconds`, None when undecided; what is found or proved is kept."""
-        is_first = self.placement is None  # something has to be there, however short the time
+        is_first = self.explored == 0 and self.placement is None  # something has to be there, however short the time
         answer = finder.find(seconds, effort, Clock.start(None) if is_first else self.clock)
         self.explored += answer.explored
+        self.last_explored = answer.explored
         self.offer(answer.placement)
         if answer.is_sure:
             self.lower_s = max(self.lower_s, seconds if seconds < HUGE else inf)
         return True if answer.placement is not None else False if answer.is_sure else None
 
     def _improve(self, finder: Finder, effort: int, close: float) -> None:
-        """Halve what is left between the bound, or what was undecided, and the best; then prove the best, or beat it."""
+        """Halve what is left between the bound, or what was undecided, and the best; then prove the best, or beat it.
+
+        The proof is tried early once, after the first of a smaller bottleneck: often there is nothing in between.
+        """
         if self.placement is None and not self._ask(finder, HUGE, effort):
             return
-        floor = self.lower_s
+        floor, is_hasty = self.lower_s, True
         while not self.is_closed and not self.clock.is_over:
+            is_early = is_hasty and self.lower_s == floor > finder.start_s
             is_last = self.best_s - floor <= close * self.best_s
-            seconds = self.best_s * (1 - PROVED) if is_last else middle(floor, self.best_s)
+            seconds = self.best_s * (1 - PROVED) if is_early or is_last else middle(floor, self.best_s)
             found = self._ask(finder, seconds, effort)
-            if is_last and found is False:
+            if (is_early or is_last) and found is False:
                 self.lower_s = self.best_s
-            if is_last and not found:
+            elif is_last and found is None:
                 return
-            if is_last:
+            elif is_last:
                 close = min(close, CLOSE) / 4  # what was taken for the best was not: look closer
-            elif not found:
+            elif not is_early and not found:
                 floor = seconds
+            is_hasty &= not is_early
 
     def _raise(self, finder: Finder, effort: int) -> None:
         """Prove as high a bound as this effort can."""

@@ -42,7 +42,7 @@ class Frontier:
         return cls(ground, labels(ground), Work.of(ground.instance, ground.spans))
 
     def find(self, seconds: float, width: int, clock: Clock) -> Answer:
-        """Search for a placement within `seconds`; of all that a wide enough frontier finds, one with the fewest boards.
+        """Search for a placement within `seconds`: one with the fewest boards, if the frontier is wide enough.
 
         Parameters
         ----------

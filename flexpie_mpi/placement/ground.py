@@ -74,9 +74,7 @@ def _tables(spans: Spans, found: Crews) -> tuple[np.ndarray, np.ndarray]:
     """Spans by crew: crews of the same size and the same classes share theirs."""
     numbers: dict[tuple[frozenset[int], int], int] = {}
     table = [numbers.setdefault((frozenset(members), len(members)), len(numbers)) for members in found.members]
-    rows = [
-        np.maximum.reduce([spans.member_s(kind, size) for kind in sorted(support)]) for support, size in numbers
-    ]
+    rows = [np.maximum.reduce([spans.member_s(kind, size) for kind in sorted(support)]) for support, size in numbers]
     return np.array(table), np.stack(rows)
 
 

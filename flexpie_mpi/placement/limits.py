@@ -78,11 +78,12 @@ def _onward(ground: Ground, rest: Labels, seconds: float) -> np.ndarray:
     place = np.empty(m + 1, int)
     place[order] = np.arange(m + 1)
     smallest = pack(place[None, :] < np.arange(m + 2)[:, None])  # by how many: that many cuts, the smallest crossings
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         count = np.searchsorted(cross[order], seconds / ground.link_s, side="right")
     count[np.isinf(ground.link_s)] = 0
-    found = smallest[count] & pack(rest.best_s.T <= seconds)[None, :, :]
-    cut, crew = np.nonzero((rest.best_s <= seconds) & (rest.other_s > seconds) & (rest.next >= 0))
+    can_begin = rest.best_s <= seconds
+    found = smallest[count] & pack(can_begin.T)[None, :, :]
+    cut, crew = np.nonzero(can_begin & (rest.other_s > seconds) & (rest.next >= 0))
     back = rest.next[cut, crew]
     keep = np.isinf(ground.link_s[back, back]) if len(back) else np.zeros(0, bool)
     cut, crew, back = cut[keep], crew[keep], back[keep]

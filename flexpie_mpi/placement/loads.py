@@ -132,7 +132,9 @@ def problems(instance: Instance, placement: Placement) -> list[str]:
         return [f"stages {[(s.begin, s.end) for s in stages]} do not follow each other from 0 to {instance.units}"]
     for stage in stages:
         if stage.begin >= stage.end or not stage.boards:
-            return [f"stage {(stage.begin, stage.end)} of boards {stage.boards} must have units, and boards to run them"]
+            return [
+                f"stage {(stage.begin, stage.end)} of boards {stage.boards} must have units, and boards to run them"
+            ]
     if len(set(boards)) != len(boards) or not all(0 <= board < instance.boards for board in boards):
         return [f"boards {boards} must be different ones of the {instance.boards}"]
     for stage in stages:

@@ -92,7 +92,8 @@ def handed_over(kinds: Classes, before: Option, after: Option, nbytes: float) ->
     """
     out: dict[int, float] = defaultdict(float)
     into: dict[int, float] = defaultdict(float)
-    slowest, shared = 0.0, defaultdict(float)
+    shared: dict[int, float] = defaultdict(float)
+    slowest = 0.0
     sources, targets = _members(before), _members(after)
     for a, b, part in _messages(before, after, nbytes):
         pair = sources[a], targets[b]

@@ -9,7 +9,6 @@ import numpy as np
 
 from .bits import unions, unpack
 
-
 POWER = 4
 """Of the mean of loads by several measures: between that of an average and that of the largest alone."""
 
@@ -35,7 +34,8 @@ class Fields:
                 word, shift = word + 1, 0
             places.append((word, shift))
             shift += bits
-        return cls(*np.array(places, np.int64).T, size)
+        words, shifts = np.array(places, np.int64).T
+        return cls(words, shifts, size)
 
     def codes(self, counts: np.ndarray) -> np.ndarray:
         """Words of counts of boards: int array (N, k) to (N, u)."""

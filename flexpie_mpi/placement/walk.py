@@ -7,6 +7,7 @@ shared resources so far. Depth first; a state that failed is kept, and with it e
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lcm
@@ -14,12 +15,11 @@ from math import lcm
 import numpy as np
 
 from .answer import Answer, Clock
-from .bounds import ROUNDING, TeamShare, Work, relaxed_s, within_boards
+from .bounds import ROUNDING, TeamSpans, Work, relaxed_s, within_boards
 from .classes import Classes, classes
 from .crews import Crews, Spans, crews, most_boards
 from .instance import MOST_TURNS, Instance
 from .limits import SLACK
-from .loads import Placement
 from .options import NOTHING, Load, Offer, Option, handed_over, offers
 from .passages import passages
 from .trace import Run, settle
@@ -59,9 +59,8 @@ class Walk:
         zero = np.zeros(kinds.count)
         spans = Spans.of(instance, replace(kinds, out_s=zero, in_s=zero, both_s=zero))
         teams = tuple(offers(instance, kinds))
-        shares = [TeamShare(offer.begin, offer.end, offer.load[0], offer.members) for offer in teams]
         tables = [np.maximum.reduce([spans.alone_s[kind] for kind in set(row)]) / len(row) for row in found.members]
-        return cls(instance, kinds, found, teams, Work.of(instance, spans, shares), np.stack(tables))
+        return cls(instance, kinds, found, teams, Work.of(instance, spans, _team_spans(teams)), np.stack(tables))
 
     @cached_property
     def start_s(self) -> float:
@@ -126,6 +125,19 @@ class Walk:
         return slowest * size, tuple((place, seconds * size) for place, seconds in shared)
 
 
+def _team_spans(found: Sequence[Offer]) -> list[TeamSpans]:
+    """What teams take at least, by team."""
+    teams: dict[int, list[Offer]] = defaultdict(list)
+    for offer in found:
+        teams[id(offer.team)].append(offer)
+    rows = [[(offer.begin, offer.end, offer.load[0]) for offer in team] for team in teams.values()]
+    arrays = [np.array(row) for row in rows]
+    return [
+        TeamSpans(team[0].members, array[:, 0].astype(int), array[:, 1].astype(int), array[:, 2])
+        for team, array in zip(teams.values(), arrays, strict=True)
+    ]
+
+
 def _is_even(kinds: Classes) -> bool:
     """Whether the only shared resources are ports of the root, which carry the same whoever is at the other end."""
     root, pairs = kinds.root, kinds.shared_s
@@ -148,7 +160,8 @@ class _Descent:
         self.units, self.limit = walk.instance.units, most_boards(walk.instance)
         share = walk.work.most(seconds)
         self.able = tuple(walk.work.able(share).tolist())
-        self.needs = [tuple(sum(share[:, kind] * n for kind, n in row).tolist()) for row in walk.counts]
+        members = [[kind for kind, n in row for _ in range(n)] for row in walk.counts]
+        self.needs = [tuple(share[:, row].sum(axis=1).tolist()) for row in members]
         self.rest = walk.work.rest.T.tolist()
         self.size = [sum(n for _, n in row) for row in walk.counts]
         self.moves, self.enough = self._moves()
@@ -156,7 +169,7 @@ class _Descent:
         self.priced: dict[tuple[int, int, int], Load | None] = {}
 
     def _moves(self) -> tuple[list[list[tuple[int, list[int]]]], list[set[int]]]:
-        """Options from each cut with the ends they may reach, the furthest first; and cuts that may be finished from."""
+        """Options from each cut with their ends, the furthest first; and, by boards left, cuts to be finished from."""
         walk, last = self.walk, self.units
         ends = walk.compute_s <= self.seconds
         good = [k for k, offer in enumerate(walk.offers) if offer.load[0] <= self.seconds]
@@ -225,7 +238,9 @@ class _Descent:
 
     def _is_able(self, state: _State, end: int) -> bool:
         """Whether the boards left can take on the work left."""
-        return all(rest <= able * (1 + ROUNDING) + ROUNDING for rest, able in zip(self.rest[end], state.able, strict=True))
+        return all(
+            rest <= able * (1 + ROUNDING) + ROUNDING for rest, able in zip(self.rest[end], state.able, strict=True)
+        )
 
     def _after(self, state: _State, option: int) -> _State | None:
         """The state with one more option, its stage's end still open; None when it is impossible."""
@@ -259,7 +274,8 @@ class _Descent:
         found = self.priced[key]
         if found is None:
             return None
-        own = self.walk.options[option].load[1] if option >= len(self.walk.crews.members) else ()
+        after = self.walk.options[option] if option != START else None
+        own = after.load[1] if isinstance(after, Offer) else ()
         if not found[1] and not own:
             return state.shared
         loads = list(state.shared)

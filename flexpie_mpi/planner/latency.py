@@ -126,6 +126,8 @@ def _within_reach(scene: Scene, choice: Choice, top: int) -> Choice:
 def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> PricedPlan:
     """What a plan is predicted to take; one with replicas, for the first of its turns.
 
+    Values are priced as if they came from whoever made them, though others may carry them.
+
     Raises
     ------
     PlanError

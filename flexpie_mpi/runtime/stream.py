@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from time import perf_counter
 
 from ..errors import TransportError
@@ -36,9 +37,6 @@ SLOTS_PER_TURN = 3
 _LONGEST_NAP_S = 500e-6
 """While messages may be under way: they go on only when both ends look in. After 1 ms, messages of 400 kB would take a
 quarter longer over 1 Gb/s, and smaller and larger ones no longer."""
-
-_RELAXED_SHARE = 1 / 8
-"""Length of a nap, as a part of the time waited, on a rank that computes meanwhile."""
 
 
 def slots_of(is_root: bool, in_flight: int, turns: int) -> int:
@@ -71,11 +69,12 @@ class _Slot:
     """The place of one request at a time.
 
     `number` is the request's, negative when there is none; `place` the task that is next; `before` the slot of the
-    request before it of the same turn.
+    request before it of the same turn. `seconds` is what each task has last taken, as far as it computes.
     """
 
     executor: Executor
     tasks: tuple[Task, ...]
+    seconds: list[float]
     sent_bytes: int
     before: _Slot | None = None
     number: int = -1
@@ -135,7 +134,7 @@ class Stream:
             if slot is not None:
                 slot.before = self._slots[place - turns]
         self._in_flight = in_flight
-        self._worker = ComputeThread() if in_flight > 1 else Inline()
+        self._worker: ComputeThread[_Slot] | Inline[_Slot] = ComputeThread() if in_flight > 1 else Inline()
         self._active: deque[_Slot] = deque()
         self._next = 0
         self._sent_bytes = 0
@@ -143,7 +142,6 @@ class Stream:
         self._idle_since = 0.0
         self._at_rest = transport.patience
         self._waiting = replace(self._at_rest, longest_nap_s=_LONGEST_NAP_S)
-        self._computing = replace(self._waiting, eager_s=0.0, share=_RELAXED_SHARE)
 
     def run(self) -> Flow:
         """Carry out all requests.
@@ -213,24 +211,32 @@ class Stream:
         while slot.place < limit:
             task = slot.tasks[slot.place]
             if task.kind == "compute":
-                if self._worker.is_full:
+                if self._worker.is_full or not self._compute(slot, task):
                     break
-                slot.is_computing = True
-                slot.place += 1
-                self._worker.submit(slot, task.act)
-                break
-            if task.is_over is None:
+            elif task.is_over is None:
                 task.act()
             elif not task.is_over():
                 break
             slot.place += 1
         return slot.place > began
 
-    def _note(self, slot: _Slot | None) -> bool:
-        """The worker is done with a request's task."""
-        if slot is None:
+    def _compute(self, slot: _Slot, task: Task) -> bool:
+        """Hand a task to the worker; whether it has been done at once."""
+        seconds = self._worker.submit(slot, task.act, slot.seconds[slot.place])
+        if seconds is None:
+            slot.is_computing = True
+            slot.place += 1
             return False
+        slot.seconds[slot.place] = seconds
+        return True
+
+    def _note(self, done: tuple[_Slot, float] | None) -> bool:
+        """The worker is done with a request's task."""
+        if done is None:
+            return False
+        slot, seconds = done
         slot.is_computing = False
+        slot.seconds[slot.place - 1] = seconds
         return True
 
     def _end(self, slot: _Slot) -> None:
@@ -241,15 +247,15 @@ class Stream:
         slot.number = -1
 
     def _rest(self) -> None:
-        """Let a moment pass; a worker that is done ends it."""
+        """Let a moment pass; a worker that is done ends it, so that while it works no moment need be short."""
         now = perf_counter()
         self._idle_since = self._idle_since or now
         waited_s, is_computing = now - self._idle_since, self._worker.pending > 0
         if waited_s >= self._at_rest.deadline_s and not is_computing:
             self._check_late(waited_s)
         self._transport.idle(self._awaited)
-        patience = self._computing if is_computing else self._waiting if self._active else self._at_rest
-        nap_s = patience.nap_s(waited_s)
+        patience = self._waiting if self._active else self._at_rest
+        nap_s = _LONGEST_NAP_S if is_computing else patience.nap_s(waited_s)
         if nap_s > 0.0:
             if self._note(self._worker.take(nap_s)):
                 self._idle_since = 0.0
@@ -276,4 +282,5 @@ def _slot(executor: Executor) -> _Slot | None:
     program = executor.program
     if not (program.steps or program.inputs or program.outputs):
         return None
-    return _Slot(executor, executor.tasks, sum(message.nbytes for message in program.sends))
+    seconds = [inf] * len(executor.tasks)
+    return _Slot(executor, executor.tasks, seconds, sum(message.nbytes for message in program.sends))

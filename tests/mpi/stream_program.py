@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,46 +43,61 @@ def pipeline(graph: Graph, ranks: int) -> Plan:
 
 
 class Damaged(Requests):
-    """Ten good requests, and then one that cannot be read."""
+    """A list of requests, and then one that cannot be read."""
 
     def take(self) -> Any:
         request = super().take()
         if request is None:
-            raise DataError("frame 10 is damaged")
+            raise DataError("the last frame is damaged")
         return request
+
+
+@dataclass
+class Check:
+    """Takes the outputs of a stream and notes what is wrong with them."""
+
+    expected: list[dict[str, np.ndarray]]
+    numbers: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def __call__(self, number: int, outputs: Any, latency_s: float) -> None:
+        self.numbers.append(number)
+        for name, value in self.expected[number % DIFFERENT].items():
+            if not np.allclose(outputs[name], value, rtol=1e-4, atol=1e-5):
+                self.wrong.append(f"{name} of request {number}")
+
+
+def broken_promises(engine: Engine, inputs: list[Any], expected: list[Any], count: int) -> list[str]:
+    """What this rank found wrong: with a stream, and with one after it that fails."""
+    is_root = engine.transport.rank == engine.plan.root
+    check = Check(expected)
+    flow = engine.stream(Requests(inputs[i % DIFFERENT] for i in range(count)), check)
+    if flow.requests != count or check.numbers != (list(range(count)) if is_root else []):
+        check.wrong.append(f"{flow.requests} requests, {len(check.numbers)} outputs")
+    check.numbers.clear()
+    try:
+        engine.stream(Damaged(inputs * 2), check)
+        check.wrong.append("no error")
+    except DataError:
+        if len(check.numbers) != (2 * DIFFERENT if is_root else 0):
+            check.wrong.append(f"{len(check.numbers)} outputs before the damaged one")
+    return check.wrong
 
 
 with start(deadline_s=30) as transport:
     count, cache = int(sys.argv[1]), Cache(Path(sys.argv[2]) / str(transport.rank))
     model = load_shared(transport, "builtin:tiny_cnn", cache=cache)
     inputs = [random_inputs(model.graph, seed=seed) for seed in range(DIFFERENT)]
-    wrong: list[str] = []
-    for name, plan in (("pipeline", pipeline(model.graph, transport.size)),
-                       ("rows", layout_plan(model.graph, transport.size, "rows"))):  # fmt: skip
-        alone = Engine(transport, model, layout_plan(model.graph, transport.size, "single"), cache=cache)
-        expected = [{key: value.copy() for key, value in alone.run(request).items()} for request in inputs]
-        alone.close()
+    alone = Engine(transport, model, layout_plan(model.graph, transport.size, "single"), cache=cache)
+    expected = [{name: value.copy() for name, value in alone.run(request).items()} for request in inputs]
+    alone.close()
+    wrong = []
+    for plan in (pipeline(model.graph, transport.size), layout_plan(model.graph, transport.size, "rows")):
         for in_flight in (5, 1):
             engine = Engine(transport, model, plan, cache=cache, in_flight=in_flight)
-            seen: list[int] = []
-
-            def deliver(number: int, outputs: Any, latency_s: float, seen: list[int] = seen) -> None:
-                seen.append(number)
-                for key, value in expected[number % DIFFERENT].items():
-                    if not np.allclose(outputs[key], value, rtol=1e-4, atol=1e-5):
-                        wrong.append(f"{name}, {in_flight} in flight: request {number}")
-
-            flow = engine.stream(Requests(inputs[i % DIFFERENT] for i in range(count)), deliver)
-            if flow.requests != count or seen != (list(range(count)) if transport.rank == 0 else []):
-                wrong.append(f"{name}, {in_flight} in flight: {flow.requests} requests, {len(seen)} outputs")
-            seen.clear()
-            try:
-                engine.stream(Damaged(inputs * 2), deliver)
-                wrong.append(f"{name}, {in_flight} in flight: no error")
-            except DataError:
-                if len(seen) != (10 if transport.rank == 0 else 0):
-                    wrong.append(f"{name}, {in_flight} in flight: {len(seen)} outputs before the damaged one")
+            found = broken_promises(engine, inputs, expected, count)
+            wrong += [f"{len(plan.segments)} segments, {in_flight} in flight: {sentence}" for sentence in found]
             engine.close()
-    found = transport.gather(wrong)
-    if found is not None:
-        print(json.dumps({"wrong": [sentence for rank in found for sentence in rank]}))
+    everyone = transport.gather(wrong)
+    if everyone is not None:
+        print(json.dumps({"wrong": [sentence for rank in everyone for sentence in rank]}))

@@ -73,7 +73,7 @@ def _network(rng: np.random.Generator, boards: int, kind: str) -> tuple[tuple, n
         ways = {(a, b): (a, boards + b, 2 * boards + boards * a + b) for a, b in pairs}
         count = 2 * boards + boards**2
     elif kind == "air":
-        ways, count = {pair: (0,) for pair in pairs}, 1
+        ways, count = dict.fromkeys(pairs, (0,)), 1
     else:
         count = 4
         ways = {pair: tuple(rng.integers(0, count, rng.integers(0, 3)).tolist()) for pair in pairs}

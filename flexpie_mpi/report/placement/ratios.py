@@ -114,8 +114,8 @@ class Cell:
     @property
     def size(self) -> str:
         """Memory of a board, in MiB, or in bytes where it is next to none."""
-        unit = MIB if min(self.memory) >= MIB else 1
-        return "/".join(f"{level / unit:g}" for level in self.memory)
+        unit, name = (MIB, "") if min(self.memory) >= MIB else (1, " B")
+        return "/".join(f"{level / unit:g}" for level in self.memory) + name
 
 
 def cells_of(trials: Iterable[Trial]) -> list[Cell]:

@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from flexpie_mpi.simulate.demands import demands
 
 from flexpie_mpi import Engine, load_shared, start
 from flexpie_mpi.cost.file import load_cost
@@ -33,6 +32,7 @@ from flexpie_mpi.engine import settle_pace
 from flexpie_mpi.plan import Plan
 from flexpie_mpi.planner import price
 from flexpie_mpi.planner.throughput import enough_in_flight
+from flexpie_mpi.simulate.demands import demands
 from flexpie_mpi.testbed import read
 from flexpie_mpi.versions import versions
 

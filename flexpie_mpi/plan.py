@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from math import lcm
 from typing import Any
 
@@ -54,12 +53,22 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanStage:
-    """Consecutive segments ``[first, end)`` of a plan on the same ranks."""
+class Crew:
+    """Ranks that work for the same requests at the same time: a stage of the pipeline.
 
-    first: int
-    end: int
+    Attributes
+    ----------
+    ranks : tuple of int
+        Ascending.
+    segments : tuple of int
+        Places in the plan.
+    turns : int
+        Requests after which the same ranks do the same again; 1 without replicas.
+    """
+
     ranks: tuple[int, ...]
+    segments: tuple[int, ...]
+    turns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +114,21 @@ class Plan:
         return replace(self, segments=tuple(chosen))
 
     @property
-    def stages(self) -> tuple[PlanStage, ...]:
-        """The plan as a pipeline; one stage when all segments are on the same ranks."""
-        places = enumerate(self.segments)
-        runs = [list(run) for _, run in groupby(places, key=lambda item: frozenset(item[1].ranks))]
-        return tuple(PlanStage(run[0][0], run[-1][0] + 1, run[0][1].ranks) for run in runs)
+    def crews(self) -> tuple[Crew, ...]:
+        """The plan as a pipeline: segments that have ranks in common are one stage, however many there are.
+
+        A plan for latency is a single one.
+        """
+        found: list[tuple[set[int], list[int]]] = []
+        for place, segment in enumerate(self.segments):
+            shared = [item for item in found if item[0].intersection(segment.ranks)]
+            ranks = set(segment.ranks).union(*(item[0] for item in shared))
+            found = [item for item in found if item not in shared]
+            found.append((ranks, sorted([place, *(other for item in shared for other in item[1])])))
+        return tuple(
+            Crew(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
+            for ranks, places in sorted(found, key=lambda item: item[1])
+        )
 
     def to_json(self) -> str:
         """The plan as JSON text, one line per segment."""

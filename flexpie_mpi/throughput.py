@@ -12,52 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import lcm
 
 import numpy as np
 
-from .plan import Plan
+from .plan import Crew, Plan
 from .runtime.flow import KEPT, Flow
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """Ranks that work for the same requests at the same time: a stage of the pipeline.
-
-    Attributes
-    ----------
-    ranks : tuple of int
-        Ascending.
-    segments : tuple of int
-        Places in the plan.
-    turns : int
-        Requests after which the same ranks do the same again; 1 without replicas.
-    """
-
-    ranks: tuple[int, ...]
-    segments: tuple[int, ...]
-    turns: int
-
-
-def crews(plan: Plan) -> tuple[Crew, ...]:
-    """The stages of a plan as a pipeline: segments that have ranks in common are one, however many there are.
-
-    A plan for latency is a single one.
-    """
-    found: list[tuple[set[int], list[int]]] = []
-    for place, segment in enumerate(plan.segments):
-        ranks, places = set(segment.ranks), [place]
-        shared = [item for item in found if item[0] & ranks]
-        for item in shared:
-            ranks |= item[0]
-            places += item[1]
-            found.remove(item)
-        found.append((ranks, places))
-    ordered = sorted((sorted(places), sorted(ranks)) for ranks, places in found)
-    return tuple(
-        Crew(tuple(ranks), tuple(places), lcm(*(len(plan.segments[place].layouts) for place in places)))
-        for places, ranks in ordered
-    )
 
 
 class Meter:
@@ -202,7 +161,7 @@ def throughput(plan: Plan, flows: Sequence[Flow], meter: Meter, in_flight: int) 
         whole_s=whole_s,
         starved_s=min(meter.starved_s, whole_s),
         latencies_s=tuple(latencies_s),
-        stages=tuple(_load(plan, crew, flows, meter.delivered, whole_s) for crew in crews(plan)),
+        stages=tuple(_load(plan, crew, flows, meter.delivered, whole_s) for crew in plan.crews),
         flows=tuple(flows),
     )
 

@@ -7,7 +7,7 @@ import pytest
 from flexpie_mpi.errors import PlanError
 from flexpie_mpi.layout import Layout
 from flexpie_mpi.lower import lower
-from flexpie_mpi.plan import Plan, PlanStage, Segment
+from flexpie_mpi.plan import Crew, Plan, Segment
 from flexpie_mpi.verify import violations
 
 from .graphs import GRAPHS, GraphBuilder
@@ -86,12 +86,12 @@ def test_replicas_take_turns_and_every_request_has_a_sound_plan():
         lower(plan, graph)
 
 
-def test_stages_are_segments_on_the_same_ranks():
+def test_segments_that_share_ranks_are_one_stage():
     graph, _ = skipping()
     plan = pipeline(
         graph, [solo(0), Layout("rows", (1, 2)), Layout("channels", (2, 1)), solo(0)], turns={3: (solo(3),)}
     )
-    assert plan.stages == (PlanStage(0, 1, (0,)), PlanStage(1, 3, (1, 2)), PlanStage(3, 4, (0, 3)))
+    assert plan.crews == (Crew((0, 3), (0, 3), 2), Crew((1, 2), (1, 2), 1))
 
 
 def test_pipelines_survive_json():

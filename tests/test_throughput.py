@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from flexpie_mpi.layout import Layout
-from flexpie_mpi.plan import Plan, Segment
+from flexpie_mpi.plan import Crew, Plan, Segment
 from flexpie_mpi.runtime.flow import Flow
-from flexpie_mpi.throughput import Crew, Meter, crews, throughput
+from flexpie_mpi.throughput import Meter, throughput
 
 
 def plan_of(*teams: tuple[tuple[int, ...], ...], ranks: int = 8) -> Plan:
@@ -32,7 +32,7 @@ def plan_of(*teams: tuple[tuple[int, ...], ...], ranks: int = 8) -> Plan:
     ],
 )
 def test_segments_that_share_ranks_are_one_stage(teams: list, expected: list[Crew]) -> None:
-    assert crews(plan_of(*teams)) == tuple(expected)
+    assert plan_of(*teams).crews == tuple(expected)
 
 
 class Clock:

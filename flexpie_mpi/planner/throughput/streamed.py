@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import lcm
 
 from ...cost.model import CostModel
 from ...errors import PlanError
@@ -74,13 +73,7 @@ def enough_in_flight(plan: Plan) -> int:
 
     Of every replica, and of every group of boards that work for the same requests, `BUSY`: 3 for a latency plan.
     """
-    crews: list[tuple[set[int], int]] = []
-    for segment in plan.segments:
-        ranks, turns = set(segment.ranks), len(segment.layouts)
-        joined = [crew for crew in crews if crew[0] & ranks]
-        ranks, turns = ranks.union(*(crew[0] for crew in joined)), lcm(turns, *(crew[1] for crew in joined))
-        crews = [*(crew for crew in crews if crew not in joined), (ranks, turns)]
-    wanted = BUSY * sum(turns for _, turns in crews) + 1
+    wanted = BUSY * sum(crew.turns for crew in plan.crews) + 1
     return -(-wanted // plan.turns) * plan.turns
 
 

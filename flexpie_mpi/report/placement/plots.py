@@ -73,6 +73,7 @@ def along(groups: Mapping[str, Sequence[tuple[float, Cell]]], axis: str, solvers
                     axes.plot(*zip(*shown, strict=True), **_curve(theme, solver))
             ticks(axes.xaxis, range(len(places)), [f"{at:g}" for at in places])
             log_scale(axes.yaxis, 1.0, min(max(means, default=1.0), MOST))
+            axes.set_ylim(bottom=0.98)  # nothing is better than the best
             entitle(axes, (title,), 8.0 / across - 0.5)
             axes.set_xlabel(axis)
         figure.supylabel("mean bottleneck over the best possible", fontsize=9, color=theme.faint)

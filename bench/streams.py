@@ -105,9 +105,10 @@ def job(options: argparse.Namespace) -> None:
             settle_pace([item.engine for item in entrants])
             for _ in range(options.rounds):
                 for item in entrants:
-                    requests = max(8, round(options.seconds / item.predicted_s))
-                    warmup = max(4, 2 * item.engine.in_flight)
-                    item.stream(inputs, requests, warmup)
+                    turns = item.engine.plan.turns  # replicas deliver in bursts: whole cycles only
+                    cycles = max(2, round(max(8, options.seconds / item.predicted_s) / turns))
+                    warmup = turns * -(-max(4, item.engine.in_flight) // turns)
+                    item.stream(inputs, cycles * turns, warmup)
             if transport.rank == 0:
                 show(testbed.name, name, entrants)
             for item in entrants:

@@ -161,7 +161,9 @@ class _Search:
         self.offer(answer.placement)
         if answer.is_sure:
             self.lower_s = max(self.lower_s, seconds if seconds < HUGE else inf)
-        return True if answer.placement is not None else False if answer.is_sure else None
+        if answer.placement is not None and self.best_s <= seconds * (1 + PROVED):
+            return True
+        return False if answer.is_sure else None
 
     def _improve(self, finder: Finder, effort: int, close: float) -> None:
         """Halve what is left between the bound, or what was undecided, and the best; then prove the best, or beat it.

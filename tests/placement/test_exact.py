@@ -170,7 +170,7 @@ def test_turns_that_take_too_long_to_begin_anew_are_left_out(air: float | None) 
         np.array([[0.0, 1.0, 9.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
         np.ones(boards),
         ((() if air is None else (0,),) * boards,) * boards,
-        np.full(air is not None, air or 0.0),
+        np.full(int(air is not None), air or 0.0),
         replicas=boards,
     )
     pairs = [(p, q) for p in range(1, boards) for q in range(1, boards - p + 1) if lcm(p, q) <= MOST_TURNS]

@@ -108,7 +108,7 @@ class ComputeThread(Generic[Owner]):
         BaseException
             What the action raised.
         """
-        if timeout_s > 0.0:
+        if timeout_s > 0.0 and not self._done:
             self._bell.acquire(timeout=timeout_s)
         if not self._done:
             return None

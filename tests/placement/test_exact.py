@@ -16,6 +16,7 @@ from flexpie_mpi.placement import MOST_TURNS, Instance, Outcome, Placement, Stag
 from flexpie_mpi.placement.answer import Clock
 from flexpie_mpi.placement.frontier import Frontier
 from flexpie_mpi.placement.ground import Ground
+from flexpie_mpi.placement.passages import passages
 from flexpie_mpi.placement.walk import Walk
 from tests.placement.instances import brute_force, instances
 
@@ -23,7 +24,7 @@ FOREVER = Clock.start(None)
 PLAIN = ("none", "ports", "links", "both ways", "matrix", "star")
 ADDING_UP = ("ring", "air", "odd", "both ways")
 
-few = settings(max_examples=45, deadline=None)
+few = settings(max_examples=60, deadline=None)
 
 
 def check(instance: Instance, found: Outcome) -> None:
@@ -83,17 +84,20 @@ def test_a_search_without_time_says_what_it_has_and_no_more(instance: Instance, 
 def test_a_narrow_search_never_says_too_much(instance: Instance, effort: int, factor: float) -> None:
     best = brute_force(instance).seconds
     seconds = (best if best < inf else 3.0) * factor
-    is_plain = not instance.teams and not Walk.of(instance).kinds.shared_s
-    finder = Frontier.of(Ground.of(instance)) if is_plain else Walk.of(instance)
-    answer = finder.find(seconds, effort, FOREVER)
-    if answer.placement is not None:
-        assert not answer.is_sure
-        assert loads(instance, answer.placement).seconds <= seconds * (1 + 1e-9)
-    elif answer.is_sure:
-        assert best > seconds
-    assert finder.start_s <= best * (1 + 1e-9)
-    again = finder.find(seconds, 10**6, FOREVER)
-    assert (again.placement is not None) == (best <= seconds * (1 + 1e-12)) or best == pytest.approx(seconds)
+    finders: list[Frontier | Walk] = [Walk.of(instance)]
+    if not instance.teams and not passages(instance).shared:
+        finders.append(Frontier.of(Ground.of(instance)))
+    for finder in finders:
+        answer = finder.find(seconds, effort, FOREVER)
+        if answer.placement is not None:
+            assert not answer.is_sure
+            assert loads(instance, answer.placement).seconds <= seconds * (1 + 1e-9)
+        elif answer.is_sure:
+            assert best > seconds
+        assert finder.start_s <= best * (1 + 1e-9)
+        again = finder.find(seconds, 10**6, FOREVER)
+        assert (again.placement is not None) == (best <= seconds) or best == pytest.approx(seconds)
+        assert (again.placement is None) == again.is_sure
 
 
 # Against what is known otherwise
@@ -178,6 +182,31 @@ def test_turns_that_take_too_long_to_begin_anew_are_left_out(air: float | None) 
     assert found.is_optimal
     assert found.seconds == pytest.approx(min(max(5 / p, 4 / q) for p, q in pairs))
     assert found.seconds > 1.0
+    answer = Walk.of(instance).find(found.seconds * 0.999, 10**6, FOREVER)
+    assert (answer.placement, answer.is_sure) == (None, True)
+
+
+@pytest.mark.parametrize("crossing", [[0.0, 8.0], [8.0, 0.0], [3.0, 5.0]])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_the_root_as_a_replica_bears_the_inputs_and_outputs_of_the_others(crossing: list, is_shared: bool) -> None:
+    """Three boards of 16 / 3 s each; what is two thirds of 8 bytes of 1.2 s at the root's one port."""
+    routes = tuple(tuple((a, b) for b in range(3)) for a in range(3))
+    air = tuple(tuple((0, 1) if 0 in (a, b) else (1,) for b in range(3)) for a in range(3))
+    instance = Instance(
+        np.array(crossing),
+        np.broadcast_to(np.array([[0.0, 16.0], [0.0, 0.0]]), (3, 2, 2)),
+        np.zeros((2, 2)),
+        np.ones(3),
+        air if is_shared else routes,
+        np.array([1.2, 0.0]) if is_shared else np.full(3, 1.2),
+        replicas=3,
+    )
+    found = exact(instance)
+    assert found.is_optimal
+    assert found.seconds == pytest.approx(8 * 2 / 3 * 1.2)
+    for finder in (Walk.of(instance), *([] if is_shared else [Frontier.of(Ground.of(instance))])):
+        assert finder.find(found.seconds, 1000, FOREVER).placement is not None
+        assert finder.find(found.seconds * 0.999, 1000, FOREVER).is_sure
 
 
 def test_a_link_is_not_used_to_and_fro() -> None:

@@ -36,6 +36,9 @@ PART = 0.3
 HUGE = 1e300
 """Seconds that every placement stays below."""
 
+HALVINGS = 20
+"""Steps in which the bound is raised with one effort."""
+
 CLOSE = 2e-3
 """Part of the best bottleneck: once what is left to search is smaller, the proof is tried."""
 
@@ -191,7 +194,9 @@ class _Search:
     def _raise(self, finder: Finder, effort: int) -> None:
         """Prove as high a bound as this effort can."""
         undecided = self.best_s
-        while undecided - self.lower_s > CLOSE * undecided and isfinite(undecided) and not self.clock.is_over:
+        for _ in range(HALVINGS if isfinite(undecided) else 0):
+            if undecided - self.lower_s <= CLOSE * undecided or self.clock.is_over:
+                break
             seconds = middle(self.lower_s, undecided)
             if self._ask(finder, seconds, effort) is not False:
                 undecided = min(seconds, self.best_s)

@@ -29,7 +29,7 @@ OTHER = load("builtin:tiny_cnn")
 
 
 LOOK_S = 0.02
-"""What passes, by the clock of these tests, between two looks at it: as much is measured on any machine, busy or not."""
+"""What passes between two looks at the clock of these tests: as much is measured on any machine, busy or not."""
 
 
 @pytest.fixture(autouse=True)

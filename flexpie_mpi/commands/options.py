@@ -134,8 +134,9 @@ def objective(known: Sequence[str], text: str) -> str:
     """What a planner makes good."""
     if text in known:
         return text
+    elsewhere = "" if "throughput" in known else "; flexpie-mpi plan --objective throughput makes one for --plan"
     raise argparse.ArgumentTypeError(
-        f"'{text}' is nothing that can be planned for here; plans are made for {', '.join(known)}"
+        f"'{text}' is nothing that can be planned for here; plans are made for {', '.join(known)}{elsewhere}"
     )
 
 

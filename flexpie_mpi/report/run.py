@@ -119,6 +119,7 @@ def run_trace(run: Run) -> dict[str, Any]:
     hosts = [host for _, host in sorted((rank, host) for host, ranks in run.hosts.items() for rank in ranks)]
     pairs = zip(run.boards or hosts, hosts, strict=True)
     boards = [host if board == host else f"{board} on {host}" for board, host in pairs]
+    plan = plan.variant(int(run.settings["warmup"]) + trial.typical)
     job = Job(plan, run.model.graph, lower(plan, run.model.graph), boards)
     about = {
         "request": f"{trial.typical + 1} of {len(trial.latencies_s)} measured, the nearest to the median",

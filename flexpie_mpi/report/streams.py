@@ -203,7 +203,7 @@ def _bottleneck_lines(stream: Stream) -> list[Item]:
         return []
     lines: list[Item] = [f"slowest  {_slowest(measured.busiest, measured)}"]
     if predicted is None:
-        lines.append(f"predicts nothing: {stream.basis}")
+        lines.append(_as_planned(stream, measured.rate))
     else:
         error = signed(measured.rate * predicted.seconds - 1)
         lines.append(
@@ -211,6 +211,18 @@ def _bottleneck_lines(stream: Stream) -> list[Item]:
             f"({stream.basis}); measured {error}"
         )
     return lines
+
+
+def _as_planned(stream: Stream, rate: float) -> str:
+    """What the plan says that was predicted when it was made, where it does."""
+    made = stream.plan.provenance
+    if "predicted_s" not in made:
+        return f"predicts nothing: {stream.basis}"
+    seconds = float(made["predicted_s"])
+    return (
+        f"predicts {_rps(1 / seconds)}, {ms(seconds)} for each, by its plan, which was made for testbed "
+        f"'{made.get('testbed', '?')}'; measured {signed(rate * seconds - 1)}"
+    )
 
 
 def _slowest(stage: StageLoad, measured: Throughput) -> str:

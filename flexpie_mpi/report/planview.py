@@ -7,7 +7,7 @@ with which weights; what is computed twice and what travels follows from shapes,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..graph import Graph, Value
 from ..layout import Layout
@@ -94,24 +94,58 @@ class PlanView:
 
 
 def plan_view(plan: Plan, graph: Graph | None = None) -> PlanView:
-    """What there is to draw of a plan: of the first request's turn, where ranks take turns.
+    """What there is to draw of a plan: where ranks take turns, what is done on average over them.
 
     Raises
     ------
     PlanError
         When the plan does not fit the graph.
     """
-    first = plan.variant(0)
+    found = [_view_of_turn(plan.variant(request), graph) for request in range(plan.turns)]
+    return found[0] if len(found) == 1 else _on_average(plan, found)
+
+
+def _view_of_turn(plan: Plan, graph: Graph | None) -> PlanView:
+    """What there is to draw of a plan in which nobody takes turns."""
     if graph is None:
-        views = [_unknown(index, segment, plan.ranks) for index, segment in enumerate(first.segments)]
+        views = [_unknown(index, segment, plan.ranks) for index, segment in enumerate(plan.segments)]
         return PlanView(plan, tuple(views), tuple(map(ExchangeView, range(len(views) + 1))), None)
-    programs = lower(first, graph)
+    programs = lower(plan, graph)
     blocks = _blocks(programs)
     views = []
-    for index, segment in enumerate(first.segments):
+    for index, segment in enumerate(plan.segments):
         parts = tuple(_parts(graph, segment, name, blocks, plan.ranks) for name in segment.nodes)
         views.append(SegmentView(index, segment.layout, segment.nodes, parts))
     return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), _redundant(graph, programs))
+
+
+def _on_average(plan: Plan, turns: Sequence[PlanView]) -> PlanView:
+    """One view of all turns; a rank that has every other turn does half of the work."""
+    segments = tuple(
+        replace(each[0], parts=tuple(map(_mean_row, zip(*(view.parts for view in each), strict=True))))
+        for each in zip(*(view.segments for view in turns), strict=True)
+    )
+    exchanges = tuple(map(_mean_exchange, zip(*(view.exchanges for view in turns), strict=True)))
+    redundant = [view.redundant for view in turns if view.redundant is not None]
+    return PlanView(plan, segments, exchanges, sum(redundant) / len(redundant) if redundant else None)
+
+
+def _mean_row(rows: Sequence[tuple[Part, ...]]) -> tuple[Part, ...]:
+    """Every rank's part of a node, from its parts by turn."""
+    count = len(rows)
+    return tuple(
+        Part(sum(part.share for part in parts) / count, sum(part.again for part in parts) / count)
+        for parts in zip(*rows, strict=True)
+    )
+
+
+def _mean_exchange(turns: Sequence[ExchangeView]) -> ExchangeView:
+    nbytes: dict[tuple[int, int], int] = {}
+    for source, target, each in (link for turn in turns for link in turn.links):
+        nbytes[source, target] = nbytes.get((source, target), 0) + each
+    kind = next((turn.kind for turn in turns if turn.kind), turns[0].kind)
+    links = tuple((source, target, round(total / len(turns))) for (source, target), total in sorted(nbytes.items()))
+    return ExchangeView(turns[0].index, kind, links)
 
 
 def _unknown(index: int, segment: Segment, ranks: int) -> SegmentView:

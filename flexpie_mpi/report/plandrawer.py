@@ -163,7 +163,7 @@ class _Drawer:
     def _outlines(self, block: Block, size: Callable[[Part], float]) -> list[Corners]:
         """The bars of every rank of a segment, as one step per node around the middle of the rank's line."""
         found, full = [], _FULL * self.pen.height / 2
-        for rank in block.segment.layout.ranks:
+        for rank in block.segment.ranks:
             middle, parts = self._middle(rank), [row[rank] for row in block.segment.parts]
             halves = [full * size(part) / max(block.segment.largest, part.total) for part in parts]
             edge = [(x, half) for half, ends in zip(halves, pairwise(self._places(block)), strict=True) for x in ends]

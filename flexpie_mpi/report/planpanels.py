@@ -221,5 +221,5 @@ class _Line:
 def _shares(segment: SegmentView) -> str:
     """Shares of the ranks in the last node, in percent."""
     parts = segment.parts[-1]
-    shares = [parts[rank].share for rank in segment.layout.ranks]
+    shares = [parts[rank].share for rank in segment.ranks]
     return ":".join(f"{100 * share / (sum(shares) or 1.0):.0f}" for share in shares) + " %"

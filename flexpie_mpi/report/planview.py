@@ -38,10 +38,11 @@ NOTHING = Part(0.0)
 
 @dataclass(frozen=True, slots=True)
 class SegmentView:
-    """A segment; `parts` has a row per node and in it a part per rank of the job."""
+    """A segment; `parts` has a row per node and in it a part per rank of the job, `ranks` are those that run it."""
 
     index: int
     layout: Layout
+    ranks: tuple[int, ...]
     nodes: tuple[str, ...]
     parts: tuple[tuple[Part, ...], ...]
 
@@ -115,15 +116,15 @@ def _view_of_turn(plan: Plan, graph: Graph | None) -> PlanView:
     views = []
     for index, segment in enumerate(plan.segments):
         parts = tuple(_parts(graph, segment, name, blocks, plan.ranks) for name in segment.nodes)
-        views.append(SegmentView(index, segment.layout, segment.nodes, parts))
+        views.append(SegmentView(index, segment.layout, segment.ranks, segment.nodes, parts))
     return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), _redundant(graph, programs))
 
 
 def _on_average(plan: Plan, turns: Sequence[PlanView]) -> PlanView:
     """One view of all turns; a rank that has every other turn does half of the work."""
     segments = tuple(
-        replace(each[0], parts=tuple(map(_mean_row, zip(*(view.parts for view in each), strict=True))))
-        for each in zip(*(view.segments for view in turns), strict=True)
+        replace(each[0], ranks=segment.ranks, parts=tuple(map(_mean_row, zip(*(v.parts for v in each), strict=True))))
+        for segment, *each in zip(plan.segments, *(view.segments for view in turns), strict=True)
     )
     exchanges = tuple(map(_mean_exchange, zip(*(view.exchanges for view in turns), strict=True)))
     redundant = [view.redundant for view in turns if view.redundant is not None]
@@ -151,7 +152,7 @@ def _mean_exchange(turns: Sequence[ExchangeView]) -> ExchangeView:
 def _unknown(index: int, segment: Segment, ranks: int) -> SegmentView:
     """A segment of which only the layout is known."""
     row = tuple(Part(_nominal(segment.layout, rank)) for rank in range(ranks))
-    return SegmentView(index, segment.layout, segment.nodes, (row,) * len(segment.nodes))
+    return SegmentView(index, segment.layout, segment.ranks, segment.nodes, (row,) * len(segment.nodes))
 
 
 def _nominal(layout: Layout, rank: int) -> float:

@@ -68,6 +68,22 @@ def test_every_rank_of_a_replicated_segment_has_all_of_it(graph):
     assert all(part.again == 0.0 for row in segment.parts for part in row)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_replicas_each_have_a_share_of_the_requests(graph, is_known):
+    half = len(graph.nodes) // 2
+    names = [node.name for node in graph.nodes]
+    solo = [Layout("single", (rank,)) for rank in range(3)]
+    stages = (Segment(tuple(names[:half]), solo[0]), Segment(tuple(names[half:]), solo[1], turns=(solo[2],)))
+    plan = Plan(stages, 3, graph.digest)
+    view = plan_view(plan, graph if is_known else None)
+    assert [segment.ranks for segment in view.segments] == [(0,), (1, 2)]
+    assert {tuple(part.share for part in row) for row in view.segments[1].parts} == {(0.0, 0.5, 0.5)}
+    if is_known:
+        turns = [plan_view(plan.variant(turn), graph).exchanges[1] for turn in range(2)]
+        assert view.exchanges[1].nbytes == turns[0].nbytes == turns[1].nbytes
+        assert {target for _, target, _ in view.exchanges[1].links} == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("layout", "shares"),
     [

@@ -7,6 +7,8 @@ segment, in the plan's order, whose values differ is the one to look at.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -112,8 +114,8 @@ def verify(
     transport, root, graph = engine.transport, engine.plan.root, engine.model.graph
 
     def check() -> tuple[Check, ...]:
-        reference = Reference(engine.model, cache, threads)
-        return reference.compare(inputs, outputs)
+        with closing(Reference(engine.model, cache, threads)) as reference:
+            return reference.compare(inputs, outputs)
 
     checks = transport.broadcast(on_root(transport, check, root), root)
     verdict = Verdict(checks, random_node=random_node(graph))
@@ -142,13 +144,17 @@ class Reference:
         assert model.source is not None, "the root loaded the model"
         self._model = model
         self._file = WholeFile(model.source, threads)
-        self._run_whole = partial(run_whole, model, cache=cache, threads=threads)
+        self._make_engine = partial(_whole_engine, model, cache, threads)
+        self._engine: Engine | None = None
 
     def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs of a request; one that the file names differently (an input as well) from :func:`run_whole`."""
+        """Outputs of a request; one that the file names differently (an input as well) as of :func:`run_whole`."""
         outputs = self._file.run(inputs)
-        if any(name not in outputs for name in self._model.graph.outputs):
-            outputs = {**self._run_whole(inputs), **outputs}
+        missing = [name for name in self._model.graph.outputs if name not in outputs]
+        if missing:
+            self._engine = self._engine or self._make_engine()
+            whole = self._engine.run(inputs)
+            outputs |= {name: deepcopy(whole[name]) for name in missing}
         return outputs
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
@@ -156,11 +162,21 @@ class Reference:
         expected = self.outputs(inputs)
         return tuple(compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs)
 
+    def close(self) -> None:
+        """Give back what was made on the way."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
 
 def run_whole(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
     """Outputs of the model as one session in this process, which must have its weights."""
+    return _whole_engine(model, cache, threads).run(inputs)
+
+
+def _whole_engine(model: Model, cache: Cache | None, threads: int) -> Engine:
     plan = layout_plan(model.graph, 1, "single", fusion="all-legal")
-    return Engine(alone(), model, plan, cache=cache, threads=threads).run(inputs)
+    return Engine(alone(), model, plan, cache=cache, threads=threads)
 
 
 def random_node(graph: Graph) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from .cache import Cache
@@ -124,7 +124,11 @@ class Engine:
         weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
         self._sessions = Sessions(model, weights, KernelOptions(threads))
         channels, self._tickets = self._open()
-        self._executors, self.pacer = self._prepare(channels, slowdown)
+        try:
+            self._executors, self.pacer = self._prepare(channels, slowdown)
+        except BaseException:
+            transport.release([*chain.from_iterable(channels), self._tickets])
+            raise
         self._last = self._executors[0]
         self._runs = 0
 
@@ -170,7 +174,8 @@ class Engine:
         """
         root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
         gate = root_gate or Gate(self._tickets)
-        flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate).run()
+        prepare = self.pacer.prepare_thread
+        flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate, prepare).run()
         error = self.transport.broadcast(gate.error, self.plan.root)
         if error is not None:
             raise error
@@ -248,7 +253,8 @@ class Engine:
         executors: list[Executor] = []
         pacer, error = None, None
         try:
-            pacer = Pacer(partial(make_kernel, self._sessions, self.program), slowdown)
+            kernel = partial(make_kernel, self._sessions, self.program)
+            pacer = Pacer(kernel, slowdown, has_thread=self.in_flight > 1)
             kernels = [replace(pacer, kernel=partial(make_kernel, self._sessions, mine)) for mine in self._mine]
             for slot, opened in enumerate(channels):
                 turn = slot % len(self._mine)

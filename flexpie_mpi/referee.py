@@ -60,6 +60,7 @@ class Referee:
     Parameters
     ----------
     reference : Reference
+        Closed at the end.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -96,6 +97,7 @@ class Referee:
         """
         self._is_closing.set()
         self._thread.join()
+        self._reference.close()
         if self._error is not None:
             raise self._error
         return self._findings

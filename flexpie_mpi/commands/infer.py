@@ -183,7 +183,7 @@ class Inference(RankPart):
             chosen = chooser.choose(given, make, inputs)
             depth = None
             if is_stream or given is not None:  # a plan that does not fit the boards' memory ends here
-                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph), ROOT)
+                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph, bool(is_stream)), ROOT)
             self.progress.tell("making sessions")
             if is_stream:
                 engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,8 @@ from ..engine import Engine, settle_pace
 from ..errors import PlanError
 from ..graph import Graph
 from ..plan import Plan
-from ..planner.throughput import enough_in_flight, memory_problems, most_in_flight, needs, turns_of
+from ..planner.throughput import Need, enough_in_flight, memory_problems, most_in_flight, needs, turns_of
+from ..planner.throughput.memory import mb
 from ..referee import Findings, Referee
 from ..report.streams import Stream, stream_items, stream_record
 from ..runtime.flow import Flow
@@ -30,6 +31,7 @@ from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
 from ..simulate.demands import Demands, demands
+from ..testbed import Device
 from ..testbed import read as read_testbed
 from ..throughput import Meter, throughput
 from ..versions import versions
@@ -111,13 +113,14 @@ def source_of(args: argparse.Namespace, graph: Graph) -> Source | None:
     return source
 
 
-def depth_of(args: argparse.Namespace, plan: Plan, graph: Graph) -> int:
+def depth_of(args: argparse.Namespace, plan: Plan, graph: Graph, is_stream: bool = True) -> int:
     """Requests in flight: as asked, or enough to keep all ranks busy, as far as the boards of ``--testbed`` have room.
 
     Raises
     ------
     PlanError
-        When a board has no room for its part of the plan, or not for so many requests.
+        When a board has no room for its part of the plan, not for so many requests, or not for ``--verify`` in a
+        stream, which holds the whole model beside them.
     TestbedError
         When the testbed has too few boards.
     """
@@ -130,7 +133,25 @@ def depth_of(args: argparse.Namespace, plan: Plan, graph: Graph) -> int:
     found = memory_problems(needed, testbed, asked or 1)
     if found:
         raise PlanError(found[0])
+    if args.verify and is_stream:
+        needed = tuple(_with_reference(need, graph) if need.rank == plan.root else need for need in needed)
+        if memory_problems(needed, testbed, asked or 1):
+            raise PlanError(_no_room_to_verify(needed[plan.root], graph, testbed.devices[plan.root], asked or 1))
     return asked or most_in_flight(needed, testbed, wanted)
+
+
+def _with_reference(need: Need, graph: Graph) -> Need:
+    """What the root needs when it holds the whole model as well."""
+    return replace(need, weight_bytes=need.weight_bytes + graph.weight_bytes)
+
+
+def _no_room_to_verify(need: Need, graph: Graph, device: Device, in_flight: int) -> str:
+    beside = need.total_bytes(in_flight) - graph.weight_bytes
+    return (
+        f"--verify holds the whole model on rank {need.rank}, {mb(graph.weight_bytes)} of weights beside "
+        f"{mb(beside)} for its part of the stream, and '{device.name}' has {mb(device.memory_bytes or 0)}: "
+        "leave it out here, and verify the same plan on larger machines, without --testbed"
+    )
 
 
 class Desk:

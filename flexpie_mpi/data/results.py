@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -22,8 +22,11 @@ SUFFIXES = (".h5", ".hdf5")
 PERIOD_S = 0.5
 """Outputs are in the file so long after they were given, if the disk can do it."""
 
-BATCH_BYTES, HELD_BYTES = 8 << 20, 64 << 20
-"""So much is written at once at the latest, and the stream waits for the disk when so much is held."""
+BATCH_BYTES, HELD_BYTES = 4 << 20, 8 << 20
+"""Outputs are written when they are so much, and the stream waits for the disk when so much is not written yet."""
+
+_STACKED_BYTES = 1 << 20
+"""Small outputs are copied together before they are written, at most so much at once."""
 
 _LOOK_S = 0.05
 """How often the writer looks whether it is to hurry: a signal handler cannot wake it."""
@@ -80,7 +83,7 @@ class Results:
         self.first = self._writer.count
         self._error: DataError | None = None
         self._held: list[dict[str, np.ndarray]] = []
-        self._held_bytes = 0
+        self._held_bytes = 0  # with those that are being written
         self._oldest_s = 0.0
         self._is_hurried = self._is_closing = False
         self._changed = Condition()
@@ -103,7 +106,7 @@ class Results:
             if not self._held:
                 self._oldest_s = time.monotonic()
             self._held.append(arrays)
-            self._held_bytes += sum(array.nbytes for array in arrays.values())
+            self._held_bytes += _bytes(arrays)
             if self._held_bytes >= BATCH_BYTES:
                 self._changed.notify_all()
 
@@ -138,9 +141,16 @@ class Results:
         while not (self._is_closing and not self._held):
             with self._changed:
                 self._changed.wait_for(self._is_due, timeout=_LOOK_S)
-                batch = self._taken() if self._is_due() else []
-            if batch and self._error is None:
+                if not self._is_due():
+                    continue
+                batch, self._held, nbytes = self._held, [], self._held_bytes
+                self._is_hurried = False
+            if self._error is None:
                 self._write(batch)
+            del batch
+            with self._changed:
+                self._held_bytes -= nbytes
+                self._changed.notify_all()
 
     def _is_due(self) -> bool:
         if not self._held:
@@ -148,22 +158,31 @@ class Results:
         is_old = time.monotonic() - self._oldest_s >= PERIOD_S
         return is_old or self._is_hurried or self._is_closing or self._held_bytes >= BATCH_BYTES
 
-    def _taken(self) -> list[dict[str, np.ndarray]]:
-        batch, self._held = self._held, []
-        self._held_bytes, self._is_hurried = 0, False
-        self._changed.notify_all()
-        return batch
-
     def _write(self, batch: list[dict[str, np.ndarray]]) -> None:
         """Runs of requests whose outputs have the same shapes: one that differs must not take the others with it."""
         try:
             for _, run in groupby(batch, key=_kinds):
-                rows = list(run)
-                self._writer.write({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+                for rows in _pieces(list(run)):
+                    self._writer.write({name: _stacked([row[name] for row in rows]) for name in rows[0]})
         except DataError as error:
             self._error = error
         except Exception as error:  # memory, mostly: the stream has to end, not the thread alone
             self._error = DataError(f"outputs cannot be written: {error}")
+
+
+def _pieces(rows: list[dict[str, np.ndarray]]) -> Iterator[list[dict[str, np.ndarray]]]:
+    """The rows again, so many at a time that a copy of them is small."""
+    step = max(1, _STACKED_BYTES // max(1, _bytes(rows[0])))
+    return (rows[first : first + step] for first in range(0, len(rows), step))
+
+
+def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays along a new first axis; a single one, which may be large, is not copied."""
+    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[object, str]]:

@@ -19,6 +19,7 @@ own. The process's time would also count other ranks of a loopback job, and thre
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -45,6 +46,9 @@ ENOUGH_S = 1.0
 WAKING_S = 100e-6
 """How late a sleeper may be woken."""
 
+_NICE = 10
+"""By how much a thread gives way: it then has a tenth of the weight of others."""
+
 
 @contextmanager
 def stepping_back() -> Iterator[None]:
@@ -59,6 +63,16 @@ def stepping_back() -> Iterator[None]:
         yield
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def give_way() -> None:
+    """Let this thread, for good, have less of a core than ranks that have messages to handle; nothing where not Linux.
+
+    It is for a thread that computes while another one of its process moves messages. Stepping back would not do: who
+    holds Python's lock and is given no core keeps that other thread waiting, for as long as anything else computes.
+    """
+    if sys.platform == "linux":
+        os.nice(_NICE)  # on Linux the calling thread's
 
 
 def can_step_back() -> bool:
@@ -152,6 +166,8 @@ class Pacer:
     slowdown : float
         A rank cannot be made faster: up to 1 nothing is paced.
     clocks : Clocks
+    has_thread : bool
+        Whether the steps may have a thread of their own, which gives way as a whole.
 
     Raises
     ------
@@ -162,18 +178,24 @@ class Pacer:
     kernel: KernelFactory
     slowdown: float
     clocks: Clocks = field(default_factory=Clocks)
+    has_thread: bool = False
     steps: list[PacedStep] = field(default_factory=list)
     around: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __post_init__(self) -> None:
         if not 0 < self.slowdown < inf:
             raise TestbedError(f"slowdown = {self.slowdown} must be a number above 0")
-        if self.is_needed and can_step_back():
+        if self.is_needed and not self.has_thread and can_step_back():
             self.around = stepping_back
 
     @property
     def is_needed(self) -> bool:
         return self.slowdown > 1
+
+    def prepare_thread(self) -> None:
+        """Called by the thread that is to run the steps, before any."""
+        if self.is_needed:
+            give_way()
 
     def __call__(self, step: Compute, values: Mapping[int, Any]) -> Action:
         """The action of a step."""

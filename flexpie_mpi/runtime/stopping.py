@@ -31,15 +31,17 @@ def stopping(stop: Callable[[], object] | None) -> Iterator[Stopped]:
     Parameters
     ----------
     stop : callable or None
-        Called in the main thread, between any two of its instructions; None on ranks that are told by others.
+        Called in the main thread, between any two of its instructions, at the first signal, and never inside a call of
+        itself unless two signals come at once: it must only set flags. None on ranks that are told by others.
     """
     stopped = Stopped()
 
     def handle(number: int, frame: FrameType | None) -> None:
+        is_first = not stopped.by
         stopped.by = stopped.by or signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if stop is not None:
+        if stop is not None and is_first:
             stop()
 
     if threading.current_thread() is not threading.main_thread():  # ranks that are threads have no signals

@@ -29,7 +29,7 @@ from .flow import Flow
 from .gate import Gate, RootGate
 from .transport import Channel, Transport
 from .waiting import offer_core
-from .worker import ComputeThread, Inline
+from .worker import Action, ComputeThread, Inline
 
 SLOTS_PER_TURN = 3
 """Of a rank that is not the root: a request that comes, one that is computed, one that leaves."""
@@ -117,6 +117,8 @@ class Stream:
     in_flight : int
         Requests that may be under way on this rank.
     gate : Gate or RootGate
+    prepare_thread : callable
+        Called by the thread that computes, if there is one, before it does.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Stream:
         turns: int,
         in_flight: int,
         gate: Gate | RootGate,
+        prepare_thread: Action,
     ) -> None:
         self._transport = transport
         self._gate = gate
@@ -134,7 +137,8 @@ class Stream:
             if slot is not None:
                 slot.before = self._slots[place - turns]
         self._in_flight = in_flight
-        self._worker: ComputeThread[_Slot] | Inline[_Slot] = ComputeThread() if in_flight > 1 else Inline()
+        self._worker: ComputeThread[_Slot] | Inline[_Slot]
+        self._worker = ComputeThread(prepare_thread) if in_flight > 1 else Inline()
         self._active: deque[_Slot] = deque()
         self._next = 0
         self._sent_bytes = 0

@@ -57,15 +57,16 @@ class Inline(Generic[Owner]):
 class ComputeThread(Generic[Owner]):
     """Computes in a thread of its own, one action after the other; attributes as of :class:`Inline`.
 
-    One action waits while another is carried out, so that the thread need not wait to be handed the next. The thread
-    wakes as promptly as the one that made it; pacing lowers and raises it by itself.
+    The thread begins with `prepare`, and wakes as promptly as the one that made it. One action waits while another is
+    carried out, so that the thread need not wait to be handed the next.
 
     What is done is a row with a bell, not a queue: a queue's own wait may never end in Python 3.11, when something had
     been taken from it without waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Action) -> None:
         self.pending = 0
+        self._prepare = prepare
         self._spent_here_s = self._spent_there_s = 0.0
         self._jobs: SimpleQueue[tuple[Owner, Action] | None] = SimpleQueue()
         self._done: deque[tuple[Owner, float, BaseException | None]] = deque()
@@ -119,6 +120,7 @@ class ComputeThread(Generic[Owner]):
         return owner, seconds
 
     def _work(self) -> None:
+        self._prepare()
         while (job := self._jobs.get()) is not None:
             owner, action = job
             seconds, error = 0.0, None

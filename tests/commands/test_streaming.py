@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -25,11 +26,25 @@ from flexpie_mpi.data.stacks import COUNT
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.layout import Layout
 from flexpie_mpi.plan import Plan, Segment
+from flexpie_mpi.planner.throughput import needs, turns_of
 from flexpie_mpi.runtime.loopback import LoopbackTransport
 from flexpie_mpi.runtime.mpi import library
 from tests.launch import REPOSITORY, environment, launcher
 
 TINY = "builtin:tiny_cnn"
+
+BOARD = """
+format = 1
+topology = "switch"
+
+[link]
+bandwidth = "1Gb/s"
+latency = "50us"
+
+[[device]]
+name = "pi"
+memory = "{} B"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +171,21 @@ def test_what_does_not_go_together(one, words, said, tmp_path, monkeypatch):
     code, out, err = one("infer", "--model", TINY, *words)
     assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_board_without_room_for_the_whole_model_does_not_verify(one, model, tmp_path):
+    plan = pipeline_plan(model.graph, (0,))
+    (need,) = needs(turns_of(plan, model.graph), model.graph)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    (tmp_path / "board.toml").write_text(BOARD.format(need.total_bytes(1) + model.graph.weight_bytes // 2))
+    words = ["infer", "--model", TINY, "--plan", tmp_path / "plan.json", "--testbed", tmp_path / "board.toml"]
+    words += ["--requests", 2]
+    code, out, err = one(*words, "--verify")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert re.search(
+        r"--verify holds the whole model on rank 0, \d+ MB of weights beside \d+ MB .* 'pi' has \d+ MB: .* without", err
+    )
+    assert one(*words)[0] == 0
 
 
 def test_a_named_pipe_and_its_end(one, reference, tmp_path):

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from threading import Event
 
 import h5py
 import numpy as np
@@ -23,6 +22,7 @@ from flexpie_mpi.data.requests.files import FileLoader, Files, Folder, Stacked
 from flexpie_mpi.data.requests.frames import Frames
 from flexpie_mpi.data.requests.pipes import Pipe, Spool
 from flexpie_mpi.data.requests.source import AtMost, MadeUp
+from flexpie_mpi.data.requests.stop import Stop
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.errors import DataError
 from flexpie_mpi.graph import Graph
@@ -148,12 +148,12 @@ def test_pictures_are_normalised_and_several_inputs_named(tmp_path: Path) -> Non
         Image.new("RGB", (5, 5), (level,) * 3).save(tmp_path / f"{level}.png")
     source = find_source([str(tmp_path / "*.png")], PICTURE, Finding(mean=55, scale=0.5))
     assert source is not None
-    assert [request["image"].flat[0] for request in source.requests(0, Event())] == [-27.5, 100.0]
+    assert [request["image"].flat[0] for request in source.requests(0, Stop())] == [-27.5, 100.0]
     for number in range(3):
         np.savez(tmp_path / f"{number}.npz", x=tensor(number), n=np.array([number]))
     both = find_source([str(tmp_path / "*.npz")], TWO, Finding())
     assert both is not None
-    assert [(r["x"][0, 0], r["n"][0]) for r in both.requests(0, Event())] == [(0, 0), (1, 1), (2, 2)]
+    assert [(r["x"][0, 0], r["n"][0]) for r in both.requests(0, Stop())] == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_a_file_of_many_requests_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
     put("b9.npy", 1, age=5)
     (tmp_path / "note.txt").write_text("no input")
     (tmp_path / "folder.npy").mkdir()
-    found, stop = [], Event()
+    found, stop = [], Stop()
     requests = Folder(tmp_path, FileLoader(ONE), look_s=0.001).requests(0, stop)
     found += [next(requests)["x"][0, 0] for _ in range(3)]
     put("a.npy", 3, age=0)
@@ -195,6 +195,19 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
     found.append(next(requests)["x"][0, 0])
     stop.set()
     assert found == [0, 1, 2, 3, 4] and next(requests, None) is None
+
+
+def test_a_file_in_a_folder_is_taken_once_whatever_is_done_to_it(tmp_path: Path) -> None:
+    saved(tmp_path, ["a.npy"])
+    requests = Folder(tmp_path, FileLoader(ONE), look_s=0.001).requests(0, Stop())
+    found = [next(requests)["x"][0, 0]]
+    os.utime(tmp_path / "a.npy", (1, 1))
+    with (tmp_path / "a.npy").open("r+b") as file:
+        np.save(file, tensor(5))
+    np.save(tmp_path / ".part.npy", tensor(7))
+    os.rename(tmp_path / ".part.npy", tmp_path / "b.npy")
+    found.append(next(requests)["x"][0, 0])
+    assert found == [0, 7]
 
 
 # Pipes
@@ -239,7 +252,7 @@ def test_frames_of_several_inputs(pipe: Path) -> None:
     stream = io.BytesIO()
     np.savez(stream, n=np.array([5]), x=tensor(6))
     written(pipe, framed(stream.getvalue()))
-    (request,) = Frames(pipe, TWO).requests(0, Event())
+    (request,) = Frames(pipe, TWO).requests(0, Stop())
     assert (request["n"][0], request["x"][0, 0]) == (5, 6)
 
 
@@ -267,7 +280,7 @@ def test_a_spool_reads_ahead_and_not_for_ever(pipe: Path) -> None:
     data = os.urandom(300_000)
     written(pipe, *cut(data, 70_000))
     spool = Spool(Pipe.named(pipe), ahead=100_000)
-    stop = Event()
+    stop = Stop()
     found = b"".join(spool.read(size, stop) for size in (1, 99_999, 150_000, 60_000))
     assert found == data and spool.read(1, stop) == b""
 
@@ -292,7 +305,7 @@ class Counted:
     def __init__(self, length: int, error: Exception | None = None) -> None:
         self.length, self.error, self.read = length, error, 0
 
-    def requests(self, first: int, stop: Event) -> Iterator[dict[str, np.ndarray]]:
+    def requests(self, first: int, stop: Stop) -> Iterator[dict[str, np.ndarray]]:
         for number in range(self.length):
             self.read += 1
             yield {"x": tensor(number)}
@@ -351,4 +364,4 @@ def test_a_reader_that_is_stopped_gives_nothing_out(kind: str, pipe: Path, tmp_p
 
 def test_a_graph_without_inputs_can_be_streamed() -> None:
     source = find_source([], Graph("none", (), {}, (), ()), Finding(limit=3))
-    assert source is not None and list(source.requests(0, Event())) == [{}, {}, {}]
+    assert source is not None and list(source.requests(0, Stop())) == [{}, {}, {}]

@@ -180,6 +180,20 @@ def test_a_stream_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert results.close() == 5
 
 
+def test_little_is_copied_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "_STACKED_BYTES", 100)
+    given, write = [], StackWriter.write
+    monkeypatch.setattr(StackWriter, "write", lambda writer, rows: given.append(rows["y"]) or write(writer, rows))
+    for name, extent in (("small", 4), ("large", 40)):
+        results = Results(tmp_path / f"{name}.h5", {})
+        for number in range(7):
+            results.add({"y": np.full(extent, float(number))})
+        assert results.close() == 7
+        np.testing.assert_array_equal(read_hdf5(tmp_path / f"{name}.h5")["y"][:, 0], np.arange(7))
+    assert all(len(rows) == 1 or rows.nbytes <= 100 for rows in given)
+    assert all(rows.base is not None for rows in given if rows.shape[1] == 40), "a large one is no copy"
+
+
 def test_what_cannot_be_written_is_said_and_keeps_what_was(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.h5", {})
     results.add({"y": np.ones(3)})

@@ -142,3 +142,24 @@ def instances(
         cuttable=draw(st.sampled_from([None, None, rng.random(m + 1) < 0.7])),
         most_boards=draw(st.sampled_from([None, None, *range(1, n + 1)])),
     )
+
+
+@st.composite
+def tight_instances(
+    draw: st.DrawFn, units: int, boards: int, networks: tuple[str, ...], replicas: int = 1, teams: int = 0
+) -> Instance:
+    """Instances in which a board holds a unit or two, so that stages are many and who follows whom decides."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    routes, resource_s = _network(rng, boards, draw(st.sampled_from(networks)))
+    row = np.arange(units + 1)
+    return Instance(
+        rng.choice([0.5, 1.0, 1.5, 2.0, 3.0], units + 1),
+        np.zeros((boards, units + 1, units + 1)),
+        np.maximum(row[None, :] - row[:, None], 0.0),
+        rng.choice([1.0, 1.0, 2.0], boards),
+        routes,
+        resource_s * rng.choice([0.5, 1.0, 2.0], len(resource_s)),
+        root=draw(st.sampled_from([None, 0])),
+        replicas=replicas,
+        teams=tuple(_team(rng, min(boards, 3), units) for _ in range(teams)),
+    )

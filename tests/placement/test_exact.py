@@ -12,13 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexpie_mpi.errors import PlacementError
-from flexpie_mpi.placement import MOST_TURNS, Instance, Outcome, Placement, Stage, exact, loads, problems
+from flexpie_mpi.placement import (
+    MOST_TURNS,
+    Instance,
+    Outcome,
+    Placement,
+    Stage,
+    Team,
+    TeamSpan,
+    exact,
+    loads,
+    problems,
+)
 from flexpie_mpi.placement.answer import Clock
 from flexpie_mpi.placement.frontier import Frontier
 from flexpie_mpi.placement.ground import Ground
 from flexpie_mpi.placement.passages import passages
 from flexpie_mpi.placement.walk import Walk
-from tests.placement.instances import brute_force, instances
+from tests.placement.instances import brute_force, instances, tight_instances
 
 FOREVER = Clock.start(None)
 PLAIN = ("none", "ports", "links", "both ways", "matrix", "star")
@@ -98,6 +109,31 @@ def test_a_narrow_search_never_says_too_much(instance: Instance, effort: int, fa
         again = finder.find(seconds, 10**6, FOREVER)
         assert (again.placement is not None) == (best <= seconds) or best == pytest.approx(seconds)
         assert (again.placement is None) == again.is_sure
+
+
+@few
+@given(
+    st.one_of(
+        tight_instances(4, 5, ("links", "matrix", "ports")),
+        tight_instances(4, 5, ("ring", "air", "odd")),
+        tight_instances(3, 4, ("links", "ports", "ring"), replicas=2),
+        tight_instances(4, 4, ("links", "ports", "ring"), replicas=2, teams=3),
+    )
+)
+def test_both_searches_find_the_best_by_themselves_and_nothing_below(instance: Instance) -> None:
+    best = brute_force(instance).seconds
+    seconds = best if best < inf else 1e9
+    finders: list[Frontier | Walk] = [Walk.of(instance)]
+    if not instance.teams and not passages(instance).shared:
+        finders.append(Frontier.of(Ground.of(instance)))
+    for finder in finders:
+        if seconds > 0:
+            below = finder.find(seconds * (1 - 1e-6), 10**6, FOREVER)
+            assert (below.placement, below.is_sure) == (None, True)
+        if best < inf:
+            at = finder.find(seconds, 10**6, FOREVER).placement
+            assert at is not None
+            assert loads(instance, at).seconds == pytest.approx(best)
 
 
 # Against what is known otherwise
@@ -220,6 +256,32 @@ def test_a_link_is_not_used_to_and_fro() -> None:
     assert found.seconds == found.lower_bound_s == 2.0
     assert found.placement is not None
     assert found.placement.boards in ((0, 1, 2), (2, 1, 0))
+
+
+def test_two_teams_that_share_a_board_are_not_both_used() -> None:
+    """Boards 0 to 3 are alike, units 0 and 2 are for teams, unit 1 is for a board."""
+    wide = (np.zeros(2), np.zeros(2), np.zeros(2))
+    teams = (Team((0, 1), {(0, 1): TeamSpan(*wide)}), Team((1, 2), {(2, 3): TeamSpan(*wide)}))
+    compute = np.full((5, 4, 4), inf)
+    compute[:, 1, 2] = 1.0
+    instance = Instance(
+        np.ones(4), compute, np.zeros((4, 4)), np.ones(5), (((),) * 5,) * 5, np.zeros(0), root=None, teams=teams
+    )
+    assert exact(instance).lower_bound_s == inf
+    other = replace(instance, teams=(*teams, Team((4, 2), {(2, 3): TeamSpan(np.ones(2) * 3, *wide[1:])})))
+    assert exact(other).seconds == 3.0
+
+
+def test_boards_are_alike_only_if_they_reach_each_other_equally_both_ways() -> None:
+    byte_s = np.full(9, 4.0)
+    byte_s[1 * 3 + 2] = 1.0  # from board 1 to board 2
+    routes = tuple(tuple((3 * a + b,) for b in range(3)) for a in range(3))
+    tight = np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    instance = Instance(np.ones(3), np.zeros((3, 3, 3)), tight, np.ones(3), routes, byte_s, root=None)
+    found = exact(instance)
+    assert found.seconds == found.lower_bound_s == 1.0
+    assert found.placement is not None
+    assert found.placement.boards == (1, 2)
 
 
 # Ends of the range

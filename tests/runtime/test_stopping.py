@@ -29,6 +29,14 @@ def test_a_signal_asks_once_and_by_name(number: signal.Signals) -> None:
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
+def test_only_the_first_signal_asks() -> None:
+    calls: list[int] = []
+    with stopping(lambda: calls.append(1)) as stopped:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+            sent(number)
+    assert (calls, stopped.by) == ([1], "SIGTERM")
+
+
 @by_signal
 def test_other_ranks_are_told_by_the_root(number: signal.Signals) -> None:
     with stopping(None) as stopped:

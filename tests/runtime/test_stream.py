@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -14,118 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from flexpie_mpi import engine as engine_module
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.engine import Engine
-from flexpie_mpi.errors import DataError, PlanError, TransportError
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.errors import DataError, PlanError
 from flexpie_mpi.model import load
 from flexpie_mpi.plan import Plan, Segment
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.runtime import flow, kernels, stream
-from flexpie_mpi.runtime.flow import Latencies, Requests
+from flexpie_mpi.runtime import stream
+from flexpie_mpi.runtime.flow import Requests
 from flexpie_mpi.runtime.loopback import alone, run_ranks
-from flexpie_mpi.runtime.worker import ComputeThread
 from flexpie_mpi.shards import segment_problems
 
-COUNT = 9
-"""Requests of a stream, each with inputs of its own."""
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return Cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def model(cache):
-    return load("builtin:tiny_cnn", cache=cache)
-
-
-@pytest.fixture(scope="module")
-def requests(model):
-    return [random_inputs(model.graph, seed=seed) for seed in range(COUNT)]
-
-
-@pytest.fixture(scope="module")
-def expected(model, requests, cache):
-    engine = Engine(alone(), model, layout_plan(model.graph, 1), cache=cache)
-    return [copied(engine.run(request)) for request in requests]
-
-
-def copied(outputs):
-    return {name: np.array(value) for name, value in outputs.items()}
-
-
-def chain(graph, layouts, ranks, root=0):
-    """A plan of as many segments as there are layouts, of about as many nodes each; a tuple of layouts takes turns."""
-    names = [node.name for node in graph.nodes]
-    ends = [round(len(names) * place / len(layouts)) for place in range(len(layouts) + 1)]
-    segments = []
-    for (first, end), choice in zip(pairwise(ends), layouts, strict=True):
-        layout, *turns = choice if isinstance(choice, tuple) else (choice,)
-        segments.append(Segment(tuple(names[first:end]), layout, tuple(turns)))
-    return Plan(tuple(segments), ranks, graph.digest, root=root)
-
-
-def on(*ranks):
-    """One rank, or several that share the rows."""
-    return Layout("single" if len(ranks) == 1 else "rows", ranks)
-
-
-PLANS = {
-    "rows": lambda graph: layout_plan(graph, 3, "rows"),
-    "channels": lambda graph: layout_plan(graph, 3, "channels"),
-    "pipeline": lambda graph: chain(graph, [on(0), on(1), on(2), on(3)], 4),
-    "root in the middle": lambda graph: chain(graph, [on(2), on(1), on(0)], 3, root=1),
-    "root apart": lambda graph: chain(graph, [on(0), on(1)], 3, root=2),
-    "there and back": lambda graph: chain(graph, [on(0), on(1), on(0), on(1), on(2)], 3),
-    "groups": lambda graph: chain(graph, [on(0, 1), on(2, 3)], 4),
-    "replicas": lambda graph: chain(graph, [on(0), (on(1), on(2)), on(3)], 4),
-    "replicas by 2 and 3": lambda graph: chain(graph, [(on(0), on(1)), (on(2), on(3), on(4))], 5, root=3),
-}
-
-
-@dataclass
-class Delivered:
-    """What a stream delivers, with what it is to say of it."""
-
-    outputs: list = field(default_factory=list)
-    fails_at: int = -1
-
-    def __call__(self, number, outputs, latency_s):
-        if number == self.fails_at:
-            raise DataError("the disk is full")
-        assert number == len(self.outputs) and latency_s > 0
-        self.outputs.append(copied(outputs))
-
-
-def assert_equal(found, expected):
-    assert len(found) == len(expected)
-    for outputs, wanted in zip(found, expected, strict=True):
-        assert outputs.keys() == wanted.keys()
-        for name, value in wanted.items():
-            assert np.abs(outputs[name] - value).max() <= 1e-4 * np.abs(value).max()
-
-
-def streamed(model, plan, in_flight, supplies, cache, deadline_s=30.0):
-    """Outputs of streams of one engine, one after the other, and the flows of all ranks."""
-
-    def rank(transport):
-        engine = Engine(transport, model, plan, cache=cache, in_flight=in_flight)
-        found = []
-        for supply in supplies:
-            delivered = Delivered()
-            found.append((engine.stream(supply(), delivered), delivered.outputs))
-        engine.close()
-        return found
-
-    results = run_ranks(plan.ranks, rank, deadline_s)
-    outputs = [outputs for _, outputs in results[plan.root]]
-    assert not any(outputs for r, result in enumerate(results) if r != plan.root for _, outputs in result)
-    return outputs, [[flow for flow, _ in result] for result in results]
-
+from .streams import COUNT, PLANS, Delivered, assert_equal, chain, copied, on, streamed
 
 # Equal to one request at a time
 
@@ -305,155 +201,3 @@ def test_no_more_are_admitted_than_may_be_in_flight(in_flight, model, requests, 
 def test_nothing_in_flight_is_refused(model, cache):
     with pytest.raises(PlanError, match="in_flight = 0 must be at least 1"):
         Engine(alone(), model, layout_plan(model.graph, 1), cache=cache, in_flight=0)
-
-
-# Computing meanwhile
-
-
-def planted(monkeypatch, act):
-    """Let `act` be called before each computation, with the rank and the segment."""
-    make = engine_module.make_kernel
-
-    def kernel(sessions, program, step, values):
-        action = make(sessions, program, step, values)
-
-        def run():
-            act(program.rank, step.segment)
-            action()
-
-        return run
-
-    monkeypatch.setattr(engine_module, "make_kernel", kernel)
-
-
-def test_messages_move_while_a_rank_computes(model, requests, expected, cache, monkeypatch):
-    """Rank 0 computes on until a request that another rank returns meanwhile has been delivered, by rank 0 itself."""
-    delivered, begun, waited = threading.Event(), [], []
-
-    def act(rank, segment):
-        if rank == 0 and threading.current_thread().name == "compute":
-            begun.append(segment)
-            if len(begun) == 2:
-                waited.append(delivered.wait(20))
-
-    planted(monkeypatch, act)
-    plan = chain(model.graph, [on(0), on(1)], 2)
-
-    def rank(transport):
-        outputs = Delivered()
-
-        def deliver(number, found, latency_s):
-            outputs(number, found, latency_s)
-            delivered.set()
-
-        Engine(transport, model, plan, cache=cache, in_flight=2).stream(Requests(requests), deliver)
-        return outputs.outputs
-
-    assert_equal(run_ranks(2, rank)[0], expected)
-    assert waited == [True]
-
-
-def test_sessions_are_made_once_for_all_slots_and_turns(model, requests, cache, monkeypatch):
-    made, make = [], kernels.make_session
-    monkeypatch.setattr(kernels, "make_session", lambda *args: made.append(1) or make(*args))
-    plan = chain(model.graph, [on(0), (on(1), on(2)), on(0)], 3)
-    streamed(model, plan, 6, [lambda: Requests(requests)], cache)
-    assert len(made) == 4, "two on rank 0, and one on each rank that takes turns"
-
-
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_an_error_of_onnxruntime_is_the_ranks_own(in_flight, model, requests, cache, monkeypatch):
-    def act(rank, segment):
-        if rank == 1:
-            raise ValueError("the kernel is broken")
-
-    planted(monkeypatch, act)
-    with pytest.raises(ValueError, match="the kernel is broken"):
-        streamed(model, PLANS["pipeline"](model.graph), in_flight, [lambda: Requests(requests)], cache)
-
-
-def test_what_is_done_is_heard_of_while_waiting_and_while_not():
-    with ComputeThread() as worker:
-        for _ in range(200):
-            assert worker.submit("owner", lambda: None, 1.0) is None
-            while worker.pending:
-                worker.take()
-            assert worker.take(1e-5) is None
-            worker.submit("owner", lambda: None, 1.0)
-            assert worker.take(20.0)[0] == "owner"
-    assert worker.busy_s > 0
-
-
-def test_what_is_short_is_computed_at_once_unless_the_thread_is_at_work():
-    begun, over, threads = threading.Event(), threading.Event(), []
-
-    def long():
-        begun.set()
-        over.wait(20)
-
-    with ComputeThread() as worker:
-        assert worker.submit("a", lambda: threads.append(threading.current_thread().name), 0.0) >= 0
-        worker.submit("b", long, 1.0)
-        assert begun.wait(20) and not worker.is_full
-        assert worker.submit("c", lambda: threads.append(threading.current_thread().name), 0.0) is None
-        assert worker.is_full
-        over.set()
-        assert (worker.take(20.0)[0], worker.take(20.0)[0], worker.pending) == ("b", "c", 0)
-    assert threads == [threading.current_thread().name, "compute"]
-
-
-# Waiting in vain
-
-
-def silent(engine, at):
-    """Let the engine send nothing in an exchange."""
-    for executor in engine._executors:
-        executor.tasks = tuple(task for task in executor.tasks if (task.kind, task.segment) != ("send", at))
-
-
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_stream_that_cannot_go_on_is_noticed_at_once(in_flight, model, requests, cache):
-    def rank(transport):
-        engine = Engine(transport, model, PLANS["pipeline"](model.graph), cache=cache, in_flight=in_flight)
-        if transport.rank == 1:
-            silent(engine, 2)
-        engine.stream(Requests(requests), Delivered())
-
-    words = r"all ranks wait and none can go on: rank 0 waits for .*; rank 2 waits for rank 1 in exchange 2 \(halo\)"
-    with pytest.raises(TransportError, match=words):
-        run_ranks(4, rank, deadline_s=1e6)
-
-
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_late_rank_is_named_with_the_exchange(in_flight, model, requests, cache, monkeypatch):
-    over = threading.Event()
-
-    def act(rank, segment):
-        if rank == 1:
-            over.wait(60)
-
-    planted(monkeypatch, act)
-
-    def rank(transport):
-        engine = Engine(transport, model, PLANS["pipeline"](model.graph), cache=cache, in_flight=in_flight)
-        transport.patience = replace(transport.patience, deadline_s=0.1)
-        try:
-            engine.stream(Requests(requests), Delivered())
-        finally:
-            over.set()
-
-    with pytest.raises(TransportError, match=r"waited 0\.\d+ s in exchange [234] \(halo\) for rank [123]: see whether"):
-        run_ranks(4, rank)
-
-
-# What is kept
-
-
-def test_only_the_last_latencies_are_kept(monkeypatch):
-    monkeypatch.setattr(flow, "KEPT", 4)
-    latencies = Latencies()
-    seen = []
-    for number in range(7):
-        latencies.add(float(number))
-        seen.append(latencies.tuple())
-    assert seen[2] == (0, 1, 2) and seen[3] == (0, 1, 2, 3) and seen[6] == (3, 4, 5, 6)

@@ -6,10 +6,10 @@ import glob
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from ...errors import DataError
 from ...graph import Graph
@@ -17,6 +17,7 @@ from ..images import Numbers
 from ..inputs import SUFFIXES, fit_inputs, load_inputs, parse_argument
 from ..stacks import Stack
 from .source import Request
+from .stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Files:
     def count(self) -> int:
         return len(self.arguments)
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
         return map(self.loader.load, self.arguments)
 
@@ -69,7 +70,7 @@ class Stacked:
     def __str__(self) -> str:
         return str(self.path)
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
         with Stack(self.path) as stack:
             for row in range(self.count):
@@ -84,8 +85,9 @@ class Folder:
     """Requests from files that appear in a folder; it never ends by itself.
 
     Files that are there come first, then others as they appear; those that are found together in the order of their
-    times, then names. A file is taken when its name is seen, so it must be whole then: write it under a name that
-    begins with a dot, or elsewhere on the same disk, and rename it. Endings that are no input's are left alone.
+    times, then names. A file is taken once, when its name is seen, whatever is done to it afterwards, so it must be
+    whole then: write it under a name that begins with a dot, or elsewhere on the same disk, and rename it. Another file
+    under the name of an earlier one is another request. Endings that are no input's are left alone.
     """
 
     path: Path
@@ -99,22 +101,22 @@ class Folder:
     def count(self) -> None:
         return None
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
-        known: set[tuple[str, int, int]] = set()
+        known: set[tuple[str, int]] = set()
         while not stop.is_set():
             present = self._present()
-            known &= present  # a name that is gone may come again
-            for file in sorted(present - known, key=lambda found: (found[2], natural(found[0]))):
+            known &= present.keys()  # a name that is gone may come again
+            for file in sorted(present.keys() - known, key=lambda found: (present[found], natural(found[0]))):
                 known.add(file)
                 if stop.is_set():
                     return
                 yield self.loader.load(str(self.path / file[0]))
-            stop.wait(self.look_s)
+            time.sleep(self.look_s)
 
-    def _present(self) -> set[tuple[str, int, int]]:
-        """(name, inode, time of the last change) of every file that may be a request."""
-        found = set()
+    def _present(self) -> dict[tuple[str, int], int]:
+        """The time of the last change, in ns, of every file that may be a request, by (name, inode)."""
+        found = {}
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
@@ -125,7 +127,7 @@ class Folder:
                     except FileNotFoundError:
                         continue  # gone since its name was read
                     if stat.S_ISREG(status.st_mode):
-                        found.add((entry.name, status.st_ino, status.st_mtime_ns))
+                        found[entry.name, status.st_ino] = status.st_mtime_ns
         except OSError as error:
             raise DataError(f"folder '{self.path}' cannot be read: {error.strerror}") from error
         return found

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from ...errors import DataError
 from ...graph import Graph
@@ -21,6 +20,7 @@ from ..inputs import fit_inputs
 from ..npz import read_bytes
 from .pipes import Pipe, Spool, Stopped, standard_input
 from .source import Request
+from .stop import Stop
 
 HEAD_BYTES = 8
 
@@ -53,7 +53,7 @@ class Frames:
     def _where(self) -> Path:
         return self.path or Path("standard input")
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
         pipe = standard_input() if self.path is None else Pipe.named(self.path)
         try:
@@ -64,7 +64,7 @@ class Frames:
         finally:
             pipe.close()
 
-    def _frame(self, pipe: Pipe | Spool, stop: Event) -> bytes:
+    def _frame(self, pipe: Pipe | Spool, stop: Stop) -> bytes:
         """The bytes of the next frame; none at the end."""
         head = pipe.read(HEAD_BYTES, stop)
         if not head:

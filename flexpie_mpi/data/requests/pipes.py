@@ -8,14 +8,15 @@ import select
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Thread
 
 from ...errors import DataError
+from .stop import Stop
 
 PIPE_BYTES = 1 << 20
 """What a pipe is asked to hold, and the most that is read at once."""
 
-AHEAD_BYTES = 64 << 20
+AHEAD_BYTES = 8 << 20
 """Standard input is read so far ahead."""
 
 _LOOK_S = 0.1
@@ -57,7 +58,7 @@ class Pipe:
         except OSError as error:
             raise DataError(f"input '{path}' cannot be opened: {error.strerror}") from error
 
-    def read(self, size: int, stop: Event) -> bytes:
+    def read(self, size: int, stop: Stop) -> bytes:
         """So many bytes, or fewer at the end of the pipe.
 
         Raises
@@ -73,7 +74,7 @@ class Pipe:
             found += piece
         return bytes(found)
 
-    def piece(self, size: int, stop: Event) -> bytes:
+    def piece(self, size: int, stop: Stop) -> bytes:
         """Whatever is there next, `size` bytes at most; nothing at the end."""
         while True:
             if stop.is_set():
@@ -103,10 +104,10 @@ class Spool:
         self._held = bytearray()
         self._is_over = False
         self._changed = Condition()
-        self._never = Event()
+        self._never = Stop()
         Thread(target=self._run, name="standard input", daemon=True).start()
 
-    def read(self, size: int, stop: Event) -> bytes:
+    def read(self, size: int, stop: Stop) -> bytes:
         """As of a pipe."""
         found = bytearray()
         while len(found) < size:

@@ -8,6 +8,7 @@ from threading import Event, Thread
 
 from ...errors import FlexPieError
 from .source import Request, Source
+from .stop import Stop
 
 DEPTH = 4
 """Requests that are read before they are asked for, at most."""
@@ -37,7 +38,7 @@ class Reader:
         self._source = source
         self._first = first
         self._ready: Queue[Request] = Queue(depth)
-        self._stop, self._is_done = Event(), Event()
+        self._stop, self._is_done = Stop(), Event()
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name="requests", daemon=True)
         self._thread.start()

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count as counting
 from itertools import islice
-from threading import Event
 from typing import Protocol
 
 import numpy as np
 
 from ...graph import Graph
 from ..synthetic import random_inputs
+from .stop import Stop
 
 Request = Mapping[str, np.ndarray]
 """Every input of the graph by name."""
@@ -25,7 +25,7 @@ class Source(Protocol):
     def count(self) -> int | None:
         """How many there are; None where that is not known."""
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """The requests in order, the first of them numbered `first`; whatever waits gives up once `stop` is set.
 
         Raises
@@ -46,7 +46,7 @@ class MadeUp:
     def __str__(self) -> str:
         return f"random, seed {self.seed}"
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
         for number in islice(counting(first), self.count):
             yield random_inputs(self.graph, self.seed, number)
@@ -67,6 +67,6 @@ class AtMost:
         known = self.source.count
         return None if known is None else min(known, self.limit)
 
-    def requests(self, first: int, stop: Event) -> Iterator[Request]:
+    def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
         return islice(self.source.requests(first, stop), self.limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from ...cost.model import CostModel
 from ...graph import Graph
-from ...placement import MOST_TURNS, Instance, Team
+from ...placement import MOST_TURNS, Instance, Span, Team, TeamSpan
 from ...plan import Segment
 from ...testbed import Testbed
 from ..units import Units, units
+from .crowding import Crowd, crowds
 from .landmarks import asks
 from .memory import BUSY, SLOTS
 from .solo import Solo, solo
@@ -32,8 +33,11 @@ class Problem:
     cost : CostModel
     root : int
     solo : Solo
+        While all boards compute.
     offers : tuple of Offer
         Teams.
+    lighter : tuple of (Crowd, float array (n, m + 1, m + 1))
+        Seconds of spans while fewer compute, where boards share a host.
     """
 
     units: Units
@@ -42,6 +46,7 @@ class Problem:
     root: int
     solo: Solo
     offers: tuple[Offer, ...]
+    lighter: tuple[tuple[Crowd, np.ndarray], ...] = ()
 
     @property
     def graph(self) -> Graph:
@@ -55,7 +60,34 @@ class Problem:
             found[offer.boards, offer.span] = offer.segments
         return found
 
-    def instance(self, most_boards: int | None = None, slots: int = SLOTS, replicas: int = MOST_TURNS) -> Instance:
+    def crowded(self, most_boards: int | None = None) -> Iterator[tuple[Problem, int | None]]:
+        """The problem for few boards that compute, for more, and for all allowed, each with how many may compute.
+
+        No placement is priced too high in the first that allows it so many boards as it has. Where no host is shared
+        there is but one.
+        """
+        limit = self.testbed.ranks if most_boards is None else most_boards
+        for number, (crowd, compute_s) in enumerate(self.lighter):
+            offers = tuple(offer.crowded(number) for offer in self.offers)
+            lighter = replace(self, solo=replace(self.solo, compute_s=compute_s), offers=offers, lighter=())
+            yield lighter, min(limit, crowd.most)
+            if limit <= crowd.most:
+                return
+        yield self, most_boards
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the root may have something already that `crossing` counts."""
+        return bool(self.solo.kept.any())
+
+    def instance(
+        self,
+        most_boards: int | None = None,
+        slots: int = SLOTS,
+        replicas: int = MOST_TURNS,
+        *,
+        is_least: bool = False,
+    ) -> Instance:
         """The bare numbers.
 
         Parameters
@@ -66,10 +98,13 @@ class Problem:
             Requests that each board must have room for at once.
         replicas : int
             Boards that may take turns in one stage.
+        is_least : bool
+            Whether what the root may have already is never sent: no plan sends less.
         """
+        offers = [offer for offer in self.offers if offer.in_flight >= slots]
         testbed, capacity = self.testbed, capacities(self.testbed)
         return Instance(
-            crossing=self.solo.crossing,
+            crossing=self.solo.crossing - self.solo.kept if is_least else self.solo.crossing,
             compute_s=self._within_root(slots),
             need_bytes=self.solo.need_bytes(slots),
             capacity=capacity,
@@ -77,7 +112,7 @@ class Problem:
             resource_s=np.array([1 / resource.bandwidth for resource in testbed.resources]),
             root=self.root,
             replicas=min(replicas, testbed.ranks),
-            teams=_teams([offer for offer in self.offers if offer.in_flight >= slots]),
+            teams=_teams(offers, is_least),
             most_boards=most_boards,
         )
 
@@ -92,12 +127,15 @@ class Problem:
 def pose(graph: Graph, testbed: Testbed, cost: CostModel, root: int = 0) -> Problem:
     """The problem of placing a graph on a testbed.
 
-    Units are cut where planners may cut; replicas and teams are looked at while all boards compute at once.
+    Units are cut where planners may cut; what boards of one host take is looked at by how many of them compute.
     """
     cut = units(graph)
-    problem = Problem(cut, testbed, cost, root, solo(cut, testbed, cost, root), ())
+    *fewer, _ = crowds(testbed)
+    whole = solo(cut, testbed, cost, root)
+    prices = (np.minimum(whole.compute_s, solo(cut, testbed, cost, root, crowd.active).compute_s) for crowd in fewer)
+    problem = Problem(cut, testbed, cost, root, whole, (), tuple(zip(fewer, prices, strict=True)))
     bare = problem.instance()
-    recruiter = Recruiter(cut, testbed, cost, root)
+    recruiter = Recruiter(cut, testbed, cost, root, tuple(crowd.active for crowd in fewer))
     wanted = asks(testbed, root, bare.fits, problem.solo.compute_s[root], problem.solo.weight_bytes)
     offers = (recruiter.offer(boards, span) for boards, span in wanted)
     return replace(problem, offers=tuple(offer for offer in offers if offer is not None))
@@ -114,6 +152,8 @@ def root_slots(slots: int, boards: int) -> int:
     return slots if slots < SLOTS else BUSY * boards + 1
 
 
-def _teams(offers: Sequence[Offer]) -> tuple[Team, ...]:
-    boards = dict.fromkeys(offer.boards for offer in offers)
-    return tuple(Team(each, {offer.span: offer.asks for offer in offers if offer.boards == each}) for each in boards)
+def _teams(offers: Sequence[Offer], is_least: bool) -> tuple[Team, ...]:
+    found: dict[tuple[int, ...], dict[Span, TeamSpan]] = {}
+    for offer in offers:
+        found.setdefault(offer.boards, {})[offer.span] = offer.least if is_least else offer.asks
+    return tuple(Team(boards, spans) for boards, spans in found.items())

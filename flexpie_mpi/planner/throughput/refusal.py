@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from itertools import groupby
+from math import ceil
 
 import numpy as np
 
 from ..problem import RESERVE_BYTES
-from .instance import Problem, capacities, root_slots
-from .memory import SLOTS, mb
+from .instance import Problem, capacities
+from .memory import mb
 
 STEPS = 30
 """Halvings of the range in which the least memory is that would do."""
+
+MB = 10**6
+"""What advice is rounded up to."""
 
 
 def hopeless(problem: Problem, solver: str, is_proved: bool) -> str:
@@ -27,24 +31,30 @@ def hopeless(problem: Problem, solver: str, is_proved: bool) -> str:
 
 
 def enough(problem: Problem) -> float:
-    """Bytes of memory with which as many equal boards would do, each by itself: stage after stage."""
-    need = problem.solo.root_bytes(root_slots(SLOTS, problem.testbed.ranks))
-    low, high = float(need.diagonal(1).max()), float(need[0, -1])
-    low, high = min(low, high), max(low, high)
+    """Bytes of memory with which as many equal boards would do, one request at a time, each by itself: in stages."""
+    root, others = problem.solo.root_bytes(1), problem.solo.need_bytes(1)
+    allowed = np.isfinite(np.delete(problem.solo.compute_s, problem.root, axis=0)).all(axis=0)
+    others = np.where(allowed, others, np.inf)
+    low, high = problem.solo.idle_root_bytes(1), float(root[0, -1])
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _boards(need, middle) <= problem.testbed.ranks else (middle, high)
-    return high
+        able = _others(root, others, middle) <= problem.testbed.ranks - 1
+        low, high = (low, middle) if able else (middle, high)
+    return ceil(high / MB) * MB
 
 
-def _boards(need: np.ndarray, limit: float) -> float:
-    """Boards of so much memory that it takes; infinite when no number would do."""
-    least = np.full(len(need), np.inf)
-    least[0] = 0
-    for end in range(1, len(need)):
-        able = need[:end, end] <= limit
-        least[end] = (least[:end][able] + 1).min(initial=np.inf)
-    return float(least[-1])
+def _others(root: np.ndarray, others: np.ndarray, limit: float) -> float:
+    """Boards of so much memory that it takes beside the root; infinite when no number would do.
+
+    Up to each cut, once with a stage on the root and once without one yet.
+    """
+    with_root, without = np.full((2, len(root)), np.inf)
+    without[0] = 0
+    for end in range(1, len(root)):
+        able, own = others[:end, end] <= limit, root[:end, end] <= limit
+        without[end] = (without[:end][able] + 1).min(initial=np.inf)
+        with_root[end] = min((with_root[:end][able] + 1).min(initial=np.inf), without[:end][own].min(initial=np.inf))
+    return float(min(with_root[-1], without[-1]))
 
 
 def _reason(problem: Problem) -> str:

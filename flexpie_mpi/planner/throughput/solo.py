@@ -26,19 +26,22 @@ class Solo:
     Attributes
     ----------
     compute_s : float array (n, m + 1, m + 1)
-        Session call included, times the board's slowdown, while all boards compute. Infinite where only the root may
+        Session call included, times the board's slowdown, crowded as it was asked for. Infinite where only the root may
         run a unit.
     weight_bytes : float array (m + 1, m + 1)
     inner_bytes : float array (m + 1, m + 1)
         Most bytes of values alive at once anywhere inside the span.
     crossing : float array (m + 1,)
         Bytes alive at each cut.
+    kept : float array (m + 1,)
+        Bytes of them that the root may have already, so that nobody sends them to it.
     """
 
     compute_s: np.ndarray
     weight_bytes: np.ndarray
     inner_bytes: np.ndarray
     crossing: np.ndarray
+    kept: np.ndarray
 
     def need_bytes(self, slots: int) -> np.ndarray:
         """Memory of each span with so many requests under way on its board, float array (m + 1, m + 1)."""
@@ -55,9 +58,9 @@ class Solo:
         return RESERVE_BYTES + in_flight * COPIES * float(self.crossing[0] + self.crossing[-1])
 
 
-def solo(units: Units, testbed: Testbed, cost: CostModel, root: int) -> Solo:
-    """Every span of units on every board."""
-    crowds = testbed.active(range(testbed.ranks))
+def solo(units: Units, testbed: Testbed, cost: CostModel, root: int, crowds: Sequence[float] | None = None) -> Solo:
+    """Every span of units on every board, each crowded so much; as much as when all compute when not said."""
+    crowds = testbed.active(range(testbed.ranks)) if crowds is None else crowds
     kinds = [(device.slowdown, crowd) for device, crowd in zip(testbed.devices, crowds, strict=True)]
     first = {kind: rank for rank, kind in reversed(list(enumerate(kinds)))} | {kinds[root]: root}
     asked = sorted(set(first.values()), key=lambda rank: rank != root)
@@ -66,7 +69,16 @@ def solo(units: Units, testbed: Testbed, cost: CostModel, root: int) -> Solo:
     others = np.arange(testbed.ranks) != root
     compute[others[:, None, None] & _fixed(units)] = np.inf
     crossing = np.array([_alive_bytes(units.graph, names) for names in units.alive], float)
-    return Solo(compute, weights, _inner(units), crossing)
+    own = np.array([_alive_bytes(units.graph, names) for names in kept(units)], float)
+    return Solo(compute, weights, _inner(units), crossing, own)
+
+
+def kept(units: Units) -> tuple[tuple[str, ...], ...]:
+    """What the root may have already, of what is alive at each cut: inputs, and outputs that were made before."""
+    graph, last = units.graph, len(units)
+    inside = [tuple(name for name in units.alive[cut] if name in graph.inputs) for cut in range(1, last)]
+    before = set(units.alive[last - 1])
+    return ((), *inside, tuple(name for name in units.alive[last] if name in before))
 
 
 def _priced(

@@ -27,6 +27,7 @@ from ...testbed import Testbed
 from ..named import Task, make_plans
 from ..units import Units
 from .memory import SLOTS, Need, most_in_flight, needs
+from .solo import kept
 from .stages import alone, carrying
 
 TRIES = 3
@@ -45,6 +46,10 @@ class Offer:
         How the team runs it.
     asks : TeamSpan
         What that asks of its boards.
+    least : TeamSpan
+        The same without what the root may have already.
+    lighter_s : tuple of float array (g,)
+        Seconds that the members compute when they are crowded less, by crowd.
     in_flight : int
         Requests that its boards have room for at once, up to `SLOTS`.
     """
@@ -53,17 +58,26 @@ class Offer:
     span: Span
     segments: tuple[Segment, ...]
     asks: TeamSpan
+    least: TeamSpan
+    lighter_s: tuple[np.ndarray, ...]
     in_flight: int
+
+    def crowded(self, number: int) -> Offer:
+        """The same under one of the lighter crowds."""
+        seconds = self.lighter_s[number]
+        asks, least = (replace(item, compute_s=seconds) for item in (self.asks, self.least))
+        return replace(self, asks=asks, least=least, lighter_s=())
 
 
 @dataclass(frozen=True)
 class Recruiter:
-    """Finds teams for a graph on a testbed."""
+    """Finds teams for a graph on a testbed; `lighter` says how much each board is crowded when fewer compute."""
 
     units: Units
     testbed: Testbed
     cost: CostModel
     root: int
+    lighter: tuple[tuple[float, ...], ...] = ()
 
     def offer(self, boards: tuple[int, ...], span: Span) -> Offer | None:
         """The latency planner's plan of a span on some boards; None where there is none for several that fits.
@@ -83,7 +97,7 @@ class Recruiter:
             found = needs([programs], self.units.graph, self.root)[: self.testbed.ranks]
             room = most_in_flight(found, self.testbed, SLOTS)
             if len(used) > 1 and room > (best.in_flight if best else 0):
-                best = Offer(used, span, segments, self._asks(used, span, programs), room)
+                best = self._offer(used, span, segments, programs, room)
             if room >= SLOTS:
                 break
             spare += self._lacking(boards, found)
@@ -130,7 +144,24 @@ class Recruiter:
         )
         return np.array(list(lacking))
 
-    def _asks(self, used: tuple[int, ...], span: Span, programs: Sequence[Program]) -> TeamSpan:
+    def _offer(
+        self, used: tuple[int, ...], span: Span, segments: tuple[Segment, ...], programs: Sequence[Program], room: int
+    ) -> Offer:
+        everyone = self.testbed.active(range(self.testbed.ranks))
+        seconds, *lighter = (self._compute_s(used, programs, active) for active in (everyone, *self.lighter))
+        own = frozenset(name for names in kept(self.units) for name in names)
+        asks, least = (self._asks(used, span, programs, seconds, without) for without in (frozenset[str](), own))
+        return Offer(used, span, segments, asks, least, tuple(np.minimum(seconds, each) for each in lighter), room)
+
+    def _asks(
+        self,
+        used: tuple[int, ...],
+        span: Span,
+        programs: Sequence[Program],
+        compute_s: np.ndarray,
+        without: Collection[str],
+    ) -> TeamSpan:
+        """What members compute and send, but for some values."""
         before, behind, root = self._others(used)
         source = before if span[0] > 0 else root
         target = behind if span[1] < len(self.units) else root
@@ -138,18 +169,21 @@ class Recruiter:
         entry, leaving, inner = np.zeros(len(used)), np.zeros(len(used)), dict[tuple[int, int], float]()
         for message in (message for program in programs for message in program.sends):
             ends = (place.get(message.source), place.get(message.target))
+            pieces = (piece for piece in message.pieces if piece.value in without)
+            nbytes = message.nbytes - sum(p.region.size * self.units.graph.value(p.value).itemsize for p in pieces)
             if ends[0] is not None and ends[1] is not None:
-                inner[ends[0], ends[1]] = inner.get((ends[0], ends[1]), 0.0) + message.nbytes
+                inner[ends[0], ends[1]] = inner.get((ends[0], ends[1]), 0.0) + nbytes
             elif ends[1] is not None and message.source == source:
-                entry[ends[1]] += message.nbytes
+                entry[ends[1]] += nbytes
             elif ends[0] is not None and message.target == target:
-                leaving[ends[0]] += message.nbytes
-        active = dict(enumerate(self.testbed.active(range(self.testbed.ranks))))
-        members = [programs[board] for board in used]
-        compute = np.zeros(len(used))
-        for (rank, _), seconds in compute_seconds(members, self.units.graph, self.testbed, self.cost, active).items():
-            compute[place[rank]] += seconds
-        return TeamSpan(compute, entry, leaving, inner)
+                leaving[ends[0]] += nbytes
+        return TeamSpan(compute_s, entry, leaving, inner)
+
+    def _compute_s(self, used: tuple[int, ...], programs: Sequence[Program], active: Sequence[float]) -> np.ndarray:
+        """Seconds that each member computes, float array (g,), while boards are crowded so much."""
+        members, crowds = [programs[board] for board in used], dict(enumerate(active))
+        found = compute_seconds(members, self.units.graph, self.testbed, self.cost, crowds)
+        return np.array([sum(s for (rank, _), s in found.items() if rank == board) for board in used])
 
 
 def span_graph(units: Units, span: Span) -> Graph:

@@ -79,9 +79,10 @@ def test_bounds_hold_where_some_boards_share_a_host():
 
 def test_without_shared_hosts_there_is_one_crowd_and_many_are_grouped():
     assert [crowd.most for crowd in crowds(boards())] == [4]
+    assert [crowd.most for crowd in crowds(one_host(8, cores=2))] == [2, 3, 4, 5, 6, 7, 8]
     many = crowds(one_host(16, cores=1))
-    assert [crowd.most for crowd in many] == [4, 8, 12, 15, 16]
-    assert [crowd.active[0] for crowd in many] == [1.0, 5.0, 9.0, 13.0, 16.0]
+    assert [crowd.most for crowd in many] == [2, 4, 6, 8, 10, 12, 14, 15, 16]
+    assert [crowd.active[0] for crowd in many] == [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 16.0]
 
 
 @pytest.mark.parametrize("bandwidth", [5e5, 1.2e6, 1e8])

@@ -12,8 +12,8 @@ from itertools import groupby
 
 from ...testbed import Testbed
 
-MOST = 5
-"""Numbers of boards that are looked at, at most: each is a search of its own."""
+MOST = 12
+"""Crowds that are looked at, at most: each is a search of its own. With more, neighbours are taken together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,12 +122,14 @@ class _Search:
         lower = self.best_s if self.is_closed else self.lower_s
         return Outcome(self.placement, self.best_s, lower, self.clock.elapsed_s, self.explored)
 
-    def offer(self, placement: Placement | None) -> None:
-        """Take a placement if it is better than the best."""
-        if placement is not None:
-            seconds = loads(self.instance, placement).seconds
-            if seconds < self.best_s:
-                self.placement, self.best_s = placement, seconds
+    def offer(self, placement: Placement | None) -> float:
+        """Take a placement if it is better than the best; its bottleneck, infinite for none."""
+        if placement is None:
+            return inf
+        seconds = loads(self.instance, placement).seconds
+        if seconds < self.best_s:
+            self.placement, self.best_s = placement, seconds
+        return seconds
 
     def run(self, finder: Finder, efforts: tuple[int, ...]) -> None:
         """Search with more and more effort until the best is proved or time is up."""
@@ -161,10 +163,10 @@ class _Search:
         answer = finder.find(seconds, effort, Clock.start(None) if is_first else self.clock)
         self.explored += answer.explored
         self.last_explored = answer.explored
-        self.offer(answer.placement)
+        found_s = self.offer(answer.placement)
         if answer.is_sure:
             self.lower_s = max(self.lower_s, seconds if seconds < HUGE else inf)
-        if answer.placement is not None and self.best_s <= seconds * (1 + PROVED):
+        if found_s <= seconds * (1 + PROVED):
             return True
         return False if answer.is_sure else None
 

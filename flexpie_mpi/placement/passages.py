@@ -82,6 +82,9 @@ def _users(instance: Instance, pair_s: np.ndarray) -> list[tuple[int, np.ndarray
     for count in (1, 2):
         which = np.flatnonzero((counts == count) & (n > 2))
         a, b, q = table[starts[which]].T
+        if count == 1 and instance.teams:  # the root may send a team of its own both the inputs and its part
+            is_link = (a != instance.root) & (b != instance.root)
+            which, a, b, q = which[is_link], a[is_link], b[is_link], q[is_link]
         if count == 2:  # one link for both ways, of which a placement uses one, unless it is the root's
             back = table[starts[which] + 1]
             is_link = (back[:, 0] == b) & (back[:, 1] == a) & (a != instance.root) & (b != instance.root)

@@ -337,3 +337,15 @@ def test_many_boards_have_a_placement_and_a_bound_in_little_time() -> None:
     check(instance, found)
     assert found.placement is not None
     assert 0 < found.lower_bound_s < found.seconds <= instance.compute_s[:, 0, -1].max()
+
+
+def test_a_link_on_which_the_root_sends_inputs_and_its_part_of_a_team_bears_both() -> None:
+    compute = np.full((3, 2, 2), 9.0)
+    compute[2] = 1.5
+    team = Team((0, 1), {(0, 1): TeamSpan(np.full(2, 0.1), np.array([0.0, 1.0]), np.zeros(2), {(0, 1): 1.0})})
+    routes = tuple(tuple((3 * a + b,) for b in range(3)) for a in range(3))
+    instance = Instance(
+        np.ones(2), compute, np.zeros((2, 2)), np.full(3, np.inf), routes, np.ones(9), root=0, teams=(team,)
+    )
+    found = exact(instance)
+    assert (found.seconds, found.is_optimal) == (1.5, True), "the team would need 2 s of one link"

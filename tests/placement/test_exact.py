@@ -272,6 +272,30 @@ def test_two_teams_that_share_a_board_are_not_both_used() -> None:
     assert exact(other).seconds == 3.0
 
 
+@pytest.mark.parametrize(
+    ("routes", "seconds"),
+    [
+        (((), (0,), ()), 7.0),  # one link for both ways
+        (((), (0,), (1,)), 5.0),  # what one sends
+        (((), (0,), (0,)), 9.0),  # what all send
+    ],
+)
+def test_what_a_team_sends_inside_counts(routes: tuple, seconds: float) -> None:
+    """Board 0 sends board 1 five bytes and gets two back; of three boards the third gets another two."""
+    link, out, air = ((), (0,), ()), ((), (0,), (1,)), ((), (0,), (0,))
+    rows = {
+        link: (((), (0,), (1,)), ((0,), (), (2,)), ((3,), (4,), ())),
+        out: (((), (0,), (0,)), ((1,), (), (1,)), ((2,), (2,), ())),
+        air: (((), (0,), (0,)), ((0,), (), (0,)), ((0,), (0,), ())),
+    }
+    inner = {(0, 1): 5.0, (1, 0): 2.0, (1, 2): 2.0}
+    team = Team((0, 1, 2), {(0, 1): TeamSpan(np.ones(3), np.ones(3), np.ones(3), inner)})
+    instance = Instance(
+        np.ones(2), np.full((3, 2, 2), inf), np.zeros((2, 2)), np.ones(3), rows[routes], np.ones(5), None, teams=(team,)
+    )
+    assert exact(instance).seconds == exact(instance).lower_bound_s == seconds
+
+
 def test_boards_are_alike_only_if_they_reach_each_other_equally_both_ways() -> None:
     byte_s = np.full(9, 4.0)
     byte_s[1 * 3 + 2] = 1.0  # from board 1 to board 2

@@ -85,7 +85,8 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     if isinstance(finder, Walk):
         _prepare(search)
     search.run(finder, efforts)
-    search.trim(finder)
+    if isinstance(finder, Frontier):
+        search.trim(finder)
     return search.outcome()
 
 
@@ -143,7 +144,7 @@ class _Search:
             if not self.is_closed and (isfinite(self.clock.limit_s) or effort == efforts[-1]):
                 self._raise(finder, effort)
 
-    def trim(self, finder: Finder) -> None:
+    def trim(self, finder: Frontier) -> None:
         """Take a placement of fewer boards that is as good as the proved best, if the proof was quick."""
         if self.placement is None or not self.is_closed or self.clock.is_over or self.last_explored > QUICK:
             return

@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,27 +37,21 @@ GROWTH = 0.02
 
 @dataclass
 class Seeded:
-    """A supply of requests made from their numbers, and the judge of what becomes of them."""
+    """Requests made from their numbers, and the judge of what becomes of them."""
 
     graph: Graph
     reference: Reference
     first: int
     count: int
-    taken: int = 0
     delivered: int = 0
     under_way: deque[Mapping[str, Any]] = field(default_factory=deque)
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def is_over(self) -> bool:
-        return self.taken == self.count
-
-    def take(self) -> Mapping[str, Any] | None:
-        if self.is_over:
-            return None
-        self.under_way.append(random_inputs(self.graph, 0, self.first + self.taken))
-        self.taken += 1
-        return self.under_way[-1]
+    def requests(self) -> Iterator[Mapping[str, Any]]:
+        """Every request in turn; those that are not delivered yet are remembered."""
+        for number in range(self.first, self.first + self.count):
+            self.under_way.append(random_inputs(self.graph, 0, number))
+            yield self.under_way[-1]
 
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
         """Compare the next outputs with those of the oldest request under way."""
@@ -77,12 +71,12 @@ def resident_bytes() -> int:
 
 def streamed(engine: fp.Engine, reference: Reference | None, first: int, count: int) -> tuple[list[str], float]:
     """Carry out so many requests; what is wrong with them, and the seconds they took."""
-    supply = Seeded(engine.model.graph, reference, first, count)
+    judge = Seeded(engine.model.graph, reference, first, count)
     began_s = time.perf_counter()
-    engine.stream(supply, supply.deliver)
-    if reference is not None and supply.delivered != count:
-        supply.problems.append(f"{supply.delivered} of {count} requests were delivered")
-    return supply.problems, time.perf_counter() - began_s
+    engine.stream(fp.Requests(judge.requests()), judge.deliver)
+    if reference is not None and judge.delivered != count:
+        judge.problems.append(f"{judge.delivered} of {count} requests were delivered")
+    return judge.problems, time.perf_counter() - began_s
 
 
 def show(requests: int, elapsed_s: float, memory: list[tuple[int, int]], problems: list[str]) -> bool:

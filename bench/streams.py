@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from flexpie_mpi import Engine, load_shared, start
+from flexpie_mpi import Engine, Requests, load_shared, start
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.emulate import emulated
@@ -53,25 +53,6 @@ STREAMS = {
 
 
 @dataclass
-class Repeated:
-    """A supply of one request, over and over."""
-
-    request: Mapping[str, Any]
-    count: int
-    taken: int = 0
-
-    @property
-    def is_over(self) -> bool:
-        return self.taken == self.count
-
-    def take(self) -> Mapping[str, Any] | None:
-        if self.is_over:
-            return None
-        self.taken += 1
-        return self.request
-
-
-@dataclass
 class Entrant:
     """A plan to be streamed, so many requests in flight."""
 
@@ -86,7 +67,7 @@ class Entrant:
         """One round: requests per second once `warmup` of them are delivered."""
         moments: list[float] = []
         flow = self.engine.stream(
-            Repeated(request, warmup + requests), lambda *delivered: moments.append(time.perf_counter())
+            Requests([request] * (warmup + requests)), lambda *delivered: moments.append(time.perf_counter())
         )
         busy = self.engine.transport.all_gather(flow.busy_s / flow.elapsed_s if flow.elapsed_s else 0.0)
         if moments:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .cache import Cache
 from .errors import DataError, FlexPieError, PlanError, ProgramError
-from .lower import digest, lower
+from .lower import digest, turns_of
 from .model import Model, load
 from .plan import Plan
 from .program import Program
@@ -22,9 +22,10 @@ from .runtime.flow import Deliver, Flow, Supply
 from .runtime.gate import Gate, RootGate, ticket_exchange
 from .runtime.kernels import KernelOptions, Sessions, make_kernel
 from .runtime.pacing import Pacer, settle
-from .runtime.stream import Stream, as_messages, slots_of, with_tags
+from .runtime.stream import Stream, as_messages, with_tags
 from .runtime.transport import Channel, Transport, agree, on_root
 from .runtime.weights import WeightTraffic, distribute
+from .slots import slots_of
 from .timeline import Timeline
 
 
@@ -282,7 +283,7 @@ def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[
             f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
             f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
         )
-    programs = tuple(lower(plan.variant(turn), model.graph) for turn in range(plan.turns))
+    programs = turns_of(plan, model.graph)
     digests = transport.all_gather([digest(turn) for turn in programs])
     odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
     if odd:

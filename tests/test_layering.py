@@ -22,7 +22,7 @@ ROWS = (
     ("errors", "region"),
     ("graph", "testbed", "timeline", "cache", "versions"),
     ("layout",),
-    ("ops", "plan", "program"),
+    ("ops", "plan", "program", "slots"),
     ("exchange", "shards"),
     ("model", "data", "placement"),
     ("cost",),

@@ -21,12 +21,13 @@ from ..data.results import Results, check_results
 from ..engine import Engine, settle_pace
 from ..errors import PlanError
 from ..graph import Graph
+from ..lower import turns_of
 from ..plan import Plan
-from ..planner.throughput import Need, enough_in_flight, memory_problems, most_in_flight, needs, turns_of
+from ..planner.throughput import Need, enough_in_flight, memory_problems, most_in_flight, needs
 from ..planner.throughput.memory import mb
 from ..referee import Findings, Referee
 from ..report.streams import Stream, stream_items, stream_record
-from ..runtime.flow import Flow
+from ..runtime.flow import Flow, Requests
 from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
@@ -255,7 +256,7 @@ class Streaming(RankPart):
             stopped = stack.enter_context(stopping(desk.stop if desk else None))
             self.progress.tell("streaming")
             log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-            flow = engine.stream(desk or _Nothing(), desk.deliver if desk else _ignored)
+            flow = engine.stream(desk or Requests(()), desk.deliver if desk else _ignored)
             flows = self.transport.gather(flow, ROOT)
             found = on_root(self.transport, partial(self._found, desk, flows, stopped), ROOT)
         self.progress.clear()
@@ -340,16 +341,6 @@ def _taking_turns_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-class _Nothing:
-    """The supply of a rank that is not asked."""
-
-    count = 0
-    is_over = True
-
-    def take(self) -> None:
-        return None
 
 
 def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:

@@ -5,6 +5,6 @@ plan, out come buffers, steps and messages. The one difficulty: a rank may hold 
 shard, a shard with halo fetched for an earlier segment), and everything it holds counts as had.
 """
 
-from .jobs import digest, lower
+from .jobs import digest, lower, turns_of
 
-__all__ = ["digest", "lower"]
+__all__ = ["digest", "lower", "turns_of"]

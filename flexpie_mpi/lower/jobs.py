@@ -63,6 +63,17 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
     return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
 
 
+def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
+    """Programs of all ranks for every turn.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the graph.
+    """
+    return tuple(lower(plan.variant(request), graph) for request in range(plan.turns))
+
+
 def check(plan: Plan, graph: Graph) -> None:
     """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
     found = problems(plan, graph)

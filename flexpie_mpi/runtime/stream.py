@@ -31,22 +31,9 @@ from .transport import Channel, Transport
 from .waiting import offer_core
 from .worker import Action, ComputeThread, Inline
 
-SLOTS_PER_TURN = 3
-"""Of a rank that is not the root: a request that comes, one that is computed, one that leaves."""
-
 _LONGEST_NAP_S = 500e-6
 """While messages may be under way: they go on only when both ends look in. After 1 ms, messages of 400 kB would take a
 quarter longer over 1 Gb/s, and smaller and larger ones no longer."""
-
-
-def slots_of(is_root: bool, in_flight: int, turns: int) -> int:
-    """Requests a rank has room for, a multiple of `turns`.
-
-    >>> slots_of(True, 8, 1), slots_of(False, 8, 1), slots_of(True, 7, 2), slots_of(False, 1, 2)
-    (8, 3, 8, 2)
-    """
-    per_turn = -(-in_flight // turns)
-    return turns * (per_turn if is_root else min(SLOTS_PER_TURN, per_turn))
 
 
 def with_tags(exchange: Exchange, first_tag: int) -> Exchange:

@@ -25,8 +25,9 @@ from flexpie_mpi.data.hdf5 import read_hdf5
 from flexpie_mpi.data.stacks import COUNT
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.layout import Layout
+from flexpie_mpi.lower import turns_of
 from flexpie_mpi.plan import Plan, Segment
-from flexpie_mpi.planner.throughput import needs, turns_of
+from flexpie_mpi.planner.throughput import needs
 from flexpie_mpi.runtime.loopback import LoopbackTransport
 from flexpie_mpi.runtime.mpi import library
 from tests.launch import REPOSITORY, environment, launcher

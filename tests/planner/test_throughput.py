@@ -11,6 +11,7 @@ from flexpie_mpi import load
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.errors import PlanError
 from flexpie_mpi.layout import Layout
+from flexpie_mpi.lower import turns_of
 from flexpie_mpi.placement import Placement, Stage, loads, problems
 from flexpie_mpi.placement.solvers import SOLVERS
 from flexpie_mpi.plan import Plan, Segment
@@ -27,7 +28,6 @@ from flexpie_mpi.planner.throughput import (
     place,
     pose,
     streamed,
-    turns_of,
     undominated,
 )
 from flexpie_mpi.planner.throughput.stages import segments_of

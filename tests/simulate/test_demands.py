@@ -8,7 +8,7 @@ import pytest
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.errors import ProgramError
 from flexpie_mpi.layout import Layout
-from flexpie_mpi.lower import lower
+from flexpie_mpi.lower import lower, turns_of
 from flexpie_mpi.plan import Plan, Segment
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.simulate.demands import Demands, demands, of_traffic
@@ -25,7 +25,7 @@ def boards(count: int, bandwidth: float = 1e6, topology=switch) -> Testbed:
 
 
 def asked(plan: Plan, testbed: Testbed, graph) -> Demands:
-    return demands([lower(plan.variant(turn), graph) for turn in range(plan.turns)], graph, testbed, COST)
+    return demands(turns_of(plan, graph), graph, testbed, COST)
 
 
 @pytest.mark.parametrize("preset", ["rows", "channels", "single"])

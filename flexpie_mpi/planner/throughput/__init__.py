@@ -9,7 +9,7 @@ from .front import Candidate, Crossing, crossings, front, undominated
 from .instance import Problem, pose
 from .memory import Need, memory_problems, most_in_flight, needs
 from .pipeline import EXACT, Pipeline, place
-from .streamed import Streamed, computing, enough_in_flight, streamed, turns_of
+from .streamed import Streamed, computing, enough_in_flight, streamed
 
 __all__ = [
     "EXACT",
@@ -29,6 +29,5 @@ __all__ = [
     "place",
     "pose",
     "streamed",
-    "turns_of",
     "undominated",
 ]

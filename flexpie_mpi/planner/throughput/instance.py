@@ -12,11 +12,12 @@ from ...cost.model import CostModel
 from ...graph import Graph
 from ...placement import MOST_TURNS, Instance, Span, Team, TeamSpan
 from ...plan import Segment
+from ...slots import SLOTS_PER_TURN
 from ...testbed import Testbed
 from ..units import Units, units
 from .crowding import Crowd, crowds
 from .landmarks import asks
-from .memory import BUSY, SLOTS
+from .memory import BUSY
 from .solo import Solo, solo
 from .stages import Crews
 from .teams import Offer, Recruiter
@@ -83,7 +84,7 @@ class Problem:
     def instance(
         self,
         most_boards: int | None = None,
-        slots: int = SLOTS,
+        slots: int = SLOTS_PER_TURN,
         replicas: int = MOST_TURNS,
         *,
         is_least: bool = False,
@@ -149,7 +150,7 @@ def capacities(testbed: Testbed) -> np.ndarray:
 
 def root_slots(slots: int, boards: int) -> int:
     """Requests under way on the root while each board has so many."""
-    return slots if slots < SLOTS else BUSY * boards + 1
+    return slots if slots < SLOTS_PER_TURN else BUSY * boards + 1
 
 
 def _teams(offers: Sequence[Offer], is_least: bool) -> tuple[Team, ...]:

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from ...graph import Graph
 from ...program import Compute, Program
 from ...region import Region
+from ...slots import slots_of
 from ...testbed import Testbed
 from ..problem import RESERVE_BYTES
-
-SLOTS = 3
-"""Requests under way on a rank: one that comes, one that is computed, one that leaves."""
 
 COPIES = 2
 """Of everything that comes and goes: in a buffer, and in a message."""
@@ -52,8 +50,7 @@ class Need:
 
     def slots_bytes(self, in_flight: int) -> int:
         """Of so many requests under way in the job."""
-        per_turn = -(-in_flight // self.turns)
-        return self.slot_bytes * (per_turn if self.is_root else min(SLOTS, per_turn))
+        return self.slot_bytes * slots_of(self.is_root, in_flight, self.turns) // self.turns
 
     def total_bytes(self, in_flight: int) -> int:
         """All of it, with the rank's process."""

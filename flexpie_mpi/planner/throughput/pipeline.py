@@ -11,8 +11,8 @@ from ...placement import MOST_TURNS, Instance, Outcome, Placement
 from ...placement.answer import Clock
 from ...placement.solvers import SOLVERS
 from ...plan import Plan
+from ...slots import SLOTS_PER_TURN
 from .instance import Problem
-from .memory import SLOTS
 from .refusal import hopeless
 from .stages import segments_of
 from .streamed import Streamed, streamed
@@ -20,7 +20,7 @@ from .streamed import Streamed, streamed
 EXACT = "exact"
 """The solver that is taken when none is asked for."""
 
-ROOMS = (SLOTS, 2, 1)
+ROOMS = (SLOTS_PER_TURN, 2, 1)
 """Requests that each board must have room for: less and less, for plans that are better with fewer under way."""
 
 FEWER = (4, 3, 2, 1)

@@ -9,7 +9,7 @@ from functools import cached_property
 from ...cost.model import CostModel
 from ...errors import PlanError
 from ...graph import Graph
-from ...lower import lower
+from ...lower import turns_of
 from ...plan import Plan
 from ...program import Program
 from ...simulate import simulate
@@ -75,17 +75,6 @@ def enough_in_flight(plan: Plan) -> int:
     """
     wanted = BUSY * sum(crew.turns for crew in plan.crews) + 1
     return -(-wanted // plan.turns) * plan.turns
-
-
-def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
-    """Programs of all ranks for every turn.
-
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph.
-    """
-    return tuple(lower(plan.variant(request), graph) for request in range(plan.turns))
 
 
 def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:

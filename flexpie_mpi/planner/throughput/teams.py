@@ -23,10 +23,11 @@ from ...placement import Span, TeamSpan
 from ...plan import Plan, Segment
 from ...program import Program
 from ...simulate.prices import compute_seconds
+from ...slots import SLOTS_PER_TURN
 from ...testbed import Testbed
 from ..named import Task, make_plans
 from ..units import Units
-from .memory import SLOTS, Need, most_in_flight, needs
+from .memory import Need, most_in_flight, needs
 from .solo import kept
 from .stages import alone, carrying
 
@@ -51,7 +52,7 @@ class Offer:
     lighter_s : tuple of float array (g,)
         Seconds that the members compute when they are crowded less, by crowd.
     in_flight : int
-        Requests that its boards have room for at once, up to `SLOTS`.
+        Requests that its boards have room for at once, up to `SLOTS_PER_TURN`.
     """
 
     boards: tuple[int, ...]
@@ -95,10 +96,10 @@ class Recruiter:
             except PlanError:
                 break
             found = needs([programs], self.units.graph, self.root)[: self.testbed.ranks]
-            room = most_in_flight(found, self.testbed, SLOTS)
+            room = most_in_flight(found, self.testbed, SLOTS_PER_TURN)
             if len(used) > 1 and room > (best.in_flight if best else 0):
                 best = self._offer(used, span, segments, programs, room)
-            if room >= SLOTS:
+            if room >= SLOTS_PER_TURN:
                 break
             spare += self._lacking(boards, found)
         return best
@@ -139,7 +140,7 @@ class Recruiter:
         """Bytes of memory that each board has too little for all slots."""
         limits = [self.testbed.devices[board].memory_bytes for board in boards]
         lacking = (
-            0 if limit is None else max(0, found[board].total_bytes(SLOTS) - limit)
+            0 if limit is None else max(0, found[board].total_bytes(SLOTS_PER_TURN) - limit)
             for board, limit in zip(boards, limits, strict=True)
         )
         return np.array(list(lacking))

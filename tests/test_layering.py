@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
 
 ROWS = (
     ("errors", "region"),
-    ("graph", "testbed", "timeline", "cache", "versions"),
+    ("graph", "testbed", "timeline", "cache", "versions", "budget"),
     ("layout",),
     ("ops", "plan", "program", "slots"),
     ("exchange", "shards"),

@@ -1,0 +1,54 @@
+"""How much memory a file may take: what it says of itself is weighed before it is believed.
+
+A few kilobytes can ask for terabytes: a picture of a billion pixels, a tensor that is all zeros, a padded axis. Whoever
+reads a file of somebody else asks a :class:`Budget` before memory is taken.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import FlexPieError
+
+_SHARE = 8
+"""Without word from the user, one file may take so many parts of the machine's memory: one."""
+_LEAST_BYTES = 256 << 20
+
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most bytes that any one thing read from a file (an array, a picture, a value of a model) may take."""
+
+    nbytes: int
+
+    @classmethod
+    def of_machine(cls) -> Budget:
+        """An eighth of the memory that this machine, or the control group of this process, has; 256 MiB at least."""
+        return cls(max(_LEAST_BYTES, _memory_bytes() // _SHARE))
+
+    def admit(self, nbytes: int, what: str, error: type[FlexPieError]) -> None:
+        """Raise `error` with a sentence that begins with `what` when `nbytes` is more than is allowed.
+
+        >>> Budget(1 << 30).admit(5 << 30, "input 'x'", FlexPieError)
+        Traceback (most recent call last):
+        flexpie_mpi.errors.FlexPieError: input 'x' would take 5.37 GB, and 1.07 GB is allowed: allow more with --memory
+        """
+        if nbytes > self.nbytes:
+            raise error(
+                f"{what} would take {nbytes / 1e9:.3g} GB, and {self.nbytes / 1e9:.3g} GB is allowed: "
+                "allow more with --memory"
+            )
+
+
+def _memory_bytes() -> int:
+    """Bytes of memory of this machine, or those that its control group may use where that is less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # no such group, or no limit ("max")
+            found.append(int(path.read_text()))
+    return min(found)

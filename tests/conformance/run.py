@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ from tests.planners import planned
 
 from .cases import Case
 
+Plans = Callable[[Model, tuple[int, ...]], Iterator[tuple[str, Iterable[Plan]]]]
+"""(name, plans) for the numbers of ranks."""
+
 CUTTING = tuple(kind for kind in KINDS if kind not in ("replicated", "single"))
 LAYOUTS = (*KINDS, "auto")
 
 
 @dataclass
 class Tally:
-    """What came of a number of cases."""
+    """What came of a number of cases, run in `plans`: by default every layout that some node allows."""
 
+    plans: Plans = field(default_factory=lambda: plans_of)
     passed: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     cases: int = 0
@@ -43,7 +47,7 @@ class Tally:
         except Exception as error:
             self.failed.append(f"{case.name} load: {type(error).__name__}: {error}")
             return
-        for name, plans in plans_of(model, ranks):
+        for name, plans in self.plans(model, ranks):
             if self._passes(case, model, name, plans, Cache(folder / "cache")):
                 self.passed[name] += 1
                 cut = cut or name in CUTTING

@@ -125,7 +125,7 @@ def npy_bytes(rng: Random) -> bytes:
     """A .npy file."""
     stream = BytesIO()
     np.lib.format.write_array(stream, _array(rng), allow_pickle=False)
-    data = stream.getvalue()
+    data = _whole() if rng.random() < 0.3 else stream.getvalue()
     action = rng.random()
     if action < 0.1:
         return data
@@ -135,6 +135,13 @@ def npy_bytes(rng: Random) -> bytes:
     said = len(header) + 1 if rng.random() < 0.8 else rng.choice(WHOLES)
     length = struct.pack("<H", said % 2**16) if version == 1 else struct.pack("<I", said % 2**32)
     return b"\x93NUMPY" + bytes((version, 0)) + length + header + b"\n" + rng.randbytes(rng.choice((0, 768, 769)))
+
+
+@cache
+def _whole() -> bytes:
+    stream = BytesIO()
+    np.lib.format.write_array(stream, np.ones(SHAPE, np.float32), allow_pickle=False)
+    return stream.getvalue()
 
 
 def _make_npy(rng: Random, place: Place) -> Path:
@@ -280,7 +287,7 @@ def _make_stream(rng: Random, place: Place) -> Path:
     path = place.files / "pipe"
     frames = []
     for _ in range(rng.choice((1, 2, 5))):
-        frame = npz_bytes(rng, ("a", "b")) if rng.random() < 0.4 else npy_bytes(rng)
+        frame = _whole() if rng.random() < 0.6 else rng.choice((npz_bytes(rng, ("a", "b")), npy_bytes(rng)))
         said = len(frame) if rng.random() < 0.85 else rng.choice(WHOLES) % 2**64
         frames.append(struct.pack("<Q", said) + frame)
     data = b"".join(frames)

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from .budget import Budget
 from .cache import Cache
 from .errors import DataError, FlexPieError, PlanError, ProgramError
 from .lower import digest, turns_of
@@ -48,6 +49,7 @@ def load_shared(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     cache: Cache | None = None,
     batch: int = 1,
+    budget: Budget | None = None,
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
 
@@ -58,7 +60,7 @@ def load_shared(
     ModelError
         On every rank, when the root cannot read it.
     """
-    model = on_root(transport, lambda: load(source, shapes or {}, cache, batch))
+    model = on_root(transport, lambda: load(source, shapes or {}, cache, batch, budget))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 

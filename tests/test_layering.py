@@ -44,7 +44,7 @@ OWNERS = {
     "numpy": ROWS[4:],  # above, regions and shapes are plain ints
     "onnx": ("model/",),
     "google": ("model/",),  # protobuf, which onnx brings: the errors of damaged model files
-    "onnxruntime": ("model/preoptimise.py", "runtime/kernels.py"),
+    "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py"),
     "mpi4py": ("runtime/mpi.py", "__main__.py"),
     "lightgbm": ("cost/gbdt.py",),
     "h5py": ("data/hdf5.py", "data/stacks.py", "cost/traces.py"),

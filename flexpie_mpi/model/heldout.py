@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 
+from .settled import computed_values
 from .tidy import captures
 
 _WEIGHT_PLACES = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Gather": (0,)}
 """Inputs whose data an optimiser does not look at while the node's other input is computed, by operator."""
 _FOLDED_INTO_CONV = frozenset(("Add", "Sub", "Mul", "Div"))
 _MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"))
-_SIZES = frozenset(("Shape", "Size"))
 
 Use = tuple[onnx.NodeProto, int]
 
@@ -60,17 +60,6 @@ def misused(graph: onnx.GraphProto, names: Collection[str]) -> set[str]:
     return {name for name in names if not all(is_expected(node, place) for node, place in uses[name])}
 
 
-def computed_values(graph: onnx.GraphProto) -> set[str]:
-    """Values whose elements depend on the request; static shapes and what is made of them do not."""
-    computed = {value.name for value in graph.input}
-    for node in graph.node:
-        if node.op_type in _SIZES and node.domain == "":
-            continue
-        if any(name in computed for name in (*node.input, *captures(node))):
-            computed.update(filter(None, node.output))
-    return computed
-
-
 def _uses(graph: onnx.GraphProto) -> Mapping[str, list[Use]]:
     uses: dict[str, list[Use]] = defaultdict(list)
     for node in graph.node:
@@ -93,7 +82,9 @@ def _is_absorbed(node: onnx.NodeProto, uses: Mapping[str, list[Use]], computed: 
 
 def _followers(name: str, uses: Mapping[str, list[Use]]) -> Iterator[onnx.NodeProto]:
     """Nodes that read a value, directly or after it was only rearranged."""
-    for reader, _ in uses.get(name, ()):
-        yield reader
-        if reader.op_type in _MOVES:
-            yield from _followers(reader.output[0], uses)
+    waiting = [name]
+    while waiting:
+        for reader, _ in uses.get(waiting.pop(), ()):
+            yield reader
+            if reader.op_type in _MOVES:
+                waiting.append(reader.output[0])

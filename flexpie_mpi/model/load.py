@@ -11,13 +11,15 @@ from types import MappingProxyType
 
 import onnx
 
+from ..budget import Budget
 from ..cache import Cache
 from ..errors import ModelError
 from .inputs import Shape, bind_inputs
 from .model import Model
-from .preoptimise import VERSION as ONNXRUNTIME_VERSION
-from .prepare import FORMAT, prepare, read_prepared
+from .prepare import FORMAT, read_prepared
 from .read import Source, read_source
+from .sandbox import prepare_apart
+from .session import VERSION as ONNXRUNTIME_VERSION
 from .tidy import drop_constant_inputs
 from .weights import StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
@@ -29,7 +31,11 @@ BUILTIN = "builtin:"
 
 
 def load(
-    source: str, shapes: Mapping[str, Shape] = MappingProxyType({}), cache: Cache | None = None, batch: int = 1
+    source: str,
+    shapes: Mapping[str, Shape] = MappingProxyType({}),
+    cache: Cache | None = None,
+    batch: int = 1,
+    budget: Budget | None = None,
 ) -> Model:
     """Read a model, fold its constants, and make its shapes static.
 
@@ -45,6 +51,8 @@ def load(
         The user's cache when not given.
     batch : int
         Size of a symbolic first axis.
+    budget : Budget, optional
+        How much memory any value of the model may take; that of this machine when not given.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def load(
     drop_constant_inputs(original.proto)
     bind_inputs(original.proto.graph, shapes, batch)
     try:
-        proto, stored = _prepared(original, cache)
+        proto, stored = _prepared(original, path, cache, budget or Budget.of_machine())
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
     proto.graph.name = path.stem
@@ -79,8 +87,10 @@ def _read(source: str, cache: Cache) -> tuple[Path, Source]:
         return path, read_source(path)
 
 
-def _prepared(original: Source, cache: Cache) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
-    """What :func:`prepare` made of a model, now or for an earlier start; made again when it is damaged."""
+def _prepared(
+    original: Source, path: Path, cache: Cache, budget: Budget
+) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+    """What :func:`.prepare.prepare` made of a model, now or for an earlier start; made again when it is damaged."""
     key = _key(original)
     folder = cache.find("model", key)
     if folder is not None:
@@ -89,7 +99,8 @@ def _prepared(original: Source, cache: Cache) -> tuple[onnx.ModelProto, dict[str
         except ModelError as error:
             log.warning("the model is prepared again: %s", error)
             cache.discard("model", key)
-    return read_prepared(cache.store("model", key, lambda target: prepare(original, target)), original)
+    folder = cache.store("model", key, lambda target: prepare_apart(original, path, target, budget))
+    return read_prepared(folder, original)
 
 
 def _builtin(name: str, cache: Cache) -> Path:

@@ -15,6 +15,7 @@ from ..errors import ModelError
 from ..graph import Graph
 from .convert import convert
 from .read import stub_entries
+from .tidy import taken_names
 from .weights import WeightStore, digest_bytes, raw_bytes
 
 
@@ -106,6 +107,11 @@ class Model:
     @property
     def ir_version(self) -> int:
         return self.proto.ir_version
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names that nodes and values have, in subgraphs as well, so that no other may be given them."""
+        return frozenset(taken_names(self.proto))
 
     @cached_property
     def _initializers(self) -> Mapping[str, onnx.TensorProto]:

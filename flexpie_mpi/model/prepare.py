@@ -8,16 +8,18 @@ from pathlib import Path
 
 import onnx
 
+from ..budget import Budget
 from ..errors import ModelError
-from .preoptimise import STORED_BYTES, WEIGHTS_FILE, accept, preoptimise
+from .faithful import Original
+from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
-from .static import infer_types
+from .static import Trial, infer_types
 from .tidy import inline_functions, tidy
 from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -27,28 +29,26 @@ _SOURCE = "source"
 """Location of weights that are still where the model file has them."""
 
 
-def prepare(source: Source, folder: Path) -> None:
+def prepare(source: Source, path: Path, folder: Path, budget: Budget) -> None:
     """Make `folder` with the skeleton of a model and the weights that are not in the model's own files.
 
     Parameters
     ----------
     source : Source
         With static inputs. Not changed.
+    path : Path
+        The file it was read from, which says what the model computes.
     folder : Path
         Does not exist yet.
+    budget : Budget
 
     Raises
     ------
     ModelError
-        onnxruntime does not accept the model.
+        onnxruntime does not accept the model, or what is made of it computes something else.
     """
     folder.mkdir()
-    source = Source(inline_functions(_copy(source.proto)), source.stored)
-    try:
-        ready = _finished(preoptimise(source, folder))
-    except ModelError as error:
-        ready = _unoptimised(source, error)
-        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    ready = _rewritten(source, Original(path, source, budget), folder, budget)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
     (folder / CHECK_FILE).write_text(_check(folder))
@@ -89,21 +89,35 @@ def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTens
     return StoredTensor(tensor.data_type, tuple(tensor.dims), place)
 
 
-def _unoptimised(source: Source, reason: ModelError) -> Source:
-    """The model as it is, when onnxruntime takes that but not its own optimised form of it."""
+def _rewritten(source: Source, original: Original, folder: Path, budget: Budget) -> Source:
+    """The model with its constants folded, or, where that is not accepted or computes something else, as it is."""
+    plain = Source(inline_functions(_copy(source.proto)), source.stored)
     try:
-        ready = _finished(source)
+        return _finished(preoptimise(plain, folder), original, budget)
+    except ModelError as error:
+        reason = error
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    try:
+        ready = _finished(plain, original, budget)
     except ModelError:
         raise reason from None
     log.warning("the model is used without constant folding: %s", reason)
     return ready
 
 
-def _finished(source: Source) -> Source:
-    """A model in the form of a Graph, with types, that onnxruntime has accepted."""
+def _finished(source: Source, original: Original, budget: Budget) -> Source:
+    """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
     tidy(source.proto)
-    infer_types(source.proto, lambda names: accept(source, names))
+    _check_results(original, infer_types(source, budget))
     return source
+
+
+def _check_results(original: Original, trial: Trial | None) -> None:
+    reason = original.reason_to_skip or ("" if trial else "it does not run on made-up inputs")
+    if reason:
+        log.warning("what is made of the model is not compared with its file: %s", reason)
+    elif trial is not None and not original.agrees(trial.feeds, trial.outputs):
+        raise ModelError("what is made of it does not compute what onnxruntime computes with the file.")
 
 
 def _store_constants(source: Source, folder: Path) -> None:

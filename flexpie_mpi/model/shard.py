@@ -17,6 +17,7 @@ from ..program import Block
 from ..region import Region
 from ..shards import Held, whole
 from .model import Model
+from .tidy import fresh
 
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""
@@ -101,9 +102,11 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.weights: dict[str, Slice] = {}
-        self._declared: set[str] = set()
+        self._weights: dict[Slice, str] = {}
         self._crops: dict[tuple[str, Region], str] = {}
+        self._inner: dict[tuple[str, str], str] = {}
         self._constants: dict[Const, str] = {}
+        self._made: set[str] = set()
 
     def add(self, block: Block) -> None:
         """Append a block in its local form, or the node as it is when this rank computes all of it."""
@@ -143,10 +146,10 @@ class _Builder:
 
     def _weight(self, value: Value, region: Region | None) -> str:
         full = region is None or region.is_full(value.shape or ())
-        name = value.name if full else f"{value.name}{region}"
-        if name in self._declared:
-            return name
-        self._declared.add(name)
+        part = (value.name, None if full else region)
+        if part in self._weights:
+            return self._weights[part]
+        name = self._weights[part] = value.name if full else self._fresh(f"{value.name}{region}")
         if self.model.is_stored(value.name):
             self.weights[name] = (value.name, region)
             shape = value.shape if region is None else region.shape
@@ -163,7 +166,7 @@ class _Builder:
     def _crop(self, name: str, held: Region, region: Region) -> str:
         target = self._crops.get((name, region))
         if target is None:
-            target = self._crops[name, region] = f"{name}{region}"
+            target = self._crops[name, region] = self._fresh(f"{name}{region}")
             node = crop(self.model.graph.opset, name, target, held, region)
             inputs = [self._const(item) if isinstance(item, Const) else name for item in node.inputs]
             self.nodes.append(self._make(node, inputs, [target], target))
@@ -177,13 +180,13 @@ class _Builder:
                 return self._const(item)
             if isinstance(item, int):
                 return names[item]
-            return f"{bound.node.name}::{item}" if item else ""
+            return self._inner_name(bound.node.name, item) if item else ""
 
         return self._make(
             local,
             [resolve(item, inputs) for item in local.inputs],
             [resolve(item, bound.node.outputs) for item in local.outputs],
-            bound.node.name if number == 0 else f"{bound.node.name}::{number}",
+            bound.node.name if number == 0 else self._fresh(f"{bound.node.name}::{number}"),
             self.model.node_proto(bound.node.name) if local.inherit else None,
         )
 
@@ -200,10 +203,22 @@ class _Builder:
     def _const(self, const: Const) -> str:
         name = self._constants.get(const)
         if name is None:
-            name = self._constants[const] = f"const::{len(self._constants)}"
+            name = self._constants[const] = self._fresh(f"const::{len(self._constants)}")
             shape = (len(const.data),) if const.shape is None else const.shape
             array = np.array(const.data, dtype=const.dtype).reshape(shape)
             self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def _inner_name(self, node: str, item: str) -> str:
+        """Name of a value within the local form of a node."""
+        if (node, item) not in self._inner:
+            self._inner[node, item] = self._fresh(f"{node}::{item}")
+        return self._inner[node, item]
+
+    def _fresh(self, wanted: str) -> str:
+        """A name that neither the model nor this segment has."""
+        name = fresh(wanted, self.model.names, self._made)
+        self._made.add(name)
         return name
 
 

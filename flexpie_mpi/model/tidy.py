@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -23,12 +23,24 @@ _DEFAULT_OPSET = 17
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with calls of its own functions replaced by their bodies."""
+    """The model with calls of its own functions replaced by their bodies; `proto` is changed."""
     if not proto.functions:
         return proto
+    _write_defaults(proto)
     proto = inliner.inline_local_functions(proto)
     lift_constants(proto.graph)
     return proto
+
+
+def _write_defaults(proto: onnx.ModelProto) -> None:
+    """Give every call of a function the defaults of attributes that it does not set: the inliner loses them."""
+    functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
+    for nodes in (all_nodes(proto.graph), *(_nodes_inside(item.node) for item in proto.functions)):
+        for node in nodes:
+            function = functions.get((node.domain, node.op_type, node.overload))
+            if function is not None:
+                given = {item.name for item in node.attribute}
+                node.attribute.extend(item for item in function.attribute_proto if item.name not in given)
 
 
 def lift_constants(graph: onnx.GraphProto) -> None:
@@ -90,7 +102,7 @@ def tidy(proto: onnx.ModelProto) -> None:
     drop_constant_inputs(proto)
     _strip(proto)
     _unique_outputs(graph)
-    _write_outputs(graph)
+    _write_outputs(proto)
     constants = {tensor.name for tensor in graph.initializer}
     _replace_nodes(graph, _late_constants(_sorted(_alive(graph)), constants))
     _name_nodes(graph)
@@ -125,10 +137,34 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Nodes of a graph and of the graphs inside it."""
-    for node in graph.node:
+    return _nodes_inside(graph.node)
+
+
+def _nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
         yield node
         for inner in subgraphs(node):
-            yield from all_nodes(inner)
+            yield from _nodes_inside(inner.node)
+
+
+def taken_names(proto: onnx.ModelProto) -> set[str]:
+    """Every name of a value or a node in a model, those inside its subgraphs included."""
+    graph = proto.graph
+    names = {item.name for item in (*graph.input, *graph.initializer, *graph.output)}
+    for node in all_nodes(graph):
+        names.update((node.name, *node.input, *node.output))
+        for inner in subgraphs(node):
+            names.update(item.name for item in (*inner.input, *inner.initializer, *inner.output))
+    return names
+
+
+def fresh(wanted: str, *taken: Collection[str]) -> str:
+    """A name that is in none of `taken`: the one that is wanted, or that with a number behind it."""
+    name, count = wanted, 0
+    while any(name in names for names in taken):
+        count += 1
+        name = f"{wanted}~{count}"
+    return name
 
 
 def _strip(proto: onnx.ModelProto) -> None:
@@ -152,24 +188,21 @@ def _unique_outputs(graph: onnx.GraphProto) -> None:
         graph.output.extend(outputs)
 
 
-def _write_outputs(graph: onnx.GraphProto) -> None:
-    """Give every output a node that writes it: an Identity where it is a constant or an input itself.
+def _write_outputs(proto: onnx.ModelProto) -> None:
+    """Give every output that is a constant a node that writes it; the constant itself is renamed.
 
-    A constant keeps its name for the output and is itself renamed. An input and an output of one name cannot both
-    be kept: that output is called NAME_output.
+    An output that is an input stays as it is.
     """
+    graph = proto.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    inputs = {value.name for value in graph.input}
-    for output in graph.output:
-        name = output.name
-        if name in constants:
-            inner = f"{name}_constant"
-            _rename_reads(graph, name, inner)
-            constants[name].name = inner
-            graph.node.add(op_type="Identity", input=[inner], output=[name])
-        elif name in inputs:
-            output.name = f"{name}_output"
-            graph.node.add(op_type="Identity", input=[name], output=[output.name])
+    wanted = [output.name for output in graph.output if output.name in constants]
+    taken = taken_names(proto) if wanted else set()
+    for name in wanted:
+        inner = fresh(f"{name}_constant", taken)
+        taken.add(inner)
+        _rename_reads(graph, name, inner)
+        constants[name].name = inner
+        graph.node.add(op_type="Identity", input=[inner], output=[name])
 
 
 def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:

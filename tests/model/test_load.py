@@ -103,6 +103,7 @@ def test_conformance_cases(op, folds, loaded, monkeypatch):
     """Every case that onnxruntime runs, pre-optimised and as it is: some versions run a few only once folded."""
     if not folds:
         monkeypatch.setattr(prepare, "preoptimise", _refuse)
+        monkeypatch.setattr(LOAD, "prepare_apart", prepare.prepare)
     count = 0
     for case in suite():
         if any(node.op_type == op for node in case.model.graph.node) and _runs(case, folds):
@@ -315,7 +316,7 @@ def test_content_decides_not_place_or_form(tmp_path, cache):
 
 def test_second_start_prepares_nothing(loaded, monkeypatch):
     first = loaded(classifier())
-    monkeypatch.setattr(LOAD, "prepare", _refuse)
+    monkeypatch.setattr(LOAD, "prepare_apart", _refuse)
     second = loaded(classifier())
     assert second.skeleton() == first.skeleton()
     assert all(np.array_equal(first.array(value.name), second.array(value.name)) for value in first.graph.constants)

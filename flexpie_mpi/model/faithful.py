@@ -1,0 +1,118 @@
+"""Whether a rewritten model computes what the untouched file computes: onnxruntime runs both, and the results decide.
+
+Folding, inlining and tidying are meant to keep the meaning of a model. That is not believed: a rewriting whose results
+differ is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..budget import Budget
+from ..errors import ModelError
+from .measure import time_limit
+from .read import Source
+from .session import RunError, open_file
+from .settled import is_random
+from .tidy import all_nodes
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""Largest difference between floats, as a part of the output's largest magnitude."""
+_UNITS = 8
+"""Types that are coarser than this may differ by so many units in the last place instead."""
+
+
+class Original:
+    """The untouched file of a model, run in sessions of its own: without optimisations, and with the default ones.
+
+    The second counts where the first differs: what an optimiser of onnxruntime does to every user's session is no
+    fault of ours.
+
+    Parameters
+    ----------
+    path : Path
+    source : Source
+        As it was read.
+    budget : Budget
+        A model with more weights than this is not loaded a second time.
+    """
+
+    def __init__(self, path: Path, source: Source, budget: Budget) -> None:
+        self._path = path
+        self._limit_s = time_limit(source.proto.graph)
+        self._floats = _coarsest(source.proto)
+        self._is_random = any(is_random(node) for node in all_nodes(source.proto.graph))
+        self._nbytes = sum(stored.place.length for stored in source.stored.values())
+        self._budget = budget
+
+    @cached_property
+    def reason_to_skip(self) -> str:
+        """Why nothing can be compared, for the end of a sentence; empty where it can."""
+        if self._is_random:
+            return "it draws random numbers"
+        if self._nbytes > self._budget.nbytes:
+            return f"its {self._nbytes / 1e9:.3g} GB of weights would be in memory a second time"
+        return ""
+
+    def agrees(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+        """Whether a run of the file gives these outputs; also when the file itself cannot be run with these inputs."""
+        could_run = False
+        for optimised in (False, True):
+            try:
+                expected = open_file(str(self._path), optimised=optimised).run(feeds, self._limit_s)
+            except (RunError, ModelError):
+                continue
+            could_run = True
+            if all(self._is_close(outputs.get(name), value) for name, value in expected.items()):
+                return True
+        return not could_run
+
+    def _is_close(self, found: Any, expected: Any) -> bool:
+        if isinstance(expected, Mapping):
+            return isinstance(found, Mapping) and self._all_close(
+                [*found, *found.values()], [*expected, *expected.values()]
+            )
+        if isinstance(expected, Sequence) and not isinstance(expected, str):
+            return isinstance(found, Sequence) and self._all_close(found, expected)
+        if expected is None or found is None:
+            return expected is found
+        return self._is_close_array(np.asarray(found), np.asarray(expected))
+
+    def _all_close(self, found: Sequence[Any], expected: Sequence[Any]) -> bool:
+        return len(found) == len(expected) and all(map(self._is_close, found, expected))
+
+    def _is_close_array(self, found: np.ndarray, expected: np.ndarray) -> bool:
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            return False
+        if expected.dtype.kind != "f":
+            return bool((found == expected).all())
+        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        finite = np.abs(expected[np.isfinite(expected)])
+        allowed = max(TOLERANCE, _UNITS * self._floats) * (float(finite.max()) if finite.size else 0.0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return bool((same | (np.abs(found.astype(float) - expected.astype(float)) <= allowed)).all())
+
+
+def _coarsest(proto: onnx.ModelProto) -> float:
+    """Unit in the last place, relative to 1, of the coarsest type of floats that a model speaks of."""
+    types = onnx.TensorProto
+    units: dict[int, float] = {types.FLOAT16: 2.0**-10, types.BFLOAT16: 2.0**-7}
+    return max((units.get(kind, 0.0) for kind in _element_types(proto)), default=0.0)
+
+
+def _element_types(proto: onnx.ModelProto) -> Iterable[int]:
+    """Element types of inputs, outputs, initializers and casts."""
+    graph = proto.graph
+    yield from (value.type.tensor_type.elem_type for value in (*graph.input, *graph.output))
+    yield from (tensor.data_type for tensor in graph.initializer)
+    for node in all_nodes(graph):
+        yield from (item.i for item in node.attribute if item.name == "to")

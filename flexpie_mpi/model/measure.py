@@ -1,0 +1,178 @@
+"""A run of a model on made-up inputs, to see what onnxruntime really computes: the shape of every value, and outputs.
+
+A ``Shape`` node behind every value tells its size, so that no value has to be kept longer than in any other run. Inputs
+that are made up are not always valid (a table of one row, lengths that contradict each other). An operator that refuses
+them is left out together with the others of its type: what it writes enters the model as zeros, of the shape that is
+known without a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..errors import ModelError
+from .read import Source
+from .session import RunError, accept, can_feed, zeros
+from .settled import Types
+from .tidy import all_nodes, fresh, reads, taken_names
+
+Shape = tuple[int, ...]
+
+RUN_S = 60.0
+"""Longest run on made-up inputs."""
+LOOP_S = 3.0
+"""The same of a model with loops, which may never end on inputs that mean nothing."""
+
+_ROUNDS = 8
+"""Types of operators that are left out, at most."""
+_FAILED_NODE = re.compile(r"while running \w+ node\. Name:'(.*?)' Status Message", re.DOTALL)
+_LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run showed.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        Of every computed tensor that was reached.
+    outputs : dict of str to value, or None
+        Of the model itself; None when a part of it was left out.
+    """
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    outputs: dict[str, Any] | None = None
+
+
+def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Mapping[str, Any]) -> Measured:
+    """Run a model once.
+
+    Parameters
+    ----------
+    source : Source
+        In topological order.
+    types : mapping of str to onnx.TypeProto
+        Of every value.
+    static : mapping of str to shape
+        What is known without a run.
+    feeds : mapping of str to array
+        Every input.
+    """
+    left_out: set[tuple[str, str]] = set()
+    limit_s = time_limit(source.proto.graph)
+    for _ in range(_ROUNDS):
+        part = _Part(source, types, static, left_out)
+        try:
+            found = accept(part.source()).run({**feeds, **part.made}, limit_s)
+        except ModelError:
+            return Measured()
+        except RunError as error:
+            failed = _failed(source.proto.graph, str(error))
+            if failed is None or failed in left_out:
+                return Measured()
+            left_out.add(failed)
+            continue
+        shapes = {name: tuple(found[probe].tolist()) for name, probe in part.probes.items()}
+        outputs = None if left_out else {value.name: found[value.name] for value in source.proto.graph.output}
+        return Measured(shapes, outputs)
+    return Measured()
+
+
+def time_limit(graph: onnx.GraphProto) -> float:
+    """Seconds that a run on made-up inputs may take."""
+    return LOOP_S if any(node.op_type in _LOOPS for node in all_nodes(graph)) else RUN_S
+
+
+def made_up(graph: onnx.GraphProto) -> Iterator[dict[str, Any]]:
+    """Inputs to try, one set after the other: seeded random numbers, then zeros; none when a type cannot be made up."""
+    tensors = {value.name: value.type.tensor_type for value in graph.input}
+    if not all(value.type.HasField("tensor_type") for value in graph.input):
+        return
+    if not all(can_feed(tensor.elem_type) for tensor in tensors.values()):
+        return
+    plain = {
+        name: zeros(tensor.elem_type, [dim.dim_value for dim in tensor.shape.dim]) for name, tensor in tensors.items()
+    }
+    generator = np.random.default_rng(0)
+    if plain:
+        yield {name: _random(array, generator) for name, array in plain.items()}
+    yield plain
+
+
+def _random(like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Standard normal numbers; integers are 0 or 1, so that they are valid in tables of two rows and more."""
+    if like.dtype.kind == "f":
+        return generator.standard_normal(like.shape).astype(like.dtype)
+    return generator.integers(0, 2, like.shape).astype(like.dtype)
+
+
+class _Part:
+    """The part of a model that does not need what is left out.
+
+    Attributes
+    ----------
+    made : dict of str to array
+        Zeros in place of values that operators which are left out would write.
+    probes : dict of str to str
+        Name of the output that tells the shape of a value.
+    """
+
+    def __init__(
+        self, source: Source, types: Types, static: Mapping[str, Shape], left_out: Collection[tuple[str, str]]
+    ) -> None:
+        self._source = source
+        self.made: dict[str, np.ndarray] = {}
+        self.probes: dict[str, str] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        gone: set[str] = set()
+        taken = taken_names(source.proto)
+        for node in source.proto.graph.node:
+            written = [name for name in node.output if name]
+            if (node.domain, node.op_type) in left_out or not gone.isdisjoint(reads(node)):
+                for name in written:
+                    kind = types[name].tensor_type.elem_type
+                    if name in static and can_feed(kind):
+                        self.made[name] = zeros(kind, static[name])
+                    else:
+                        gone.add(name)
+                continue
+            self._nodes.append(node)
+            tensors = (name for name in written if types[name].WhichOneof("value") == "tensor_type")
+            self.probes.update((name, fresh(f"{name}_shape", taken, self.probes.values())) for name in tensors)
+        self._gone = gone
+
+    def source(self) -> Source:
+        """The part as a model of its own, with the outputs that are left and the probes."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._source.proto)
+        graph = proto.graph
+        if self.made or self._gone:
+            del graph.node[:]
+            graph.node.extend(self._nodes)
+        for name, array in self.made.items():
+            graph.input.append(
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            )
+        outputs = [value for value in graph.output if value.name not in self._gone | self.made.keys()]
+        del graph.output[:]
+        graph.output.extend(outputs)
+        del graph.value_info[:]
+        for name, probe in self.probes.items():
+            graph.node.add(op_type="Shape", input=[name], output=[probe])
+            graph.output.append(helper.make_tensor_value_info(probe, onnx.TensorProto.INT64, None))
+        return Source(proto, self._source.stored)
+
+
+def _failed(graph: onnx.GraphProto, text: str) -> tuple[str, str] | None:
+    """Domain and type of the operator that onnxruntime says has failed."""
+    found = _FAILED_NODE.search(text)
+    by_name = {node.name: (node.domain, node.op_type) for node in graph.node}
+    return by_name.get(found[1]) if found else None

@@ -1,0 +1,137 @@
+"""A process of its own, with limits, for preparing the models of strangers.
+
+A crash, a hang or a flood of memory in onnx or onnxruntime becomes a sentence here. One server is started when the
+first model is prepared; it forks for every job, so that each begins in a clean process::
+
+    this process --job--> server (onnx and onnxruntime imported) --fork--> prepare, under limits
+                 <-reply-                                        <-exit or signal-
+
+Jobs and replies are lines of JSON. What is prepared is in a folder, in files that this process reads as it reads them
+from the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import IO, Any
+
+from ..budget import Budget
+from ..errors import ModelError
+from .read import Source
+from .weights import StoredTensor
+
+log = logging.getLogger(__name__)
+
+LEAST_S, BYTES_PER_S = 30.0, 2e6
+"""A job may take so long, and longer for a model of more bytes than this in a second."""
+
+_ONE_AT_A_TIME = Lock()
+_PACKAGE = __name__.split(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a job needs to know: where the model is, where its prepared form is to be, and what it may take.
+
+    `message` is a file that holds the ModelProto as read, `stored` another one with the places of its large weights.
+    """
+
+    message: str
+    stored: str
+    path: str
+    folder: str
+    budget_bytes: int
+    data_bytes: int
+    limit_s: float
+
+
+def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> None:
+    """Do what :func:`.prepare.prepare` does in another process.
+
+    Raises
+    ------
+    ModelError
+        What that raises; also when it crashes, takes too long, or needs more memory than twice the model's files and
+        the budget.
+    OSError
+        When the folder cannot be written.
+    """
+    with TemporaryDirectory(prefix="flexpie-") as name:
+        message, stored = Path(name, "model"), Path(name, "stored")
+        message.write_bytes(source.proto.SerializeToString())
+        stored.write_text(json.dumps({key: _entry(value) for key, value in source.stored.items()}))
+        nbytes = message.stat().st_size + sum(value.place.length for value in source.stored.values())
+        job = Job(
+            message=str(message),
+            stored=str(stored),
+            path=str(path.absolute()),
+            folder=str(folder.absolute()),
+            budget_bytes=budget.nbytes,
+            data_bytes=2 * (nbytes + budget.nbytes),
+            limit_s=LEAST_S + nbytes / BYTES_PER_S,
+        )
+        with _ONE_AT_A_TIME:
+            reply = _reply(job)
+    for text in reply.get("warnings", ()):
+        log.warning("%s", text)
+    if "error" in reply:
+        raise ModelError(reply["error"])
+    if "os_error" in reply:
+        raise OSError(*reply["os_error"])
+
+
+def _entry(stored: StoredTensor) -> list[Any]:
+    return [
+        stored.data_type,
+        list(stored.shape),
+        str(stored.place.path.absolute()),
+        stored.place.offset,
+        stored.place.length,
+    ]
+
+
+def _reply(job: Job) -> dict[str, Any]:
+    """The server's answer; a server that has died since is started again, once."""
+    for _ in range(2):
+        server = _server()
+        try:
+            return _asked(server, job)
+        except OSError:
+            _server.cache_clear()
+    raise ModelError(f"the process that prepares models cannot be kept running by {sys.executable}")
+
+
+def _asked(server: tuple[IO[bytes], IO[bytes]], job: Job) -> dict[str, Any]:
+    to_server, from_server = server
+    to_server.write(json.dumps(asdict(job)).encode() + b"\n")
+    to_server.flush()
+    line = from_server.readline()
+    if not line:
+        raise OSError("the server has ended")
+    reply: dict[str, Any] = json.loads(line)
+    return reply
+
+
+@cache
+def _server() -> tuple[IO[bytes], IO[bytes]]:
+    """Pipes to and from the server, which ends when this process does."""
+    home = str(Path(__file__).parents[2])
+    paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"{_PACKAGE}.model.sandboxed"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert process.stdin is not None and process.stdout is not None, "both are pipes"
+    return process.stdin, process.stdout

@@ -1,0 +1,128 @@
+"""The process in which models are prepared: see :mod:`.sandbox`. Run as ``python -m flexpie_mpi.model.sandboxed``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import onnx
+
+from ..budget import Budget
+from ..errors import ModelError
+from .prepare import prepare
+from .read import Source
+from .sandbox import Job
+from .weights import ByteRange, StoredTensor
+
+_LOOK_S = 0.002
+_MOST_WARNINGS, _LONGEST = 20, 1000
+"""A reply has to fit into a pipe that nobody reads before its writer has ended."""
+
+
+def serve() -> None:
+    """Do jobs until there are none any more, each in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for a job is interrupted as well, and then ends this
+    parent = os.getppid()
+    for line in sys.stdin.buffer:
+        reply = _apart(Job(**json.loads(line)), parent)
+        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _apart(job: Job, parent: int) -> dict[str, Any]:
+    """The reply to a job: what its process writes, or what became of that process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _work(job, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        status = _waited(child, job.limit_s, parent)
+        text = pipe.read()
+    if status is None:
+        return {"error": f"to prepare it takes longer than {job.limit_s:.0f} s."}
+    if os.WIFSIGNALED(status) or not text:
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        name = signal.Signals(number).name if number else f"exit code {os.WEXITSTATUS(status)}"
+        return {"error": f"onnx or onnxruntime crashes on it ({name}): it is damaged, or made to do that."}
+    reply: dict[str, Any] = json.loads(text)
+    return reply
+
+
+def _waited(child: int, limit_s: float, parent: int) -> int | None:
+    """How a process ended; None when it had to be ended, for its time or because nobody waits for it any more."""
+    end_s = time.monotonic() + limit_s
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        if time.monotonic() > end_s or os.getppid() != parent:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(_LOOK_S)
+
+
+def _work(job: Job, writing: int) -> NoReturn:
+    """Do a job in this process, write the reply, and end."""
+    reply: dict[str, Any] = {"warnings": []}
+    logging.basicConfig(handlers=[_Keeper(reply["warnings"])], level=logging.WARNING, force=True)
+    try:
+        _limit(job.data_bytes)
+        prepare(_source(job), Path(job.path), Path(job.folder), Budget(job.budget_bytes))
+    except ModelError as raised:
+        reply["error"] = str(raised)[: 4 * _LONGEST]
+    except MemoryError:
+        reply["error"] = (
+            f"to prepare it takes more than {job.data_bytes / 1e9:.3g} GB of memory: allow more with --memory."
+        )
+    except OSError as raised:
+        reply["os_error"] = [raised.errno or 0, str(raised.strerror), str(raised.filename)]
+    except BaseException as raised:  # whatever onnx raises on what no exporter writes
+        reply["error"] = f"it cannot be prepared: {type(raised).__name__}: {str(raised)[:_LONGEST]}."
+    os.write(writing, json.dumps(reply).encode())
+    os._exit(0)
+
+
+def _limit(data_bytes: int) -> None:
+    """Let this process take so much memory more than it has; files that are mapped do not count."""
+    with suppress(ValueError, OSError, AttributeError):  # where the system knows no such limit there is none
+        status = Path("/proc/self/status").read_text()
+        used = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData")) << 10
+        resource.setrlimit(resource.RLIMIT_DATA, (used + data_bytes, used + data_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _source(job: Job) -> Source:
+    proto = onnx.ModelProto.FromString(Path(job.message).read_bytes())
+    entries = json.loads(Path(job.stored).read_text())
+    return Source(proto, {name: _stored(*entry) for name, entry in entries.items()})
+
+
+def _stored(data_type: int, shape: list[int], path: str, offset: int, length: int) -> StoredTensor:
+    return StoredTensor(data_type, tuple(shape), ByteRange(Path(path), offset, length))
+
+
+class _Keeper(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__()
+        self._texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._texts) < _MOST_WARNINGS:
+            self._texts.append(record.getMessage()[:_LONGEST])
+
+
+if __name__ == "__main__":
+    serve()

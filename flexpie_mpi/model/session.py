@@ -1,0 +1,215 @@
+"""onnxruntime sessions of whole models on the rank that loads them: what it accepts, and what it then computes.
+
+Weights that are in files are mapped into memory, never read into it, so that a session needs little more memory than
+the values of one request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ..errors import ModelError
+from .read import Source
+from .weights import StoredTensor, mapped, numpy_dtype, type_name
+
+VERSION = onnxruntime.__version__
+
+_INJECTABLE = frozenset(
+    ("FLOAT", "DOUBLE", "FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
+)
+_CODE_PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z(])")
+_LONGEST_REASON = 400
+
+_PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+_DEFAULT = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """What onnxruntime says of a value: a type such as ``tensor(float)``, and a shape that may have gaps."""
+
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class RunError(Exception):
+    """onnxruntime could not run a model with the inputs it was given; the text is onnxruntime's own."""
+
+
+class Session:
+    """A model that onnxruntime has accepted.
+
+    Parameters
+    ----------
+    made : onnxruntime.InferenceSession
+    keeper : object
+        Kept alive as long as the session: arrays that onnxruntime uses in place.
+    """
+
+    def __init__(self, made: onnxruntime.InferenceSession, keeper: object = None) -> None:
+        self._session = made
+        self._keeper = keeper
+
+    def input_types(self) -> dict[str, ValueType]:
+        """Types of all inputs."""
+        return {item.name: ValueType(item.type, tuple(item.shape)) for item in self._session.get_inputs()}
+
+    def output_types(self) -> dict[str, ValueType]:
+        """Types of all outputs, without running anything."""
+        return {item.name: ValueType(item.type, tuple(item.shape)) for item in self._session.get_outputs()}
+
+    def run(self, feeds: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+        """Outputs by name.
+
+        Raises
+        ------
+        RunError
+            When onnxruntime refuses the inputs, or the run does not end within `limit_s` seconds.
+        """
+        wanted = self.input_types()
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        timer = Timer(limit_s, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            results = self._session.run(None, {name: feeds[name] for name in wanted}, options)
+        except Exception as error:  # onnxruntime raises a dozen classes that share no base
+            raise RunError(str(error)) from error
+        finally:
+            timer.cancel()
+        return dict(zip(self.output_types(), results, strict=True))
+
+
+def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
+    """A session that runs the model as it is, no node rewritten, with more values as outputs.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime does not accept the model; the sentence says why.
+    """
+    proto, arrays = with_weights(source, ())
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
+    options = plain_options()
+    options.graph_optimization_level = _PLAIN
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return create(proto, options, arrays)
+
+
+def open_file(path: str, *, optimised: bool) -> Session:
+    """A session of a model file as it is, with onnxruntime's default optimisations or with none.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime does not accept the file.
+    """
+    options = plain_options()
+    options.graph_optimization_level = _DEFAULT if optimised else _PLAIN
+    try:
+        return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+    except Exception as error:  # as above
+        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {_reason(str(error))}") from error
+
+
+def plain_options() -> onnxruntime.SessionOptions:
+    """Options of a session in one thread that says nothing."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def with_weights(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The model as a session takes it: the weights `held` as inputs without data, other stored ones as memory maps.
+
+    Returns
+    -------
+    proto : onnx.ModelProto
+    arrays : dict of str to array
+        Initializers of `proto` that are declared only, to be given to :func:`create`.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(source.proto)
+    large = source.large()
+    for name in sorted(held):
+        tensor = large[name]
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.shape))
+    kept = [tensor for tensor in source.proto.graph.initializer if tensor.name not in held]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    arrays: dict[str, np.ndarray] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.name in large:
+            _supply(tensor, large[tensor.name], arrays)
+    return proto, arrays
+
+
+def create(
+    proto: onnx.ModelProto,
+    options: onnxruntime.SessionOptions,
+    arrays: Mapping[str, np.ndarray],
+    disabled: Collection[str] = (),
+) -> Session:
+    """A session of a model whose initializers `arrays` stand beside it, without the optimisers `disabled`.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime does not accept the model; the sentence says why.
+    """
+    # onnxruntime uses the supplied arrays in place and does not keep them alive.
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+    if arrays:
+        options.add_external_initializers(list(arrays), values)
+    try:
+        made = onnxruntime.InferenceSession(
+            proto.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(disabled),
+        )
+    except Exception as error:  # as above; a message over 2 GiB is refused by protobuf
+        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {_reason(str(error))}") from error
+    return Session(made, (arrays, values))
+
+
+def _supply(tensor: onnx.TensorProto, stored: StoredTensor, arrays: dict[str, np.ndarray]) -> None:
+    """Give a stub its data back: as a memory map where onnxruntime takes that, else inside the message."""
+    tensor.ClearField("external_data")
+    if type_name(stored.data_type) in _INJECTABLE:
+        # Kernels expect aligned elements; inside an .onnx file they may begin at any byte.
+        arrays[tensor.name] = np.require(mapped(stored), requirements="A")
+        tensor.external_data.add(key="location", value="supplied")
+    else:
+        tensor.ClearField("data_location")
+        tensor.raw_data = stored.place.read()
+
+
+def can_feed(data_type: int) -> bool:
+    """Whether an array of an ONNX element type can be handed to a session."""
+    return type_name(data_type) in _INJECTABLE
+
+
+def zeros(data_type: int, shape: Sequence[int]) -> np.ndarray:
+    """An array that :func:`can_feed`, all zeros."""
+    return np.zeros(tuple(shape), numpy_dtype(data_type))
+
+
+def _reason(text: str) -> str:
+    """The sentence in an onnxruntime error, without codes and places in its sources."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text).strip().split("\n")[0]
+    text = _CODE_PLACE.sub("", text)
+    text = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
+    if "IR version" in text or "opset" in text.lower():
+        text = text.rstrip(". ") + "; export the model at an older version or install a newer onnxruntime"
+    return text.rstrip(".!") + "."

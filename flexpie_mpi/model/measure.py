@@ -19,7 +19,7 @@ from onnx import helper
 
 from ..errors import ModelError
 from .read import Source
-from .session import RunError, accept, can_feed, zeros
+from .session import LateError, RunError, accept, can_feed, zeros
 from .settled import Types
 from .tidy import all_nodes, fresh, reads, taken_names
 
@@ -65,6 +65,11 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
         What is known without a run.
     feeds : mapping of str to array
         Every input.
+
+    Raises
+    ------
+    LateError
+        When the run does not end in time.
     """
     left_out: set[tuple[str, str]] = set()
     limit_s = time_limit(source.proto.graph)
@@ -74,6 +79,8 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
             found = accept(part.source()).run({**feeds, **part.made}, limit_s)
         except ModelError:
             return Measured()
+        except LateError:
+            raise
         except RunError as error:
             failed = _failed(source.proto.graph, str(error))
             if failed is None or failed in left_out:

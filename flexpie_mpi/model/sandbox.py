@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 
 from ..budget import Budget
 from ..errors import ModelError
@@ -110,11 +110,11 @@ def _reply(job: Job) -> dict[str, Any]:
     raise ModelError(f"the process that prepares models cannot be kept running by {sys.executable}")
 
 
-def _asked(server: tuple[IO[bytes], IO[bytes]], job: Job) -> dict[str, Any]:
-    to_server, from_server = server
-    to_server.write(json.dumps(asdict(job)).encode() + b"\n")
-    to_server.flush()
-    line = from_server.readline()
+def _asked(server: subprocess.Popen[bytes], job: Job) -> dict[str, Any]:
+    assert server.stdin is not None and server.stdout is not None, "both are pipes"
+    server.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+    server.stdin.flush()
+    line = server.stdout.readline()
     if not line:
         raise OSError("the server has ended")
     reply: dict[str, Any] = json.loads(line)
@@ -122,16 +122,14 @@ def _asked(server: tuple[IO[bytes], IO[bytes]], job: Job) -> dict[str, Any]:
 
 
 @cache
-def _server() -> tuple[IO[bytes], IO[bytes]]:
-    """Pipes to and from the server, which ends when this process does."""
+def _server() -> subprocess.Popen[bytes]:
+    """The server, which ends when this process does: its standard input is then closed."""
     home = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", f"{_PACKAGE}.model.sandboxed"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
     )
-    assert process.stdin is not None and process.stdout is not None, "both are pipes"
-    return process.stdin, process.stdout

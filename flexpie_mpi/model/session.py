@@ -44,6 +44,10 @@ class RunError(Exception):
     """onnxruntime could not run a model with the inputs it was given; the text is onnxruntime's own."""
 
 
+class LateError(RunError):
+    """A run did not end within its time, and was ended."""
+
+
 class Session:
     """A model that onnxruntime has accepted.
 
@@ -72,7 +76,9 @@ class Session:
         Raises
         ------
         RunError
-            When onnxruntime refuses the inputs, or the run does not end within `limit_s` seconds.
+            When onnxruntime refuses the inputs.
+        LateError
+            When the run does not end within `limit_s` seconds.
         """
         wanted = self.input_types()
         options = onnxruntime.RunOptions()
@@ -83,7 +89,7 @@ class Session:
         try:
             results = self._session.run(None, {name: feeds[name] for name in wanted}, options)
         except Exception as error:  # onnxruntime raises a dozen classes that share no base
-            raise RunError(str(error)) from error
+            raise (LateError if options.terminate else RunError)(str(error)) from error
         finally:
             timer.cancel()
         return dict(zip(self.output_types(), results, strict=True))

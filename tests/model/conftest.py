@@ -25,6 +25,6 @@ def loaded(tmp_path: Path, cache: Cache) -> Callable[..., Model]:
     """Writes a model to a file and loads that."""
 
     def load_it(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]] | None = None, **options: Any) -> Model:
-        return load(save(model, tmp_path / "model.onnx"), shapes or {}, options.get("cache", cache))
+        return load(save(model, tmp_path / "model.onnx"), shapes or {}, **{"cache": cache, **options})
 
     return load_it

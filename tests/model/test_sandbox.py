@@ -1,0 +1,97 @@
+"""Models that crash, flood or stall the libraries that read them become a sentence, and the next model loads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from flexpie_mpi.budget import Budget
+from flexpie_mpi.errors import ModelError
+from flexpie_mpi.model import sandbox, sandboxed
+from flexpie_mpi.model.sandbox import Job
+
+from .build import classifier, make, noise
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job("message", "stored", "path", str(tmp_path), 1 << 30, 1 << 30, 30.0)
+
+
+def reply_to(job, monkeypatch, prepare):
+    """What the server answers when `prepare` stands for the preparation."""
+    monkeypatch.setattr(sandboxed, "prepare", prepare)
+    monkeypatch.setattr(sandboxed, "_source", lambda job: None)
+    return sandboxed._apart(job, os.getppid())
+
+
+def test_what_goes_wrong_is_told(job, monkeypatch):
+    def refuse(*_):
+        raise ModelError("it is no good.")
+
+    def stumble(*_):
+        raise RuntimeError("deep in a library")
+
+    def fill(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    assert reply_to(job, monkeypatch, refuse)["error"] == "it is no good."
+    assert "RuntimeError: deep in a library" in reply_to(job, monkeypatch, stumble)["error"]
+    assert reply_to(job, monkeypatch, fill)["os_error"] == [28, "No space left on device", "somewhere"]
+    assert "error" not in reply_to(job, monkeypatch, lambda *_: None)
+
+
+def test_a_crash_a_stall_and_a_flood_of_memory_are_told(job, monkeypatch):
+    def flood(*_):
+        np.ones(4 << 30, np.uint8)
+
+    def crash(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert "SIGKILL" in reply_to(job, monkeypatch, crash)["error"]
+    assert "--memory" in reply_to(job, monkeypatch, flood)["error"]
+    short = replace(job, limit_s=0.2)
+    assert "longer than" in reply_to(short, monkeypatch, lambda *_: time.sleep(60))["error"]
+
+
+def test_a_function_that_calls_itself_is_refused_and_the_next_model_loads(loaded):
+    call = helper.make_node("F", ["a"], ["b"], domain="loc")
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("loc", 1)]
+    proto = make([helper.make_node("F", ["x"], ["y"], domain="loc")], {"x": (2,)}, ["y"], domains=["loc"])
+    proto.functions.append(helper.make_function("loc", "F", ["a"], ["b"], [call], imports))
+    with pytest.raises(ModelError, match="cannot be used"):
+        loaded(proto)
+    assert loaded(classifier()).graph.nodes
+
+
+def test_a_value_that_is_too_large_is_refused_before_it_is_made(loaded):
+    pads = np.array([0, 0, 0, 0, 0, 0, 1 << 20, 0])
+    proto = make([helper.make_node("Pad", ["x", "pads"], ["y"])], {"x": (1, 1, 4, 4)}, ["y"], {"pads": pads})
+    with pytest.raises(ModelError, match=r"value 'y' of shape 1,1,1048580,4 would take 0\.0168 GB.*--memory"):
+        loaded(proto, budget=Budget(1 << 20))
+    assert loaded(proto).graph.value("y").shape == (1, 1, 1048580, 4)
+
+
+def test_a_loop_that_never_ends_on_made_up_inputs_does_not_hold_up_loading(loaded):
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "one"], ["v2"])],
+        "body",
+        [helper.make_tensor_value_info(*item) for item in (("i", 7, ()), ("c", 9, ()), ("v", 1, (1,)))],
+        [helper.make_tensor_value_info(*item) for item in (("c2", 9, ()), ("v2", 1, (1,)))],
+    )
+    nodes = [helper.make_node("Loop", ["", "yes", "x"], ["l"], body=body), ("Relu", ["l"], ["y"])]
+    proto = make(nodes, {"x": (1,)}, ["y"], {"yes": np.array(True), "one": noise(1)})
+    assert [node.op for node in loaded(proto).graph.nodes] == ["Loop", "Relu"]
+
+
+def test_a_server_that_was_ended_is_started_again(loaded):
+    assert loaded(classifier()).graph.nodes
+    sandbox._server().kill()
+    sandbox._server().wait()
+    assert loaded(classifier(32)).graph.nodes

@@ -7,7 +7,7 @@ is *opaque*: it lives on one rank only and never crosses a segment boundary.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -200,9 +200,9 @@ class Graph:
         return frozenset(found)
 
     @cached_property
-    def preparing(self) -> tuple[int, ...]:
-        """Places of the nodes that write nothing but derived values."""
-        return tuple(place for place, node in enumerate(self.nodes) if self.derived.issuperset(node.writes))
+    def preparing(self) -> Collection[int]:
+        """Places of the nodes that write nothing but derived values, in order."""
+        return dict.fromkeys(place for place, node in enumerate(self.nodes) if self.derived.issuperset(node.writes))
 
     @cached_property
     def constants(self) -> tuple[Value, ...]:

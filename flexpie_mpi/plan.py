@@ -7,8 +7,10 @@ buffers) is derived by :mod:`flexpie_mpi.lower` and never stored.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from math import lcm
 from typing import Any
 
@@ -119,12 +121,15 @@ class Plan:
 
         A plan for latency is a single one.
         """
-        found: list[tuple[set[int], list[int]]] = []
+        alike: dict[frozenset[int], list[int]] = {}
         for place, segment in enumerate(self.segments):
-            shared = [item for item in found if item[0].intersection(segment.ranks)]
-            ranks = set(segment.ranks).union(*(item[0] for item in shared))
-            found = [item for item in found if item not in shared]
-            found.append((ranks, sorted([place, *(other for item in shared for other in item[1])])))
+            alike.setdefault(frozenset(segment.ranks), []).append(place)
+        found: list[tuple[frozenset[int], list[int]]] = []
+        for item in alike.items():
+            shared = [other for other in found if not other[0].isdisjoint(item[0])]
+            found = [other for other in found if other not in shared]
+            sets, places = zip(item, *shared, strict=True)
+            found.append((frozenset().union(*sets), sorted(chain.from_iterable(places))))
         return tuple(
             Crew(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
             for ranks, places in sorted(found, key=lambda item: item[1])
@@ -210,7 +215,7 @@ def _node_problems(plan: Plan, graph: Graph) -> list[str]:
     if missing:
         return [f"the plan leaves out node '{missing[0]}' of the model{_others(missing)}"]
     if len(listed) > len(expected):
-        twice = next(name for name in listed if listed.count(name) > 1)
+        twice = next(name for name, times in Counter(listed).items() if times > 1)
         return [f"the plan lists node '{twice}' more than once"]
     place = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
     return [f"the plan has node '{listed[place]}' where the model's order has '{expected[place]}'"]

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from heapq import heapify, heappop, heappush
 
 from .graph import BoundNode, Graph, Value
 from .layout import Layout, cut_axes
@@ -84,29 +86,128 @@ def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int)
     """
     if rank not in layout.ranks:
         return None
-    wanted = _leaving_regions(graph, leaving(graph, first, end), layout, rank)
-    outputs = tuple(wanted)
-    blocks: list[Block] = []
-    weights: dict[tuple[str, Region | None], None] = {}
-    for node in _backwards(graph, first, end):
-        if not any(name in wanted for name in node.node.writes):
-            continue
-        block = _block(node, wanted)
-        blocks.append(block)
-        for name, region in _reads(graph, node, block):
-            if graph.value(name).is_constant:
-                weights[name, region] = None
-            else:
-                wanted[name] = _hull(wanted.get(name), region)
-    if not blocks:
-        return None
-    written = {name for block in blocks for name in graph.nodes[graph.position[block.node]].writes}
-    return SegmentShard(
-        blocks=tuple(reversed(blocks)),
-        inputs=tuple((name, region) for name, region in wanted.items() if name not in written),
-        outputs=tuple((name, wanted[name]) for name in outputs),
-        weights=tuple(weights),
-    )
+    growing = Growing(graph, first, layout, rank)
+    growing.grow(end)
+    return growing.shard()
+
+
+class Growing:
+    """The work of one rank of a layout in a segment that begins at node `first` and grows at its end.
+
+    A node is looked at again only when later ones change what is wanted of it, so that a segment costs its length also
+    when it takes in its nodes one by one.
+
+    Attributes
+    ----------
+    end : int
+        The segment is that of nodes ``[first, end)``.
+    flops : int
+        Floating-point operations of the rank's part, redundant work included.
+    """
+
+    def __init__(self, graph: Graph, first: int, layout: Layout, rank: int) -> None:
+        self.end = first
+        self.flops = 0
+        self._graph, self._first, self._layout, self._rank = graph, first, layout, rank
+        self._leaving: dict[str, Region | None] = {}
+        self._readers: dict[str, dict[int, Region | None]] = {}
+        self._blocks: dict[int, Block] = {}
+
+    def grow(self, end: int) -> None:
+        """Take in the nodes up to `end`."""
+        places = range(self.end, end)
+        self.end = end
+        stale = [-place for place in {*places, *self._staying(places)}]
+        for name in leaving(self._graph, places.start, end):
+            value = self._graph.value(name)
+            region = None if value.is_opaque else shard_region(self._graph, name, self._layout, self._rank)
+            if value.is_opaque or region is not None:
+                self._leaving[name] = region
+        heapify(stale)
+        while stale:  # from the last to the first: what is read of a node is then known
+            place = -heappop(stale)
+            for earlier in self._settle(place):
+                heappush(stale, -earlier)
+            while stale and stale[0] == -place:
+                heappop(stale)
+
+    def shard(self) -> SegmentShard | None:
+        """The work as it is now; None when there is none."""
+        inputs: dict[str, Region | None] = {}
+        weights: dict[tuple[str, Region | None], None] = {}
+        for place in sorted(self._blocks, reverse=True):
+            for name, region in _reads(self._graph, self._graph.bound[place], self._blocks[place]):
+                if self._graph.value(name).is_constant:
+                    weights[name, region] = None
+                elif self._graph.producer.get(name) not in self._blocks:
+                    inputs[name] = _hull((inputs[name], region)) if name in inputs else region
+        if not self._blocks:
+            return None
+        return SegmentShard(
+            blocks=tuple(self._blocks[place] for place in sorted(self._blocks)),
+            inputs=tuple(inputs.items()),
+            outputs=tuple((name, self._computed(name)) for name in self._leaving),
+            weights=tuple(weights),
+        )
+
+    def _staying(self, places: range) -> Iterator[int]:
+        """Nodes of the segment that write what leaves it no longer, once it ends behind `places`."""
+        for node in self._graph.nodes[places.start : places.stop]:
+            for name in node.reads:
+                if name in self._leaving and self._graph.last_use[name] < places.stop:
+                    del self._leaving[name]
+                    yield self._graph.producer[name]
+
+    def _settle(self, place: int) -> Iterator[int]:
+        """Bring a node's block up to date; the nodes of which it then reads something else."""
+        node, before = self._graph.bound[place], self._blocks.pop(place, None)
+        block = self._block(node)
+        if block is not None:
+            self._blocks[place] = block
+        if block == before:
+            return
+        rule = rule_for(node)
+        self.flops += sum(sign * rule.flops(node, b.outputs) for sign, b in ((1, block), (-1, before)) if b)
+        old, new = (_read_by(self._graph, node, b) if b else {} for b in (before, block))
+        for name in {**old, **new}:
+            if self._graph.value(name).is_constant:
+                continue
+            readers = self._readers.setdefault(name, {})
+            readers.pop(place, None)
+            if name in new:
+                readers[place] = new[name]
+            if self._makes(name) and (name in old or not self._covers(name, new[name])):
+                yield self._graph.producer[name]
+
+    def _block(self, node: BoundNode) -> Block | None:
+        """The node as this rank computes it; None when nothing of it is wanted."""
+        wanted = [self._wanted(name) for name in node.node.outputs]
+        if not any(wanted):
+            return None
+        out = widen(node, tuple(_hull(regions) if regions else None for regions in wanted))
+        return Block(node.node.name, out, rule_for(node).in_regions(node, out))
+
+    def _wanted(self, name: str) -> list[Region | None]:
+        """Everything wanted of a value that the segment makes: its shard, and what later nodes read."""
+        own = [self._leaving[name]] if name in self._leaving else []
+        return own + list(self._readers.get(name, {}).values())
+
+    def _makes(self, name: str) -> bool:
+        """Whether the segment makes a value; those computed from constants are made wherever they are read."""
+        place = self._graph.producer.get(name, -1)
+        return place >= self._first or (place >= 0 and name in self._graph.derived)
+
+    def _computed(self, name: str) -> Region | None:
+        """What the segment computes of a value now."""
+        place = self._graph.producer[name]
+        return self._blocks[place].outputs[self._graph.nodes[place].outputs.index(name)]
+
+    def _covers(self, name: str, region: Region | None) -> bool:
+        """Whether a value is computed now, and a region of it with it."""
+        if self._graph.producer[name] not in self._blocks:
+            return False
+        computed = self._computed(name)
+        return region is None or (computed is not None and computed.contains(region))
 
 
 def node_flops(node: BoundNode) -> int:
@@ -114,42 +215,10 @@ def node_flops(node: BoundNode) -> int:
     return rule_for(node).flops(node, tuple(None if value is None else whole(value) for value in node.outputs))
 
 
-def shard_flops(graph: Graph, shard: SegmentShard) -> int:
-    """Floating-point operations of one rank's part of a segment, redundant work included."""
-    return blocks_flops(graph, shard.blocks)
-
-
 def blocks_flops(graph: Graph, blocks: Iterable[Block]) -> int:
     """Floating-point operations of nodes as one rank computes them."""
     bound = ((graph.bound[graph.position[block.node]], block) for block in blocks)
     return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
-
-
-def _backwards(graph: Graph, first: int, end: int) -> Iterator[BoundNode]:
-    """The segment's nodes from last to first, then earlier ones that only prepare constants."""
-    yield from reversed(graph.bound[first:end])
-    for place in reversed(graph.preparing):
-        if place < first:
-            yield graph.bound[place]
-
-
-def _leaving_regions(graph: Graph, names: Iterable[str], layout: Layout, rank: int) -> dict[str, Region | None]:
-    wanted: dict[str, Region | None] = {}
-    for name in names:
-        if graph.value(name).is_opaque:
-            wanted[name] = None
-        elif (region := shard_region(graph, name, layout, rank)) is not None:
-            wanted[name] = region
-    return wanted
-
-
-def _block(node: BoundNode, wanted: dict[str, Region | None]) -> Block:
-    """The node as this rank computes it; `wanted` then holds the regions that really come out."""
-    out = widen(node, tuple(wanted.get(name) for name in node.node.outputs))
-    for name, region in zip(node.node.outputs, out, strict=True):
-        if name in wanted:
-            wanted[name] = region
-    return Block(node.node.name, out, rule_for(node).in_regions(node, out))
 
 
 def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, Region | None]]:
@@ -166,8 +235,18 @@ def whole(value: Value) -> Region | None:
     return None if value.is_opaque or value.shape is None else Region.full(value.shape)
 
 
-def _hull(known: Region | None, region: Region | None) -> Region | None:
-    return region if known is None or region is None else known.hull(region)
+def _read_by(graph: Graph, node: BoundNode, block: Block) -> dict[str, Region | None]:
+    """What a block reads of each value."""
+    found: dict[str, Region | None] = {}
+    for name, region in _reads(graph, node, block):
+        found[name] = _hull((found[name], region)) if name in found else region
+    return found
+
+
+def _hull(regions: Iterable[Region | None]) -> Region | None:
+    """The smallest region that holds all; None for those of an opaque value."""
+    known = [region for region in regions if region is not None]
+    return reduce(Region.hull, known) if known else None
 
 
 def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: int = 0) -> list[str]:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from .errors import ProgramError
 from .graph import Graph
-from .lower.arena import lifetimes, overlap
+from .lower.arena import lifetimes
 from .lower.lanes import spans_of
 from .ops import rule_for, widen
 from .plan import Plan
-from .program import Block, Compute, Exchange, Finish, Message, Program, Start
+from .program import Block, Buffer, Compute, Exchange, Finish, Message, Program, Start
 from .region import Region
 from .shards import leaving, shard_region
 
@@ -214,13 +214,15 @@ def _block_regions(
 
 def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[Violation]:
     """Every rank computes at least its shard of all that leaves each segment; the root ends with every output."""
+    computed = [_computed(program) for program in programs]
     for index, (segment, first, end) in enumerate(plan.spans):
         for name in leaving(graph, first, end):
             if graph.value(name).is_opaque:
                 continue
             for rank in segment.layout.ranks:
                 shard = shard_region(graph, name, segment.layout, rank)
-                if shard is not None and not _computes(programs[rank], index, name, shard):
+                made = computed[rank].get((index, name), ())
+                if shard is not None and not any(region.contains(shard) for region in made):
                     yield Violation("regions", rank, f"segment {index} does not compute its shard {shard} of '{name}'")
     root = programs[plan.root]
     for name, index in root.outputs:
@@ -229,24 +231,26 @@ def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[V
             yield Violation("regions", plan.root, f"output '{name}' is only {region}")
 
 
-def _computes(program: Program, segment: int, name: str, shard: Region) -> bool:
-    steps = (step for step in program.computes if step.segment == segment)
-    regions = (program.buffers[dict(step.outputs)[name]].region for step in steps if name in dict(step.outputs))
-    return any(region is not None and region.contains(shard) for region in regions)
+def _computed(program: Program) -> dict[tuple[int, str], list[Region]]:
+    """What a rank computes of each value in each segment."""
+    found: dict[tuple[int, str], list[Region]] = {}
+    for step in program.computes:
+        for name, index in step.outputs:
+            region = program.buffers[index].region
+            found.setdefault((step.segment, name), []).extend([region] if region is not None else [])
+    return found
 
 
 def _memory(program: Program) -> Iterable[Violation]:
     """Buffers alive at the same step lie apart."""
-    spans = lifetimes(program)
-    live = [b for b in program.buffers if b.nbytes]
-    by_offset = sorted(live, key=lambda b: program.arena.offsets[b.index])
-    for place, a in enumerate(by_offset):
-        end = program.arena.offsets[a.index] + a.nbytes
-        for b in by_offset[place + 1 :]:
-            if program.arena.offsets[b.index] >= end:
-                break
-            if overlap(spans[a.index], spans[b.index]):
+    spans, offsets = lifetimes(program), program.arena.offsets
+    alive: list[Buffer] = []
+    for b in sorted((b for b in program.buffers if b.nbytes), key=lambda b: spans[b.index]):
+        alive = [a for a in alive if spans[a.index][1] >= spans[b.index][0]]
+        for a in alive:
+            if offsets[a.index] < offsets[b.index] + b.nbytes and offsets[b.index] < offsets[a.index] + a.nbytes:
                 yield Violation("memory", program.rank, f"buffers {a.index} and {b.index} overlap while both are alive")
+        alive.append(b)
 
 
 def _lanes(program: Program) -> Iterable[Violation]:

@@ -69,12 +69,12 @@ def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
     """The farthest end at which one value at most leaves the run of followers behind node `first`."""
     if graph.is_dynamic(graph.nodes[first]) or first in graph.preparing:
         return first + 1
-    best = first + 1
+    best, until = first + 1, first
     for end in range(first + 2, len(graph.nodes) + 1):
         if (starts is not None and end - 1 in starts) or not _follows(graph, first, end - 1):
             break
-        written = [name for node in graph.nodes[first : end - 1] for name in node.writes]
-        if all(graph.last_use.get(name, -1) < end for name in written):
+        until = max((until, *(graph.last_use.get(name, -1) for name in graph.nodes[end - 2].writes)))
+        if until < end:
             best = end
     return best
 

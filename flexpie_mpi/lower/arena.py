@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..program import Arena, Compute, Finish, Program, Start, Step
 
 ALIGNMENT = 64
@@ -13,18 +15,18 @@ def place(program: Program) -> Arena:
     A buffer is alive from the first step that writes it to the last that reads it; a request's inputs from the
     beginning and its outputs to the end.
     """
-    spans = lifetimes(program)
+    begins, ends = np.array(lifetimes(program), int).reshape(-1, 2).T
     offsets = [0] * len(program.buffers)
-    placed: list[int] = []
+    placed = np.zeros(len(offsets), bool)
     for buffer in sorted(program.buffers, key=lambda b: (-b.nbytes, b.index)):
-        rivals = [other for other in placed if overlap(spans[other], spans[buffer.index])]
+        rivals = np.flatnonzero(placed & (begins <= ends[buffer.index]) & (begins[buffer.index] <= ends)).tolist()
         offset = 0
         for lo, hi in sorted((offsets[i], offsets[i] + program.buffers[i].nbytes) for i in rivals):
             if offset + buffer.nbytes <= lo:
                 break
             offset = max(offset, -(-hi // ALIGNMENT) * ALIGNMENT)
         offsets[buffer.index] = offset
-        placed.append(buffer.index)
+        placed[buffer.index] = True
     size = max((offset + b.nbytes for offset, b in zip(offsets, program.buffers, strict=True)), default=0)
     return Arena(tuple(offsets), size)
 
@@ -52,8 +54,3 @@ def touched(step: Step) -> set[int]:
     assert isinstance(step, Finish)
     received = {piece.buffer for message in step.exchange.receives for piece in message.pieces}
     return received | {index for copy in step.exchange.copies for index in (copy.source, copy.target)}
-
-
-def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two spans of steps, ends included, have a step in common."""
-    return a[0] <= b[1] and b[0] <= a[1]

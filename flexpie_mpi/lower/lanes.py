@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 from ..program import Compute, Finish, Start, Step
-from .arena import overlap
 
 Span = tuple[int, int]
 """First and last step at which the messages of a collective hold something."""
@@ -18,10 +18,11 @@ def with_lanes(steps: Sequence[Step]) -> tuple[Step, ...]:
     Messages of a halo exchange can arrive from the beginning of a request on, so they share with none.
     """
     lanes: dict[int, int] = {}
-    spans = spans_of(steps)
-    for index, span in sorted(spans.items(), key=lambda item: item[1]):
-        taken = {lane for other, lane in lanes.items() if overlap(spans[other], span)}
-        lanes[index] = next(lane for lane in range(len(spans)) if lane not in taken)
+    busy: dict[int, int] = {}  # last step of each lane that is taken
+    for index, (begin, end) in sorted(spans_of(steps).items(), key=lambda item: item[1]):
+        busy = {lane: last for lane, last in busy.items() if last >= begin}
+        lanes[index] = next(lane for lane in count() if lane not in busy)
+        busy[lanes[index]] = end
     return tuple(_in_lane(step, lanes) for step in steps)
 
 

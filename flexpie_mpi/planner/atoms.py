@@ -39,9 +39,11 @@ def _joined(graph: Graph) -> frozenset[int]:
     """Places between two nodes where no segment may end."""
     last = len(graph.nodes) - 1
     places = {place + 1 for place in graph.preparing if place < last}
-    for name, producer in graph.producer.items():
-        if graph.value(name).is_opaque:
-            last = min(graph.last_use.get(name, producer), len(graph.nodes) - 1)
-            is_read = any(name in node.reads for node in graph.nodes[producer + 1 :])
-            places.update(range(producer + 1, last + 1) if is_read else ())
+    read = {name for node in graph.nodes for name in node.reads}
+    until = 0
+    for place, node in enumerate(graph.nodes):
+        if place <= until and place:
+            places.add(place)
+        opaque = (name for name in node.writes if name in read and graph.value(name).is_opaque)
+        until = max((until, *(min(graph.last_use[name], last) for name in opaque)))
     return frozenset(places)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..errors import PlanError
 from ..graph import Graph
 from ..layout import Layout
-from ..shards import segment_shard, shard_flops
+from ..shards import Growing
 from .atoms import Atom
 
 FUSIONS = ("free", "none", "all-legal")
@@ -39,17 +40,17 @@ def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list
 def _free(graph: Graph, run: Sequence[Atom], layout: Layout) -> list[Span]:
     if len(layout.ranks) == 1:
         return [(run[0].first, run[-1].end)]
-    spans: list[Span] = []
-    work = 0
+    firsts: list[int] = []
+    segment: list[Growing] = []
     for atom in run:
-        alone = segment_flops(graph, atom.first, atom.end, layout)
-        joined = segment_flops(graph, spans[-1][0], atom.end, layout) if spans else 0
-        if spans and joined <= work + alone:
-            spans[-1], work = (spans[-1][0], atom.end), joined
-        else:
-            spans.append((atom.first, atom.end))
-            work = alone
-    return spans
+        alone = _grown(graph, atom.first, atom.end, layout)
+        apart = _flops(segment) + _flops(alone)
+        for part in segment:
+            part.grow(atom.end)
+        if not segment or _flops(segment) > apart:
+            segment = alone
+            firsts.append(atom.first)
+    return list(pairwise([*firsts, run[-1].end]))
 
 
 def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
@@ -57,7 +58,18 @@ def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
 
     The widest halo is on a rank inside; sampling keeps the price of a rule independent of the number of ranks.
     """
+    return _flops(_grown(graph, first, end, layout))
+
+
+def _grown(graph: Graph, first: int, end: int, layout: Layout) -> list[Growing]:
+    """The parts of the ranks that stand for all."""
     ranks = layout.ranks
     witnesses = dict.fromkeys((ranks[0], ranks[min(1, len(ranks) - 1)], ranks[len(ranks) // 2], ranks[-1]))
-    shards = (segment_shard(graph, first, end, layout, rank) for rank in witnesses)
-    return sum(shard_flops(graph, shard) for shard in shards if shard is not None)
+    parts = [Growing(graph, first, layout, rank) for rank in witnesses]
+    for part in parts:
+        part.grow(end)
+    return parts
+
+
+def _flops(parts: Sequence[Growing]) -> int:
+    return sum(part.flops for part in parts)

@@ -5,9 +5,12 @@ Inside a kernel (:mod:`flexpie_mpi.cost.kernels`) nothing is won by a cut, insid
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from ..cost.kernels import Kernel, kernels
 from ..graph import Graph
@@ -51,11 +54,16 @@ class Units:
     def alive(self) -> tuple[tuple[str, ...], ...]:
         """Values that cross each cut and can be exchanged: made before it (or inputs), read behind it (or outputs)."""
         graph = self.graph
-        names = [name for name in (*graph.inputs, *graph.producer) if self._crosses(name)]
-        return tuple(
-            tuple(name for name in names if graph.producer.get(name, -1) < end <= graph.last_use.get(name, -1))
-            for end in self.ends
-        )
+        waiting = deque(name for name in (*graph.inputs, *graph.producer) if self._crosses(name))
+        found: list[tuple[str, ...]] = []
+        crossing: tuple[str, ...] = ()
+        for end in self.ends:
+            made = []
+            while waiting and graph.producer.get(waiting[0], -1) < end:
+                made.append(waiting.popleft())
+            crossing = tuple(name for name in (*crossing, *made) if graph.last_use.get(name, -1) >= end)
+            found.append(crossing)
+        return tuple(found)
 
     def _crosses(self, name: str) -> bool:
         value = self.graph.value(name)
@@ -76,11 +84,10 @@ def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
     runs = kernels(graph, () if places is None else tuple(places))
     found = atoms(graph)
     cuts = {kernel.end for kernel in runs} & {atom.end for atom in found}
-    fixed = [atom for atom in found if atom.fixed]
-    items, first = [], 0
+    fixed = list(accumulate((atom.fixed for atom in found for _ in range(atom.first, atom.end)), initial=0))
+    items, first, kernel = [], 0, 0
     for end in sorted(cuts):
-        inside = tuple(number for number, kernel in enumerate(runs) if first <= kernel.first < end)
-        is_fixed = any(atom.first < end and first < atom.end for atom in fixed)
-        items.append(Unit(first, end, is_fixed, inside))
-        first = end
+        last = bisect_left(runs, end, lo=kernel, key=lambda run: run.first)
+        items.append(Unit(first, end, fixed[end] > fixed[first], tuple(range(kernel, last))))
+        first, kernel = end, last
     return Units(graph, runs, tuple(items))

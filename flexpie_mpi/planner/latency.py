@@ -15,7 +15,7 @@ from ..plan import Plan, Segment, problems
 from ..testbed import Testbed
 from .found import Found
 from .problem import Choice, Problem, Scene
-from .reach import MANY_ROWS, alone, below
+from .reach import MANY_ROWS, alone, below, longest, within
 from .replay import replay
 from .search import search
 from .space import Path
@@ -95,17 +95,23 @@ def find(
     """
     begin_s = perf_counter()
     scene = Scene(units(graph), testbed, cost, choice.layouts, root)
-    problem = scene.pose(_within_reach(scene, choice, top))
+    most = longest(len(scene.units), len(scene.frame.rank))
+    is_all = most >= len(scene.units)
+    if not is_all:
+        choice = replace(choice, fuse=within(most, choice.fuse))
+    problem = scene.pose(_within_reach(scene, choice, top) if is_all else choice)
     found = search(problem.space, top=top)
     if not found.paths:
         raise PlanError(_hopeless(problem, testbed, found))
     provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
+    if not is_all:
+        provenance["segments"] = f"at most {most} of {len(scene.units)} units"
     plans = tuple(_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
-        found.lower_bound,
-        found.is_optimal,
+        found.lower_bound if is_all else min(found.lower_bound, float(problem.least.sum())),
+        found.is_optimal and is_all,
         planning_s,
         problem.segments,
         problem.work_priced,

@@ -24,7 +24,7 @@ def growths(draw):
 
 
 @given(growths())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_segment_that_grows_is_the_segment_made_at_once(case):
     graph, first, ends, layout, rank = case
     growing = Growing(graph, first, layout, rank)
@@ -53,7 +53,7 @@ def test_planning_and_lowering_a_run_cost_its_length(preset, fusion, monkeypatch
     calls = []
     monkeypatch.setattr(shards, "widen", lambda *args, widen=shards.widen: calls.append(1) or widen(*args))
     counts = []
-    for length in (50, 100):
+    for length in (30, 60):
         graph = run_of(length)
         calls.clear()
         plan = layout_plan(graph, 2, preset, fusion=fusion)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
+import os
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -134,9 +138,46 @@ def _read_into(file: IO[bytes], offset: int, out: np.ndarray) -> np.ndarray:
 
 
 def mapped(tensor: StoredTensor) -> np.ndarray:
-    """A tensor as a read-only memory map, for readers that want an array but touch little or all of it only once."""
+    """A tensor as a read-only memory map, for readers that want an array but touch little or all of it only once.
+
+    Its file is closed again: a model may have more weights than a process may have open files.
+
+    Raises
+    ------
+    ModelError
+        The file is gone or has become shorter.
+    """
     place, dtype = tensor.place, numpy_dtype(tensor.data_type)
-    return np.memmap(place.path, dtype, mode="r", offset=place.offset, shape=tensor.shape)
+    if not prod(tensor.shape):
+        return np.empty(tensor.shape, dtype)
+    before = place.offset % mmap.ALLOCATIONGRANULARITY
+    try:
+        with place.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < place.offset + place.length:
+                raise EOFError("the file ends too early")
+            memory = _map(file.fileno(), place.offset - before, before + place.length)
+    except (OSError, EOFError) as error:
+        raise ModelError(f"A weight cannot be read from {place.path}: {error}.") from error
+    array = np.frombuffer(memoryview(memory), dtype, prod(tensor.shape), before).reshape(tensor.shape)
+    array.flags.writeable = False
+    return array
+
+
+def _map(file: int, offset: int, length: int) -> ctypes.Array[ctypes.c_ubyte]:
+    """A part of an open file in memory, until nobody refers to it any more.
+
+    Python's own maps each keep a descriptor of the file open, before Python 3.13 always.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    system.mmap.restype = ctypes.c_void_p
+    system.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    system.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    address = system.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, file, offset)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    memory = (ctypes.c_ubyte * length).from_address(address)
+    weakref.finalize(memory, system.munmap, address, length).atexit = False
+    return memory
 
 
 def decode(raw: bytes, data_type: int, shape: Iterable[int]) -> np.ndarray:

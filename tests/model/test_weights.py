@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import ml_dtypes
@@ -21,6 +23,7 @@ from flexpie_mpi.model.weights import (
     digest_bytes,
     digest_of,
     dtype_name,
+    mapped,
 )
 from flexpie_mpi.region import Region
 
@@ -122,3 +125,36 @@ def test_a_file_that_became_shorter_or_vanished_is_named(tmp_path):
 def test_strings_have_no_byte_length():
     assert byte_length(helper.np_dtype_to_tensor_dtype(np.dtype(object)), (3,)) is None
     assert dtype_name(helper.np_dtype_to_tensor_dtype(np.dtype(object))) == "string"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.float64, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 700, 5), (0, 4)])
+def test_a_map_is_the_tensor(tmp_path, dtype, shape):
+    array = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    found = mapped(stored(tmp_path, array))
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    assert found.tobytes() == array.tobytes()
+    assert not found.size or not found.flags.writeable
+
+
+def test_maps_keep_no_file_open(tmp_path):
+    tensor = stored(tmp_path, np.arange(5000, dtype=np.float32))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = os.dup(0)  # the lowest number that is free
+    os.close(opened)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 3, hard))
+    try:
+        maps = [mapped(tensor) for _ in range(20)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(found[-1] == 4999 for found in maps)
+
+
+def test_a_map_of_a_file_that_became_shorter_or_vanished_is_refused(tmp_path):
+    tensor = stored(tmp_path, np.zeros(5000, np.float32))
+    tensor.place.path.write_bytes(b"")
+    with pytest.raises(ModelError, match="ends too early"):
+        mapped(tensor)
+    tensor.place.path.unlink()
+    with pytest.raises(ModelError, match=r"weights\.bin"):
+        mapped(tensor)

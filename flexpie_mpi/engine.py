@@ -21,6 +21,7 @@ from .region import Region
 from .runtime.executor import Executor, by_index
 from .runtime.flow import Deliver, Flow, Supply
 from .runtime.gate import Gate, RootGate, ticket_exchange
+from .runtime.guard import Guard
 from .runtime.kernels import KernelOptions, Sessions, make_kernel
 from .runtime.pacing import Pacer, settle
 from .runtime.stream import Stream, as_messages, with_tags
@@ -91,6 +92,8 @@ class Engine:
         Every rank's program of each turn: request r follows those at ``r % plan.turns``.
     programs : tuple of Program
         Those of turn 0.
+    guard : Guard
+        Of this rank's kernels; off, unless a request of `run` is only tried.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class Engine:
         self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
         weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
         self._sessions = Sessions(model, weights, KernelOptions(threads))
+        self.guard = Guard()
         channels, self._tickets = self._open()
         try:
             self._executors, self.pacer = self._prepare(channels, slowdown)
@@ -254,16 +258,20 @@ class Engine:
     def _prepare(self, channels: Sequence[Sequence[Channel]], slowdown: float) -> tuple[list[Executor], Pacer]:
         """An executor for every slot."""
         executors: list[Executor] = []
-        pacer, error = None, None
+        pacer: Pacer | None = None
+        error: FlexPieError | None = None
         try:
             kernel = partial(make_kernel, self._sessions, self.program)
             pacer = Pacer(kernel, slowdown, has_thread=self.in_flight > 1)
             kernels = [replace(pacer, kernel=partial(make_kernel, self._sessions, mine)) for mine in self._mine]
             for slot, opened in enumerate(channels):
                 turn = slot % len(self._mine)
-                executors.append(Executor(self._mine[turn], self.transport, kernels[turn], opened))
+                guarded = self.guard.around(kernels[turn])
+                executors.append(Executor(self._mine[turn], self.transport, guarded, opened))
         except FlexPieError as raised:
             error = raised
+        except MemoryError as raised:
+            error = PlanError(f"there is no room for the plan's buffers: {raised}")
         agree(self.transport, error)
         assert pacer is not None, "agree raises every rank's error"
         return executors, pacer

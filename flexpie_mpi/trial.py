@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from .engine import Engine, RankFacts, settle_pace
-from .errors import FlexPieError
+from .errors import FlexPieError, TransportError
 from .plan import Plan
+from .runtime.transport import anyones
 from .timeline import KINDS, Timeline
 
 _BORN = time.monotonic()
@@ -112,6 +113,10 @@ class Trial:
         return quantile(self.latencies_s, 0.9)
 
 
+Outcome = Trial | FlexPieError
+"""What a plan's requests took, or why they could not be run."""
+
+
 def quantile(samples: tuple[float, ...], share: float) -> float:
     """The smallest sample that at least `share` of all samples do not exceed.
 
@@ -147,19 +152,27 @@ def measure(
         The same on every rank.
     outputs : dict of str to array
         Of the last request, on the root, copied; empty elsewhere.
+
+    Raises
+    ------
+    ModelError
+        On every rank, when a segment cannot be run on any.
     """
     lane = _Lane(engine, keep)
     _run([lane], inputs, Rounds(repeat, warmup), tell)
+    if lane.error is not None:
+        raise lane.error
     return lane.trial(), {name: _kept(value) for name, value in lane.outputs.items()}
 
 
 def race(
     engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
-) -> tuple[Trial, ...]:
+) -> tuple[Outcome, ...]:
     """Run the same request by several engines, round after round; called by all ranks together.
 
-    Every round runs one request of every engine, forwards and backwards in turn, so that all share the machine's good
-    and bad moments: the latencies with the same number are those of one round.
+    An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
+    backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
+    those of one round.
 
     Parameters
     ----------
@@ -172,7 +185,7 @@ def race(
     """
     lanes = [_Lane(engine) for engine in engines]
     _run(lanes, inputs, rounds, tell)
-    return tuple(lane.trial() for lane in lanes)
+    return tuple(lane.error or lane.trial() for lane in lanes)
 
 
 def race_in_turns(
@@ -182,8 +195,8 @@ def race_in_turns(
     inputs: Mapping[str, Any],
     rounds: Rounds,
     tell: Tell = lambda text: None,
-) -> tuple[Trial, ...]:
-    """Trial of each plan, the same on every rank; called by all ranks together.
+) -> tuple[Outcome, ...]:
+    """Trial of each plan, or why it cannot be run, the same on every rank; called by all ranks together.
 
     Parameters
     ----------
@@ -193,20 +206,21 @@ def race_in_turns(
         Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
         several the first counts.
     make : callable
-        Makes the engine of a plan; it is closed when its turn is over.
+        Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
     inputs : mapping of str to array
         On the root; ignored elsewhere.
     rounds : Rounds
         Of each turn.
     tell : callable
     """
-    found: dict[int, Trial] = {}
+    found: dict[int, Outcome] = {}
     for number, turn in enumerate(turns, 1):
         tell_turn = partial(_tell_after, tell, f"turn {number} of {len(turns)}: ") if len(turns) > 1 else tell
-        engines = _made([plans[place] for place in turn], make, tell_turn)
-        for place, trial in zip(turn, race(engines, inputs, rounds, tell_turn), strict=True):
-            found.setdefault(place, trial)
-        for engine in engines:
+        engines, failed = _made({place: plans[place] for place in turn}, make, tell_turn)
+        outcomes = race(tuple(engines.values()), inputs, rounds, tell_turn) if engines else ()
+        for place, outcome in (*failed.items(), *zip(engines, outcomes, strict=True)):
+            found.setdefault(place, outcome)
+        for engine in engines.values():
             engine.close()
         del engines
         gc.collect()
@@ -217,18 +231,21 @@ def _tell_after(tell: Tell, front: str, text: str) -> None:
     tell(front + text)
 
 
-def _made(plans: Sequence[Plan], make: Callable[[Plan], Engine], tell: Tell) -> list[Engine]:
-    """Engines of all plans, or none."""
-    engines: list[Engine] = []
-    try:
-        for number, plan in enumerate(plans, 1):
-            tell(f"making the sessions of plan {number} of {len(plans)}")
-            engines.append(make(plan))
-    except FlexPieError:
-        for engine in engines:
-            engine.close()
-        raise
-    return engines
+def _made(
+    plans: Mapping[int, Plan], make: Callable[[Plan], Engine], tell: Tell
+) -> tuple[dict[int, Engine], dict[int, FlexPieError]]:
+    """Engines of the plans that have one, and why the others have none, by place."""
+    engines: dict[int, Engine] = {}
+    failed: dict[int, FlexPieError] = {}
+    for number, (place, plan) in enumerate(plans.items(), 1):
+        tell(f"making the sessions of plan {number} of {len(plans)}")
+        try:
+            engines[place] = make(plan)
+        except TransportError:  # a rank is late, which the others do not know
+            raise
+        except FlexPieError as error:
+            failed[place] = error
+    return engines, failed
 
 
 class _Lane:
@@ -238,17 +255,19 @@ class _Lane:
         self.engine = engine
         self._keep = keep
         self.outputs: dict[str, Any] = {}
+        self.error: FlexPieError | None = None
         self._spent: list[float] = []
         self._shares: list[tuple[float, ...]] = []
         self._first_result_s = 0.0
 
     def request(self, inputs: Mapping[str, Any], counts: bool) -> None:
-        """Run a request from a barrier on."""
+        """Run a request from a barrier on; none after one that failed, which all ranks then know."""
+        if self.error is not None:
+            return
         transport = self.engine.transport
-        transport.barrier()
-        begin_s = time.perf_counter()
-        self.outputs = self.engine.run(inputs)
-        seconds = time.perf_counter() - begin_s
+        seconds, self.outputs, self.error = try_request(self.engine, inputs)
+        if self.error is not None:
+            return
         self._first_result_s = self._first_result_s or process_age_s()
         if counts:
             timeline = self.engine.timeline()
@@ -283,6 +302,28 @@ def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell
         tell(f"round {number + 1} of {rounds.limit}")
         for lane in lanes if number % 2 == 0 else reversed(lanes):
             lane.request(inputs, counts=counted >= 0)
+        if all(lane.error for lane in lanes):
+            return
+
+
+def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[str, Any], FlexPieError | None]:
+    """Run a request from a barrier on; called by all ranks together.
+
+    Returns
+    -------
+    seconds : float
+        Of this rank.
+    outputs : dict of str to array
+        On the root, valid until the next request; empty elsewhere.
+    error : FlexPieError or None
+        What any rank has failed with, on every rank: then seconds and outputs are of no use.
+    """
+    engine.transport.barrier()
+    begin_s = time.perf_counter()
+    with engine.guard.on():
+        outputs = engine.run(inputs)
+    seconds = time.perf_counter() - begin_s
+    return seconds, outputs, anyones(engine.transport, engine.guard.take())
 
 
 def _kept(value: Any) -> Any:

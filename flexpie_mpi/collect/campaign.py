@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,20 +15,37 @@ from ..cost.origins import Origin
 from ..cost.rows import LINK_TRACE
 from ..model import Model
 from ..plan import Plan
-from ..runtime.transport import Transport
+from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
 from .budget import Budget
 from .cluster import memory_bytes, testbed_of
 from .exchanges import collect_exchanges
 from .links import collect_links
-from .plans import Keep, collect_plans
+from .plans import Keep, Outcome, collect_plans
 from .samples import sample_plans
+
+log = logging.getLogger(__name__)
 
 LINKS_SHARE, EXCHANGES_SHARE = 0.1, 0.25
 """Most that links and exchange patterns take of the time; plans get the rest. Without models, patterns do."""
 
 TURN_SHARE = 0.5
 """Of what a model would get if the rest were dealt out now: so that all have had a turn when time is half over."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model whose plans are measured, and the request that they are measured with.
+
+    Attributes
+    ----------
+    model : Model
+    inputs : mapping of str to array, or None
+        On the root, where None says that there is no request; ignored elsewhere.
+    """
+
+    model: Model
+    inputs: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -50,12 +70,12 @@ class Campaign:
     keep: Keep
     tell: Callable[[str], None] = lambda text: None
 
-    def run(self, models: Sequence[Callable[[], Model]], seed: int = 0) -> Testbed:
+    def run(self, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> Testbed:
         """Measure until everything is measured or the budget is over.
 
         Parameters
         ----------
-        models : sequence of callable
+        subjects : sequence of callable
             Each loads a model, on all ranks together, when its first turn comes.
         seed : int
             Of what is drawn: pairs, patterns, plans.
@@ -67,8 +87,8 @@ class Campaign:
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
         testbed = testbed_of(unpaced, self.links(seed), self.transport.all_gather(memory_bytes()))
-        self.exchanges(testbed, seed, EXCHANGES_SHARE if models else 1.0)
-        self.plans(testbed, models, seed)
+        self.exchanges(testbed, seed, EXCHANGES_SHARE if subjects else 1.0)
+        self.plans(testbed, subjects, seed)
         return testbed
 
     def links(self, seed: int = 0) -> np.ndarray:
@@ -87,25 +107,34 @@ class Campaign:
         budget = self.budget.part(share)
         collect_exchanges(self.transport, testbed, budget, lambda rows: self._keep("exchange", rows), self.tell, seed)
 
-    def plans(self, testbed: Testbed, models: Sequence[Callable[[], Model]], seed: int = 0) -> None:
-        """Measure plans of the models, by turns."""
-        loaders, waiting = deque(models), deque[_Series]()
+    def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> None:
+        """Measure plans of the models, by turns; say which could not be."""
+        loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
         while (loaders or waiting) and not self.budget.is_over():
-            series = self._series(loaders.popleft(), seed) if loaders else waiting.popleft()
-            self._measure(series, testbed, self.budget.left() * TURN_SHARE / (1 + len(loaders) + len(waiting)))
-            if self.transport.broadcast(series.may_go_on):
+            if loaders:
+                known.append(self._series(loaders.popleft(), seed))
+                waiting.appendleft(known[-1])
+            series = waiting.popleft()
+            share = TURN_SHARE / (1 + len(loaders) + len(waiting))
+            outcome = self._measure(series, testbed, self.budget.left() * share)
+            if self.transport.broadcast(series.may_go_on) and not outcome.is_hopeless:
                 waiting.append(series)
+        for series in known if self.transport.rank == 0 else ():
+            series.report()
 
-    def _series(self, load: Callable[[], Model], seed: int) -> _Series:
+    def _series(self, load: Callable[[], Subject], seed: int) -> _Series:
         self.tell("loading a model")
-        model = load()
-        return _Series(model, sample_plans(model.graph, self.transport.size, seed))
+        subject = load()
+        has_request = self.transport.broadcast(subject.inputs is not None)
+        plans = sample_plans(subject.model.graph, self.transport.size, seed) if has_request else iter(())
+        return _Series(subject.model, subject.inputs, plans)
 
-    def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> None:
+    def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> Outcome:
         """Measure plans for so many seconds, and one at least."""
-        collect_plans(
+        outcome = collect_plans(
             self.transport,
             series.model,
+            series.inputs or {},
             series,
             testbed=testbed,
             keep=self.keep,
@@ -113,26 +142,43 @@ class Campaign:
             tell=self.tell,
             threads=self.origins[self.transport.rank].threads,
         )
+        series.add(outcome)
+        return outcome
 
     def _keep(self, table: str, rows: np.ndarray) -> None:
-        if self.transport.rank == 0:
-            self.keep(table, rows)
+        on_root(self.transport, partial(self.keep, table, rows))
 
 
 @dataclass
 class _Series:
-    """A model's plans, and whether there may be another. Only the root's is read."""
+    """A model's plans, whether there may be another, and what has become of them. The root's plans are read alone."""
 
     model: Model
+    inputs: Mapping[str, Any] | None
     plans: Iterator[Plan]
     may_go_on: bool = True
+    _outcome: Outcome = field(default_factory=Outcome)
 
     def __iter__(self) -> Iterator[Plan]:
         return self
 
     def __next__(self) -> Plan:
-        plan = next(self.plans, None)
-        if plan is None:
+        try:
+            return next(self.plans)
+        except BaseException:
             self.may_go_on = False
-            raise StopIteration
-        return plan
+            raise
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in what became of a turn's plans."""
+        self._outcome.measured += outcome.measured
+        self._outcome.left_out += outcome.left_out
+
+    def report(self) -> None:
+        """Say which plans were left out, where any were."""
+        name, left_out = self.model.name, self._outcome.left_out
+        if self.inputs is None:
+            log.warning("%s: no request is there yet to try plans with, so none was measured", name)
+        elif left_out:
+            tried = self._outcome.measured + len(left_out)
+            log.warning("%s: %d of %d plans could not be measured; %s", name, len(left_out), tried, left_out[0])

@@ -10,11 +10,10 @@ import numpy as np
 from ..cost.origins import Origin
 from ..cost.rows import TABLES
 from ..cost.traces import Traces
-from ..model import Model
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .budget import Budget, with_time_left
-from .campaign import Campaign
+from .campaign import Campaign, Subject
 from .cluster import memory_bytes, testbed_of
 
 
@@ -30,7 +29,7 @@ def measure_cluster(
     transport: Transport,
     origins: Sequence[Origin],
     budget_s: float,
-    model: Model | None = None,
+    subject: Subject | None = None,
     testbed: Testbed | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Measured:
@@ -42,8 +41,8 @@ def measure_cluster(
     origins : sequence of Origin
         Of all ranks, by rank.
     budget_s : float
-    model : Model, optional
-        Whose plans are to be measured; without one, links alone are.
+    subject : Subject, optional
+        The model whose plans are to be measured; without one, links alone are.
     testbed : Testbed, optional
         The job's boards and links where they are known: then plans alone are measured.
     tell : callable
@@ -57,12 +56,12 @@ def measure_cluster(
         lambda table, found: rows[table].append(found),
         with_time_left(tell, budget_s),
     )
-    if model is None:
+    if subject is None:
         links = campaign.links()
         testbed = testbed_of(origins, links, transport.all_gather(memory_bytes()))
     elif testbed is None:
-        testbed = campaign.run([lambda: model])
+        testbed = campaign.run([lambda: subject])
     else:
-        campaign.plans(testbed, [lambda: model])
+        campaign.plans(testbed, [lambda: subject])
     tables = {name: np.concatenate(found) for name, found in rows.items() if found}
     return Measured(testbed, Traces(tables, tuple(origins)))

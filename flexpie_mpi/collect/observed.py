@@ -5,17 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..engine import Engine
 from ..testbed import Testbed
+from ..trial import try_request
 from .clocks import clock_offset
 from .measures import spread
 from .moves import exchange_rows
 from .plans import plan_row
+from .together import UntriedError, together
 from .waves import Trip, Waves
 
 
@@ -99,17 +101,26 @@ def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observa
     -------
     Observation
         On the root; None elsewhere.
+
+    Raises
+    ------
+    UntriedError
+        On every rank, when a request fails on any, or what was seen makes no sense.
     """
     transport, root = engine.transport, engine.plan.root
     offset_s = clock_offset(transport, root)
     trips, latencies_s = [], []
     for _ in range(requests):
-        transport.barrier()
-        begin_s = perf_counter()
-        engine.run(inputs)
-        latencies_s.append(perf_counter() - begin_s)
-        trips.append(Trip(transport.rank, begin_s + offset_s, engine.timeline()))
+        seconds, _, error = try_request(engine, inputs)
+        if error is not None:
+            raise UntriedError(str(error))
+        latencies_s.append(seconds)
+        trips.append(Trip(transport.rank, engine.began_s + offset_s, engine.timeline()))
     everyone = transport.gather((trips, latencies_s), root)
+    return together(transport, partial(_seen, engine, everyone), "reading what was measured")
+
+
+def _seen(engine: Engine, everyone: Sequence[Any] | None) -> Observation | None:
     if everyone is None:
         return None
     by_request = list(zip(*(trips for trips, _ in everyone), strict=True))

@@ -1,36 +1,51 @@
-"""Whole plans: run for real, and turned into rows about kernels, calls, exchanges and the plan itself."""
+"""Whole plans: run with a request, and turned into rows about kernels, calls, exchanges and the plan itself."""
 
 from __future__ import annotations
 
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..cost.kernels import kernels
 from ..cost.rows import PLAN_TRACE, TABLES
-from ..errors import FlexPieError
 from ..model import Model
 from ..plan import Plan
 from ..program import Compute
-from ..runtime.transport import Transport
+from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
 from .attribution import Work
 from .measures import Label, call_row, compute_rows, pooled_gap_s, split, spread
 from .moves import exchange_rows
 from .rehearsal import Rehearsal, Rehearser, scratch
+from .together import UntriedError, together
 from .waves import Trip, Waves
 
 Keep = Callable[[str, np.ndarray], None]
 """Takes rows of a table of :data:`flexpie_mpi.cost.rows.TABLES`; called on the root only."""
 
 
+@dataclass(slots=True)
+class Outcome:
+    """How many plans were measured, and which were not, in words; the same on every rank.
+
+    It is hopeless when what failed was no plan but what all of them need.
+    """
+
+    measured: int = 0
+    left_out: list[str] = field(default_factory=list)
+    is_hopeless: bool = False
+
+
 def collect_plans(
     transport: Transport,
     model: Model,
+    inputs: Mapping[str, Any],
     plans: Iterable[Plan],
     *,
     testbed: Testbed,
@@ -38,14 +53,16 @@ def collect_plans(
     clock: Callable[[], float],
     tell: Callable[[str], None] = lambda text: None,
     threads: int = 1,
-) -> int:
+) -> Outcome:
     """Measure plans until there are no more, or no time for another like the last; called by all ranks together.
 
     Parameters
     ----------
     transport : Transport
     model : Model
-        On every rank; the skeleton is enough, for weights are made up.
+        On every rank, with its store on one: weights whose values do not matter are made up.
+    inputs : mapping of str to array
+        The request that plans are measured with, on the root; ignored elsewhere.
     plans : iterable of Plan
         For this job and model, of which the root's count. One that any rank cannot run is left out.
     testbed : Testbed
@@ -59,29 +76,37 @@ def collect_plans(
     threads : int
         onnxruntime threads of this rank.
 
-    Returns
-    -------
-    int
-        Number of plans measured.
+    Raises
+    ------
+    FlexPieError
+        On every rank, what `keep` raised.
     """
-    measured, last_s = 0, 0.0
+    outcome, last_s = Outcome(), 0.0
     order = iter(plans)
-    with scratch() as folder:
-        rehearser = Rehearser(transport, model, folder, threads)
-        while clock() > last_s and (plan := _next(transport, order)) is not None:
-            begin = time.monotonic()
-            tell(f"{model.name}: plan {measured + 1}, {name_of(plan)}")
-            try:
-                rehearsal = rehearser.rehearse(plan)
-            except FlexPieError as error:
-                tell(f"{model.name}: plan {name_of(plan)} is left out: {error}")
-            else:
-                _Rows(transport, model, plan, testbed, rehearsal).keep(keep)
-                del rehearsal
-                measured += 1
-            gc.collect()
-            last_s = transport.broadcast(time.monotonic() - begin)
-    return measured
+    try:
+        with scratch(transport) as folder:
+            rehearser = Rehearser(transport, model, inputs, folder, threads)
+            while clock() > last_s and (plan := _next(transport, order)) is not None:
+                begin = time.monotonic()
+                tell(f"{model.name}: plan {outcome.measured + 1}, {name_of(plan)}")
+                try:
+                    rows = _Rows(transport, model, plan, testbed, rehearser.rehearse(plan)).gathered()
+                except UntriedError as error:
+                    outcome.left_out.append(f"{name_of(plan)}: {error}")
+                else:
+                    on_root(transport, partial(_keep, rows, keep))
+                    outcome.measured += 1
+                gc.collect()
+                last_s = transport.broadcast(time.monotonic() - begin)
+    except UntriedError as error:
+        outcome.left_out.append(str(error))
+        outcome.is_hopeless = True
+    return outcome
+
+
+def _keep(rows: Mapping[str, np.ndarray], keep: Keep) -> None:
+    for table, found in rows.items():
+        keep(table, found)
 
 
 def name_of(plan: Plan) -> str:
@@ -90,16 +115,16 @@ def name_of(plan: Plan) -> str:
     return " ".join(filter(None, words))[:32]
 
 
-def _next(transport: Transport, plans: Iterable[Plan]) -> Plan | None:
+def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
     """The root's next plan; None when there are no more."""
-    plan = next(iter(plans), None) if transport.rank == 0 else None
+    plan = together(transport, lambda: next(plans, None) if transport.rank == 0 else None, "finding a plan")
     text = transport.broadcast(None if plan is None else plan.to_json())
     return None if text is None else Plan.from_json(text)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of one rehearsal; gathered from all ranks, kept on the root."""
+    """Rows of one rehearsal."""
 
     transport: Transport
     model: Model
@@ -107,20 +132,29 @@ class _Rows:
     testbed: Testbed
     rehearsal: Rehearsal
 
-    def keep(self, keep: Keep) -> None:
-        """Gather what every rank has found, and keep it."""
+    def gathered(self) -> dict[str, np.ndarray]:
+        """What every rank has found, by table, on the root; nothing elsewhere.
+
+        Raises
+        ------
+        UntriedError
+            On every rank, when what was measured on any makes no sense.
+        """
         found = self.rehearsal
         seconds = {times.step.segment: found.typical(times.plain_s) for times in found.segments}
-        everyone = self.transport.gather((*self._own_rows(seconds), seconds, found.trips))
+        mine = together(self.transport, partial(self._own_rows, seconds), "reading what was measured")
+        everyone = self.transport.gather((*mine, seconds, found.trips))
+        return together(self.transport, partial(self._joined, everyone), "reading what was measured")
+
+    def _joined(self, everyone: Sequence[Any] | None) -> dict[str, np.ndarray]:
         if everyone is None:
-            return
+            return {}
         computes, call_rows, by_rank, trips = zip(*everyone, strict=True)
         exchanges = self._exchange_rows(list(zip(*trips, strict=True)))
         slowest = [max(each.get(place, 0.0) for each in by_rank) for place in range(len(self.plan.segments))]
-        keep("compute", np.concatenate(computes))
-        keep("call", np.concatenate(call_rows))
-        keep("exchange", exchanges)
-        keep("plan", self._plan_row(sum(slowest), exchanges))
+        plan = self._plan_row(sum(slowest), exchanges)
+        tables = {"compute": np.concatenate(computes), "call": np.concatenate(call_rows)}
+        return tables | {"exchange": exchanges, "plan": plan}
 
     def _own_rows(self, seconds: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
         """This rank's rows about kernels and calls, from the seconds of its segments."""

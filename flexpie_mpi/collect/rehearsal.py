@@ -1,4 +1,4 @@
-"""Rehearsals: a plan run over and over with made-up weights, and the time of everything in it.
+"""Rehearsals: a plan run over and over with one request, and the time of everything in it.
 
 Every session is timed twice by the same requests: first while its profiler writes down what each node takes, which
 itself takes time, then as it is. All ranks rehearse together.
@@ -9,29 +9,30 @@ from __future__ import annotations
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from ..data.synthetic import random_inputs
-from ..errors import FlexPieError, PlanError
 from ..lower import lower
 from ..model import Model
 from ..plan import Plan
 from ..program import Compute, Program
-from ..runtime.executor import Executor
+from ..runtime.executor import Executor, by_index
+from ..runtime.guard import Guard
 from ..runtime.kernels import KernelOptions, bind, open_segment
-from ..runtime.madeup import MadeUpWeights
-from ..runtime.transport import Transport, agree
+from ..runtime.transport import Transport
 from ..timeline import Timeline
 from .clocks import clock_offset
 from .profile import Run, read_runs
+from .together import UntriedError, settle, together
 from .waves import Trip
+from .weights import TrialWeights
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
 """How long requests are repeated with the profiler and without, within the bounds of `repeats_in`."""
@@ -103,20 +104,19 @@ class Rehearsal:
 
 @dataclass(slots=True)
 class _Stage:
-    """A plan ready to run on this rank."""
+    """A plan's sessions on this rank, by segment, under one guard, and the files of their profiles."""
 
-    programs: tuple[Program, ...] = ()
-    sessions: dict[int, Any] = field(default_factory=dict)
-    actions: list[Callable[[], None]] = field(default_factory=list)
+    sessions: dict[int, Any]
+    guard: Guard = field(default_factory=Guard)
+    profiles: dict[int, Path] = field(default_factory=dict)
 
     def make(self, step: Compute, values: Any) -> Callable[[], None]:
         """The action of a step."""
-        self.actions.append(bind(self.sessions[step.segment], step, values))
-        return self.actions[-1]
+        return bind(self.sessions[step.segment], step, values)
 
-    def end_profiles(self) -> dict[int, Path]:
-        """The file of every session's profile, complete from now on."""
-        return {segment: Path(session.end_profiling()) for segment, session in self.sessions.items()}
+    def end_profiles(self) -> None:
+        """Complete the file of every session's profile."""
+        self.profiles = {segment: Path(session.end_profiling()) for segment, session in self.sessions.items()}
 
 
 class Rehearser:
@@ -126,99 +126,108 @@ class Rehearser:
     ----------
     transport : Transport
     model : Model
-        The skeleton is enough.
+        With its store on one rank.
+    inputs : mapping of str to array
+        The request, as the graph wants it, on the root; ignored elsewhere.
     folder : Path
-        Takes weights and profiles; the caller removes it.
+        For files of weights and profiles, of which those of weights stay.
     threads : int
         onnxruntime threads of this rank.
     """
 
-    def __init__(self, transport: Transport, model: Model, folder: Path, threads: int = 1) -> None:
+    def __init__(
+        self, transport: Transport, model: Model, inputs: Mapping[str, Any], folder: Path, threads: int = 1
+    ) -> None:
         self._transport = transport
         self._model = model
-        self._folder = folder
-        self._weights = MadeUpWeights(folder)
+        self._inputs = inputs
+        self._profiles = folder / "profiles"
+        self._weights = TrialWeights(transport, model, folder)
         self._threads = threads
-        self._inputs = random_inputs(model.graph)
 
     def rehearse(self, plan: Plan) -> Rehearsal:
         """Run `plan` and time it.
 
         Raises
         ------
-        FlexPieError
+        UntriedError
             On every rank, when any cannot run it.
         """
-        rank = self._transport.rank
-        with _emptied(self._folder / "profiles") as profiles:
-            stage = self._set(plan, profiles)
-            executor = self._ready(stage, rank)
-            self._requests(executor, 1)
-            warm = max(request.seconds for request in self._requests(executor, 2))
-            seconds = max(self._transport.all_gather(warm))
-            profiled = self._requests(executor, repeats_in(PROFILED_S, seconds))
-            files = stage.end_profiles()
-            offset = clock_offset(self._transport, plan.root)
-            self._requests(executor, 1)
-            plain = self._requests(executor, repeats_in(PLAIN_S, seconds))
-            executor.close()
-            segments = tuple(_times(s, files[s.segment], profiled, plain) for s in stage.programs[rank].computes)
-        trips = tuple(Trip(rank, request.begin_s + offset, request.timeline) for request in plain)
-        everyone = self._transport.all_gather([request.seconds for request in plain])
-        return Rehearsal(stage.programs, segments, trips, tuple(map(max, zip(*everyone, strict=True))))
-
-    def _set(self, plan: Plan, profiles: Path) -> _Stage:
-        """The plan's programs and this rank's sessions."""
-        stage = _Stage()
-        error: FlexPieError | None = None
         try:
-            stage.programs = lower(plan, self._model.graph)
-            program = stage.programs[self._transport.rank]
-            weights = self._weights.files(self._model, program.weights)
-            options = KernelOptions(self._threads, profiles)
-            for step in program.computes:
-                stage.sessions[step.segment] = open_segment(self._model, program, weights, options, step)
-        except FlexPieError as raised:
-            error = raised
-        except (MemoryError, OSError) as raised:
-            error = PlanError(f"there is no room for it: {raised}")
-        agree(self._transport, error)
-        return stage
+            return self._rehearsed(plan)
+        finally:
+            shutil.rmtree(self._profiles, ignore_errors=True)
 
-    def _ready(self, stage: _Stage, rank: int) -> Executor:
-        executor = Executor(stage.programs[rank], self._transport, stage.make)
+    def _rehearsed(self, plan: Plan) -> Rehearsal:
+        transport = self._transport
+        programs = together(transport, partial(lower, plan, self._model.graph), "lowering")
+        program = programs[transport.rank]
+        stage = self._set(program)
+        executor = self._ready(stage, program)
         try:
-            agree(self._transport, self._try(executor, stage))
-        except FlexPieError:
+            profiled, offset, plain = self._run(stage, executor, plan.root)
+        except UntriedError:
             executor.close()
             raise
-        return executor
+        executor.close()
+        read = partial(_segments, stage, program, profiled, plain)
+        segments = together(transport, read, "reading profiles")
+        trips = tuple(Trip(transport.rank, request.begin_s + offset, request.timeline) for request in plain)
+        everyone = transport.all_gather([request.seconds for request in plain])
+        return Rehearsal(programs, segments, trips, tuple(map(max, zip(*everyone, strict=True))))
 
-    def _try(self, executor: Executor, stage: _Stage) -> FlexPieError | None:
-        """Run every session by itself: one that fails while others wait for it would end the job.
+    def _run(self, stage: _Stage, executor: Executor, root: int) -> tuple[list[Request], float, list[Request]]:
+        """Requests with the profiler, how far this rank's clock is off, and requests without."""
+        self._requests(stage, executor, 1)
+        warm = max(request.seconds for request in self._requests(stage, executor, 2))
+        seconds = max(self._transport.all_gather(warm))
+        profiled = self._requests(stage, executor, repeats_in(PROFILED_S, seconds))
+        together(self._transport, stage.end_profiles, "for profiles")
+        offset = clock_offset(self._transport, root)
+        self._requests(stage, executor, 1)
+        return profiled, offset, self._requests(stage, executor, repeats_in(PLAIN_S, seconds))
 
-        On zeros, which integers might be divided by: where those are computed, nothing is tried.
-        """
-        computed = [b for b in executor.program.buffers if b.value not in self._model.graph.inputs]
-        if any(buffer.region is None or not buffer.dtype.startswith("float") for buffer in computed):
-            return None
+    def _set(self, program: Program) -> _Stage:
+        """This rank's sessions."""
+        weights = self._weights.files(program)
+
+        def set_up() -> _Stage:
+            self._profiles.mkdir()
+            options = KernelOptions(self._threads, self._profiles)
+            return _Stage(
+                {s.segment: open_segment(self._model, program, weights, options, s) for s in program.computes}
+            )
+
+        return together(self._transport, set_up, "for sessions")
+
+    def _ready(self, stage: _Stage, program: Program) -> Executor:
+        channels = self._transport.open(by_index(program))
+        kernel = stage.guard.around(stage.make)
         try:
-            for action in stage.actions:
-                action()
-        except Exception as error:  # onnxruntime raises its own classes, straight from Exception
-            return PlanError(f"onnxruntime cannot run it: {error}")
-        return None
+            make = partial(Executor, program, self._transport, kernel, channels)
+            return together(self._transport, make, "for buffers")
+        except UntriedError:
+            self._transport.release(channels)
+            raise
 
-    def _requests(self, executor: Executor, count: int) -> list[Request]:
+    def _requests(self, stage: _Stage, executor: Executor, count: int) -> list[Request]:
         """Run the same request `count` times."""
         found = []
-        for _ in range(count):
-            self._transport.barrier()
-            begin = perf_counter()
-            executor.run(self._inputs)
-            seconds = perf_counter() - begin
-            found.append(Request(begin, seconds, executor.timeline()))
+        with stage.guard.on():
+            for _ in range(count):
+                self._transport.barrier()
+                begin = perf_counter()
+                executor.run(self._inputs)
+                seconds = perf_counter() - begin
+                found.append(Request(begin, seconds, executor.timeline()))
+        settle(self._transport, stage.guard.take(), "running")
         return found
+
+
+def _segments(
+    stage: _Stage, program: Program, profiled: Sequence[Request], plain: Sequence[Request]
+) -> tuple[SegmentTimes, ...]:
+    return tuple(_times(step, stage.profiles[step.segment], profiled, plain) for step in program.computes)
 
 
 def _times(step: Compute, file: Path, profiled: Sequence[Request], plain: Sequence[Request]) -> SegmentTimes:
@@ -238,17 +247,16 @@ def repeats_in(budget_s: float, seconds: float) -> int:
 
 
 @contextmanager
-def _emptied(folder: Path) -> Iterator[Path]:
-    """A new folder, removed with all that is in it."""
-    folder.mkdir()
+def scratch(transport: Transport) -> Iterator[Path]:
+    """A temporary folder of this rank's own, removed at the end and after errors; entered by all ranks together.
+
+    Raises
+    ------
+    UntriedError
+        On every rank, when any has no place for one.
+    """
+    folder = together(transport, partial(tempfile.mkdtemp, prefix="flexpie-mpi-"), "for temporary files")
     try:
-        yield folder
+        yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder, removed at the end and after errors."""
-    with tempfile.TemporaryDirectory(prefix="flexpie-mpi-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)

@@ -13,6 +13,7 @@ from functools import partial
 from ..cache import Cache
 from ..collect.cluster import cluster_digest
 from ..cost.model import CostModel
+from ..data.synthetic import random_inputs
 from ..engine import load_shared
 from ..errors import FlexPieError, SuiteError, TransportError
 from ..model import Model
@@ -167,7 +168,8 @@ class _SceneFinder:
     def find(self, cell: Cell, model: Model) -> tuple[Scene, CostModel | None]:
         """The scene, on every rank, and the cost model, on the root."""
         transport, job = self.job.transport, self._job_basis(cell)
-        basis = job.find(model)
+        inputs = on_root(transport, partial(random_inputs, model.graph, cell.terms.seed), ROOT)
+        basis = job.find(model, inputs)
 
         def scene() -> Scene:
             assert basis is not None, "the root has the basis"

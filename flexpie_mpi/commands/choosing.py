@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -10,8 +11,10 @@ from random import Random
 from typing import Any
 
 from ..cache import Cache
-from ..collect.observed import observe
+from ..collect.observed import Observation, observe
+from ..collect.together import UntriedError
 from ..engine import Engine
+from ..errors import FlexPieError
 from ..lower import lower
 from ..model import Model
 from ..plan import Plan
@@ -21,10 +24,12 @@ from ..report.predicted import Comparison, Prediction
 from ..report.units import count_of
 from ..runtime.transport import Transport, on_root
 from ..suite.memory import engine_bytes, room, turns
-from ..trial import Rounds, race_in_turns
+from ..trial import Outcome, Rounds, Trial, race_in_turns
 from .basis import Basis
 from .costs import JobBasis
 from .planning import SEARCHING, planner_of, predict, predict_given, rule_plan
+
+log = logging.getLogger(__name__)
 
 RACE = Rounds(repeat=5, warmup=2)
 """Rounds in which plans are tried to keep the fastest."""
@@ -49,6 +54,14 @@ class Chosen:
     measured_s: tuple[float, ...] = ()
 
 
+def _only(prediction: Prediction, places: Sequence[int], chosen: int) -> Prediction:
+    """The prediction of some of its plans, one of which is chosen."""
+    search = prediction.search
+    plans = tuple(search.plans[place] for place in places)
+    paths = tuple(search.paths[place] for place in places) if search.paths else ()
+    return replace(prediction, search=replace(search, plans=plans, paths=paths), chosen=places.index(chosen))
+
+
 class Chooser:
     """Chooses a job's plan, and afterwards holds it against what was predicted; called by all ranks together.
 
@@ -71,7 +84,7 @@ class Chooser:
         self._model = model
         self._tell = tell
 
-    def choose(self, given: Plan | None, make: Callable[[Plan], Engine], inputs: Mapping[str, Any]) -> Chosen:
+    def choose(self, given: Plan | None, make: Callable[[Plan], Engine], inputs: Mapping[str, Any] | None) -> Chosen:
         """The plan to run.
 
         Parameters
@@ -80,39 +93,57 @@ class Chooser:
             The one that the user has made.
         make : callable
             Makes the engine of a plan, to try it.
-        inputs : mapping of str to array
-            On the root; ignored elsewhere.
+        inputs : mapping of str to array, or None
+            What plans are tried with, on the root, where there is a request to try them with; ignored elsewhere.
         """
-        basis = self._job.find(self._model) if self._needs_basis(given) else None
+        basis = self._job.find(self._model, inputs) if self._needs_basis(given) else None
         self._tell("planning")
         made = on_root(self._transport, partial(self._plans, given, basis))
         prediction, plans = made or (None, ())
         texts = self._transport.broadcast([plan.to_json() for plan in plans])
         everyones = [Plan.from_json(text) for text in texts]
-        if len(everyones) == 1:
+        if len(everyones) == 1 or not self._transport.broadcast(inputs is not None):
             return Chosen(everyones[0], basis, prediction)
-        measured_s = self._raced(everyones, make, inputs, basis)
-        best = min(range(len(measured_s)), key=measured_s.__getitem__)
-        return Chosen(everyones[best], basis, prediction and replace(prediction, chosen=best), measured_s)
+        outcomes = self._raced(everyones, make, inputs or {}, basis)
+        medians = {place: each.median_s for place, each in enumerate(outcomes) if isinstance(each, Trial)}
+        self._say_failed(outcomes)
+        if not medians:
+            return Chosen(everyones[0], basis, prediction)
+        best = min(medians, key=medians.__getitem__)
+        kept = prediction and _only(prediction, tuple(medians), best)
+        return Chosen(everyones[best], basis, kept, tuple(medians.values()))
 
     def compare(self, engine: Engine, chosen: Chosen, inputs: Mapping[str, Any]) -> Comparison | None:
-        """Run the plan again to see what every segment takes, and add that to the traces; None but on the root."""
+        """Run the plan again to see what every segment takes, and add that to the traces.
+
+        None but on the root, and where the plan could not be run again, which a warning says.
+        """
         self._tell("looking at every segment")
-        found = observe(engine, inputs, self._args.repeat)
+        try:
+            found = observe(engine, inputs, self._args.repeat)
+        except UntriedError as error:
+            if self._transport.rank == 0:
+                log.warning("nothing is reported of the segments: %s", error)
+            return None
         basis, prediction = chosen.basis, chosen.prediction
 
         def compared() -> Comparison | None:
             if found is None or basis is None or prediction is None:
                 return None
-            latency_s = found.latency_s
-            if not basis.is_here:
-                reason = "not added to traces: the links that were predicted with are not those of this job"
-                return Comparison(found.compute_s, found.exchange_s, latency_s, reason)
-            rows = found.rows(basis.testbed, prediction.best.seconds)
-            added = f"{count_of(sum(map(len, rows.values())), 'row')} added to {self._job.add(rows)}"
-            return Comparison(found.compute_s, found.exchange_s, latency_s, added)
+            added = self._added(found, basis, prediction)
+            return Comparison(found.compute_s, found.exchange_s, found.latency_s, added)
 
         return on_root(self._transport, compared)
+
+    def _added(self, found: Observation, basis: Basis, prediction: Prediction) -> str:
+        """Where what was seen is added to, or why it is not, in words."""
+        if not basis.is_here:
+            return "not added to traces: the links that were predicted with are not those of this job"
+        try:
+            rows = found.rows(basis.testbed, prediction.best.seconds)
+            return f"{count_of(sum(map(len, rows.values())), 'row')} added to {self._job.add(rows)}"
+        except Exception as error:  # a file that cannot be written, or whatever else: the run is over, and counts
+            return f"not added to traces: {error}"
 
     @cached_property
     def _job(self) -> JobBasis:
@@ -128,14 +159,20 @@ class Chooser:
 
     def _raced(
         self, plans: Sequence[Plan], make: Callable[[Plan], Engine], inputs: Mapping[str, Any], basis: Basis | None
-    ) -> tuple[float, ...]:
-        """Median of each plan, the same on every rank."""
+    ) -> tuple[Outcome, ...]:
+        """What became of each plan, the same on every rank."""
         testbed = self._transport.broadcast(basis.testbed if basis else None)
         limits = room(self._transport, testbed)
         programs = [lower(plan, self._model.graph) for plan in plans]
         needed = [[engine_bytes(self._model, program) for program in job] for job in programs]
-        trials = race_in_turns(plans, turns(needed, limits), make, inputs, RACE, self._tell)
-        return tuple(trial.median_s for trial in trials)
+        return race_in_turns(plans, turns(needed, limits), make, inputs, RACE, self._tell)
+
+    def _say_failed(self, outcomes: Sequence[Outcome]) -> None:
+        errors = [outcome for outcome in outcomes if isinstance(outcome, FlexPieError)]
+        if errors and self._transport.rank == 0:
+            log.warning(
+                "%d of the %d best plans could not be run to compare: %s", len(errors), len(outcomes), errors[0]
+            )
 
     def _plans(self, given: Plan | None, basis: Basis | None) -> tuple[Prediction | None, tuple[Plan, ...]]:
         """The root's plans to choose from, the one that is predicted to be the fastest first."""

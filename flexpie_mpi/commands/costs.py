@@ -7,17 +7,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..cache import Cache
+from ..collect.campaign import Subject
 from ..collect.cluster import cluster_digest, memory_bytes, origins_of, testbed_of
 from ..collect.cluster_cost import Measured, measure_cluster
 from ..cost.model import CostModel
 from ..cost.origins import Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Recorder, Traces, merged
-from ..errors import CostError, DataError
+from ..errors import FlexPieError
 from ..model import Model
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
@@ -35,6 +38,8 @@ from .basis import (
     with_speeds,
 )
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 TRACES, COST = "traces", "cost"
@@ -48,7 +53,11 @@ COVERS = "covers"
 
 
 class Keeper:
-    """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only."""
+    """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only.
+
+    A cache serves the next start and no more than that: what cannot be read is measured anew, what cannot be written is
+    a warning.
+    """
 
     def __init__(self, cache: Cache, origins: Sequence[Origin]) -> None:
         self._cache = cache
@@ -56,37 +65,36 @@ class Keeper:
 
     def traces(self) -> Traces:
         """Everything measured on this cluster so far."""
-        path = self._cache.find(TRACES, self._key)
-        try:
-            return Traces.empty() if path is None else Traces.read(path)
-        except CostError as error:
-            self._forget(TRACES, error)
-            return Traces.empty()
+        return self._read(TRACES, Traces.read) or Traces.empty()
 
     def cost(self) -> CostModel | None:
         """The cost model of this cluster."""
-        path = self._cache.find(COST, self._key)
-        try:
-            return None if path is None else late("cost.file").load_cost(path)
-        except CostError as error:
-            self._forget(COST, error)
-            return None
+        found: CostModel | None = self._read(COST, late("cost.file").load_cost)
+        return found
 
     def keep(self, traces: Traces, cost: CostModel | None = None) -> None:
-        """Put newer traces, and a newer cost model, in place of the older; a cache that is full is no error."""
+        """Put newer traces, and a newer cost model, in place of the older."""
         try:
             self._cache.discard(TRACES, self._key)
             self._cache.store(TRACES, self._key, traces.write)
             if cost is not None:
                 self._cache.discard(COST, self._key)
                 self._cache.store(COST, self._key, partial(late("cost.file").save_cost, cost))
-        except (CostError, DataError) as error:
+        except Exception as error:  # whatever the file's libraries raise
             log.warning("what was measured is not kept for the next start: %s", error)
 
-    def _forget(self, kind: str, error: CostError) -> None:
-        """Remove an entry that cannot be read."""
-        log.warning("%s", error)
+    def forget(self, kind: str, error: Exception) -> None:
+        """Remove an entry that is of no use."""
+        log.warning("what the cache keeps of these hosts is measured anew: %s", error)
         self._cache.discard(kind, self._key)
+
+    def _read(self, kind: str, read: Callable[[Path], T]) -> T | None:
+        path = self._cache.find(kind, self._key)
+        try:
+            return None if path is None else read(path)
+        except Exception as error:  # whatever the file's libraries raise
+            self.forget(kind, error)
+            return None
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,14 @@ class JobBasis:
         self._memory = transport.all_gather(memory_bytes())
         self._keeper = Keeper(cache, self.origins)
 
-    def find(self, model: Model) -> Basis | None:
+    def find(self, model: Model, inputs: Mapping[str, Any] | None) -> Basis | None:
         """The basis for a model, on the root; None elsewhere. What is not known is measured, and kept.
+
+        Parameters
+        ----------
+        model : Model
+        inputs : mapping of str to array, or None
+            The request to measure with, on the root, if there is one; ignored elsewhere.
 
         Raises
         ------
@@ -144,7 +158,7 @@ class JobBasis:
             On every rank, when a file cannot be used.
         """
         found = on_root(self._transport, partial(self._look, model))
-        measured = self._measured(model, found)
+        measured = self._measured(Subject(model, inputs), found)
 
         def finish() -> Basis | None:
             return None if found is None else self._basis(self._learned(model, found, measured))
@@ -193,11 +207,15 @@ class JobBasis:
         """This job's boards and links as an earlier one measured them; one rank has no links."""
         if self._transport.size == 1:
             return testbed_of(self.origins, traces.tables["link"][:0], self._memory)
-        job = job_of(traces) if len(traces.tables["link"]) else ()
-        links = links_of(traces, job)
-        return testbed_of(self.origins, links, self._memory) if len(links) else None
+        try:
+            job = job_of(traces) if len(traces.tables["link"]) else ()
+            links = links_of(traces, job)
+            return testbed_of(self.origins, links, self._memory) if len(links) else None
+        except FlexPieError as error:  # numbers that no link has
+            self._keeper.forget(TRACES, error)
+            return None
 
-    def _measured(self, model: Model, found: _Found | None) -> Measured | None:
+    def _measured(self, subject: Subject, found: _Found | None) -> Measured | None:
         """What is measured now; None where nothing need be, or may be."""
         lacks, links = self._transport.broadcast((found.lacks, found.links) if found else None)
         budget_s = self._args.trace_budget
@@ -205,7 +223,7 @@ class JobBasis:
             return None
         if lacks == "links":
             return measure_cluster(self._transport, self.origins, min(budget_s, LINKS_S), tell=self._tell)
-        return measure_cluster(self._transport, self.origins, budget_s, model, links, self._tell)
+        return measure_cluster(self._transport, self.origins, budget_s, subject, links, self._tell)
 
     def _learned(self, model: Model, found: _Found, measured: Measured | None) -> _Found:
         """What is known when the measurements are in; it is kept for the next start."""
@@ -217,7 +235,9 @@ class JobBasis:
             self._tell("fitting a cost model")
             new = {model.graph.digest} if len(measured.traces.tables["compute"]) else set()
             cost = _fitted(traces, new | _covered(self._keeper.cost()))
-            source = f"measured on these hosts in {self._args.trace_budget:g} s at most, and kept for the next start"
+            if cost is not None:
+                spent = f"{self._args.trace_budget:g} s at most"
+                source = f"measured on these hosts in {spent}, and kept for the next start"
         self._keeper.keep(traces, cost if cost is not found.cost else None)
         boards = found.boards if found.links else found.boards.replace("before", "now")
         return replace(found, cost=cost, source=source, links=measured.testbed, boards=boards)
@@ -242,7 +262,12 @@ def _covered(cost: CostModel | None) -> set[str]:
     return set(getattr(cost, "provenance", {}).get(COVERS, ()))
 
 
-def _fitted(traces: Traces, covers: set[str]) -> CostModel:
-    cost = late("cost.fit").fit(traces)
+def _fitted(traces: Traces, covers: set[str]) -> CostModel | None:
+    """A cost model of traces; None where none can be learned from them."""
+    try:
+        cost = late("cost.fit").fit(traces)
+    except Exception as error:  # LightGBM raises its own
+        log.warning("no cost model can be fitted to what was measured: %s", error)
+        return None
     fitted: CostModel = replace(cost, provenance={**cost.provenance, COVERS: sorted(covers)})
     return fitted

@@ -16,7 +16,7 @@ from ..data.inputs import load_inputs
 from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..data.outputs import check_writable, save_outputs
 from ..data.replacing import write_text
-from ..data.requests import STDIN, standard_input
+from ..data.requests import STDIN, Source, sample, standard_input
 from ..engine import Engine, load_shared
 from ..errors import PlanError
 from ..facts import facts_of
@@ -177,7 +177,7 @@ class Inference(RankPart):
             model = load_shared(transport, args.model, shapes_of(args), cache)
             source = on_root(transport, partial(source_of, args, model.graph), ROOT)
             is_stream = transport.broadcast(source is not None, ROOT)
-            inputs = on_root(transport, partial(self._inputs, model.graph, is_stream), ROOT) or {}
+            inputs = on_root(transport, partial(self._inputs, model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
             chooser = Chooser(transport, args, cache, model, self.progress.tell)
             chosen = chooser.choose(given, make, inputs)
@@ -188,7 +188,7 @@ class Inference(RankPart):
             if is_stream:
                 engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts
                 return Streaming(transport, args, engine, cache, source, chosen.basis).run()
-            found = self._run(make(chosen.plan), inputs, cache, chooser, chosen)
+            found = self._run(make(chosen.plan), inputs or {}, cache, chooser, chosen)
             found = replace(found, boards=tuple(device.name for device in devices))
             on_root(transport, partial(self._save, found), ROOT)
         if transport.rank == ROOT:
@@ -238,10 +238,12 @@ class Inference(RankPart):
     def _files(self) -> list[str]:
         return [file for group in self.args.input for file in group]
 
-    def _inputs(self, graph: Graph, is_stream: bool) -> dict[str, Any]:
-        """What is run over and over; of a stream, what plans are tried with."""
-        files = [] if is_stream else self._files
-        return load_inputs(files, graph, mean=self.args.mean, scale=self.args.scale, seed=self.args.seed)
+    def _inputs(self, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
+        """What is run over and over; of a stream, what plans are tried with, if there is anything."""
+        args = self.args
+        if source is not None:
+            return sample(source, graph, args.seed)
+        return load_inputs(self._files, graph, mean=args.mean, scale=args.scale, seed=args.seed)
 
     def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
         args = self.args

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +16,15 @@ import numpy as np
 
 from ..cache import Cache
 from ..collect.budget import Budget, with_time_left
-from ..collect.campaign import Campaign
+from ..collect.campaign import Campaign, Subject
 from ..collect.cluster import cluster_digest, origins_of
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
+from ..data.inputs import SUFFIXES, load_inputs
 from ..engine import load_shared
-from ..errors import TestbedError
-from ..model import BUILTIN, Model
+from ..errors import DataError, TestbedError
+from ..graph import Graph
+from ..model import BUILTIN
 from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
 from ..runtime.mpi import library
@@ -35,11 +38,13 @@ from .options import add_model_arguments, add_record_arguments, cache_of, positi
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
 
+log = logging.getLogger(__name__)
+
 BUDGET_S = 60.0
 FLUSH_S = 2.0
 """What is measured is in the file about this much later at most."""
 
-_MEASURING = ("model", "no-models", "budget", "threads", "testbed")
+_MEASURING = ("model", "input", "no-models", "budget", "threads", "testbed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE.onnx|builtin:NAME",
         help="models whose plans are measured (default: the large built-in ones and networks of many shapes)",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=f"{', '.join(SUFFIXES)}: the request that plans of the one model are measured with (default: random)",
     )
     models.add_argument("--no-models", action="store_true", help="measure links and exchanges only")
     parser.add_argument(
@@ -73,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure on all ranks, or merge files on one."""
     start_log(args.verbose)
+    if args.input and len([source for group in args.model or () for source in group]) != 1:
+        raise UsageError("--input is a request of one model: give that with --model, and no other")
     if args.merge is None:
         run_job(DEADLINE_S, lambda transport: Tracing(transport, args).run())
     given = [f"--{name}" for name in _MEASURING if getattr(args, name.replace("-", "_"))]
@@ -117,11 +132,11 @@ class Tracing(RankPart):
         with self.progress, ExitStack() as stack:
             on_root(transport, partial(_check_paths, args), ROOT)
             origins = origins_of(transport, args.threads or 1, self._slowdown())
-            models = self._models(cache)
+            subjects = self._subjects(cache)
             recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
             budget = Budget(transport, args.budget or BUDGET_S)
             keep = _Keeper(recorder).keep if recorder else _nowhere
-            Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(models)
+            Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
             traces = recorder.traces() if recorder else Traces.empty()
             on_root(transport, stack.close, ROOT)
         on_root(transport, partial(self._finish, traces, origins), ROOT)
@@ -135,19 +150,31 @@ class Tracing(RankPart):
         slowdowns = transport.broadcast(on_root(transport, partial(_slowdowns, path, transport.size), ROOT), ROOT)
         return float(slowdowns[transport.rank])
 
-    def _models(self, cache: Cache) -> list[Callable[[], Model]]:
+    def _subjects(self, cache: Cache) -> list[Callable[[], Subject]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""
         if self.args.no_models:
             return []
         if self.args.model is None:
-            return [partial(self._load, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
+            return [partial(self._subject, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
         sources = [source for group in self.args.model for source in group]
-        loaded = [self._load(source, shapes_of(self.args), cache) for source in sources]
-        return [partial(_given, model) for model in loaded]
+        loaded = [self._subject(source, shapes_of(self.args), cache) for source in sources]
+        return [partial(_given, subject) for subject in loaded]
 
-    def _load(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Model:
+    def _subject(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Subject:
         self.progress.tell(f"loading {source}")
-        return load_shared(self.transport, source, shapes, cache)
+        model = load_shared(self.transport, source, shapes, cache)
+        return Subject(model, on_root(self.transport, partial(self._inputs, model.graph), ROOT))
+
+    def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:
+        """The request that plans are measured with; None where there is none, and none can be made up."""
+        files = [file for group in self.args.input for file in group]
+        try:
+            return load_inputs(files, graph)
+        except DataError as error:
+            if files:
+                raise
+            log.warning("%s", error)
+            return None
 
     def _finish(self, traces: Traces, origins: Sequence[Origin]) -> None:
         extra = {"cluster": cluster_digest(origins), "versions": versions(library())}
@@ -160,8 +187,8 @@ def default_models() -> list[str]:
     return sorted(large, key=lambda name: not name.startswith("spread_"))
 
 
-def _given(model: Model) -> Model:
-    return model
+def _given(subject: Subject) -> Subject:
+    return subject
 
 
 def _nowhere(table: str, rows: np.ndarray) -> None:

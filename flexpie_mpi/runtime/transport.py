@@ -128,9 +128,17 @@ def agree(transport: Transport, error: FlexPieError | None) -> None:
     FlexPieError
         Of the failing rank's own class.
     """
+    found = anyones(transport, error)
+    if found is not None:
+        raise found
+
+
+def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | None:
+    """On every rank, the error of the lowest rank that has one, with its number in front; None when none has."""
     for rank, found in enumerate(transport.all_gather(error)):
         if found is not None:
-            raise found if transport.size == 1 else type(found)(f"rank {rank}: {found}")
+            return found if transport.size == 1 else type(found)(f"rank {rank}: {found}")
+    return None
 
 
 def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T | None:

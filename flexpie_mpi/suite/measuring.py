@@ -11,10 +11,11 @@ from ..cache import Cache
 from ..cost.model import CostModel
 from ..data.synthetic import random_inputs
 from ..engine import Engine
+from ..errors import FlexPieError
 from ..model import Model
 from ..plan import Plan
 from ..runtime.transport import Transport, on_root
-from ..trial import Rounds, race_in_turns
+from ..trial import Outcome, Rounds, Trial, race_in_turns
 from .cells import Cell, Terms
 from .entrants import Entrant, entrants_of
 from .memory import Footprint, engine_bytes, room, turns
@@ -81,7 +82,8 @@ class Measurer:
         maker = _Maker(self, model, scene)
         inputs = on_root(self.transport, partial(random_inputs, model.graph, cell.terms.seed)) or {}
         plans = [Plan.from_json(text) for text in texts]
-        trials = race_in_turns(plans, order, partial(maker.make, inputs), inputs, _rounds(cell.terms), self.tell)
+        outcomes = race_in_turns(plans, order, partial(maker.make, inputs), inputs, _rounds(cell.terms), self.tell)
+        trials = [_sound(outcome) for outcome in outcomes]
         peaks = self.transport.all_gather([maker.peaks[plan.to_json()] for plan in plans])
         runs = [
             Run(entrant, trial, tuple(peak[place] for peak in peaks), _turn_of(place, order))
@@ -94,6 +96,13 @@ def _turns(model: Model, entrants: Sequence[Entrant], limits: Sequence[float]) -
     needed = [[engine_bytes(model, program) for program in entrant.programs] for entrant in entrants]
     always = [place for place, entrant in enumerate(entrants) if set(entrant.planners) & set(BASELINES)]
     return turns(needed, limits, always)
+
+
+def _sound(outcome: Outcome) -> Trial:
+    """The trial of a plan that could be run; a cell is measured whole or not at all."""
+    if isinstance(outcome, FlexPieError):
+        raise outcome
+    return outcome
 
 
 def _turn_of(place: int, order: Sequence[Sequence[int]]) -> int:

@@ -78,12 +78,12 @@ def collect(
         left = iter(seconds)
         return collect_plans(
             transport,
-            load_shared(transport, f"builtin:{name}"),
+            model := load_shared(transport, f"builtin:{name}"),
+            random_inputs(model.graph),
             plans if transport.rank == 0 else (),
             testbed=one_host(ranks, 2),
             keep=keep,
             clock=lambda: transport.broadcast(next(left, 1e9)),
-            tell=(tell.append if tell is not None and transport.rank == 0 else lambda text: None),
         )
 
     return run_ranks(ranks, one_rank), kept

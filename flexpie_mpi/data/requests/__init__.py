@@ -8,6 +8,6 @@ Nothing here is ever held for more than a few requests, however many come.
 from .find import STDIN, Finding, find_source
 from .pipes import standard_input
 from .reader import Reader
-from .source import Source
+from .source import Source, sample
 
-__all__ = ["STDIN", "Finding", "Reader", "Source", "find_source", "standard_input"]
+__all__ = ["STDIN", "Finding", "Reader", "Source", "find_source", "sample", "standard_input"]

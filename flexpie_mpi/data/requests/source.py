@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...errors import DataError
 from ...graph import Graph
 from ..synthetic import random_inputs
 from .stop import Stop
@@ -50,6 +51,18 @@ class MadeUp:
         """As of :class:`Source`."""
         for number in islice(counting(first), self.count):
             yield random_inputs(self.graph, self.seed, number)
+
+
+def sample(source: Source, graph: Graph, seed: int = 0) -> Request | None:
+    """A request like those of a source: its first, or, where it is not known when that comes, a random one.
+
+    None when the first cannot be had, which whoever asks for it will be told, or none can be made up.
+    """
+    known = source if source.count is not None else MadeUp(graph, seed, 1)
+    try:
+        return next(known.requests(0, Stop()), None)
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
 
-from flexpie_mpi import Engine, layout_plan, load, run_ranks
+from flexpie_mpi import Engine, engine, layout_plan, load, run_ranks
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.errors import PlanError
+from flexpie_mpi.errors import ModelError, PlanError
+from flexpie_mpi.lower import lower
+from flexpie_mpi.runtime import kernels
+from flexpie_mpi.runtime.guard import Guard
 from flexpie_mpi.runtime.loopback import alone
 from flexpie_mpi.runtime.pacing import Pacer
 from flexpie_mpi.timeline import Timeline
@@ -83,6 +88,7 @@ class FakeEngine:
         self.transport = alone()
         self.plan = NoPlan
         self.pacer = Pacer(lambda step, held: lambda: None, 1)
+        self.guard = Guard()
         self.name, self.log, self.seconds = name, log, seconds
 
     def run(self, inputs):
@@ -132,7 +138,7 @@ def test_in_turns_only_the_engines_of_one_turn_are_there():
     assert len(trials) == 3 and told[0].startswith("turn 1 of 2: ")
 
 
-def test_a_plan_that_cannot_be_made_takes_the_others_with_it():
+def test_a_plan_that_cannot_be_made_takes_no_part():
     log: list[str] = []
 
     def make(plan):
@@ -140,9 +146,58 @@ def test_a_plan_that_cannot_be_made_takes_the_others_with_it():
             raise PlanError("no")
         return FakeEngine(plan, log)
 
-    with pytest.raises(PlanError):
-        race_in_turns(["good", "bad"], [(0, 1)], make, {}, Rounds(1))
-    assert log == ["good closed"]
+    good, bad = race_in_turns(["good", "bad"], [(0, 1)], make, {}, Rounds(1))
+    assert log == ["good", "good closed"] and len(good.latencies_s) == 1 and str(bad) == "no"
+    (late,) = race_in_turns(["bad"], [(0,)], make, {}, Rounds(1))
+    assert isinstance(late, PlanError)
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Lets every kernel of a program fail as onnxruntime does, after so many runs."""
+
+    def break_kernels(program, after):
+        def make_kernel(sessions, found, step, values):
+            action, runs = kernels.make_kernel(sessions, found, step, values), count()
+
+            def act():
+                if found == program and next(runs) >= after:
+                    raise RuntimeError("no such\nindex")
+                action()
+
+            return act
+
+        monkeypatch.setattr(engine, "make_kernel", make_kernel)
+
+    return break_kernels
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("after", [0, 2])
+def test_an_engine_that_fails_on_one_rank_is_out_of_the_race_on_all(model, cache, broken, failing, after):
+    rows, channels = (layout_plan(model.graph, 2, name) for name in ("rows", "channels"))
+    broken(lower(rows, model.graph)[failing], after)
+
+    def rank(transport):
+        make = partial(Engine, transport, model, cache=cache)
+        return race_in_turns([rows, channels], [(0, 1)], make, random_inputs(model.graph), Rounds(2, 1))
+
+    (lost, won), others = run_ranks(2, rank)
+    assert isinstance(lost, ModelError) and f"rank {failing}: " in str(lost) and "no such index" in str(lost)
+    assert str(others[0]) == str(lost) and others[1] == won and len(won.latencies_s) == 2
+
+
+def test_an_error_of_a_request_is_raised_on_every_rank(model, cache, broken):
+    plan = layout_plan(model.graph, 2, "rows")
+    broken(lower(plan, model.graph)[1], after=1)
+
+    def rank(transport):
+        made = Engine(transport, model, plan, cache=cache)
+        with pytest.raises(ModelError, match=r"rank 1: .*no such index"):
+            measure(made, random_inputs(model.graph), repeat=3, warmup=0)
+        return True
+
+    assert run_ranks(2, rank) == [True, True]
 
 
 def test_several_engines_share_a_job(model, cache):

@@ -22,6 +22,7 @@ from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.rows import PLAN_TRACE
 from flexpie_mpi.cost.traces import Traces
+from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.errors import CostError, TestbedError
 
 MODEL = load("builtin:tiny_vgg")
@@ -50,14 +51,15 @@ def said():
     return []
 
 
-def find(cache, said, model=MODEL, ranks=2, rows=None, **given):
+def find(cache, said, model=MODEL, ranks=2, rows=None, has_request=True, **given):
     """The root's basis in a job of so many ranks in this process, and what adding rows to it says."""
+    inputs = random_inputs(model.graph) if has_request else None
     given = {"testbed": None, "cost": None, "traces": None, "threads": 1, "trace_budget": 1.0, **given}
 
     def rank(transport):
         tell = said.append if transport.rank == 0 else lambda text: None
         job = JobBasis(transport, cache if transport.rank == 0 else Cache(None), Namespace(**given), tell)
-        basis = job.find(model)
+        basis = job.find(model, inputs if transport.rank == 0 else None)
         assert (basis is None) == (transport.rank != 0)
         return basis, job.add(rows) if rows and transport.rank == 0 else ""
 

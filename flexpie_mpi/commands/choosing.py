@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -83,6 +83,7 @@ class Chooser:
         self._cache = cache
         self._model = model
         self._tell = tell
+        self._job: JobBasis | None = None
 
     def choose(self, given: Plan | None, make: Callable[[Plan], Engine], inputs: Mapping[str, Any] | None) -> Chosen:
         """The plan to run.
@@ -96,7 +97,7 @@ class Chooser:
         inputs : mapping of str to array, or None
             What plans are tried with, on the root, where there is a request to try them with; ignored elsewhere.
         """
-        basis = self._job.find(self._model, inputs) if self._needs_basis(given) else None
+        basis = self._find(given, inputs)
         self._tell("planning")
         made = on_root(self._transport, partial(self._plans, given, basis))
         prediction, plans = made or (None, ())
@@ -137,7 +138,7 @@ class Chooser:
 
     def _added(self, found: Observation, basis: Basis, prediction: Prediction) -> str:
         """Where what was seen is added to, or why it is not, in words."""
-        if not basis.is_here:
+        if self._job is None or not basis.is_here:
             return "not added to traces: the links that were predicted with are not those of this job"
         try:
             rows = found.rows(basis.testbed, prediction.best.seconds)
@@ -145,9 +146,11 @@ class Chooser:
         except Exception as error:  # a file that cannot be written, or whatever else: the run is over, and counts
             return f"not added to traces: {error}"
 
-    @cached_property
-    def _job(self) -> JobBasis:
-        return JobBasis(self._transport, self._cache, self._args, self._tell)
+    def _find(self, given: Plan | None, inputs: Mapping[str, Any] | None) -> Basis | None:
+        if not self._needs_basis(given):
+            return None
+        self._job = JobBasis(self._transport, self._cache, self._args, self._tell)
+        return self._job.find(self._model, inputs)
 
     @property
     def _searches(self) -> bool:

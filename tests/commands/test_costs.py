@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +117,44 @@ def test_damaged_entries_are_measured_anew(cache, said):
     said.clear()
     assert find(cache, said)[0].is_here and measured(said)
     assert Traces.read(kept(cache, TRACES)).tables["compute"].size
+
+
+def test_where_no_plan_can_be_measured_there_are_formulas(cache, said, monkeypatch, caplog):
+    """The links that were measured are kept all the same; what is wrong is said once."""
+
+    def refuse(model, program, *rest):
+        raise RuntimeError("index out of bounds")
+
+    monkeypatch.setattr(rehearsal, "open_segment", refuse)
+    basis, _ = find(cache, said)
+    assert isinstance(basis.cost, AnalyticCost) and basis.source == UNMEASURED and basis.is_here
+    assert [MODEL.name in text and "index out of bounds" in text for text in caplog.messages] == [True]
+    assert Traces.read(kept(cache, TRACES)).tables["link"].size and not (cache.folder / COST).exists()
+    caplog.clear()
+    basis, _ = find(cache, said, has_request=False)
+    assert basis.source == UNMEASURED and [text.count("no request") for text in caplog.messages] == [1]
+
+
+def test_what_cannot_be_fitted_is_a_warning(cache, said, monkeypatch, caplog):
+    monkeypatch.setattr(costs, "late", lambda module: SimpleNamespace(fit=refuse_rows, load_cost=None))
+    basis, _ = find(cache, said)
+    assert basis.source == UNMEASURED and basis.is_here and "too few" in caplog.text
+
+
+def refuse_rows(traces):
+    raise ValueError("too few")
+
+
+def test_links_that_no_network_has_are_measured_anew(cache, said, caplog):
+    find(cache, said)
+    path = kept(cache, TRACES)
+    traces = Traces.read(path)
+    traces.tables["link"]["seconds"] = -1.0
+    traces.write(path)
+    said.clear()
+    basis, _ = find(cache, said)
+    assert basis.is_here and measured(said) and "measured anew" in caplog.text
+    assert (Traces.read(kept(cache, TRACES)).tables["link"]["seconds"] > 0).all()
 
 
 def test_rows_that_are_added_are_kept_for_the_next_fit(cache, said, tmp_path):

@@ -21,7 +21,7 @@ from flexpie_mpi.data.requests import Finding, Reader, Source, find_source
 from flexpie_mpi.data.requests.files import FileLoader, Files, Folder, Stacked
 from flexpie_mpi.data.requests.frames import Frames
 from flexpie_mpi.data.requests.pipes import Pipe, Spool
-from flexpie_mpi.data.requests.source import AtMost, MadeUp
+from flexpie_mpi.data.requests.source import AtMost, MadeUp, sample
 from flexpie_mpi.data.requests.stop import Stop
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.errors import DataError
@@ -121,6 +121,28 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         find_source([str(tmp_path / "*.png")], ONE, Finding())
     with pytest.raises(DataError, match="leave the name 'x' away"):
         find_source([f"x={tmp_path}"], ONE, Finding())
+
+
+# What plans are tried with
+
+
+def test_a_sample_is_the_first_request_or_a_random_one(tmp_path: Path) -> None:
+    files = saved(tmp_path, ["a.npy", "b.npy"])
+    first = np.load(files[0])
+    for words, asked in ((files, Finding()), (files, Finding(limit=1)), (["-"], Finding()), ([], Finding(limit=2))):
+        source = find_source(words, ONE, asked)
+        assert source is not None
+        found = sample(source, ONE, seed=5)
+        expected = first if words == files else random_inputs(ONE, 5 if words else 0)["x"]
+        assert found is not None and np.array_equal(found["x"], expected)
+
+
+def test_where_no_request_can_be_had_there_is_no_sample(tmp_path: Path) -> None:
+    (tmp_path / "bad.npy").write_text("rubbish")
+    source = find_source([str(tmp_path / "bad.npy")], ONE, Finding(is_stream=True))
+    words = graph_of(t=("string", (2,)))
+    assert source is not None and sample(source, ONE) is None
+    assert sample(Frames(None, words), words) is None
 
 
 # Each kind, in order

@@ -1,0 +1,126 @@
+"""The choice of a plan: what cannot be run is out of the race, and what is seen afterwards is a report at most."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+import pytest
+
+from flexpie_mpi import Engine, engine, load, run_ranks
+from flexpie_mpi.cache import Cache
+from flexpie_mpi.commands.choosing import Chooser
+from flexpie_mpi.commands.costs import JobBasis
+from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.errors import CostError
+from flexpie_mpi.runtime import kernels
+from flexpie_mpi.trial import measure
+
+MODEL = load("builtin:tiny_cnn")
+INPUTS = random_inputs(MODEL.graph)
+NOTHING = dict.fromkeys(("testbed", "cost", "traces", "layout", "fuse", "weights", "grid"))
+ARGS = Namespace(**NOTHING, threads=1, trace_budget=0.0, autotune=3, report=True, repeat=2)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Lets kernels of rank 0 fail, once each has run so often, in engines that a test picks by their number."""
+
+    def fail(engines, after=0):
+        made, numbers = engine.Engine.__init__, {}
+
+        def make_engine(self, transport, *rest, **named):
+            self.number = numbers[transport.rank] = numbers.get(transport.rank, -1) + 1
+            made(self, transport, *rest, **named)
+
+        def make_kernel(sessions, program, step, values):
+            action, runs, number = kernels.make_kernel(sessions, program, step, values), count(), numbers[program.rank]
+
+            def act():
+                if program.rank == 0 and number in engines and next(runs) >= after:
+                    raise RuntimeError("no such index")
+                action()
+
+            return act
+
+        monkeypatch.setattr(engine.Engine, "__init__", make_engine)
+        monkeypatch.setattr(engine, "make_kernel", make_kernel)
+
+    return fail
+
+
+def choose(cache, inputs=INPUTS, after=lambda chooser, make, chosen: None):
+    """What every rank of two chooses, and what comes of it."""
+
+    def rank(transport):
+        make = partial(Engine, transport, MODEL, cache=cache)
+        chooser = Chooser(transport, ARGS, cache, MODEL, lambda text: None)
+        chosen = chooser.choose(None, make, inputs if transport.rank == 0 else None)
+        return chosen, after(chooser, make, chosen)
+
+    return run_ranks(2, rank, deadline_s=20.0)
+
+
+def test_all_plans_of_a_race_are_timed(cache, caplog):
+    (first, _), (second, _) = choose(cache)
+    assert first.plan == second.plan == first.prediction.best.plan
+    assert len(first.measured_s) == len(first.prediction.search.plans) == 3
+    assert first.measured_s == second.measured_s and first.measured_s[first.prediction.chosen] == min(first.measured_s)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_plan_that_fails_on_one_rank_is_left_out(cache, failing, caplog, lost):
+    plans = [priced.plan for priced in choose(cache)[0][0].prediction.search.plans]
+    failing({lost}, after=2)
+    (first, _), (second, _) = choose(cache)
+    assert first.plan == second.plan and first.measured_s == second.measured_s
+    assert [p.plan for p in first.prediction.search.plans] == [p for place, p in enumerate(plans) if place != lost]
+    assert len(caplog.messages) == 1 and "rank 0: " in caplog.text and "no such index" in caplog.text
+
+
+def test_where_all_fail_the_best_predicted_is_taken(cache, caplog, monkeypatch):
+    def make_kernel(sessions, program, step, values):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "make_kernel", make_kernel)
+        (first, _), (second, _) = choose(cache)
+    assert first.plan == second.plan == first.prediction.search.plans[0].plan
+    assert first.measured_s == second.measured_s == () and first.prediction.chosen == 0
+    assert "3 of the 3 best plans" in caplog.text and "no room" in caplog.text
+
+
+def test_without_a_request_nothing_is_raced(cache):
+    (first, _), (second, _) = choose(cache, inputs=None)
+    assert first.plan == second.plan and first.measured_s == ()
+
+
+def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, caplog):
+    def refuse(self, rows):
+        raise CostError("the disk is full")
+
+    def broken(transport, *rest):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(JobBasis, "add", refuse)
+
+    def compare(chooser, make, chosen):
+        made = make(chosen.plan)
+        measure(made, INPUTS, repeat=1, warmup=0)
+        return chooser.compare(made, replaced(chosen), INPUTS)
+
+    def replaced(chosen):
+        return chosen if chosen.basis is None else replace(chosen, basis=replace(chosen.basis, is_here=True))
+
+    (_, found), (_, nothing) = choose(cache, after=compare)
+    assert nothing is None and found.added == "not added to traces: the disk is full"
+    monkeypatch.setattr("flexpie_mpi.collect.observed.Waves", broken)
+    assert [found for _, found in choose(cache, after=compare)] == [None, None] and "a defect" in caplog.text

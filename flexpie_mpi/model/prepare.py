@@ -10,6 +10,10 @@ import onnx
 
 from ..budget import Budget
 from ..errors import ModelError
+from ..graph import BoundNode
+from ..ops import rule_for
+from ..shards import whole
+from .convert import convert
 from .faithful import Original
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
@@ -109,7 +113,19 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
     """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
     tidy(source.proto)
     _check_results(original, infer_types(source, budget))
+    for node in convert(source.proto).bound:
+        _try_rule(node)
     return source
+
+
+def _try_rule(node: BoundNode) -> None:
+    """Ask the rule of an operator about all of a node once: what makes no sense to it ends here, not in a plan."""
+    rule, out = rule_for(node), tuple(None if value is None else whole(value) for value in node.outputs)
+    if all(region is None for region in out):
+        return
+    rule.cut_axes(node)
+    rule.local(node, out, rule.in_regions(node, out))
+    rule.flops(node, out)
 
 
 def _check_results(original: Original, trial: Trial | None) -> None:

@@ -196,6 +196,49 @@ def test_local_functions_are_inlined(loaded):
     assert_same_results(model, proto)
 
 
+def test_default_attributes_of_local_functions_are_kept(loaded):
+    """Also those of a function that another one calls, and not those that a call sets itself."""
+    leaky = helper.make_node("LeakyRelu", ["a"], ["r"])
+    leaky.attribute.append(onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope"))
+    imports, slope = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)], helper.make_attribute("slope", 0.5)
+    act = helper.make_function("my", "Act", ["a"], ["r"], [leaky], imports, [], [slope])
+    calls = [
+        helper.make_node("Act", ["a"], ["h"], domain="my"),
+        helper.make_node("Act", ["h"], ["r"], domain="my", slope=0.25),
+    ]
+    twice = helper.make_function("my", "Twice", ["a"], ["r"], calls, imports)
+    proto = make([helper.make_node("Twice", ["x"], ["y"], domain="my")], {"x": ("N", 4)}, ["y"], domains=["my"])
+    proto.functions.extend([twice, act])
+    model = loaded(proto)
+    assert [node.attribute("alpha") for node in model.graph.nodes] == [0.5, 0.25]
+    assert_same_results(model, proto)
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_a_rewriting_that_changes_results_is_not_used(folds, loaded, monkeypatch, caplog):
+    """Doubled results of the optimiser: the model is used as it is. Doubled by tidying: it is refused."""
+    make_it = prepare.preoptimise if folds else prepare.tidy
+
+    def spoil(source, *rest):
+        made = make_it(source, *rest)
+        graph = made.proto.graph if folds else source.graph
+        last = next(node for node in graph.node if "y" in node.output)
+        last.output[0] = "half"
+        graph.node.add(op_type="Add", input=["half", "half"], output=["y"], name="double")
+        return made
+
+    monkeypatch.setattr(prepare, "preoptimise" if folds else "tidy", spoil)
+    monkeypatch.setattr(LOAD, "prepare_apart", prepare.prepare)
+    if not folds:
+        with pytest.raises(ModelError, match="does not compute what onnxruntime computes with the file"):
+            loaded(classifier())
+        return
+    with caplog.at_level(logging.WARNING):
+        model = loaded(classifier())
+    assert "BatchNormalization" in ops(model) and "without constant folding" in caplog.text
+    assert_same_results(model, classifier())
+
+
 def test_other_domains_get_shapes_from_onnxruntime(loaded):
     nodes = [
         helper.make_node("FusedGemm", ["x", "w", "b"], ["g"], domain=MICROSOFT, activation="Relu"),

@@ -124,7 +124,7 @@ def _try_rule(node: BoundNode) -> None:
     if all(region is None for region in out):
         return
     rule.cut_axes(node)
-    rule.local(node, out, rule.in_regions(node, out))
+    rule.in_regions(node, out)
     rule.flops(node, out)
 
 

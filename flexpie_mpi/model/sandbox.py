@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 LEAST_S, BYTES_PER_S = 30.0, 2e6
 """A job may take so long, and longer for a model of more bytes than this in a second."""
+LEAST_BYTES = 256 << 20
+"""A job may take so much memory, and more for its model and the budget; with too little the libraries crash."""
 
 _ONE_AT_A_TIME = Lock()
 _PACKAGE = __name__.split(".")[0]
@@ -76,7 +78,7 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
             path=str(path.absolute()),
             folder=str(folder.absolute()),
             budget_bytes=budget.nbytes,
-            data_bytes=2 * (nbytes + budget.nbytes),
+            data_bytes=LEAST_BYTES + 2 * (nbytes + budget.nbytes),
             limit_s=LEAST_S + nbytes / BYTES_PER_S,
         )
         with _ONE_AT_A_TIME:

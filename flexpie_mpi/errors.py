@@ -4,9 +4,26 @@ The command line prints these as one sentence and exits with code 2. Any other e
 package and is shown with its traceback.
 """
 
+_HEAD, _TAIL = 1500, 400
+"""Letters that are kept of a sentence which is longer: files can bring names of megabytes."""
+
 
 class FlexPieError(Exception):
-    """Base of every error that names what is wrong, where, and what to do about it."""
+    r"""Base of every error that names what is wrong, where, and what to do about it.
+
+    Its text is one line that a terminal can show, whatever the names are that a file has brought into it.
+
+    >>> print(FlexPieError("input 'x\n\x1b[31m' is unknown"))
+    input 'x\n\x1b[31m' is unknown
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not text.isprintable():
+            text = "".join(
+                letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+            )
+        return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} ... {text[-_TAIL:]}"
 
 
 class ModelError(FlexPieError):

@@ -166,9 +166,12 @@ def npz_bytes(rng: Random, names: tuple[str, ...] = ("x",)) -> bytes:
     stream = BytesIO()
     kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     with zipfile.ZipFile(stream, "w", rng.choice(kinds)) as archive:
-        for name in (*names, *rng.choice(((), (), ("more",), names, PATHS, ("",), ("é\udc80"[:1],), ("a/", "b\\c")))):
-            content = _bomb(rng) if rng.random() < 0.04 else npy_bytes(rng)
-            info = zipfile.ZipInfo(name + rng.choice((".npy", ".npy", ".npy", ".npy", "")))
+        for name in (
+            *names,
+            *rng.choice(((), (), (), (), (), (), ("more",), names, PATHS, ("",), ("é\udc80"[:1],), ("a/", "b\\c"))),
+        ):
+            content = _bomb(rng) if rng.random() < 0.04 else rng.choice((_whole(), _whole(), npy_bytes(rng)))
+            info = zipfile.ZipInfo(name + (".npy" if rng.random() < 0.9 else ""))
             info.external_attr = rng.choice((0, 0, 0xA1FF << 16))  # now and then a symbolic link
             archive.writestr(info, content, rng.choice(kinds))
     data = stream.getvalue()

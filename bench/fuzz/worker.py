@@ -17,8 +17,9 @@ from typing import BinaryIO
 
 from cases import CANARY, Kind, Place
 from hdf5s import write_canary
-from warden import Hang, Warden
+from warden import MIB, Hang, Warden
 
+from flexpie_mpi.budget import Budget
 from flexpie_mpi.errors import FlexPieError
 
 _KEPT_SIGNALS = 8
@@ -78,6 +79,8 @@ class Worker:
         write_canary(self.place.canary(".h5"))
         tempfile.tempdir = os.environ["TMPDIR"] = str(self._aside)
         os.chdir(self.place.outside)
+        budget = Budget(limits.mib * MIB // 4)
+        Budget.of_machine = classmethod(lambda cls: budget)  # this one's limit would let all of it through
         self._warden = Warden(self.place, limits.seconds, limits.mib)
 
     def run(self, kind: Kind, seed: int, number: int, keep: Path | None = None) -> Verdict:

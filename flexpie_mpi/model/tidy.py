@@ -8,15 +8,27 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from math import prod
 
 import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from ..budget import Budget
+from ..errors import ModelError
+from .weights import check_shape, elements
+
 _LISTS = {
     "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
 }  # fmt: skip
 """Attributes of Constant that hold numbers rather than a tensor."""
+_TYPES = onnx.AttributeProto
+_CONSTANTS = {
+    "value": _TYPES.TENSOR, "sparse_value": _TYPES.SPARSE_TENSOR, "value_string": _TYPES.STRING,
+    "value_strings": _TYPES.STRINGS, "value_float": _TYPES.FLOAT, "value_floats": _TYPES.FLOATS,
+    "value_int": _TYPES.INT, "value_ints": _TYPES.INTS,
+}  # fmt: skip
+"""All attributes of Constant, with their types."""
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _DEFAULT_OPSET = 17
 """For models that use no operator of the default domain; what is added around their nodes does."""
@@ -43,29 +55,47 @@ def _write_defaults(proto: onnx.ModelProto) -> None:
                 node.attribute.extend(item for item in function.attribute_proto if item.name not in given)
 
 
-def lift_constants(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes and sparse initializers into initializers."""
+def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
+    """Turn Constant nodes and sparse initializers into initializers; of those that share a name the last counts.
+
+    A Constant that is none by ONNX's rules stays what it is: onnxruntime has the word for what is wrong.
+
+    Raises
+    ------
+    ModelError
+        A sparse tensor is damaged, or would take more memory than the budget has with its zeros (that of this machine
+        when none is given).
+    """
+    budget = budget or Budget.of_machine()
     for sparse in graph.sparse_initializer:
-        graph.initializer.append(_dense(sparse, sparse.values.name))
+        graph.initializer.append(_dense(sparse, sparse.values.name, budget))
     graph.ClearField("sparse_initializer")
     others = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS and len(node.attribute) == 1:
-            graph.initializer.append(_constant(node.attribute[0], node.output[0]))
+        if _is_constant(node):
+            graph.initializer.append(_constant(node.attribute[0], node.output[0], budget))
         else:
             others.append(node)
     if len(others) < len(graph.node):
         _replace_nodes(graph, others)
+    _keep_last(graph)
 
 
-def _constant(attribute: onnx.AttributeProto, name: str) -> onnx.TensorProto:
+def _is_constant(node: onnx.NodeProto) -> bool:
+    if node.op_type != "Constant" or node.domain not in _DEFAULT_DOMAINS or len(node.attribute) != 1:
+        return False
+    attribute = node.attribute[0]
+    return _CONSTANTS.get(attribute.name) == attribute.type and len(node.output) == 1 and bool(node.output[0])
+
+
+def _constant(attribute: onnx.AttributeProto, name: str, budget: Budget) -> onnx.TensorProto:
     if attribute.name == "value":
         tensor = onnx.TensorProto()
         tensor.CopyFrom(attribute.t)
         tensor.name = name
         return tensor
     if attribute.name == "sparse_value":
-        return _dense(attribute.sparse_tensor, name)
+        return _dense(attribute.sparse_tensor, name, budget)
     value = helper.get_attribute_value(attribute)
     if attribute.name in _LISTS:
         return numpy_helper.from_array(np.array(value, _LISTS[attribute.name]), name)
@@ -74,15 +104,34 @@ def _constant(attribute: onnx.AttributeProto, name: str) -> onnx.TensorProto:
     return onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=shape, string_data=strings)
 
 
-def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+def _dense(sparse: onnx.SparseTensorProto, name: str, budget: Budget) -> onnx.TensorProto:
     """A sparse tensor with its zeros; indices are flat, or one row of coordinates per element."""
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
+    what, shape = f"Sparse tensor '{name}'", tuple(sparse.dims)
+    values, indices = elements(sparse.values, what), elements(sparse.indices, f"The indices of sparse tensor '{name}'")
+    check_shape(shape, what)
+    budget.admit(prod(shape) * values.itemsize, what, ModelError)
+    if values.dtype == object or indices.dtype != np.int64:
+        raise ModelError(f"{what} must hold numbers, and its indices int64.")
+    flat = indices.shape == values.shape
+    if values.ndim != 1 or not (flat or indices.shape == (values.size, len(shape))):
+        raise ModelError(f"{what} has values of shape {list(values.shape)}, and indices of {list(indices.shape)}.")
+    limits = prod(shape) if flat else np.array(shape, np.int64)
+    if np.any((indices < 0) | (indices >= limits)):
+        raise ModelError(f"{what} of shape {list(shape)} has an index outside of it.")
+    dense = np.zeros(shape, values.dtype)
+    if flat:
         dense.reshape(-1)[indices] = values
     else:
         dense[tuple(indices.T)] = values
     return numpy_helper.from_array(dense, name)
+
+
+def _keep_last(graph: onnx.GraphProto) -> None:
+    """Drop initializers whose name a later one has, as onnxruntime does."""
+    last = {tensor.name: place for place, tensor in enumerate(graph.initializer)}
+    for place in range(len(graph.initializer) - 1, -1, -1):
+        if last[graph.initializer[place].name] != place:
+            del graph.initializer[place]
 
 
 def drop_constant_inputs(proto: onnx.ModelProto) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +23,10 @@ from ..region import Bounds, Region
 _BLOCK_BYTES = 1 << 20
 """Bytes read at a time where a region is made of runs too short to be read one by one."""
 _RUN_BYTES = 4096
+
+MOST_AXES = 32
+"""Of a tensor: numpy 1 knows no more."""
+_MOST_ELEMENTS = 1 << 60
 
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _UNSIZED = ("STRING", "UNDEFINED")
@@ -235,6 +239,43 @@ def byte_length(data_type: int, shape: Iterable[int]) -> int | None:
         return None
     bits = _PACKED_BITS.get(name, numpy_dtype(data_type).itemsize * 8)
     return (prod(shape) * bits + 7) // 8
+
+
+def check_shape(dims: Sequence[int], what: str) -> None:
+    """Check that a tensor may have these sizes.
+
+    Raises
+    ------
+    ModelError
+        When one is negative, or there are too many, or too many elements to be counted; it begins with `what`.
+    """
+    shown = f"{what} has shape [{', '.join(map(str, dims[:8]))}{', ...' if len(dims) > 8 else ''}]"
+    if len(dims) > MOST_AXES:
+        raise ModelError(f"{shown}: {len(dims)} axes, and {MOST_AXES} are the most that are run.")
+    if any(size < 0 for size in dims):
+        raise ModelError(f"{shown}: no size can be negative.")
+    if prod(max(1, size) for size in dims) > _MOST_ELEMENTS:
+        raise ModelError(f"{shown}: more elements than can be counted.")
+
+
+def elements(tensor: onnx.TensorProto, what: str) -> np.ndarray:
+    """The array of a tensor that carries its elements, whatever a damaged file says of them.
+
+    Raises
+    ------
+    ModelError
+        When its type, its shape and its data do not go together; it begins with `what`.
+    """
+    check_shape(tensor.dims, what)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError(f"{what} has its data in another file, where that cannot be.")
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx and numpy raise what they like at data of another size or type
+        kind = type_name(tensor.data_type) or f"type {tensor.data_type}"
+        raise ModelError(
+            f"{what} cannot be read: its data do not fill shape {list(tensor.dims)} of {kind.lower()}."
+        ) from error
 
 
 def raw_bytes(tensor: onnx.TensorProto) -> bytes:

@@ -29,28 +29,32 @@ _INSIDE = {
 """Fields to look into: (kind of message, field number) to kind of message."""
 _PAYLOADS = (9, 4, 10)
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_MOST_FIELDS = 2_000_000
+"""That are looked at one by one, which takes seconds."""
 
 
 class WireError(ValueError):
     """The bytes are not a protobuf message, or end too early."""
 
 
-def slim(file: BinaryIO, threshold: int) -> bytes:
+def slim(file: BinaryIO, threshold: int, most_bytes: int = (1 << 31) - 1) -> bytes:
     """The model in `file` with every tensor payload over `threshold` bytes replaced by its place in the file.
 
     Such a tensor gets ``data_location`` EXTERNAL and the entries ``offset`` and ``length``, without a ``location``.
+    Files whose other fields are more than `most_bytes`, or too many, are no models.
 
     Raises
     ------
     WireError
     """
-    return _Walk(file, threshold).message(_MODEL, 0, file.seek(0, os.SEEK_END))
+    return _Walk(file, threshold, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
 
 
 class _Walk:
-    def __init__(self, file: BinaryIO, threshold: int) -> None:
+    def __init__(self, file: BinaryIO, threshold: int, most_bytes: int) -> None:
         self._file = file
         self._threshold = threshold
+        self._bytes_left, self._fields_left = most_bytes, _MOST_FIELDS
 
     def message(self, kind: int, begin: int, end: int) -> bytes:
         """The fields in bytes ``[begin, end)``, rewritten."""
@@ -58,6 +62,9 @@ class _Walk:
         parts: list[bytes] = []
         place = begin
         while place < end:
+            self._fields_left -= 1
+            if not self._fields_left:
+                raise WireError(f"more than {_MOST_FIELDS} fields outside of its nodes and tensors")
             tag, place = self._varint(place, end)
             number, wire = tag >> 3, tag & 7
             if wire == _BYTES:
@@ -103,6 +110,9 @@ class _Walk:
         raise WireError(f"no protobuf integer at byte {place}")
 
     def _read(self, size: int) -> bytes:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise WireError("it is larger than any model, its tensors set aside")
         data = self._file.read(size)
         if len(data) < size:
             raise WireError(f"the file ends {size - len(data)} bytes too early")

@@ -1,0 +1,151 @@
+"""Tensors whose bytes are in a file: found there, inside the model's own folder, and read into messages where small.
+
+A model of a stranger names files: absolute ones, ones above its folder, symbolic links to either, pipes. Only a regular
+file in or under the folder of the model is ever opened, with all links followed. Where the model's own name is a link,
+as in the caches of model hubs, the folder that it leads to counts as well.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import onnx
+
+from ..budget import Budget
+from ..errors import ModelError
+from .weights import ByteRange, StoredTensor, byte_length, check_shape
+
+EXTERNAL = onnx.TensorProto.EXTERNAL
+
+
+class ExternalData:
+    """Where the data of a model's tensors are.
+
+    Parameters
+    ----------
+    model_path : Path
+    budget : Budget
+        What is read into the message may take so much, all together.
+    """
+
+    def __init__(self, model_path: Path, budget: Budget) -> None:
+        self._model_path, self._budget = model_path, budget
+        self._folders = tuple({os.path.realpath(model_path.parent), os.path.dirname(os.path.realpath(model_path))})
+        self._embedded = 0
+
+    def locate(self, tensor: onnx.TensorProto) -> StoredTensor:
+        """Where the bytes of an external tensor are.
+
+        Raises
+        ------
+        ModelError
+            They do not exist, are not as many as its shape needs, or are not the model's own.
+        """
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        where = f"weight '{tensor.name}' of {self._model_path}"
+        check_shape(tensor.dims, f"The {where}")
+        need = byte_length(tensor.data_type, tensor.dims)
+        if need is None:
+            raise ModelError(f"External {where} has element type {tensor.data_type}, which has no raw bytes.")
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", need))
+        except ValueError as error:
+            raise ModelError(f"External {where} has an offset or length that is no number.") from error
+        path, size = self._file(entries.get("location"), where)
+        if length != need:
+            raise ModelError(f"The {where} has {length} bytes, but its shape {list(tensor.dims)} needs {need}.")
+        if offset < 0 or offset + length > size:
+            raise ModelError(f"The {where} is bytes {offset} to {offset + length} of {path}, which has only {size}.")
+        return StoredTensor(tensor.data_type, tuple(tensor.dims), ByteRange(path, offset, length))
+
+    def embed(self, tensor: onnx.TensorProto) -> None:
+        """Read the data of a tensor into its message, if they are elsewhere.
+
+        Raises
+        ------
+        ModelError
+            As of :meth:`locate`, or when this and what was read before take more than the budget.
+        """
+        if tensor.data_location == EXTERNAL:
+            self._embed(tensor, self.locate(tensor))
+
+    def keep_or_embed(self, tensor: onnx.TensorProto, threshold: int) -> StoredTensor | None:
+        """Where the data of an external tensor of more than `threshold` bytes are; a smaller one is embedded.
+
+        Raises
+        ------
+        ModelError
+        """
+        found = self.locate(tensor)
+        if found.place.length > threshold:
+            return found
+        self._embed(tensor, found)
+        return None
+
+    def _embed(self, tensor: onnx.TensorProto, found: StoredTensor) -> None:
+        self._embedded += found.place.length
+        self._budget.admit(self._embedded, f"What {self._model_path} has in other files", ModelError)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.raw_data = found.place.read()
+
+    def _file(self, location: str | None, where: str) -> tuple[Path, int]:
+        """The file that an external data entry names, links followed, and its size; without a name the model's."""
+        named = PurePosixPath(self._model_path.name if location is None else location)
+        outside = f"The {where} is in '{location}': external data must be in or under the model's folder"
+        if named.is_absolute() or ".." in named.parts:
+            raise ModelError(f"{outside}.")
+        try:
+            path = Path(os.path.realpath(self._model_path.parent / named))
+            if not any(path.is_relative_to(folder) for folder in self._folders):
+                raise ModelError(f"{outside}, and a link leads out of it.")
+            status = path.stat()
+        except FileNotFoundError as error:
+            shown = self._model_path.parent / named
+            raise ModelError(f"The {where} is in external data file {shown}, which does not exist.") from error
+        except (OSError, ValueError) as error:  # a name too long, or with a byte 0
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ModelError(f"The {where} is in an external data file that cannot be opened: {reason}.") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"The {where} is in {self._model_path.parent / named}, which is no regular file.")
+        return path, status.st_size
+
+
+def sparse_parts(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Values and indices of the sparse tensors that become initializers of a graph."""
+    yield from _of_sparse(graph.sparse_initializer)
+    for node in graph.node:
+        yield from _of_sparse(item.sparse_tensor for item in node.attribute if item.HasField("sparse_tensor"))
+
+
+def inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Tensors everywhere but among the initializers of the main graph: in attributes, subgraphs and functions."""
+    for node in proto.graph.node:
+        yield from _of_attributes(node.attribute)
+    for function in proto.functions:
+        yield from _of_attributes(function.attribute_proto)
+        for node in function.node:
+            yield from _of_attributes(node.attribute)
+
+
+def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        yield from _of_sparse(attribute.sparse_tensors)
+        if attribute.HasField("sparse_tensor"):
+            yield from _of_sparse([attribute.sparse_tensor])
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from graph.initializer
+            yield from _of_sparse(graph.sparse_initializer)
+            for node in graph.node:
+                yield from _of_attributes(node.attribute)
+
+
+def _of_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for sparse in tensors:
+        yield from (sparse.values, sparse.indices)

@@ -1,4 +1,7 @@
-"""How many nodes a model may have once its functions are inlined: a few kilobytes of calls can stand for billions."""
+"""What must hold of a message before anything walks over it: names are text, and nodes are not too many.
+
+A few kilobytes of functions that call each other can stand for billions of nodes.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,47 @@ def check_counts(proto: onnx.ModelProto) -> None:
     count = _size(_calls(proto.graph.node), sizes)
     if count > MOST_NODES:
         raise ModelError(f"The model has {count} nodes, and {MOST_NODES} are the most that are run.")
+
+
+def check_names(proto: onnx.ModelProto) -> None:
+    """Check that the names in a model are text; protobuf gives bytes, or raises, where they are not.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        is_text = all(isinstance(name, str) for name in _names(proto))
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise ModelError("A name in the model is no text (UTF-8).")
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[object]:
+    yield from (item.domain for item in proto.opset_import)
+    yield from _names_of_graph(proto.graph)
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+        yield from _names_of_nodes(function.node)
+
+
+def _names_of_graph(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+    yield from _names_of_nodes(graph.node)
+
+
+def _names_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[object]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for graph in subgraphs(node):
+            yield from _names_of_graph(graph)
 
 
 def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:

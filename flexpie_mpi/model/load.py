@@ -61,7 +61,7 @@ def load(
         the batch.
     """
     cache = cache or Cache.default()
-    path, original = _read(source, cache)
+    path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
     bind_inputs(original.proto.graph, shapes, batch)
     try:
@@ -72,10 +72,10 @@ def load(
     return Model.from_proto(proto, WeightStore(stored, cache), path)
 
 
-def _read(source: str, cache: Cache) -> tuple[Path, Source]:
+def _read(source: str, cache: Cache, budget: Budget | None) -> tuple[Path, Source]:
     """The file of a model and what it holds; the file of a built-in one is made again when it is damaged."""
     if not source.startswith(BUILTIN):
-        return Path(source), read_source(Path(source))
+        return Path(source), read_source(Path(source), budget=budget)
     name = source.removeprefix(BUILTIN)
     path = _builtin(name, cache)
     try:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from ..budget import Budget
 from ..errors import ModelError
 from .external import EXTERNAL, ExternalData, inner_tensors, sparse_parts
-from .limits import check_counts
+from .limits import check_counts, check_names
 from .tidy import lift_constants
 from .weights import StoredTensor, check_shape, digest_of
 from .wire import WireError, slim
@@ -69,17 +69,15 @@ def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None 
     """
     budget = budget or Budget.of_machine()
     proto = _parse(path, threshold, budget)
-    try:
-        stored = _settled(proto, ExternalData(path, budget), threshold, budget)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"Model file {path} is no ONNX model: a name in it is no text.") from error
+    check_names(proto)
+    check_counts(proto)
+    stored = _settled(proto, ExternalData(path, budget), threshold, budget)
     _stub_stored(proto.graph, stored)
     return Source(proto, stored)
 
 
 def _settled(proto: onnx.ModelProto, data: ExternalData, threshold: int, budget: Budget) -> dict[str, StoredTensor]:
     """Bring all data but large initializers' into the message, and say where those are."""
-    check_counts(proto)
     for tensor in sparse_parts(proto.graph):
         data.embed(tensor)
     lift_constants(proto.graph, budget)
@@ -90,8 +88,6 @@ def _settled(proto: onnx.ModelProto, data: ExternalData, threshold: int, budget:
             stored[tensor.name] = found
     for tensor in inner_tensors(proto):
         data.embed(tensor)
-    for value in (*proto.graph.input, *proto.graph.output):  # to find names that are no text
-        _ = [value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)]
     return stored
 
 

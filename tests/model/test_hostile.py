@@ -272,7 +272,7 @@ def test_axes_of_a_weight_have_a_limit(tmp_path):
 @pytest.mark.parametrize("name", [b"ab\xff", b"\xc3\x28z"])
 def test_names_that_are_no_text_are_refused(tmp_path, name):
     data = make([("Relu", ["xyz"], ["y"])], {"xyz": (16,)}, ["y"]).SerializeToString()
-    refused(data.replace(b"xyz", name), tmp_path, "a name in it is no text")
+    refused(data.replace(b"xyz", name), tmp_path, "A name in the model is no text")
 
 
 def test_pipes_and_devices_are_no_model(folder, tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 from ..data.files import one_line
 from ..data.replacing import write_text
 from ..errors import CostError
-from .gbdt import Forest, ForestError
+from .forest import Forest
 from .heldout import Errors, HeldOut
 from .learned import LearnedCost
 from .prior import CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
@@ -52,7 +52,7 @@ def load_cost(path: str | Path) -> LearnedCost:
     record = _read(path)
     try:
         return _cost(record)
-    except (ForestError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (CostError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CostError(
             f"cost model '{path}' cannot be used ({one_line(error)}): make it anew with 'flexpie-mpi fit'"
         ) from error
@@ -109,7 +109,7 @@ def _cost(record: Mapping[str, Any]) -> LearnedCost:
     prior = record["prior"]
     forests = {table: Forest(text) for table, text in record["forests"].items()}
     for forest in forests.values():
-        forest.check()
+        _ = forest.trees
     return LearnedCost(
         prior=AnalyticCost(
             kernels={op: _values(KERNEL_CONSTANTS, each) for op, each in prior["kernels"].items()},

@@ -15,7 +15,8 @@ from ..errors import CostError
 from . import gbdt
 from .calibrate import calibrated, exposed
 from .features import CALL, COMPUTE, EXCHANGE, call_features, compute_features, exchange_features
-from .gbdt import Forest, Lesson, best_rounds, train
+from .forest import Forest
+from .gbdt import Lesson, best_rounds, train
 from .heldout import HeldOut, held_out
 from .learned import LearnedCost
 from .prior import AnalyticCost

@@ -1,18 +1,16 @@
-"""Gradient-boosted trees that predict the logarithm of a factor. The only module that knows LightGBM."""
+"""Training of gradient-boosted trees that predict the logarithm of a factor. The only module that knows LightGBM."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import lightgbm
 import numpy as np
 
-VERSION = lightgbm.__version__
+from .forest import MOST_LEAVES, Forest
 
-ForestError = lightgbm.basic.LightGBMError
-"""What LightGBM raises for a text that is no forest."""
+VERSION = lightgbm.__version__
 
 MOST_ROUNDS = 100
 """More would make a planner wait for its prices."""
@@ -25,7 +23,7 @@ _SHAPE = {
     "objective": "huber",
     "alpha": 0.05,
     "learning_rate": 0.2,
-    "num_leaves": 15,
+    "num_leaves": MOST_LEAVES - 1,
     "min_data_in_leaf": 5,
     "min_data_per_group": 5,
     "cat_smooth": 5.0,
@@ -36,38 +34,6 @@ _SHAPE = {
     "monotone_constraints_method": "intermediate",
 }
 """Small trees, many of them; errors above 5 % count by their size only: a disturbed measurement is one."""
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Trees as LightGBM's own text, which is all that there is to them: a forest read from a file predicts the same.
-
-    Raises
-    ------
-    ForestError
-        On first use, when the text is none of LightGBM's.
-    """
-
-    text: str
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Logarithms of factors, float array (n,), for features (n, F)."""
-        if not len(features):
-            return np.zeros(0)
-        return np.asarray(self._booster.predict(features, num_threads=1))
-
-    @property
-    def rounds(self) -> int:
-        """Number of trees."""
-        return int(self._booster.num_trees())
-
-    def check(self) -> None:
-        """Read the text now."""
-        _ = self._booster
-
-    @cached_property
-    def _booster(self) -> lightgbm.Booster:
-        return lightgbm.Booster(model_str=self.text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .distinct import distinct_rows
 from .features import call_features, compute_features, exchange_features
-from .gbdt import Forest
+from .forest import Forest
 from .heldout import HeldOut
 from .origins import Origin
 from .prior import AnalyticCost

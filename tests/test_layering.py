@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
 
 ROWS = (
     ("errors", "region"),
+    ("document",),
     ("graph", "testbed", "timeline", "cache", "versions", "budget"),
     ("layout",),
     ("ops", "plan", "program", "slots"),
@@ -41,7 +42,7 @@ ROWS = (
 """A module imports from its own room and from the rows above it."""
 
 OWNERS = {
-    "numpy": ROWS[4:],  # above, regions and shapes are plain ints
+    "numpy": ROWS[5:],  # above, regions and shapes are plain ints
     "onnx": ("model/",),
     "google": ("model/",),  # protobuf, which onnx brings: the errors of damaged model files
     "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py"),
@@ -51,11 +52,8 @@ OWNERS = {
     "PIL": ("data/images.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),
-    "tomllib": (
-        "testbed/files.py",
-        "suite/files.py",
-    ),  # of 3.11 and later; tomli is the same
-    "tomli": ("testbed/files.py", "suite/files.py"),
+    "tomllib": ("document.py",),  # of 3.11 and later; tomli is the same
+    "tomli": ("document.py",),
 }
 """The places that may import a package: rows, rooms, or modules."""
 

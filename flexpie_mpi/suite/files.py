@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import product
+from functools import partial
+from itertools import islice, product
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
 from ..errors import FlexPieError, SuiteError
 from ..planner import PLANNERS
 from ..testbed import read as read_testbed
 from .cells import BUILTIN, HOSTS, Cell, Site, Suite, Terms, merged
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FORMAT = 1
 TRACE_BUDGET_S = 120.0
+
+MOST_BYTES, MOST_CELLS = 1 << 18, 100_000
 
 _WHOLE = {"repeats": 1, "warmup": 0, "most_repeats": 1, "seed": 0, "threads": 1}
 """Terms that are whole numbers, and the least of each."""
@@ -42,11 +39,12 @@ def read(path: str | PathLike[str]) -> Suite:
         file and the key.
     """
     try:
-        with open(path, "rb") as file:
-            record = tomllib.load(file)
-    except OSError as error:
-        raise SuiteError(f"cannot read the suite {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+        content = read_document(path, MOST_BYTES)
+    except DocumentError as error:
+        raise SuiteError(f"cannot read the suite {path}: {error}") from error
+    try:
+        record = from_toml(content)
+    except DocumentError as error:
         raise SuiteError(f"{path} is not TOML: {error}") from error
     try:
         return _suite(record, Path(path))
@@ -54,108 +52,91 @@ def read(path: str | PathLike[str]) -> Suite:
         raise SuiteError(f"{path}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table of the file, called `where` in sentences; what it lacks, `defaults` may have."""
+def _texts(table: Table, key: str) -> list[str]:
+    return _distinct(table.where, key, table.get(key, _are_texts, "a list of texts, with one at least"))
 
-    where: str
-    record: Mapping[str, Any]
-    defaults: Mapping[str, Any]
 
-    def check(self, allowed: Sequence[str]) -> None:
-        unknown = sorted(set(self.record) - set(allowed))
-        if unknown:
-            raise SuiteError(f"{self.where} has an unknown key '{unknown[0]}'; it may have {', '.join(allowed)}")
+def _are_texts(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(item, str) and item for item in found)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        found = self.record.get(key, self.defaults.get(key, default))
-        if found is None:
-            raise SuiteError(f"{self.where} lacks the key '{key}'")
-        return found
 
-    def texts(self, key: str) -> list[str]:
-        found = self.get(key)
-        if not isinstance(found, list) or not found or not all(isinstance(item, str) and item for item in found):
-            raise SuiteError(f"{self.where}: {key} = {found!r} must be a list of texts, with one at least")
-        return _distinct(self.where, key, found)
+def _wholes(table: Table, key: str, default: list[int]) -> list[int]:
+    """Whole numbers; `default` where there are none."""
+    if key not in table.record:
+        return default
+    return _distinct(table.where, key, table.get(key, _are_wholes, "a list of whole numbers from 1 on"))
 
-    def wholes(self, key: str, default: list[int] | None) -> list[int] | None:
-        found = self.record.get(key, default)
-        if found is None:
-            return None
-        if not isinstance(found, list) or not found or not all(_is_whole(item, 1) for item in found):
-            raise SuiteError(f"{self.where}: {key} = {found!r} must be a list of whole numbers from 1 on")
-        return _distinct(self.where, key, found)
 
-    def whole(self, key: str, least: int, default: int) -> int:
-        found = self.get(key, default)
-        if not _is_whole(found, least):
-            raise SuiteError(f"{self.where}: {key} = {found!r} must be a whole number from {least} on")
-        return int(found)
+def _are_wholes(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(is_whole(item, 1) for item in found)
 
-    def seconds(self, key: str, default: float) -> float:
-        found = self.get(key, default)
-        if not isinstance(found, (int, float)) or isinstance(found, bool) or not 0 <= found < float("inf"):
-            raise SuiteError(f"{self.where}: {key} = {found!r} must be a number of seconds from 0 on")
-        return float(found)
+
+def _whole(table: Table, key: str, least: int, default: int) -> int:
+    return int(table.get(key, partial(is_whole, least=least), f"a whole number from {least} on", default))
+
+
+def _seconds(table: Table, key: str, default: float) -> float:
+    return float(table.get(key, _is_time, "a number of seconds from 0 on", default))
+
+
+def _is_time(found: object) -> bool:
+    return is_number(found, 0.0) and found != float("inf")
 
 
 def _distinct(where: str, key: str, found: list[Any]) -> list[Any]:
-    twice = [item for item in found if found.count(item) > 1]
-    if twice:
-        raise SuiteError(f"{where}: {key} names {twice[0]!r} twice")
+    seen: set[Any] = set()
+    for item in found:
+        if item in seen:
+            raise SuiteError(f"{where}: {key} names {shown(item)} twice")
+        seen.add(item)
     return found
 
 
-def _is_whole(found: object, least: int) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool) and found >= least
-
-
 def _suite(record: Mapping[str, Any], path: Path) -> Suite:
-    top = _Table("the suite", record, {})
+    top = Table("the suite", record)
     top.check(_TOP)
     if record.get("format", FORMAT) != FORMAT:
-        raise SuiteError(f"format = {record['format']!r}, and this version reads format {FORMAT}")
-    name = top.get("name", path.stem)
-    if not isinstance(name, str) or not name:
-        raise SuiteError(f"the suite: name = {name!r} must be a text")
+        raise SuiteError(f"format = {shown(record['format'])}, and this version reads format {FORMAT}")
+    name = top.text("name", path.stem)
     studies = record.get("study", [])
     if not isinstance(studies, list) or not all(isinstance(item, dict) for item in studies):
         raise SuiteError("each study must be a table of its own, headed [[study]]")
     if not studies:
         raise SuiteError("there are no studies; write a table headed [[study]], with models and testbeds, for each")
     shared = {key: value for key, value in record.items() if key in _SHARED}
-    tables = [_Table(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
-    cells = [cell for table in tables for cell in _cells(table, path.parent)]
+    tables = [Table(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
+    cells = list(islice((cell for table in tables for cell in _cells(table, path.parent)), MOST_CELLS + 1))
+    if len(cells) > MOST_CELLS:
+        raise SuiteError(f"its studies ask for more than {MOST_CELLS} cells, the most that a suite may have")
     _check_names(cells)
-    return Suite(name, merged(cells), top.seconds("trace_budget", TRACE_BUDGET_S))
+    return Suite(name, merged(cells), _seconds(top, "trace_budget", TRACE_BUDGET_S))
 
 
-def _cells(table: _Table, folder: Path) -> Iterator[Cell]:
+def _cells(table: Table, folder: Path) -> Iterator[Cell]:
     """The cells of a study: testbed by testbed, and on each by ranks."""
     table.check(_STUDY)
-    models, planners = table.texts("models"), _planners(table)
-    sites = [_site(table, text, folder) for text in table.texts("testbeds")]
-    ranks, batches = table.wholes("ranks", None), table.wholes("batch", [1]) or [1]
+    models, planners = _texts(table, "models"), _planners(table)
+    sites = [_site(table, text, folder) for text in _texts(table, "testbeds")]
+    ranks, batches = _wholes(table, "ranks", []), _wholes(table, "batch", [1])
     terms = _terms(table)
     for site in sites:
         for count, model, batch in product(_ranks(table, site, ranks), models, batches):
             yield Cell(model, _source(model, folder), batch, site, count, planners, terms)
 
 
-def _planners(table: _Table) -> tuple[str, ...]:
-    found = table.texts("planners")
+def _planners(table: Table) -> tuple[str, ...]:
+    found = _texts(table, "planners")
     for name in found:
         if name not in PLANNERS:
             close = get_close_matches(name, PLANNERS, 1)
             hint = f"did you mean '{close[0]}'" if close else f"choose from {', '.join(PLANNERS)}"
-            raise SuiteError(f"{table.where}: there is no planner '{name}'; {hint}")
+            raise SuiteError(f"{table.where}: there is no planner '{printable(name, 80)}'; {hint}")
     return tuple(found)
 
 
-def _terms(table: _Table) -> Terms:
-    wholes = {key: table.whole(key, least, getattr(Terms(), key)) for key, least in _given(table)}
-    terms = Terms(**wholes, seconds=table.seconds("seconds", 0.0))
+def _terms(table: Table) -> Terms:
+    wholes = {key: _whole(table, key, least, getattr(Terms(), key)) for key, least in _given(table)}
+    terms = Terms(**wholes, seconds=_seconds(table, "seconds", 0.0))
     if terms.most_repeats and terms.most_repeats < terms.repeats:
         raise SuiteError(
             f"{table.where}: most_repeats = {terms.most_repeats} must not be below repeats = {terms.repeats}"
@@ -163,12 +144,12 @@ def _terms(table: _Table) -> Terms:
     return terms
 
 
-def _given(table: _Table) -> Iterator[tuple[str, int]]:
+def _given(table: Table) -> Iterator[tuple[str, int]]:
     """The whole numbers that a study, or the suite, gives; others keep what they are by default."""
     return ((key, least) for key, least in _WHOLE.items() if key in table.record or key in table.defaults)
 
 
-def _site(table: _Table, text: str, folder: Path) -> Site:
+def _site(table: Table, text: str, folder: Path) -> Site:
     if text == HOSTS:
         return Site(HOSTS)
     path = folder / text
@@ -179,12 +160,12 @@ def _site(table: _Table, text: str, folder: Path) -> Site:
     return Site(testbed.name, str(path), testbed)
 
 
-def _ranks(table: _Table, site: Site, ranks: list[int] | None) -> Sequence[int | None]:
+def _ranks(table: Table, site: Site, ranks: list[int]) -> Sequence[int | None]:
     """Numbers of ranks on a testbed: those of the study, or else all its boards."""
     if site.testbed is None:
         return ranks or [None]
     boards = site.testbed.ranks
-    too_many = [count for count in ranks or () if count > boards]
+    too_many = [count for count in ranks if count > boards]
     if too_many:
         raise SuiteError(f"{table.where}: ranks = {too_many[0]}, and testbed '{site.name}' has {boards} boards")
     return ranks or [boards]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
 from ..errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
 from .sketch import TOPOLOGIES, Sketch
 from .units import BANDWIDTH, LATENCY, MEMORY, Quantity
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FORMAT = 1
+MOST_BYTES = 1 << 18
 
 _TOP = ("format", "name", "topology", "link", "device")
 _PORT = ("bandwidth", "latency")
@@ -44,99 +40,72 @@ def read(path: str | PathLike[str]) -> Testbed:
 def read_sketch(path: str | PathLike[str]) -> Sketch:
     """The testbed of a TOML file, to be changed; errors as of :func:`read`."""
     try:
-        with open(path, "rb") as file:
-            record = tomllib.load(file)
-    except OSError as error:
-        raise TestbedError(f"cannot read the testbed {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+        content = read_document(path, MOST_BYTES)
+    except DocumentError as error:
+        raise TestbedError(f"cannot read the testbed {path}: {error}") from error
+    try:
+        record = from_toml(content)
+    except DocumentError as error:
         raise TestbedError(f"{path} is not TOML: {error}") from error
     try:
         return _sketch(record, Path(path).stem)
-    except TestbedError as error:
+    except (DocumentError, TestbedError) as error:
         raise TestbedError(f"{path}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table of the file, called `where` in sentences."""
+def _whole(table: Table, key: str) -> int:
+    return int(table.get(key, partial(is_whole, least=1), "a whole number, at least 1", 1))
 
-    where: str
-    record: Mapping[str, Any]
 
-    def check(self, allowed: Sequence[str]) -> None:
-        unknown = sorted(set(self.record) - set(allowed))
-        if unknown:
-            raise TestbedError(f"{self.where} has an unknown key '{unknown[0]}'; it may have {', '.join(allowed)}")
-
-    def text(self, key: str, default: str | None = None) -> str:
-        return self._get(key, str, default, "a text")
-
-    def whole(self, key: str, default: int) -> int:
-        found = self._get(key, int, default, "a whole number, at least 1")
-        if found < 1:
-            raise TestbedError(f"{self.where}: {key} = {found} must be a whole number, at least 1")
-        return found
-
-    def number(self, key: str, default: float) -> float:
-        return float(self._get(key, (int, float), default, "a number above 0"))
-
-    def quantity(self, key: str, quantity: Quantity) -> float | None:
-        if key not in self.record:
-            return None
-        try:
-            return quantity.parse(self.record[key])
-        except TestbedError as error:
-            raise TestbedError(f"{self.where}: {key} = {error}") from error
-
-    def _get(self, key: str, kind: Any, default: Any, allowed: str) -> Any:
-        found = self.record.get(key, default)
-        if found is None:
-            raise TestbedError(f"{self.where} lacks the key '{key}'")
-        if not isinstance(found, kind) or isinstance(found, bool):
-            raise TestbedError(f"{self.where}: {key} = {found!r} must be {allowed}")
-        return found
+def _quantity(table: Table, key: str, quantity: Quantity) -> float | None:
+    if key not in table.record:
+        return None
+    try:
+        return quantity.parse(table.record[key])
+    except TestbedError as error:
+        raise TestbedError(f"{table.where}: {key} = {error}") from error
 
 
 def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
-    top = _Table("the testbed", record)
+    top = Table("the testbed", record)
     top.check(_TOP)
     if record.get("format", FORMAT) != FORMAT:
-        raise TestbedError(f"format = {record['format']!r}, and this version reads format {FORMAT}")
+        raise TestbedError(f"format = {shown(record['format'])}, and this version reads format {FORMAT}")
     topology = top.text("topology")
     if topology not in TOPOLOGIES:
-        raise TestbedError(f'topology = "{topology}" must be one of {", ".join(TOPOLOGIES)}')
+        raise TestbedError(f'topology = "{printable(topology, 80)}" must be one of {", ".join(TOPOLOGIES)}')
     tables = _device_tables(record)
     devices, owners = _devices(tables)
     bandwidth, latency = _ports(_link_table(record), owners, needed=len(devices) > 1)
     return Sketch(top.text("name", stem), topology, tuple(devices), bandwidth, latency)
 
 
-def _device_tables(record: Mapping[str, Any]) -> list[_Table]:
+def _device_tables(record: Mapping[str, Any]) -> list[Table]:
     found = record.get("device", [])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise TestbedError("each device must be a table of its own, headed [[device]]")
     if not found:
         raise TestbedError("there are no devices; write a table headed [[device]], with a name, for each")
-    tables = [_Table(f"device {place}", item) for place, item in enumerate(found)]
-    return [_Table(f"device '{table.text('name')}'", table.record) for table in tables]
+    tables = [Table(f"device {place}", item) for place, item in enumerate(found)]
+    return [Table(f"device '{printable(table.text('name'), 80)}'", table.record) for table in tables]
 
 
-def _link_table(record: Mapping[str, Any]) -> _Table:
+def _link_table(record: Mapping[str, Any]) -> Table:
     found = record.get("link", {})
     if not isinstance(found, dict):
         raise TestbedError("link must be one table, headed [link]")
-    table = _Table("[link]", found)
+    table = Table("[link]", found)
     table.check(_PORT)
     return table
 
 
-def _devices(tables: Sequence[_Table]) -> tuple[list[Device], list[_Table]]:
+def _devices(tables: Sequence[Table]) -> tuple[list[Device], list[Table]]:
     """Every device, and the table it came from."""
     devices: list[Device] = []
-    owners: list[_Table] = []
+    owners: list[Table] = []
     for table in tables:
         table.check(_DEVICE)
-        count = table.whole("count", 1)
+        count = _whole(table, "count")
         if len(devices) + count > MOST_DEVICES:
             raise TestbedError(
                 f"{table.where}: count = {count} makes more than {MOST_DEVICES} devices, the most allowed"
@@ -148,27 +117,27 @@ def _devices(tables: Sequence[_Table]) -> tuple[list[Device], list[_Table]]:
     return devices, owners
 
 
-def _device(table: _Table, name: str) -> Device:
-    memory = table.quantity("memory", MEMORY)
+def _device(table: Table, name: str) -> Device:
+    memory = _quantity(table, "memory", MEMORY)
     return Device(
         name,
-        slowdown=table.number("slowdown", 1.0),
-        threads=table.whole("threads", 1),
+        slowdown=float(table.get("slowdown", is_number, "a number above 0", 1.0)),
+        threads=_whole(table, "threads"),
         memory_bytes=None if memory is None else round(memory),
         host=table.text("host", ""),
-        cores=table.whole("cores", 1),
+        cores=_whole(table, "cores"),
     )
 
 
 def _ports(
-    link: _Table, owners: Sequence[_Table], needed: bool
+    link: Table, owners: Sequence[Table], needed: bool
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Bandwidth and latency of each device's port: its own, or that of the link table."""
-    shared = (link.quantity("bandwidth", BANDWIDTH), link.quantity("latency", LATENCY))
+    shared = (_quantity(link, "bandwidth", BANDWIDTH), _quantity(link, "latency", LATENCY))
     bandwidths: list[float | None] = []
     latencies: list[float | None] = []
     for table in owners:
-        own = (table.quantity("bandwidth", BANDWIDTH), table.quantity("latency", LATENCY))
+        own = (_quantity(table, "bandwidth", BANDWIDTH), _quantity(table, "latency", LATENCY))
         bandwidth, latency = (mine if mine is not None else default for mine, default in zip(own, shared, strict=True))
         if needed and (bandwidth is None or latency is None):
             key = "bandwidth" if bandwidth is None else "latency"

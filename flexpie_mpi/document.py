@@ -1,0 +1,286 @@
+"""Documents of strangers: JSON and TOML, weighed and checked before anything is made of them.
+
+What comes out of a document is plain: tables with text keys, lists, texts, numbers, true and false, not deep, without
+half characters and without numbers that nothing could be done with. Which of them belong where, a :class:`Table` asks
+key by key, and :func:`made` for a whole dataclass.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import reprlib
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from .errors import FlexPieError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MOST_DEPTH, MOST_VALUES = 32, 1_000_000
+MOST_BITS = 1000
+"""Of a whole number: any float has more range."""
+
+_MOST_DOTS = 200
+"""In a line of TOML: the time that its reader takes grows with the square of a key's parts."""
+
+_Made = TypeVar("_Made")
+
+
+class DocumentError(FlexPieError):
+    """What is wrong with a document, without its name: the reader of its kind says that, and raises its own error."""
+
+
+def read_document(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """The content of a file that has no more than `most_bytes`.
+
+    Raises
+    ------
+    DocumentError
+        When it cannot be read, is larger, or is no file: a device never ends, and a pipe may never begin.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DocumentError("it is a pipe or a device, not a file")
+            content = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise DocumentError(getattr(error, "strerror", None) or str(error)) from error
+    if len(content) > most_bytes:
+        raise DocumentError(f"it is larger than {most_bytes / 2**20:g} MiB, the most that such a file may have")
+    return content
+
+
+def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
+    """What a JSON text says; with `has_infinite`, also Infinity and NaN, which JSON does not have and Python writes.
+
+    Raises
+    ------
+    DocumentError
+        When it is no JSON, gives a name twice, or holds what no document of this program does.
+    """
+    text = _text(content)
+    check_values(text)
+    try:
+        found = json.loads(text, object_pairs_hook=_table)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(one_line(error)) from error
+    _check(found, has_infinite=has_infinite)
+    return found
+
+
+def check_values(text: str) -> None:
+    """Check that a JSON text, or lines of such, hold no more values than can be looked at in a second or two.
+
+    Raises
+    ------
+    DocumentError
+    """
+    if sum(map(text.count, ",[{\n")) > MOST_VALUES:
+        raise DocumentError(f"it holds more than {MOST_VALUES} values, the most that such a file may have")
+
+
+def from_toml(content: bytes | str) -> dict[str, Any]:
+    """What a TOML text says.
+
+    Raises
+    ------
+    DocumentError
+        When it is no TOML, or holds what no document of this program does.
+    """
+    text = _text(content)
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise DocumentError(f"a line of it has more than {_MOST_DOTS} dots, and no key has so many parts")
+    try:
+        found = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(one_line(error)) from error
+    _check(found, has_infinite=True)
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that can be printed and without its full stop; its name when it says nothing."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    lines = str(error).strip().splitlines()
+    return printable(lines[0].rstrip(".")) if lines else type(error).__name__
+
+
+def printable(text: str, most: int = 300) -> str:
+    """A text of a stranger for a sentence: what is no letter or sign is escaped, what is too long is cut."""
+    cut = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in cut)
+
+
+def shown(value: object) -> str:
+    """A value of a stranger for a sentence, in a line and not at length."""
+    return _SHORT.repr(value)
+
+
+def is_whole(value: object, least: int = 0, most: int = 1 << 62) -> bool:
+    """Whether a value is a whole number in a range; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Whether a value is a number in a range; NaN is in none, true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a document, called `where` in sentences; what it lacks, `defaults` may have."""
+
+    where: str
+    record: Mapping[str, Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, allowed: Sequence[str]) -> None:
+        """Check that there are no other keys.
+
+        Raises
+        ------
+        DocumentError
+        """
+        unknown = sorted(set(self.record) - set(allowed))
+        if unknown:
+            raise DocumentError(
+                f"{self.where} has an unknown key {shown(unknown[0])}; it may have {', '.join(allowed)}"
+            )
+
+    def get(self, key: str, fits: Callable[[Any], bool], wanted: str, default: Any = None) -> Any:
+        """The value of a key.
+
+        Raises
+        ------
+        DocumentError
+            When there is none, or one that does not fit; the sentence says what is `wanted`.
+        """
+        found = self.record.get(key, self.defaults.get(key, default))
+        if found is None:
+            raise DocumentError(f"{self.where} lacks the key '{key}'")
+        if not fits(found):
+            raise DocumentError(f"{self.where}: {key} = {shown(found)} must be {wanted}")
+        return found
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The text of a key; errors as of :meth:`get`."""
+        return str(self.get(key, lambda found: isinstance(found, str), "a text", default))
+
+
+def made(cls: type[_Made], record: object, where: str) -> _Made:
+    """A dataclass out of a table of its fields; in it, dataclasses out of tables and tuples out of lists.
+
+    Raises
+    ------
+    DocumentError
+        When a field is missing, unknown, or of another type than the dataclass says; numbers must be finite.
+    """
+    if not isinstance(record, dict):
+        raise DocumentError(f"{where} is no table")
+    hints = _hints(cast(Any, cls))
+    unknown = sorted(record.keys() - hints.keys())
+    missing = [name for name, (_, is_needed) in hints.items() if is_needed and name not in record]
+    if unknown or missing:
+        problem = f"has an unknown field {shown(unknown[0])}" if unknown else f"lacks the field '{missing[0]}'"
+        raise DocumentError(f"{where} {problem}; it has {', '.join(hints)}")
+    return cls(**{name: _fitted(hints[name][0], value, f"{where}, '{name}'") for name, value in record.items()})
+
+
+@cache
+def _hints(cls: Any) -> dict[str, tuple[Any, bool]]:
+    """The type of each field of a dataclass, and whether it must be given."""
+    types = get_type_hints(cls)
+    return {
+        item.name: (types[item.name], item.default is MISSING and item.default_factory is MISSING)
+        for item in fields(cls)
+    }
+
+
+def _fitted(hint: Any, value: Any, where: str) -> Any:
+    """A value as a field of a type wants it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any or (hint is bool and isinstance(value, bool)) or (hint is str and isinstance(value, str)):
+        return value
+    if hint is int and is_whole(value, -(1 << 62)):
+        return value
+    if hint is float and is_number(value, -sys.float_info.max, sys.float_info.max):
+        return float(value)
+    if origin in (Union, UnionType) and NoneType in inner:
+        return None if value is None else _fitted(next(each for each in inner if each is not NoneType), value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[-1:] == (...,) else inner
+        if len(kinds) == len(value):
+            return tuple(_fitted(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
+        return {key: _fitted(inner[1], item, where) for key, item in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return made(hint, value, where)
+    raise DocumentError(f"{where} is {shown(value)}, which is no {getattr(hint, '__name__', hint)}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to would keep us
+
+
+def _text(content: bytes | str) -> str:
+    try:
+        return content.decode("utf-8") if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"it is not text in UTF-8, byte {error.start} is none") from error
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DocumentError(f"it gives {shown(twice)} twice")
+    return found
+
+
+def _check(document: Any, *, has_infinite: bool) -> None:
+    """Check what no kind of document may have."""
+    level, depth = [document], 0
+    while level:
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise DocumentError(f"it is nested more than {MOST_DEPTH} deep")
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                below += item
+                below += item.values()
+            elif kind is list:
+                below += item
+            elif kind is str:
+                if not item.isascii():
+                    _check_text(item)
+            elif kind is float:
+                if not (has_infinite or math.isfinite(item)):
+                    raise DocumentError(f"it holds the number {item}, and numbers must be finite")
+            elif kind is int and item.bit_length() > MOST_BITS:
+                raise DocumentError(f"it holds a whole number of more than {int(MOST_BITS * math.log10(2))} digits")
+        level = below
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError(f"it holds the text {shown(text)}, which has half a character") from error
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

@@ -184,7 +184,7 @@ def made(cls: type[_Made], record: object, where: str) -> _Made:
     Raises
     ------
     DocumentError
-        When a field is missing, unknown, or of another type than the dataclass says; numbers must be finite.
+        When a field is missing, unknown, or of another type than the dataclass says; NaN is no number.
     """
     if not isinstance(record, dict):
         raise DocumentError(f"{where} is no table")
@@ -214,7 +214,7 @@ def _fitted(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is int and is_whole(value, -(1 << 62)):
         return value
-    if hint is float and is_number(value, -sys.float_info.max, sys.float_info.max):
+    if hint is float and is_number(value):
         return float(value)
     if origin in (Union, UnionType) and NoneType in inner:
         return None if value is None else _fitted(next(each for each in inner if each is not NoneType), value, where)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain
 from math import lcm
 from typing import Any
 
+from .document import DocumentError, from_json, is_number, is_whole, printable, shown
 from .errors import LayoutError, PlanError
 from .graph import Graph
 from .layout import Layout
@@ -21,6 +23,11 @@ from .region import consecutive
 
 FORMAT = 2
 """Written; format 1 knew no turns and nothing carried, and is read as well."""
+
+MOST_BYTES, MOST_RANKS, MOST_TURNS = 8 << 20, 1024, 1024
+"""Of a plan that is read: as many ranks as a testbed may have, and so many requests until replicas begin anew."""
+
+_MOST_WEIGHT = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ class Plan:
         return "{\n" + "\n".join(lines) + '\n  "segments": [\n' + rows + "\n  ]\n}\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | bytes) -> Plan:
         """Read a plan back.
 
         Raises
@@ -153,22 +160,26 @@ class Plan:
             When the text is no plan of a known format; the sentence names the field.
         """
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            record = from_json(text)
+        except DocumentError as error:
             raise PlanError(f"the plan is not JSON: {error}") from error
-        if not isinstance(record, dict) or record.get("format") not in range(1, FORMAT + 1):
-            found = record.get("format") if isinstance(record, dict) else type(record).__name__
-            raise PlanError(f"the plan has format {found!r}; this version reads formats up to {FORMAT}")
-        unknown = set(record) - {"format", "model", "ranks", "root", "provenance", "segments"}
-        if unknown:
-            raise PlanError(f"the plan has an unknown field '{min(unknown)}'")
-        return cls(
+        if not isinstance(record, dict) or not is_whole(record.get("format"), 1, FORMAT):
+            found = shown(record.get("format")) if isinstance(record, dict) else type(record).__name__
+            raise PlanError(f"the plan has format {found}; this version reads formats up to {FORMAT}")
+        _check_fields(record, ("format", "model", "ranks", "root", "provenance", "segments"), "the plan")
+        plan = cls(
             segments=tuple(_read_segment(place, item) for place, item in enumerate(_get(record, "segments", list))),
             ranks=_get(record, "ranks", int),
             model=_get(record, "model", str),
             root=_get(record, "root", int),
-            provenance=_get(record, "provenance", dict, {}),
+            provenance=_texts(_get(record, "provenance", dict, {})),
         )
+        if plan.ranks > MOST_RANKS or plan.turns > MOST_TURNS:
+            raise PlanError(
+                f"the plan is for {plan.ranks} ranks and has {plan.turns} turns; "
+                f"at most {MOST_RANKS} and {MOST_TURNS} are possible"
+            )
+        return plan
 
 
 def problems(plan: Plan, graph: Graph) -> list[str]:
@@ -179,7 +190,8 @@ def problems(plan: Plan, graph: Graph) -> list[str]:
     found = []
     if plan.model != graph.digest:
         found.append(
-            f"the plan was made for another model (digest {plan.model}, this model '{graph.name}' has {graph.digest}); "
+            f"the plan was made for another model (digest {printable(plan.model, 80)}, "
+            f"this model '{graph.name}' has {graph.digest}); "
             "make a new plan, or pass the same model and --shape as then"
         )
     if plan.ranks < 1 or not 0 <= plan.root < plan.ranks:
@@ -197,7 +209,7 @@ def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
     for place, (segment, first, _) in enumerate(plan.spans):
         for name in segment.carries:
             if name not in graph.inputs and graph.producer.get(name, first) >= first:
-                found.append(f"segment {place} carries '{name}', which nothing before it makes")
+                found.append(f"segment {place} carries '{printable(name)}', which nothing before it makes")
             elif graph.value(name).is_opaque:
                 found.append(f"segment {place} carries '{name}', which has a shape or type known only at run time")
     return found
@@ -211,14 +223,14 @@ def _node_problems(plan: Plan, graph: Graph) -> list[str]:
     unknown = sorted(set(listed) - set(expected))
     missing = sorted(set(expected) - set(listed))
     if unknown:
-        return [f"the plan names node '{unknown[0]}', which the model does not have{_others(unknown)}"]
+        return [f"the plan names node '{printable(unknown[0])}', which the model does not have{_others(unknown)}"]
     if missing:
         return [f"the plan leaves out node '{missing[0]}' of the model{_others(missing)}"]
     if len(listed) > len(expected):
         twice = next(name for name, times in Counter(listed).items() if times > 1)
         return [f"the plan lists node '{twice}' more than once"]
     place = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
-    return [f"the plan has node '{listed[place]}' where the model's order has '{expected[place]}'"]
+    return [f"the plan has node '{printable(listed[place])}' where the model's order has '{expected[place]}'"]
 
 
 def _others(names: list[str]) -> str:
@@ -242,9 +254,7 @@ def _read_segment(place: int, record: Any) -> Segment:
     where = f"segment {place} of the plan"
     if not isinstance(record, dict):
         raise PlanError(f"{where} is not an object")
-    unknown = set(record) - {"layout", "turns", "carries", "nodes"}
-    if unknown:
-        raise PlanError(f"{where} has an unknown field '{min(unknown)}'")
+    _check_fields(record, ("layout", "turns", "carries", "nodes"), where)
     nodes, carries = _names(record, "nodes", where), _names(record, "carries", where)
     if not nodes:
         raise PlanError(f"{where}: 'nodes' must be a list of node names with at least one")
@@ -256,36 +266,54 @@ def _read_segment(place: int, record: Any) -> Segment:
 def _names(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     names = _get(record, key, list, [], where)
     if not all(isinstance(name, str) for name in names):
-        raise PlanError(f"{where}: '{key}' must be a list of names, not {names!r}")
+        raise PlanError(f"{where}: '{key}' must be a list of names, not {shown(names)}")
     return tuple(names)
 
 
 def _read_layout(record: Any, where: str) -> Layout:
     if not isinstance(record, dict):
         raise PlanError(f"{where}: the layout is not an object")
-    unknown = set(record) - {"kind", "ranks", "weights", "grid"}
-    if unknown:
-        raise PlanError(f"{where}: the layout has an unknown field '{min(unknown)}'")
+    _check_fields(record, ("kind", "ranks", "weights", "grid"), f"{where}: the layout")
     try:
         return Layout(
             kind=_get(record, "kind", str, where=where),
-            ranks=_numbers(record, "ranks", int, where),
-            weights=_numbers(record, "weights", (int, float), where),
-            grid=_numbers(record, "grid", int, where),
+            ranks=_numbers(record, "ranks", _is_count, where),
+            weights=_numbers(record, "weights", _is_weight, where),
+            grid=_numbers(record, "grid", _is_count, where),
         )
     except LayoutError as error:
-        raise PlanError(f"{where}: {error}") from error
+        raise PlanError(f"{where}: {printable(str(error))}") from error
+
+
+_is_count = partial(is_whole, least=0, most=MOST_RANKS)
+_is_weight = partial(is_number, least=-_MOST_WEIGHT, most=_MOST_WEIGHT)
+
+
+def _check_fields(record: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    unknown = set(record).difference(known)
+    if unknown:
+        raise PlanError(f"{where} has an unknown field '{printable(min(unknown), 80)}'")
+
+
+def _texts(provenance: dict[str, Any]) -> dict[str, str]:
+    for key, value in provenance.items():
+        if not isinstance(value, str):
+            raise PlanError(f"the plan: {shown(key)} of 'provenance' must be str, not {shown(value)}")
+    return {printable(key): printable(value) for key, value in provenance.items()}
 
 
 def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = None, where: str = "the plan") -> Any:
     value = record.get(key, default)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise PlanError(f"{where}: '{key}' must be {kind.__name__}, not {value!r}")
+        raise PlanError(f"{where}: '{key}' must be {kind.__name__}, not {shown(value)}")
     return value
 
 
-def _numbers(record: Mapping[str, Any], key: str, kind: Any, where: str) -> tuple[Any, ...]:
+def _numbers(record: Mapping[str, Any], key: str, fits: Callable[[Any], bool], where: str) -> tuple[Any, ...]:
     values = _get(record, key, list, [], where=where)
-    if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
-        raise PlanError(f"{where}: '{key}' must be a list of numbers, not {values!r}")
+    if len(values) > MOST_RANKS or not all(map(fits, values)):
+        raise PlanError(
+            f"{where}: '{key}' must be a list of numbers, {MOST_RANKS} at most and each in its range, "
+            f"not {shown(values)}"
+        )
     return tuple(values)

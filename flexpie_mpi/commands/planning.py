@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
+from ..document import DocumentError, read_document
 from ..errors import PlanError
 from ..graph import Graph
 from ..lower import digest, lower
-from ..plan import Plan
+from ..plan import MOST_BYTES, Plan
 from ..planner import PLANNERS, PRESETS, Search, Task, layout_plan, make_plans, price
 from ..report.predicted import Prediction
 from .basis import Basis
@@ -180,12 +180,10 @@ def read_plan(path: str) -> Plan:
         When there is no such file, or it holds no plan; the sentence names the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise PlanError(f"plan file '{path}' is not text: write one with flexpie-mpi plan") from error
-    except OSError as error:
-        raise PlanError(f"plan file '{path}' cannot be read: {error.strerror}") from error
+        content = read_document(path, MOST_BYTES)
+    except DocumentError as error:
+        raise PlanError(f"plan file '{path}' cannot be read: {error}") from error
     try:
-        return Plan.from_json(text)
+        return Plan.from_json(content)
     except PlanError as error:
         raise PlanError(f"plan file '{path}': {error}") from error

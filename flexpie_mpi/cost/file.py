@@ -10,22 +10,33 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..data.files import one_line
 from ..data.replacing import write_text
+from ..document import DocumentError, from_json, made, one_line, read_document, shown
 from ..errors import CostError
-from .forest import Forest
-from .heldout import Errors, HeldOut
+from .features import CALL, COMPUTE, EXCHANGE
+from .forest import Forest, ForestError
+from .heldout import HeldOut
 from .learned import LearnedCost
-from .prior import CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
-from .ranges import Ranges
-from .samples import DeviceFactor
+from .prior import ANY, CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
+from .ranges import LABELS, Ranges
+from .rows import WORK
+from .samples import DTYPES, DeviceFactor
 
 FORMAT = "flexpie_mpi cost"
 FORMAT_VERSION = 1
+MOST_BYTES = 8 << 20
+
+
+_COLUMNS = {"compute": COMPUTE, "call": CALL, "exchange": EXCHANGE}
+"""Features of each table's forest."""
+
+_MOST_CONSTANT, _LEAST_RATE, _MOST_CROWDING, _MOST_EXPONENT = 1e30, 1e-30, 10.0, 500.0
+"""Far beyond anything that is measured; within, no price overflows."""
 
 
 def save_cost(cost: LearnedCost, path: str | Path) -> None:
@@ -52,7 +63,7 @@ def load_cost(path: str | Path) -> LearnedCost:
     record = _read(path)
     try:
         return _cost(record)
-    except (CostError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (DocumentError, ForestError) as error:
         raise CostError(
             f"cost model '{path}' cannot be used ({one_line(error)}): make it anew with 'flexpie-mpi fit'"
         ) from error
@@ -83,21 +94,23 @@ def _read(path: str | Path) -> dict[str, Any]:
         reason = "it is no file" if os.path.exists(path) else "it does not exist"
         raise CostError(f"'{path}' holds no cost model, {reason}: make one with 'flexpie-mpi fit TRACES --output FILE'")
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = from_json(read_document(path, MOST_BYTES))
+    except DocumentError as error:
         raise CostError(
             f"'{path}' cannot be read as a cost model ({one_line(error)}): give a file that 'flexpie-mpi fit' wrote"
         ) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = (
-            f"its format is {record['format']!r}" if isinstance(record, dict) and "format" in record else "no format"
+            f"its format is {shown(record['format'])}"
+            if isinstance(record, dict) and "format" in record
+            else "no format"
         )
         raise CostError(f"'{path}' holds no cost model ({found}): give a file that 'flexpie-mpi fit' wrote")
     version = record.get("version")
     if version != FORMAT_VERSION:
         raise CostError(
-            f"cost model '{path}' is in version {version} of the format and this program reads {FORMAT_VERSION}: "
-            "use a newer flexpie-mpi, or make it anew with 'flexpie-mpi fit'"
+            f"cost model '{path}' is in version {shown(version)} of the format "
+            f"and this program reads {FORMAT_VERSION}: use a newer flexpie-mpi, or make it anew with 'flexpie-mpi fit'"
         )
     content = {key: value for key, value in record.items() if key not in ("format", "version", "digest")}
     if record.get("digest") != _digest(content):
@@ -105,26 +118,84 @@ def _read(path: str | Path) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True, slots=True)
+class _Prior:
+    """The constants of a file, by name."""
+
+    crowding: float
+    kernels: Mapping[str, Mapping[str, float]]
+    call: Mapping[str, float]
+    exchange: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file holds, of the right types and not looked at further."""
+
+    provenance: Mapping[str, Any]
+    models: tuple[str, ...]
+    devices: tuple[DeviceFactor, ...]
+    held_out: Mapping[str, HeldOut]
+    prior: _Prior
+    ops: tuple[str, ...]
+    ranges: Mapping[str, Ranges]
+    forests: Mapping[str, str]
+
+
 def _cost(record: Mapping[str, Any]) -> LearnedCost:
-    prior = record["prior"]
-    forests = {table: Forest(text) for table, text in record["forests"].items()}
-    for forest in forests.values():
-        _ = forest.trees
+    content = made(_Content, record, "it")
+    prior = content.prior
+    _need(ANY in prior.kernels, f"'kernels' has no constants of '{ANY}'")
+    _need(0 <= prior.crowding <= _MOST_CROWDING, f"'crowding' is {prior.crowding}")
+    for op in (*content.ops, *prior.kernels):
+        _need(
+            op.isascii() and op.isprintable() and len(op) <= WORK["op"].itemsize, f"no operator is called {shown(op)}"
+        )
+    for device in content.devices:
+        _need(0 < device.slowdown < inf and 0 < device.factor < inf, f"a device is {device.factor} times slower")
+    _need(set(content.held_out) <= set(_COLUMNS), "'held_out' has an unknown table")
     return LearnedCost(
         prior=AnalyticCost(
-            kernels={op: _values(KERNEL_CONSTANTS, each) for op, each in prior["kernels"].items()},
-            call=_values(CALL_CONSTANTS, prior["call"]),
-            exchange=_values(EXCHANGE_CONSTANTS, prior["exchange"]),
-            crowding=prior["crowding"],
+            kernels={op: _values(KERNEL_CONSTANTS, each) for op, each in prior.kernels.items()},
+            call=_values(CALL_CONSTANTS, prior.call),
+            exchange=_values(EXCHANGE_CONSTANTS, prior.exchange),
+            crowding=prior.crowding,
         ),
-        ops=tuple(record["ops"]),
-        forests=forests,
-        ranges={table: _ranges(each) for table, each in record["ranges"].items()},
-        devices=tuple(DeviceFactor(**each) for each in record["devices"]),
-        models=tuple(record["models"]),
-        provenance=record["provenance"],
-        held_out={table: _held_out(each) for table, each in record["held_out"].items()},
+        ops=content.ops,
+        forests={table: _forest(table, text) for table, text in content.forests.items()},
+        ranges={table: _ranges(table, each) for table, each in content.ranges.items()},
+        devices=content.devices,
+        models=content.models,
+        provenance=content.provenance,
+        held_out=content.held_out,
     )
+
+
+def _need(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise DocumentError(otherwise)
+
+
+def _forest(table: str, text: str) -> Forest:
+    """A forest that gives a finite factor whatever it is asked."""
+    _need(table in _COLUMNS, f"there is no table {shown(table)} to have a forest")
+    forest = Forest(text)
+    _need(
+        forest.columns == len(_COLUMNS[table]),
+        f"the forest of '{table}' knows {forest.columns} columns of {len(_COLUMNS[table])}",
+    )
+    most = sum(max(map(abs, tree.values)) for tree in forest.trees)
+    _need(most <= _MOST_EXPONENT, f"the forest of '{table}' multiplies by up to e^{most:.0f}")
+    return forest
+
+
+def _ranges(table: str, ranges: Ranges) -> Ranges:
+    _need(table in LABELS and ranges.label == LABELS[table], f"there is no table {shown(table)} to have ranges")
+    columns = tuple(name for name in DTYPES[table].names or () if name != ranges.label)
+    _need(ranges.columns == columns, f"the ranges of '{table}' are of other columns")
+    lengths = {len(side) for both in ranges.bounds.values() for side in both}
+    _need(lengths <= {len(columns)}, f"the ranges of '{table}' have bounds of other columns")
+    return ranges
 
 
 def _named(names: tuple[str, ...], values: tuple[float, ...]) -> dict[str, float]:
@@ -132,20 +203,11 @@ def _named(names: tuple[str, ...], values: tuple[float, ...]) -> dict[str, float
 
 
 def _values(names: tuple[str, ...], record: Mapping[str, float]) -> tuple[float, ...]:
+    _need(set(record) == set(names), f"there must be constants {', '.join(names)}, and no others")
+    for name, value in record.items():
+        least = _LEAST_RATE if name.endswith("_per_s") else 0.0
+        _need(least <= value <= _MOST_CONSTANT, f"the constant '{name}' is {value}")
     return tuple(record[name] for name in names)
-
-
-def _ranges(record: Mapping[str, Any]) -> Ranges:
-    bounds = {label: (tuple(least), tuple(most)) for label, (least, most) in record["bounds"].items()}
-    return Ranges(record["label"], tuple(record["columns"]), bounds)
-
-
-def _held_out(record: Mapping[str, Any]) -> HeldOut:
-    return HeldOut(
-        record["combinations"],
-        Errors(**record["overall"]),
-        *({name: Errors(**each) for name, each in record[by].items()} for by in ("by_label", "by_device", "by_length")),
-    )
 
 
 def _digest(content: Mapping[str, Any]) -> str:

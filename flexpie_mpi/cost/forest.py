@@ -269,7 +269,7 @@ def _tree(block: Mapping[str, str], where: str, columns: int) -> Tree:
 
 def _from_the_root(left: Sequence[int], right: Sequence[int]) -> list[int]:
     """The nodes that can be reached, each after its parent; every one once where each has one parent."""
-    found = [0]
+    found = [0] if left else []
     for node in found:
         found += [child for child in (left[node], right[node]) if child > 0]
     return found

@@ -8,18 +8,21 @@ a table or a plot needs nothing but rows.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from ..document import DocumentError, check_values, from_json, made, read_document, shown
 from ..errors import SuiteError
 
 FORMAT = 1
 """Of a row."""
+
+MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +193,13 @@ def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
         When the file cannot be read, or a line of it is no row; the sentence names the line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"cannot read results from {path}: {getattr(error, 'strerror', None) or error}") from error
+        text = read_document(path, MOST_BYTES).decode("utf-8")
+        check_values(text)
+    except (DocumentError, UnicodeDecodeError) as error:
+        raise SuiteError(f"cannot read results from {path}: {error}") from error
     whole, _, _ = text.rpartition("\n")
     found: dict[object, Result] = {}
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(whole.split("\n"), 1):
         if line.strip():
             result = _result(line, f"{path}, line {number}")
             found[(result.suite, *result.key)] = result
@@ -204,17 +208,17 @@ def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
 
 def _result(line: str, where: str) -> Result:
     try:
-        record = json.loads(line)
-    except ValueError as error:
+        record = from_json(line, has_infinite=True)
+    except DocumentError as error:
         raise SuiteError(f"{where} is not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else None
-        raise SuiteError(f"{where} has format {found!r}, and this version reads format {FORMAT}")
+        found = shown(record.get("format")) if isinstance(record, dict) else None
+        raise SuiteError(f"{where} has format {found}, and this version reads format {FORMAT}")
     del record["format"]
     try:
-        record["per_rank"] = tuple(RankResult(**rank) for rank in record["per_rank"])
-        record["measured_s"] = tuple(map(float, record["measured_s"]))
-        return Result(**record)
-    except (KeyError, TypeError, ValueError) as error:
-        names = ", ".join(field.name for field in fields(Result))
-        raise SuiteError(f"{where} is no row of results ({error}); it needs {names}") from error
+        result = made(Result, record, "a row")
+    except DocumentError as error:
+        raise SuiteError(f"{where} is no row of results: {error}") from error
+    if not result.measured_s or not all(0 < seconds < math.inf for seconds in result.measured_s):
+        raise SuiteError(f"{where} is no row of results: 'measured_s' must be times above 0, at least one")
+    return result

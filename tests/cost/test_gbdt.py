@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.cost import features
-from flexpie_mpi.cost.gbdt import Forest, ForestError, Lesson, best_rounds, train
+from flexpie_mpi.cost.forest import Forest
+from flexpie_mpi.cost.gbdt import Lesson, best_rounds, train
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.samples import folds
 from tests.cost import laws
@@ -46,11 +47,6 @@ def test_rounds_follow_what_was_left_out(lesson):
     assert best_rounds(noise, folds(group, 4)) < 5
     nothing = Lesson(lesson.features, np.zeros(600), lesson.weights, SIGNS)
     assert best_rounds(nothing, folds(group, 4)) == 0
-
-
-def test_what_is_no_forest_is_refused():
-    with pytest.raises(ForestError):
-        Forest("tree\n").check()
 
 
 def test_every_table_of_features_has_the_columns_it_names():

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 
+from ...document import DocumentError, check_values, from_json, made, read_document, shown
 from ...errors import ReportError
 from ...placement import Outcome
 
 KIND, FORMAT = "placement", 1
 """Of a line."""
+
+MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,8 @@ def append_trials(path: str | os.PathLike[str], trials: Iterable[Trial]) -> None
 def has_trials(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one of trials, as far as its first line tells; False where it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.loads(file.readline())
-    except (OSError, ValueError):
+        record = from_json(read_document(path, MOST_BYTES).partition(b"\n")[0])
+    except DocumentError:
         return False
     return isinstance(record, dict) and record.get("kind") == KIND
 
@@ -136,9 +137,10 @@ def read_trials(path: str | os.PathLike[str]) -> tuple[Trial, ...]:
         When the file cannot be read, or a line of it is no trial; the sentence names the line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"cannot read trials from {path}: {getattr(error, 'strerror', None) or error}") from error
+        text = read_document(path, MOST_BYTES).decode("utf-8")
+        check_values(text)
+    except (DocumentError, UnicodeDecodeError) as error:
+        raise ReportError(f"cannot read trials from {path}: {error}") from error
     whole, _, _ = text.rpartition("\n")
     return tuple(_trial(line, f"{path}, line {number}") for number, line in enumerate(whole.splitlines(), 1))
 
@@ -153,22 +155,25 @@ def _line(trial: Trial) -> dict[str, Any]:
 
 def _trial(line: str, where: str) -> Trial:
     try:
-        record = json.loads(line)
+        record = from_json(line)
         kind, version = record.pop("kind"), record.pop("format")
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (DocumentError, AttributeError, KeyError, TypeError) as error:
         raise ReportError(f"{where} is no trial of placements: {error}") from error
     if (kind, version) != (KIND, FORMAT):
-        raise ReportError(f"{where} is '{kind}' of format {version!r}, and this version reads '{KIND}' of {FORMAT}")
+        raise ReportError(
+            f"{where} is {shown(kind)} of format {shown(version)}, and this version reads '{KIND}' of {FORMAT}"
+        )
     try:
-        record |= {name: tuple(record[name]) for name in ("memory", "seed")}
-        record["answers"] = {name: _answer(found) for name, found in record["answers"].items()}
-        return Trial(**record)
-    except (KeyError, TypeError, AttributeError) as error:
-        names = ", ".join(field.name for field in fields(Trial))
-        raise ReportError(f"{where} is no trial of placements ({error}); it needs {names}") from error
+        answers = record.get("answers")
+        for found in answers.values() if isinstance(answers, dict) else ():
+            _with_infinite(found)
+        return made(Trial, record, "it")
+    except DocumentError as error:
+        raise ReportError(f"{where} is no trial of placements: {error}") from error
 
 
-def _answer(record: Mapping[str, Any]) -> Answer:
-    seconds, bound = (inf if record[key] is None else record[key] for key in ("seconds", "lower_bound_s"))
-    crews = tuple(map(tuple, record["crews"]))
-    return Answer(seconds, bound, record["search_s"], tuple(record["cuts"]), crews)
+def _with_infinite(answer: Any) -> None:
+    """Put infinite times, which JSON has no word for, back in their places."""
+    for key in ("seconds", "lower_bound_s"):
+        if isinstance(answer, dict) and key in answer and answer[key] is None:
+            answer[key] = inf

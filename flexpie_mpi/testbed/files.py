@@ -39,18 +39,19 @@ def read(path: str | PathLike[str]) -> Testbed:
 
 def read_sketch(path: str | PathLike[str]) -> Sketch:
     """The testbed of a TOML file, to be changed; errors as of :func:`read`."""
+    name = printable(str(path), 1000)
     try:
         content = read_document(path, MOST_BYTES)
     except DocumentError as error:
-        raise TestbedError(f"cannot read the testbed {path}: {error}") from error
+        raise TestbedError(f"cannot read the testbed {name}: {error}") from error
     try:
         record = from_toml(content)
     except DocumentError as error:
-        raise TestbedError(f"{path} is not TOML: {error}") from error
+        raise TestbedError(f"{name} is not TOML: {error}") from error
     try:
         return _sketch(record, Path(path).stem)
     except (DocumentError, TestbedError) as error:
-        raise TestbedError(f"{path}: {error}") from error
+        raise TestbedError(f"{name}: {error}") from error
 
 
 def _whole(table: Table, key: str) -> int:

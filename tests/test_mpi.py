@@ -98,6 +98,22 @@ def test_a_rank_that_never_sends_is_named(mpirun: MpiRun) -> None:
     assert re.search(sentence, outcome.err)
 
 
+# The root works alone, and the others wait for it.
+
+
+@pytest.mark.mpi
+def test_work_of_the_root_may_take_longer_than_the_deadline(mpirun: MpiRun) -> None:
+    done = ["slept", "computed", "done"]
+    assert mpirun(2, "work_program.py", "work") == [[done, [None] * 3], [[None] * 3, done]]
+
+
+@pytest.mark.mpi
+def test_a_root_that_hangs_in_its_work_is_named(mpirun: MpiRun) -> None:
+    outcome = mpirun.outcome(2, str(PROGRAMS / "work_program.py"), "hang", timeout=20)
+    assert outcome.code, outcome
+    assert re.search(r"rank 1 waited 0\.6\S* s in work on one rank for rank 0: see whether", outcome.err)
+
+
 # Without mpirun
 
 

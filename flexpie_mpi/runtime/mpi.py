@@ -1,7 +1,7 @@
 """All that touches MPI: start and common end of a job, and a transport whose every wait is polite and bounded.
 
-One thread per process calls MPI. Waiting inside MPI would occupy a core that computing ranks may need, and would never
-end when a peer is gone; so nothing here blocks: operations are begun, then looked at by :mod:`.waiting`.
+One thread per process calls MPI at a time. Waiting inside MPI would occupy a core that computing ranks may need, and
+would never end when a peer is gone; so nothing here blocks: operations are begun, then looked at by :mod:`.waiting`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import mpi4py
 import numpy as np
@@ -25,6 +25,7 @@ from .channels import CollectiveChannel, HaloChannel
 from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
 from .hosts import host_ranks, is_crowded, place
+from .signs import Signs
 from .transport import Channel, Transport
 from .waiting import DEADLINE_S, Patience, late, wait, wake_promptly
 
@@ -35,6 +36,8 @@ try:
 except (ImportError, RuntimeError) as error:
     MPI = None  # type: ignore[assignment]
     _PROBLEM = str(error).splitlines()[0]
+
+T = TypeVar("T")
 
 PIECE_BYTES = 4 << 20
 """Large arrays travel in pieces of this size, so that none exceeds what MPI counts and few are in memory twice."""
@@ -178,6 +181,7 @@ class MPITransport:
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         self._control = job.world.Dup()
         self._data = job.world.Dup()
+        self._signs_of = job.world.Dup()
         self._groups: dict[tuple[int, ...], Any] = {}
         self._channels: list[HaloChannel | CollectiveChannel] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
@@ -185,6 +189,8 @@ class MPITransport:
         self._places = self.all_gather(place(MPI.Get_processor_name()))
         if is_crowded(self._places, self.rank):
             self.patience = Patience(patience.deadline_s, yields=True)
+        has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        self._signs = Signs(self._signs_of, self.patience, has_thread=has_thread)
 
     def __enter__(self) -> MPITransport:
         return self
@@ -216,6 +222,19 @@ class MPITransport:
     def barrier(self) -> None:
         """Return when every rank has come here."""
         self._complete(self._control.Ibarrier(), "a barrier")
+
+    def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
+        """The result of `work`, called on the root only; None elsewhere.
+
+        Raises
+        ------
+        TransportError
+            On a rank that hears nothing of the root any more.
+        """
+        if self.rank == root:
+            return self._signs.give(work)
+        self._signs.take(root)
+        return None
 
     def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
         """Send a contiguous array; return when it may be changed again.
@@ -271,10 +290,11 @@ class MPITransport:
             self._complete_oldest_send()
         for channel in self._channels:
             channel.drain()
+        wait(self._signs.has_left, self.patience, partial(late, self.rank, "signs that it sent", self._others))
         # Others may have much to do still; when they fail, they end this rank.
         wait(self._control.Ibarrier().Test, Patience(inf), lambda waited_s: "")
         self._free_channels()
-        for communicator in (*self._groups.values(), self._data, self._control):
+        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of):
             communicator.Free()
         self._job.is_orderly = True
 

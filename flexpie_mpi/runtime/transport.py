@@ -76,6 +76,12 @@ class Transport(Protocol):
     def barrier(self) -> None:
         """Return when every rank has come here."""
 
+    def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
+        """The result of `work`, called on the root only; None elsewhere, once it is done.
+
+        Others wait as long as it takes, if they hear that the root is still there. `work` uses no transport.
+        """
+
     def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
         """Send a contiguous array; return when it may be changed again."""
 
@@ -144,17 +150,21 @@ def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | 
 def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T | None:
     """Result of `function`, called on the root only; None elsewhere. Its error is raised on every rank.
 
+    It may take as long as it likes, and uses no transport.
+
     Raises
     ------
     FlexPieError
         What `function` raised.
     """
-    result, error = None, None
-    if transport.rank == root:
+
+    def attempt() -> tuple[T | None, FlexPieError | None]:
         try:
-            result = function()
+            return function(), None
         except FlexPieError as raised:
-            error = raised
+            return None, raised
+
+    result, error = transport.attend(attempt, root) or (None, None)
     error = transport.broadcast(error, root)
     if error is not None:
         raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,6 +147,14 @@ def test_on_root_shares_the_roots_error_or_runs_it_there_only() -> None:
         return str(raised.value), on_root(transport, lambda: 7)
 
     assert run_ranks(2, check) == [("no such file", 7), ("no such file", None)]
+
+
+def test_work_of_the_root_may_take_longer_than_the_deadline() -> None:
+    def check(transport: Transport) -> str:
+        found = on_root(transport, lambda: time.sleep(0.3) or "done")
+        return transport.broadcast(found)
+
+    assert run_ranks(2, check, deadline_s=0.1) == ["done", "done"]
 
 
 # How collectives lie in memory

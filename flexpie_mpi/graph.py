@@ -21,6 +21,9 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes per element of the types that can be exchanged between ranks."""
 
+WIDER = {"bfloat16": "float32", "float8_e5m2": "float32", "int4": "int8", "uint4": "uint8"}
+"""Types that numpy and onnxruntime cannot pass to each other, and the one in which outputs of them come."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ProgramError
 from ..program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
 from ..region import Region
 from ..timeline import OF_NONE, Event, Timeline
@@ -128,10 +129,11 @@ class Executor:
         return Timeline((begin, *events))
 
     def _write(self, index: int, array: Any) -> None:
-        if self.program.buffers[index].region is not None:
-            np.copyto(self.values[index], array)
-        else:
+        if self.program.buffers[index].region is None:
             self.values[index] = array
+        else:
+            _check_alike(self.values[index], array, self.program.buffers[index].value)
+            np.copyto(self.values[index], array)
 
     def _tasks(self, step: Compute | Start | Finish, kernel: KernelFactory) -> list[Task]:
         """The tasks of a step; a step that packs and waits is several."""
@@ -147,7 +149,7 @@ class Executor:
             tasks.append(Task("wait", index, channel.finish, channel.has_arrived, (channel,)))
         moves = [*self._copies(step.exchange.copies), *(self._unpackings(channel) if channel else ())]
         if moves:
-            tasks.append(Task("receive", index, _mover(moves)))
+            tasks.append(Task("receive", index, _mover(moves, f"exchange {index}")))
         return tasks
 
     def _mates(self, channel: Channel) -> list[Channel]:
@@ -168,7 +170,8 @@ class Executor:
         return Task("wait", index, drain, has_left, channels)
 
     def _starter(self, channel: Channel) -> Action:
-        move = _mover([pair for parcel in _distinct(channel.outgoing) for pair in self._parcel(parcel, pack=True)])
+        pairs = [pair for parcel in _distinct(channel.outgoing) for pair in self._parcel(parcel, pack=True)]
+        move = _mover(pairs, f"exchange {channel.exchange.index}")
 
         def start() -> None:
             move()
@@ -227,10 +230,22 @@ def by_index(program: Program) -> list[Exchange]:
     return sorted(program.exchanges, key=lambda exchange: exchange.index)
 
 
-def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Action:
-    """Action that copies each source view onto its target view."""
+def _check_alike(target: np.ndarray, source: Any, what: str) -> None:
+    """Nothing is copied that numpy would stretch or convert on the way."""
+    shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
+    if (shape, dtype) != (target.shape, target.dtype):
+        raise ProgramError(
+            f"value '{what}' of shape {shape} and type {dtype} is to be copied into memory of shape {target.shape} and "
+            f"type {target.dtype}: only what is alike is copied"
+        )
+
+
+def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]], what: str) -> Action:
+    """Action that copies each source view onto its target view, which are alike."""
     pairs = tuple(pairs)
     copy = np.copyto
+    for target, source in pairs:
+        _check_alike(target, source, what)
 
     def move() -> None:
         for target, source in pairs:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime
 
 from ..errors import ModelError
+from ..graph import WIDER
 from ..model import Model, SegmentModel, build
 from ..model.shard import WeightFiles
 from ..program import Compute, Program
 from ..region import Region
+from .widened import widened
+
+Kind = tuple[tuple[int, ...], str]
+"""Shape and type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class WholeFile:
         """
         feeds = {name: value for name, value in inputs.items() if name in self._wanted}
         with self._explained():
-            return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
+            return dict(zip(self._names, outputs_of(self._session, self._names, feeds), strict=True))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -128,7 +133,11 @@ class WholeFile:
 
 
 class Kernel:
-    """One segment's session on one rank, from and to buffers that stay where they are."""
+    """One segment's session on one rank, from and to buffers that stay where they are.
+
+    onnxruntime takes a buffer of one element for a scalar, and leaves an output alone that is an input as well: what
+    the first run made is looked at, and where, before any answer is given away.
+    """
 
     def __init__(
         self,
@@ -138,15 +147,44 @@ class Kernel:
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._buffers = (*inputs.values(), *outputs.values())  # the binding holds addresses, not references
+        self._inputs, self._outputs = inputs, outputs  # the binding holds addresses, not references
+        self._is_checked = False
         for name, array in inputs.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def run(self) -> None:
-        """Read the inputs' memory, write the outputs'."""
-        self._session.run_with_iobinding(self._binding)
+        """Read the inputs' memory, write the outputs'.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime makes of the inputs something else than the plan expects, or nothing.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+            self._explain(error)
+        if not self._is_checked:
+            self._check()
+
+    def _check(self) -> None:
+        for (name, array), made in zip(self._outputs.items(), self._binding.get_outputs(), strict=True):
+            check_made(self._session, name, (tuple(made.shape()), array.dtype.name), (array.shape, array.dtype.name))
+            if array.size and made.data_ptr() != array.ctypes.data:
+                raise ModelError(
+                    f"onnxruntime did not write value '{name}' of {_title(self._session)} where it belongs"
+                )
+        self._is_checked = True
+
+    def _explain(self, error: Exception) -> NoReturn:
+        """Raise what is behind an error of onnxruntime: most often another shape than the plan expects."""
+        for name, array in zip(
+            self._outputs, outputs_of(self._session, list(self._outputs), self._inputs), strict=True
+        ):
+            check_made(self._session, name, _kind(array), _kind(self._outputs[name]))
+        raise _failure(self._session, error) from error
 
 
 class OpaqueKernel:
@@ -167,19 +205,93 @@ class OpaqueKernel:
         self._outputs = outputs
         self._values = values
         self._fixed = frozenset(values)
+        self._declared = {output.name: tuple(output.shape) for output in session.get_outputs()}
 
     def run(self) -> None:
-        """Read the inputs' entries, write the outputs'."""
-        feeds = {name: self._values[index] for name, index in self._inputs.items()}
-        results = self._session.run(list(self._outputs), feeds)
-        for index, result in zip(self._outputs.values(), results, strict=True):
-            self._store(index, result)
+        """Read the inputs' entries, write the outputs'.
 
-    def _store(self, index: int, result: Any) -> None:
-        if index in self._fixed:
-            np.copyto(self._values[index], result)  # a plain tensor beside the opaque ones
-        else:
-            self._values[index] = result
+        Raises
+        ------
+        ModelError
+            As of :class:`Kernel`.
+        """
+        feeds = {name: self._values[index] for name, index in self._inputs.items()}
+        results = outputs_of(self._session, list(self._outputs), feeds)
+        for (name, index), result in zip(self._outputs.items(), results, strict=True):
+            self._store(name, index, result)
+
+    def _store(self, name: str, index: int, result: Any) -> None:
+        if index in self._fixed:  # a plain tensor beside the opaque ones
+            target = self._values[index]
+            check_made(self._session, name, _kind(result), _kind(target))
+            np.copyto(target, result)
+            return
+        if isinstance(result, np.ndarray) and all(isinstance(extent, int) for extent in self._declared[name]):
+            check_made(self._session, name, _kind(result), (self._declared[name], result.dtype.name))
+        self._values[index] = result
+
+
+def outputs_of(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    """Outputs of a session as Python has them: arrays, lists and mappings.
+
+    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.graph.WIDER` says.
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime refuses the feeds, or gives to Python nothing of an output's type.
+    """
+    types = {output.name: _type_name(output.type) for output in session.get_outputs()}
+    try:
+        if not any(types[name] in WIDER for name in names):
+            return list(session.run(list(names), dict(feeds)))
+        bound = {name: _ort_value(item) for name, item in feeds.items()}
+        return [_from_ort(item) for item in session.run_with_ort_values(list(names), bound)]
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        raise _failure(session, error) from error
+
+
+def _ort_value(item: Any) -> onnxruntime.OrtValue:
+    is_array = isinstance(item, np.ndarray)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(item)) if is_array else item
+
+
+def _from_ort(item: onnxruntime.OrtValue) -> np.ndarray:
+    kind = _type_name(item.data_type())
+    return widened(kind, tuple(item.shape()), item.data_ptr()) if kind in WIDER else item.numpy()
+
+
+def _type_name(written: str) -> str:
+    """The name that a graph has for a type that onnxruntime writes like ``tensor(float8e5m2)``."""
+    return written.removeprefix("tensor(").removesuffix(")").replace("float8e", "float8_e")
+
+
+def check_made(session: onnxruntime.InferenceSession, name: str, made: Kind, planned: Kind) -> None:
+    """Check that a session made of a value what the plan expects: nothing is stretched or converted.
+
+    Raises
+    ------
+    ModelError
+    """
+    if made != planned:
+        said, expected = (f"shape {shape} and type {dtype}" for shape, dtype in (made, planned))
+        raise ModelError(
+            f"onnxruntime makes value '{name}' of {_title(session)} with {said}, where {expected} was worked out "
+            "before the run: give every size with --shape, or report the model"
+        )
+
+
+def _kind(item: Any) -> Kind:
+    return (item.shape, item.dtype.name) if isinstance(item, np.ndarray) else ((), type(item).__name__)
+
+
+def _title(session: onnxruntime.InferenceSession) -> str:
+    """The name of a segment's model."""
+    return str(session.get_modelmeta().graph_name)
+
+
+def _failure(session: onnxruntime.InferenceSession, error: Exception) -> ModelError:
+    return error if isinstance(error, ModelError) else ModelError(f"onnxruntime cannot run {_title(session)}: {error}")
 
 
 class Sessions:

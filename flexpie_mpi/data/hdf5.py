@@ -1,13 +1,15 @@
 """HDF5 files of named arrays: the one place that knows their format.
 
-Format 1: one dataset per value at the root, and attributes ``format``, ``format_version`` and whatever provenance the
+One dataset per value at the root, and attributes ``format``, ``format_version`` and whatever provenance the
 writer had (digests, versions). A slash in HDF5 would open a group, so it is written ``%2F`` and a percent sign
 ``%25``. In files of other writers nothing is decoded: a dataset ``b`` in group ``a`` has the name ``a/b``.
+
+Format 2 may have values whose requests differ in shape, as :mod:`.stacks` says; else it is format 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import h5py
@@ -17,7 +19,9 @@ from ..errors import DataError
 from .files import reading
 
 FORMAT = "flexpie_mpi values"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+_SHAPES = "%shape"
 
 _ESCAPES = (("%", "%25"), ("/", "%2F"))
 """In the order of writing."""
@@ -55,11 +59,22 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
 
     def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and not (is_ours and key.endswith(_SHAPES)):
             found[unescape(key) if is_ours else key] = item
 
     file.visititems(visit)
     return found
+
+
+def shapes_key(name: str) -> str:
+    """The name of the dataset with the shapes of a value's requests."""
+    return escape(name) + _SHAPES
+
+
+def shapes_of(file: h5py.File, values: Iterable[str]) -> dict[str, h5py.Dataset]:
+    """The datasets of shapes of an open file, by the names of those `values` whose requests differ in shape."""
+    is_ours = str(file.attrs.get("format", "")) == FORMAT
+    return {name: file[shapes_key(name)] for name in values if is_ours and shapes_key(name) in file}
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str | int | float]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -65,6 +66,8 @@ class Results:
     path : path
     provenance : mapping of str to str or number
     appends : bool
+    varying : collection of str
+        As of :class:`StackWriter`.
 
     Attributes
     ----------
@@ -77,9 +80,16 @@ class Results:
         As of :class:`StackWriter`.
     """
 
-    def __init__(self, path: str | Path, provenance: Mapping[str, str | int | float], *, appends: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        provenance: Mapping[str, str | int | float],
+        *,
+        appends: bool = False,
+        varying: Collection[str] = (),
+    ) -> None:
         check_results(path, appends=appends)
-        self._writer = StackWriter(Path(os.path.realpath(path)), provenance, appends=appends)
+        self._writer = StackWriter(Path(os.path.realpath(path)), provenance, appends=appends, varying=varying)
         self.first = self._writer.count
         self._error: DataError | None = None
         self._held: list[dict[str, np.ndarray]] = []
@@ -159,11 +169,14 @@ class Results:
         return is_old or self._is_hurried or self._is_closing or self._held_bytes >= BATCH_BYTES
 
     def _write(self, batch: list[dict[str, np.ndarray]]) -> None:
-        """Runs of requests whose outputs have the same shapes: one that differs must not take the others with it."""
+        """Runs of requests that fit one file: one that does not must not take the others with it."""
         try:
             for _, run in groupby(batch, key=_kinds):
                 for rows in _pieces(list(run)):
-                    self._writer.write({name: _stacked([row[name] for row in rows]) for name in rows[0]})
+                    stacked = {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+                    shapes = {name: shapes for name, (_, shapes) in stacked.items() if shapes is not None}
+                    whole = {name: array for name, (array, _) in stacked.items()}
+                    self._writer.write_ragged(whole, shapes) if shapes else self._writer.write(whole)
         except DataError as error:
             self._error = error
         except Exception as error:  # memory, mostly: the stream has to end, not the thread alone
@@ -171,22 +184,37 @@ class Results:
 
 
 def _pieces(rows: list[dict[str, np.ndarray]]) -> Iterator[list[dict[str, np.ndarray]]]:
-    """The rows again, so many at a time that a copy of them is small."""
-    step = max(1, _STACKED_BYTES // max(1, _bytes(rows[0])))
-    return (rows[first : first + step] for first in range(0, len(rows), step))
+    """The rows again, so many at a time that a copy of them, all as large as the largest, is small."""
+    piece: list[dict[str, np.ndarray]] = []
+    largest: dict[str, tuple[int, ...]] = {}
+    for row in rows:
+        wider = {name: tuple(map(max, array.shape, largest.get(name, array.shape))) for name, array in row.items()}
+        nbytes = sum(prod(wider[name]) * array.itemsize for name, array in row.items())
+        if piece and (len(piece) + 1) * nbytes > _STACKED_BYTES:
+            yield piece
+            piece, wider = [], {name: array.shape for name, array in row.items()}
+        piece.append(row)
+        largest = wider
+    yield piece
 
 
-def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
-    """Arrays along a new first axis; a single one, which may be large, is not copied."""
-    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
+def _stacked(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Arrays along a new first axis, and their shapes where these differ; a single one is not copied."""
+    if len({array.shape for array in arrays}) > 1:
+        shapes = np.array([array.shape for array in arrays], np.int64)
+        block = np.zeros((len(arrays), *shapes.max(axis=0)), np.result_type(*arrays))
+        for row, array in zip(block, arrays, strict=True):
+            row[tuple(map(slice, array.shape))] = array
+        return block, shapes
+    return (arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)), None
 
 
 def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[object, str]]:
-    """What must be equal to be stacked; texts may be longer and shorter."""
+def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
+    """What must be equal to be stacked: axes may be longer and shorter, and so may texts."""
     return {
-        name: (array.shape, "text" if array.dtype.kind == "U" else array.dtype.str) for name, array in arrays.items()
+        name: (array.ndim, "text" if array.dtype.kind == "U" else array.dtype.str) for name, array in arrays.items()
     }

@@ -4,14 +4,20 @@ What a stream writes has an attribute ``requests`` besides: how many of them are
 and a batch is on its way to the disk before the next one begins: a process that is killed between two batches leaves a
 file that can be read, and appended to, as if it had ended there. The file format is HDF5's oldest, because the newer
 ones mark a file that was not closed as one that must not be opened.
+
+An output whose shape differs from request to request is *ragged*. Its rows are as large as its largest request along
+every axis, and beside it, from the first request that differs on, is a dataset ``NAME%shape`` of the shape of every
+request: ``file[NAME][i][tuple(map(slice, file[NAME + "%shape"][i]))]`` is request i. What is behind its shape in a row
+means nothing, and takes no room beyond the chunks that it shares. The name is no value's: in those, ``%`` is ``%25``.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +26,7 @@ import numpy as np
 
 from ..errors import DataError
 from .files import one_line, reading
-from .hdf5 import FORMAT, FORMAT_VERSION, datasets, escape
+from .hdf5 import FORMAT, FORMAT_VERSION, datasets, escape, shapes_key, shapes_of
 
 COUNT = "requests"
 """Attribute with the number of complete requests."""
@@ -30,6 +36,10 @@ SAME = ("model", "model_digest")
 
 _CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
 """A chunk is as large as fits into the one and has no more rows than the other."""
+
+_VARYING_BYTES, _VARYING_EXTENT = 1 << 10, 16
+"""A chunk of what may differ from request to request is about so large, since a long request makes room for all that
+share its chunks; and along an axis that is empty at first."""
 
 
 class Stack:
@@ -42,7 +52,7 @@ class Stack:
     Attributes
     ----------
     shapes : dict of str to tuple of int
-        Of every value, as in the file: the first axis counts requests.
+        Of every value, as in the file: the first axis counts requests, the others are those of the largest.
 
     Raises
     ------
@@ -56,6 +66,7 @@ class Stack:
             self._file = h5py.File(path, "r")
             try:
                 self._datasets = datasets(self._file, path)
+                self._ragged = shapes_of(self._file, self._datasets)
                 self._complete = self._file.attrs.get(COUNT)
             except BaseException:
                 self._file.close()
@@ -96,7 +107,11 @@ class Stack:
             When they cannot be read.
         """
         with reading(self._path, "an HDF5 file"):
-            return {name: np.asarray(item[request]) for name, item in self._datasets.items()}
+            return {name: np.asarray(item[self._index(name, request)]) for name, item in self._datasets.items()}
+
+    def _index(self, name: str, request: int) -> tuple[int | slice, ...]:
+        shape = self._ragged[name][request] if name in self._ragged else ()
+        return request, *map(slice, shape)
 
 
 class StackWriter:
@@ -109,6 +124,8 @@ class StackWriter:
     provenance : mapping of str to str or number
         What the values come from: attributes of a new file. Those named in `SAME` must be those of an older one.
     appends : bool
+    varying : collection of str
+        Values whose shape may differ from request to request. Others may, too, but take more room then.
 
     Attributes
     ----------
@@ -121,8 +138,16 @@ class StackWriter:
         When it cannot be written, is there and must not be, or holds something else.
     """
 
-    def __init__(self, path: Path, provenance: Mapping[str, str | int | float], *, appends: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        provenance: Mapping[str, str | int | float],
+        *,
+        appends: bool = False,
+        varying: Collection[str] = (),
+    ) -> None:
         self._path = path
+        self._varying = varying
         self._lock: int | None = None
         is_new = not (appends and os.path.exists(path))
         try:
@@ -135,6 +160,7 @@ class StackWriter:
         try:
             self._lock = _sole_lock(path)
             self._datasets = {} if is_new else datasets(self._file, path)
+            self._ragged = {} if is_new else shapes_of(self._file, self._datasets)
             self.count = self._begin(provenance) if is_new else self._resume(provenance)
         except BaseException:
             self.close()
@@ -146,14 +172,26 @@ class StackWriter:
         Parameters
         ----------
         rows : mapping of str to array
-            All values, each with as many requests along its first axis.
+            All values, each with as many requests along its first axis. The other axes may be longer or shorter than
+            those of earlier requests.
 
         Raises
         ------
         DataError
-            When a value is not what it was in earlier requests, or cannot be written.
+            When a value has another name, type or number of axes than in earlier requests, or cannot be written.
         """
-        self._explained(lambda: self._write(rows))
+        self.write_ragged(rows, {})
+
+    def write_ragged(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
+        """Add requests as :meth:`write` does, some of whose values are smaller than their rows.
+
+        Parameters
+        ----------
+        rows : mapping of str to array
+        shapes : mapping of str to array of int
+            The shapes of those values, ``(requests, axes)``.
+        """
+        self._explained(lambda: self._write(rows, shapes))
 
     def close(self) -> None:
         """Close the file; to be called once.
@@ -187,32 +225,58 @@ class StackWriter:
                     "append to a file of the same model, or give another name"
                 )
         count = int(found[COUNT])
-        for item in self._datasets.values():
+        for item in (*self._datasets.values(), *self._ragged.values()):
             item.resize(count, axis=0)
+        self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
         self._file.flush()
         return count
 
-    def _write(self, rows: Mapping[str, np.ndarray]) -> None:
+    def _write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
         if not self._datasets:
             self._datasets = {name: self._create(name, array) for name, array in rows.items()}
         self._check(rows)
-        added = len(next(iter(rows.values())))
+        self._make_room(rows, shapes)
+        count = self.count + len(next(iter(rows.values())))
         for name, array in rows.items():
-            item = self._datasets[name]
-            item.resize(self.count + added, axis=0)
-            item[self.count :] = array.astype(object) if array.dtype.kind == "U" else array
-        self._file.attrs.modify(COUNT, np.int64(self.count + added))
+            self._add(self._datasets[name], array.astype(object) if array.dtype.kind == "U" else array, count)
+            if name in self._ragged:
+                self._add(self._ragged[name], shapes.get(name, _alike(array.shape)), count)
+        self._file.attrs.modify(COUNT, np.int64(count))
         self._file.flush()
-        self.count += added
+        self.count = count
+
+    def _add(self, item: h5py.Dataset, array: np.ndarray, count: int) -> None:
+        """The rows that make it `count`."""
+        item.resize(count, axis=0)
+        item[(slice(self.count, count), *map(slice, array.shape[1:]))] = array
+
+    def _make_room(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
+        """Lengthen axes; that the rows there are have shapes of their own is on its way to the disk before."""
+        extents = {name: (self._datasets[name].shape[1:], array.shape[1:]) for name, array in rows.items()}
+        other = [name for name, (held, given) in extents.items() if held != given or name in shapes]
+        new = [name for name in other if name not in self._ragged]
+        if new:
+            self._ragged |= {name: self._create_shapes(name) for name in new}
+            self._file.flush()
+        for name in other:
+            self._datasets[name].resize((self.count, *map(max, *extents[name])))
+
+    def _create_shapes(self, name: str) -> h5py.Dataset:
+        """The dataset of shapes, with those of the rows there are."""
+        data = _alike((self.count, *self._datasets[name].shape[1:]))
+        chunk, limits = (_CHUNK_ROWS, max(1, data.shape[1])), (None, data.shape[1])
+        return self._file.create_dataset(shapes_key(name), data=data, maxshape=limits, chunks=chunk)
 
     def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
+        """A dataset without rows, every axis of which may grow."""
         shape = array.shape[1:]
-        row_bytes = max(1, array.nbytes // len(array))
-        chunk = (max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // row_bytes)), *(max(1, extent) for extent in shape))
+        row = tuple(extent or _VARYING_EXTENT for extent in shape)
+        nbytes = _VARYING_BYTES if name in self._varying else _CHUNK_BYTES
+        chunk = (max(1, min(_CHUNK_ROWS, nbytes // (prod(row) * array.itemsize))), *row)
         return self._file.create_dataset(
             escape(name),
             shape=(0, *shape),
-            maxshape=(None, *(extent or None for extent in shape)),
+            maxshape=(None,) * array.ndim,
             chunks=chunk,
             dtype=h5py.string_dtype() if array.dtype.kind == "U" else array.dtype,
         )
@@ -225,11 +289,11 @@ class StackWriter:
         for name, array in rows.items():
             item = self._datasets[name]
             is_text = array.dtype.kind == "U" and h5py.check_string_dtype(item.dtype)
-            if array.shape[1:] != item.shape[1:] or not (is_text or array.dtype == item.dtype):
+            if array.ndim != item.ndim or not (is_text or array.dtype == item.dtype):
                 raise DataError(
-                    f"output '{name}' of request {self.count} or later has shape {array.shape[1:]} and type "
-                    f"{array.dtype.name}, and '{self._path}' holds {item.shape[1:]} and {item.dtype.name}: "
-                    "a stream's file takes outputs of one shape"
+                    f"output '{name}' of request {self.count} or later has {array.ndim - 1} axes and type "
+                    f"{array.dtype.name}, and '{self._path}' holds {item.ndim - 1} axes and {item.dtype.name}: "
+                    "give another name"
                 )
 
     def _explained(self, function: Callable[[], object]) -> None:
@@ -241,6 +305,11 @@ class StackWriter:
         except Exception as error:  # h5py raises what the libraries below it raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
             raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+
+
+def _alike(shape: tuple[int, ...]) -> np.ndarray:
+    """The shape of every row of an array, ``(rows, axes)``."""
+    return np.tile(np.array(shape[1:], np.int64), (shape[0], 1))
 
 
 def _sole_lock(path: Path) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.data import results as results_module
-from flexpie_mpi.data.hdf5 import read_hdf5, read_provenance
+from flexpie_mpi.data.hdf5 import FORMAT_VERSION, read_hdf5, read_provenance
 from flexpie_mpi.data.results import Results
 from flexpie_mpi.data.stacks import COUNT, Stack, StackWriter
 from flexpie_mpi.errors import DataError
@@ -100,16 +100,95 @@ def test_what_must_not_be_appended_to(tmp_path: Path) -> None:
         StackWriter(tmp_path / "text.h5", ABOUT, appends=True)
 
 
-def test_outputs_of_another_shape_name_or_type_are_refused(tmp_path: Path) -> None:
+def test_outputs_of_another_name_type_or_number_of_axes_are_refused(tmp_path: Path) -> None:
     writer = StackWriter(tmp_path / "r.h5", {})
     writer.write({"y": np.zeros((2, 3), np.float32)})
-    for wrong in (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float64)):
-        with pytest.raises(DataError, match=r"of request 2 or later has shape \(\d,\).*takes outputs of one shape"):
+    for wrong in (np.zeros((1, 3, 1), np.float32), np.zeros((1, 3), np.float64)):
+        with pytest.raises(DataError, match=r"of request 2 or later has \d axes and type .*give another name"):
             writer.write({"y": wrong})
     with pytest.raises(DataError, match="holds y and the stream gives z"):
         writer.write({"z": np.zeros((1, 3), np.float32)})
     writer.close()
     assert read_hdf5(tmp_path / "r.h5")["y"].shape == (2, 3)
+
+
+def one_of(file: h5py.File, name: str, request: int) -> np.ndarray:
+    """What README tells people to write."""
+    return np.asarray(file[name][request][tuple(map(slice, file[name + "%shape"][request]))])
+
+
+def shaped(number: int) -> dict[str, np.ndarray]:
+    """A request whose values differ from others in every axis, but for one of them."""
+    random = np.random.default_rng(number)
+    rows, columns = random.integers(0, 5, 2)
+    words = [f"{number}-{place}" for place in range(rows)]
+    return {
+        "sel": random.integers(0, 9, (rows, 3)),
+        "mask%": random.random((1, columns, rows)) < 0.5,
+        "words": np.array(words, np.str_),
+        "same": np.full(2, number, np.float16),
+    }
+
+
+def test_requests_of_different_shapes_are_read_back_whole(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    asked = [shaped(number) for number in range(400)]
+    for first, end in ((0, 150), (150, 400)):
+        results = Results(path, ABOUT, appends=True)
+        for request in asked[first:end]:
+            results.add(request)
+        assert results.close() == end
+    with h5py.File(path, "r") as file, Stack(path) as stack:
+        assert set(file) == {"sel", "sel%shape", "mask%25", "mask%25%shape", "words", "words%shape", "same"}
+        assert stack.count == 400 and set(stack.shapes) == set(asked[0])
+        for number, expected in enumerate(asked):
+            found = stack.read(number)
+            for name, array in expected.items():
+                assert found[name].shape == array.shape
+                text = array.dtype.kind == "U"
+                np.testing.assert_array_equal(found[name].astype(np.str_) if text else found[name], array)
+            np.testing.assert_array_equal(one_of(file, "sel", number), expected["sel"])
+            assert [word.decode() for word in one_of(file, "words", number)] == expected["words"].tolist()
+
+
+def test_the_first_that_differs_may_come_late(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    writer = StackWriter(path, ABOUT)
+    writer.write({"y": np.ones((3000, 4, 3))})
+    assert set(writer._file) == {"y"}
+    for shape in ((1, 7, 3), (1, 0, 5), (2, 4, 3)):
+        writer.write({"y": np.full(shape, 2.0)})
+    writer.close()
+    with h5py.File(path, "r") as file:
+        assert file["y"].shape == (3004, 7, 5) and file["y%shape"].shape == (3004, 2)
+        shapes = [one_of(file, "y", request).shape for request in (0, 2999, 3000, 3001, 3003)]
+        assert shapes == [(4, 3), (4, 3), (7, 3), (0, 5), (4, 3)]
+        assert (one_of(file, "y", 0) == 1).all() and (one_of(file, "y", 3000) == 2).all()
+
+
+def test_an_older_file_is_appended_to_with_other_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    writer = StackWriter(path, ABOUT)
+    writer.write(rows(0, 3))
+    writer.close()
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 1
+    again = StackWriter(path, ABOUT, appends=True)
+    again.write({"a/b": np.zeros((1, 9, 9), np.float32), "n": np.array([3])})
+    again.close()
+    with h5py.File(path, "r") as file:
+        assert file.attrs["format_version"] == FORMAT_VERSION and one_of(file, "a%2Fb", 2).shape == (2, 3)
+
+
+def test_a_long_request_does_not_make_room_for_all(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    results = Results(path, {}, varying=("y",))
+    for number in range(2000):
+        results.add({"y": np.zeros((10_000 if number == 1000 else 1, 3), np.float32)})
+    results.close()
+    with h5py.File(path, "r") as file:
+        assert file["y"].shape == (2000, 10_000, 3) and one_of(file, "y", 1000).shape == (10_000, 3)
+    assert path.stat().st_size < 100 * 10_000 * 3 * 4
 
 
 WRITES = """
@@ -197,8 +276,8 @@ def test_little_is_copied_before_it_is_written(tmp_path: Path, monkeypatch: pyte
 def test_what_cannot_be_written_is_said_and_keeps_what_was(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.h5", {})
     results.add({"y": np.ones(3)})
-    results.add({"y": np.ones(4)})
-    with pytest.raises(DataError, match="takes outputs of one shape"):
+    results.add({"y": np.ones((3, 1))})
+    with pytest.raises(DataError, match="has 2 axes and type float64, and .* holds 1 axes"):
         results.close()
     assert read_hdf5(tmp_path / "r.h5")["y"].shape == (1, 3)
     results.leave()  # nothing is left to do

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
@@ -12,6 +13,7 @@ from . import __version__
 from .commands import VERBS
 from .commands.launch import WRONG_INPUT, launcher_rank, sentence
 from .commands.parser import parse
+from .commands.stdio import emit, mend_streams, tell
 from .errors import FlexPieError, TransportError
 
 INTERRUPTED = 130
@@ -25,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 when all is well, 1 when a check failed, 2 for wrong input.
     """
+    mend_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     rank = launcher_rank()
     needs_ranks = True
     try:
-        with redirect_stdout(StringIO() if rank else sys.stdout):  # --help is printed once
-            run, args = parse(words, __version__)
+        run, args = _parsed(words, is_silent=bool(rank))
         needs_ranks = VERBS[args.verb].needs_ranks
         return run(args) if needs_ranks or not rank else 0
     except FlexPieError as error:
@@ -40,6 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if mpi is not None and mpi.is_started():
             raise  # the other ranks are waiting: the hook that the start of MPI installed ends them
         return INTERRUPTED
+
+
+def _parsed(words: Sequence[str], *, is_silent: bool) -> tuple[Callable[[Namespace], int], Namespace]:
+    """As of :func:`parse`; --help is printed once."""
+    try:
+        with redirect_stdout(StringIO() if is_silent else sys.stdout):
+            return parse(words, __version__)
+    except SystemExit:
+        emit("")  # it may have been impossible to print
+        raise
 
 
 def _fail(error: FlexPieError, rank: int | None) -> int:
@@ -53,7 +65,7 @@ def _fail(error: FlexPieError, rank: int | None) -> int:
         with suppress(TransportError):  # where there is no job after all, the sentence is printed below
             mpi.stop(mpi.start(), WRONG_INPUT, sentence(error))
     if not rank:
-        sys.stderr.write(f"{sentence(error)}\n")
+        tell(sentence(error))
     return WRONG_INPUT
 
 

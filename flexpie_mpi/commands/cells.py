@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from .course import Course, cell_line
 from .job import ROOT, RankPart, on_every_rank
 from .options import cache_of, start_log
 from .output import STDOUT, check_paths, publish, write_record
+from .stdio import tell
 
 INCOMPLETE = 1
 """Exit code when a cell could not be measured."""
@@ -70,8 +70,8 @@ class CellsJob(RankPart):
                 if self._is_late(began_s):
                     break
                 is_complete &= self._measured(cell, measurer, finder, course)
-        if transport.rank == ROOT and not args.emulated:
-            publish_cells(args, suite, cells)
+        if not args.emulated:
+            on_root(transport, partial(publish_cells, args, suite, cells), ROOT)
         return 0 if is_complete else INCOMPLETE
 
     def _asked(self) -> tuple[Suite, list[Cell]]:
@@ -133,7 +133,7 @@ class CellsJob(RankPart):
     def _say(self, text: str) -> None:
         if self.transport.rank == ROOT:
             self.progress.clear()
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
 
 def publish_cells(args: argparse.Namespace, suite: Suite, cells: Sequence[Cell]) -> None:

@@ -26,6 +26,7 @@ from .course import Course
 from .launch import WRONG_INPUT
 from .options import cache_of, start_log
 from .output import check_paths
+from .stdio import tell
 
 T = TypeVar("T")
 
@@ -189,7 +190,7 @@ class Clusters:
 
     def _say(self, text: str) -> None:
         self.progress.clear()
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
 
 def _unlimited(testbed: Testbed) -> Testbed:

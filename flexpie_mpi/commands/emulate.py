@@ -15,8 +15,9 @@ from ..testbed import read as read_testbed
 from . import VERBS
 from .basis import first_ranks
 from .options import positive
-from .output import check_paths, emit, write_record
+from .output import check_paths, write_record
 from .parser import UsageError, parse
+from .stdio import emit, tell
 
 PROGRAM = "flexpie_mpi"
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         emulated(testbed, library=args.mpi, check=not args.no_check, tell=progress.tell) as cluster,
     ):
         progress.clear()
-        sys.stderr.write(f"flexpie-mpi: {summary(cluster)}\n")
+        tell(f"flexpie-mpi: {summary(cluster)}")
         code = cluster.run(words, ranks=ranks)
     write_record({**record(cluster), "ranks": ranks, "command": words, "exit_code": code}, args.json)
     return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from ..compare import verify
 from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..data.inputs import load_inputs
 from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
-from ..data.outputs import check_writable, save_outputs
+from ..data.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
 from ..data.replacing import write_text
 from ..data.requests import STDIN, Source, sample, standard_input
 from ..engine import Engine, load_shared
@@ -53,6 +54,8 @@ from .options import (
 from .output import STDOUT, check_paths, publish, write_record
 from .planning import check_choices, read_plan
 from .streaming import DIFFERS, Streaming, add_stream_arguments, depth_of, source_of
+
+log = logging.getLogger(__name__)
 
 BUDGET_S = 20.0
 """Most that is measured before planning, where this cluster and model have not been yet."""
@@ -175,7 +178,7 @@ class Inference(RankPart):
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
             model = load_shared(transport, args.model, shapes_of(args), cache)
-            source = on_root(transport, partial(source_of, args, model.graph), ROOT)
+            source = on_root(transport, partial(self._source, model.graph), ROOT)
             is_stream = transport.broadcast(source is not None, ROOT)
             inputs = on_root(transport, partial(self._inputs, model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
@@ -191,9 +194,7 @@ class Inference(RankPart):
             found = self._run(make(chosen.plan), inputs or {}, cache, chooser, chosen)
             found = replace(found, boards=tuple(device.name for device in devices))
             on_root(transport, partial(self._save, found), ROOT)
-        if transport.rank == ROOT:
-            items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
-            publish(items, run_record(found), args.json)
+        on_root(transport, partial(_publish, args, found), ROOT)
         return DIFFERS if found.verdict is not None and not found.verdict.is_equal else 0
 
     def _run(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache, chooser: Chooser, chosen: Chosen) -> Run:
@@ -238,6 +239,14 @@ class Inference(RankPart):
     def _files(self) -> list[str]:
         return [file for group in self.args.input for file in group]
 
+    def _source(self, graph: Graph) -> Source | None:
+        """The stream that is asked for, if one is; what the file of outputs will not hold is said."""
+        source = source_of(self.args, graph)
+        if self.args.output is not None:
+            for sentence in check_holdable(self.args.output, map(graph.value, graph.outputs)):
+                log.warning("%s", sentence)
+        return source
+
     def _inputs(self, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
         """What is run over and over; of a stream, what plans are tried with, if there is anything."""
         args = self.args
@@ -278,13 +287,23 @@ class Inference(RankPart):
     def _save(self, found: Run) -> None:
         args = self.args
         if args.output is not None:
-            provenance = {"model": found.model.name, "model_digest": found.model.graph.digest, **found.versions}
-            save_outputs(args.output, found.outputs, provenance)
+            graph = found.model.graph
+            provenance = {"model": found.model.name, "model_digest": graph.digest, **found.versions}
+            fit = {name: value for name, value in found.outputs.items() if is_holdable(graph.value(name))}
+            held, said = holdable(fit)
+            for sentence in said:
+                log.warning("%s", sentence)
+            save_outputs(args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
         if args.save_plan is not None:
             write_text(args.save_plan, found.plan.to_json())
         if args.timeline is not None:
             write_text(args.timeline, chrome_text(run_trace(found)))
         write_record(run_record(found), args.json)
+
+
+def _publish(args: argparse.Namespace, found: Run) -> None:
+    items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
+    publish(items, run_record(found), args.json)
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

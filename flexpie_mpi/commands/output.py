@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ from ..data.replacing import check_replaceable, write_text
 from ..errors import ReportError
 from ..report.tables import Item, text_of
 from .parser import UsageError
+from .stdio import emit
 
 STDOUT = "-"
 
@@ -78,13 +78,3 @@ def write_record(record: Mapping[str, Any], json_path: str | None) -> None:
 
 def _text(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
-
-
-def emit(text: str) -> None:
-    """Write to stdout; a reader that has gone away (``| head``) is no error."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

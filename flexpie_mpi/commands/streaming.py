@@ -15,6 +15,7 @@ from typing import Any
 
 from ..cache import Cache
 from ..compare import Reference
+from ..data.outputs import widened_types
 from ..data.replacing import write_text
 from ..data.requests import STDIN, Finding, Reader, Source, find_source
 from ..data.results import Results, check_results
@@ -260,8 +261,7 @@ class Streaming(RankPart):
             flows = self.transport.gather(flow, ROOT)
             found = on_root(self.transport, partial(self._found, desk, flows, stopped), ROOT)
         self.progress.clear()
-        if found is not None:
-            publish(() if args.json == STDOUT else stream_items(found), stream_record(found), args.json)
+        on_root(self.transport, partial(_publish, args, found), ROOT)
         differs = found is not None and found.findings is not None and not found.findings.is_equal
         return DIFFERS if self.transport.broadcast(differs, ROOT) else 0
 
@@ -273,7 +273,10 @@ class Streaming(RankPart):
         results = None
         if args.output is not None:
             provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(library())}
-            results = Results(args.output, provenance, appends=args.append)
+            outputs = [model.graph.value(name) for name in model.graph.outputs]
+            varying = [value.name for value in outputs if value.shape is None]
+            types = widened_types(outputs)
+            results = Results(args.output, provenance, appends=args.append, varying=varying, types=types)
             stack.callback(results.leave)
         warn_of_stdin([file for group in args.input for file in group], self.transport.size)
         meter = Meter(self._warmup)
@@ -330,6 +333,11 @@ class Streaming(RankPart):
         if args.testbed is None and not args.traces:
             return None
         return basis_of_files(argparse.Namespace(**{**vars(args), "ranks": self.transport.size}))
+
+
+def _publish(args: argparse.Namespace, found: Stream | None) -> None:
+    assert found is not None, "on the root"
+    publish(() if args.json == STDOUT else stream_items(found), stream_record(found), args.json)
 
 
 @contextmanager

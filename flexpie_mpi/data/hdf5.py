@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -20,6 +21,9 @@ from .files import reading
 
 FORMAT = "flexpie_mpi values"
 FORMAT_VERSION = 2
+
+TYPE = "onnx_type"
+"""Attribute of a value that the model has in another type, such as bfloat16."""
 
 _SHAPES = "%shape"
 
@@ -77,8 +81,13 @@ def shapes_of(file: h5py.File, values: Iterable[str]) -> dict[str, h5py.Dataset]
     return {name: file[shapes_key(name)] for name in values if is_ours and shapes_key(name) in file}
 
 
-def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, str | int | float]) -> None:
-    """Write named arrays and where they come from into a new file at `path`.
+def write_hdf5(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    provenance: Mapping[str, str | int | float],
+    types: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write named arrays, where they come from, and the model's types of some, into a new file at `path`.
 
     Raises
     ------
@@ -90,7 +99,9 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], provenance: Mapping
         for name, array in arrays.items():
             text = array.dtype.kind == "U"
             data = array.astype(object) if text else array
-            file.create_dataset(escape(name), data=data, dtype=h5py.string_dtype() if text else None)
+            item = file.create_dataset(escape(name), data=data, dtype=h5py.string_dtype() if text else None)
+            if name in types:
+                item.attrs[TYPE] = types[name]
 
 
 def read_provenance(path: Path) -> dict[str, str | int | float]:

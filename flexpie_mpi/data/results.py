@@ -10,11 +10,12 @@ from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import Condition, Thread
+from types import MappingProxyType
 
 import numpy as np
 
 from ..errors import DataError
-from .outputs import as_array
+from .outputs import holdable
 from .replacing import check_replaceable
 from .stacks import StackWriter
 
@@ -66,7 +67,7 @@ class Results:
     path : path
     provenance : mapping of str to str or number
     appends : bool
-    varying : collection of str
+    varying, types : collection of str, mapping of str to str
         As of :class:`StackWriter`.
 
     Attributes
@@ -87,9 +88,11 @@ class Results:
         *,
         appends: bool = False,
         varying: Collection[str] = (),
+        types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         check_results(path, appends=appends)
-        self._writer = StackWriter(Path(os.path.realpath(path)), provenance, appends=appends, varying=varying)
+        place = Path(os.path.realpath(path))
+        self._writer = StackWriter(place, provenance, appends=appends, varying=varying, types=types)
         self.first = self._writer.count
         self._error: DataError | None = None
         self._held: list[dict[str, np.ndarray]] = []
@@ -103,12 +106,14 @@ class Results:
     def add(self, outputs: Mapping[str, object]) -> None:
         """Take the next request's outputs, which may be overwritten afterwards; waits while too many are held.
 
+        Outputs that are no tensors are left out.
+
         Raises
         ------
         DataError
-            When an output is no tensor, or earlier ones could not be written.
+            When earlier ones could not be written.
         """
-        arrays = {name: np.array(as_array(name, value)) for name, value in outputs.items()}
+        arrays = {name: np.array(array) for name, array in holdable(outputs)[0].items()}
         with self._changed:
             self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES or self._error is not None)
             if self._error is not None:

@@ -19,14 +19,14 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import h5py
 import numpy as np
 
 from ..errors import DataError
 from .files import one_line, reading
-from .hdf5 import FORMAT, FORMAT_VERSION, datasets, escape, shapes_key, shapes_of
+from .hdf5 import FORMAT, FORMAT_VERSION, TYPE, datasets, escape, shapes_key, shapes_of
 
 COUNT = "requests"
 """Attribute with the number of complete requests."""
@@ -126,6 +126,8 @@ class StackWriter:
     appends : bool
     varying : collection of str
         Values whose shape may differ from request to request. Others may, too, but take more room then.
+    types : mapping of str to str
+        The model's types of values that come in another one.
 
     Attributes
     ----------
@@ -145,9 +147,11 @@ class StackWriter:
         *,
         appends: bool = False,
         varying: Collection[str] = (),
+        types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._path = path
         self._varying = varying
+        self._types = types
         self._lock: int | None = None
         is_new = not (appends and os.path.exists(path))
         try:
@@ -273,13 +277,16 @@ class StackWriter:
         row = tuple(extent or _VARYING_EXTENT for extent in shape)
         nbytes = _VARYING_BYTES if name in self._varying else _CHUNK_BYTES
         chunk = (max(1, min(_CHUNK_ROWS, nbytes // (prod(row) * array.itemsize))), *row)
-        return self._file.create_dataset(
+        item = self._file.create_dataset(
             escape(name),
             shape=(0, *shape),
             maxshape=(None,) * array.ndim,
             chunks=chunk,
             dtype=h5py.string_dtype() if array.dtype.kind == "U" else array.dtype,
         )
+        if name in self._types:
+            item.attrs[TYPE] = self._types[name]
+        return item
 
     def _check(self, rows: Mapping[str, np.ndarray]) -> None:
         """What is written is what the file has."""

@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn
 
@@ -51,9 +52,10 @@ def describe(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def say(rank: int | None, text: str) -> None:
     """Write lines to stderr in one piece, each with the rank in front; None leaves the rank out."""
     front = "" if rank is None else f"rank {rank}: "
-    sys.stdout.flush()
-    sys.stderr.write("".join(f"{front}{line}\n" for line in text.splitlines()))
-    sys.stderr.flush()
+    with suppress(OSError):  # a stream that cannot be written: the job ends all the same
+        sys.stdout.flush()
+        sys.stderr.write("".join(f"{front}{line}\n" for line in text.splitlines()))
+        sys.stderr.flush()
 
 
 def leave(code: int) -> NoReturn:

@@ -277,7 +277,7 @@ def test_what_cannot_be_written_is_said_and_keeps_what_was(tmp_path: Path) -> No
     results = Results(tmp_path / "r.h5", {})
     results.add({"y": np.ones(3)})
     results.add({"y": np.ones((3, 1))})
-    with pytest.raises(DataError, match="has 2 axes and type float64, and .* holds 1 axes"):
+    with pytest.raises(DataError, match=r"has 2 axes and type float64, and .* holds 1 axes"):
         results.close()
     assert read_hdf5(tmp_path / "r.h5")["y"].shape == (1, 3)
     results.leave()  # nothing is left to do

@@ -3,43 +3,74 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import onnx
 
-from ..errors import ModelError
+from ..errors import DataError, ModelError
 
 Shape = tuple[int, ...]
 Dim = int | str | None
 """A known size, a symbol, or nothing known."""
 
 
-def bind_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Shape], batch: int = 1) -> None:
+Dims = tuple[Dim, ...]
+Offer = Callable[[Mapping[str, Dims | None]], Iterable[tuple[str, Shape, str, bool]]]
+"""What given files say: from the declared axes of all inputs by name to (input, shape, file, whether that is firm); a
+picture's shape is not firm: it can be made any other."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Shapes that are asked for by name, and where those of other inputs may be seen."""
+
+    shapes: Mapping[str, Shape]
+    offer: Offer
+
+
+Shapes = Mapping[str, Shape] | Asked
+
+
+def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
     """Make the shape of every input static.
 
-    The asked-for `shapes` come first; a symbol gets the same size wherever it stands. Then a first axis that is still
-    unknown is taken for the batch. Types of values other than inputs lose their shapes, which may speak of symbols.
+    The asked-for shapes come first, then those of given files; a symbol gets the same size wherever it stands. Then a
+    first axis that is still unknown is taken for the batch. Types of values other than inputs lose their shapes, which
+    may speak of symbols.
 
     Raises
     ------
     ModelError
-        A shape does not fit its input, an axis remains unknown, or a batch is asked for that no input can have.
+        A shape does not fit its input, axes remain unknown, or a batch is asked for that no input can have.
+    DataError
+        A file's shape does not fit its input, or what else is asked for.
     """
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}
-    for name, shape in shapes.items():
+    asked = shapes.shapes if isinstance(shapes, Asked) else shapes
+    for name, shape in asked.items():
         if name not in inputs:
             raise ModelError(f"--shape {name}: the model has no such input{_nearest(name, list(inputs))}.")
         _apply(inputs[name], tuple(shape), symbols)
+    if isinstance(shapes, Asked) and any(_is_open(value) for value in graph.input):
+        offered = list(shapes.offer({name: _dims(value) for name, value in inputs.items()}))
+        for name, shape, where, is_firm in sorted(offered, key=lambda item: not item[3]):
+            _accept(inputs[name], shape, f"'{where}'" if is_firm else "", symbols)
     for value in graph.input:
         dims = _dims(value)
         if dims and isinstance(dims[0], str | None):
             size = symbols.setdefault(dims[0], batch) if dims[0] else batch
             _set_dims(value, (size, *dims[1:]))
-    for value in graph.input:
-        _complete(value, symbols)
+    _complete(graph.input, symbols)
     _check_batch(graph, batch)
     _forget_other_shapes(graph)
+
+
+def _is_open(value: onnx.ValueInfoProto) -> bool:
+    """Whether a tensor has an axis without a size."""
+    dims = _dims(value)
+    return value.type.HasField("tensor_type") and (dims is None or not all(isinstance(dim, int) for dim in dims))
 
 
 def _apply(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) -> None:
@@ -64,20 +95,38 @@ def _apply(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) ->
     _set_dims(value, shape)
 
 
-def _complete(value: onnx.ValueInfoProto, symbols: Mapping[str, int]) -> None:
-    """Fill in symbols whose size is known by now; nothing may remain unknown."""
+def _accept(value: onnx.ValueInfoProto, shape: Shape, where: str, symbols: dict[str, int]) -> None:
+    """Give the open axes of one input the sizes that its file has; `where` is empty when the file has to give way."""
     if not value.type.HasField("tensor_type"):
         return
     dims = _dims(value)
-    if dims is None:
-        raise ModelError(f"Input '{value.name}' has no shape in the model: give it with --shape {value.name}=...")
-    sizes = tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in dims)
-    if not all(isinstance(size, int) for size in sizes):
-        raise ModelError(
-            f"Input '{value.name}' has shape [{_text(sizes)}], which is not fixed: "
-            f"give every size with --shape {value.name}={_text(sizes, '?')}."
-        )
-    _set_dims(value, sizes)
+    wanted = shape if dims is None else tuple(_size(dim, symbols) for dim in dims)
+    if where and (len(wanted) != len(shape) or any(a not in (None, b) for a, b in zip(wanted, shape, strict=True))):
+        fit = wanted if len(wanted) != len(shape) else tuple(b if a is None else a for a, b in zip(wanted, shape))
+        raise DataError(f"{where} has shape {_text(shape)} and input '{value.name}' wants {_text(fit)}")
+    if len(wanted) == len(shape):
+        sizes = tuple(b if a is None else a for a, b in zip(wanted, shape, strict=True))
+        symbols |= {dim: size for dim, size in zip(dims or (), sizes, strict=False) if isinstance(dim, str)}
+        _set_dims(value, sizes)
+
+
+def _size(dim: Dim, symbols: Mapping[str, int]) -> int | None:
+    return symbols.get(dim) if isinstance(dim, str) else dim
+
+
+def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int]) -> None:
+    """Fill in symbols whose size is known by now; nothing may remain unknown."""
+    missing = []
+    for value in inputs:
+        dims = _dims(value)
+        if dims is not None:
+            _set_dims(value, tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in dims))
+        if _is_open(value):
+            missing.append((value.name, _dims(value)))
+    if missing:
+        said = (f"'{name}' has " + ("no shape" if dims is None else f"shape [{_text(dims)}]") for name, dims in missing)
+        words = (f"--shape {name}=" + ("..." if dims is None else _text(dims, "?")) for name, dims in missing)
+        raise ModelError(f"Input {', input '.join(said)} in the model: give every size with {' '.join(words)}")
 
 
 def _check_batch(graph: onnx.GraphProto, batch: int) -> None:
@@ -88,7 +137,7 @@ def _check_batch(graph: onnx.GraphProto, batch: int) -> None:
         raise ModelError(f"A batch of {batch} needs an input whose first axis is symbolic; the inputs are {listed}.")
 
 
-def _dims(value: onnx.ValueInfoProto) -> tuple[Dim, ...] | None:
+def _dims(value: onnx.ValueInfoProto) -> Dims | None:
     """Axes of a tensor as the model gives them; None when it gives no shape."""
     if not value.type.tensor_type.HasField("shape"):
         return None
@@ -101,7 +150,7 @@ def _dim(item: onnx.TensorShapeProto.Dimension) -> Dim:
     return item.dim_param or None
 
 
-def _set_dims(value: onnx.ValueInfoProto, dims: tuple[Dim, ...]) -> None:
+def _set_dims(value: onnx.ValueInfoProto, dims: Dims) -> None:
     tensor = value.type.tensor_type
     tensor.ClearField("shape")
     tensor.shape.SetInParent()
@@ -120,7 +169,7 @@ def _forget_other_shapes(graph: onnx.GraphProto) -> None:
             value.type.tensor_type.ClearField("shape")
 
 
-def _text(dims: tuple[Dim, ...] | None, unknown: str = "") -> str:
+def _text(dims: Dims | None, unknown: str = "") -> str:
     return ",".join(str(dim) if isinstance(dim, int) else unknown or dim or "?" for dim in dims or ())
 
 

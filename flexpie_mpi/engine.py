@@ -15,6 +15,7 @@ from .cache import Cache
 from .errors import DataError, FlexPieError, PlanError, ProgramError
 from .lower import digest, turns_of
 from .model import Model, load
+from .model.inputs import Shapes
 from .plan import Plan
 from .program import Program
 from .region import Region
@@ -47,7 +48,7 @@ class RankFacts:
 def load_shared(
     transport: Transport,
     source: str,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Shapes | None = None,
     cache: Cache | None = None,
     batch: int = 1,
     budget: Budget | None = None,

@@ -12,6 +12,7 @@ from typing import Any
 from ..cache import Cache
 from ..collect.recorder import Recorder
 from ..compare import verify
+from ..data.headers import offered_shapes
 from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..data.inputs import load_inputs
 from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
@@ -22,6 +23,7 @@ from ..engine import Engine, load_shared
 from ..errors import PlanError
 from ..facts import facts_of
 from ..graph import Graph
+from ..model.inputs import Asked
 from ..plan import Plan
 from ..report.chrome import chrome_text
 from ..report.run import Run, run_items, run_record, run_trace
@@ -42,6 +44,7 @@ from .options import (
     add_layout_arguments,
     add_model_arguments,
     add_record_arguments,
+    budget_of,
     cache_of,
     natural,
     numbers,
@@ -177,7 +180,7 @@ class Inference(RankPart):
             devices = self._devices()
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
-            model = load_shared(transport, args.model, shapes_of(args), cache)
+            model = load_shared(transport, args.model, self._shapes, cache, budget=budget_of(args))
             source = on_root(transport, partial(self._source, model.graph), ROOT)
             is_stream = transport.broadcast(source is not None, ROOT)
             inputs = on_root(transport, partial(self._inputs, model.graph, source), ROOT)
@@ -238,6 +241,12 @@ class Inference(RankPart):
     @property
     def _files(self) -> list[str]:
         return [file for group in self.args.input for file in group]
+
+    @property
+    def _shapes(self) -> Asked:
+        """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
+        is_stream = self.args.requests is not None or self.args.in_flight is not None
+        return Asked(shapes_of(self.args), partial(offered_shapes, self._files, is_stream=is_stream))
 
     def _source(self, graph: Graph) -> Source | None:
         """The stream that is asked for, if one is; what the file of outputs will not hold is said."""

@@ -11,7 +11,7 @@ from ..model.zoo import describe, names
 from ..report.inspection import builtins_table, inspect, inspection_items, inspection_record
 from ..report.progress import Progress
 from ..report.tables import Item
-from .options import add_model_arguments, add_record_arguments, cache_of, shapes_of, start_log
+from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
 from .output import check_paths, publish, write_record
 from .parser import UsageError
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("inspect needs a model: give a file or builtin:NAME, or --list for the built-in ones")
     with Progress(sys.stderr) as progress:
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args))
+        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
         nodes = inspect(model.graph)
     return _leave(inspection_items(model, nodes), inspection_record(model, args.model, nodes), args.json)
 

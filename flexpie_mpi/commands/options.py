@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ..budget import Budget
 from ..cache import Cache
+from ..errors import TestbedError
 from ..planner import FUSIONS, PLANNERS, PRESETS
+from ..testbed.units import MEMORY
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
 
@@ -24,7 +27,15 @@ def add_model_arguments(parser: Parser) -> None:
         type=named_shape,
         default=[],
         metavar="NAME=1,3,224,224",
-        help="shape of an input whose axes are symbolic (a symbolic first axis alone becomes 1); once per input",
+        help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once per "
+        "input",
+    )
+    parser.add_argument(
+        "--memory",
+        type=memory,
+        metavar="SIZE",
+        help="most that any value of a model or array of a file may take, such as 2GB (default: an eighth of this "
+        "machine's)",
     )
     add_cache_arguments(parser)
 
@@ -102,6 +113,11 @@ def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
     return dict(args.shape)
 
 
+def budget_of(args: argparse.Namespace) -> Budget:
+    """How much memory a file may ask for: what the arguments allow, or this machine's share."""
+    return Budget.of_machine() if args.memory is None else Budget(args.memory)
+
+
 def start_log(verbose: bool, rank: int = 0) -> None:
     """Send the log to stderr, each line with its rank; only warnings unless `verbose`."""
     logging.basicConfig(
@@ -120,7 +136,19 @@ def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, equals, extents = text.rpartition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=1,3,224,224")
-    return name, tuple(positive(extent) for extent in extents.split(",")) if extents else ()
+    return name, tuple(natural(extent) for extent in extents.split(",")) if extents else ()
+
+
+def memory(text: str) -> int:
+    """A size of memory in bytes.
+
+    >>> memory("2GB")
+    2000000000
+    """
+    try:
+        return int(MEMORY.parse(text))
+    except TestbedError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def fusion(text: str) -> str:

@@ -23,7 +23,7 @@ from ..report.stages import Throughput, throughput_items, throughput_record
 from ..report.tables import Item
 from ..versions import versions
 from .basis import Basis, basis_of_files
-from .options import Parser, cache_of, positive, seconds, shapes_of
+from .options import Parser, budget_of, cache_of, positive, seconds, shapes_of
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
 
@@ -79,7 +79,7 @@ def run_pipelines(args: argparse.Namespace) -> int:
         progress.tell("reading what predictions stand on")
         basis = basis_of_files(args)
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args))
+        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
         progress.tell(f"pricing {model.name} on {basis.testbed.ranks} boards")
         problem = pose(model.graph, basis.testbed, basis.cost)
         work = _front if args.objective == PARETO else _throughput

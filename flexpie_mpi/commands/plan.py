@@ -39,6 +39,7 @@ from .options import (
     add_layout_arguments,
     add_model_arguments,
     add_record_arguments,
+    budget_of,
     cache_of,
     positive,
     shapes_of,
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         progress.tell("reading what predictions stand on")
         basis = basis_of_files(args)
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args))
+        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
         progress.tell(f"planning {model.name} for {basis.testbed.ranks} ranks")
         prediction = predict(args, model.graph, basis, args.top)
         facts = facts_of(prediction.best.plan, model, lower(prediction.best.plan, model.graph))

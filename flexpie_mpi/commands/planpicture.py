@@ -15,7 +15,7 @@ from ..report.plans import plan_record
 from ..report.planview import plan_view
 from ..report.progress import Progress
 from .basis import late
-from .options import add_model_arguments, cache_of, shapes_of
+from .options import add_model_arguments, budget_of, cache_of, shapes_of
 from .output import check_paths, make_folder, publish, write_record
 from .parser import UsageError
 from .planning import read_plan
@@ -88,7 +88,7 @@ def _graph(args: argparse.Namespace, plan: Plan) -> Graph | None:
     source = args.model or (f"builtin:{name}" if name in MODELS else None)
     if source is None:
         return None
-    graph = load(source, shapes_of(args), cache_of(args)).graph
+    graph = load(source, shapes_of(args), cache_of(args), budget=budget_of(args)).graph
     if graph.digest == plan.model:
         return graph
     if args.model is None:

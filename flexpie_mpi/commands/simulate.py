@@ -27,6 +27,7 @@ from .options import (
     add_model_arguments,
     add_record_arguments,
     board_counts,
+    budget_of,
     cache_of,
     shapes_of,
     start_log,
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         given = read_plan(args.plan) if args.plan is not None else None
         counts = _counts(args.ranks, sketch, given)
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args))
+        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
         scaling = Scaling(args, model, cost, given, progress.tell)
         studies = [scaling.study(sketch, counts)]
         if change is not None:

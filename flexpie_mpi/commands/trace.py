@@ -34,7 +34,16 @@ from ..testbed import read as read_testbed
 from ..versions import versions
 from .job import ROOT, RankPart, on_every_rank, run_job
 from .launch import launcher_rank
-from .options import add_model_arguments, add_record_arguments, cache_of, positive, seconds, shapes_of, start_log
+from .options import (
+    add_model_arguments,
+    add_record_arguments,
+    budget_of,
+    cache_of,
+    positive,
+    seconds,
+    shapes_of,
+    start_log,
+)
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
 
@@ -162,7 +171,7 @@ class Tracing(RankPart):
 
     def _subject(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Subject:
         self.progress.tell(f"loading {source}")
-        model = load_shared(self.transport, source, shapes, cache)
+        model = load_shared(self.transport, source, shapes, cache, budget=budget_of(self.args))
         return Subject(model, on_root(self.transport, partial(self._inputs, model.graph), ROOT))
 
     def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:

@@ -24,6 +24,9 @@ _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+"""The Exif entry of how a camera was held, and its values for pictures whose axes change places."""
+
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
@@ -80,6 +83,21 @@ def read_image(path: Path, value: Value, normalisation: Normalisation) -> np.nda
     numbers = _numbers(path, value, pixels, normalisation)
     image = np.moveaxis(numbers, -1, 0) if channel_axis == 0 else numbers
     return np.ascontiguousarray(image).reshape(value.shape)
+
+
+def picture_size(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels of a picture that is turned upright, as its file says without being decoded.
+
+    Raises
+    ------
+    DataError
+        When the file is no picture.
+    """
+    with reading(path, "a picture"), Image.open(path, formats=_FORMATS) as file:
+        width, height = file.size
+        is_turned = file.getexif().get(_ORIENTATION, 1) in _TURNED
+        channels = next((count for count, mode in _MODES.items() if mode == file.mode), 3)
+    return (width, height, channels) if is_turned else (height, width, channels)
 
 
 def _geometry(path: Path, value: Value) -> tuple[int, tuple[int, int, int]]:

@@ -53,10 +53,8 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
         if name not in inputs:
             raise ModelError(f"--shape {name}: the model has no such input{_nearest(name, list(inputs))}.")
         _apply(inputs[name], tuple(shape), symbols)
-    if isinstance(shapes, Asked) and any(_is_open(value) for value in graph.input):
-        offered = list(shapes.offer({name: _dims(value) for name, value in inputs.items()}))
-        for name, shape, where, is_firm in sorted(offered, key=lambda item: not item[3]):
-            _accept(inputs[name], shape, f"'{where}'" if is_firm else "", symbols)
+    if isinstance(shapes, Asked) and any(map(_is_open, graph.input)):
+        _take(shapes.offer, inputs, symbols)
     for value in graph.input:
         dims = _dims(value)
         if dims and isinstance(dims[0], str | None):
@@ -65,6 +63,22 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
     _complete(graph.input, symbols)
     _check_batch(graph, batch)
     _forget_other_shapes(graph)
+
+
+def _take(offer: Offer, inputs: Mapping[str, onnx.ValueInfoProto], symbols: dict[str, int]) -> None:
+    """Give open axes the sizes that files have.
+
+    Each array has its own shape: onnxruntime does not mind when two have different sizes of one symbol.
+    """
+    declared = {name: _dims(value) for name, value in inputs.items()}
+    offered, asked = list(offer(declared)), dict(symbols)
+    for name, shape, where, _ in (item for item in offered if item[3]):
+        _accept(inputs[name], shape, asked, where)
+        for dim, size in zip(declared[name] or (), shape, strict=False):
+            if isinstance(dim, str):
+                symbols.setdefault(dim, size)
+    for name, shape, _, _ in (item for item in offered if not item[3]):
+        _accept(inputs[name], shape, symbols, "")
 
 
 def _is_open(value: onnx.ValueInfoProto) -> bool:
@@ -95,18 +109,16 @@ def _apply(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) ->
     _set_dims(value, shape)
 
 
-def _accept(value: onnx.ValueInfoProto, shape: Shape, where: str, symbols: dict[str, int]) -> None:
+def _accept(value: onnx.ValueInfoProto, shape: Shape, known: Mapping[str, int], where: str) -> None:
     """Give the open axes of one input the sizes that its file has; `where` is empty when the file has to give way."""
-    if not value.type.HasField("tensor_type"):
-        return
     dims = _dims(value)
-    wanted = shape if dims is None else tuple(_size(dim, symbols) for dim in dims)
-    if where and (len(wanted) != len(shape) or any(a not in (None, b) for a, b in zip(wanted, shape, strict=True))):
-        fit = wanted if len(wanted) != len(shape) else tuple(b if a is None else a for a, b in zip(wanted, shape))
-        raise DataError(f"{where} has shape {_text(shape)} and input '{value.name}' wants {_text(fit)}")
-    if len(wanted) == len(shape):
-        sizes = tuple(b if a is None else a for a, b in zip(wanted, shape, strict=True))
-        symbols |= {dim: size for dim, size in zip(dims or (), sizes, strict=False) if isinstance(dim, str)}
+    wanted = shape if dims is None else tuple(_size(dim, known) for dim in dims)
+    fits = len(wanted) == len(shape)
+    sizes = tuple(b if a is None else a for a, b in zip(wanted, shape, strict=True)) if fits else wanted
+    if where and sizes != shape:
+        said = _text(sizes) if fits else _text(dims)
+        raise DataError(f"'{where}' has shape {_text(shape)} and input '{value.name}' wants {said}")
+    if fits and value.type.HasField("tensor_type"):
         _set_dims(value, sizes)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,12 +13,13 @@ import onnx
 from ..budget import Budget
 from ..cache import Cache
 from ..errors import ModelError
-from .inputs import Shape, bind_inputs
+from .inputs import Shapes, bind_inputs
 from .model import Model
 from .prepare import FORMAT, read_prepared
 from .read import Source, read_source
 from .sandbox import prepare_apart
 from .session import VERSION as ONNXRUNTIME_VERSION
+from .spool import spooled
 from .tidy import drop_constant_inputs
 from .weights import StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
@@ -32,7 +32,7 @@ BUILTIN = "builtin:"
 
 def load(
     source: str,
-    shapes: Mapping[str, Shape] = MappingProxyType({}),
+    shapes: Shapes = MappingProxyType({}),
     cache: Cache | None = None,
     batch: int = 1,
     budget: Budget | None = None,
@@ -44,9 +44,10 @@ def load(
     Parameters
     ----------
     source : str
-        Path of an .onnx file (with or without external data), or ``builtin:NAME``.
-    shapes : mapping of str to tuple of int
-        Shapes of inputs whose axes are symbolic. A symbolic first axis needs none: it becomes `batch`.
+        Path of an .onnx file (with or without external data) or of a pipe, or ``builtin:NAME``.
+    shapes : mapping of str to tuple of int, or Asked
+        Shapes of inputs whose axes are symbolic, or these and what given files say of others. A symbolic first axis
+        needs none: it becomes `batch`.
     cache : Cache, optional
         The user's cache when not given.
     batch : int
@@ -75,7 +76,8 @@ def load(
 def _read(source: str, cache: Cache, budget: Budget | None) -> tuple[Path, Source]:
     """The file of a model and what it holds; the file of a built-in one is made again when it is damaged."""
     if not source.startswith(BUILTIN):
-        return Path(source), read_source(Path(source), budget=budget)
+        path = spooled(Path(source))
+        return path, read_source(path, budget=budget)
     name = source.removeprefix(BUILTIN)
     path = _builtin(name, cache)
     try:

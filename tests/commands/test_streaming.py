@@ -28,7 +28,6 @@ from flexpie_mpi.layout import Layout
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.plan import Plan, Segment
 from flexpie_mpi.planner.throughput import needs
-from flexpie_mpi.runtime.loopback import LoopbackTransport
 from flexpie_mpi.runtime.mpi import library
 from tests.launch import REPOSITORY, environment, launcher
 
@@ -46,12 +45,6 @@ latency = "50us"
 name = "pi"
 memory = "{} B"
 """
-
-
-@pytest.fixture(autouse=True)
-def one_host(monkeypatch):
-    """Ranks that are threads have no hosts; the report wants to name them."""
-    monkeypatch.setattr(LoopbackTransport, "host_ranks", lambda transport: {"here": (0,)}, raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ def add_model_arguments(parser: Parser) -> None:
         type=named_shape,
         default=[],
         metavar="NAME=1,3,224,224",
-        help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once per "
-        "input",
+        help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once "
+        "per input",
     )
     parser.add_argument(
         "--memory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import IO
 
@@ -102,18 +103,21 @@ def _shapes(path: Path, suffix: str) -> Iterator[tuple[str, Shape]]:
     with reading(path, f"a {suffix} file"):
         if suffix == ".npy":
             with path.open("rb") as stream:
-                yield UNNAMED, _npy_shape(stream)
+                yield UNNAMED, _npy_shape(stream, path.stat().st_size)
             return
         with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
+            for member in archive.infolist():
                 with archive.open(member) as part:
-                    yield member.removesuffix(".npy"), _npy_shape(part)
+                    yield member.filename.removesuffix(".npy"), _npy_shape(part, member.file_size)
 
 
-def _npy_shape(stream: IO[bytes]) -> Shape:
+def _npy_shape(stream: IO[bytes], nbytes: int) -> Shape:
+    """The shape of an array in so many bytes, header included."""
     version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    return tuple(int(extent) for extent in read(stream)[0])
+    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
+    if not dtype.hasobject and prod(shape) * dtype.itemsize > nbytes:
+        raise ValueError(f"it has {nbytes} bytes and says that it holds {prod(shape)} elements of {dtype.itemsize}")
+    return tuple(int(extent) for extent in shape)
 
 
 def _offer(

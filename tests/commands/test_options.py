@@ -31,7 +31,7 @@ def test_words_become_values(convert, text, value):
 @pytest.mark.parametrize(
     ("convert", "text"),
     [
-        *((options.named_shape, text) for text in ("x", "=1,2", "x=1,,2", "x=1,-2", "x=1,n", "x=0")),
+        *((options.named_shape, text) for text in ("x", "=1,2", "x=1,,2", "x=1,-2", "x=1,n")),
         *((options.grid, text) for text in ("2", "2x", "2x2x2", "0x2", "axb", "-1x2")),
         *((options.numbers, text) for text in ("", "1,", "a", "1;2", "inf", "nan,1")),
         *((options.fusion, text) for text in ("0", "-1", "all", "1.5", "")),

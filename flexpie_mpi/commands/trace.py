@@ -20,11 +20,13 @@ from ..collect.campaign import Campaign, Subject
 from ..collect.cluster import cluster_digest, origins_of
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
+from ..data.headers import offered_shapes
 from ..data.inputs import SUFFIXES, load_inputs
 from ..engine import load_shared
 from ..errors import DataError, TestbedError
 from ..graph import Graph
 from ..model import BUILTIN
+from ..model.inputs import Asked, Shapes
 from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
 from ..runtime.mpi import library
@@ -166,21 +168,25 @@ class Tracing(RankPart):
         if self.args.model is None:
             return [partial(self._subject, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
         sources = [source for group in self.args.model for source in group]
-        loaded = [self._subject(source, shapes_of(self.args), cache) for source in sources]
+        shapes = Asked(shapes_of(self.args), partial(offered_shapes, self._files))
+        loaded = [self._subject(source, shapes, cache) for source in sources]
         return [partial(_given, subject) for subject in loaded]
 
-    def _subject(self, source: str, shapes: dict[str, tuple[int, ...]], cache: Cache) -> Subject:
+    @property
+    def _files(self) -> list[str]:
+        return [file for group in self.args.input for file in group]
+
+    def _subject(self, source: str, shapes: Shapes, cache: Cache) -> Subject:
         self.progress.tell(f"loading {source}")
         model = load_shared(self.transport, source, shapes, cache, budget=budget_of(self.args))
         return Subject(model, on_root(self.transport, partial(self._inputs, model.graph), ROOT))
 
     def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:
         """The request that plans are measured with; None where there is none, and none can be made up."""
-        files = [file for group in self.args.input for file in group]
         try:
-            return load_inputs(files, graph)
+            return load_inputs(self._files, graph)
         except DataError as error:
-            if files:
+            if self._files:
                 raise
             log.warning("%s", error)
             return None

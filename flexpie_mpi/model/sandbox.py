@@ -37,7 +37,7 @@ LEAST_BYTES = 256 << 20
 """A job may take so much memory, and more for its model and the budget; with too little the libraries crash."""
 
 _ONE_AT_A_TIME = Lock()
-_PACKAGE = __name__.split(".")[0]
+_PROGRAM = f"import json, sys; sys.path = json.loads(sys.argv[1]); from {__package__}.sandboxed import serve; serve()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,11 @@ def _asked(server: subprocess.Popen[bytes], job: Job) -> dict[str, Any]:
 
 @cache
 def _server() -> subprocess.Popen[bytes]:
-    """The server, which ends when this process does: its standard input is then closed."""
-    home = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    """The server, which imports what this process would; it ends when this process does, or has long had no job."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"{_PACKAGE}.model.sandboxed"],
+        [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )

@@ -1,4 +1,4 @@
-"""The process in which models are prepared: see :mod:`.sandbox`. Run as ``python -m flexpie_mpi.model.sandboxed``."""
+"""The process in which models are prepared: see :mod:`.sandbox`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from select import select
 from typing import Any, NoReturn
 
 import onnx
@@ -22,16 +23,19 @@ from .read import Source
 from .sandbox import Job
 from .weights import ByteRange, StoredTensor
 
+IDLE_S = 10.0
+"""A server without a job for so long gives its memory back; another is started when there is one."""
+
 _LOOK_S = 0.002
 _MOST_WARNINGS, _LONGEST = 20, 1000
 """A reply has to fit into a pipe that nobody reads before its writer has ended."""
 
 
 def serve() -> None:
-    """Do jobs until there are none any more, each in a process of its own."""
+    """Do jobs, each in a process of its own, until none has come for a while or none can come any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for a job is interrupted as well, and then ends this
     parent = os.getppid()
-    for line in sys.stdin.buffer:
+    while select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.buffer.readline()):
         reply = _apart(Job(**json.loads(line)), parent)
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
@@ -122,7 +126,3 @@ class _Keeper(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._texts) < _MOST_WARNINGS:
             self._texts.append(record.getMessage()[:_LONGEST])
-
-
-if __name__ == "__main__":
-    serve()

@@ -99,9 +99,10 @@ class Node:
         return tuple(name for name in self.outputs if name)
 
 
-_RANDOM = frozenset(
+RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 )
+"""Operators that draw numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class BoundNode:
     @property
     def is_random(self) -> bool:
         """Whether two runs of the node can differ, so that only one rank may run it."""
-        return self.op in _RANDOM or (self.op == "Dropout" and self.has_input(2))
+        return self.op in RANDOM or (self.op == "Dropout" and self.has_input(2))
 
     def has_input(self, index: int) -> bool:
         return index < len(self.inputs) and self.inputs[index] is not None

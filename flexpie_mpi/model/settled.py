@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 
 import onnx
 
+from ..graph import RANDOM
 from .tidy import reads, subgraphs
 
 _SHAPED_BY_DATA = frozenset(
@@ -24,9 +25,6 @@ _SHAPED_BY_DATA = frozenset(
 )
 _SHAPED_BY_INPUTS = {"Range": 0, "Resize": 1, "Upsample": 1}
 """Operators whose inputs from a place on say how large the output is, whatever their type."""
-_RANDOM = frozenset(
-    ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
-)
 _SIZES = frozenset(("Shape", "Size"))
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
@@ -70,8 +68,8 @@ def computed_values(graph: onnx.GraphProto) -> set[str]:
 
 
 def is_random(node: onnx.NodeProto) -> bool:
-    """Whether two runs of a node can differ."""
-    return node.op_type in _RANDOM
+    """Whether two runs of a node can differ; Dropout draws numbers where an input may say that it trains."""
+    return node.op_type in RANDOM or (node.op_type == "Dropout" and len(node.input) > 2)
 
 
 def _has_subgraphs(node: onnx.NodeProto) -> bool:

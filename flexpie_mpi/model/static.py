@@ -57,6 +57,7 @@ def infer_types(source: Source, budget: Budget) -> Trial | None:
         When onnxruntime does not accept the model, or a value is too large.
     """
     graph = source.proto.graph
+    del graph.value_info[:]  # what exporters and functions declare is no proof
     values = list(dict.fromkeys(name for node in graph.node for name in node.output if name))
     outputs = {value.name for value in graph.output}
     found = accept(source, [name for name in values if name not in outputs]).output_types()

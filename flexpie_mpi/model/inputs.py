@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from ..errors import DataError, ModelError
+from .tidy import subgraphs
 
 Shape = tuple[int, ...]
 Dim = int | str | None
@@ -175,10 +176,14 @@ def _set_dims(value: onnx.ValueInfoProto, dims: Dims) -> None:
 
 
 def _forget_other_shapes(graph: onnx.GraphProto) -> None:
+    """Drop what the model declares of values other than inputs, in subgraphs as well: it is no proof."""
     del graph.value_info[:]
     for value in graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _forget_other_shapes(inner)
 
 
 def _text(dims: Dims | None, unknown: str = "") -> str:

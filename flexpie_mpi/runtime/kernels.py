@@ -188,7 +188,9 @@ class Kernel:
 
 
 class OpaqueKernel:
-    """One segment's session whose inputs or outputs are no plain tensors: values go through a shared dictionary.
+    """One segment's session that cannot be bound to memory: values go through a shared dictionary, and are copied.
+
+    That is so where inputs or outputs are no plain tensors, and where onnxruntime expects other sizes than it computes.
 
     What is in the dictionary from the beginning keeps its place in memory.
     """
@@ -348,6 +350,20 @@ def bind(session: onnxruntime.InferenceSession, step: Compute, values: dict[int,
     """The action of a Compute step whose session is there."""
     inputs, outputs = dict(step.inputs), dict(step.outputs)
     if all(index in values for index in (*inputs.values(), *outputs.values())):
-        arrays = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
-        return Kernel(session, *arrays).run
+        into, out_of = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
+        if _writes_in_place(session, out_of):
+            return Kernel(session, into, out_of).run
     return OpaqueKernel(session, inputs, outputs, values).run
+
+
+def _writes_in_place(session: onnxruntime.InferenceSession, outputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether a session takes the memory of all outputs.
+
+    It refuses memory of another size than its rules of inference tell, even where it then computes just that size.
+    """
+    declared = {output.name: output.shape for output in session.get_outputs()}
+    return all(
+        not isinstance(extent, int) or extent == known
+        for name, array in outputs.items()
+        for extent, known in zip(declared[name], array.shape, strict=False)
+    )

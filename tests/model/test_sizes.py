@@ -65,7 +65,7 @@ def test_scales_that_are_no_short_fraction(pair, mode, tmp_path):
         nearest_mode="floor",
     )
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4), resize, ("Relu", ["r"], ["y"])]
-    proto = make(nodes, {"x": (1, 2, extent, 5)}, ["y"], {"w": noise(3, 2, 3, 3), "scales": scales})
+    proto = make(nodes, {"x": (1, 2, extent, 5)}, ["r", "y"], {"w": noise(3, 2, 3, 3), "scales": scales})
     model, expected = check(proto, {"x": noise(1, 2, extent, 5)}, tmp_path)
     assert model.graph.value("r").shape == expected["y"].shape
 

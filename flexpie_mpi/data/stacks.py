@@ -230,6 +230,8 @@ class StackWriter:
                 )
         count = int(found[COUNT])
         for item in (*self._datasets.values(), *self._ragged.values()):
+            if h5py.check_string_dtype(item.dtype):
+                _forget_texts(item, count)
             item.resize(count, axis=0)
         self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
         self._file.flush()
@@ -312,6 +314,20 @@ class StackWriter:
         except Exception as error:  # h5py raises what the libraries below it raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
             raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+
+
+def _forget_texts(item: h5py.Dataset, count: int) -> None:
+    """Empty the rows from `count` on: HDF5 follows what it overwrites, and their texts may not be on the disk."""
+    rows = item.chunks[0]
+    offsets: list[tuple[int, ...]] = []
+    item.id.chunk_iter(lambda info: offsets.append(info.chunk_offset))
+    behind = [offset for offset in offsets if offset[0] + rows > count]
+    if behind:
+        item.resize(max(offset[0] for offset in behind) + rows, axis=0)
+    for offset in behind:
+        _, data = item.id.read_direct_chunk(offset)
+        kept = data[: max(0, count - offset[0]) * (len(data) // rows)]
+        item.id.write_direct_chunk(offset, kept + bytes(len(data) - len(kept)))
 
 
 def _alike(shape: tuple[int, ...]) -> np.ndarray:

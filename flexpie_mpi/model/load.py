@@ -69,7 +69,7 @@ def load(
         proto, stored = _prepared(original, path, cache, budget or Budget.of_machine())
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
-    proto.graph.name = path.stem
+    proto.graph.name = path.stem if source.startswith(BUILTIN) else Path(source).stem
     return Model.from_proto(proto, WeightStore(stored, cache), path)
 
 

@@ -204,6 +204,57 @@ while True:
 """
 
 
+WRITES_TEXTS = """
+import sys
+from pathlib import Path
+import numpy as np
+from flexpie_mpi.data.stacks import StackWriter
+from tests.data.test_stacks import text_of
+writer = StackWriter(Path(sys.argv[1]), {}, appends=True)
+while True:
+    writer.write({"t": text_of(writer.count)[np.newaxis]})
+    print(writer.count, flush=True)
+"""
+
+
+def text_of(number: int) -> np.ndarray:
+    return np.array([f"{number}-{place}" for place in range(number % 4)], np.str_)
+
+
+def test_texts_of_many_lengths_go_on_after_a_kill(tmp_path: Path) -> None:
+    """HDF5 follows what a text that it overwrites points to, and that may never have come to the disk."""
+    path, told = tmp_path / "r.h5", 0
+    for _ in range(2):
+        command = [sys.executable, "-c", WRITES_TEXTS, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+            assert process.stdout is not None
+            for _ in range(25):
+                told = int(process.stdout.readline())
+            process.kill()
+            told = int([str(told), *process.stdout.read().split()][-1])
+        with h5py.File(path, "r") as file:
+            assert file.attrs[COUNT] >= told
+            for number in range(told):
+                assert [word.decode() for word in one_of(file, "t", number)] == text_of(number).tolist()
+
+
+def test_what_was_never_complete_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "r.h5"
+    writer = StackWriter(path, {})
+    writer.write({"t": np.array([["a"], ["b"]])})
+    writer.close()
+    with h5py.File(path, "r+") as file:  # as if a third row had come to the disk, and its text had not
+        item = file["t"]
+        _, data = item.id.read_direct_chunk((0, 0))
+        size = len(data) // item.chunks[0]
+        lost = data[: 2 * size] + b"\x01\x00\x00\x00" + data[4:12] + b"\x3d\x00\x00\x00" + data[3 * size :]
+        item.id.write_direct_chunk((0, 0), lost)
+    again = StackWriter(path, {}, appends=True)
+    again.write({"t": np.array([["c"]])})
+    again.close()
+    assert read_hdf5(path)["t"].tolist() == [["a"], ["b"], ["c"]]
+
+
 def test_a_killed_writer_leaves_every_request_it_spoke_of(tmp_path: Path) -> None:
     path, told = tmp_path / "r.h5", 0
     for enough in (7, 100):

@@ -207,7 +207,6 @@ class OpaqueKernel:
         self._outputs = outputs
         self._values = values
         self._fixed = frozenset(values)
-        self._declared = {output.name: tuple(output.shape) for output in session.get_outputs()}
 
     def run(self) -> None:
         """Read the inputs' entries, write the outputs'.
@@ -227,10 +226,8 @@ class OpaqueKernel:
             target = self._values[index]
             check_made(self._session, name, _kind(result), _kind(target))
             np.copyto(target, result)
-            return
-        if isinstance(result, np.ndarray) and all(isinstance(extent, int) for extent in self._declared[name]):
-            check_made(self._session, name, _kind(result), (self._declared[name], result.dtype.name))
-        self._values[index] = result
+        else:
+            self._values[index] = result
 
 
 def outputs_of(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:

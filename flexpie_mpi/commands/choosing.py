@@ -14,7 +14,7 @@ from ..cache import Cache
 from ..collect.observed import Observation, observe
 from ..collect.together import UntriedError
 from ..engine import Engine
-from ..errors import FlexPieError
+from ..errors import FlexPieError, LayoutError, PlanError
 from ..lower import lower
 from ..model import Model
 from ..plan import Plan
@@ -181,10 +181,21 @@ class Chooser:
         """The root's plans to choose from, the one that is predicted to be the fastest first."""
         graph = self._model.graph
         if given is None and basis is not None and (self._searches or self._args.layout in PRESETS):
-            prediction = predict(self._args, graph, basis, self._args.autotune or 1)
+            search = partial(predict, self._args, graph, top=self._args.autotune or 1)
+            prediction = self._predicted(search, basis)
             return prediction, tuple(priced.plan for priced in prediction.search.plans)
         plan = self._simple_plan() if given is None else given
-        return (predict_given(plan, graph, basis) if basis else None), (plan,)
+        return (self._predicted(partial(predict_given, plan, graph), basis) if basis else None), (plan,)
+
+    def _predicted(self, predict: Callable[..., Prediction], basis: Basis) -> Prediction:
+        """A prediction, by formulas where the cost model has learned what no prices come of."""
+        assert self._job is not None, "which has found the basis"
+        try:
+            return predict(basis=basis)
+        except (PlanError, LayoutError):
+            raise
+        except Exception as error:  # LightGBM raises its own; what was learned may be of another version
+            return predict(basis=self._job.without_cost(basis, error))
 
     def _simple_plan(self) -> Plan:
         """A plan that no cost model is asked for."""

@@ -165,6 +165,17 @@ class JobBasis:
 
         return on_root(self._transport, finish)
 
+    def without_cost(self, basis: Basis, error: Exception) -> Basis:
+        """The basis with formulas in place of a cost model that has failed, which the cache keeps no longer.
+
+        Called on the root.
+        """
+        if self._args.cost is None and self._args.traces is None:
+            self._keeper.forget(COST, error)
+        else:
+            log.warning("formulas are taken in place of the cost model, which fails: %s", error)
+        return replace(basis, cost=AnalyticCost(), source=UNMEASURED)
+
     def add(self, rows: Mapping[str, np.ndarray]) -> str:
         """Add rows, whose origins are ranks, to the traces that the next fit reads; where they are, in words.
 

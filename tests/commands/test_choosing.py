@@ -11,8 +11,10 @@ import pytest
 
 from flexpie_mpi import Engine, engine, load, run_ranks
 from flexpie_mpi.cache import Cache
+from flexpie_mpi.commands.basis import UNMEASURED
 from flexpie_mpi.commands.choosing import Chooser
 from flexpie_mpi.commands.costs import JobBasis
+from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.errors import CostError
 from flexpie_mpi.runtime import kernels
@@ -101,6 +103,23 @@ def test_where_all_fail_the_best_predicted_is_taken(cache, caplog, monkeypatch):
 def test_without_a_request_nothing_is_raced(cache):
     (first, _), (second, _) = choose(cache, inputs=None)
     assert first.plan == second.plan and first.measured_s == ()
+
+
+def test_a_cost_model_that_fails_gives_way_to_formulas(cache, monkeypatch, caplog):
+    class Broken(AnalyticCost):
+        def compute_s(self, work, active):
+            raise ValueError("another number of features")
+
+    find = JobBasis.find
+
+    def find_broken(job, *given):
+        basis = find(job, *given)
+        return basis and replace(basis, cost=Broken(), source="measured")
+
+    monkeypatch.setattr(JobBasis, "find", find_broken)
+    (first, _), (second, _) = choose(cache)
+    assert first.plan == second.plan and first.prediction.source == UNMEASURED
+    assert not first.prediction.is_measured and "another number of features" in caplog.text
 
 
 def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, caplog):

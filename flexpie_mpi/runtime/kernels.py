@@ -72,7 +72,7 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
     settings.add_session_config_entry("session.use_env_allocators", "1")
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # what goes wrong is raised, with the same words
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     if options.profiles is not None:
         settings.enable_profiling = True

@@ -6,6 +6,7 @@ import json
 import re
 
 import numpy as np
+import onnx
 import pytest
 
 from flexpie_mpi.collect.campaign import Campaign
@@ -46,6 +47,47 @@ def test_two_ranks_measure_everything(job, tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["rows"] == {name: len(rows) for name, rows in found.tables.items()} and record["versions"]
     assert f"{len(found.tables['exchange'])} exchange" in done.out and max(map(len, done.out.splitlines())) <= 80
+
+
+def test_plans_are_measured_with_the_request_that_is_given(one, tmp_path):
+    """Random numbers are no request of this model; it is measured by one that is, and without one that is said."""
+    model, request, path = tmp_path / "one_row.onnx", tmp_path / "ids.npy", tmp_path / "traces.h5"
+    onnx.save(one_row(), model)
+    np.save(request, np.zeros(9, np.int64))
+    code, _, err = one("trace", "--model", model, "--input", request, "--budget", "0.3", "--output", path)
+    assert code == 0 and err == "" and len(Traces.read(path).tables["plan"])
+    code, _, err = one("trace", "--model", model, "--budget", "0.3", "--output", tmp_path / "none.h5")
+    assert code == 0 and "could not be measured" in err and "out of data bounds" in err
+    code, _, err = one("trace", "--input", request, "--output", path)
+    assert code == 2 and "--input is a request of one model" in err
+
+
+def one_row():
+    """A table of one row, of which every index must be 0, and indices that the model does not know."""
+    info, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        onnx.helper.make_node("MatMul", ["rows", "w"], ["y"]),
+    ]
+    random = np.random.default_rng(0)
+    weights = [
+        onnx.numpy_helper.from_array(random.standard_normal(shape, np.float32), name)
+        for name, shape in (("table", (1, 64)), ("w", (64, 32)))
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "one_row", [info("ids", onnx.TensorProto.INT64, [9])], [info("y", floats, [9, 32])], weights
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.mpi
+def test_a_job_that_measures_first_runs_what_its_rules_run(job, tmp_path):
+    model, request = tmp_path / "one_row.onnx", tmp_path / "ids.npy"
+    onnx.save(one_row(), model)
+    np.save(request, np.zeros(9, np.int64))
+    words = ("--trace-budget", "0.5", "--autotune", "2", "--report", "--repeat", "1", "--verify")
+    done = job(3, "infer", "--model", model, "--input", request, "--cache", tmp_path / "cache", *words)
+    assert done.code == 0 and "verify   equal" in done.out and done.err == "", done
 
 
 def test_a_file_is_added_to(one, tmp_path):

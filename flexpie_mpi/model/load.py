@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import os
 from pathlib import Path
 from types import MappingProxyType
 
@@ -69,8 +70,13 @@ def load(
         proto, stored = _prepared(original, path, cache, budget or Budget.of_machine())
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
-    proto.graph.name = path.stem if source.startswith(BUILTIN) else Path(source).stem
+    proto.graph.name = _title(path if source.startswith(BUILTIN) else Path(source))
     return Model.from_proto(proto, WeightStore(stored, cache), path)
+
+
+def _title(path: Path) -> str:
+    """The name of a model's file as text, whatever its bytes are."""
+    return os.fsencode(path.stem).decode("utf-8", "backslashreplace")
 
 
 def _read(source: str, cache: Cache, budget: Budget | None) -> tuple[Path, Source]:

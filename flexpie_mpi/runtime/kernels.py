@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ class WholeFile:
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3
         with self._explained():
-            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            name = os.fsencode(path).decode()  # the bytes of UTF-8 are what onnxruntime makes of a name
+            self._session = onnxruntime.InferenceSession(name, settings, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
         self._wanted = {value.name for value in self._session.get_inputs()}
 

@@ -21,15 +21,15 @@ METADATA := setup.cfg pyproject.toml
 # Results of studies; a study that was stopped goes on with what it has.
 STUDIES := studies
 
-.PHONY: infer test test-alone test-together lint paper smoke environment clean
+.PHONY: infer test test-alone test-together test-fuzz lint paper smoke environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
 	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
 
-# Two halves at once, on two cores: tests that start ranks mostly wait for them.
+# Two halves at once, on two cores: tests that start ranks mostly wait for them. The shorter one leaves time to fuzz.
 test: lint $(OPENMPI)/.test
-	@$(MAKE) --no-print-directory --jobs=2 test-alone test-together
+	@$(MAKE) --no-print-directory --jobs=2 test-alone test-together test-fuzz
 
 LONG := tests/test_exact.py tests/test_conformance.py
 
@@ -40,6 +40,10 @@ test-together:
 	$(MPICH)/bin/python -m pytest -m mpi
 	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG)
 	$(OPENMPI)/bin/python -m pytest -m mpi_short
+
+# As many cases as two minutes allow; on a busy machine a case may take longer than the five seconds it has alone.
+test-fuzz:
+	$(MPICH)/bin/python bench/fuzz/run.py --cases 2000 --seconds 120 --limit 30
 
 lint: $(MPICH)/.test
 	$(MPICH)/bin/ruff check .

@@ -17,7 +17,7 @@ from worker import Limits, Verdict, Worker, keep_case, work
 
 _PATIENCE = 8.0
 """A worker that says nothing for so many times a case's limit is stuck where no signal reaches it."""
-_BATCH = 250
+_BATCH = 100
 """Cases of a process; a fresh one then forgets what the libraries below hold."""
 
 

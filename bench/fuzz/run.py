@@ -75,7 +75,7 @@ def _table(tallies: dict[str, Tally]) -> str:
     heads = ("kind", "cases", "returned", "refused", *classes, "ms/case")
     rows = []
     for name, tally in tallies.items():
-        count = tally.outcomes.total() if hasattr(tally.outcomes, "total") else sum(tally.outcomes.values())
+        count = sum(tally.outcomes.values())
         each = 1e3 * tally.seconds / max(1, count)
         numbers = (tally.outcomes[item] for item in ("returned", "refused", *classes))
         rows.append((name, str(count), *map(str, numbers), f"{each:.1f}"))

@@ -45,7 +45,7 @@ class ExternalData:
             They do not exist, are not as many as its shape needs, or are not the model's own.
         """
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        where = f"weight '{tensor.name}' of {self._model_path}"
+        where = f"weight '{tensor.name}'"
         check_shape(tensor.dims, f"The {where}")
         need = byte_length(tensor.data_type, tensor.dims)
         if need is None:
@@ -87,7 +87,7 @@ class ExternalData:
 
     def _embed(self, tensor: onnx.TensorProto, found: StoredTensor) -> None:
         self._embedded += found.place.length
-        self._budget.admit(self._embedded, f"What {self._model_path} has in other files", ModelError)
+        self._budget.admit(self._embedded, "What it has in other files", ModelError)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
         tensor.raw_data = found.place.read()

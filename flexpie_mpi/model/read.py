@@ -69,10 +69,13 @@ def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None 
     """
     budget = budget or Budget.of_machine()
     proto = _parse(path, threshold, budget)
-    check_names(proto)
-    check_counts(proto)
-    stored = _settled(proto, ExternalData(path, budget), threshold, budget)
-    _stub_stored(proto.graph, stored)
+    try:
+        check_names(proto)
+        check_counts(proto)
+        stored = _settled(proto, ExternalData(path, budget), threshold, budget)
+        _stub_stored(proto.graph, stored)
+    except ModelError as error:
+        raise ModelError(f"Model {path} cannot be used: {error}") from error
     return Source(proto, stored)
 
 

@@ -18,17 +18,17 @@ from ..budget import Budget
 from ..errors import ModelError
 from .weights import check_shape, elements
 
-_LISTS = {
-    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
-}  # fmt: skip
-"""Attributes of Constant that hold numbers rather than a tensor."""
-_TYPES = onnx.AttributeProto
 _CONSTANTS = {
-    "value": _TYPES.TENSOR, "sparse_value": _TYPES.SPARSE_TENSOR, "value_string": _TYPES.STRING,
-    "value_strings": _TYPES.STRINGS, "value_float": _TYPES.FLOAT, "value_floats": _TYPES.FLOATS,
-    "value_int": _TYPES.INT, "value_ints": _TYPES.INTS,
-}  # fmt: skip
-"""All attributes of Constant, with their types."""
+    "value": ("t", onnx.AttributeProto.TENSOR),
+    "sparse_value": ("sparse_tensor", onnx.AttributeProto.SPARSE_TENSOR),
+    "value_string": ("s", onnx.AttributeProto.STRING),
+    "value_strings": ("strings", onnx.AttributeProto.STRINGS),
+    "value_float": ("f", onnx.AttributeProto.FLOAT),
+    "value_floats": ("floats", onnx.AttributeProto.FLOATS),
+    "value_int": ("i", onnx.AttributeProto.INT),
+    "value_ints": ("ints", onnx.AttributeProto.INTS),
+}
+"""The attributes of Constant: the field that holds the value, and the type."""
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _DEFAULT_OPSET = 17
 """For models that use no operator of the default domain; what is added around their nodes does."""
@@ -58,13 +58,11 @@ def _write_defaults(proto: onnx.ModelProto) -> None:
 def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
     """Turn Constant nodes and sparse initializers into initializers; of those that share a name the last counts.
 
-    A Constant that is none by ONNX's rules stays what it is: onnxruntime has the word for what is wrong.
-
     Raises
     ------
     ModelError
-        A sparse tensor is damaged, or would take more memory than the budget has with its zeros (that of this machine
-        when none is given).
+        A Constant node is none by ONNX's rules, a sparse tensor is damaged, or one would take more memory with its
+        zeros than the budget has (that of this machine when none is given).
     """
     budget = budget or Budget.of_machine()
     for sparse in graph.sparse_initializer:
@@ -72,8 +70,8 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
     graph.ClearField("sparse_initializer")
     others = []
     for node in graph.node:
-        if _is_constant(node):
-            graph.initializer.append(_constant(node.attribute[0], node.output[0], budget))
+        if node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS:
+            graph.initializer.append(_constant(node, budget))
         else:
             others.append(node)
     if len(others) < len(graph.node):
@@ -81,27 +79,29 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
     _keep_last(graph)
 
 
-def _is_constant(node: onnx.NodeProto) -> bool:
-    if node.op_type != "Constant" or node.domain not in _DEFAULT_DOMAINS or len(node.attribute) != 1:
-        return False
-    attribute = node.attribute[0]
-    return _CONSTANTS.get(attribute.name) == attribute.type and len(node.output) == 1 and bool(node.output[0])
-
-
-def _constant(attribute: onnx.AttributeProto, name: str, budget: Budget) -> onnx.TensorProto:
-    if attribute.name == "value":
+def _constant(node: onnx.NodeProto, budget: Budget) -> onnx.TensorProto:
+    attribute = node.attribute[0] if len(node.attribute) == 1 else onnx.AttributeProto()
+    field, kind = _CONSTANTS.get(attribute.name, ("", None))
+    is_typed = bool(field) and attribute.type in (kind, onnx.AttributeProto.UNDEFINED)  # old files have no types
+    if not is_typed or len(node.output) != 1 or not node.output[0]:
+        wrote = f"'{node.output[0]}'" if node.output else "nothing"
+        raise ModelError(
+            f"A Constant node that writes {wrote} is none: it must have one output, and one attribute of "
+            f"{', '.join(_CONSTANTS)}, of its type."
+        )
+    name, value = node.output[0], getattr(attribute, field)
+    if field == "t":
         tensor = onnx.TensorProto()
-        tensor.CopyFrom(attribute.t)
+        tensor.CopyFrom(value)
         tensor.name = name
         return tensor
-    if attribute.name == "sparse_value":
-        return _dense(attribute.sparse_tensor, name, budget)
-    value = helper.get_attribute_value(attribute)
-    if attribute.name in _LISTS:
-        return numpy_helper.from_array(np.array(value, _LISTS[attribute.name]), name)
-    strings = [value] if isinstance(value, bytes) else list(value)
-    shape = () if isinstance(value, bytes) else (len(strings),)
-    return onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=shape, string_data=strings)
+    if field == "sparse_tensor":
+        return _dense(value, name, budget)
+    if kind in (onnx.AttributeProto.STRING, onnx.AttributeProto.STRINGS):
+        strings = [value] if field == "s" else list(value)
+        shape = () if field == "s" else (len(strings),)
+        return onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=shape, string_data=strings)
+    return numpy_helper.from_array(np.array(value, np.float32 if field in ("f", "floats") else np.int64), name)
 
 
 def _dense(sparse: onnx.SparseTensorProto, name: str, budget: Budget) -> onnx.TensorProto:

@@ -15,7 +15,7 @@ from ..errors import FlexPieError
 from ..model import Model
 from ..plan import Plan
 from ..runtime.transport import Transport, on_root
-from ..trial import Outcome, Rounds, Trial, race_in_turns
+from ..trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from .cells import Cell, Terms
 from .entrants import Entrant, entrants_of
 from .memory import Footprint, engine_bytes, room, turns
@@ -134,7 +134,10 @@ class _Maker:
 
         def made() -> Engine:
             engine = self._engine(plan)
-            engine.run(inputs)
+            _, _, error = try_request(engine, inputs)
+            if error is not None:
+                engine.close()
+                raise error
             return engine
 
         engine, peak = self._footprint.of(made)

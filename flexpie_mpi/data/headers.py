@@ -69,7 +69,7 @@ def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> 
         if path.is_dir():
             return _oldest(path)
     has_pattern = any(is_pattern(argument, graph) for argument in arguments)
-    if has_pattern or len(arguments) > len(graph.inputs) or (is_stream and len(graph.inputs) == 1):
+    if has_pattern or len(arguments) > len(graph.inputs) or is_stream:
         return list(expanded(arguments, graph)[:1])
     return list(arguments)
 

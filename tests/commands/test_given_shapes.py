@@ -64,6 +64,11 @@ def test_a_stream_takes_the_shapes_of_its_first_request(one, pair, tmp_path):
     code, _, err = one(*words)
     assert (code, err) == (0, "")
     assert read_hdf5(tmp_path / "out.h5")["y"].shape == (3, 2, 5, 8)
+    for number in range(2):  # as many files as inputs, and a request each
+        np.savez(tmp_path / f"{number}.npz", a=A, b=B)
+    words = ["infer", "--model", pair, "--requests", 2, "--input", tmp_path / "0.npz", tmp_path / "1.npz"]
+    code, _, err = one(*words, "--output", tmp_path / "two.h5")
+    assert (code, err) == (0, "") and read_hdf5(tmp_path / "two.h5")["y"].shape == (2, 2, 5, 8)
 
 
 def test_files_of_a_stream_and_pictures(one, picture_model, tmp_path):

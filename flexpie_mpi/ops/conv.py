@@ -10,7 +10,7 @@ from ..region import Bounds, Region
 from .base import LocalNode, OpRule, Regions, macs, register, same
 from .groups import Groups, touched
 from .trim import hull, trimmed
-from .window import Fit, Window, sliding_axes, windows
+from .window import Fit, Local, Window, fitted, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,21 @@ class Conv(OpRule):
     ops = ("Conv", "ConvInteger", "QLinearConv")
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset((0, 1)) | sliding_axes(windows(node, _kernel(node)), node.out_shape()[2:]),)
+        return (frozenset((0, 1) if _windows(node) is None else range(len(node.out_shape()))),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         roles, groups = _ROLES[node.op], _groups(node, out)
         regions = list(super().in_regions(node, out))
-        regions[0] = Region((hull(out).bounds[0], groups.read, *(fit.read for fit in _fits(node, out))))
+        regions[0] = Region((hull(out).bounds[0], groups.read, *_fitted(node, out).read))
         for place in (roles.weight, *roles.vectors):
             if node.has_input(place) and node.in_shape(place)[:1] == node.out_shape()[1:2]:
                 regions[place] = Region.full(node.in_shape(place)).with_axis(0, groups.computed)
         return tuple(regions)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        fits, groups = _fits(node, out), _groups(node, out)
-        pads = (*(fit.begin for fit in fits), *(fit.end for fit in fits))
-        computed = Region((hull(out).bounds[0], groups.computed, *(fit.computed for fit in fits)))
-        conv = same(node, (("auto_pad", None), ("group", groups.count), ("pads", pads)))
+        form, groups = _fitted(node, out), _groups(node, out)
+        computed = Region((hull(out).bounds[0], groups.computed, *form.computed))
+        conv = same(node, (("group", groups.count), *form.attributes))
         return trimmed(node.opset, conv, (computed,), out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
@@ -58,13 +57,12 @@ class Conv(OpRule):
         return macs(hull(out).size * prod(node.in_shape(_ROLES[node.op].weight)[1:]))
 
 
-def _kernel(node: BoundNode) -> tuple[int, ...]:
-    return node.in_shape(_ROLES[node.op].weight)[2:]
+def _windows(node: BoundNode) -> tuple[Window, ...] | None:
+    return windows(node, node.in_shape(_ROLES[node.op].weight)[2:])
 
 
-def _fits(node: BoundNode, out: Regions) -> tuple[Fit, ...]:
-    pairs = zip(windows(node, _kernel(node)), hull(out).bounds[2:], strict=True)
-    return tuple(_fit(window, wanted) for window, wanted in pairs)
+def _fitted(node: BoundNode, out: Regions) -> Local:
+    return fitted(node, _windows(node), hull(out), _fit)
 
 
 def _fit(window: Window, wanted: Bounds) -> Fit:

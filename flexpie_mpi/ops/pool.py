@@ -8,7 +8,7 @@ from ..graph import BoundNode
 from ..region import Region
 from .base import Const, LocalNode, OpRule, Regions, register, same
 from .trim import hull, trimmed
-from .window import Fit, Window, sliding_axes, windows
+from .window import Local, Window, fitted, windows
 
 
 @register
@@ -24,22 +24,20 @@ class Pool(OpRule):
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         if _counts_columns_first(node):
             return super().cut_axes(node)
-        sliding = sliding_axes(_windows(node), node.out_shape()[2:], bool(node.attribute("ceil_mode", 0)))
-        return (sliding | {0, 1},) * len(node.outputs)
+        axes = frozenset((0, 1) if _windows(node) is None else range(len(node.out_shape())))
+        return (axes,) * len(node.outputs)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         if _counts_columns_first(node):
             return super().in_regions(node, out)
-        return (Region((*hull(out).bounds[:2], *(fit.read for fit in _fits(node, out)))),)
+        return (Region((*hull(out).bounds[:2], *_fitted(node, out).read)),)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         if _counts_columns_first(node):
             return super().local(node, out, into)
-        fits, region = _fits(node, out), hull(out)
-        pads = (*(fit.begin for fit in fits), *(fit.end for fit in fits))
-        computed = Region((*region.bounds[:2], *(fit.computed for fit in fits)))
-        pool = same(node, (("auto_pad", None), ("pads", pads)))
-        nodes = trimmed(node.opset, pool, tuple(want and computed for want in out), out)
+        form = _fitted(node, out)
+        computed = Region((*hull(out).bounds[:2], *form.computed))
+        nodes = trimmed(node.opset, same(node, form.attributes), tuple(want and computed for want in out), out)
         if len(out) == 1 or out[1] is None or into[0] is None:
             return nodes
         local_indices = tuple(_renamed(item, 1, "indices") for item in nodes)
@@ -55,12 +53,12 @@ def _counts_columns_first(node: BoundNode) -> bool:
     return len(node.node.writes) > 1 and bool(node.attribute("storage_order", 0))
 
 
-def _windows(node: BoundNode) -> tuple[Window, ...]:
-    return windows(node, node.attribute("kernel_shape"))
+def _windows(node: BoundNode) -> tuple[Window, ...] | None:
+    return windows(node, node.attribute("kernel_shape"), bool(node.attribute("ceil_mode", 0)))
 
 
-def _fits(node: BoundNode, out: Regions) -> tuple[Fit, ...]:
-    return tuple(window.fit(wanted) for window, wanted in zip(_windows(node), hull(out).bounds[2:], strict=True))
+def _fitted(node: BoundNode, out: Regions) -> Local:
+    return fitted(node, _windows(node), hull(out))
 
 
 def _renamed(node: LocalNode, output: int, name: str) -> LocalNode:

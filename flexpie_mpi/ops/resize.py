@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 
 from ..graph import BoundNode
 from ..region import Bounds, Region
@@ -54,8 +55,8 @@ class Resize(OpRule):
         axes = samplings(node)
         if axes is None:
             return super().cut_axes(node)
-        resampled = _can_resample(node, axes)
-        return (frozenset(axis for axis, item in enumerate(axes) if item.is_identity or resampled),)
+        resampled, first = _can_resample(node, axes), _first_blended(node, axes)
+        return (frozenset(axis for axis, item in enumerate(axes) if resampled or (item.is_identity and axis < first)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         if samplings(node) is None:
@@ -93,6 +94,19 @@ def _can_resample(node: BoundNode, axes: tuple[Sampling, ...]) -> bool:
     if mode(node) == "nearest":
         return all(map(is_certain, axes))
     return mode(node) == "linear" and value is not None and value.dtype == "float32"
+
+
+def _first_blended(node: BoundNode, axes: tuple[Sampling, ...]) -> int:
+    """The first axis whose cut may change results of the others, though it keeps its size.
+
+    Weighted sums run over every axis but batch and channels, and weigh inputs at a border in another way, which a type
+    that rounds down to whole numbers shows.
+    """
+    value = node.inputs[0]
+    if mode(node) == "nearest" or value is None or value.dtype.startswith(("float", "double")):
+        return len(axes)
+    leading = sum(1 for _ in takewhile(lambda item: item.is_identity, axes))
+    return min(leading, 2) if len(axes) > 3 else 0
 
 
 def _axes(node: BoundNode, out: Regions) -> tuple[_Axis, ...]:

@@ -42,7 +42,8 @@ def samplings(node: BoundNode) -> tuple[Sampling, ...] | None:
     """How every axis is resampled.
 
     None when that is known only in the run, when axes are cropped and not scaled, and when scales change no extent:
-    whether onnxruntime then copies or samples depends on its version.
+    whether onnxruntime then copies or samples depends on its version. None too where sizes are limits for axes that
+    are counted from the back, which onnxruntime then leaves as they are.
     """
     scales, shape = _scales(node), node.out_shape()
     if scales is None or (crops(node) and not _keeps_uncropped(node, scales)):
@@ -70,7 +71,7 @@ def _scales(node: BoundNode) -> tuple[float, ...] | None:
         lengths = [node.out_shape()[axis] for axis in named_axes(node)]
         return tuple(single(length / extent) for length, extent in zip(lengths, extents, strict=True))
     sizes = node.constant(3)
-    if sizes is None:
+    if sizes is None or min(node.attribute("axes") or (0,)) < 0:
         return None
     ratios = [single(size / extent) for size, extent in zip(sizes, extents, strict=True)]
     return (min(ratios) if policy(node) == "not_larger" else max(ratios),) * len(ratios)

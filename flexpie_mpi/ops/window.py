@@ -10,12 +10,13 @@ that the operator adds before the first input::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from ..graph import Attribute, BoundNode
-from ..region import Bounds
+from ..region import Bounds, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,23 @@ class Fit:
     begin: int
     end: int
     computed: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What a box of outputs takes along the spatial axes.
+
+    Attributes
+    ----------
+    read, computed : tuple of (lo, hi)
+        Inputs that the local operator gets, and outputs that it computes.
+    attributes : tuple of (name, value)
+        Those that it has in place of the node's own.
+    """
+
+    read: tuple[Bounds, ...]
+    computed: tuple[Bounds, ...]
+    attributes: tuple[tuple[str, Attribute | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +99,33 @@ class Window:
         return Fit(read, begin, end, (first, max(wanted[1], first + count)))
 
 
-def windows(node: BoundNode, kernel: tuple[int, ...]) -> tuple[Window, ...]:
-    """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit."""
-    return _windows(node.node.attributes, node.in_shape()[2:], kernel)
+def windows(node: BoundNode, kernel: tuple[int, ...], ceil: bool = False) -> tuple[Window, ...] | None:
+    """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit.
+
+    None where they are not known: the operator's own count of outputs along some axis is another one, or it crops by
+    negative pads. A local form must then leave the node's attributes, and all spatial axes, as they are.
+    """
+    found = _windows(node.node.attributes, node.in_shape()[2:], kernel, node.op.endswith("Pool"))
+    pairs = zip(found, node.out_shape()[2:], strict=True)
+    is_known = all(min(item.begin, item.end) >= 0 and item.outputs(ceil) == extent for item, extent in pairs)
+    return found if is_known else None
+
+
+def fitted(
+    node: BoundNode, found: tuple[Window, ...] | None, region: Region, fit: Callable[[Window, Bounds], Fit] = Window.fit
+) -> Local:
+    """How a local operator computes `region` of an (N, C, ...) output, whose windows are `found`."""
+    if found is None:
+        return Local(Region.full(node.in_shape()).bounds[2:], region.bounds[2:])
+    fits = [fit(window, wanted) for window, wanted in zip(found, region.bounds[2:], strict=True)]
+    pads = (*(item.begin for item in fits), *(item.end for item in fits))
+    attributes: tuple[tuple[str, Attribute | None], ...] = (("auto_pad", None), ("pads", pads))
+    return Local(tuple(item.read for item in fits), tuple(item.computed for item in fits), attributes)
 
 
 @lru_cache(maxsize=4096)
 def _windows(
-    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...]
+    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...], is_pool: bool
 ) -> tuple[Window, ...]:
     attribute: dict[str, Any] = dict(attributes)
     ones = (1,) * len(extents)
@@ -99,28 +136,21 @@ def _windows(
     pads = attribute.get("pads") or (0,) * (2 * len(extents))
     found = []
     for axis, window in enumerate(bare):
-        begin, end = (pads[axis], pads[axis + len(bare)]) if mode in ("NOTSET", "") else _auto_pad(mode, window)
+        explicit = pads[axis], pads[axis + len(bare)]
+        begin, end = explicit if mode in ("NOTSET", "") else _auto_pad(mode, window, is_pool)
         found.append(Window(window.extent, window.kernel, window.stride, window.dilation, begin, end))
     return tuple(found)
 
 
-def _auto_pad(mode: str, window: Window) -> Bounds:
-    """Pads that give ``ceil(extent / stride)`` outputs, the odd one at the end for SAME_UPPER; none for VALID."""
+def _auto_pad(mode: str, window: Window, is_pool: bool) -> Bounds:
+    """Pads that give ``ceil(extent / stride)`` outputs, the odd one at the end for SAME_UPPER; none for VALID.
+
+    In onnxruntime the pads of a pool follow from its kernel as if there were no dilation, and may be negative.
+    """
     if mode == "VALID":
         return 0, 0
     count = -(-window.extent // window.stride)
-    total = max(0, (count - 1) * window.stride + window.reach - window.extent)
+    total = (count - 1) * window.stride + (window.kernel if is_pool else window.reach) - window.extent
+    total = total if is_pool else max(0, total)
     return (total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2)
 
-
-def sliding_axes(found: tuple[Window, ...], extents: tuple[int, ...], ceil: bool = False) -> frozenset[int]:
-    """Axes of an (N, C, ...) output that its windows let be cut.
-
-    None of those where the operator's own count of outputs (`extents`) differs from that of the window: its rounding
-    is then unknown.
-    """
-    return frozenset(
-        axis
-        for axis, (window, extent) in enumerate(zip(found, extents, strict=True), 2)
-        if min(window.begin, window.end) >= 0 and window.outputs(ceil) == extent
-    )

@@ -80,19 +80,19 @@ class Session:
         LateError
             When the run does not end within `limit_s` seconds.
         """
-        wanted = self.input_types()
+        wanted, names = self.input_types(), list(self.output_types())  # an output that is listed twice is one
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
         timer = Timer(limit_s, setattr, (options, "terminate", True))
         timer.daemon = True
         timer.start()
         try:
-            results = self._session.run(None, {name: feeds[name] for name in wanted}, options)
+            results = self._session.run(names, {name: feeds[name] for name in wanted}, options)
         except Exception as error:  # onnxruntime raises a dozen classes that share no base
             raise (LateError if options.terminate else RunError)(str(error)) from error
         finally:
             timer.cancel()
-        return dict(zip(self.output_types(), results, strict=True))
+        return dict(zip(names, results, strict=True))
 
 
 def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:

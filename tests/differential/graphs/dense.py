@@ -16,7 +16,7 @@ def unary(g: Growth) -> None:
     g.draft.call(op, [g.pick(lambda array: is_float(array) and np.all(np.abs(array) < 30))], **settings)
 
 
-@step(4)
+@step(6)
 def conv(g: Growth) -> None:
     name, d = g.pick(is_image), g.draft
     shape = g.values[name].shape
@@ -31,7 +31,7 @@ def conv(g: Growth) -> None:
     d.call("Conv", inputs, group=group, strides=d.pick(None, None, [2, 2], [1, 2]), **padding)
 
 
-@step(2)
+@step(4)
 def window(g: Growth) -> None:
     name, d = g.pick(is_image), g.draft
     op = d.pick("MaxPool", "AveragePool", "ConvTranspose", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth")
@@ -46,7 +46,7 @@ def window(g: Growth) -> None:
         d.call(op, [name], blocksize=2)
 
 
-@step(1.5)
+@step(2.5)
 def resize(g: Growth) -> None:
     name, d = g.pick(is_image), g.draft
     shape = g.values[name].shape

@@ -32,7 +32,7 @@ def _inputs(d: Draft) -> list[tuple[int, ...]]:
     image = (d.pick(1, 1, 2), d.pick(2, 3, 4), d.between(4, 11), d.between(4, 11))
     matrix = (d.between(1, 3), d.between(2, 7), d.between(2, 7))
     flat = (d.between(1, 12),)
-    found = [shape for shape in (image, matrix, flat) if d.chance(0.5)] or [image]
+    found = [shape for shape, share in ((image, 0.75), (matrix, 0.5), (flat, 0.4)) if d.chance(share)] or [image]
     return [*found, found[0]] if d.chance(0.3) else found
 
 

@@ -54,6 +54,20 @@ def test_auto_pad_with_rounding_up(op, auto_pad):
     check_rule(proto)
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("op", KINDS)
+def test_auto_pad_of_onnxruntime_knows_no_dilations(op, auto_pad):
+    proto = one_node(op, [(1, 2, 9, 8)], opset=NEWEST, kernel_shape=[3, 2], dilations=[2, 3], auto_pad=auto_pad)
+    check_rule(proto, cut=({0, 1, 2, 3},), trials=20)
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "LpPool"])  # onnxruntime's MaxPool refuses
+def test_auto_pad_that_crops(op):
+    """A stride beyond the kernel makes the pads negative, for which no local form has words."""
+    proto = one_node(op, [(1, 4, 6, 12)], opset=NEWEST, kernel_shape=[1, 1], strides=[1, 3], auto_pad="SAME_UPPER")
+    check_rule(proto, cut=({0, 1},))
+
+
 @pytest.mark.parametrize("op", KINDS)
 @pytest.mark.parametrize("shape", [(2, 3, 11), (1, 2, 5, 6, 4)])
 def test_one_and_three_spatial_axes(op, shape):

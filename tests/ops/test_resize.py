@@ -116,6 +116,14 @@ def test_aspect_ratio(policy, mode):
     check_rule(proto, cut=ALL, trials=16)
 
 
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_aspect_ratio_of_axes_counted_from_the_back(policy):
+    """onnxruntime leaves such axes as they are."""
+    operands = [(2, 3, 4, 5), None, None, ints(10, 12)]
+    attributes = dict(axes=[3, -2], keep_aspect_ratio_policy=policy)
+    check_rule(one_node("Resize", operands, opset=NEWEST, shapes=[(2, 3, 4, 10)], **attributes), cut=(set(),))
+
+
 @pytest.mark.parametrize("by", [[None, floats(2.5, 0.5)], [None, None, ints(15, 2)]], ids=["scales", "sizes"])
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_axes(by, mode):
@@ -151,6 +159,8 @@ def test_integers():
     check_rule(by_copies, cut=ALL, rtol=0, atol=0)
     by_sums = one_node("Resize", [(SHAPE, "uint8"), None, floats(1, 1, 2, 2)], mode="linear")
     check_rule(by_sums, cut=({0, 1},), rtol=0, atol=0)
+    along_one = one_node("Resize", [((2, 3, 9, 14), "uint8"), None, floats(1, 1, 1, 2.6)], mode="linear")
+    check_rule(along_one, cut=({0, 1},), rtol=0, atol=0)
 
 
 def test_scales_computed_in_the_graph():

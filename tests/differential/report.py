@@ -28,13 +28,19 @@ def report(found: Mapping[str, list[Verdict]], seed: int) -> int:
         print(f"{title:32}" + "".join(f"{numbers[kind]:>12}" for kind in kinds))
     failures = [(kind, item) for kind in kinds for item in run[kind] if item.failed]
     for kind, item in failures:
-        layouts = ", ".join(sorted({layout for layout, _, _ in item.failed}))
-        cause, words = item.failed[0][1:]
-        print(f"FAILED {kind}/{item.number} {item.op} [{layouts}] {cause}: {words}")
+        print(failure(kind, item))
     if failures:
         kind, item = failures[0]
         print(f"repeat one with: python -m tests.differential --seed {seed} --only {kind}/{item.number}")
     return 1 if failures else 0
+
+
+def failure(kind: str, verdict: Verdict) -> str:
+    """What failed, in a line."""
+    layouts = ", ".join(sorted({layout for layout, _, _ in verdict.failed}))
+    cause, words = verdict.failed[0][1:]
+    words = words if words.startswith(cause) else f"{cause}: {words}"
+    return f"FAILED {kind}/{verdict.number} {verdict.op} [{layouts}] {words}"
 
 
 def _keys(counters: Mapping[str, Counter[str]]) -> Iterable[str]:

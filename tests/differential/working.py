@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 import onnxruntime
 
 from .cases import draw
+from .report import failure
 from .running import Verdict, judge
 
 DEADLINE_S = 120.0
@@ -26,8 +27,10 @@ def verdicts(kind: str, seed: int, first: int, wanted: int, ranks: tuple[int, ..
             number, counted = verdict.number + 1, counted + bool(verdict.op)
             if counted >= wanted:
                 break
-            if number % 20 == 0 and sys.stderr.isatty():
-                print(f"\r{counted} of {wanted} {kind}", end="", file=sys.stderr)
+            if verdict.failed:
+                print(failure(kind, verdict), file=sys.stderr, flush=True)
+            if number % 100 == 0:
+                print(f"{counted} of {wanted} {kind}", file=sys.stderr, flush=True)
 
 
 def _worked(kind: str, seed: int, first: int, ranks: tuple[int, ...]) -> Iterator[Verdict]:

@@ -153,4 +153,3 @@ def _auto_pad(mode: str, window: Window, is_pool: bool) -> Bounds:
     total = (count - 1) * window.stride + (window.kernel if is_pool else window.reach) - window.extent
     total = total if is_pool else max(0, total)
     return (total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2)
-

@@ -25,10 +25,10 @@ def verdicts(kind: str, seed: int, first: int, wanted: int, ranks: tuple[int, ..
         for verdict in _worked(kind, seed, number, ranks):
             yield verdict
             number, counted = verdict.number + 1, counted + bool(verdict.op)
-            if counted >= wanted:
-                break
             if verdict.failed:
                 print(failure(kind, verdict), file=sys.stderr, flush=True)
+            if counted >= wanted:
+                break
             if number % 100 == 0:
                 print(f"{counted} of {wanted} {kind}", file=sys.stderr, flush=True)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from math import inf
 
 import numpy as np
+
+from ..document import from_json as documented
+from ..document import shown
 
 NUMBERED = ("origin", "source", "target")
 """Columns of traces that hold the number of an origin."""
@@ -35,8 +39,9 @@ class Origin:
 
     Raises
     ------
-    TypeError
-        When a field has another type: a file could not hold it, which would show when everything is measured.
+    TypeError, ValueError
+        When a field has another type, or no such device can be: a file could not hold it, which would show when
+        everything is measured.
     """
 
     job: str
@@ -56,7 +61,11 @@ class Origin:
         for column in fields(self):
             value = getattr(self, column.name)
             if type(value).__name__ != column.type:
-                raise TypeError(f"'{column.name}' of an origin is {value!r}, which is no {column.type}")
+                raise TypeError(f"'{column.name}' of an origin is {shown(value)}, which is no {column.type}")
+        if not (0 < self.slowdown < inf and min(self.cores, self.threads) >= 1):
+            raise ValueError(
+                f"an origin cannot be {self.slowdown} times slower, with {self.threads} threads on {self.cores} cores"
+            )
 
 
 def to_json(origins: Sequence[Origin]) -> str:
@@ -69,10 +78,13 @@ def from_json(text: str) -> tuple[Origin, ...]:
 
     Raises
     ------
-    TypeError, ValueError
+    DocumentError, TypeError, ValueError
         When the text is something else.
     """
-    return tuple(Origin(**record) for record in json.loads(text))
+    found = documented(text)
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise ValueError("origins are a list of tables")
+    return tuple(Origin(**record) for record in found)
 
 
 def places(origins: Sequence[Origin], order: Sequence[Origin]) -> np.ndarray:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from ..data.files import one_line
+from ..document import one_line
 from ..errors import CostError
 
 

@@ -16,7 +16,9 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..data.files import one_line
+from ..budget import Budget
+from ..data.container import attribute, check_written, members, offer_of
+from ..document import one_line, shown
 from ..errors import CostError
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
 from .rows import TABLES
@@ -72,9 +74,12 @@ class Traces:
             reason = "it is no file" if os.path.exists(path) else "it does not exist"
             raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
         with _reading(path), h5py.File(path, "r") as file:
-            _check_format(path, file.attrs)
-            tables = {name: _load(file[name]) for name in TABLES if name in file}
-            origins = from_json(file["origins"].asstr()[()])
+            _check_format(path, file)
+            found = members(file)
+            if any(name in file and name not in found for name in TABLES):
+                raise ValueError("a table is a group")
+            origins = from_json(_text(found))
+            tables = {name: _load(name, found[name], len(origins)) for name in TABLES if name in found}
         problem = _problem(tables, len(origins))
         if problem:
             raise CostError(f"'{path}' is damaged, {problem}: measure anew with 'flexpie-mpi trace'")
@@ -240,18 +245,36 @@ def _store(path: Path, traces: Traces) -> None:
             )
 
 
-def _load(dataset: h5py.Dataset) -> np.ndarray:
-    """All rows of a table, in this machine's order of bytes."""
-    rows = np.asarray(dataset[()])
+def _text(found: Mapping[str, h5py.Dataset]) -> str:
+    """The text of the origins."""
+    item = found.get("origins")
+    if item is None or item.shape != () or not h5py.check_string_dtype(item.dtype):
+        raise ValueError("it has no text 'origins'")
+    return str(item.asstr()[()])
+
+
+def _load(name: str, item: h5py.Dataset, origins: int) -> np.ndarray:
+    """All rows of a table, in this machine's order of bytes; none where they are no such rows, which shows later."""
+    empty = np.empty((0,) * item.ndim, item.dtype)
+    if _problem({name: empty.astype(empty.dtype.newbyteorder("="))}, origins):
+        return empty
+    Budget.of_machine().admit(offer_of(item, lambda: empty).nbytes, f"table '{name}'", CostError)
+    check_written(item, name)
+    rows = np.asarray(item[()])
+    for column in (column for column in rows.dtype.names or () if rows.dtype[column].kind == "S"):
+        for label in np.unique(rows[column]):
+            label.decode()  # what is no text is an error here, not where it is used
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
 
-def _check_format(path: str | Path, attributes: Mapping[str, object]) -> None:
-    found = attributes.get("format")
+def _check_format(path: str | Path, file: h5py.File) -> None:
+    found = attribute(file, "format")
     if found != FORMAT:
-        what = f"its format is '{found}'" if found else "it names no format"
+        what = f"its format is {shown(found)}" if found else "it names no format"
         raise CostError(f"'{path}' holds no traces ({what}): give a file that 'flexpie-mpi trace' wrote")
-    version = int(str(attributes["version"]))
+    version = attribute(file, "version")
+    if not isinstance(version, int):
+        raise ValueError("its version is no number")
     if version > FORMAT_VERSION:
         raise CostError(
             f"traces '{path}' are in version {version} of the format and this program reads up to {FORMAT_VERSION}: "

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..graph import ITEM_BYTES, Value
+from .offers import Offer
 
 
 def conform(array: np.ndarray, value: Value, source: str) -> np.ndarray:
@@ -27,21 +28,32 @@ def conform(array: np.ndarray, value: Value, source: str) -> np.ndarray:
     DataError
         When the shape, the type or the range does not fit.
     """
-    if value.shape is not None and array.shape != value.shape:
-        raise DataError(
-            f"{source} has shape {_shape(array.shape)} and input '{value.name}' wants {_shape(value.shape)}"
-        )
+    check_fits(array, value, source)
     wanted = wanted_dtype(value)
-    if _family(array.dtype) != _family(wanted):
-        raise DataError(
-            f"{source} holds {array.dtype.name} and input '{value.name}' wants {wanted.name}: convert it, "
-            "numbers are not changed from one kind to another here"
-        )
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
     if not _same_range(array, result):
         raise DataError(f"{source} holds numbers that do not fit into {wanted.name}, the type of input '{value.name}'")
     return result
+
+
+def check_fits(offer: Offer | np.ndarray, value: Value, source: str) -> None:
+    """Check that an array, which may be unread, has the shape and the kind of numbers that an input wants.
+
+    Raises
+    ------
+    DataError
+    """
+    if value.shape is not None and offer.shape != value.shape:
+        raise DataError(
+            f"{source} has shape {_shape(offer.shape)} and input '{value.name}' wants {_shape(value.shape)}"
+        )
+    wanted = wanted_dtype(value)
+    if _family(offer.dtype) != _family(wanted):
+        raise DataError(
+            f"{source} holds {offer.dtype.name} and input '{value.name}' wants {wanted.name}: convert it, "
+            "numbers are not changed from one kind to another here"
+        )
 
 
 def wanted_dtype(value: Value) -> np.dtype:

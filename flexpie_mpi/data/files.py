@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..document import one_line
 from ..errors import DataError
 
 
@@ -42,9 +43,3 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         raise DataError(f"'{path}' cannot be read as {kind}: {one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, without its later lines and its full stop; its name when it says nothing."""
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__

@@ -16,8 +16,11 @@ from types import MappingProxyType
 import h5py
 import numpy as np
 
+from ..document import shown
 from ..errors import DataError
+from .container import attribute, check_dataset, check_written, members, offer_of
 from .files import reading
+from .offers import Offer
 
 FORMAT = "flexpie_mpi values"
 FORMAT_VERSION = 2
@@ -39,10 +42,13 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
     DataError
         When the file is damaged, or was written in a later version of the format.
     """
+    return {name: offer.load() for name, offer in hdf5_offers(path).items()}
+
+
+def hdf5_offers(path: Path) -> dict[str, Offer]:
+    """The datasets of an HDF5 file by name, unread; errors as of :func:`read_hdf5`."""
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
-        return {
-            name: _read(item, f"'{path}', dataset '{item.name[1:]}'") for name, item in datasets(file, path).items()
-        }
+        return {name: _offer(item, path) for name, item in datasets(file, path).items()}
 
 
 def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
@@ -53,21 +59,20 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     DataError
         When the file was written in a later version of the format.
     """
-    is_ours = str(file.attrs.get("format", "")) == FORMAT
-    version = int(file.attrs.get("format_version", 0)) if is_ours else 0
-    if version > FORMAT_VERSION:
+    found = members(file)
+    is_ours = attribute(file, "format") == FORMAT
+    version = attribute(file, "format_version") if is_ours else 0
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise DataError(
-            f"'{path}' is in version {version} of the format and this program reads up to {FORMAT_VERSION}: "
+            f"'{path}' is in version {shown(version)} of the format and this program reads up to {FORMAT_VERSION}: "
             "use a newer flexpie-mpi"
         )
-    found: dict[str, h5py.Dataset] = {}
-
-    def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset) and not (is_ours and key.endswith(_SHAPES)):
-            found[unescape(key) if is_ours else key] = item
-
-    file.visititems(visit)
-    return found
+    ragged = {key for key in found if is_ours and f"{key}{_SHAPES}" in found}  # not all of their rows is written
+    for key in found.keys() - ragged:
+        check_written(found[key], key)
+    if not is_ours:
+        return found
+    return {unescape(key): item for key, item in found.items() if not key.endswith(_SHAPES)}
 
 
 def shapes_key(name: str) -> str:
@@ -76,9 +81,19 @@ def shapes_key(name: str) -> str:
 
 
 def shapes_of(file: h5py.File, values: Iterable[str]) -> dict[str, h5py.Dataset]:
-    """The datasets of shapes of an open file, by the names of those `values` whose requests differ in shape."""
-    is_ours = str(file.attrs.get("format", "")) == FORMAT
-    return {name: file[shapes_key(name)] for name in values if is_ours and shapes_key(name) in file}
+    """The datasets of shapes of a file whose :func:`datasets` are judged, by the names of those `values` that have one.
+
+    Raises
+    ------
+    DataError
+        When one is none.
+    """
+    is_ours = attribute(file, "format") == FORMAT
+    found = {name: file[shapes_key(name)] for name in values if is_ours and shapes_key(name) in file}
+    for name, item in found.items():
+        if not isinstance(item, h5py.Dataset) or item.shape is None or item.ndim != 2 or item.dtype.kind not in "iu":
+            raise DataError(f"'{file.filename}' is damaged: the shapes of {shown(name)} are no shapes")
+    return found
 
 
 def write_hdf5(
@@ -110,12 +125,20 @@ def read_provenance(path: Path) -> dict[str, str | int | float]:
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
 
 
-def _read(item: h5py.Dataset, where: str) -> np.ndarray:
+def _offer(item: h5py.Dataset, path: Path) -> Offer:
+    key = item.name[1:]
     if item.shape is None:
-        raise DataError(f"{where} is empty: it has no shape")
-    if h5py.check_string_dtype(item.dtype):
-        return np.asarray(item.asstr()[()], dtype=np.str_)
-    return np.asarray(item[()])
+        raise DataError(f"'{path}', dataset {shown(key)} is empty: it has no shape")
+
+    def load() -> np.ndarray:
+        with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+            again = file[key]
+            check_dataset(again, key)
+            if h5py.check_string_dtype(again.dtype):
+                return np.asarray(again.asstr()[()], dtype=np.str_)
+            return np.asarray(again[()])
+
+    return offer_of(item, load)
 
 
 def escape(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..budget import Budget
 from ..errors import DataError
 from ..graph import Value
 from .conform import wanted_dtype
@@ -21,6 +23,12 @@ Numbers = Sequence[float] | float | None
 
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 """What is decoded, whatever the file is called."""
+
+_MOST_PIXELS, _PIXEL_BYTES = 80_000_000, 12
+"""Of a picture: decoded, turned and converted, each with four bytes to a pixel."""
+
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
+"""What each pass over a JPEG picture begins with, and how many passes there may be: a few bytes make one."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -66,7 +74,7 @@ class Normalisation:
         return ((pixels - mean) * scale).astype(np.float32)
 
 
-def read_image(path: Path, value: Value, normalisation: Normalisation) -> np.ndarray:
+def read_image(path: Path, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
     """A picture as the input `value`, of shape ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1.
 
     C of 1, 3 or 4 means grey, RGB or RGBA; where both ends look like channels, the first is taken. The picture is
@@ -79,7 +87,7 @@ def read_image(path: Path, value: Value, normalisation: Normalisation) -> np.nda
         When the file is no picture, or the input is not one that takes pictures.
     """
     channel_axis, (height, width, channels) = _geometry(path, value)
-    pixels = _decode(path, _MODES[channels], (width, height)).reshape(height, width, channels)
+    pixels = _decode(path, _MODES[channels], (width, height), budget).reshape(height, width, channels)
     numbers = _numbers(path, value, pixels, normalisation)
     image = np.moveaxis(numbers, -1, 0) if channel_axis == 0 else numbers
     return np.ascontiguousarray(image).reshape(value.shape)
@@ -115,12 +123,26 @@ def _geometry(path: Path, value: Value) -> tuple[int, tuple[int, int, int]]:
     )
 
 
-def _decode(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
-    with reading(path, "a picture"), Image.open(path, formats=_FORMATS) as file:
+def _decode(path: Path, mode: str, size: tuple[int, int], budget: Budget) -> np.ndarray:
+    with reading(path, "a picture"), _opened(path) as file:
+        pixels = file.size[0] * file.size[1]
+        if pixels > _MOST_PIXELS:
+            raise ValueError(f"it has {pixels} pixels, and {_MOST_PIXELS} are the most that are read: make it smaller")
+        budget.admit(pixels * _PIXEL_BYTES, f"picture '{path}'", DataError)
+        if file.format == "JPEG" and path.read_bytes().count(_SCAN) > _MOST_SCANS:
+            raise ValueError(f"it is drawn more than {_MOST_SCANS} times over")
         image = ImageOps.exif_transpose(file)
         if image.mode.startswith("I"):  # 16 bits of grey: convert() would clip, not scale
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return np.asarray(image.convert(mode).resize(size, Image.Resampling.BILINEAR))
+        image = image if image.mode == mode else image.convert(mode)
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture, its pixels unread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
 
 
 def _numbers(path: Path, value: Value, pixels: np.ndarray, normalisation: Normalisation) -> np.ndarray:

@@ -9,33 +9,39 @@ from pathlib import Path
 
 import numpy as np
 
+from ..budget import Budget
+from ..document import printable
 from ..errors import DataError
 from ..graph import Graph, Value
 from . import images
-from .conform import conform
+from .conform import check_fits, conform
 from .files import check_readable
-from .hdf5 import read_hdf5
+from .hdf5 import hdf5_offers
 from .images import Normalisation, Numbers, read_image
-from .npz import UNNAMED, read_npy, read_npz
+from .npz import UNNAMED, npy_offer, npz_offers
+from .offers import Offer
 from .synthetic import random_inputs
 
-_ARCHIVES: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
-    ".npz": read_npz,
-    ".h5": read_hdf5,
-    ".hdf5": read_hdf5,
+_ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
+    ".npz": npz_offers,
+    ".h5": hdf5_offers,
+    ".hdf5": hdf5_offers,
 }
 """Formats that hold several arrays by name."""
+
+_SAID = 8
+"""Names in a sentence."""
 
 SUFFIXES = (".npy", *_ARCHIVES, *images.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one input comes from. The array is None for a picture: it needs to know its input first."""
+    """Where one input comes from. There is no offer of a picture: it needs to know its input first."""
 
     path: Path
     name: str | None
-    array: np.ndarray | None
+    offer: Offer | None
 
     def __str__(self) -> str:
         return f"'{self.path}'"
@@ -48,6 +54,7 @@ def load_inputs(
     mean: Numbers = None,
     scale: Numbers = None,
     seed: int = 0,
+    budget: Budget | None = None,
 ) -> dict[str, np.ndarray]:
     """One array per input of the graph, by name, in the graph's order.
 
@@ -62,6 +69,8 @@ def load_inputs(
         A picture becomes ``(pixel - mean) * scale``, pixels being 0 to 255; defaults 0 and 1/255.
     seed : int
         Of the random inputs.
+    budget : Budget, optional
+        Of each array and picture; that of this machine where there is none.
 
     Raises
     ------
@@ -70,32 +79,37 @@ def load_inputs(
     """
     if not files:
         return random_inputs(graph, seed)
-    return _fitted([source for argument in files for source in _open(argument, graph)], graph, mean, scale)
+    sources = [source for argument in files for source in _open(argument, graph)]
+    return _fitted(sources, graph, Normalisation.of(mean, scale), budget)
 
 
-def fit_inputs(arrays: Mapping[str, np.ndarray], graph: Graph, where: Path) -> dict[str, np.ndarray]:
-    """Arrays that are there already as one per input of the graph; a single one under `UNNAMED` has no name.
+def fit_inputs(
+    offers: Mapping[str, Offer], graph: Graph, where: Path, budget: Budget | None = None
+) -> dict[str, np.ndarray]:
+    """Arrays, read where they fit, as one per input of the graph; a single one under `UNNAMED` has no name.
 
     Raises
     ------
     DataError
         As of :func:`load_inputs`; the sentence calls what they come from `where`.
     """
-    return _fitted(_sources(arrays, where, graph), graph)
+    return _fitted(_sources(offers, where, graph), graph, Normalisation(), budget)
 
 
 def _fitted(
-    sources: Sequence[Source], graph: Graph, mean: Numbers = None, scale: Numbers = None
+    sources: Sequence[Source], graph: Graph, normalisation: Normalisation, budget: Budget | None
 ) -> dict[str, np.ndarray]:
     found = _by_name(sources, graph)
-    normalisation = Normalisation.of(mean, scale)
-    return {name: _load(found[name], graph.value(name), normalisation) for name in graph.inputs}
+    budget = budget or Budget.of_machine()
+    return {name: _load(found[name], graph.value(name), normalisation, budget) for name in graph.inputs}
 
 
-def _load(source: Source, value: Value, normalisation: Normalisation) -> np.ndarray:
-    if source.array is None:
-        return read_image(source.path, value, normalisation)
-    return conform(source.array, value, str(source))
+def _load(source: Source, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
+    if source.offer is None:
+        return read_image(source.path, value, normalisation, budget)
+    check_fits(source.offer, value, str(source))
+    budget.admit(source.offer.nbytes, f"{source}, for input '{value.name}',", DataError)
+    return conform(source.offer.load(), value, str(source))
 
 
 def _open(argument: str, graph: Graph) -> list[Source]:
@@ -106,17 +120,17 @@ def _open(argument: str, graph: Graph) -> list[Source]:
     if suffix not in SUFFIXES:
         raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
     if suffix not in _ARCHIVES:
-        return [Source(path, name, read_npy(path) if suffix == ".npy" else None)]
-    arrays = _ARCHIVES[suffix](path)
+        return [Source(path, name, npy_offer(path) if suffix == ".npy" else None)]
+    offers = _ARCHIVES[suffix](path)
     if name is not None:
-        return [Source(path, name, _pick(name, arrays, path))]
-    return _sources(arrays, path, graph)
+        return [Source(path, name, _pick(name, offers, path))]
+    return _sources(offers, path, graph)
 
 
-def _sources(arrays: Mapping[str, np.ndarray], path: Path, graph: Graph) -> list[Source]:
-    if list(arrays) == [UNNAMED] and UNNAMED not in graph.inputs:
-        return [Source(path, None, arrays[UNNAMED])]
-    return [Source(path, found, array) for found, array in arrays.items()]
+def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Source]:
+    if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
+        return [Source(path, None, offers[UNNAMED])]
+    return [Source(path, found, offer) for found, offer in offers.items()]
 
 
 def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
@@ -137,11 +151,11 @@ def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
     return None, Path(argument)
 
 
-def _pick(name: str, arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
+def _pick(name: str, offers: dict[str, Offer], path: Path) -> Offer:
     """The array meant by ``NAME=FILE``: the one of that name, or the only one."""
-    if name in arrays or len(arrays) == 1:
-        return arrays.get(name, next(iter(arrays.values())))
-    raise DataError(f"'{path}' holds {_quoted(arrays)}, none of them named '{name}'")
+    if name in offers or len(offers) == 1:
+        return offers.get(name, next(iter(offers.values())))
+    raise DataError(f"'{path}' holds {_quoted(offers)}, none of them named '{name}'")
 
 
 def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
@@ -152,7 +166,7 @@ def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
         if source.name is None:
             continue
         if source.name not in graph.inputs:
-            raise DataError(f"{source} holds '{source.name}', and the model has {_quoted(graph.inputs)}")
+            raise DataError(f"{source} holds '{printable(source.name, 80)}', and the model has {_quoted(graph.inputs)}")
         if source.name in found:
             raise DataError(f"input '{source.name}' is given twice, by {found[source.name]} and by {source}")
         found[source.name] = source
@@ -168,5 +182,5 @@ def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
 
 def _quoted(names: Iterable[str]) -> str:
     """Names for a sentence."""
-    listed = ", ".join(f"'{name}'" for name in names)
-    return listed or "nothing"
+    names = [f"'{printable(name, 80)}'" for name in names]
+    return ", ".join(names if len(names) <= _SAID else [*names[:_SAID], f"and {len(names) - _SAID} more"]) or "nothing"

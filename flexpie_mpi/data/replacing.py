@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..document import one_line
 from ..errors import DataError
-from .files import one_line
 
 
 @contextmanager

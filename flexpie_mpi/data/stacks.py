@@ -17,6 +17,7 @@ import fcntl
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -24,9 +25,12 @@ from types import MappingProxyType, TracebackType
 import h5py
 import numpy as np
 
+from ..document import one_line, shown
 from ..errors import DataError
-from .files import one_line, reading
+from .container import attribute, offer_of
+from .files import reading
 from .hdf5 import FORMAT, FORMAT_VERSION, TYPE, datasets, escape, shapes_key, shapes_of
+from .offers import Offer
 
 COUNT = "requests"
 """Attribute with the number of complete requests."""
@@ -67,7 +71,7 @@ class Stack:
             try:
                 self._datasets = datasets(self._file, path)
                 self._ragged = shapes_of(self._file, self._datasets)
-                self._complete = self._file.attrs.get(COUNT)
+                self._complete = attribute(self._file, COUNT)
             except BaseException:
                 self._file.close()
                 raise
@@ -91,12 +95,36 @@ class Stack:
             When the values do not have as many each.
         """
         counts = {name: shape[0] if shape else 0 for name, shape in self.shapes.items()}
+        counts |= {name: min(counts[name], item.shape[0]) for name, item in self._ragged.items()}
         if self._complete is not None:
-            return min(int(self._complete), *counts.values())
+            if not isinstance(self._complete, int) or self._complete < 0:
+                raise DataError(
+                    f"'{self._path}' says that it holds {shown(self._complete)} requests, which is no number"
+                )
+            return min(self._complete, *counts.values())
         if len(set(counts.values())) > 1:
             said = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
             raise DataError(f"'{self._path}' does not hold as many requests of every input: {said}")
         return next(iter(counts.values()), 0)
+
+    def offers(self, request: int) -> dict[str, Offer]:
+        """The values of one request, unread."""
+        with reading(self._path, "an HDF5 file"):
+            return {name: self._offer(name, request) for name in self._datasets}
+
+    def _offer(self, name: str, request: int) -> Offer:
+        item = self._datasets[name]
+        shape = tuple(
+            int(extent) for extent in (self._ragged[name][request] if name in self._ragged else item.shape[1:])
+        )
+        if len(shape) != item.ndim - 1 or not all(0 <= a <= b for a, b in zip(shape, item.shape[1:], strict=True)):
+            raise DataError(f"'{self._path}' is damaged: request {request} of {shown(name)} has the shape {shape}")
+
+        def load() -> np.ndarray:
+            with reading(self._path, "an HDF5 file"):
+                return np.asarray(item[(request, *map(slice, shape))])
+
+        return replace(offer_of(item, load), shape=shape)
 
     def read(self, request: int) -> dict[str, np.ndarray]:
         """The values of one request.
@@ -106,12 +134,7 @@ class Stack:
         DataError
             When they cannot be read.
         """
-        with reading(self._path, "an HDF5 file"):
-            return {name: np.asarray(item[self._index(name, request)]) for name, item in self._datasets.items()}
-
-    def _index(self, name: str, request: int) -> tuple[int | slice, ...]:
-        shape = self._ragged[name][request] if name in self._ragged else ()
-        return request, *map(slice, shape)
+        return {name: offer.load() for name, offer in self.offers(request).items()}
 
 
 class StackWriter:

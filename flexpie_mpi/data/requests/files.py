@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...budget import Budget
 from ...errors import DataError
 from ...graph import Graph
 from ..images import Numbers
@@ -72,12 +73,13 @@ class Stacked:
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
+        budget = Budget.of_machine()
         with Stack(self.path) as stack:
             for row in range(self.count):
-                arrays = stack.read(row)
+                offers = stack.offers(row)
                 if self.name is not None:
-                    arrays = {self.name: arrays.get(self.name, next(iter(arrays.values())))}
-                yield fit_inputs(arrays, self.graph, self.path)
+                    offers = {self.name: offers.get(self.name, next(iter(offers.values())))}
+                yield fit_inputs(offers, self.graph, self.path, budget)
 
 
 @dataclass(frozen=True, slots=True)

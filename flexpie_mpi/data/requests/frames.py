@@ -17,7 +17,7 @@ from pathlib import Path
 from ...errors import DataError
 from ...graph import Graph
 from ..inputs import fit_inputs
-from ..npz import read_bytes
+from ..npz import bytes_offers
 from .pipes import Pipe, Spool, Stopped, standard_input
 from .source import Request
 from .stop import Stop
@@ -58,7 +58,7 @@ class Frames:
         pipe = standard_input() if self.path is None else Pipe.named(self.path)
         try:
             while frame := self._frame(pipe, stop):
-                yield fit_inputs(read_bytes(frame, self._where), self.graph, self._where)
+                yield fit_inputs(bytes_offers(frame, self._where), self.graph, self._where)
         except Stopped:
             return
         finally:

@@ -1,0 +1,128 @@
+"""HDF5 files of strangers: walked and judged before anything is read from them. A file reads itself only.
+
+Datasets may lie in other files (external storage, virtual datasets), be reached through links to other files, be made
+of values that were never written, or be packed by plug-ins. Nothing of that is opened: it is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import h5py
+import numpy as np
+
+from ..document import shown
+from .offers import Offer
+
+MOST_ITEMS, MOST_DEPTH = 10_000, 32
+"""Groups and datasets of a file, and how deep they lie."""
+
+_CHUNK_BYTES = 1 << 29
+"""A chunk is unpacked as a whole, however little of it is wanted."""
+
+_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF)
+_PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING, h5py.h5t.COMPOUND)
+"""Classes of types whose elements are bytes of the dataset; of strings, also those that lie elsewhere in the file."""
+
+
+class ContainerError(ValueError):
+    """What is wrong with a file, without its name: whoever opened it knows that."""
+
+
+def members(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """The datasets of a file by their paths, in the order of the file, each judged.
+
+    Raises
+    ------
+    ContainerError
+        When one of them is no array that the file itself holds, or there are too many; and what HDF5 raises.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    groups: list[tuple[str, h5py.Group, int]] = [("", file["/"], 1)]
+    items = 0
+    for prefix, group, depth in groups:
+        items += group.id.get_num_objs()
+        if items > MOST_ITEMS or depth > MOST_DEPTH:
+            raise ContainerError(f"it holds more than {MOST_ITEMS} things, or groups more than {MOST_DEPTH} deep")
+        for name in group:
+            key = f"{prefix}{name}"
+            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
+                raise ContainerError(f"{shown(key)} is a link, and links are not followed")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                groups.append((f"{key}/", item, depth + 1))
+            elif isinstance(item, h5py.Dataset):
+                check_dataset(item, key)
+                found[key] = item
+    return found
+
+
+def check_dataset(item: h5py.Dataset, key: str) -> None:
+    """Check that a dataset is an array which the file itself holds.
+
+    Raises
+    ------
+    ContainerError
+    """
+    plan = item.id.get_create_plist()
+    layout = plan.get_layout()  # before all else: even to ask for a shape may open the files behind a virtual dataset
+    where = f"dataset {shown(key)}"
+    if layout == h5py.h5d.VIRTUAL or plan.get_external_count():
+        raise ContainerError(f"{where} lies in other files, and only the file itself is read")
+    if any(plan.get_filter(number)[0] not in _FILTERS for number in range(plan.get_nfilters())):
+        raise ContainerError(f"{where} is packed in a way that is not read; pack it with gzip, or not at all")
+    _check_type(item.id.get_type(), where)
+    chunk_bytes = prod(item.chunks or ()) * item.id.get_type().get_size()
+    if chunk_bytes > _CHUNK_BYTES:
+        raise ContainerError(f"{where} is in chunks of {chunk_bytes} bytes, and {_CHUNK_BYTES} are the most")
+
+
+def check_written(item: h5py.Dataset, key: str) -> None:
+    """Check that a file has all elements of a dataset: those that were never written are made up, however many.
+
+    Raises
+    ------
+    ContainerError
+    """
+    if item.shape is None:
+        return
+    wanted, there = prod(item.shape) * item.id.get_type().get_size(), item.id.get_storage_size()
+    if item.chunks is not None:
+        wanted = prod(-(-extent // chunk) for extent, chunk in zip(item.shape, item.chunks, strict=True))
+        there = min(there, item.id.get_num_chunks())
+    if wanted > there:
+        raise ContainerError(f"dataset {shown(key)} has the shape {item.shape}, and not all of it was written")
+
+
+def offer_of(item: h5py.Dataset, load: Callable[[], np.ndarray]) -> Offer:
+    """What a judged dataset says of itself; texts have no length."""
+    return Offer(tuple(item.shape), np.dtype(np.str_) if h5py.check_string_dtype(item.dtype) else item.dtype, load)
+
+
+def attribute(file: h5py.File, name: str) -> str | int | None:
+    """An attribute of a file that is a single text or whole number; None for any other, and where there is none."""
+    if not h5py.h5a.exists(file.id, name.encode()):
+        return None
+    item = h5py.h5a.open(file.id, name.encode())
+    if item.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
+        return None
+    kind = item.get_type().get_class()
+    value = file.attrs[name] if kind in (h5py.h5t.INTEGER, h5py.h5t.STRING) else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else None if value is None else int(value)
+
+
+def _check_type(kind: h5py.h5t.TypeID, where: str) -> None:
+    """Check that elements are numbers, strings, or records of numbers."""
+    if kind.get_class() not in _PLAIN:
+        raise ContainerError(f"{where} holds no numbers")
+    if kind.get_class() == h5py.h5t.COMPOUND:
+        parts = [kind.get_member_type(number) for number in range(kind.get_nmembers())]
+        for part in parts:
+            if part.get_class() == h5py.h5t.COMPOUND or (
+                part.get_class() == h5py.h5t.STRING and part.is_variable_str()
+            ):
+                raise ContainerError(f"{where} holds records of more than numbers")
+            _check_type(part, where)

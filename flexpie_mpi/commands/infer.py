@@ -261,7 +261,7 @@ class Inference(RankPart):
         args = self.args
         if source is not None:
             return sample(source, graph, args.seed)
-        return load_inputs(self._files, graph, mean=args.mean, scale=args.scale, seed=args.seed)
+        return load_inputs(self._files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
 
     def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
         args = self.args

@@ -39,7 +39,7 @@ from ..throughput import Meter, throughput
 from ..versions import versions
 from .basis import Basis, basis_of_files, first_ranks
 from .job import ROOT, RankPart
-from .options import positive
+from .options import budget_of, positive
 from .output import STDOUT, publish, write_record
 from .parser import UsageError
 
@@ -98,7 +98,7 @@ def source_of(args: argparse.Namespace, graph: Graph) -> Source | None:
         When there is no such stream, or its outputs cannot be written.
     """
     files = [file for group in args.input for file in group]
-    asked = Finding(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed)
+    asked = Finding(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed, budget_of(args))
     source = find_source(files, graph, asked)
     if source is None:
         for option, is_given in (("--in-flight", args.in_flight is not None), ("--append", args.append)):

@@ -78,8 +78,10 @@ def check_dataset(item: h5py.Dataset, key: str) -> None:
         raise ContainerError(f"{where} is in chunks of {chunk_bytes} bytes, and {_CHUNK_BYTES} are the most")
 
 
-def check_written(item: h5py.Dataset, key: str) -> None:
-    """Check that a file has all elements of a dataset: those that were never written are made up, however many.
+def check_written(item: h5py.Dataset, key: str, rows: int | None = None) -> None:
+    """Check that a file has all elements of a dataset, or of its first rows.
+
+    Those that were never written are made up, however many.
 
     Raises
     ------
@@ -87,9 +89,10 @@ def check_written(item: h5py.Dataset, key: str) -> None:
     """
     if item.shape is None:
         return
-    wanted, there = prod(item.shape) * item.id.get_type().get_size(), item.id.get_storage_size()
+    shape = item.shape if rows is None or not item.shape else (min(max(rows, 0), item.shape[0]), *item.shape[1:])
+    wanted, there = prod(shape) * item.id.get_type().get_size(), item.id.get_storage_size()
     if item.chunks is not None:
-        wanted = prod(-(-extent // chunk) for extent, chunk in zip(item.shape, item.chunks, strict=True))
+        wanted = prod(-(-extent // chunk) for extent, chunk in zip(shape, item.chunks, strict=True))
         there = min(there, item.id.get_num_chunks())
     if wanted > there:
         raise ContainerError(f"dataset {shown(key)} has the shape {item.shape}, and not all of it was written")

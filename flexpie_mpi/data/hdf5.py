@@ -25,6 +25,9 @@ from .offers import Offer
 FORMAT = "flexpie_mpi values"
 FORMAT_VERSION = 2
 
+COUNT = "requests"
+"""Attribute of a stream's file: the number of complete requests."""
+
 TYPE = "onnx_type"
 """Attribute of a value that the model has in another type, such as bfloat16."""
 
@@ -68,8 +71,9 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
             "use a newer flexpie-mpi"
         )
     ragged = {key for key in found if is_ours and f"{key}{_SHAPES}" in found}  # not all of their rows is written
+    complete = attribute(file, COUNT) if is_ours else None  # rows behind them were on their way
     for key in found.keys() - ragged:
-        check_written(found[key], key)
+        check_written(found[key], key, complete if isinstance(complete, int) else None)
     if not is_ours:
         return found
     return {unescape(key): item for key, item in found.items() if not key.endswith(_SHAPES)}

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
-from typing import IO
-
-from numpy.lib import format as npy
 
 from ..graph import Graph
-from .files import check_readable, reading
+from .files import check_readable
 from .images import picture_size
 from .inputs import SUFFIXES, parse_argument
-from .npz import UNNAMED
+from .npz import UNNAMED, npy_offer, npz_offers
 from .requests import STDIN
 from .requests.files import expanded, is_pattern, natural
 from .stacks import Stack
@@ -100,24 +95,8 @@ def _shapes(path: Path, suffix: str) -> Iterator[tuple[str, Shape]]:
         with Stack(path) as stack:
             yield from stack.shapes.items()
         return
-    with reading(path, f"a {suffix} file"):
-        if suffix == ".npy":
-            with path.open("rb") as stream:
-                yield UNNAMED, _npy_shape(stream, path.stat().st_size)
-            return
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                with archive.open(member) as part:
-                    yield member.filename.removesuffix(".npy"), _npy_shape(part, member.file_size)
-
-
-def _npy_shape(stream: IO[bytes], nbytes: int) -> Shape:
-    """The shape of an array in so many bytes, header included."""
-    version = npy.read_magic(stream)
-    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
-    if not dtype.hasobject and prod(shape) * dtype.itemsize > nbytes:
-        raise ValueError(f"it has {nbytes} bytes and says that it holds {prod(shape)} elements of {dtype.itemsize}")
-    return tuple(int(extent) for extent in shape)
+    offers = npz_offers(path) if suffix == ".npz" else {UNNAMED: npy_offer(path)}
+    yield from ((name, offer.shape) for name, offer in offers.items())
 
 
 def _offer(

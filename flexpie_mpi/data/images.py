@@ -101,7 +101,7 @@ def picture_size(path: Path) -> tuple[int, int, int]:
     DataError
         When the file is no picture.
     """
-    with reading(path, "a picture"), Image.open(path, formats=_FORMATS) as file:
+    with reading(path, "a picture"), _opened(path) as file:
         width, height = file.size
         is_turned = file.getexif().get(_ORIENTATION, 1) in _TURNED
         channels = next((count for count, mode in _MODES.items() if mode == file.mode), 3)

@@ -25,15 +25,12 @@ from types import MappingProxyType, TracebackType
 import h5py
 import numpy as np
 
-from ..document import one_line, shown
+from ..document import one_line, printable, shown
 from ..errors import DataError
 from .container import attribute, offer_of
 from .files import reading
-from .hdf5 import FORMAT, FORMAT_VERSION, TYPE, datasets, escape, shapes_key, shapes_of
+from .hdf5 import COUNT, FORMAT, FORMAT_VERSION, TYPE, datasets, escape, shapes_key, shapes_of
 from .offers import Offer
-
-COUNT = "requests"
-"""Attribute with the number of complete requests."""
 
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
@@ -176,6 +173,9 @@ class StackWriter:
         self._varying = varying
         self._types = types
         self._lock: int | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._ragged: dict[str, h5py.Dataset] = {}
+        self.count = 0
         is_new = not (appends and os.path.exists(path))
         try:
             # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
@@ -186,9 +186,7 @@ class StackWriter:
             raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
         try:
             self._lock = _sole_lock(path)
-            self._datasets = {} if is_new else datasets(self._file, path)
-            self._ragged = {} if is_new else shapes_of(self._file, self._datasets)
-            self.count = self._begin(provenance) if is_new else self._resume(provenance)
+            self._explained(lambda: self._begin(provenance) if is_new else self._resume(provenance))
         except BaseException:
             self.close()
             raise
@@ -234,31 +232,35 @@ class StackWriter:
             if self._lock is not None:
                 os.close(self._lock)
 
-    def _begin(self, provenance: Mapping[str, str | int | float]) -> int:
+    def _begin(self, provenance: Mapping[str, str | int | float]) -> None:
         attributes = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
         self._file.attrs.update(attributes)
         self._file.flush()
-        return 0
 
-    def _resume(self, provenance: Mapping[str, str | int | float]) -> int:
-        """The number of requests in the file as it is; rows behind them were never complete."""
-        found = self._file.attrs
-        if COUNT not in found or found.get("format") != FORMAT:
+    def _resume(self, provenance: Mapping[str, str | int | float]) -> None:
+        """Take the file as it is; rows behind its number of requests were never complete."""
+        count = attribute(self._file, COUNT)
+        if not isinstance(count, int) or attribute(self._file, "format") != FORMAT:
             raise DataError(f"output '{self._path}' was not written by a stream: nothing can be appended to it")
         for name in SAME:
-            if name in provenance and found.get(name) != provenance[name]:
+            found = attribute(self._file, name)
+            if name in provenance and found != provenance[name]:
                 raise DataError(
-                    f"output '{self._path}' has {name} {found.get(name)} and this stream {provenance[name]}: "
-                    "append to a file of the same model, or give another name"
+                    f"output '{self._path}' has {name} {printable(str(found), 80)} and this stream "
+                    f"{provenance[name]}: append to a file of the same model, or give another name"
                 )
-        count = int(found[COUNT])
-        for item in (*self._datasets.values(), *self._ragged.values()):
+        self._datasets = datasets(self._file, self._path)
+        self._ragged = shapes_of(self._file, self._datasets)
+        items = (*self._datasets.values(), *self._ragged.values())
+        if not all(item.shape and item.maxshape[0] is None and 0 <= count <= item.shape[0] for item in items):
+            raise DataError(f"output '{self._path}' is damaged: it does not hold the {count} requests that it says")
+        for item in items:
             if h5py.check_string_dtype(item.dtype):
                 _forget_texts(item, count)
             item.resize(count, axis=0)
         self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
         self._file.flush()
-        return count
+        self.count = count
 
     def _write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
         if not self._datasets:

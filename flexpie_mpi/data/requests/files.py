@@ -28,6 +28,7 @@ class FileLoader:
     graph: Graph
     mean: Numbers = None
     scale: Numbers = None
+    budget: Budget | None = None
 
     def load(self, argument: str) -> Request:
         """The request of ``FILE`` or ``NAME=FILE``.
@@ -36,7 +37,7 @@ class FileLoader:
         ------
         DataError
         """
-        return load_inputs([argument], self.graph, mean=self.mean, scale=self.scale)
+        return load_inputs([argument], self.graph, mean=self.mean, scale=self.scale, budget=self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,19 @@ class Stacked:
     name: str | None
     graph: Graph
     count: int
+    budget: Budget
 
     def __str__(self) -> str:
         return str(self.path)
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
-        budget = Budget.of_machine()
         with Stack(self.path) as stack:
             for row in range(self.count):
                 offers = stack.offers(row)
                 if self.name is not None:
                     offers = {self.name: offers.get(self.name, next(iter(offers.values())))}
-                yield fit_inputs(offers, self.graph, self.path, budget)
+                yield fit_inputs(offers, self.graph, self.path, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Folder:
         return found
 
 
-def stacked(argument: str, graph: Graph) -> Stacked | None:
+def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
     """The requests of an HDF5 file; None for one that holds the inputs of a single request.
 
     Raises
@@ -152,7 +153,7 @@ def stacked(argument: str, graph: Graph) -> Stacked | None:
             pairs = [(next(iter(shapes.values())), graph.value(name).shape)]
         if not pairs or any(shape is None or len(found) != len(shape) + 1 for found, shape in pairs):
             return None
-        return Stacked(path, name, graph, stack.count)
+        return Stacked(path, name, graph, stack.count, budget)
 
 
 def expanded(arguments: Iterable[str], graph: Graph) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...budget import Budget
 from ...errors import DataError
 from ...graph import Graph
 from ..images import Numbers
@@ -35,6 +36,8 @@ class Finding:
         Of pictures.
     seed : int
         Of random requests.
+    budget : Budget
+        Of each array and picture.
     """
 
     limit: int | None = None
@@ -42,6 +45,7 @@ class Finding:
     mean: Numbers = None
     scale: Numbers = None
     seed: int = 0
+    budget: Budget = field(default_factory=Budget.of_machine)
 
 
 def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
@@ -77,7 +81,7 @@ def _alone(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | N
 
 def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
     if argument == STDIN:
-        return Frames(None, graph)
+        return Frames(None, graph, asked.budget)
     name, path = (None, Path(argument)) if is_pattern(argument, graph) else parse_argument(argument, graph)
     if not path.exists():
         return None
@@ -85,10 +89,10 @@ def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
     if (stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)) and name is not None:
         raise DataError(f"'{path}' gives all inputs of a request: leave the name '{name}' away")
     if stat.S_ISFIFO(mode):
-        return Frames(path, graph)
+        return Frames(path, graph, asked.budget)
     if stat.S_ISDIR(mode):
-        return Folder(path, FileLoader(graph, asked.mean, asked.scale))
-    return stacked(argument, graph) if path.suffix.lower() in _STACKS else None
+        return Folder(path, FileLoader(graph, asked.mean, asked.scale, asked.budget))
+    return stacked(argument, graph, asked.budget) if path.suffix.lower() in _STACKS else None
 
 
 def _several(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
@@ -96,4 +100,4 @@ def _several(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source |
     has_pattern = any(is_pattern(argument, graph) for argument in arguments)
     if not (is_asked or has_pattern or len(arguments) > len(graph.inputs)):
         return None
-    return Files(expanded(arguments, graph), FileLoader(graph, asked.mean, asked.scale))
+    return Files(expanded(arguments, graph), FileLoader(graph, asked.mean, asked.scale, asked.budget))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...budget import Budget
 from ...errors import DataError
 from ...graph import Graph
 from ..inputs import fit_inputs
@@ -37,10 +38,13 @@ class Frames:
     path : Path or None
         None for standard input.
     graph : Graph
+    budget : Budget, optional
+        Of each array; a frame of unknown arrays has no more either.
     """
 
     path: Path | None
     graph: Graph
+    budget: Budget | None = None
 
     def __str__(self) -> str:
         return str(self._where)
@@ -58,7 +62,7 @@ class Frames:
         pipe = standard_input() if self.path is None else Pipe.named(self.path)
         try:
             while frame := self._frame(pipe, stop):
-                yield fit_inputs(bytes_offers(frame, self._where), self.graph, self._where)
+                yield fit_inputs(bytes_offers(frame, self._where), self.graph, self._where, self.budget)
         except Stopped:
             return
         finally:
@@ -77,6 +81,7 @@ class Frames:
                 f"'{self._where}' announces {size} bytes and this model's inputs are far smaller: before each request "
                 f"comes its length as {HEAD_BYTES} bytes, the lowest first"
             )
+        (self.budget or Budget.of_machine()).admit(size, f"a request from '{self._where}'", DataError)
         return self._whole(pipe.read(size, stop), size)
 
     def _whole(self, found: bytes, size: int) -> bytes:

@@ -184,7 +184,7 @@ class Tracing(RankPart):
     def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:
         """The request that plans are measured with; None where there is none, and none can be made up."""
         try:
-            return load_inputs(self._files, graph)
+            return load_inputs(self._files, graph, budget=budget_of(self.args))
         except DataError as error:
             if self._files:
                 raise

@@ -25,4 +25,5 @@ def launcher_rank(environment: Mapping[str, str] = os.environ) -> int | None:
 
 def sentence(error: FlexPieError) -> str:
     """An error in one line, as the command prints it."""
-    return "flexpie-mpi: error: " + " ".join(str(error).split())
+    lines = Exception.__str__(error).split()  # onnxruntime breaks its own; what else cannot be shown is escaped
+    return f"flexpie-mpi: error: {FlexPieError(' '.join(lines))}"

@@ -16,10 +16,15 @@ FAILING = str(PROGRAMS / "failing_program.py")
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [1, 2, pytest.param(3, marks=pytest.mark.mpi_short), 4])
 def test_the_transport_contract(mpirun: MpiRun, ranks: int) -> None:
-    facts = mpirun(ranks, "transport_program.py", "3")
+    facts = mpirun(ranks, "transport_program.py", "3", str(1 << 30))
     assert facts["broken"] == []
     assert facts["ranks"] == list(range(ranks))
     assert facts["library"]
+
+
+@pytest.mark.mpi
+def test_messages_and_collectives_beyond_what_mpi_counts_go_in_pieces(mpirun: MpiRun) -> None:
+    assert mpirun(3, "transport_program.py", "1", "3000")["broken"] == []
 
 
 @pytest.mark.mpi

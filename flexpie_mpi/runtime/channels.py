@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Exchange
+from ..program import Exchange, Message
 from .collectives import Packing, pack
 from .transport import Parcel, parcels
 from .waiting import Patience, late, wait
+
+MOST_BYTES = 1 << 30
+"""Most bytes of one call: counts and offsets of MPI before version 4 are 32-bit integers."""
 
 FEW = 8
 """Ranks up to which an all-gather is made of messages."""
@@ -27,34 +30,37 @@ FEW = 8
 class HaloChannel:
     """One rank's end of an exchange by messages: a persistent request for each, made once.
 
-    Receives are begun by ``post``, so that a message finds its place when it arrives.
+    Receives are begun by ``post``, so that a message finds its place when it arrives. A message of more than
+    `most_bytes` goes in pieces of so many, one begun after the other, so that none overtakes.
     """
 
-    def __init__(self, exchange: Exchange, rank: int, communicator: Any, patience: Patience) -> None:
+    def __init__(
+        self, exchange: Exchange, rank: int, communicator: Any, patience: Patience, most_bytes: int = MOST_BYTES
+    ) -> None:
         self.exchange = exchange
         self.outgoing, self.incoming = parcels(exchange)
-        self._sends = [
-            communicator.Send_init(parcel.memory, message.target, message.tag)
-            for message, parcel in zip(exchange.sends, self.outgoing, strict=True)
-        ]
-        self._receives = [
-            communicator.Recv_init(parcel.memory, message.source, message.tag)
-            for message, parcel in zip(exchange.receives, self.incoming, strict=True)
-        ]
+        ways = ((communicator.Send_init, exchange.sends, self.outgoing),
+                (communicator.Recv_init, exchange.receives, self.incoming))  # fmt: skip
+        (self._sends, self._receivers), (self._receives, self._senders) = (
+            _requests(make, messages, ends, most_bytes) for make, messages, ends in ways
+        )
+        self._start_all = (
+            _start_in_turn if any(m.nbytes > most_bytes for m in (*exchange.sends, *exchange.receives)) else _start_all
+        )
         self._rank = rank
         self._patience = patience
 
     def post(self) -> None:
-        _start_all(self._receives)
+        self._start_all(self._receives)
 
     def start(self) -> None:
-        _start_all(self._sends)
+        self._start_all(self._sends)
 
     def finish(self) -> None:
-        self._complete(self._receives, self.incoming)
+        self._complete(self._receives, self._senders)
 
     def drain(self) -> None:
-        self._complete(self._sends, self.outgoing)
+        self._complete(self._sends, self._receivers)
 
     def has_arrived(self) -> bool:
         return _are_over(self._receives)
@@ -64,23 +70,23 @@ class HaloChannel:
 
     def late(self, waited_s: float) -> str:
         if self.has_arrived():
-            return self._late(self._sends, self.outgoing, waited_s)
-        return self._late(self._receives, self.incoming, waited_s)
+            return self._late(self._sends, self._receivers, waited_s)
+        return self._late(self._receives, self._senders, waited_s)
 
     def free(self) -> None:
         """Give the requests back; those that are still under way end with MPI."""
         _free([*self._sends, *self._receives])
         self._sends, self._receives = [], []
 
-    def _complete(self, requests: list[Any], parcels: Sequence[Parcel]) -> None:
+    def _complete(self, requests: list[Any], peers: Sequence[int]) -> None:
         if requests:
-            explain = partial(self._late, requests, parcels)
+            explain = partial(self._late, requests, peers)
             wait(partial(_are_over, requests), self._patience, explain)
 
-    def _late(self, requests: list[Any], parcels: Sequence[Parcel], waited_s: float) -> str:
-        pairs = zip(parcels, requests, strict=True)
-        peers = [parcel.peer for parcel, request in pairs if not request.Test()]
-        return late(self._rank, _name(self.exchange), peers, waited_s)
+    def _late(self, requests: list[Any], peers: Sequence[int], waited_s: float) -> str:
+        pairs = zip(peers, requests, strict=True)
+        missing = list(dict.fromkeys(peer for peer, request in pairs if not request.Test()))
+        return late(self._rank, _name(self.exchange), missing, waited_s)
 
 
 class CollectiveChannel:
@@ -156,6 +162,18 @@ class _Volley:
         self._requests = []
 
 
+def _requests(
+    make: Callable[..., Any], messages: Sequence[Message], parcels: Sequence[Parcel], most_bytes: int
+) -> tuple[list[Any], list[int]]:
+    """A persistent request for every message or piece of one, and the peer of each."""
+    requests, peers = [], []
+    for message, parcel in zip(messages, parcels, strict=True):
+        for begin in range(0, max(1, parcel.memory.size), most_bytes):
+            requests.append(make(parcel.memory[begin : begin + most_bytes], parcel.peer, message.tag))
+            peers.append(parcel.peer)
+    return requests, peers
+
+
 def _is_direct(exchange: Exchange) -> bool:
     return exchange.kind == "allgather" and len(exchange.group) <= FEW
 
@@ -177,6 +195,12 @@ def _are_over(requests: list[Any]) -> bool:
 def _start_all(requests: list[Any]) -> None:
     if requests:
         type(requests[0]).Startall(requests)
+
+
+def _start_in_turn(requests: Sequence[Any]) -> None:
+    """Begin requests one after the other: together they may begin in any order."""
+    for request in requests:
+        request.Start()
 
 
 def _beginner(kind: str, packing: Packing, communicator: Any) -> Callable[[], Any]:

@@ -16,13 +16,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..errors import TransportError
 from ..program import Exchange, Message
 from .transport import Parcel
 
 ALIGNMENT = 64
-MAX_BYTES = 2**31 - 1
-"""Counts and offsets of MPI before version 4 are 32-bit integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +65,6 @@ def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Pac
     rank : int
     memory : array of uint8, optional
         At least :func:`packed_bytes`, aligned; may be shared with collectives that are never under way together.
-
-    Raises
-    ------
-    TransportError
-        When the blocks are too large for one MPI call.
     """
     send_bytes, receive_bytes = _bytes_by_rank(exchange, rank)
     size = packed_bytes(exchange, rank)
@@ -118,11 +110,6 @@ def _root(exchange: Exchange, rank: int) -> int:
 
 def _block(exchange: Exchange, nbytes: Mapping[int, int], memory: np.ndarray) -> Block:
     counts = tuple(nbytes.get(rank, 0) for rank in exchange.group)
-    if memory.size > MAX_BYTES:
-        raise TransportError(
-            f"exchange {exchange.index} ({exchange.kind}) moves {memory.size} bytes at once and MPI takes {MAX_BYTES}: "
-            "use a smaller batch or a layout that cuts the value further"
-        )
     return Block(memory, counts, tuple(accumulate(map(_padded, counts[:-1]), initial=0)))
 
 

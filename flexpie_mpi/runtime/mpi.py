@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any, NoReturn, TypeVar
@@ -21,10 +20,11 @@ import numpy as np
 
 from ..errors import TransportError
 from ..program import Exchange
-from .channels import CollectiveChannel, HaloChannel
+from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
 from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
 from .hosts import host_ranks, is_crowded, place
+from .pieces import PIECE_BYTES, bytes_of, pickled, pieces, unpickled
 from .signs import Signs
 from .transport import Channel, Transport
 from .waiting import DEADLINE_S, Patience, late, wait, wake_promptly
@@ -39,8 +39,6 @@ except (ImportError, RuntimeError) as error:
 
 T = TypeVar("T")
 
-PIECE_BYTES = 4 << 20
-"""Large arrays travel in pieces of this size, so that none exceeds what MPI counts and few are in memory twice."""
 PIECES_IN_FLIGHT = 2
 GRACE_S = 2.0
 """How long a rank that leaves with an error waits for the others to leave as well before it ends them."""
@@ -72,7 +70,7 @@ def launched_ranks(environment: Mapping[str, str] = os.environ) -> int:
     return max((int(size) for size in sizes if size.isdecimal()), default=1)
 
 
-def start(deadline_s: float = DEADLINE_S) -> MPITransport:
+def start(deadline_s: float = DEADLINE_S, most_bytes: int = MOST_BYTES) -> MPITransport:
     """Join the job: all ranks that ``mpirun`` started, or this process alone without it.
 
     From now on an uncaught error on any rank, or a rank that leaves early, ends the whole job.
@@ -81,6 +79,8 @@ def start(deadline_s: float = DEADLINE_S) -> MPITransport:
     ----------
     deadline_s : float
         How long a rank waits for another before it gives up.
+    most_bytes : int
+        Most bytes of one message or collective; what is larger goes in pieces.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def start(deadline_s: float = DEADLINE_S) -> MPITransport:
             "use the mpirun that belongs to this MPI library"
         )
     wake_promptly()
-    return MPITransport(_Job(MPI.COMM_WORLD.Dup(), owns), Patience(deadline_s))
+    return MPITransport(_Job(MPI.COMM_WORLD.Dup(), owns), Patience(deadline_s), most_bytes)
 
 
 def stop(transport: Transport, code: int, message: str = "") -> NoReturn:
@@ -173,11 +173,12 @@ class MPITransport:
         How this rank waits: differently when the ranks of its host outnumber the cores they may use.
     """
 
-    def __init__(self, job: _Job, patience: Patience) -> None:
+    def __init__(self, job: _Job, patience: Patience, most_bytes: int) -> None:
         self.rank: int = job.world.rank
         self.size: int = job.world.size
         self.patience = patience
         self._job = job
+        self._most_bytes = most_bytes
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         self._control = job.world.Dup()
         self._data = job.world.Dup()
@@ -201,13 +202,13 @@ class MPITransport:
     def broadcast(self, item: Any, root: int = 0) -> Any:
         """The root's `item`, on every rank."""
         is_root = self.rank == root
-        memory = _pickled(item) if is_root else np.empty(0, np.uint8)
+        memory = pickled(item) if is_root else np.empty(0, np.uint8)
         length = np.array([memory.size])
         self._complete(self._control.Ibcast(length, root), "a broadcast")
         memory = memory if is_root else np.empty(length[0], np.uint8)
-        for piece in _pieces(memory):
+        for piece in pieces(memory):
             self._complete(self._control.Ibcast(piece, root), "a broadcast")
-        return item if is_root else _unpickled(memory)
+        return item if is_root else unpickled(memory)
 
     def gather(self, item: Any, root: int = 0) -> list[Any] | None:
         """Every rank's `item`, by rank, on the root; None elsewhere."""
@@ -242,14 +243,14 @@ class MPITransport:
         Up to `PIECES_IN_FLIGHT` pieces are copied and still on their way then; they go on whenever this rank waits
         for anything.
         """
-        for piece in _pieces(_bytes(array)):
+        for piece in pieces(bytes_of(array)):
             while len(self._in_flight) >= PIECES_IN_FLIGHT:
                 self._complete_oldest_send()
             self._in_flight.append((self._control.Isend(piece.copy(), target, tag), target))
 
     def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
         """Fill a contiguous array with what `source` sent."""
-        for piece in _pieces(_bytes(array)):
+        for piece in pieces(bytes_of(array)):
             self._complete(self._control.Irecv(piece, source, tag), f"a message with tag {tag}", (source,))
 
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
@@ -258,11 +259,16 @@ class MPITransport:
         Raises
         ------
         TransportError
-            When an exchange is too large, or has a tag beyond what MPI takes.
+            When an exchange has a tag beyond what MPI takes.
         """
-        self.barrier()  # making communicators blocks: it must find everybody there
-        lanes = self._lanes(exchanges)
-        channels = [self._channel(exchange, lanes.get(exchange.lane)) for exchange in exchanges]
+        for exchange in exchanges:
+            _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
+        fitting = list(zip(exchanges, self._fit(exchanges), strict=True))
+        lanes = self._lanes(exchange for exchange, fits in fitting if fits)
+        channels = [
+            self._collective(exchange, lanes.get(exchange.lane)) if fits else self._messages(exchange)
+            for exchange, fits in fitting
+        ]
         self._channels += channels
         return tuple(channels)
 
@@ -309,7 +315,7 @@ class MPITransport:
 
     def _collect(self, item: Any, begin: Callable[..., Any], what: str, *, receives: bool) -> list[Any]:
         """Every rank's item, in rounds of as many bytes per rank as keep a round small."""
-        memory = _pickled(item)
+        memory = pickled(item)
         lengths = np.empty(self.size, np.int64)
         self._complete(self._control.Iallgather(np.array([memory.size]), lengths), what)
         step = max(1, PIECE_BYTES // self.size)
@@ -321,7 +327,7 @@ class MPITransport:
             self._complete(begin(memory[offset : offset + step], target), what)
             for rank, part in enumerate(np.split(block, np.cumsum(counts)[:-1]) if receives else ()):
                 parts[rank].append(part)
-        return [_unpickled(np.concatenate(found)) for found in parts] if receives else []
+        return [unpickled(np.concatenate(found)) for found in parts] if receives else []
 
     def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
         peers = self._others if peers is None else peers
@@ -331,20 +337,31 @@ class MPITransport:
         request, target = self._in_flight.popleft()
         self._complete(request, "a message it sent", (target,))
 
-    def _lanes(self, exchanges: Sequence[Exchange]) -> dict[int, np.ndarray]:
+    def _fit(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        """Which exchanges are collectives that are small enough for one call on every rank.
+
+        It finds everybody there, as is needed to make communicators, which blocks.
+        """
+        mine = [exchange for exchange in exchanges if exchange.is_collective and self.rank in exchange.group]
+        large = {_tag(exchange) for exchange in mine if packed_bytes(exchange, self.rank) > self._most_bytes}
+        everyones = set[int]().union(*self.all_gather(large))
+        fitting = {id(exchange) for exchange in mine if _tag(exchange) not in everyones}
+        return [id(exchange) in fitting for exchange in exchanges]
+
+    def _lanes(self, collectives: Iterable[Exchange]) -> dict[int, np.ndarray]:
         """Memory of each lane: as much as the largest of its collectives needs."""
         sizes: dict[int, int] = {}
-        for exchange in exchanges:
-            if exchange.is_collective and exchange.lane >= 0:
+        for exchange in collectives:
+            if exchange.lane >= 0:
                 sizes[exchange.lane] = max(sizes.get(exchange.lane, 0), packed_bytes(exchange, self.rank))
         return {lane: aligned(size) for lane, size in sizes.items()}
 
-    def _channel(self, exchange: Exchange, memory: np.ndarray | None) -> HaloChannel | CollectiveChannel:
-        _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
-        if exchange.is_collective and self.rank in exchange.group:
-            communicator = self._group(exchange.group)
-            return CollectiveChannel(exchange, self.rank, communicator, self.patience, memory)
-        return HaloChannel(exchange, self.rank, self._data, self.patience)
+    def _collective(self, exchange: Exchange, memory: np.ndarray | None) -> CollectiveChannel:
+        communicator = self._group(exchange.group)
+        return CollectiveChannel(exchange, self.rank, communicator, self.patience, memory)
+
+    def _messages(self, exchange: Exchange) -> HaloChannel:
+        return HaloChannel(exchange, self.rank, self._data, self.patience, self._most_bytes)
 
     def _group(self, group: tuple[int, ...]) -> Any:
         """Communicator of a group, made once; the members meet in the order of the job's exchanges."""
@@ -358,28 +375,14 @@ class MPITransport:
         self._channels.clear()
 
 
+def _tag(exchange: Exchange) -> int:
+    """The tag of a collective's messages, the same on every rank that takes part."""
+    return next(iter((*exchange.sends, *exchange.receives))).tag
+
+
 def _check_tags(exchange: Exchange, limit: int) -> None:
     highest = max((message.tag for message in (*exchange.sends, *exchange.receives)), default=0)
     if highest > limit:
         raise TransportError(
             f"exchange {exchange.index} has tag {highest} and {library()} takes tags up to {limit}: use longer segments"
         )
-
-
-def _pieces(memory: np.ndarray) -> Iterator[np.ndarray]:
-    return (memory[begin : begin + PIECE_BYTES] for begin in range(0, memory.size, PIECE_BYTES))
-
-
-def _bytes(array: np.ndarray) -> np.ndarray:
-    """The memory of a contiguous array."""
-    if not array.flags.c_contiguous:
-        raise ValueError(f"only contiguous arrays travel, not one of shape {array.shape} with strides {array.strides}")
-    return array.reshape(-1).view(np.uint8)
-
-
-def _pickled(item: Any) -> np.ndarray:
-    return np.frombuffer(bytearray(pickle.dumps(item)), np.uint8)
-
-
-def _unpickled(memory: np.ndarray) -> Any:
-    return pickle.loads(memory.tobytes())  # noqa: S301 (from a rank of this job)

@@ -8,7 +8,7 @@ import sys
 from flexpie_mpi.runtime.mpi import library, start
 from tests.runtime.contract import broken_promises
 
-with start(deadline_s=30) as transport:
+with start(deadline_s=30, most_bytes=int(sys.argv[2])) as transport:
     found = [sentence for seed in range(int(sys.argv[1])) for sentence in broken_promises(transport, seed)]
     gathered = transport.gather(found)
     if transport.rank == 0:

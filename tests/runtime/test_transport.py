@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.errors import DataError, ProgramError, TransportError
-from flexpie_mpi.program import KINDS, Exchange
-from flexpie_mpi.runtime.collectives import ALIGNMENT, MAX_BYTES, pack
+from flexpie_mpi.program import KINDS
+from flexpie_mpi.runtime.collectives import ALIGNMENT, pack
 from flexpie_mpi.runtime.ending import INTERRUPTED, end_job_on_error
 from flexpie_mpi.runtime.loopback import LoopbackTransport, alone, run_ranks
 from flexpie_mpi.runtime.transport import Transport, agree, on_root
@@ -203,14 +203,6 @@ def test_parcels_are_parts_of_the_blocks(kind: str) -> None:
             assert all(
                 block.part(place).ctypes.data % ALIGNMENT == 0 for place in range(len(ends)) if block.counts[place]
             )
-
-
-def test_a_collective_beyond_what_mpi_counts_is_refused() -> None:
-    (piece,) = random_pieces(random.Random(3))[:1]
-    exchange = exchange_of_all("scatter", 2, {(0, 1): (piece,), (0, 2): (piece,)}, 3)[0]
-    huge = tuple(type(m)(m.source, m.target, m.tag, m.pieces, MAX_BYTES // 2 + 64) for m in exchange.sends)
-    with pytest.raises(TransportError, match=r"exchange 2 \(scatter\) moves \d+ bytes at once"):
-        pack(Exchange(2, "scatter", exchange.group, huge, (), ()), 0)
 
 
 # Waiting, with a clock of its own

@@ -1,59 +1,31 @@
 """The comparison behind ``--verify``: the job's outputs against one plain session of the whole model on the root.
 
-Where they differ, both are run again with everything that leaves a segment as an output of its own, and the first
-segment, in the plan's order, whose values differ is the one to look at.
+Where they differ, the file is asked how much of that is rounding (:mod:`flexpie_mpi.rounding`). Where it is more, both
+are run again with everything that leaves a segment as an output of its own, and the first segment, in the plan's order,
+whose values differ is the one to look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from .cache import Cache
 from .engine import Engine
+from .equality import Check, compare
 from .graph import Graph
 from .model import Model
 from .plan import Plan
 from .planner import layout_plan
-from .region import Region
+from .rounding import RULES, Rounding
 from .runtime.kernels import WholeFile
 from .runtime.loopback import alone
 from .runtime.transport import on_root
 from .shards import leaving, shard_region
-
-TOLERANCE = 1e-4
-"""Largest difference between floats, as a part of the value's largest magnitude. A type that is coarser than this
-(float16) may be off by one unit in its last place instead. Everything else must be equal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A value compared with the reference.
-
-    Attributes
-    ----------
-    value : str
-    largest : float
-        Largest difference; infinite where no difference can be taken (another shape, a NaN on one side, text).
-    allowed : float
-    region : Region or None
-        The smallest box that holds every element that differs by more than is allowed; None when none does, or when
-        the two are not of one shape.
-    problem : str
-        What is wrong, for the end of a sentence; empty when the two agree.
-    """
-
-    value: str
-    largest: float = 0.0
-    allowed: float = 0.0
-    region: Region | None = None
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +93,7 @@ def verify(
     verdict = Verdict(checks, random_node=random_node(graph))
     if verdict.is_equal:
         return verdict
-    return replace(verdict, first=_first_divergence(engine, inputs, cache, threads))
+    return replace(verdict, first=_first_divergence(engine, inputs, cache, threads, max(c.rounding for c in checks)))
 
 
 class Reference:
@@ -144,6 +116,8 @@ class Reference:
         assert model.source is not None, "the root loaded the model"
         self._model = model
         self._file = WholeFile(model.source, threads)
+        self._rounding = Rounding(model.source, threads)
+        self._is_random = bool(random_node(model.graph))
         self._make_engine = partial(_whole_engine, model, cache, threads)
         self._engine: Engine | None = None
 
@@ -158,9 +132,22 @@ class Reference:
         return outputs
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
-        """A check of every output of a request."""
+        """A check of every output of a request, as strict as can be: what rounding changes counts only if it must."""
         expected = self.outputs(inputs)
-        return tuple(compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs)
+        checks = {name: compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs}
+
+        def allow(rule: str) -> bool:
+            """Compare those that differ once more, with what is known of rounding; whether any differs still."""
+            for name in [name for name, check in checks.items() if check.problem]:
+                rounding = max(self._rounding.known(rule, name), checks[name].rounding)
+                checks[name] = compare(name, outputs[name], expected[name], rounding, rule)
+            return any(check.problem for check in checks.values())
+
+        for rule in () if self._is_random else RULES:
+            if allow(rule):
+                self._rounding.look(rule, inputs, expected)
+                allow(rule)
+        return tuple(checks.values())
 
     def close(self) -> None:
         """Give back what was made on the way."""
@@ -185,19 +172,23 @@ def random_node(graph: Graph) -> str:
 
 
 def _first_divergence(
-    engine: Engine, inputs: Mapping[str, Any], cache: Cache | None, threads: int
+    engine: Engine, inputs: Mapping[str, Any], cache: Cache | None, threads: int, rounding: float
 ) -> Divergence | None:
-    """The first segment whose values differ when both sides give them all away; None when none does."""
+    """The first segment whose values differ when both sides give them all away; None when none does.
+
+    One that differs by more than rounding changes in the outputs goes before one that differs by less.
+    """
     transport, plan = engine.transport, engine.plan
     model, graph = with_boundaries(engine.model, plan), engine.model.graph
     found = Engine(transport, model, replace(plan, model=model.graph.digest), cache=cache, threads=threads).run(inputs)
 
     def search() -> Divergence | None:
         expected = run_whole(model, inputs, cache, threads)
-        for index, name in _boundaries(graph, plan):
-            check = compare(name, found[name], expected[name])
-            if check.problem:
-                return Divergence(index, check, _ranks_in(graph, plan, index, check))
+        for allowed in dict.fromkeys((rounding, 0.0)):
+            for index, name in _boundaries(graph, plan):
+                check = compare(name, found[name], expected[name], allowed)
+                if check.problem:
+                    return Divergence(index, check, _ranks_in(graph, plan, index, check))
         return None
 
     return transport.broadcast(on_root(transport, search, plan.root), plan.root)
@@ -223,70 +214,3 @@ def _ranks_in(graph: Graph, plan: Plan, index: int, check: Check) -> tuple[int, 
         return layout.ranks
     shards = {rank: shard_region(graph, check.value, layout, rank) for rank in layout.ranks}
     return tuple(rank for rank, shard in shards.items() if shard and not shard.intersect(check.region).is_empty)
-
-
-def compare(name: str, found: Any, expected: Any) -> Check:
-    """A value against its reference: a tensor, a sequence of values, or a mapping to values."""
-    if isinstance(expected, Mapping):
-        keys = list(expected)
-        if not isinstance(found, Mapping) or list(found) != keys:
-            return Check(name, np.inf, problem=f"its keys are not the {len(keys)} expected")
-        return _worst(name, [compare(name, found[key], expected[key]) for key in keys])
-    if isinstance(expected, Sequence) and not isinstance(expected, str):
-        if not isinstance(found, Sequence) or len(found) != len(expected):
-            return Check(name, np.inf, problem=f"it is not a sequence of {len(expected)}")
-        return _worst(name, [compare(name, *pair) for pair in zip(found, expected, strict=True)])
-    return _compare_arrays(name, np.asarray(found), np.asarray(expected))
-
-
-def _worst(name: str, checks: Sequence[Check]) -> Check:
-    bad = [check for check in checks if check.problem]
-    worst = max(bad or checks, key=lambda check: check.largest, default=Check(name))
-    return replace(worst, region=None)
-
-
-def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray) -> Check:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        what = f"{found.dtype.name} of shape {found.shape}, not {expected.dtype.name} of shape {expected.shape}"
-        return Check(name, np.inf, problem=f"it is {what}")
-    if expected.size == 0:
-        return Check(name)
-    allowed = _allowed(expected)
-    difference = _difference(found, expected)
-    largest, wrong = float(difference.max()), difference > allowed
-    if not wrong.any():
-        return Check(name, largest, allowed)
-    problem = (
-        f"{int(wrong.sum())} of {wrong.size} elements differ, by up to {largest:.3g} where {allowed:.3g} is allowed"
-    )
-    return Check(name, largest, allowed, _box(wrong), problem)
-
-
-def _allowed(expected: np.ndarray) -> float:
-    """Largest difference that counts as equal."""
-    if expected.dtype.kind not in "fc":
-        return 0.0
-    finite = np.abs(expected[np.isfinite(expected)])
-    magnitude = float(finite.max()) if finite.size else 0.0
-    return max(TOLERANCE, float(np.finfo(expected.dtype).eps)) * magnitude
-
-
-def _difference(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Elementwise distance in float64: 0 where both are the same, NaN or infinity included."""
-    if expected.dtype.kind in "biu":
-        apart = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-        return np.maximum(apart, found != expected)  # float64 takes neighbouring large integers for equal
-    if expected.dtype.kind not in "fc":
-        return np.where(found == expected, 0.0, np.inf)
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(found.astype(np.complex128) - expected.astype(np.complex128))
-    return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
-
-
-def _box(wrong: np.ndarray) -> Region:
-    """The smallest region that holds every true element."""
-    places = np.argwhere(wrong)
-    if not wrong.ndim:
-        return Region(())
-    return Region(tuple((int(lo), int(hi) + 1) for lo, hi in zip(places.min(0), places.max(0), strict=True)))

@@ -10,7 +10,8 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any
 
-from .compare import Check, Reference
+from .compare import Reference
+from .equality import Check
 
 DEPTH = 8
 """Requests that wait for their comparison; with more the stream waits."""

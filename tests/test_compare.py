@@ -12,8 +12,9 @@ from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi import compare as compare_module
 from flexpie_mpi import engine as engine_module
 from flexpie_mpi.cache import Cache
-from flexpie_mpi.compare import Reference, compare, run_whole, verify, with_boundaries
+from flexpie_mpi.compare import Reference, run_whole, verify, with_boundaries
 from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.equality import compare
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.region import Region
 from flexpie_mpi.report.verdicts import divergence_sentence, verdict_record

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexpie_mpi.compare import Check, compare
+from flexpie_mpi.equality import Check, compare
 from flexpie_mpi.errors import ModelError
 from flexpie_mpi.referee import Findings, Referee
 

@@ -19,6 +19,8 @@ from ..shards import Held, whole
 from .model import Model
 from .tidy import fresh
 
+_NEED_PACKING = ("MatMulNBits", "DequantizeLinear")
+"""Operators that sum in another type when their weights are not packed, as does what onnxruntime makes of them."""
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""
 
@@ -229,6 +231,8 @@ def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[
     for block in blocks:
         node = model.graph.bound[model.graph.position[block.node]]
         out = block.outputs[0]
+        if node.op in _NEED_PACKING:
+            return False
         if node.op in ("Gemm", "MatMul") and out is not None and out.size <= FEW_ROWS * max(out.shape[-1:], default=1):
             parts = zip(node.inputs, block.inputs, strict=True)
             few += sum(_slice_bytes(model, (v.name, region)) for v, region in parts if v is not None and v.is_constant)

@@ -301,15 +301,17 @@ def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 def _late_constants(nodes: list[onnx.NodeProto], constants: set[str]) -> list[onnx.NodeProto]:
     """Sorted nodes, with those that read constants only moved to just before the first node that reads them.
 
-    Such nodes (a weight's Cast or DequantizeLinear) belong to their reader: nothing should be sent in between.
+    Such nodes (a weight's Cast or DequantizeLinear) belong to their reader: nothing should be sent in between. So does
+    any other DequantizeLinear: what is sent in front of it is a quarter of what is sent behind.
     """
     known = set(constants)
     place_of = list(range(len(nodes)))
     first_reader: dict[str, int] = {}
     fixed = []
     for node in nodes:
-        fixed.append(not all(name in known for name in reads(node)))
-        known |= set() if fixed[-1] else set(node.output)
+        is_settled = all(name in known for name in reads(node))
+        fixed.append(not is_settled and node.op_type != "DequantizeLinear")
+        known |= set(node.output) if is_settled else set()
     for place in range(len(nodes) - 1, -1, -1):
         if not fixed[place]:
             place_of[place] = min((first_reader.get(name, place) for name in nodes[place].output), default=place)

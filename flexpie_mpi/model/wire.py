@@ -77,7 +77,8 @@ class _Walk:
                 size = {_FIXED64: 8, _FIXED32: 4}.get(wire)
                 if wire == _VARINT:
                     value, place = self._varint(place, end)
-                    parts += (varint(tag), varint(value))
+                    if (kind, number, value) != (_TENSOR, _DATA_LOCATION, 0):  # the default would undo what we say
+                        parts += (varint(tag), varint(value))
                 elif size is not None and size <= end - place:
                     parts += (varint(tag), self._read(size))
                     place += size

@@ -1,10 +1,14 @@
 """Atoms: the smallest runs of nodes a plan can place.
 
-Opaque values never leave a segment, and a value computed from constants alone belongs to the node that reads it.
+Opaque values never leave a segment, and a value computed from constants alone belongs to the node that reads it. So do
+the ends of a quantised operator: what stands between a DequantizeLinear and the QuantizeLinear behind is one integer
+kernel of onnxruntime, which computes something else when it sees only a part (up to 0.5 % of the largest value in a
+MatMul, whose float operand it then quantises once more by its own scales).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from ..graph import Graph
@@ -22,7 +26,7 @@ class Atom:
 def atoms(graph: Graph) -> tuple[Atom, ...]:
     """All nodes of the graph, in order, in the smallest runs that no opaque value leaves.
 
-    A run holds one node, unless opaque values join several or constants are prepared before it.
+    A run holds one node, unless opaque values join several, constants are prepared before it, or it is quantised.
     """
     found: list[Atom] = []
     joined, first = _joined(graph), 0
@@ -46,4 +50,21 @@ def _joined(graph: Graph) -> frozenset[int]:
             places.add(place)
         opaque = (name for name in node.writes if name in read and graph.value(name).is_opaque)
         until = max((until, *(min(graph.last_use[name], last) for name in opaque)))
-    return frozenset(places)
+    return frozenset(places | _quantised(graph))
+
+
+def _quantised(graph: Graph) -> set[int]:
+    """Places inside a quantised operator: from a DequantizeLinear to its only reader, and before a QuantizeLinear."""
+    readers = Counter(name for node in graph.nodes for name in node.reads)
+    places: set[int] = set()
+    open_since: dict[str, int] = {}
+    for place, node in enumerate(graph.nodes):
+        if node.op == "QuantizeLinear" and place:
+            open_since |= dict.fromkeys(graph.nodes[place - 1].writes, place - 1)
+        begin = min((open_since.get(name, place) for name in node.reads if readers[name] == 1), default=place)
+        places.update(range(begin + 1, place + 1))
+        if node.op == "DequantizeLinear":
+            open_since[node.writes[0]] = place
+        elif place not in graph.preparing:
+            open_since.clear()
+    return places

@@ -16,7 +16,7 @@ from .plans import model_lines, model_record, plan_record, planner_line
 from .run import hosts_line
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
-from .verdicts import check_record, difference
+from .verdicts import agreement, check_record, difference
 
 _STAGES = (
     Column("stage", "number"),
@@ -266,7 +266,7 @@ def _findings_lines(findings: Findings | None) -> list[Item]:
         return []
     compared = f"{findings.requests} of {count_of(findings.requests, 'request')}"
     if findings.is_equal:
-        worst = ", ".join(f"{c.value} within {c.largest:.2g} (allowed {c.allowed:.2g})" for c in findings.worst)
+        worst = ", ".join(map(agreement, findings.worst))
         said = f": {worst}" if worst else ""
         return [f"verify   {compared} equal to one onnxruntime session, which ran beside them{said}"]
     wrong = "; ".join(difference(check) for check in findings.checks if check.problem)

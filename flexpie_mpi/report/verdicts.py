@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..compare import Check, Verdict
+from ..compare import Verdict
+from ..equality import Check
 from ..plan import Plan
 from ..region import Region
 from .tables import Item
 from .units import ranges
+
+_ROUNDING = {
+    "": "",
+    "levels": ", by what onnxruntime's own optimisation levels differ by",
+    "nudges": ", by what one unit in the last place of biases and scales changes in onnxruntime itself",
+}
+"""What widened the tolerance, by the rule of a check."""
 
 
 def verdict_record(verdict: Verdict) -> dict[str, Any]:
@@ -37,6 +45,8 @@ def check_record(check: Check) -> dict[str, Any]:
         "equal": not check.problem,
         "max_difference": number(check.largest),
         "allowed": number(check.allowed),
+        "rounding": number(check.rounding),
+        "rule": check.rule or "tolerance",
         "region": _bounds(check.region),
         "problem": check.problem,
     }
@@ -59,13 +69,17 @@ def divergence_sentence(verdict: Verdict, plan: Plan) -> str:
 def verdict_lines(verdict: Verdict, plan: Plan) -> list[Item]:
     """The verdict, and where the trouble begins if there is any."""
     if verdict.is_equal:
-        worst = ", ".join(f"{c.value} within {c.largest:.2g} (allowed {c.allowed:.2g})" for c in verdict.outputs)
-        return [f"verify   equal to one onnxruntime session: {worst}"]
+        return [f"verify   equal to one onnxruntime session: {', '.join(map(agreement, verdict.outputs))}"]
     wrong = [difference(check) for check in verdict.outputs if check.problem]
     return [
         f"verify   DIFFERS from one onnxruntime session: {'; '.join(wrong)}",
         f"verify   {divergence_sentence(verdict, plan)}",
     ]
+
+
+def agreement(check: Check) -> str:
+    """How near an output is, what is allowed, and why so much where rounding decided."""
+    return f"{check.value} within {check.largest:.2g} (allowed {check.allowed:.2g}{_ROUNDING[check.rule]})"
 
 
 def difference(check: Check) -> str:

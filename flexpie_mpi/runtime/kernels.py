@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -89,6 +90,10 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
         raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
 
 
+LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")
+"""How far onnxruntime may optimise a model, below what it does by itself."""
+
+
 class WholeFile:
     """One plain session on a model file as it is: nothing of ours between it and onnxruntime.
 
@@ -96,6 +101,10 @@ class WholeFile:
     ----------
     path : Path
     threads : int
+    level : one of `LEVELS`, optional
+        How far onnxruntime may optimise the model; as far as it does by itself when not given.
+    constants : mapping of str to array, optional
+        In place of those that the file has under these names.
 
     Raises
     ------
@@ -103,11 +112,18 @@ class WholeFile:
         When onnxruntime refuses the model.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(
+        self, path: Path, threads: int, *, level: str = "", constants: Mapping[str, np.ndarray] = MappingProxyType({})
+    ) -> None:
         self._path = path
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3
+        if level:
+            settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        self._constants = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in constants.items()}
+        for name, value in self._constants.items():  # used in place, so kept alive as long as the session
+            settings.add_initializer(name, value)
         with self._explained():
             name = os.fsencode(path).decode()  # the bytes of UTF-8 are what onnxruntime makes of a name
             self._session = onnxruntime.InferenceSession(name, settings, providers=["CPUExecutionProvider"])

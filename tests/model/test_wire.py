@@ -36,6 +36,7 @@ def large_everywhere() -> onnx.ModelProto:
         {"raw": noise(40), "small": noise(2)},
     )
     model.graph.initializer.extend(typed.values())
+    model.graph.initializer[0].data_location = onnx.TensorProto.DEFAULT  # said, as by a file that was read and written
     return model
 
 

@@ -14,7 +14,7 @@ from flexpie_mpi import engine as engine_module
 from flexpie_mpi.cache import Cache
 from flexpie_mpi.compare import Reference, run_whole, verify, with_boundaries
 from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.equality import compare
+from flexpie_mpi.equality import apart, compare
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.region import Region
 from flexpie_mpi.report.verdicts import divergence_sentence, verdict_record
@@ -61,6 +61,42 @@ def test_equal(found, expected):
 def test_different(found, expected):
     check = compare("y", found, expected)
     assert check.problem and check.largest > check.allowed
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "rounding", "is_equal"),
+    [
+        (np.float32([1, 2.05]), np.float32([1, 2]), 0.03, True),  # 0.03 of the largest magnitude
+        (np.float32([1, 2.05]), np.float32([1, 2]), 0.02, False),
+        (np.float32([1, 2.3]), np.float32([1, 2]), 0.5, False),  # never more than a tenth
+        (np.uint8([10, 250]), np.uint8([12, 250]), 0.01, True),
+        (np.uint8([10, 250]), np.uint8([13, 250]), 0.01, False),
+        (np.array([True, False]), np.array([True, True]), 0.1, False),
+        ([np.float32([2.05])], [np.float32([2])], 0.03, True),
+        (np.float32([1, np.nan]), np.float32([1, 2]), 0.1, False),
+        (np.float32([[1]]), np.float32([1]), 0.1, False),
+    ],
+)
+def test_rounding_widens_the_tolerance(found, expected, rounding, is_equal):
+    check = compare("y", found, expected, rounding, "levels")
+    assert (check.problem == "") == is_equal
+    assert check.rule == "levels" and check.rounding == min(rounding, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "distance"),
+    [
+        (np.float32([1, 2.5]), np.float32([1, 2]), 0.25),
+        (np.int8([0, -128]), np.int8([64, -128]), 0.5),
+        ([{1: 3.0}], [{1: 2.0}], 0.5),
+        (np.float32([1, np.nan]), np.float32([2, 2]), 0.5),  # where no difference can be taken, none counts
+        (np.float32([1]), np.float32([1, 2]), 0.0),
+        (np.array(["a"], object), np.array(["b"], object), 0.0),
+        (np.zeros(2, np.float32), np.zeros(2, np.float32), 0.0),
+    ],
+)
+def test_how_far_two_results_are_apart(found, expected, distance):
+    assert apart(found, expected) == pytest.approx(distance)
 
 
 def test_the_region_is_the_smallest_box_around_what_differs():

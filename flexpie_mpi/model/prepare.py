@@ -23,7 +23,7 @@ from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_byt
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"

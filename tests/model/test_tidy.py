@@ -47,6 +47,20 @@ def test_nodes_that_read_constants_only_stand_before_their_first_reader():
     same_results(proto, after, {"x": noise(3, seed=1)})
 
 
+def test_a_dequantisation_stands_before_its_reader():
+    nodes = [
+        ("QuantizeLinear", ["x", "scale"], ["q"]),
+        ("DequantizeLinear", ["q", "scale"], ["a"]),
+        ("Relu", ["x"], ["r"]),
+        ("Exp", ["r"], ["s"]),
+        ("Add", ["s", "a"], ["y"]),
+    ]
+    proto = make(nodes, {"x": (3,)}, ["y"], {"scale": np.float32(0.25)})
+    after = tidied(proto)
+    assert [node.op_type for node in after.graph.node] == ["QuantizeLinear", "Relu", "Exp", "DequantizeLinear", "Add"]
+    same_results(proto, after, {"x": noise(3, seed=1)})
+
+
 def test_nodes_get_unique_names_and_keep_good_ones():
     nodes = [
         helper.make_node("Relu", ["x"], ["a"], name="mine"),

@@ -6,8 +6,8 @@ A form is one of those of ``tests/quantised.py``, such as ``"bert: QDQ, per chan
 such as ``QDQ``. A row is a form: the largest difference of any job to one plain onnxruntime session, that of
 onnxruntime's own optimisation levels to its default, and that of biases and scales off by one unit in their last place,
 all as parts of the output's largest magnitude; then the equality that held in every job: bitwise, within the tolerance
-of ``--verify``, or within what rounding was seen to change in onnxruntime itself (levels, nudges). Layouts that show the
-same equality share a row. The exit code is 1 when a job was not equal by any of these.
+of ``--verify``, or within what rounding was seen to change in onnxruntime itself (levels, nudges). Layouts that show
+the same equality share a row. The exit code is 1 when a job was not equal by any of these.
 """
 
 from __future__ import annotations

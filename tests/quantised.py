@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
@@ -72,37 +73,68 @@ def _bfloat16(source: Path, target: Path) -> None:
     onnx.save(proto, target)
 
 
-def _four_bits(source: Path, target: Path) -> None:
-    """Every product with a constant matrix as a MatMulNBits with one scale per block, as exporters of Llama do."""
+def _four_bits(source: Path, target: Path, accuracy: int) -> None:
+    """Every product with a constant matrix as a MatMulNBits with one scale per block, as exporters of Llama do.
+
+    At accuracy level 4 it sums in 8 bits, at 0 in float32.
+    """
     proto = onnx.load(source)
-    weights = {item.name: item for item in proto.graph.initializer}
-    for node in proto.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights:
-            weight = weights[node.input[1]]
-            matrix = numpy_helper.to_array(weight)
-            packed, scales = _blocks(matrix)
-            proto.graph.initializer.extend(
-                (
-                    numpy_helper.from_array(packed, f"{weight.name}.bits"),
-                    numpy_helper.from_array(scales, f"{weight.name}.scales"),
-                )
-            )
-            proto.graph.initializer.remove(weight)
-            sizes = {"K": matrix.shape[0], "N": matrix.shape[1], "bits": 4, "block_size": _BLOCK}
-            inputs = [node.input[0], f"{weight.name}.bits", f"{weight.name}.scales"]
-            node.CopyFrom(
-                helper.make_node("MatMulNBits", inputs, list(node.output), node.name, domain="com.microsoft", **sizes)
-            )
+    for node, weight in _products(proto):
+        matrix = numpy_helper.to_array(weight)
+        levels, scales = _blocks(matrix)
+        packed = levels[..., ::2] | levels[..., 1::2] << 4
+        arrays = {f"{weight.name}.bits": packed, f"{weight.name}.scales": scales.reshape(-1)}
+        _replace(proto.graph, weight, arrays)
+        sizes = {"K": matrix.shape[0], "N": matrix.shape[1], "bits": 4, "block_size": _BLOCK}
+        inputs = [node.input[0], *arrays]
+        made = helper.make_node(
+            "MatMulNBits", inputs, node.output, node.name, domain="com.microsoft", accuracy_level=accuracy, **sizes
+        )
+        node.CopyFrom(made)
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(proto, target)
 
 
+def _four_bits_qdq(source: Path, target: Path) -> None:
+    """The same in the operators of ONNX: a blocked DequantizeLinear of the weights before the product."""
+    proto = onnx.version_converter.convert_version(onnx.load(source), 21)
+    for node, weight in _products(proto):
+        levels, scales = _blocks(numpy_helper.to_array(weight))
+        columns = levels.reshape(len(levels), -1).T
+        arrays = {f"{weight.name}.scales": np.ascontiguousarray(scales.T)}
+        _replace(proto.graph, weight, arrays)
+        bits = helper.make_tensor(
+            f"{weight.name}.bits", TensorProto.INT4, columns.shape, (columns.astype(int) - 8).reshape(-1).tolist()
+        )
+        proto.graph.initializer.append(bits)
+        inputs = [bits.name, *arrays]
+        name = f"{weight.name}.floats"
+        made = helper.make_node("DequantizeLinear", inputs, [name], name, axis=0, block_size=_BLOCK)
+        proto.graph.node.insert(list(proto.graph.node).index(node), made)
+        node.input[1] = name
+    onnx.save(proto, target)
+
+
+def _products(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, TensorProto]]:
+    """Matrix products with their constant right operands."""
+    weights = {item.name: item for item in proto.graph.initializer}
+    return [
+        (node, weights[node.input[1]])
+        for node in proto.graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights
+    ]
+
+
+def _replace(graph: onnx.GraphProto, old: TensorProto, arrays: dict[str, np.ndarray]) -> None:
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    graph.initializer.remove(old)
+
+
 def _blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A (K, N) matrix in 4 bits around 8: (N, K / block, block / 2) bytes, and N * K / block scales."""
+    """A (K, N) matrix in 4 bits around 8: (N, K / block, block) of them, and (N, K / block) scales."""
     parts = matrix.T.reshape(matrix.shape[1], -1, _BLOCK)
     scales = np.abs(parts).max(-1) / 7
-    levels = (np.rint(parts / scales[..., None]) + 8).astype(np.uint8)
-    return levels[..., ::2] | levels[..., 1::2] << 4, scales.astype(np.float32).reshape(-1)
+    return (np.rint(parts / scales[..., None]) + 8).astype(np.uint8), scales.astype(np.float32)
 
 
 _FORMS: dict[str, Callable[[Path, Path], object]] = {
@@ -112,7 +144,9 @@ _FORMS: dict[str, Callable[[Path, Path], object]] = {
     "QOperator, per channel": partial(_static, shape=QuantFormat.QOperator, per_channel=True),
     "dynamic, per tensor": partial(_dynamic, per_channel=False),
     "dynamic, per channel": partial(_dynamic, per_channel=True),
-    "4 bits": _four_bits,
+    "4 bits, float sums": partial(_four_bits, accuracy=0),
+    "4 bits, 8-bit sums": partial(_four_bits, accuracy=4),
+    "4 bits, QDQ": _four_bits_qdq,
     "float16": _float16,
     "bfloat16": _bfloat16,
 }

@@ -64,6 +64,15 @@ def test_integer_kernels_are_equal_bit_by_bit(made, form, ranks, layout, fusion)
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
+def test_kernels_that_need_packed_weights_get_them(made):
+    """Without, four-bit products sum in floats: no session does that, neither in a job nor where a model is prepared."""
+    path, model, cache = made("bert: 4 bits, 8-bit sums")
+    feeds = inputs(path, SEED)
+    found = outputs_of(model, cache, 2, "rows", "free", feeds)
+    with closing(Reference(model, cache, 1)) as reference:
+        assert [check.rule for check in reference.compare(feeds, found) if not check.problem] == ["", ""]
+
+
 def verdict_of(model, cache, feeds, ranks, layout):
     plan = layout_plan(model.graph, ranks, layout, fusion="none")
 

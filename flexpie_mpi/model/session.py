@@ -121,6 +121,8 @@ def open_file(path: str, *, optimised: bool) -> Session:
     """
     options = plain_options()
     options.graph_optimization_level = _DEFAULT if optimised else _PLAIN
+    if not optimised:  # as in `accept`: some kernels sum in another type when their weights are not packed
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
     except Exception as error:  # as above

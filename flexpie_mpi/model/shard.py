@@ -19,10 +19,10 @@ from ..shards import Held, whole
 from .model import Model
 from .tidy import fresh
 
-_NEED_PACKING = ("MatMulNBits", "DequantizeLinear")
-"""Operators that sum in another type when their weights are not packed, as does what onnxruntime makes of them."""
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""
+_NEED_PACKING = ("MatMulNBits", "DequantizeLinear")
+"""Operators that sum in another type when their weights are not packed, as does what onnxruntime makes of them."""
 
 Slice = tuple[str, Region | None]
 """A region of a constant; None for a constant without one."""

@@ -65,7 +65,7 @@ def test_integer_kernels_are_equal_bit_by_bit(made, form, ranks, layout, fusion)
 
 
 def test_kernels_that_need_packed_weights_get_them(made):
-    """Without, four-bit products sum in floats: no session does that, neither in a job nor where a model is prepared."""
+    """Without, four-bit products sum in floats: in no session of a job, nor where a model is prepared."""
     path, model, cache = made("bert: 4 bits, 8-bit sums")
     feeds = inputs(path, SEED)
     found = outputs_of(model, cache, 2, "rows", "free", feeds)

@@ -22,7 +22,6 @@ from flexpie_mpi.cost.file import load_cost, save_cost
 from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.gbdt import Lesson, train
 from flexpie_mpi.planner import layout_plan, price
-from flexpie_mpi.report.fit import fit_record
 from flexpie_mpi.testbed import Device, switch
 
 
@@ -100,7 +99,7 @@ def _read_cost(path: Path, place: Place) -> object:
     priced = price(layout_plan(graph(), 2, "rows"), graph(), testbed, cost)
     outside = cost.outside(traces().tables["compute"])
     factors = [cost.device_factor(origin) for origin in traces().origins]
-    return [priced.seconds, outside.sum(), factors, json.dumps(fit_record(cost, "x"), default=str)]
+    return [priced.seconds, outside.sum(), factors]
 
 
 KINDS_OF_COST = (Kind("cost", _make_cost, _read_cost),)

@@ -1,0 +1,460 @@
+"""What fuzzing found, in its smallest form: files that once ended in a traceback, a crash, a hang, a flood or a leak.
+
+Models have a file of their own, tests/model/test_hostile.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import sys
+import zipfile
+import zlib
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flexpie_mpi.budget import Budget
+from flexpie_mpi.cost.file import save_cost
+from flexpie_mpi.cost.learned import LearnedCost
+from flexpie_mpi.cost.prior import AnalyticCost
+from flexpie_mpi.errors import FlexPieError
+from flexpie_mpi.planner import layout_plan
+
+from ..launch import REPOSITORY
+
+SHAPE = (1, 3, 8, 8)
+SECRET = b"canary-6f1d" * 200
+DEEP = 100_000
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """The kinds of file that the fuzzer knows, with what the program does to each."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REPOSITORY / "bench" / "fuzz")
+        patch.setattr(Budget, "of_machine", classmethod(lambda cls: cls(256 << 20)))
+        found = [import_module(name) for name in ("texts", "costs", "hdf5s", "arrays")]
+        tables = (found[0].KINDS_OF_TEXT, found[1].KINDS_OF_COST, found[2].KINDS_OF_HDF5, found[3].KINDS_OF_ARRAYS)
+        place = import_module("cases").Place
+        yield {kind.name: kind for table in tables for kind in table}, place, found[0]
+        for name in set(sys.modules) - before - {name for name in sys.modules if "." in name}:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def place(kinds, tmp_path):
+    """Folders of a case, and a file outside of them that nobody may read or write."""
+    _, make, _ = kinds
+    made = make(tmp_path / "files", tmp_path / "cache", tmp_path / "outside")
+    for folder in (made.files, made.cache, made.outside):
+        folder.mkdir()
+    made.canary().write_bytes(SECRET)
+    with h5py.File(made.canary(".h5"), "w") as file:
+        file["x"] = np.frombuffer(SECRET[:768], "<f4").reshape(SHAPE)
+    return made
+
+
+def refused(kinds, place, kind: str, path: Path) -> str:
+    """The sentence with which a file is refused; the file outside is as it was."""
+    with pytest.raises(FlexPieError) as caught:
+        kinds[0][kind].read(path, place)
+    text = str(caught.value)
+    assert text.isprintable() and "canary-6f1d" not in text
+    assert place.canary().read_bytes() == SECRET
+    return text
+
+
+# Text
+
+
+def plan(kinds) -> dict:
+    return json.loads(layout_plan(kinds[2].graph(), 2, "rows").to_json())
+
+
+def test_the_plan_that_is_changed_below_is_one(kinds, place):
+    path = place.files / "plan.json"
+    path.write_text(json.dumps(plan(kinds)))
+    assert kinds[0]["plan"].read(path, place)
+
+
+PLANS = {
+    "a billion ranks": lambda record: record.update(ranks=10**9),
+    "more ranks than can be counted": lambda record: record.update(ranks=10**400),
+    "shares that are no numbers": lambda record: record["segments"][0]["layout"].update(weights=[float("nan"), 1]),
+    "shares without end": lambda record: record["segments"][0]["layout"].update(weights=[float("inf"), 1]),
+    "shares too large": lambda record: record["segments"][0]["layout"].update(weights=[10**400, 1]),
+    "many ranks": lambda record: record["segments"][0]["layout"].update(ranks=list(range(200_000))),
+    "names that are lists": lambda record: record["segments"][0].update(nodes=[["a"]]),
+    "letters that move the cursor": lambda record: record["segments"][0].update(nodes=["\x1b[31m\n"]),
+    "provenance that is no text": lambda record: record.update(provenance=[1]),
+}
+
+
+@pytest.mark.parametrize("change", PLANS.values(), ids=PLANS)
+def test_plans(kinds, place, change):
+    record = plan(kinds)
+    change(record)
+    path = place.files / "plan.json"
+    path.write_text(json.dumps(record))
+    assert "plan" in refused(kinds, place, "plan", path)
+
+
+def test_turns_that_come_together_after_ages_are_no_plan(kinds, place):
+    record = plan(kinds)
+    for segment, count in zip(record["segments"], (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41), strict=False):
+        segment["layout"] = {"kind": "single", "ranks": [0]}
+        segment["turns"] = [{"kind": "single", "ranks": [turn]} for turn in range(1, count)]
+    record["ranks"] = 41
+    path = place.files / "plan.json"
+    path.write_text(json.dumps(record))
+    refused(kinds, place, "plan", path)
+
+
+TESTBED = '[link]\nbandwidth = "1Gb/s"\nlatency = "1us"\n[[device]]\nname = "a"\n'
+TESTBEDS = {
+    "slowdown of 400 digits": f'topology = "ring"\n{TESTBED}count = 2\nslowdown = {"9" * 400}\n',
+    "slowdown of 5000 digits": f'topology = "ring"\n{TESTBED}count = 2\nslowdown = {"9" * 5000}\n',
+    "slowdown nan": f'topology = "ring"\n{TESTBED}count = 2\nslowdown = nan\n',
+    "a billion boards": f'topology = "switch"\n{TESTBED}count = {10**9}\n',
+    "depth": f'topology = "switch"\nname = {"[" * DEEP}{"]" * DEEP}\n',
+    "letters that move the cursor": f'topology = "\\u001b[31m"\n{TESTBED}',
+    "bandwidth without end": 'topology = "ring"\n' + TESTBED.replace("1Gb/s", "1e400Gb/s") + "count = 2\n",
+    "a link that is a list": 'topology = "ring"\nlink = [1]\n[[device]]\nname = "a"\n',
+}
+
+
+@pytest.mark.parametrize("text", TESTBEDS.values(), ids=TESTBEDS)
+def test_testbeds(kinds, place, text):
+    path = place.files / "t.toml"
+    path.write_text(text)
+    assert "t.toml" in refused(kinds, place, "testbed", path)
+
+
+SUITES = {
+    "a testbed that is a device": 'models = ["m.onnx"]\ntestbeds = ["/dev/zero"]',
+    "a testbed that is something else": 'models = ["m.onnx"]\ntestbeds = ["../outside/canary.bin"]',
+    "a testbed with a name too long": f'models = ["m.onnx"]\ntestbeds = ["{"x" * 5000}"]',
+    "a testbed with a byte 0": 'models = ["m.onnx"]\ntestbeds = ["a\\u0000b"]',
+    "no ranks": 'models = ["m.onnx"]\ntestbeds = ["hosts"]\nranks = [0]',
+}
+
+
+@pytest.mark.parametrize("study", SUITES.values(), ids=SUITES)
+def test_suites(kinds, place, study):
+    path = place.files / "suite.toml"
+    path.write_text(f'planners = ["rows"]\n[[study]]\n{study}\n')
+    assert "suite.toml" in refused(kinds, place, "suite", path)
+
+
+def results(kinds, **others) -> str:
+    row = json.loads(json.dumps(kinds[2]._rows()[0][0]))
+    row["per_rank"][0].update(others.pop("rank", {}))
+    return json.dumps(row | others) + "\n"
+
+
+RESULTS = {
+    "seconds that are none": dict(rank={"receive_s": None}),
+    "a model that is a number": dict(model=1.5),
+    "versions that are none": dict(versions={"python": None}),
+    "rounds that are texts": dict(measured_s=["a"]),
+    "a cell that is a list": dict(testbed=["a"]),
+}
+
+
+@pytest.mark.parametrize("others", RESULTS.values(), ids=RESULTS)
+def test_results(kinds, place, others):
+    path = place.files / "results.jsonl"
+    path.write_text(results(kinds, **{key: dict(v) if isinstance(v, dict) else v for key, v in others.items()}))
+    assert "line 1" in refused(kinds, place, "report", path)
+
+
+@pytest.mark.parametrize("start", ["", '{"kind": "placement", "format": 1, "study": '], ids=["results", "trials"])
+def test_results_of_great_depth(kinds, place, start):
+    path = place.files / "results.jsonl"
+    path.write_text(start + "[" * DEEP + "]" * DEEP + "\n")
+    refused(kinds, place, "report", path)
+
+
+# Cost models
+
+TREE = {
+    "num_leaves": "2", "num_cat": "0", "split_feature": "1", "split_gain": "1", "threshold": "0.5",
+    "decision_type": "2", "left_child": "-1", "right_child": "-2", "leaf_value": "0.1 0.2", "leaf_weight": "1 1",
+    "leaf_count": "1 1", "internal_value": "0", "internal_weight": "0", "internal_count": "2", "is_linear": "0",
+    "shrinkage": "1",
+}  # fmt: skip
+
+
+def forest(**others: str) -> str:
+    tree = "Tree=0\n" + "".join(f"{key}={value}\n" for key, value in (TREE | others).items()) + "\n\n"
+    features = 4
+    names = " ".join(f"Column_{place}" for place in range(features))
+    head = (
+        f"tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx={features - 1}\n"
+        f"objective=huber alpha:0.05\nfeature_names={names}\nfeature_infos={' '.join(['[0:1]'] * features)}\n"
+        f"tree_sizes={len(tree)}\n\n"
+    )
+    return (
+        head
+        + tree
+        + "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\npandas_categorical:null\n"
+    )
+
+
+FORESTS = {
+    "a child that is itself": forest(left_child="0"),
+    "a leaf that is not there": forest(right_child="-900000"),
+    "a child that is not there": forest(left_child="1000000"),
+    "a feature that is not there": forest(split_feature="100000000"),
+    "fewer values than leaves": forest(leaf_value="0.1"),
+    "leaves beyond memory": forest(num_leaves="2147483647"),
+    "a negative number of leaves": forest(num_leaves="-5"),
+    "a threshold that is no number": forest(threshold="x"),
+    "categories that are not there": forest(num_cat="3", decision_type="1"),
+    "no text of LightGBM's": "tree\n",
+    "no lines": "",
+    "sizes of trees that lie": forest().replace("tree_sizes=", "tree_sizes=99999999999"),
+}
+
+
+def cost_file(path: Path, **others) -> Path:
+    digest = import_module("flexpie_mpi.cost.file")._digest
+    save_cost(LearnedCost(AnalyticCost()), path)
+    record = json.loads(path.read_text()) | others
+    head = {key: record.pop(key) for key in ("format", "version", "digest")}
+    path.write_text(json.dumps(head | {"digest": digest(record)} | record))
+    return path
+
+
+def test_the_cost_model_that_is_changed_below_is_one(kinds, place):
+    assert kinds[0]["cost"].read(cost_file(place.files / "cost.json"), place)
+
+
+@pytest.mark.parametrize("text", FORESTS.values(), ids=FORESTS)
+def test_forests(kinds, place, text):
+    path = cost_file(place.files / "cost.json", forests={"exchange": text})
+    assert "cost.json" in refused(kinds, place, "cost", path)
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e999}', "[" * DEEP, "\ud800", '{"format": "flexpie_mpi cost"}'])
+def test_cost_models_that_are_none(kinds, place, text):
+    path = place.files / "cost.json"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    refused(kinds, place, "cost", path)
+
+
+# HDF5
+
+
+def fill(file: h5py.File, place) -> None:
+    file.create_dataset("x", (2**40, *SHAPE), "f4", chunks=(1024, *SHAPE), fillvalue=1)
+
+
+def chunks(file: h5py.File, place) -> None:
+    file.create_dataset("x", (2**29,), "f4", chunks=(1 << 20,), fillvalue=1)
+
+
+def outside(file: h5py.File, place) -> None:
+    file.create_dataset("x", SHAPE, "f4", external=[(str(place.canary()), 0, h5py.h5f.UNLIMITED)])
+
+
+def link(file: h5py.File, place) -> None:
+    file["x"] = h5py.ExternalLink(str(place.canary(".h5")), "/x")
+
+
+def view(file: h5py.File, place) -> None:
+    layout = h5py.VirtualLayout(SHAPE, "f4")
+    layout[...] = h5py.VirtualSource(str(place.canary(".h5")), "x", SHAPE)
+    file.create_virtual_dataset("x", layout)
+
+
+def counted(value):
+    def add(file: h5py.File, place) -> None:
+        file["x"] = np.zeros((4, *SHAPE), "f4")
+        file.attrs.update({"format": "flexpie_mpi values", "format_version": 1, "requests": value})
+
+    return add
+
+
+def loop(file: h5py.File, place) -> None:
+    file["x"] = h5py.SoftLink("/x")
+
+
+def version(file: h5py.File, place) -> None:
+    file["x"] = np.zeros(SHAPE, "f4")
+    file.attrs.update({"format": "flexpie_mpi values", "format_version": "new"})
+
+
+def references(file: h5py.File, place) -> None:
+    file.create_dataset("x", (3,), h5py.ref_dtype)
+
+
+REQUESTS = {
+    "2^40 requests of one number": fill, "2 GiB of one number": chunks, "data outside": outside, "a link": link,
+    "a view": view, "a count that is a text": counted("abc"), "a negative count": counted(-3), "a link to itself": loop,
+    "a version that is none": version, "references": references,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("add", REQUESTS.values(), ids=REQUESTS)
+def test_requests(kinds, place, add):
+    path = place.files / "x.h5"
+    with h5py.File(path, "w") as file:
+        add(file, place)
+    refused(kinds, place, "requests", path)
+
+
+def test_requests_that_are_not_there_are_not_made_up(kinds, place):
+    path = place.files / "x.h5"
+    with h5py.File(path, "w") as file:
+        counted(2**40)(file, place)
+    count, *found = kinds[0]["requests"].read(path, place)
+    assert count == len(found) == 4
+
+
+APPENDED = {
+    "data outside": outside, "a link": link, "rows that cannot grow": counted(4),
+    "a count that is a text": counted("abc"), "a count without end": counted(2**62),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("add", APPENDED.values(), ids=APPENDED)
+def test_results_that_are_appended_to(kinds, place, add):
+    path = place.files / "out.h5"
+    with h5py.File(path, "w") as file:
+        add(file, place)
+        file.attrs.setdefault("requests", np.int64(1))
+        file.attrs.update({"format": "flexpie_mpi values", "format_version": 1, "model": "m", "model_digest": "d"})
+    refused(kinds, place, "results", path)
+
+
+TRACES = {
+    "rows beyond memory": lambda file, rows: file.create_dataset("compute", (2**40,), rows.dtype, chunks=(1024,)),
+    "another table": lambda file, rows: file.create_dataset("compute", data=np.zeros(3)),
+    "a group": lambda file, rows: file.create_group("compute"),
+    "origins that are a number": lambda file, rows: file.__setitem__("origins", 3),
+    "origins of great depth": lambda file, rows: file.__setitem__("origins", "[" * DEEP),
+    "version": lambda file, rows: file.attrs.__setitem__("version", "x"),
+}
+
+
+@pytest.mark.parametrize("change", TRACES.values(), ids=TRACES)
+def test_traces(kinds, place, change):
+    path = place.files / "t.h5"
+    made = import_module("hdf5s").traces()
+    made.write(path)
+    with h5py.File(path, "r+") as file:
+        for name in ("compute", "origins"):
+            kept = file[name][()]
+            del file[name]
+        change(file, made.tables["compute"])
+        if "origins" not in file:
+            file.create_dataset("origins", data=kept, dtype=h5py.string_dtype())
+    refused(kinds, place, "traces", path)
+
+
+# Arrays, pictures, streams
+
+
+def npy(descr: str = "'<f4'", shape: str = str(SHAPE), data: bytes = bytes(768)) -> bytes:
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head += b" " * (63 - (len(head) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + data
+
+
+HEADERS = {
+    "2^40 numbers": npy(shape="(1099511627776,)"),
+    "numbers without end": npy(shape="(4294967296, 4294967296)"),
+    "negative": npy(shape="(-1,)"),
+    "70 axes": npy(shape="(" + "1, " * 70 + ")"),
+    "objects": npy("'|O'", "(1,)", pickle.dumps([print])),
+    "objects inside": npy("[('a', '|O')]", "(1,)"),
+    "texts beyond memory": npy("'<U1000000000'", "(1000,)"),
+    "depth": npy("(" * 3000 + ")" * 3000),
+    "no type": npy("'<f3'"),
+    "an item of 2 GiB": npy("'|V2147483647'", "(4,)"),
+}
+
+
+@pytest.mark.parametrize("data", HEADERS.values(), ids=HEADERS)
+def test_arrays(kinds, place, data):
+    path = place.files / "x.npy"
+    path.write_bytes(data)
+    assert "x.npy" in refused(kinds, place, "npy", path)
+    stream = place.files / "pipe"
+    stream.write_bytes(struct.pack("<Q", len(data)) + data)
+    refused(kinds, place, "stream", stream)
+    packed = place.files / "x.npz"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("x.npy", data)
+    refused(kinds, place, "npz", packed)
+
+
+def test_zeros_that_unpack_to_gigabytes(kinds, place):
+    path = place.files / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
+        member.write(npy(shape="(1073741824,)", data=b""))
+        for _ in range(64):
+            member.write(bytes(1 << 20))
+    assert "x.npz" in refused(kinds, place, "npz", path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [struct.pack("<Q", 2**63), struct.pack("<Q", 1 << 19) + b"x", struct.pack("<Q", 3) + b"abc", b"\1\2"],
+    ids=["a length without end", "the end in the middle", "no array", "half a length"],
+)
+def test_streams(kinds, place, data):
+    path = place.files / "pipe"
+    path.write_bytes(data)
+    refused(kinds, place, "stream", path)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, *others: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), *others, chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+PICTURES = {
+    "x.png": png(60_000, 60_000),
+    "y.png": png(2**31 - 1, 2**31 - 1),
+    "z.png": png(8, 8, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 27), 9))),
+    "x.ppm": b"P6\n60000 60000\n255\n" + bytes(100),
+    "y.ppm": b"P6\n8 8\n0\n" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(kinds, place, name):
+    path = place.files / name
+    path.write_bytes(PICTURES[name])
+    assert name in refused(kinds, place, "image", path)
+
+
+def test_files_that_never_end(kinds, place):
+    for kind, suffix in (("npy", ".npy"), ("npz", ".npz"), ("image", ".png"), ("requests", ".h5"), ("cost", ".json")):
+        path = place.files / f"x{suffix}"
+        os.symlink("/dev/zero", path)
+        refused(kinds, place, kind, path)
+
+
+def test_an_archive_of_the_same_name_twice(kinds, place):
+    path, data = place.files / "x.npz", BytesIO()
+    with zipfile.ZipFile(data, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        for _ in range(2):
+            archive.writestr("x.npy", npy())
+    path.write_bytes(data.getvalue())
+    assert "x.npz" in refused(kinds, place, "npz", path)

@@ -73,6 +73,7 @@ class Executor:
         self._transport = transport
         opened = transport.open(by_index(program)) if channels is None else channels
         self._channels = {channel.exchange.index: channel for channel in opened}
+        self._in_lane: dict[int, Channel] = {}
         tasks = [task for step in program.steps for task in self._tasks(step, kernel)]
         self.tasks = (*tasks, self._wait(OF_NONE, *self._channels.values()))
         self._marks = [0.0] * (len(self.tasks) + 2)
@@ -153,9 +154,14 @@ class Executor:
         return tasks
 
     def _mates(self, channel: Channel) -> list[Channel]:
-        """Channels whose messages must have left before this one's memory is free: itself and those of its lane."""
+        """Channels that must be done sending before this one is packed: itself, and the one before in its lane.
+
+        That one has waited for those before it, and the end of a request waits for all.
+        """
         lane = channel.exchange.lane
-        return [c for c in self._channels.values() if c is channel or c.exchange.lane == lane >= 0]
+        before = self._in_lane.get(lane) if lane >= 0 else None
+        self._in_lane[lane] = channel
+        return [channel] if before is None else [channel, before]
 
     def _wait(self, index: int, *channels: Channel) -> Task:
         """Stay until everything sent has left: MPI may need this rank's help to finish a large message."""

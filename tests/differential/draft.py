@@ -40,7 +40,7 @@ class Draft:
         self.initializers: list[tuple[str, np.ndarray]] = []
         self.domains: dict[str, int] = {}
         self.functions: list[onnx.FunctionProto] = []
-        self.odd = self.chance(0.2)
+        self.odd = self.chance(0.25)
         self.taken: set[str] = set()
 
     # ---------------------------------------------------------------- decisions

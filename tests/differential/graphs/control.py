@@ -25,7 +25,8 @@ def _condition(g: Growth) -> str:
 def branch(g: Growth) -> None:
     d, name = g.draft, g.pick(is_float)
     condition = _condition(g) if d.chance(0.7) else d.fixed(np.array(d.chance(0.5)))
-    other = g.pick(is_float)
+    shape = g.values[name].shape
+    other = g.pick(lambda array: is_float(array) and (d.opset > 10 or array.shape == shape))  # before 11 it must be
     first = g.inner(lambda: [d.node("Add", [d.node("Relu", [name]), d.fixed(np.float32(1))])])
     second = g.inner(lambda: [d.node(d.pick("Neg", "Identity"), [other])])
     if d.chance(0.3):  # both branches may use the same names

@@ -7,7 +7,7 @@ import numpy as np
 from ..draft import Draft
 from .drawing import draws
 
-_ANY = ("float64", "int64", "int32", "uint8", "bool", "float16")
+_ANY = ("float64", "int64", "int32", "uint8", "bool", "float16", "object")
 
 
 @draws("Pad", weight=3)

@@ -7,7 +7,7 @@ import numpy as np
 from ..draft import Draft
 from .drawing import draws
 
-_ANY = ("float64", "int64", "int32", "uint8", "bool")
+_ANY = ("float64", "int64", "int32", "uint8", "bool", "object")
 
 
 def _filled(d: Draft, low: int, high: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from ..draft import Draft
 from .drawing import draws
 
-_ANY = ("float64", "int64", "int32", "uint8", "bool", "float16")
+_ANY = ("float64", "int64", "int32", "uint8", "bool", "float16", "object")
 
 
 def _regrouped(d: Draft, shape: tuple[int, ...]) -> list[int]:

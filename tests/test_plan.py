@@ -32,6 +32,12 @@ def test_weights_and_grid_survive_json():
     assert again.segments[0].layout == Layout("grid", (0, 1, 2, 3), (1, 2, 3, 4, 1), (4, 1))
 
 
+def turning(count: int) -> dict:
+    """A segment on as many ranks in turn."""
+    layouts = [{"kind": "single", "ranks": [rank]} for rank in range(count)]
+    return {"layout": layouts[0], "turns": layouts[1:], "nodes": [f"node{count}"]}
+
+
 def edited(change) -> str:
     record = json.loads(layout_plan(GRAPH, 2, "rows", fusion="none").to_json())
     change(record)
@@ -51,14 +57,29 @@ def edited(change) -> str:
         (lambda r: r["segments"][1]["layout"].update(weight=[1]), "unknown field 'weight'"),
         (lambda r: r["segments"][1]["layout"].update(ranks=["a"]), "list of numbers"),
         (lambda r: r["segments"].__setitem__(0, 7), "segment 0 of the plan is not an object"),
+        (lambda r: r.update(ranks=10**9), "is for 1000000000 ranks .* at most 1024"),
+        (lambda r: r.update(format=True), "has format True"),
+        (lambda r: r["segments"][0]["layout"].update(ranks=[2**40]), "'ranks' must be a list of numbers"),
+        (lambda r: r["segments"][0]["layout"].update(ranks=[0] * 10**5), "'ranks' must be a list of numbers"),
+        (lambda r: r["segments"][0]["layout"].update(weights=[1e300, 1]), "'weights' must be a list of numbers"),
+        (lambda r: r["segments"][0]["layout"].update(weights=[10**400, 1]), "more than 301 digits"),
+        (lambda r: r["segments"][0]["layout"].update(weights=[float("nan"), 1]), "numbers must be finite"),
+        (lambda r: r["segments"][0]["layout"].update(kind="\x1b[31m\n"), r"unknown kind '\\x1b\[31m\\n'"),
+        (lambda r: r["segments"][0]["layout"].update(kind="grid", ranks=[0, 1], grid=[2**28, 1]), "'grid' must be"),
+        (lambda r: r["provenance"].update(model=["x"]), "'model' of 'provenance' must be str"),
+        (lambda r: r.update({"\n": 1}), r"unknown field '\\n'"),
+        (lambda r: r.update(segments=[turning(count) for count in (2, 3, 5, 7, 11)]), "has 2310 turns"),
     ],
 )
 def test_text_that_is_no_plan_is_refused(change, reason):
-    with pytest.raises(PlanError, match=reason):
+    with pytest.raises(PlanError, match=reason) as caught:
         Plan.from_json(edited(change))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\x01", '{"format": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "\x00\x01", '{"format": 1}', "[" * 10**5, '{"format": 2, "format": 2}', b"\xff"]
+)
 def test_rubbish_is_refused(text):
     with pytest.raises(PlanError):
         Plan.from_json(text)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -44,6 +44,11 @@ def test_of_rows_with_one_key_the_last_counts(tmp_path):
     assert read_results(path) == (again, SINGLE, other)
 
 
+def edited(**changes: object) -> str:
+    """A row with other values."""
+    return json.dumps({"format": 1, **asdict(ROW), **changes}) + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -52,13 +57,28 @@ def test_of_rows_with_one_key_the_last_counts(tmp_path):
         ("[1]\n", "line 1 has format None"),
         ('{"format": 1, "suite": "s"}\n', "line 1 is no row of results"),
         (json.dumps({"format": 1, "per_rank": [{"rank": 0}]}) + "\n", "line 1 is no row of results"),
+        ("[" * 10**5 + "\n", "line 1 is not JSON: it is nested too deeply"),
+        ('{"format": 1, "\\ud800": 1}\n', "half a character"),
+        (edited(suite={}), "'suite' is {}, which is no str"),
+        (edited(model="a\ud800"), "half a character"),
+        (edited(batch=True), "'batch' is True, which is no int"),
+        (edited(ranks=1.5), "'ranks' is 1.5, which is no int"),
+        (edited(predicted_s="1"), "'predicted_s' is '1', which is no float"),
+        (edited(flops=10**400), "more than 301 digits"),
+        (edited(measured_s=[]), "'measured_s' must be times above 0"),
+        (edited(measured_s=[0.0]), "'measured_s' must be times above 0"),
+        (edited(measured_s=[1, None]), "'measured_s' is None"),
+        (edited(versions={"python": 3}), "'versions' is 3, which is no str"),
+        (edited(per_rank=[{}]), "lacks the field 'rank'"),
+        (edited(plan=[]), "'plan' is"),
     ],
 )
 def test_a_file_of_something_else_is_refused_with_its_line(tmp_path, text, words):
     path = tmp_path / "other.jsonl"
     path.write_text(text)
-    with pytest.raises(SuiteError, match=words):
+    with pytest.raises(SuiteError, match=words) as caught:
         read_results(path)
+    assert str(caught.value).isprintable() and "other.jsonl" in str(caught.value)
 
 
 def test_files_that_cannot_be_read_or_written_are_named(tmp_path):

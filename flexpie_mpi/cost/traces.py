@@ -16,8 +16,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..budget import Budget
-from ..data.container import attribute, check_written, members, offer_of
+from ..data.container import attribute, check_written, members
 from ..document import one_line, shown
 from ..errors import CostError
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
@@ -28,6 +27,9 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
 
 FORMAT = "flexpie_mpi traces"
 FORMAT_VERSION = 1
+
+_MOST_BYTES = 1 << 28
+"""Of all tables of a file that is read: more than a million rows."""
 
 _STORED_ROWS = 1024
 """Rows that are compressed together: some 200 kB before, so that a short table costs little."""
@@ -78,6 +80,8 @@ class Traces:
             found = members(file)
             if any(name in file and name not in found for name in TABLES):
                 raise ValueError("a table is a group")
+            if (nbytes := sum(item.nbytes for item in found.values())) > _MOST_BYTES:
+                raise ValueError(f"its tables would take {nbytes} bytes, and {_MOST_BYTES} are the most")
             origins = from_json(_text(found))
             tables = {name: _load(name, found[name], len(origins)) for name in TABLES if name in found}
         problem = _problem(tables, len(origins))
@@ -258,7 +262,6 @@ def _load(name: str, item: h5py.Dataset, origins: int) -> np.ndarray:
     empty = np.empty((0,) * item.ndim, item.dtype)
     if _problem({name: empty.astype(empty.dtype.newbyteorder("="))}, origins):
         return empty
-    Budget.of_machine().admit(offer_of(item, lambda: empty).nbytes, f"table '{name}'", CostError)
     check_written(item, name)
     rows = np.asarray(item[()])
     for column in (column for column in rows.dtype.names or () if rows.dtype[column].kind == "S"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.cost import fit as fitting
-from flexpie_mpi.cost.file import load_cost, save_cost
+from flexpie_mpi.cost.file import _digest, load_cost, save_cost
 from flexpie_mpi.cost.fit import evaluate, fit
 from flexpie_mpi.cost.heldout import Errors, spearman
 from flexpie_mpi.cost.ranges import Ranges
@@ -156,6 +156,64 @@ def test_a_file_that_is_not_ours_is_refused_in_a_sentence(cost, tmp_path, change
     with pytest.raises(CostError, match=words) as caught:
         load_cost(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def replaced(record: dict, place: str, value: object) -> dict:
+    """A record in which something has another value, and the digest that such a file would have."""
+    changed = json.loads(json.dumps(record))
+    *above, last = place.split(".")
+    inner = changed
+    for key in above:
+        inner = inner[int(key) if isinstance(inner, list) else key]
+    inner[last] = value
+    content = {key: each for key, each in changed.items() if key not in ("format", "version", "digest")}
+    return changed | {"digest": _digest(content)}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("prior.crowding", "1", "'crowding' is '1', which is no float"),
+        ("prior.crowding", 1e9, "'crowding' is 1000000000.0"),
+        ("prior.kernels", {}, "has no constants of 'any'"),
+        ("prior.kernels.any.flops_per_s", 0, "the constant 'flops_per_s' is 0"),
+        ("prior.kernels.any.overhead_s", -1, "the constant 'overhead_s' is -1"),
+        ("prior.call.call_s", 1e300, "the constant 'call_s' is 1e[+]300"),
+        ("prior.exchange.full_s", None, "which is no float"),
+        ("prior.exchange.more_s", 1, "and no others"),
+        ("ops", ["Conv\n"], r"no operator is called 'Conv\\n'"),
+        ("ops", ["x" * 99], "no operator is called"),
+        ("ops", {"Conv": 1}, "'ops' is"),
+        ("devices.0.factor", 0, "a device is 0"),
+        ("devices.0.threads", True, "which is no int"),
+        ("ranges.compute.columns", ["flops"], "the ranges of 'compute' are of other columns"),
+        ("ranges.compute.bounds", {"Conv": [[1], [2]]}, "bounds of other columns"),
+        ("ranges.compute.label", "kind", "no table 'compute' to have ranges"),
+        ("held_out", {"compute": {}}, "lacks the field 'combinations'"),
+        ("forests.compute", "tree\n", "the text of the forest is cut off"),
+        ("forests.compute", 3, "'forests' is 3, which is no str"),
+        ("forests.plan", "tree\n", "no table 'plan' to have a forest"),
+        ("forests.call", "tree\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=2\nend of trees\n", "of 7"),
+        ("provenance", [], "'provenance' is"),
+    ],
+)
+def test_every_number_of_a_file_is_looked_at(cost, tmp_path, place, value, words):
+    path = tmp_path / "cost.json"
+    save_cost(cost, path)
+    path.write_text(json.dumps(replaced(json.loads(path.read_text()), place, value)))
+    with pytest.raises(CostError, match=words) as caught:
+        load_cost(path)
+    assert str(caught.value).isprintable() and str(path) in str(caught.value)
+
+
+def test_a_forest_that_multiplies_without_end_is_refused(cost, tmp_path):
+    path = tmp_path / "cost.json"
+    save_cost(cost, path)
+    record = json.loads(path.read_text())
+    text = re.sub(r"leaf_value=\S+", "leaf_value=1e300", record["forests"]["compute"])
+    path.write_text(json.dumps(replaced(record, "forests.compute", text)))
+    with pytest.raises(CostError, match="multiplies by up to"):
+        load_cost(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n", b"[" * 100_000, b"{", None])

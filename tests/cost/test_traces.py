@@ -240,6 +240,22 @@ def without(column: str) -> np.ndarray:
     return np.zeros(2, [(name, dtype[name]) for name in dtype.names if name != column])
 
 
+def mangled(table: str, column: str) -> np.ndarray:
+    rows = np.zeros(2, TABLES[table])
+    rows[column] = b"\xff\xfe"
+    return rows
+
+
+def made_up(file: h5py.File) -> None:
+    del file["plan"]
+    file.create_dataset("plan", (2**40,), TABLES["plan"], chunks=(1024,))
+
+
+def linked(file: h5py.File) -> None:
+    del file["plan"]
+    file["plan"] = h5py.ExternalLink("other.h5", "plan")
+
+
 BAD_FILES = {
     "newer": (
         lambda path: altered(path, lambda file: file.attrs.update(version=FORMAT_VERSION + 1)),
@@ -255,6 +271,13 @@ BAD_FILES = {
     "no origins": (lambda path: altered(path, lambda file: file.pop("origins")), "cannot be read as traces"),
     "bad origins": (lambda path: altered(path, with_origins("[{}")), "cannot be read as traces"),
     "odd origins": (lambda path: altered(path, with_origins('[{"job": 1, "rank": 0}]')), "which is no str"),
+    "deep origins": (lambda path: altered(path, with_origins("[" * 10**5)), "nested too deeply"),
+    "odd cores": (lambda path: altered(path, with_origins('[{"job": "j", "rank": 0, "cores": 0}]')), "on 0 cores"),
+    "odd version": (lambda path: altered(path, lambda file: file.attrs.update(version="one")), "version is no number"),
+    "odd format": (lambda path: altered(path, lambda file: file.attrs.update(format="\n")), r"its format is '\\n'"),
+    "no text": (lambda path: altered(path, with_table("call", mangled("call", "model"))), "can't decode byte"),
+    "made up": (lambda path: altered(path, made_up), r"its tables would take .* bytes, and 268435456 are the most"),
+    "linked": (lambda path: altered(path, linked), "'plan' is a link"),
     "few origins": (lambda path: altered(path, with_origins("[]")), "table 'compute' names the origin . of 0 origins"),
     "less": (
         lambda path: altered(path, with_table("plan", without("ranks"))),

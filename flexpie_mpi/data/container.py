@@ -6,14 +6,12 @@ of values that were never written, or be packed by plug-ins. Nothing of that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import h5py
 import numpy as np
 
 from ..document import shown
-from .offers import Offer
 
 MOST_ITEMS, MOST_DEPTH = 10_000, 32
 """Groups and datasets of a file, and how deep they lie."""
@@ -98,9 +96,9 @@ def check_written(item: h5py.Dataset, key: str, rows: int | None = None) -> None
         raise ContainerError(f"dataset {shown(key)} has the shape {item.shape}, and not all of it was written")
 
 
-def offer_of(item: h5py.Dataset, load: Callable[[], np.ndarray]) -> Offer:
-    """What a judged dataset says of itself; texts have no length."""
-    return Offer(tuple(item.shape), np.dtype(np.str_) if h5py.check_string_dtype(item.dtype) else item.dtype, load)
+def type_of(item: h5py.Dataset) -> np.dtype:
+    """The type of a judged dataset; that of texts has no length."""
+    return np.dtype(np.str_) if h5py.check_string_dtype(item.dtype) else item.dtype
 
 
 def attribute(file: h5py.File, name: str) -> str | int | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..document import shown
 from ..errors import DataError
-from .container import attribute, check_dataset, check_written, members, offer_of
+from .container import attribute, check_dataset, check_written, members, type_of
 from .files import reading
 from .offers import Offer
 
@@ -142,7 +142,7 @@ def _offer(item: h5py.Dataset, path: Path) -> Offer:
                 return np.asarray(again.asstr()[()], dtype=np.str_)
             return np.asarray(again[()])
 
-    return offer_of(item, load)
+    return Offer(tuple(item.shape), type_of(item), load)
 
 
 def escape(name: str) -> str:

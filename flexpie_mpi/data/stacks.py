@@ -17,7 +17,6 @@ import fcntl
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -27,7 +26,7 @@ import numpy as np
 
 from ..document import one_line, printable, shown
 from ..errors import DataError
-from .container import attribute, offer_of
+from .container import attribute, type_of
 from .files import reading
 from .hdf5 import COUNT, FORMAT, FORMAT_VERSION, TYPE, datasets, escape, shapes_key, shapes_of
 from .offers import Offer
@@ -68,6 +67,7 @@ class Stack:
             try:
                 self._datasets = datasets(self._file, path)
                 self._ragged = shapes_of(self._file, self._datasets)
+                self._dtypes = {name: type_of(item) for name, item in self._datasets.items()}
                 self._complete = attribute(self._file, COUNT)
             except BaseException:
                 self._file.close()
@@ -110,18 +110,19 @@ class Stack:
             return {name: self._offer(name, request) for name in self._datasets}
 
     def _offer(self, name: str, request: int) -> Offer:
-        item = self._datasets[name]
-        shape = tuple(
-            int(extent) for extent in (self._ragged[name][request] if name in self._ragged else item.shape[1:])
-        )
-        if len(shape) != item.ndim - 1 or not all(0 <= a <= b for a, b in zip(shape, item.shape[1:], strict=True)):
-            raise DataError(f"'{self._path}' is damaged: request {request} of {shown(name)} has the shape {shape}")
+        item, most = self._datasets[name], self.shapes[name][1:]
+        shape = most
+        if name in self._ragged:
+            shape = tuple(int(extent) for extent in self._ragged[name][request])
+            if len(shape) != len(most) or not all(0 <= a <= b for a, b in zip(shape, most, strict=True)):
+                raise DataError(f"'{self._path}' is damaged: request {request} of {shown(name)} has the shape {shape}")
+        place = request if shape == most else (request, *map(slice, shape))
 
         def load() -> np.ndarray:
             with reading(self._path, "an HDF5 file"):
-                return np.asarray(item[(request, *map(slice, shape))])
+                return np.asarray(item[place])
 
-        return replace(offer_of(item, load), shape=shape)
+        return Offer(shape, self._dtypes[name], load)
 
     def read(self, request: int) -> dict[str, np.ndarray]:
         """The values of one request.

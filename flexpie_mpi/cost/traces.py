@@ -16,7 +16,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..data.container import attribute, check_written, members
+from ..data.container import attribute, check_heaps, check_written, members
 from ..document import one_line, shown
 from ..errors import CostError
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
@@ -76,6 +76,7 @@ class Traces:
             reason = "it is no file" if os.path.exists(path) else "it does not exist"
             raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
         with _reading(path), h5py.File(path, "r") as file:
+            check_heaps(file)
             _check_format(path, file)
             found = members(file)
             if any(name in file and name not in found for name in TABLES):

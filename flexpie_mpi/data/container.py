@@ -6,6 +6,9 @@ of values that were never written, or be packed by plug-ins. Nothing of that is 
 
 from __future__ import annotations
 
+import os
+import struct
+from collections.abc import Iterator
 from math import prod
 
 import h5py
@@ -19,6 +22,12 @@ MOST_ITEMS, MOST_DEPTH = 10_000, 32
 _CHUNK_BYTES = 1 << 29
 """A chunk is unpacked as a whole, however little of it is wanted."""
 
+_SCANNED_BYTES = 1 << 28
+"""So much of a file is looked through for heaps: what is written first, attributes and small texts."""
+_BLOCK_BYTES = 1 << 20
+_HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1", 16, 16
+"""How a heap begins, and the bytes before its first object and before the content of each."""
+
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF)
 _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING, h5py.h5t.COMPOUND)
 """Classes of types whose elements are bytes of the dataset; of strings, also those that lie elsewhere in the file."""
@@ -26,6 +35,45 @@ _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING, h5py
 
 class ContainerError(ValueError):
     """What is wrong with a file, without its name: whoever opened it knows that."""
+
+
+def check_heaps(file: h5py.File) -> None:
+    """Check that the heaps of a file, where its texts are, have an end; to be called before any attribute is read.
+
+    HDF5 goes from object to object by the size that each says it has, and where that is 0 it never arrives.
+
+    Raises
+    ------
+    ContainerError
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ContainerError("its places and sizes are not of 8 bytes")
+    descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock
+    for place in _places(descriptor, _HEAP):
+        _check_heap(descriptor, place)
+
+
+def _places(descriptor: int, wanted: bytes) -> Iterator[int]:
+    for first in range(0, min(_SCANNED_BYTES, os.fstat(descriptor).st_size), _BLOCK_BYTES):
+        block = os.pread(descriptor, _BLOCK_BYTES + len(wanted) - 1, first)
+        place = block.find(wanted)
+        while place >= 0:
+            yield first + place
+            place = block.find(wanted, place + 1)
+
+
+def _check_heap(descriptor: int, place: int) -> None:
+    head = os.pread(descriptor, _HEAP_HEAD, place)
+    end = place + int.from_bytes(head[8:], "little")
+    if end > os.fstat(descriptor).st_size:  # no heap, or one that HDF5 cannot read
+        return
+    place += _HEAP_HEAD
+    while place + _OBJECT_HEAD <= end:
+        number, size = struct.unpack("<H6xQ", os.pread(descriptor, _OBJECT_HEAD, place))
+        step = _OBJECT_HEAD + -(-size // 8) * 8 if number else size
+        if not 0 < step <= end - place:
+            raise ContainerError("a heap of its texts is damaged")
+        place += step
 
 
 def members(file: h5py.File) -> dict[str, h5py.Dataset]:

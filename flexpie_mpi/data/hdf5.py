@@ -18,7 +18,7 @@ import numpy as np
 
 from ..document import shown
 from ..errors import DataError
-from .container import attribute, check_dataset, check_written, members, type_of
+from .container import attribute, check_dataset, check_heaps, check_written, members, type_of
 from .files import reading
 from .offers import Offer
 
@@ -62,6 +62,7 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     DataError
         When the file was written in a later version of the format.
     """
+    check_heaps(file)
     found = members(file)
     is_ours = attribute(file, "format") == FORMAT
     version = attribute(file, "format_version") if is_ours else 0
@@ -126,6 +127,7 @@ def write_hdf5(
 def read_provenance(path: Path) -> dict[str, str | int | float]:
     """The attributes that :func:`write_hdf5` stored beside the arrays."""
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        check_heaps(file)
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
 
 

@@ -307,6 +307,21 @@ def test_traces(kinds, place, change):
     refused(kinds, place, "traces", path)
 
 
+@pytest.mark.parametrize("size", [0, 2**64 - 8])
+def test_heaps_without_an_end(kinds, place, size):
+    """Inside of HDF5, where no signal reaches."""
+    for kind, name in (("traces", "t.h5"), ("requests", "x.h5"), ("results", "out.h5")):
+        path = place.files / name
+        with h5py.File(path, "w") as file:
+            file["x"] = np.zeros(SHAPE, "f4")
+            file.attrs["format"] = "flexpie_mpi traces" if kind == "traces" else "flexpie_mpi values"
+        data = bytearray(path.read_bytes())
+        first = data.index(b"GCOL") + 16
+        data[first : first + 16] = struct.pack("<HHIQ", 0 if size == 0 else 1, 0, 0, size)
+        path.write_bytes(data)
+        refused(kinds, place, kind, path)
+
+
 # Streams, and what never ends
 
 

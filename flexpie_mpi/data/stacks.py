@@ -34,6 +34,7 @@ from .offers import Offer
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
 
+_MOST_CHUNKS_BEHIND = 1 << 16
 _CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
 """A chunk is as large as fits into the one and has no more rows than the other."""
 
@@ -253,7 +254,7 @@ class StackWriter:
         self._datasets = datasets(self._file, self._path)
         self._ragged = shapes_of(self._file, self._datasets)
         items = (*self._datasets.values(), *self._ragged.values())
-        if not all(item.shape and item.maxshape[0] is None and 0 <= count <= item.shape[0] for item in items):
+        if not all(_is_resumable(item, count) for item in items):
             raise DataError(f"output '{self._path}' is damaged: it does not hold the {count} requests that it says")
         for item in items:
             if h5py.check_string_dtype(item.dtype):
@@ -340,6 +341,14 @@ class StackWriter:
         except Exception as error:  # h5py raises what the libraries below it raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
             raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+
+
+def _is_resumable(item: h5py.Dataset, count: int) -> bool:
+    """Whether a dataset has so many rows, and no more behind them than an unfinished batch: HDF5 visits each chunk."""
+    if not item.shape or item.maxshape[0] is not None or not 0 <= count <= item.shape[0]:
+        return False
+    behind = (item.shape[0] - count, *item.shape[1:])
+    return prod(-(-extent // chunk) for extent, chunk in zip(behind, item.chunks, strict=True)) <= _MOST_CHUNKS_BEHIND
 
 
 def _forget_texts(item: h5py.Dataset, count: int) -> None:

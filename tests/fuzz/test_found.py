@@ -266,8 +266,13 @@ def counted(value):
     return add
 
 
+def behind(file: h5py.File, place) -> None:
+    file.create_dataset("x", (2**40,), "f4", maxshape=(None,), chunks=(1,))
+
+
 APPENDED = {
     "data outside": outside, "a link": link, "rows that cannot grow": counted(4),
+    "rows behind its end": behind,
     "a count that is a text": counted("abc"), "a count without end": counted(2**62),
 }  # fmt: skip
 

@@ -21,6 +21,8 @@ from .measure import Measured, Shape, made_up, measure
 from .read import Source
 from .session import LateError, ValueType, accept
 from .settled import fixed_shapes
+from .sizes import write_sizes
+from .tidy import tidy
 from .weights import byte_length
 
 _ELEMENTS = {"float": onnx.TensorProto.FLOAT, "double": onnx.TensorProto.DOUBLE}
@@ -68,10 +70,10 @@ def infer_types(source: Source, budget: Budget) -> Trial | None:
         sizes, trial = _measured(source, types, static)
     except LateError:  # a loop, most likely, for which inputs that are made up mean nothing
         sizes, trial = static, None
-    for name in values:
-        if name in sizes:
-            types[name] = helper.make_tensor_type_proto(types[name].tensor_type.elem_type, sizes[name])
-    _write(graph, values, types)
+    types |= {name: _sized(types[name], sizes[name]) for name in values if name in sizes}
+    if write_sizes(graph, _static_shapes(types)):
+        tidy(source.proto)
+    _write(graph, types)
     return trial
 
 
@@ -98,18 +100,16 @@ def _measured(source: Source, types: Types, static: Mapping[str, Shape]) -> tupl
 
 
 def _inferred(proto: onnx.ModelProto) -> dict[str, Shape]:
-    """Static shapes that ONNX shape inference knows, which tells a scalar from a tensor of unknown rank."""
+    """Static shapes that ONNX shape inference knows, which tells a scalar from a tensor of unknown rank.
+
+    It does not propagate data: then it takes one end of a Slice that only a request gives for another.
+    """
     try:
-        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
+        graph = shape_inference.infer_shapes(proto).graph
     except Exception:  # inference raises several unrelated classes on models that onnxruntime takes
         return {}
-    tensors = ((value.name, value.type.tensor_type) for value in (*graph.value_info, *graph.output))
-    return {
-        name: tuple(dim.dim_value for dim in tensor.shape.dim)
-        for name, tensor in tensors
-        if tensor.HasField("shape")
-        and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim)
-    }
+    found = _static_shapes({value.name: value.type for value in (*graph.value_info, *graph.output)})
+    return {name: shape for name, shape in found.items() if min(shape, default=0) >= 0}
 
 
 def _sizes(found: Mapping[str, ValueType]) -> dict[str, Shape]:
@@ -150,9 +150,23 @@ def _element_type(text: str) -> int:
     return _ELEMENTS.get(text) or onnx.TensorProto.DataType.Value(text.upper())
 
 
-def _write(graph: onnx.GraphProto, values: list[str], types: Types) -> None:
+def _sized(kind: onnx.TypeProto, shape: Shape) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape)
+
+
+def _static_shapes(types: Types) -> dict[str, Shape]:
+    """The shapes among types that leave nothing open."""
+    tensors = ((name, kind.tensor_type) for name, kind in types.items() if kind.HasField("tensor_type"))
+    return {
+        name: tuple(dim.dim_value for dim in tensor.shape.dim)
+        for name, tensor in tensors
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+    }
+
+
+def _write(graph: onnx.GraphProto, types: Types) -> None:
     outputs = {value.name: value for value in graph.output}
     del graph.value_info[:]
-    for name in values:
+    for name in (name for node in graph.node for name in node.output if name):
         value = outputs.get(name) or graph.value_info.add(name=name)
         value.type.CopyFrom(types[name])

@@ -75,6 +75,7 @@ def test_scales_that_are_no_short_fraction(pair, mode, tmp_path):
     [
         ("ConvTranspose", {"strides": [2, 2], "auto_pad": "SAME_UPPER", "output_padding": [1, 1]}),
         ("ConvTranspose", {"strides": [3, 2], "auto_pad": "SAME_LOWER", "output_padding": [2, 0]}),
+        ("MaxPool", {"dilations": [2, 2], "auto_pad": "SAME_UPPER"}),
         ("MaxPool", {"strides": [2, 2], "auto_pad": "VALID", "ceil_mode": 1}),
         ("AveragePool", {"strides": [2, 2], "auto_pad": "SAME_LOWER", "ceil_mode": 1}),
     ],
@@ -84,6 +85,34 @@ def test_pads_that_the_operator_makes_itself(op, attributes, tmp_path):
     nodes = [helper.make_node(op, inputs, ["h"], kernel_shape=[3, 3], **attributes), ("Relu", ["h"], ["y"])]
     model, expected = check(make(nodes, {"x": (1, 4, 11, 12)}, ["y"], weights), {"x": noise(1, 4, 11, 12)}, tmp_path)
     assert model.graph.value("h").shape == expected["y"].shape
+
+
+def test_the_size_of_a_value_is_what_a_run_shows(tmp_path):
+    """An optimiser that knows the shapes of the inputs works it out by its rules of inference, 25 here for 24."""
+    given = {"strides": [3, 3], "auto_pad": "SAME_LOWER", "output_padding": [1, 1], "kernel_shape": [3, 3]}
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["h"], **given),
+        ("Shape", ["h"], ["size"]),
+        ("Expand", ["one", "size"], ["ones"]),
+        helper.make_node("Cast", ["size"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    proto = make(nodes, {"x": (1, 4, "h", "w")}, ["ones", "y"], {"w": noise(4, 3, 3, 3), "one": np.float32(1)})
+    model, expected = check(proto, {"x": noise(1, 4, 8, 7)}, tmp_path, {"x": (1, 4, 8, 7)})
+    assert expected["ones"].shape == model.graph.value("ones").shape == (1, 3, 24, 21)
+
+
+def test_an_end_of_a_slice_that_a_request_gives_is_not_taken_for_another(tmp_path):
+    nodes = [
+        ("Shape", ["x"], ["shape"]),
+        ("Slice", ["shape", "start", "end"], ["part"]),
+        helper.make_node("Concat", ["part", "rest"], ["to"], axis=0),
+        ("Reshape", ["x", "to"], ["y"]),
+    ]
+    weights = {"end": np.array([2]), "rest": np.array([-1])}
+    kinds = {"start": onnx.TensorProto.INT64}
+    proto = make(nodes, {"x": (2, 7, 7), "start": (1,)}, ["y"], weights, dtypes=kinds)
+    model, expected = check(proto, {"x": noise(2, 7, 7), "start": np.array([1])}, tmp_path)
+    assert expected["y"].shape == (7, 14) and model.graph.value("y").shape is None
 
 
 def test_the_length_of_a_value_that_data_makes_is_not_static(tmp_path):

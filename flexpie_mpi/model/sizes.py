@@ -1,0 +1,51 @@
+"""``Shape`` and ``Size`` of values whose shape never changes, as constants.
+
+onnxruntime would work them out itself, by its rules of inference, where it knows the shapes of a session's inputs; the
+constants are what a run has shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+Shape = tuple[int, ...]
+
+
+def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
+    """Replace the nodes that ask for the size of a value in `shapes`, outputs of the graph set aside; whether any was.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        Changed in place; what only such a node has read is left.
+    shapes : mapping of str to tuple of int
+    """
+    outputs = {value.name for value in graph.output}
+    kept, found = [], False
+    for node in graph.node:
+        array = _known(node, shapes) if outputs.isdisjoint(node.output) else None
+        if array is None:
+            kept.append(node.SerializeToString())
+        else:
+            found = True
+            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+    if found:
+        del graph.node[:]
+        graph.node.extend(map(onnx.NodeProto.FromString, kept))
+    return found
+
+
+def _known(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> np.ndarray | None:
+    """What a node says of the size of a value, if it asks for that and the size is known."""
+    shape = shapes.get(node.input[0]) if node.op_type in ("Shape", "Size") and not node.domain else None
+    if shape is None:
+        return None
+    if node.op_type == "Size":
+        return np.array(prod(shape), np.int64)
+    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    return np.array(shape[given.get("start", 0) : given.get("end", len(shape))], np.int64)

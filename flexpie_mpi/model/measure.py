@@ -88,7 +88,8 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
             left_out.add(failed)
             continue
         shapes = {name: tuple(found[probe].tolist()) for name, probe in part.probes.items()}
-        outputs = None if left_out else {value.name: found[value.name] for value in source.proto.graph.output}
+        names = (value.name for value in source.proto.graph.output)
+        outputs = None if left_out else {name: found[name] for name in names if name in found}
         return Measured(shapes, outputs)
     return Measured()
 

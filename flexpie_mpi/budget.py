@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import FlexPieError
 
-_SHARE = 8
+_SHARE = 16
 """Without word from the user, one file may take so many parts of the machine's memory: one."""
 _LEAST_BYTES = 256 << 20
 
@@ -28,7 +28,7 @@ class Budget:
 
     @classmethod
     def of_machine(cls) -> Budget:
-        """An eighth of the memory that this machine, or the control group of this process, has; 256 MiB at least."""
+        """A sixteenth of the memory that this machine, or the control group of this process, has; 256 MiB at least."""
         return cls(max(_LEAST_BYTES, _memory_bytes() // _SHARE))
 
     def admit(self, nbytes: int, what: str, error: type[FlexPieError]) -> None:

@@ -34,7 +34,7 @@ def add_model_arguments(parser: Parser) -> None:
         "--memory",
         type=memory,
         metavar="SIZE",
-        help="most that any value of a model or array of a file may take, such as 2GB (default: an eighth of this "
+        help="most that any value of a model or array of a file may take, such as 2GB (default: a sixteenth of this "
         "machine's)",
     )
     add_cache_arguments(parser)

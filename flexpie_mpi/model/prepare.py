@@ -123,9 +123,14 @@ def _try_rule(node: BoundNode) -> None:
     rule, out = rule_for(node), tuple(None if value is None else whole(value) for value in node.outputs)
     if all(region is None for region in out):
         return
-    rule.cut_axes(node)
-    rule.in_regions(node, out)
-    rule.flops(node, out)
+    try:
+        rule.cut_axes(node)
+        rule.in_regions(node, out)
+        rule.flops(node, out)
+    except Exception as error:  # whatever indices and numbers lead to that no exporter writes
+        raise ModelError(
+            f"the attributes and shapes of node '{node.node.name}' ({node.op}) do not go together ({error})."
+        ) from error
 
 
 def _check_results(original: Original, trial: Trial | None) -> None:

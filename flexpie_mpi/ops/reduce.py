@@ -37,7 +37,8 @@ class Reduce(OpRule):
         """(output axis, input axis) of every axis that is not reduced."""
         reduced = self._reduced(node) if is_settled(node, 1) else frozenset(range(len(node.in_shape())))
         kept = [axis for axis in range(len(node.in_shape())) if axis not in reduced]
-        return [(axis if node.attribute("keepdims", 1) else place, axis) for place, axis in enumerate(kept)]
+        keeps_all = len(node.out_shape()) == len(node.in_shape())  # keepdims, whatever number it is
+        return [(axis if keeps_all else place, axis) for place, axis in enumerate(kept)]
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
         ndim = len(node.in_shape())

@@ -108,3 +108,7 @@ def test_top_k(axis, opset):
         attributes["largest"] = 0
     cut = axes_below(3, without=[-1 if axis is None else axis])
     check_rule(one_node("TopK", operands, opset=opset, outputs=2, **attributes), cut=(cut, cut))
+
+
+def test_keepdims_of_another_number_means_what_onnxruntime_takes_it_for():
+    check_rule(reduction("ReduceMean", 18, [1], 2**40), cut=(cut_axes([1], keepdims=False),))

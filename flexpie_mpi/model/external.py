@@ -33,7 +33,10 @@ class ExternalData:
 
     def __init__(self, model_path: Path, budget: Budget) -> None:
         self._model_path, self._budget = model_path, budget
-        self._folders = tuple({os.path.realpath(model_path.parent), os.path.dirname(os.path.realpath(model_path))})
+        own = Path(os.path.realpath(model_path))
+        is_named = own.exists()  # what came through a pipe has no name, and no folder
+        self._own = own if is_named else model_path
+        self._folders = {os.path.realpath(model_path.parent), *([str(own.parent)] if is_named else ())}
         self._embedded = 0
 
     def locate(self, tensor: onnx.TensorProto) -> StoredTensor:
@@ -99,7 +102,7 @@ class ExternalData:
         if named.is_absolute() or ".." in named.parts:
             raise ModelError(f"{outside}.")
         try:
-            path = Path(os.path.realpath(self._model_path.parent / named))
+            path = self._own if location is None else Path(os.path.realpath(self._model_path.parent / named))
             if not any(path.is_relative_to(folder) for folder in self._folders):
                 raise ModelError(f"{outside}, and a link leads out of it.")
             status = path.stat()

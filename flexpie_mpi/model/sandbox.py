@@ -102,13 +102,18 @@ def _entry(stored: StoredTensor) -> list[Any]:
 
 
 def _reply(job: Job) -> dict[str, Any]:
-    """The server's answer; a server that has died since is started again, once."""
+    """The server's answer; a server that has died since is started again, once.
+
+    None is asked again whose answer was not waited for: the next that it gives would be that one.
+    """
     for _ in range(2):
         server = _server()
         try:
             return _asked(server, job)
-        except OSError:
+        except BaseException as error:
             _server.cache_clear()
+            if not isinstance(error, OSError):
+                raise
     raise ModelError(f"the process that prepares models cannot be kept running by {sys.executable}")
 
 

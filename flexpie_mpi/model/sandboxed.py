@@ -27,8 +27,8 @@ IDLE_S = 10.0
 """A server without a job for so long gives its memory back; another is started when there is one."""
 
 _LOOK_S = 0.002
-_MOST_WARNINGS, _LONGEST = 20, 1000
-"""A reply has to fit into a pipe that nobody reads before its writer has ended."""
+_MOST_WARNINGS, _LONGEST = 8, 1000
+"""A reply has to fit into a pipe (64 KiB) that nobody reads before its writer has ended."""
 
 
 def serve() -> None:
@@ -78,6 +78,7 @@ def _waited(child: int, limit_s: float, parent: int) -> int | None:
 
 def _work(job: Job, writing: int) -> NoReturn:
     """Do a job in this process, write the reply, and end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # replies go to stdout, where a library may print
     reply: dict[str, Any] = {"warnings": []}
     logging.basicConfig(handlers=[_Keeper(reply["warnings"])], level=logging.WARNING, force=True)
     try:
@@ -93,7 +94,7 @@ def _work(job: Job, writing: int) -> NoReturn:
         reply["os_error"] = [raised.errno or 0, str(raised.strerror), str(raised.filename)]
     except BaseException as raised:  # whatever onnx raises on what no exporter writes
         reply["error"] = f"it cannot be prepared: {type(raised).__name__}: {str(raised)[:_LONGEST]}."
-    os.write(writing, json.dumps(reply).encode())
+    os.write(writing, json.dumps(reply, ensure_ascii=False).encode(errors="backslashreplace"))
     os._exit(0)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -58,6 +60,32 @@ def test_a_crash_a_stall_and_a_flood_of_memory_are_told(job, monkeypatch):
     assert "--memory" in reply_to(job, monkeypatch, flood)["error"]
     short = replace(job, limit_s=0.2)
     assert "longer than" in reply_to(short, monkeypatch, lambda *_: time.sleep(60))["error"]
+
+
+def test_long_texts_in_any_letters_are_told(job, monkeypatch):
+    def complain(*_):
+        for _ in range(20):
+            logging.getLogger("model").warning("\U0001f967" * 2000)
+        raise ModelError("\U0001f967" * 1500)
+
+    reply = reply_to(job, monkeypatch, complain)
+    assert reply["error"] == "\U0001f967" * 1500
+    assert reply["warnings"] == ["\U0001f967" * 1000] * 8
+
+
+def test_an_answer_that_was_not_waited_for_is_nobody_elses(loaded, monkeypatch):
+    asked = sandbox._asked
+
+    def interrupted(server, job):
+        server.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+        server.stdin.flush()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sandbox, "_asked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loaded(classifier())
+    monkeypatch.setattr(sandbox, "_asked", asked)
+    assert loaded(classifier(16)).graph.nodes
 
 
 def test_a_function_that_calls_itself_is_refused_and_the_next_model_loads(loaded):

@@ -105,7 +105,7 @@ def main() -> int:
         model = fp.load_shared(transport, f"builtin:{options.model}", cache=cache)
         plan = Plan.from_json(options.plan.read_text()) if options.plan else None
         plan = plan or fp.layout_plan(model.graph, transport.size, options.layout)
-        reference = on_root(transport, lambda: Reference(model, cache, 1), plan.root)
+        reference = on_root(transport, lambda: Reference(model, 1), plan.root)
         with closing(fp.Engine(transport, model, plan, cache=cache, in_flight=enough_in_flight(plan))) as engine:
             early, _ = streamed(engine, reference, 0, FIRST)
             before = resident_bytes()

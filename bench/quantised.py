@@ -89,7 +89,7 @@ def study(form: str, folder: Path, options: argparse.Namespace) -> dict[str, Row
     seen = dict.fromkeys(RULES, 0.0)
     for seed in options.seeds:
         feeds = inputs(path, seed)
-        reference, rounding = Reference(model, cache, 1), Rounding(path, 1)
+        reference, rounding = Reference(model, 1), Rounding(path, 1)
         expected = reference.outputs(feeds)
         for rule in RULES:
             rounding.look(rule, feeds, expected)

@@ -8,10 +8,7 @@ whose values differ is the one to look at.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from .cache import Cache
@@ -86,8 +83,7 @@ def verify(
     transport, root, graph = engine.transport, engine.plan.root, engine.model.graph
 
     def check() -> tuple[Check, ...]:
-        with closing(Reference(engine.model, cache, threads)) as reference:
-            return reference.compare(inputs, outputs)
+        return Reference(engine.model, threads).compare(inputs, outputs)
 
     checks = transport.broadcast(on_root(transport, check, root), root)
     verdict = Verdict(checks, random_node=random_node(graph))
@@ -103,7 +99,6 @@ class Reference:
     ----------
     model : Model
         As the root has it.
-    cache : Cache, optional
     threads : int
 
     Raises
@@ -112,24 +107,16 @@ class Reference:
         When onnxruntime cannot run the whole model.
     """
 
-    def __init__(self, model: Model, cache: Cache | None, threads: int) -> None:
+    def __init__(self, model: Model, threads: int) -> None:
         assert model.source is not None, "the root loaded the model"
         self._model = model
         self._file = WholeFile(model.source, threads)
         self._rounding = Rounding(model.source, threads)
         self._is_random = bool(random_node(model.graph))
-        self._make_engine = partial(_whole_engine, model, cache, threads)
-        self._engine: Engine | None = None
 
     def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs of a request; one that the file names differently (an input as well) as of :func:`run_whole`."""
-        outputs = self._file.run(inputs)
-        missing = [name for name in self._model.graph.outputs if name not in outputs]
-        if missing:
-            self._engine = self._engine or self._make_engine()
-            whole = self._engine.run(inputs)
-            outputs |= {name: deepcopy(whole[name]) for name in missing}
-        return outputs
+        """Outputs of a request by name."""
+        return self._file.run(inputs)
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
         """A check of every output of a request, as strict as can be: what rounding changes counts only if it must."""
@@ -149,21 +136,11 @@ class Reference:
                 allow(rule)
         return tuple(checks.values())
 
-    def close(self) -> None:
-        """Give back what was made on the way."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-
 
 def run_whole(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
     """Outputs of the model as one session in this process, which must have its weights."""
-    return _whole_engine(model, cache, threads).run(inputs)
-
-
-def _whole_engine(model: Model, cache: Cache | None, threads: int) -> Engine:
     plan = layout_plan(model.graph, 1, "single", fusion="all-legal")
-    return Engine(alone(), model, plan, cache=cache, threads=threads)
+    return Engine(alone(), model, plan, cache=cache, threads=threads).run(inputs)
 
 
 def random_node(graph: Graph) -> str:

@@ -61,7 +61,6 @@ class Referee:
     Parameters
     ----------
     reference : Reference
-        Closed at the end.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -98,7 +97,6 @@ class Referee:
         """
         self._is_closing.set()
         self._thread.join()
-        self._reference.close()
         if self._error is not None:
             raise self._error
         return self._findings

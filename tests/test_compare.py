@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi import compare as compare_module
 from flexpie_mpi import engine as engine_module
 from flexpie_mpi.cache import Cache
-from flexpie_mpi.compare import Reference, run_whole, verify, with_boundaries
+from flexpie_mpi.compare import verify, with_boundaries
 from flexpie_mpi.data.synthetic import random_inputs
 from flexpie_mpi.equality import apart, compare
 from flexpie_mpi.ops import rule_for
@@ -200,30 +198,6 @@ def test_boundaries_become_outputs_once(model):
     plan = layout_plan(model.graph, 2, "rows", fusion="none")
     outputs = with_boundaries(model, plan).graph.outputs
     assert outputs[0] == "scores" and len(set(outputs)) == len(outputs) == len(model.graph.nodes)
-
-
-def test_the_reference_makes_one_engine_for_all_requests(model, cache, monkeypatch):
-    """The file lacks the outputs that are added here, as those that go by another name."""
-    made, closed = [], []
-
-    class Counted(Engine):
-        def __init__(self, *args, **options):
-            made.append(self)
-            super().__init__(*args, **options)
-
-        def close(self):
-            closed.append(self)
-            super().close()
-
-    monkeypatch.setattr(compare_module, "Engine", Counted)
-    wider = with_boundaries(model, layout_plan(model.graph, 1, "single", fusion="none"))
-    requests = [random_inputs(model.graph, request=number) for number in range(3)]
-    with closing(Reference(wider, cache, 1)) as reference:
-        found = [reference.outputs(request) for request in requests]
-    assert len(made) == 1 and closed == made
-    for outputs, request in zip(found, requests, strict=True):  # each has its own: the next has not written over it
-        expected = run_whole(wider, request, cache, 1)
-        assert not any(compare(name, outputs[name], expected[name]).problem for name in wider.graph.outputs)
 
 
 def test_the_reference_shares_nothing_with_the_cache(model, cache):

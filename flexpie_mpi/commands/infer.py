@@ -193,7 +193,7 @@ class Inference(RankPart):
             self.progress.tell("making sessions")
             if is_stream:
                 engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts
-                return Streaming(transport, args, engine, cache, source, chosen.basis).run()
+                return Streaming(transport, args, engine, source, chosen.basis).run()
             found = self._run(make(chosen.plan), inputs or {}, cache, chooser, chosen)
             found = replace(found, boards=tuple(device.name for device in devices))
             on_root(transport, partial(self._save, found), ROOT)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..cache import Cache
 from ..compare import Reference
 from ..data.outputs import widened_types
 from ..data.replacing import write_text
@@ -235,7 +234,6 @@ class Streaming(RankPart):
     Parameters
     ----------
     engine : Engine
-    cache : Cache
     source : Source or None
         On the root.
     basis : Basis or None
@@ -243,7 +241,6 @@ class Streaming(RankPart):
     """
 
     engine: Engine
-    cache: Cache
     source: Source | None
     basis: Basis | None = None
 
@@ -269,7 +266,7 @@ class Streaming(RankPart):
         """What the root needs; taken down again when the stack is left."""
         args, model = self.args, self.engine.model
         assert self.source is not None, "the root has found it"
-        referee = Referee(Reference(model, self.cache, args.threads)) if args.verify else None
+        referee = Referee(Reference(model, args.threads)) if args.verify else None
         results = None
         if args.output is not None:
             provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(library())}

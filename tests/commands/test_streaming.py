@@ -54,7 +54,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return Reference(model, None, 1)
+    return Reference(model, 1)
 
 
 def frame(number):

@@ -48,7 +48,9 @@ class Check:
     rule: str = ""
 
 
-def compare(name: str, found: Any, expected: Any, rounding: float = 0.0, rule: str = "") -> Check:
+def compare(
+    name: str, found: Any, expected: Any, rounding: float = 0.0, rule: str = "", *, tolerance: float = TOLERANCE
+) -> Check:
     """A value against its reference.
 
     Parameters
@@ -59,9 +61,11 @@ def compare(name: str, found: Any, expected: Any, rounding: float = 0.0, rule: s
         Part of the largest magnitude that is allowed on top of the tolerance; counts up to :data:`MOST`.
     rule : str
         Where `rounding` was seen.
+    tolerance : float
+        Largest difference between floats, as of :data:`TOLERANCE`.
     """
     rounding = min(rounding, MOST)
-    check = _compare(name, found, expected, rounding)
+    check = _compare(name, found, expected, tolerance, rounding)
     return replace(check, rounding=rounding, rule=rule)
 
 
@@ -83,17 +87,18 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _compare(name: str, found: Any, expected: Any, rounding: float) -> Check:
+def _compare(name: str, found: Any, expected: Any, tolerance: float, rounding: float) -> Check:
     if isinstance(expected, Mapping):
         keys = list(expected)
         if not isinstance(found, Mapping) or list(found) != keys:
             return Check(name, np.inf, problem=f"its keys are not the {len(keys)} expected")
-        return _worst(name, [_compare(name, found[key], expected[key], rounding) for key in keys])
+        return _worst(name, [_compare(name, found[key], expected[key], tolerance, rounding) for key in keys])
     if _is_sequence(expected):
         if not isinstance(found, Sequence) or len(found) != len(expected):
             return Check(name, np.inf, problem=f"it is not a sequence of {len(expected)}")
-        return _worst(name, [_compare(name, *pair, rounding) for pair in zip(found, expected, strict=True)])
-    return _compare_arrays(name, np.asarray(found), np.asarray(expected), rounding)
+        pairs = zip(found, expected, strict=True)
+        return _worst(name, [_compare(name, *pair, tolerance, rounding) for pair in pairs])
+    return _compare_arrays(name, np.asarray(found), np.asarray(expected), tolerance, rounding)
 
 
 def _worst(name: str, checks: Sequence[Check]) -> Check:
@@ -102,13 +107,13 @@ def _worst(name: str, checks: Sequence[Check]) -> Check:
     return replace(worst, region=None)
 
 
-def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray, rounding: float) -> Check:
+def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float, rounding: float) -> Check:
     if found.shape != expected.shape or found.dtype != expected.dtype:
         what = f"{found.dtype.name} of shape {found.shape}, not {expected.dtype.name} of shape {expected.shape}"
         return Check(name, np.inf, problem=f"it is {what}")
     if expected.size == 0:
         return Check(name)
-    allowed = _allowed(expected, rounding)
+    allowed = _allowed(expected, tolerance, rounding)
     difference = _difference(found, expected)
     largest, wrong = float(difference.max()), difference > allowed
     if not wrong.any():
@@ -119,12 +124,12 @@ def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray, rounding
     return Check(name, largest, allowed, _box(wrong), problem)
 
 
-def _allowed(expected: np.ndarray, rounding: float) -> float:
+def _allowed(expected: np.ndarray, tolerance: float, rounding: float) -> float:
     """Largest difference that counts as equal; True and False, and text, are the same or not."""
     if expected.dtype.kind not in "fciu":
         return 0.0
-    tolerance = max(TOLERANCE, float(np.finfo(expected.dtype).eps)) if expected.dtype.kind in "fc" else 0.0
-    return (tolerance + rounding) * _magnitude(expected)
+    of_floats = max(tolerance, float(np.finfo(expected.dtype).eps)) if expected.dtype.kind in "fc" else 0.0
+    return (of_floats + rounding) * _magnitude(expected)
 
 
 def _magnitude(expected: np.ndarray) -> float:

@@ -7,15 +7,15 @@ differ is not used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from ..budget import Budget
+from ..equality import TOLERANCE, compare
 from ..errors import ModelError
 from .measure import time_limit
 from .read import Source
@@ -25,10 +25,8 @@ from .tidy import all_nodes
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
-"""Largest difference between floats, as a part of the output's largest magnitude."""
 _UNITS = 8
-"""Types that are coarser than this may differ by so many units in the last place instead."""
+"""A model with types that are coarser than the tolerance may differ by so many units in the last place instead."""
 
 
 class Original:
@@ -49,7 +47,7 @@ class Original:
     def __init__(self, path: Path, source: Source, budget: Budget) -> None:
         self._path = path
         self._limit_s = time_limit(source.proto.graph)
-        self._floats = _coarsest(source.proto)
+        self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
         self._is_random = any(is_random(node) for node in all_nodes(source.proto.graph))
         self._nbytes = sum(stored.place.length for stored in source.stored.values())
         self._budget = budget
@@ -72,34 +70,10 @@ class Original:
             except (RunError, ModelError):
                 continue
             could_run = True
-            if all(self._is_close(outputs.get(name), value) for name, value in expected.items()):
+            checks = (compare(name, outputs.get(name), expected[name], tolerance=self._tolerance) for name in expected)
+            if not any(check.problem for check in checks):
                 return True
         return not could_run
-
-    def _is_close(self, found: Any, expected: Any) -> bool:
-        if isinstance(expected, Mapping):
-            return isinstance(found, Mapping) and self._all_close(
-                [*found, *found.values()], [*expected, *expected.values()]
-            )
-        if isinstance(expected, Sequence) and not isinstance(expected, str):
-            return isinstance(found, Sequence) and self._all_close(found, expected)
-        if expected is None or found is None:
-            return expected is found
-        return self._is_close_array(np.asarray(found), np.asarray(expected))
-
-    def _all_close(self, found: Sequence[Any], expected: Sequence[Any]) -> bool:
-        return len(found) == len(expected) and all(map(self._is_close, found, expected))
-
-    def _is_close_array(self, found: np.ndarray, expected: np.ndarray) -> bool:
-        if found.shape != expected.shape or found.dtype != expected.dtype:
-            return False
-        if expected.dtype.kind != "f":
-            return bool((found == expected).all())
-        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-        finite = np.abs(expected[np.isfinite(expected)])
-        allowed = max(TOLERANCE, _UNITS * self._floats) * (float(finite.max()) if finite.size else 0.0)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return bool((same | (np.abs(found.astype(float) - expected.astype(float)) <= allowed)).all())
 
 
 def _coarsest(proto: onnx.ModelProto) -> float:

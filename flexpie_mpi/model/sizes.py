@@ -1,13 +1,13 @@
-"""``Shape`` and ``Size`` of values whose shape never changes, as constants.
+"""``Shape`` of values whose shape never changes, as constants.
 
-onnxruntime would work them out itself, by its rules of inference, where it knows the shapes of a session's inputs; the
-constants are what a run has shown.
+onnxruntime would work it out itself, by its rules of inference, where it knows the shapes of a session's inputs; the
+constants are what a run has shown. ``Size``, which onnxruntime leaves to the run, stays: as a constant it may decide an
+``If``, and what is then put in its place is held to stricter rules than a branch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
-    """Replace the nodes that ask for the size of a value in `shapes`, outputs of the graph set aside; whether any was.
+    """Replace the nodes that ask for the shape of a value in `shapes`, outputs of the graph set aside; whether any was.
 
     Parameters
     ----------
@@ -41,11 +41,9 @@ def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
 
 
 def _known(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> np.ndarray | None:
-    """What a node says of the size of a value, if it asks for that and the size is known."""
-    shape = shapes.get(node.input[0]) if node.op_type in ("Shape", "Size") and not node.domain else None
+    """What a node says of the shape of a value, if it asks for that and the shape is known."""
+    shape = shapes.get(node.input[0]) if node.op_type == "Shape" and not node.domain else None
     if shape is None:
         return None
-    if node.op_type == "Size":
-        return np.array(prod(shape), np.int64)
     given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     return np.array(shape[given.get("start", 0) : given.get("end", len(shape))], np.int64)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .equality import apart
 from .errors import ModelError
-from .model.nudge import nudged
+from .model.nudge import factors, nudged
 from .runtime.kernels import LEVELS, WholeFile
 
 RULES = ("levels", "nudges")
@@ -41,9 +43,10 @@ class Rounding:
     """
 
     def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
         self._openers: dict[str, tuple[Opener, ...]] = {
             "levels": tuple(partial(WholeFile, path, threads, level=level) for level in LEVELS),
-            "nudges": tuple(partial(_nudged_file, path, threads, seed) for seed in range(_NUDGES)),
+            "nudges": tuple(partial(self._nudged_file, seed) for seed in range(_NUDGES)),
         }
         self._seen: dict[str, dict[str, float]] = {rule: {} for rule in RULES}
         self._looked = dict.fromkeys(RULES, 0)
@@ -67,6 +70,9 @@ class Rounding:
                 for name in outputs.keys() & expected.keys():
                     seen[name] = max(seen.get(name, 0.0), apart(outputs[name], expected[name]))
 
+    @cached_property
+    def _factors(self) -> dict[str, np.ndarray]:
+        return factors(self._path)
 
-def _nudged_file(path: Path, threads: int, seed: int) -> WholeFile:
-    return WholeFile(path, threads, constants=nudged(path, seed))
+    def _nudged_file(self, seed: int) -> WholeFile:
+        return WholeFile(self._path, self._threads, constants=nudged(self._factors, seed))

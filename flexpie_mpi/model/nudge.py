@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,34 +23,30 @@ _ARITHMETIC = frozenset(
 """Operators whose constants are terms and factors; those of others are sizes, limits or places."""
 
 
-def nudged(path: Path, seed: int) -> dict[str, np.ndarray]:
-    """Biases, scales and factors of a model file, each element the next number above or below it, by chance.
+def factors(path: Path) -> dict[str, np.ndarray]:
+    """Biases, scales and factors of a model file that has been read before, by name.
 
-    Only constants that lie in the file itself, have one axis at most, and go into arithmetic. Whole numbers stay: a
-    factor of 2 is not rounded by any machine.
-
-    Parameters
-    ----------
-    path : Path
-        A model that has been read before.
-    seed : int
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        By name, in the type and shape that the file has them in.
+    Only constants that lie in the file itself, have one axis at most, and go into arithmetic.
     """
-    rng = np.random.default_rng(seed)
     graph = read_source(path).proto.graph
     readers = {name: node.op_type for node in graph.node for name in node.input}
     return {
-        tensor.name: _nudge(numpy_helper.to_array(tensor), rng)
+        tensor.name: numpy_helper.to_array(tensor)
         for tensor in graph.initializer
         if tensor.data_type in _FLOATS
         and tensor.data_location != onnx.TensorProto.EXTERNAL
         and len(tensor.dims) < 2
         and readers.get(tensor.name) in _ARITHMETIC
     }
+
+
+def nudged(constants: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Constants of the same types and shapes, each element the next number above or below it, by chance.
+
+    Whole numbers stay: a factor of 2 is not rounded by any machine.
+    """
+    rng = np.random.default_rng(seed)
+    return {name: _nudge(array, rng) for name, array in constants.items()}
 
 
 def _nudge(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:

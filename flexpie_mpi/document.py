@@ -19,7 +19,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from .errors import FlexPieError
+from .errors import FlexPieError, escaped
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,8 +118,7 @@ def one_line(error: BaseException) -> str:
 
 def printable(text: str, most: int = 300) -> str:
     """A text of a stranger for a sentence: what is no letter or sign is escaped, what is too long is cut."""
-    cut = text if len(text) <= most else f"{text[: most - 3]}..."
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in cut)
+    return escaped(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
 def shown(value: object) -> str:

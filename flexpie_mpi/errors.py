@@ -8,6 +8,13 @@ _HEAD, _TAIL = 1500, 400
 """Letters that are kept of a sentence which is longer: files can bring names of megabytes."""
 
 
+def escaped(text: str) -> str:
+    """A text in one line that a terminal can show: what is no letter or sign is written as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
 class FlexPieError(Exception):
     r"""Base of every error that names what is wrong, where, and what to do about it.
 
@@ -18,11 +25,7 @@ class FlexPieError(Exception):
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
-        if not text.isprintable():
-            text = "".join(
-                letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-            )
+        text = escaped(super().__str__())
         return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} ... {text[-_TAIL:]}"
 
 

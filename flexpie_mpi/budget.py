@@ -29,7 +29,7 @@ class Budget:
     @classmethod
     def of_machine(cls) -> Budget:
         """A sixteenth of the memory that this machine, or the control group of this process, has; 256 MiB at least."""
-        return cls(max(_LEAST_BYTES, _memory_bytes() // _SHARE))
+        return cls(max(_LEAST_BYTES, _usable_bytes() // _SHARE))
 
     def admit(self, nbytes: int, what: str, error: type[FlexPieError]) -> None:
         """Raise `error` with a sentence that begins with `what` when `nbytes` is more than is allowed.
@@ -45,9 +45,17 @@ class Budget:
             )
 
 
-def _memory_bytes() -> int:
-    """Bytes of memory of this machine, or those that its control group may use where that is less."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+def memory_bytes() -> int:
+    """Physical memory of this host; 0 where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _usable_bytes() -> int:
+    """Memory of this host, or what the control group of this process may use where that is less."""
+    found = [memory_bytes()]
     for path in _CGROUP_LIMITS:
         with suppress(OSError, ValueError):  # no such group, or no limit ("max")
             found.append(int(path.read_text()))

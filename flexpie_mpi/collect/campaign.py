@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..budget import memory_bytes
 from ..cost.origins import Origin
 from ..cost.rows import LINK_TRACE
 from ..model import Model
@@ -18,7 +19,7 @@ from ..plan import Plan
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
 from .budget import Budget
-from .cluster import memory_bytes, testbed_of
+from .cluster import testbed_of
 from .exchanges import collect_exchanges
 from .links import collect_links
 from .plans import Keep, Outcome, collect_plans

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import secrets
 from collections import Counter
@@ -64,14 +63,6 @@ def cluster_digest(origins: Sequence[Origin]) -> str:
         for origin in origins
     ]
     return hashlib.blake2b(repr(ranks).encode(), digest_size=16).hexdigest()
-
-
-def memory_bytes() -> int:
-    """Physical memory of this host; 0 where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
 
 
 def testbed_of(origins: Sequence[Origin], links: np.ndarray, memory: Sequence[int] = ()) -> Testbed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..budget import memory_bytes
 from ..cost.origins import Origin
 from ..cost.rows import TABLES
 from ..cost.traces import Traces
@@ -14,7 +15,7 @@ from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .budget import Budget, with_time_left
 from .campaign import Campaign, Subject
-from .cluster import memory_bytes, testbed_of
+from .cluster import testbed_of
 
 
 @dataclass(frozen=True, slots=True)

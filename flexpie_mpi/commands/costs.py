@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..budget import memory_bytes
 from ..cache import Cache
 from ..collect.campaign import Subject
-from ..collect.cluster import cluster_digest, memory_bytes, origins_of, testbed_of
+from ..collect.cluster import cluster_digest, origins_of, testbed_of
 from ..collect.cluster_cost import Measured, measure_cluster
 from ..cost.model import CostModel
 from ..cost.origins import Origin

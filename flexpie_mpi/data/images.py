@@ -128,7 +128,7 @@ def _decode(path: Path, mode: str, size: tuple[int, int], budget: Budget) -> np.
         pixels = file.size[0] * file.size[1]
         if pixels > _MOST_PIXELS:
             raise ValueError(f"it has {pixels} pixels, and {_MOST_PIXELS} are the most that are read: make it smaller")
-        budget.admit(pixels * _PIXEL_BYTES, f"picture '{path}'", DataError)
+        budget.admit(max(pixels * _PIXEL_BYTES, path.stat().st_size), f"picture '{path}'", DataError)
         if file.format == "JPEG" and path.read_bytes().count(_SCAN) > _MOST_SCANS:
             raise ValueError(f"it is drawn more than {_MOST_SCANS} times over")
         image = ImageOps.exif_transpose(file)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flexpie_mpi.collect.cluster import cluster_digest, memory_bytes, origins_of, testbed_of
+from flexpie_mpi.budget import memory_bytes
+from flexpie_mpi.collect.cluster import cluster_digest, origins_of, testbed_of
 from flexpie_mpi.cost.links import Network
 from flexpie_mpi.cost.origins import Origin
 from flexpie_mpi.cost.rows import LINK_TRACE

@@ -11,7 +11,7 @@ from .images import picture_size
 from .inputs import SUFFIXES, parse_argument
 from .npz import UNNAMED, npy_offer, npz_offers
 from .requests import STDIN
-from .requests.files import expanded, is_pattern, natural
+from .requests.files import expanded, in_turn, is_pattern, present
 from .stacks import Stack
 
 Shape = tuple[int, ...]
@@ -71,8 +71,7 @@ def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> 
 
 def _oldest(folder: Path) -> list[str]:
     """The file of a watched folder that comes first, if there is one yet."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    return [str(min(files, key=lambda path: (path.stat().st_mtime_ns, natural(path.name))))] if files else []
+    return [str(folder / name) for name, _ in in_turn(present(folder))[:1]]
 
 
 def _headers(argument: str, graph: Graph) -> list[tuple[str | None, Shape | None, Path]]:

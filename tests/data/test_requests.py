@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flexpie_mpi.data.headers import offered_shapes
 from flexpie_mpi.data.requests import Finding, Reader, Source, find_source
 from flexpie_mpi.data.requests.files import FileLoader, Files, Folder, Stacked
 from flexpie_mpi.data.requests.frames import Frames
@@ -387,3 +388,12 @@ def test_a_reader_that_is_stopped_gives_nothing_out(kind: str, pipe: Path, tmp_p
 def test_a_graph_without_inputs_can_be_streamed() -> None:
     source = find_source([], Graph("none", (), {}, (), ()), Finding(limit=3))
     assert source is not None and list(source.requests(0, Stop())) == [{}, {}, {}]
+
+
+def test_shapes_of_a_watched_folder_are_those_of_the_request_that_comes_first(tmp_path: Path) -> None:
+    for number, name in enumerate(("b.npy", "a.npy")):
+        np.save(tmp_path / name, np.zeros((number + 1, 3), np.float32))
+        os.utime(tmp_path / name, ns=(number, number))
+    (tmp_path / "c.npy").symlink_to(tmp_path / "gone.npy")  # as a file that goes away while it is looked at
+    (tmp_path / "d.npy").mkdir()
+    assert offered_shapes([str(tmp_path)], {"x": (None, 3)}) == [("x", (1, 3), str(tmp_path / "b.npy"), True)]

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,32 +108,44 @@ class Folder:
         """As of :class:`Source`."""
         known: set[tuple[str, int]] = set()
         while not stop.is_set():
-            present = self._present()
-            known &= present.keys()  # a name that is gone may come again
-            for file in sorted(present.keys() - known, key=lambda found: (present[found], natural(found[0]))):
+            found = present(self.path)
+            known &= found.keys()  # a name that is gone may come again
+            for file in in_turn({file: found[file] for file in found.keys() - known}):
                 known.add(file)
                 if stop.is_set():
                     return
                 yield self.loader.load(str(self.path / file[0]))
             time.sleep(self.look_s)
 
-    def _present(self) -> dict[tuple[str, int], int]:
-        """The time of the last change, in ns, of every file that may be a request, by (name, inode)."""
-        found = {}
-        try:
-            with os.scandir(self.path) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
-                        continue
-                    try:
-                        status = entry.stat()
-                    except FileNotFoundError:
-                        continue  # gone since its name was read
-                    if stat.S_ISREG(status.st_mode):
-                        found[entry.name, status.st_ino] = status.st_mtime_ns
-        except OSError as error:
-            raise DataError(f"folder '{self.path}' cannot be read: {error.strerror}") from error
-        return found
+
+def present(folder: Path) -> dict[tuple[str, int], int]:
+    """The time of the last change, in ns, of every file of a watched folder that may be a request, by (name, inode).
+
+    Raises
+    ------
+    DataError
+        When the folder cannot be read.
+    """
+    found = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue  # gone since its name was read
+                if stat.S_ISREG(status.st_mode):
+                    found[entry.name, status.st_ino] = status.st_mtime_ns
+    except OSError as error:
+        raise DataError(f"folder '{folder}' cannot be read: {error.strerror}") from error
+    return found
+
+
+def in_turn(found: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
+    """Files as of :func:`present`, in the order in which they are taken."""
+    return sorted(found, key=lambda file: (found[file], natural(file[0])))
 
 
 def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:

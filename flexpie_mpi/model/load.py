@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from tempfile import gettempdir
 from types import MappingProxyType
 
 import onnx
@@ -59,17 +60,21 @@ def load(
     Raises
     ------
     ModelError
-        The file is no model that the installed onnxruntime accepts, an input has no static shape, or none can have
-        the batch.
+        The file is no model that the installed onnxruntime accepts, an input has no static shape, none can have the
+        batch, or there is no room for what is prepared.
     """
-    cache = cache or Cache.default()
+    cache, budget = cache or Cache.default(), budget or Budget.of_machine()
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
     bind_inputs(original.proto.graph, shapes, batch)
     try:
-        proto, stored = _prepared(original, path, cache, budget or Budget.of_machine())
+        proto, stored = _prepared(original, path, cache, budget)
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
+    except OSError as error:
+        raise ModelError(
+            f"Model {path} cannot be prepared: {error.strerror or error}; make room in {gettempdir()}."
+        ) from error
     proto.graph.name = _title(path if source.startswith(BUILTIN) else Path(source))
     return Model.from_proto(proto, WeightStore(stored, cache), path)
 
@@ -79,7 +84,7 @@ def _title(path: Path) -> str:
     return os.fsencode(path.stem).decode("utf-8", "backslashreplace")
 
 
-def _read(source: str, cache: Cache, budget: Budget | None) -> tuple[Path, Source]:
+def _read(source: str, cache: Cache, budget: Budget) -> tuple[Path, Source]:
     """The file of a model and what it holds; the file of a built-in one is made again when it is damaged."""
     if not source.startswith(BUILTIN):
         path = spooled(Path(source))

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import asdict, replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -116,6 +117,15 @@ def test_a_loop_that_never_ends_on_made_up_inputs_does_not_hold_up_loading(loade
     nodes = [helper.make_node("Loop", ["", "yes", "x"], ["l"], body=body), ("Relu", ["l"], ["y"])]
     proto = make(nodes, {"x": (1,)}, ["y"], {"yes": np.array(True), "one": noise(1)})
     assert [node.op for node in loaded(proto).graph.nodes] == ["Loop", "Relu"]
+
+
+def test_no_room_for_what_is_prepared_is_a_sentence(loaded, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(import_module("flexpie_mpi.model.load"), "prepare_apart", full)
+    with pytest.raises(ModelError, match=r"cannot be prepared: No space left on device; make room in /"):
+        loaded(classifier())
 
 
 def test_a_server_that_was_ended_is_started_again(loaded):

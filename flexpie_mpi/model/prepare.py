@@ -23,7 +23,7 @@ from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_byt
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6
+FORMAT = 7
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"

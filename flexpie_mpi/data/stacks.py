@@ -256,9 +256,12 @@ class StackWriter:
         items = (*self._datasets.values(), *self._ragged.values())
         if not all(_is_resumable(item, count) for item in items):
             raise DataError(f"output '{self._path}' is damaged: it does not hold the {count} requests that it says")
+        texts = [item for item in items if h5py.check_string_dtype(item.dtype)]
+        if any(item.id.get_create_plist().get_nfilters() for item in texts):
+            raise DataError(f"output '{self._path}' has texts that another program has packed: give another name")
+        for item in texts:
+            _forget_texts(item, count)
         for item in items:
-            if h5py.check_string_dtype(item.dtype):
-                _forget_texts(item, count)
             item.resize(count, axis=0)
         self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
         self._file.flush()

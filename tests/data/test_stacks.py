@@ -84,6 +84,23 @@ def test_appending_goes_on_behind_the_last_complete_request(tmp_path: Path) -> N
     np.testing.assert_array_equal(read_hdf5(path)["n"], np.arange(7))
 
 
+def test_texts_that_were_packed_stay_as_they_are(tmp_path: Path) -> None:
+    """The rows of a chunk that are not complete are emptied in place, which packed bytes do not bear."""
+    writer = StackWriter(tmp_path / "plain.h5", ABOUT)
+    writer.write({"t": np.array([["some"], ["text"]])})
+    writer.close()
+    with h5py.File(tmp_path / "plain.h5") as plain, h5py.File(tmp_path / "packed.h5", "w") as packed:
+        packed.attrs.update(plain.attrs)
+        packed.create_dataset(
+            "t", data=plain["t"][()], dtype=h5py.string_dtype(), maxshape=(None, 1), chunks=plain["t"].chunks,
+            compression="gzip",
+        )  # fmt: skip
+    with pytest.raises(DataError, match="has texts that another program has packed"):
+        StackWriter(tmp_path / "packed.h5", ABOUT, appends=True)
+    with Stack(tmp_path / "packed.h5") as stack:
+        assert [stack.read(number)["t"].item() for number in range(stack.count)] == [b"some", b"text"]
+
+
 def test_what_must_not_be_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "r.h5"
     StackWriter(path, ABOUT).close()

@@ -42,9 +42,12 @@ class Original:
         As it was read.
     budget : Budget
         A model with more weights than this is not loaded a second time.
+    runs : bool
+        Whether models may be run at all.
     """
 
-    def __init__(self, path: Path, source: Source, budget: Budget) -> None:
+    def __init__(self, path: Path, source: Source, budget: Budget, *, runs: bool = True) -> None:
+        self.runs = runs
         self._path = path
         self._limit_s = time_limit(source.proto.graph)
         self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))

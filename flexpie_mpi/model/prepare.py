@@ -33,7 +33,7 @@ _SOURCE = "source"
 """Location of weights that are still where the model file has them."""
 
 
-def prepare(source: Source, path: Path, folder: Path, budget: Budget) -> None:
+def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: bool = True) -> None:
     """Make `folder` with the skeleton of a model and the weights that are not in the model's own files.
 
     Parameters
@@ -45,6 +45,8 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget) -> None:
     folder : Path
         Does not exist yet.
     budget : Budget
+    runs : bool
+        Whether the model may be run on made-up inputs. If not, sizes are those of inference, and nothing is compared.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget) -> None:
         onnxruntime does not accept the model, or what is made of it computes something else.
     """
     folder.mkdir()
-    ready = _rewritten(source, Original(path, source, budget), folder, budget)
+    ready = _rewritten(source, Original(path, source, budget, runs=runs), folder, budget)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
     (folder / CHECK_FILE).write_text(_check(folder))
@@ -112,7 +114,7 @@ def _rewritten(source: Source, original: Original, folder: Path, budget: Budget)
 def _finished(source: Source, original: Original, budget: Budget) -> Source:
     """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
     tidy(source.proto)
-    _check_results(original, infer_types(source, budget))
+    _check_results(original, infer_types(source, budget, runs=original.runs))
     for node in convert(source.proto).bound:
         _try_rule(node)
     return source

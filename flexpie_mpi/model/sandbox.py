@@ -31,7 +31,7 @@ from .weights import StoredTensor
 
 log = logging.getLogger(__name__)
 
-LEAST_S, BYTES_PER_S = 30.0, 2e6
+LEAST_S, BYTES_PER_S = 20.0, 2e6
 """A job may take so long, and longer for a model of more bytes than this in a second."""
 LEAST_BYTES = 256 << 20
 """A job may take so much memory, and more for its model and the budget; with too little the libraries crash."""
@@ -45,6 +45,7 @@ class Job:
     """What a job needs to know: where the model is, where its prepared form is to be, and what it may take.
 
     `message` is a file that holds the ModelProto as read, `stored` another one with the places of its large weights.
+    `runs` tells whether the model may be run on made-up inputs.
     """
 
     message: str
@@ -54,6 +55,7 @@ class Job:
     budget_bytes: int
     data_bytes: int
     limit_s: float
+    runs: bool = True
 
 
 def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> None:

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from select import select
 from typing import Any, NoReturn
@@ -36,9 +38,22 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for a job is interrupted as well, and then ends this
     parent = os.getppid()
     while select([sys.stdin], [], [], IDLE_S)[0] and (line := sys.stdin.buffer.readline()):
-        reply = _apart(Job(**json.loads(line)), parent)
+        reply = _reply(Job(**json.loads(line)), parent)
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _reply(job: Job, parent: int) -> dict[str, Any]:
+    """The reply to a job. Inputs that are made up may be what a model dies of, so then it is prepared without a run."""
+    reply = _apart(job, parent)
+    if "died" not in reply:
+        return reply
+    shutil.rmtree(job.folder, ignore_errors=True)
+    again = _apart(replace(job, runs=False), parent)
+    if "died" not in again:
+        warning = f"sizes of values are those of inference: on made-up inputs, {reply['died']}"
+        again["warnings"] = [warning, *again.get("warnings", ())]
+    return again
 
 
 def _apart(job: Job, parent: int) -> dict[str, Any]:
@@ -53,13 +68,17 @@ def _apart(job: Job, parent: int) -> dict[str, Any]:
         status = _waited(child, job.limit_s, parent)
         text = pipe.read()
     if status is None:
-        return {"error": f"to prepare it takes longer than {job.limit_s:.0f} s."}
+        return _died(f"to prepare it takes longer than {job.limit_s:.0f} s")
     if os.WIFSIGNALED(status) or not text:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         name = signal.Signals(number).name if number else f"exit code {os.WEXITSTATUS(status)}"
-        return {"error": f"onnx or onnxruntime crashes on it ({name}): it is damaged, or made to do that."}
+        return _died(f"onnx or onnxruntime crashes on it ({name})")
     reply: dict[str, Any] = json.loads(text)
     return reply
+
+
+def _died(how: str) -> dict[str, Any]:
+    return {"died": how, "error": f"{how}: it is damaged, or made to do that."}
 
 
 def _waited(child: int, limit_s: float, parent: int) -> int | None:
@@ -83,7 +102,7 @@ def _work(job: Job, writing: int) -> NoReturn:
     logging.basicConfig(handlers=[_Keeper(reply["warnings"])], level=logging.WARNING, force=True)
     try:
         _limit(job.data_bytes)
-        prepare(_source(job), Path(job.path), Path(job.folder), Budget(job.budget_bytes))
+        prepare(_source(job), Path(job.path), Path(job.folder), Budget(job.budget_bytes), runs=job.runs)
     except ModelError as raised:
         reply["error"] = str(raised)[: 4 * _LONGEST]
     except MemoryError:

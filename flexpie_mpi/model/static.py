@@ -8,6 +8,7 @@ fraction, pads made by ``auto_pad``, sizes rounded up). What inference says of a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -38,7 +39,7 @@ class Trial:
     outputs: Mapping[str, Any]
 
 
-def infer_types(source: Source, budget: Budget) -> Trial | None:
+def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Trial | None:
     """Write the type of every computed value into ``value_info`` and the outputs, with its shape where static.
 
     Parameters
@@ -47,6 +48,8 @@ def infer_types(source: Source, budget: Budget) -> Trial | None:
         Tidy, with static inputs. Changed in place.
     budget : Budget
         A value that inference says is larger is refused before anything is run.
+    runs : bool
+        Whether the model may be run; if not, sizes are those that inference tells.
 
     Returns
     -------
@@ -64,12 +67,13 @@ def infer_types(source: Source, budget: Budget) -> Trial | None:
     outputs = {value.name for value in graph.output}
     found = accept(source, [name for name in values if name not in outputs]).output_types()
     types = {value.name: value.type for value in graph.input} | {name: _parse_type(found[name].type) for name in values}
-    static = _inferred(source.proto) | _sizes(found)
+    static = _undisputed(_inferred(source.proto), _sizes(found))
     _check_sizes(static, types, budget)
-    try:
-        sizes, trial = _measured(source, types, static)
-    except LateError:  # a loop, most likely, for which inputs that are made up mean nothing
-        sizes, trial = static, None
+    sizes: Mapping[str, Shape] = static
+    trial: Trial | None = None
+    if runs:
+        with suppress(LateError):  # a loop, most likely, for which inputs that are made up mean nothing
+            sizes, trial = _measured(source, types, static)
     types |= {name: _sized(types[name], sizes[name]) for name in values if name in sizes}
     if write_sizes(graph, _static_shapes(types)):
         tidy(source.proto)
@@ -110,6 +114,11 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, Shape]:
         return {}
     found = _static_shapes({value.name: value.type for value in (*graph.value_info, *graph.output)})
     return {name: shape for name, shape in found.items() if min(shape, default=0) >= 0}
+
+
+def _undisputed(one: Mapping[str, Shape], other: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What either side says, where they do not contradict each other."""
+    return {name: shape for name, shape in {**one, **other}.items() if one.get(name, shape) == shape}
 
 
 def _sizes(found: Mapping[str, ValueType]) -> dict[str, Shape]:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -16,10 +17,12 @@ from onnx import helper
 
 from flexpie_mpi.budget import Budget
 from flexpie_mpi.errors import ModelError
-from flexpie_mpi.model import sandbox, sandboxed
+from flexpie_mpi.model import prepare, sandbox, sandboxed
 from flexpie_mpi.model.sandbox import Job
 
 from .build import classifier, make, noise
+
+LOAD = import_module("flexpie_mpi.model.load")  # as an attribute of the room, the name is the function
 
 
 @pytest.fixture
@@ -35,36 +38,36 @@ def reply_to(job, monkeypatch, prepare):
 
 
 def test_what_goes_wrong_is_told(job, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise ModelError("it is no good.")
 
-    def stumble(*_):
+    def stumble(*_, **__):
         raise RuntimeError("deep in a library")
 
-    def fill(*_):
+    def fill(*_, **__):
         raise OSError(28, "No space left on device", "somewhere")
 
     assert reply_to(job, monkeypatch, refuse)["error"] == "it is no good."
     assert "RuntimeError: deep in a library" in reply_to(job, monkeypatch, stumble)["error"]
     assert reply_to(job, monkeypatch, fill)["os_error"] == [28, "No space left on device", "somewhere"]
-    assert "error" not in reply_to(job, monkeypatch, lambda *_: None)
+    assert "error" not in reply_to(job, monkeypatch, lambda *_, **__: None)
 
 
 def test_a_crash_a_stall_and_a_flood_of_memory_are_told(job, monkeypatch):
-    def flood(*_):
+    def flood(*_, **__):
         np.ones(4 << 30, np.uint8)
 
-    def crash(*_):
+    def crash(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert "SIGKILL" in reply_to(job, monkeypatch, crash)["error"]
     assert "--memory" in reply_to(job, monkeypatch, flood)["error"]
     short = replace(job, limit_s=0.2)
-    assert "longer than" in reply_to(short, monkeypatch, lambda *_: time.sleep(60))["error"]
+    assert "longer than" in reply_to(short, monkeypatch, lambda *_, **__: time.sleep(60))["error"]
 
 
 def test_long_texts_in_any_letters_are_told(job, monkeypatch):
-    def complain(*_):
+    def complain(*_, **__):
         for _ in range(20):
             logging.getLogger("model").warning("\U0001f967" * 2000)
         raise ModelError("\U0001f967" * 1500)
@@ -87,6 +90,23 @@ def test_an_answer_that_was_not_waited_for_is_nobody_elses(loaded, monkeypatch):
         loaded(classifier())
     monkeypatch.setattr(sandbox, "_asked", asked)
     assert loaded(classifier(16)).graph.nodes
+
+
+def test_a_model_that_dies_of_made_up_inputs_is_prepared_without_a_run(job, monkeypatch):
+    def die(*_, runs):
+        if runs:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(sandboxed, "prepare", die)
+    monkeypatch.setattr(sandboxed, "_source", lambda job: None)
+    reply = sandboxed._reply(job, os.getppid())
+    assert "error" not in reply and "SIGKILL" in reply["warnings"][0]
+
+
+def test_without_a_run_sizes_are_those_of_inference(loaded, monkeypatch):
+    monkeypatch.setattr(LOAD, "prepare_apart", partial(prepare.prepare, runs=False))
+    graph = loaded(classifier()).graph
+    assert all(value.shape is not None for value in graph.values.values())
 
 
 def test_a_function_that_calls_itself_is_refused_and_the_next_model_loads(loaded):

@@ -116,8 +116,8 @@ def name_of(plan: Plan) -> str:
 
 
 def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
-    """The root's next plan; None when there are no more."""
-    plan = together(transport, lambda: next(plans, None) if transport.rank == 0 else None, "finding a plan")
+    """The root's next plan; None when there are no more. To find it may take the root longer than any deadline."""
+    plan = together(transport, lambda: transport.attend(lambda: next(plans, None)), "finding a plan")
     text = transport.broadcast(None if plan is None else plan.to_json())
     return None if text is None else Plan.from_json(text)
 

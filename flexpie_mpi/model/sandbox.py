@@ -17,10 +17,11 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -69,14 +70,13 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
     OSError
         When the folder cannot be written.
     """
-    with TemporaryDirectory(prefix="flexpie-") as name:
-        message, stored = Path(name, "model"), Path(name, "stored")
+    with _beside(folder) as (message, stored):
         message.write_bytes(source.proto.SerializeToString())
         stored.write_text(json.dumps({key: _entry(value) for key, value in source.stored.items()}))
         nbytes = message.stat().st_size + sum(value.place.length for value in source.stored.values())
         job = Job(
-            message=str(message),
-            stored=str(stored),
+            message=str(message.absolute()),
+            stored=str(stored.absolute()),
             path=str(path.absolute()),
             folder=str(folder.absolute()),
             budget_bytes=budget.nbytes,
@@ -91,6 +91,17 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
         raise ModelError(reply["error"])
     if "os_error" in reply:
         raise OSError(*reply["os_error"])
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Two files for a job beside the folder that it makes: in a cache they go with an entry that was never finished."""
+    files = folder.with_name(f"{folder.name}.model"), folder.with_name(f"{folder.name}.stored")
+    try:
+        yield files
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def _entry(stored: StoredTensor) -> list[Any]:

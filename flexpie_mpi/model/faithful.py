@@ -7,7 +7,7 @@ differ is not used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..equality import TOLERANCE, compare
 from ..errors import ModelError
 from .measure import time_limit
 from .read import Source
-from .session import RunError, open_file
+from .session import RunError, Session, open_file
 from .settled import is_random
 from .tidy import all_nodes
 
@@ -54,29 +54,70 @@ class Original:
         self._is_random = any(is_random(node) for node in all_nodes(source.proto.graph))
         self._nbytes = sum(stored.place.length for stored in source.stored.values())
         self._budget = budget
+        self._opened: dict[bool, Session | None] = {}
+        self._refusal = ""
 
     @cached_property
     def reason_to_skip(self) -> str:
         """Why nothing can be compared, for the end of a sentence; empty where it can."""
         if self._is_random:
             return "it draws random numbers"
-        if self._nbytes > self._budget.nbytes:
+        if self._is_large:
             return f"its {self._nbytes / 1e9:.3g} GB of weights would be in memory a second time"
         return ""
 
     def agrees(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
-        """Whether a run of the file gives these outputs; also when the file itself cannot be run with these inputs."""
+        """Whether a run of the file gives these outputs; also when it does not run with these inputs.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime does not accept the file.
+        """
         could_run = False
-        for optimised in (False, True):
+        for session in self._sessions():
             try:
-                expected = open_file(str(self._path), optimised=optimised).run(feeds, self._limit_s)
-            except (RunError, ModelError):
+                expected = session.run(feeds, self._limit_s)
+            except RunError:
                 continue
             could_run = True
             checks = (compare(name, outputs.get(name), expected[name], tolerance=self._tolerance) for name in expected)
             if not any(check.problem for check in checks):
                 return True
         return not could_run
+
+    def check_accepted(self) -> None:
+        """Check that onnxruntime accepts the file, where that takes no more memory than it may.
+
+        Raises
+        ------
+        ModelError
+            When it does not.
+        """
+        if not self._is_large:
+            next(self._sessions())
+
+    @property
+    def _is_large(self) -> bool:
+        return self._nbytes > self._budget.nbytes
+
+    def _sessions(self) -> Iterator[Session]:
+        """Sessions of the file, each made when it is first asked for."""
+        for optimised in (False, True):
+            if optimised not in self._opened:
+                self._opened[optimised] = self._open(optimised)
+            session = self._opened[optimised]
+            if session is not None:
+                yield session
+        if not any(self._opened.values()):
+            raise ModelError(self._refusal)
+
+    def _open(self, optimised: bool) -> Session | None:
+        try:
+            return open_file(str(self._path), optimised=optimised)
+        except ModelError as error:
+            self._refusal = self._refusal or str(error)
+            return None
 
 
 def _coarsest(proto: onnx.ModelProto) -> float:

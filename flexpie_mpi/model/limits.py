@@ -20,12 +20,25 @@ _Key = tuple[str, str, str]
 
 
 def check_counts(proto: onnx.ModelProto) -> None:
-    """Check that a model has no more than `MOST_NODES` nodes, calls of its functions counted as what they stand for.
+    """Check that a model has no more than `MOST_NODES` nodes.
 
     Raises
     ------
     ModelError
         When it has more, or a function calls itself.
+    """
+    count = count_of(proto)
+    if count > MOST_NODES:
+        raise ModelError(f"The model has {count} nodes, and {MOST_NODES} are the most that are run.")
+
+
+def count_of(proto: onnx.ModelProto) -> int:
+    """Nodes of a model, calls of its functions counted as what they stand for.
+
+    Raises
+    ------
+    ModelError
+        When a function calls itself.
     """
     functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
     calls = {key: [*_calls(item.node)] for key, item in functions.items()}
@@ -40,9 +53,7 @@ def check_counts(proto: onnx.ModelProto) -> None:
         ) from error
     for key in order:
         sizes[key] = _size(calls[key], sizes)
-    count = _size(_calls(proto.graph.node), sizes)
-    if count > MOST_NODES:
-        raise ModelError(f"The model has {count} nodes, and {MOST_NODES} are the most that are run.")
+    return _size(_calls(proto.graph.node), sizes)
 
 
 def check_names(proto: onnx.ModelProto) -> None:

@@ -153,8 +153,10 @@ class _Part:
                         gone.add(name)
                 continue
             self._nodes.append(node)
-            tensors = (name for name in written if types[name].WhichOneof("value") == "tensor_type")
-            self.probes.update((name, fresh(f"{name}_shape", taken, self.probes.values())) for name in tensors)
+            for name in written:
+                if types[name].WhichOneof("value") == "tensor_type":
+                    self.probes[name] = fresh(f"{name}_shape", taken)
+                    taken.add(self.probes[name])
         self._gone = gone
 
     def source(self) -> Source:

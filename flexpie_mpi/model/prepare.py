@@ -15,15 +15,16 @@ from ..ops import rule_for
 from ..shards import whole
 from .convert import convert
 from .faithful import Original
+from .functions import drop_functions, inline_functions
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
 from .static import Trial, infer_types
-from .tidy import inline_functions, tidy
+from .tidy import tidy
 from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
 
 log = logging.getLogger(__name__)
 
-FORMAT = 7
+FORMAT = 8
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -96,23 +97,36 @@ def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTens
 
 
 def _rewritten(source: Source, original: Original, folder: Path, budget: Budget) -> Source:
-    """The model with its constants folded, or, where that is not accepted or computes something else, as it is."""
-    plain = Source(inline_functions(_copy(source.proto)), source.stored)
+    """The model with its constants folded, or, where that is not accepted or computes something else, as it is.
+
+    Functions are inlined here, so that weights behind them can stay where they are; onnxruntime inlines them where that
+    has changed what the model computes.
+    """
+    original.check_accepted()
+    has_functions, reason = bool(source.proto.functions), None
+    for inlines in (True, False)[: 1 + has_functions]:
+        try:
+            return _finished(preoptimise(_plain(source, inlines=inlines), folder), original, budget)
+        except ModelError as error:
+            reason = reason or error
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    assert reason is not None, "every way but a return ends in one"
     try:
-        return _finished(preoptimise(plain, folder), original, budget)
-    except ModelError as error:
-        reason = error
-    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
-    try:
-        ready = _finished(plain, original, budget)
+        ready = _finished(_plain(source, inlines=True), original, budget)
     except ModelError:
         raise reason from None
     log.warning("the model is used without constant folding: %s", reason)
     return ready
 
 
+def _plain(source: Source, *, inlines: bool) -> Source:
+    proto = _copy(source.proto)
+    return Source(inline_functions(proto) if inlines else proto, source.stored)
+
+
 def _finished(source: Source, original: Original, budget: Budget) -> Source:
     """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
+    drop_functions(source.proto)
     tidy(source.proto)
     _check_results(original, infer_types(source, budget, runs=original.runs))
     for node in convert(source.proto).bound:

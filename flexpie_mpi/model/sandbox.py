@@ -27,13 +27,14 @@ from typing import Any
 
 from ..budget import Budget
 from ..errors import ModelError
+from .limits import count_of
 from .read import Source
 from .weights import StoredTensor
 
 log = logging.getLogger(__name__)
 
-LEAST_S, BYTES_PER_S = 20.0, 2e6
-"""A job may take so long, and longer for a model of more bytes than this in a second."""
+LEAST_S, BYTES_PER_S, NODES_PER_S = 20.0, 2e6, 200.0
+"""A job may take so long, and longer for a model of many bytes and nodes."""
 LEAST_BYTES = 256 << 20
 """A job may take so much memory, and more for its model and the budget; with too little the libraries crash."""
 
@@ -81,7 +82,7 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
             folder=str(folder.absolute()),
             budget_bytes=budget.nbytes,
             data_bytes=LEAST_BYTES + 2 * (nbytes + budget.nbytes),
-            limit_s=LEAST_S + nbytes / BYTES_PER_S,
+            limit_s=LEAST_S + nbytes / BYTES_PER_S + count_of(source.proto) / NODES_PER_S,
         )
         with _ONE_AT_A_TIME:
             reply = _reply(job)

@@ -23,7 +23,7 @@ _SHAPED_BY_DATA = frozenset(
     + ("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", "BiasSplitGelu", "DynamicTimeWarping")
     + ("ImageDecoder",)
 )
-_SHAPED_BY_INPUTS = {"Range": 0, "Resize": 1, "Upsample": 1}
+_SHAPED_BY_INPUTS = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
 """Operators whose inputs from a place on say how large the output is, whatever their type."""
 _SIZES = frozenset(("Shape", "Size"))
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
@@ -48,7 +48,8 @@ def fixed_shapes(graph: onnx.GraphProto, types: Types, static: Collection[str]) 
     for node in graph.node:
         written = [name for name in node.output if name]
         if _is_size(node):
-            fixed.update(written)
+            if node.op_type == "Size" or node.input[0] in fixed:  # else a Shape may be longer or shorter as well
+                fixed.update(written)
             settled.update(written if node.input[0] in fixed else ())
         elif settled.issuperset(reads(node)) and not is_random(node) and not _has_subgraphs(node):
             settled.update(written)

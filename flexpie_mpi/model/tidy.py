@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper
+from onnx import helper, numpy_helper
 
 from ..budget import Budget
 from ..errors import ModelError
@@ -32,27 +32,6 @@ _CONSTANTS = {
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _DEFAULT_OPSET = 17
 """For models that use no operator of the default domain; what is added around their nodes does."""
-
-
-def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with calls of its own functions replaced by their bodies; `proto` is changed."""
-    if not proto.functions:
-        return proto
-    _write_defaults(proto)
-    proto = inliner.inline_local_functions(proto)
-    lift_constants(proto.graph)
-    return proto
-
-
-def _write_defaults(proto: onnx.ModelProto) -> None:
-    """Give every call of a function the defaults of attributes that it does not set: the inliner loses them."""
-    functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
-    for nodes in (all_nodes(proto.graph), *(_nodes_inside(item.node) for item in proto.functions)):
-        for node in nodes:
-            function = functions.get((node.domain, node.op_type, node.overload))
-            if function is not None:
-                given = {item.name for item in node.attribute}
-                node.attribute.extend(item for item in function.attribute_proto if item.name not in given)
 
 
 def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
@@ -168,9 +147,7 @@ def captures(node: onnx.NodeProto) -> list[str]:
     """Names that the subgraphs of a node read but do not define, in order of first use."""
     names: dict[str, None] = {}
     for graph in subgraphs(node):
-        known = {item.name for item in (*graph.input, *graph.initializer)}
-        known |= {item.values.name for item in graph.sparse_initializer}
-        known |= {name for inner in graph.node for name in inner.output}
+        known = _defined(graph)
         wanted = [name for inner in graph.node for name in reads(inner)] + [item.name for item in graph.output]
         names |= dict.fromkeys(name for name in wanted if name not in known)
     return list(names)
@@ -186,14 +163,15 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Nodes of a graph and of the graphs inside it."""
-    return _nodes_inside(graph.node)
+    return nodes_inside(graph.node)
 
 
-def _nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes, and those of the graphs inside them."""
     for node in nodes:
         yield node
         for inner in subgraphs(node):
-            yield from _nodes_inside(inner.node)
+            yield from nodes_inside(inner.node)
 
 
 def taken_names(proto: onnx.ModelProto) -> set[str]:
@@ -255,14 +233,24 @@ def _write_outputs(proto: onnx.ModelProto) -> None:
 
 
 def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in all_nodes(graph):
+    """Rename what nodes read, down to subgraphs that give the name to a value of their own."""
+    for node in graph.node:
         for place, name in enumerate(node.input):
             if name == old:
                 node.input[place] = new
         for inner in subgraphs(node):
-            for output in inner.output:
-                if output.name == old:
-                    output.name = new
+            if old not in _defined(inner):
+                _rename_reads(inner, old, new)
+                for output in inner.output:
+                    if output.name == old:
+                        output.name = new
+
+
+def _defined(graph: onnx.GraphProto) -> set[str]:
+    """Names that a graph gives to values itself."""
+    names = {item.name for item in (*graph.input, *graph.initializer)}
+    names |= {item.values.name for item in graph.sparse_initializer}
+    return names | {name for node in graph.node for name in node.output}
 
 
 def _alive(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -214,6 +214,47 @@ def test_default_attributes_of_local_functions_are_kept(loaded):
     assert_same_results(model, proto)
 
 
+def test_a_default_counts_where_the_caller_passes_on_what_it_was_not_given(loaded):
+    """Inside a branch that no made-up input takes, so that no comparison would tell."""
+    imports, slope = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)], helper.make_attribute("slope", 0.5)
+    leaky, call = helper.make_node("LeakyRelu", ["a"], ["r"]), helper.make_node("Act", ["a"], ["r"], domain="my")
+    for node, name, source in ((leaky, "alpha", "slope"), (call, "slope", "k")):
+        node.attribute.append(onnx.AttributeProto(name=name, type=onnx.AttributeProto.FLOAT, ref_attr_name=source))
+    act = helper.make_function("my", "Act", ["a"], ["r"], [leaky], imports, [], [slope])
+    outer = helper.make_function("my", "Outer", ["a"], ["r"], [call], imports, ["k"])
+    branches = [
+        helper.make_graph([node], name, [], [helper.make_tensor_value_info(node.output[0], 1, None)])
+        for name, node in (
+            ("then", helper.make_node("Outer", ["x"], ["t"], domain="my")),
+            ("else", helper.make_node("Identity", ["x"], ["e"])),
+        )
+    ]
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        ("Greater", ["m", "high"], ["is_high"]),
+        helper.make_node("If", ["is_high"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    proto = make(nodes, {"x": (1, 4)}, ["y"], {"high": np.float32(1000)}, domains=["my"])
+    proto.functions.extend([outer, act])
+    assert_same_results(loaded(proto), proto, {"x": np.array([[-4, 2000, -1, 3]], "float32")})
+
+
+@pytest.mark.parametrize("domain, name", [("", "Relu"), ("com.microsoft", "Gelu")])
+def test_a_function_with_the_name_of_an_operator_is_never_called(domain, name, loaded):
+    body = [helper.make_node("Neg", ["a"], ["r"])]
+    proto = make([helper.make_node(name, ["x"], ["y"], domain=domain)], {"x": (2, 4)}, ["y"], domains=["com.microsoft"])
+    proto.functions.append(helper.make_function(domain, name, ["a"], ["r"], body, [helper.make_opsetid("", 17)]))
+    model = loaded(proto)
+    assert [node.op for node in model.graph.nodes] == [name]
+    assert_same_results(model, proto, {"x": noise(2, 4)})
+
+
+def test_what_onnxruntime_does_not_accept_is_refused_though_tidying_would_mend_it(loaded):
+    proto = make([("Neg", ["x"], ["y"]), ("Abs", ["x"], ["y"])], {"x": (2,)}, ["y"])
+    with pytest.raises(ModelError, match="does not accept the model"):
+        loaded(proto)
+
+
 @pytest.mark.parametrize("folds", [True, False])
 def test_a_rewriting_that_changes_results_is_not_used(folds, loaded, monkeypatch, caplog):
     """Doubled results of the optimiser: the model is used as it is. Doubled by tidying: it is refused."""

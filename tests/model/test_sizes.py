@@ -141,6 +141,29 @@ def test_the_length_of_a_value_that_data_makes_is_not_static(tmp_path):
     assert model.graph.value("sum").shape == model.graph.value("fixed").shape == (16,)
 
 
+def test_a_number_of_axes_that_data_makes_is_not_static(tmp_path):
+    """A Shape is as long as its value has axes, and a Squeeze drops those that happen to be of length 1."""
+    nodes = [
+        ("Equal", ["x", "zero"], ["mask"]),
+        ("NonZero", ["mask"], ["places"]),
+        ("Squeeze", ["places"], ["some"]),
+        ("Shape", ["some"], ["size"]),
+        helper.make_node("Cast", ["size"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    proto = make(nodes, {"x": (4,)}, ["y"], {"zero": np.float32(0)})
+    model, expected = check(proto, {"x": np.array([1, 0, 2, 3], "float32")}, tmp_path)
+    assert expected["y"].shape == (0,) and model.graph.value("size").shape is None
+
+
+def test_a_depth_in_floats_that_data_makes_is_not_static(tmp_path):
+    depth = helper.make_node("ReduceMax", ["x"], ["depth"], keepdims=0)
+    nodes = [depth, ("OneHot", ["ids", "depth", "levels"], ["y"])]
+    weights = {"ids": np.array([0, 1, 2]), "levels": np.array([0, 1], "float32")}
+    proto = make(nodes, {"x": (1, 1)}, ["y"], weights)
+    model, expected = check(proto, {"x": np.array([[3]], "float32")}, tmp_path)
+    assert expected["y"].shape[-1] == 3 and model.graph.value("y").shape is None
+
+
 def test_operators_that_refuse_made_up_inputs_leave_the_others_measured(tmp_path):
     """A table of one row takes no index but 0; the resize behind it is measured all the same."""
     nodes = [

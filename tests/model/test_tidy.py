@@ -137,3 +137,15 @@ def test_initializers_listed_as_inputs_are_constants_and_opsets_are_pruned():
     assert [value.name for value in after.graph.input] == ["x"]
     assert [(item.domain, item.version) for item in after.opset_import] == [("", 17)]
     same_results(model, after, {"x": noise(3, seed=1)})
+
+
+def test_renaming_a_constant_output_leaves_subgraphs_alone_that_have_the_name_themselves():
+    own = numpy_helper.from_array(noise(3, seed=5), "w")
+    nodes = [helper.make_node("Add", ["x", "w"], ["t"])]
+    branch = helper.make_graph(nodes, "then", [], [helper.make_tensor_value_info("t", 1, None)], [own])
+    other = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["e"])], "else", [], [helper.make_tensor_value_info("e", 1, None)]
+    )
+    choose = helper.make_node("If", ["p"], ["y"], then_branch=branch, else_branch=other)
+    model = make([choose], {"p": (), "x": (3,)}, ["y", "w"], {"w": noise(3)}, dtypes={"p": onnx.TensorProto.BOOL})
+    same_results(model, tidied(model), {"p": np.array(True), "x": noise(3, seed=1)})

@@ -221,4 +221,6 @@ def _result(line: str, where: str) -> Result:
         raise SuiteError(f"{where} is no row of results: {error}") from error
     if not result.measured_s or not all(0 < seconds < math.inf for seconds in result.measured_s):
         raise SuiteError(f"{where} is no row of results: 'measured_s' must be times above 0, at least one")
+    if not all(0 < rank.slowdown < math.inf for rank in result.per_rank):
+        raise SuiteError(f"{where} is no row of results: the slowdown of every rank must be a number above 0")
     return result

@@ -77,6 +77,9 @@ def test_trials_are_read_as_they_were_written(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"kind": "placement", "format": 1, "study": "paper"}\n')
     with pytest.raises(ReportError, match=r"bad.jsonl, line 1 is no trial"):
         read_trials(tmp_path / "bad.jsonl")
+    append_trials(tmp_path / "none.jsonl", [trial(0, memory=())])
+    with pytest.raises(ReportError, match="levels of memory above 0"):
+        read_trials(tmp_path / "none.jsonl")
     (tmp_path / "new.jsonl").write_text('{"kind": "placement", "format": 9}\n')
     with pytest.raises(ReportError, match="format 9"):
         read_trials(tmp_path / "new.jsonl")

@@ -7,7 +7,7 @@ import pytest
 
 from flexpie_mpi.errors import SuiteError
 from flexpie_mpi.suite.results import append_results, read_results
-from tests.suite.rows import ROW
+from tests.suite.rows import RANK, ROW
 
 SINGLE = replace(ROW, planner="single", measured_s=(0.3, 0.2))
 
@@ -71,6 +71,7 @@ def edited(**changes: object) -> str:
         (edited(versions={"python": 3}), "'versions' is 3, which is no str"),
         (edited(per_rank=[{}]), "lacks the field 'rank'"),
         (edited(plan=[]), "'plan' is"),
+        (edited(per_rank=[asdict(replace(RANK, slowdown=0.0))]), "the slowdown of every rank must be a number above 0"),
     ],
 )
 def test_a_file_of_something_else_is_refused_with_its_line(tmp_path, text, words):

@@ -167,9 +167,12 @@ def _trial(line: str, where: str) -> Trial:
         answers = record.get("answers")
         for found in answers.values() if isinstance(answers, dict) else ():
             _with_infinite(found)
-        return made(Trial, record, "it")
+        trial = made(Trial, record, "it")
     except DocumentError as error:
         raise ReportError(f"{where} is no trial of placements: {error}") from error
+    if not trial.memory or trial.boards < 1 or min(trial.memory) < 1:
+        raise ReportError(f"{where} is no trial of placements: it must have boards, and levels of memory above 0")
+    return trial
 
 
 def _with_infinite(answer: Any) -> None:

@@ -53,6 +53,7 @@ from .options import (
     seconds_or_none,
     shapes_of,
     start_log,
+    threads,
 )
 from .output import STDOUT, check_paths, publish, write_record
 from .planning import check_choices, read_plan
@@ -137,7 +138,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
         help=f"requests before that which are not measured (default: {WARMUP}, or as many as are in flight)",
     )
     group.add_argument(
-        "--threads", type=positive, default=1, metavar="T", help="onnxruntime threads per rank (default: %(default)s)"
+        "--threads", type=threads, default=1, metavar="T", help="onnxruntime threads per rank (default: %(default)s)"
     )
     group.add_argument(
         "--verify",

@@ -12,6 +12,7 @@ from ..budget import Budget
 from ..cache import Cache
 from ..errors import TestbedError
 from ..planner import FUSIONS, PLANNERS, PRESETS
+from ..runtime.hosts import threads_problem
 from ..testbed.units import MEMORY
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
@@ -223,6 +224,14 @@ def _continued(known: Sequence[int], last: int) -> list[int]:
 def positive(text: str) -> int:
     """A whole number from 1 on."""
     return _whole(text, 1)
+
+
+def threads(text: str) -> int:
+    """A number of threads from 1 on that this machine can run."""
+    count = positive(text)
+    if problem := threads_problem(count):
+        raise argparse.ArgumentTypeError(problem)
+    return count
 
 
 def natural(text: str) -> int:

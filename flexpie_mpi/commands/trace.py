@@ -41,10 +41,10 @@ from .options import (
     add_record_arguments,
     budget_of,
     cache_of,
-    positive,
     seconds,
     shapes_of,
     start_log,
+    threads,
 )
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="traces.h5", help="where the traces go; what the file has already stays"
     )
     parser.add_argument("--budget", type=seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})")
-    parser.add_argument("--threads", type=positive, metavar="T", help="onnxruntime threads per rank (default: 1)")
+    parser.add_argument("--threads", type=threads, metavar="T", help="onnxruntime threads per rank (default: 1)")
     parser.add_argument(
         "--testbed",
         metavar="T.toml",

@@ -8,6 +8,7 @@ as in the caches of model hubs, the folder that it leads to counts as well.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -15,10 +16,15 @@ from pathlib import Path, PurePosixPath
 import onnx
 
 from ..budget import Budget
+from ..document import shown
 from ..errors import ModelError
 from .weights import ByteRange, StoredTensor, byte_length, check_shape
+from .wire import MARK_ENTRIES
 
 EXTERNAL = onnx.TensorProto.EXTERNAL
+
+_NUMBER = re.compile(r"[0-9]{1,20}")
+"""What onnxruntime takes for an offset or a length."""
 
 
 class ExternalData:
@@ -29,10 +35,12 @@ class ExternalData:
     model_path : Path
     budget : Budget
         What is read into the message may take so much, all together.
+    mark : str
+        The location of what :func:`.wire.slim` has left in the model's own file; nobody else may know it.
     """
 
-    def __init__(self, model_path: Path, budget: Budget) -> None:
-        self._model_path, self._budget = model_path, budget
+    def __init__(self, model_path: Path, budget: Budget, mark: str) -> None:
+        self._model_path, self._budget, self._mark = model_path, budget, mark
         own = Path(os.path.realpath(model_path))
         is_named = own.exists()  # what came through a pipe has no name, and no folder
         self._own = own if is_named else model_path
@@ -47,20 +55,18 @@ class ExternalData:
         ModelError
             They do not exist, are not as many as its shape needs, or are not the model's own.
         """
-        entries = {entry.key: entry.value for entry in tensor.external_data}
         where = f"weight '{tensor.name}'"
+        entries = self._entries(tensor, where)
         check_shape(tensor.dims, f"The {where}")
         need = byte_length(tensor.data_type, tensor.dims)
         if need is None:
             raise ModelError(f"External {where} has element type {tensor.data_type}, which has no raw bytes.")
-        try:
-            offset, length = int(entries.get("offset", 0)), int(entries.get("length", need))
-        except ValueError as error:
-            raise ModelError(f"External {where} has an offset or length that is no number.") from error
-        path, size = self._file(entries.get("location"), where)
+        offset, length = (_number(entries.get(key, "0"), key, where) for key in ("offset", "length"))
+        length = length or need  # as onnxruntime takes it
+        path, size = self._file(entries.get("location", ""), where)
         if length != need:
             raise ModelError(f"The {where} has {length} bytes, but its shape {list(tensor.dims)} needs {need}.")
-        if offset < 0 or offset + length > size:
+        if offset + length > size:
             raise ModelError(f"The {where} is bytes {offset} to {offset + length} of {path}, which has only {size}.")
         return StoredTensor(tensor.data_type, tuple(tensor.dims), ByteRange(path, offset, length))
 
@@ -95,26 +101,44 @@ class ExternalData:
         tensor.ClearField("data_location")
         tensor.raw_data = found.place.read()
 
-    def _file(self, location: str | None, where: str) -> tuple[Path, int]:
-        """The file that an external data entry names, links followed, and its size; without a name the model's."""
-        named = PurePosixPath(self._model_path.name if location is None else location)
+    def _entries(self, tensor: onnx.TensorProto, where: str) -> dict[str, str]:
+        """The external data entries of a tensor, empty ones left out, which are all ours or all the model's."""
+        entries = {entry.key: entry.value for entry in tensor.external_data if entry.value}
+        is_ours = any(entry.value == self._mark for entry in tensor.external_data)
+        if is_ours and len(tensor.external_data) != MARK_ENTRIES:
+            raise ModelError(f"The {where} has its data at more than one place: save the model again.")
+        return entries
+
+    def _file(self, location: str, where: str) -> tuple[Path, int]:
+        """The file that an external data entry names, links followed, and its size."""
+        is_own = location == self._mark
+        if os.path.basename(location) in ("", "."):
+            what = f"location {shown(location)}, which names no file" if location else "no location"
+            raise ModelError(f"The {where} is external data with {what}: save the model again.")
+        named = PurePosixPath(location)
         outside = f"The {where} is in '{location}': external data must be in or under the model's folder"
         if named.is_absolute() or ".." in named.parts:
             raise ModelError(f"{outside}.")
         try:
-            path = self._own if location is None else Path(os.path.realpath(self._model_path.parent / named))
+            path = self._own if is_own else Path(os.path.realpath(self._model_path.parent / named))
             if not any(path.is_relative_to(folder) for folder in self._folders):
                 raise ModelError(f"{outside}, and a link leads out of it.")
             status = path.stat()
         except FileNotFoundError as error:
-            shown = self._model_path.parent / named
-            raise ModelError(f"The {where} is in external data file {shown}, which does not exist.") from error
+            missing = self._model_path.parent / named
+            raise ModelError(f"The {where} is in external data file {missing}, which does not exist.") from error
         except (OSError, ValueError) as error:  # a name too long, or with a byte 0
             reason = getattr(error, "strerror", None) or str(error)
             raise ModelError(f"The {where} is in an external data file that cannot be opened: {reason}.") from error
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"The {where} is in {self._model_path.parent / named}, which is no regular file.")
         return path, status.st_size
+
+
+def _number(text: str, key: str, where: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ModelError(f"The {where} is external data with {key} {shown(text)}, which is no number.")
+    return int(text)
 
 
 def sparse_parts(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

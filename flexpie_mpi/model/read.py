@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -68,11 +69,12 @@ def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None 
         The file, or one of its external data files, is missing, too short, no ONNX model, or not the model's own.
     """
     budget = budget or Budget.of_machine()
-    proto = _parse(path, threshold, budget)
+    mark = secrets.token_hex(16)
+    proto = _parse(path, threshold, mark, budget)
     try:
         check_names(proto)
         check_counts(proto)
-        stored = _settled(proto, ExternalData(path, budget), threshold, budget)
+        stored = _settled(proto, ExternalData(path, budget, mark), threshold, budget)
         _stub_stored(proto.graph, stored)
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
@@ -128,12 +130,12 @@ def stub_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _parse(path: Path, threshold: int, budget: Budget) -> onnx.ModelProto:
+def _parse(path: Path, threshold: int, mark: str, budget: Budget) -> onnx.ModelProto:
     """The model in a file, its large tensors external to the parsed message."""
     try:
         _check_regular(path)
         with path.open("rb") as file:
-            data = slim(file, threshold, min(budget.nbytes, _MOST_PARSED))
+            data = slim(file, threshold, mark, min(budget.nbytes, _MOST_PARSED))
         proto = onnx.ModelProto.FromString(data)
     except FileNotFoundError as error:
         raise ModelError(f"Model file {path} does not exist.") from error

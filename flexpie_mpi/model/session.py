@@ -6,7 +6,6 @@ the values of one request.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Timer
@@ -17,6 +16,7 @@ import onnx
 import onnxruntime
 
 from ..errors import ModelError
+from .complaint import reason
 from .read import Source
 from .weights import StoredTensor, mapped, numpy_dtype, type_name
 
@@ -25,8 +25,6 @@ VERSION = onnxruntime.__version__
 _INJECTABLE = frozenset(
     ("FLOAT", "DOUBLE", "FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
 )
-_CODE_PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z(])")
-_LONGEST_REASON = 400
 
 _PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 _DEFAULT = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -129,7 +127,7 @@ def open_file(path: str, *, optimised: bool) -> Session:
     try:
         return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
     except Exception as error:  # as above
-        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {_reason(str(error))}") from error
+        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {reason(error)}") from error
 
 
 def plain_options() -> onnxruntime.SessionOptions:
@@ -190,7 +188,7 @@ def create(
             disabled_optimizers=list(disabled),
         )
     except Exception as error:  # as above; a message over 2 GiB is refused by protobuf
-        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {_reason(str(error))}") from error
+        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {reason(error)}") from error
     return Session(made, (arrays, values))
 
 
@@ -221,13 +219,3 @@ def can_feed(data_type: int) -> bool:
 def zeros(data_type: int, shape: Sequence[int]) -> np.ndarray:
     """An array that :func:`can_feed`, all zeros."""
     return np.zeros(tuple(shape), numpy_dtype(data_type))
-
-
-def _reason(text: str) -> str:
-    """The sentence in an onnxruntime error, without codes and places in its sources."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text).strip().split("\n")[0]
-    text = _CODE_PLACE.sub("", text)
-    text = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
-    if "IR version" in text or "opset" in text.lower():
-        text = text.rstrip(". ") + "; export the model at an older version or install a newer onnxruntime"
-    return text.rstrip(".!") + "."

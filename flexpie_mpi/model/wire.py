@@ -32,28 +32,32 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _MOST_FIELDS = 2_000_000
 """That are looked at one by one, which takes seconds."""
 
+MARK_ENTRIES = 3
+"""External data entries that say where one payload is: location, offset and length."""
+
 
 class WireError(ValueError):
     """The bytes are not a protobuf message, or end too early."""
 
 
-def slim(file: BinaryIO, threshold: int, most_bytes: int = (1 << 31) - 1) -> bytes:
+def slim(file: BinaryIO, threshold: int, mark: str, most_bytes: int = (1 << 31) - 1) -> bytes:
     """The model in `file` with every tensor payload over `threshold` bytes replaced by its place in the file.
 
-    Such a tensor gets ``data_location`` EXTERNAL and the entries ``offset`` and ``length``, without a ``location``.
-    Files whose other fields are more than `most_bytes`, or too many, are no models.
+    Such a tensor gets ``data_location`` EXTERNAL and, beside entries that it may have, a ``location`` that is `mark`,
+    an ``offset`` and a ``length``. The mark must be drawn anew for each file, or the file could use it itself. Files
+    whose other fields are more than `most_bytes`, or too many, are no models.
 
     Raises
     ------
     WireError
     """
-    return _Walk(file, threshold, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
+    return _Walk(file, threshold, mark, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
 
 
 class _Walk:
-    def __init__(self, file: BinaryIO, threshold: int, most_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, threshold: int, mark: str, most_bytes: int) -> None:
         self._file = file
-        self._threshold = threshold
+        self._threshold, self._mark = threshold, mark
         self._bytes_left, self._fields_left = most_bytes, _MOST_FIELDS
 
     def message(self, kind: int, begin: int, end: int) -> bytes:
@@ -91,7 +95,7 @@ class _Walk:
         inside = _INSIDE.get((kind, number))
         if length > self._threshold and kind == _TENSOR and number in _PAYLOADS:
             self._file.seek(place + length)
-            return (_external(place, length),)
+            return (_external(self._mark, place, length),)
         if length > self._threshold and inside is not None:
             payload = self.message(inside, place, place + length)
         else:
@@ -134,11 +138,11 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _external(offset: int, length: int) -> bytes:
+def _external(mark: str, offset: int, length: int) -> bytes:
     """The fields of a TensorProto that say where its bytes are."""
     entries = b"".join(
         _field_bytes(_EXTERNAL_DATA, _field_bytes(1, key) + _field_bytes(2, str(value).encode()))
-        for key, value in ((b"offset", offset), (b"length", length))
+        for key, value in ((b"location", mark), (b"offset", offset), (b"length", length))
     )
     return entries + varint(_DATA_LOCATION << 3 | _VARINT) + varint(1)
 

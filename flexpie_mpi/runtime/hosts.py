@@ -12,12 +12,25 @@ Place = tuple[str, str, tuple[int, ...]]
 Boards fresh from one image share a name, and hosts emulated on one machine share a kernel.
 """
 
+_MOST_THREADS = 256
+"""So many a rank may have on any machine."""
+
 
 def place(name: str) -> Place:
     """Where this process runs, on a host called `name`."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return name, boot.read_text().strip() if boot.exists() else name, tuple(sorted(cores))
+
+
+def threads_problem(threads: int) -> str:
+    """What is wrong with so many threads per rank on this machine; nothing when they are not far more than its cores.
+
+    Thousands take minutes to get started, or are never ready.
+    """
+    cores = os.cpu_count() or 1
+    most = max(_MOST_THREADS, 4 * cores)
+    return f"{threads} threads per rank are more than {most}, and this machine has {cores} cores" * (threads > most)
 
 
 def host_ranks(places: Sequence[Place]) -> dict[str, tuple[int, ...]]:

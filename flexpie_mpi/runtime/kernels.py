@@ -18,9 +18,11 @@ import onnxruntime
 from ..errors import ModelError
 from ..graph import WIDER
 from ..model import Model, SegmentModel, build
+from ..model.complaint import reason
 from ..model.shard import WeightFiles
 from ..program import Compute, Program
 from ..region import Region
+from .hosts import threads_problem
 from .widened import widened
 
 Kind = tuple[tuple[int, ...], str]
@@ -37,10 +39,19 @@ class KernelOptions:
         Per rank.
     profiles : Path or None
         Folder in which each session writes what its nodes took, until it is told to end that.
+
+    Raises
+    ------
+    ModelError
+        For threads that this machine cannot run.
     """
 
     threads: int = 1
     profiles: Path | None = None
+
+    def __post_init__(self) -> None:
+        if problem := threads_problem(self.threads):
+            raise ModelError(problem)
 
 
 _ONE_AT_A_TIME = Lock()
@@ -87,7 +98,7 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
     try:
         return onnxruntime.InferenceSession(model.serialise(files), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own classes, straight from Exception
-        raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {error}") from error
+        raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {reason(error)}") from error
 
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")
@@ -147,7 +158,7 @@ class WholeFile:
         try:
             yield
         except Exception as error:  # onnxruntime raises its own classes, straight from Exception
-            raise ModelError(f"onnxruntime cannot run {self._path} by itself: {error}") from error
+            raise ModelError(f"onnxruntime cannot run {self._path} by itself: {reason(error)}") from error
 
 
 class Kernel:
@@ -294,7 +305,7 @@ def check_made(session: onnxruntime.InferenceSession, name: str, made: Kind, pla
         said, expected = (f"shape {shape} and type {dtype}" for shape, dtype in (made, planned))
         raise ModelError(
             f"onnxruntime makes value '{name}' of {_title(session)} with {said}, where {expected} was worked out "
-            "before the run: give every size with --shape, or report the model"
+            "before the run: it depends on the data in a way that was not foreseen; report the model"
         )
 
 
@@ -308,7 +319,9 @@ def _title(session: onnxruntime.InferenceSession) -> str:
 
 
 def _failure(session: onnxruntime.InferenceSession, error: Exception) -> ModelError:
-    return error if isinstance(error, ModelError) else ModelError(f"onnxruntime cannot run {_title(session)}: {error}")
+    if isinstance(error, ModelError):
+        return error
+    return ModelError(f"onnxruntime cannot run {_title(session)}: {reason(error)}")
 
 
 class Sessions:

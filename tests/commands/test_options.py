@@ -36,6 +36,7 @@ def test_words_become_values(convert, text, value):
         *((options.numbers, text) for text in ("", "1,", "a", "1;2", "inf", "nan,1")),
         *((options.fusion, text) for text in ("0", "-1", "all", "1.5", "")),
         *((options.positive, text) for text in ("0", "-1", "1.5", "x", "")),
+        *((options.threads, text) for text in ("0", "x")),
         *((options.natural, text) for text in ("-1", "x")),
         *((options.seconds, text) for text in ("0", "-1", "x", "inf")),
     ],
@@ -45,6 +46,12 @@ def test_other_words_are_refused_by_name(convert, text):
         convert(text)
     words = text.rpartition("=")[2].split(",") if "=" in text[1:] else text.split(",")
     assert any(f"'{word}'" in str(caught.value) for word in (text, *words))
+
+
+def test_threads_that_would_never_start_are_refused():
+    assert options.threads("64") == 64
+    with pytest.raises(argparse.ArgumentTypeError, match=r"100000 threads per rank are more than .* machine has"):
+        options.threads("100000")
 
 
 def test_the_rank_is_known_before_mpi_is_started():

@@ -15,6 +15,7 @@ from flexpie_mpi.errors import ModelError
 from flexpie_mpi.model import limits as limits_module
 from flexpie_mpi.model import load
 from flexpie_mpi.model.read import read_source
+from flexpie_mpi.model.wire import varint
 
 from .build import make, noise, save, session
 
@@ -90,7 +91,10 @@ OUTSIDE = "must be in or under the model's folder"
         ("folder/data.bin", f"{OUTSIDE}, and a link leads out of it"),
         ("only.bin", "does not exist"),
         ("pipe", "no regular file"),
-        ("", "no regular file"),
+        ("", "external data with no location: save the model again"),
+        (".", "names no file"),
+        ("folder/.", "names no file"),
+        ("data.bin/", "location 'data.bin/', which names no file"),
         ("loop", "cannot be opened: "),
         ("x" * 5000, "cannot be opened: File name too long"),
         ("a\0b", "cannot be opened: "),
@@ -103,10 +107,11 @@ def test_data_are_read_from_the_models_folder_only(folder, location, match):
 @pytest.mark.parametrize(
     ("entries", "dims", "match"),
     [
-        ([("offset", "-4")], (16,), "is bytes -4 to 60"),
+        ([("offset", "-4")], (16,), "with offset '-4', which is no number"),
+        *(([("offset", text)], (16,), "no number") for text in (" 0 ", "+0", "0_0", "0x0", "\u0660", "0\n")),
         ([("offset", str(2**63))], (16,), "which has only 64"),
         ([("length", "1e3")], (16,), "no number"),
-        ([("offset", "9" * 5000)], (16,), "no number|which has only 64"),
+        ([("offset", "9" * 5000)], (16,), "no number"),
         ([("length", "4")], (16,), "has 4 bytes, but its shape .16. needs 64"),
         ([], (-16,), "no size can be negative"),
         ([("length", "-64")], (-1, 16), "no size can be negative"),
@@ -116,6 +121,40 @@ def test_data_are_read_from_the_models_folder_only(folder, location, match):
 )
 def test_places_of_data_are_checked(folder, entries, dims, match):
     refused(adding(external(("location", "data.bin"), *entries, dims=dims)), folder, match)
+
+
+@pytest.mark.parametrize("entries", [[("length", "0")], [("offset", ""), ("length", "")], [("offset", "00")]])
+def test_what_is_not_given_is_worked_out(folder, entries):
+    (folder / "data.bin").write_bytes(noise(16).tobytes())
+    save(adding(external(("location", "data.bin"), *entries)), folder / "m.onnx")
+    found = read_source(folder / "m.onnx").proto.graph.initializer[0]
+    assert np.array_equal(numpy_helper.to_array(found), noise(16))
+
+
+@pytest.mark.parametrize("entries", [[], [("offset", "0"), ("length", "64")], [("offset", "4")]])
+@pytest.mark.parametrize("where", ["initializer", "attribute"])
+def test_bytes_of_the_model_file_never_become_weights(folder, entries, where):
+    """What the reader notes of large tensors is not to be had by writing the same into the file."""
+    tensor = external(*entries)
+    model = adding(tensor)
+    if where == "attribute":
+        del model.graph.initializer[:]
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    refused(model, folder, "external data with no location")
+
+
+@pytest.mark.parametrize("entries", [[("offset", "0")], [("location", "data.bin")]])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_data_are_not_at_two_places(folder, entries, is_last):
+    """Entries behind a large payload would override what the reader notes of it."""
+    held = numpy_helper.from_array(noise(100_000), "w").SerializeToString()
+    stray = external(*entries)
+    parts = stray.external_data[0].SerializeToString()
+    other = b"\x6a" + bytes([len(parts)]) + parts  # field 13
+    tensor = held + other if is_last else other + held
+    graph = onnx.GraphProto(name="g").SerializeToString() + b"\x2a" + varint(len(tensor)) + tensor  # field 5
+    model = onnx.ModelProto(ir_version=8).SerializeToString() + b"\x3a" + varint(len(graph)) + graph  # field 7
+    refused(model, folder, "has its data at more than one place")
 
 
 def test_links_inside_of_the_folder_and_those_of_model_hubs_are_followed(tmp_path):

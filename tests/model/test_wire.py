@@ -14,8 +14,8 @@ from flexpie_mpi.model.wire import WireError, slim
 from .build import classifier, make, noise
 
 
-def entries(tensor: onnx.TensorProto) -> dict[str, int]:
-    return {entry.key: int(entry.value) for entry in tensor.external_data}
+def entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def large_everywhere() -> onnx.ModelProto:
@@ -42,17 +42,18 @@ def large_everywhere() -> onnx.ModelProto:
 
 def test_with_nothing_large_the_model_is_unchanged():
     model = classifier()
-    assert onnx.ModelProto.FromString(slim(io.BytesIO(model.SerializeToString()), 1 << 30)) == model
+    assert onnx.ModelProto.FromString(slim(io.BytesIO(model.SerializeToString()), 1 << 30, "mark")) == model
 
 
 def test_every_large_payload_is_at_its_place_in_the_file():
     model = large_everywhere()
     data = model.SerializeToString()
-    thin = onnx.ModelProto.FromString(slim(io.BytesIO(data), 100))
+    thin = onnx.ModelProto.FromString(slim(io.BytesIO(data), 100, "mark"))
     tensors = {tensor.name: tensor for tensor in (*thin.graph.initializer, thin.graph.node[0].attribute[0].t)}
     for name, seed, dtype in (("raw", 0, "f4"), ("inner", 1, "f4"), ("floats", 2, "f4"), ("doubles", 2, "f8")):
         place = entries(tensors[name])
-        found = np.frombuffer(data[place["offset"] :][: place["length"]], dtype)
+        found = np.frombuffer(data[int(place["offset"]) :][: int(place["length"])], dtype)
+        assert place["location"] == "mark"
         assert np.array_equal(found, noise(40, seed=seed).astype(dtype)), name
         assert tensors[name].data_location == onnx.TensorProto.EXTERNAL
     assert tensors["small"] == model.graph.initializer[1]
@@ -64,10 +65,10 @@ def test_every_large_payload_is_at_its_place_in_the_file():
 def test_truncated_bytes_are_refused(cut):
     data = large_everywhere().SerializeToString()
     with pytest.raises(WireError):
-        slim(io.BytesIO(data[:-cut]), 100)
+        slim(io.BytesIO(data[:-cut]), 100, "mark")
 
 
 @pytest.mark.parametrize("data", [b"\x0f", b"\xff" * 20, b"\x0a\x05ab", b"\x09abc"])
 def test_bytes_that_are_no_message_are_refused(data):
     with pytest.raises(WireError):
-        slim(io.BytesIO(data), 100)
+        slim(io.BytesIO(data), 100, "mark")

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from flexpie_mpi.errors import ModelError, ProgramError
 from flexpie_mpi.runtime.executor import _mover
-from flexpie_mpi.runtime.kernels import Kernel, OpaqueKernel, outputs_of
+from flexpie_mpi.runtime.kernels import Kernel, KernelOptions, OpaqueKernel, outputs_of
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8)
 
@@ -75,9 +75,14 @@ def test_what_fits_is_written():
         np.testing.assert_array_equal(target, X)
 
 
+def test_threads_of_a_file_are_bounded():
+    with pytest.raises(ModelError, match="100000 threads per rank"):
+        KernelOptions(100_000)
+
+
 def test_what_onnxruntime_refuses_is_one_error():
     made = of_one("Softmax", axis=1)
-    with pytest.raises(ModelError, match="onnxruntime cannot run segment7"):
+    with pytest.raises(ModelError, match=r"^onnxruntime cannot run segment7: Unexpected input data type"):
         OpaqueKernel(made, {"x": 0}, {"y": 1}, {0: np.zeros((3, 9), np.float64)}).run()
 
 

@@ -48,7 +48,7 @@ OWNERS = {
     "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py"),
     "mpi4py": ("runtime/mpi.py", "__main__.py"),
     "lightgbm": ("cost/gbdt.py",),
-    "h5py": ("data/container.py", "data/hdf5.py", "data/stacks.py", "cost/traces.py"),
+    "h5py": ("data/container.py", "data/hdf5.py", "data/stacks.py", "data/stackwriter.py", "cost/traces.py"),
     "PIL": ("data/images.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),

@@ -4,12 +4,13 @@ One dataset per value at the root, and attributes ``format``, ``format_version``
 writer had (digests, versions). A slash in HDF5 would open a group, so it is written ``%2F`` and a percent sign
 ``%25``. In files of other writers nothing is decoded: a dataset ``b`` in group ``a`` has the name ``a/b``.
 
-Format 2 may have values whose requests differ in shape, as :mod:`.stacks` says; else it is format 1.
+Format 2 may have values whose requests differ in shape, as :mod:`.stacks` says, and format 3 also in their number of
+axes; else it is format 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +24,7 @@ from .files import reading
 from .offers import Offer
 
 FORMAT = "flexpie_mpi values"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 COUNT = "requests"
 """Attribute of a stream's file: the number of complete requests."""
@@ -31,7 +32,13 @@ COUNT = "requests"
 TYPE = "onnx_type"
 """Attribute of a value that the model has in another type, such as bfloat16."""
 
-_SHAPES = "%shape"
+SHAPES, FLAT = "%shape", "%flat"
+"""What the names of datasets beside a value's end in: the shapes of its requests, and those with other axes."""
+
+ABSENT = -1
+"""In the shapes of requests, for an axis that a request does not have."""
+
+_MOST_AXES = 64
 
 _ESCAPES = (("%", "%25"), ("/", "%2F"))
 """In the order of writing."""
@@ -71,32 +78,40 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
             f"'{path}' is in version {shown(version)} of the format and this program reads up to {FORMAT_VERSION}: "
             "use a newer flexpie-mpi"
         )
-    ragged = {key for key in found if is_ours and f"{key}{_SHAPES}" in found}  # not all of their rows is written
+    ragged = {
+        key for key in found if is_ours and f"{key.removesuffix(FLAT)}{SHAPES}" in found
+    }  # not all of their rows is written
     complete = attribute(file, COUNT) if is_ours else None  # rows behind them were on their way
     for key in found.keys() - ragged:
         check_written(found[key], key, complete if isinstance(complete, int) else None)
     if not is_ours:
         return found
-    return {unescape(key): item for key, item in found.items() if not key.endswith(_SHAPES)}
+    return {unescape(key): item for key, item in found.items() if not key.endswith((SHAPES, FLAT))}
 
 
-def shapes_key(name: str) -> str:
-    """The name of the dataset with the shapes of a value's requests."""
-    return escape(name) + _SHAPES
+def beside(file: h5py.File, values: Mapping[str, h5py.Dataset], suffix: str) -> dict[str, h5py.Dataset]:
+    """The datasets beside those `values` of a file that have one, by their names.
 
-
-def shapes_of(file: h5py.File, values: Iterable[str]) -> dict[str, h5py.Dataset]:
-    """The datasets of shapes of a file whose :func:`datasets` are judged, by the names of those `values` that have one.
+    Parameters
+    ----------
+    file : h5py.File
+    values : mapping of str to Dataset
+        As of :func:`datasets`.
+    suffix : str
+        `SHAPES` or `FLAT`.
 
     Raises
     ------
     DataError
-        When one is none.
+        When one has not the form that it must have.
     """
     is_ours = attribute(file, "format") == FORMAT
-    found = {name: file[shapes_key(name)] for name in values if is_ours and shapes_key(name) in file}
+    found = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
     for name, item in found.items():
-        if not isinstance(item, h5py.Dataset) or item.shape is None or item.ndim != 2 or item.dtype.kind not in "iu":
+        is_table = isinstance(item, h5py.Dataset) and item.shape is not None and item.ndim == 2
+        if is_table and suffix == SHAPES:
+            is_table = item.dtype.kind in "iu" and item.shape[1] <= _MOST_AXES
+        if not is_table or (suffix == FLAT and item.dtype != values[name].dtype):
             raise DataError(f"'{file.filename}' is damaged: the shapes of {shown(name)} are no shapes")
     return found
 

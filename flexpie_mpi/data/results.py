@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DataError
 from .outputs import holdable
 from .replacing import check_replaceable
-from .stacks import StackWriter
+from .stackwriter import StackWriter
 
 SUFFIXES = (".h5", ".hdf5")
 

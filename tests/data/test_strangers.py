@@ -21,7 +21,7 @@ from flexpie_mpi.data.inputs import load_inputs
 from flexpie_mpi.data.npz import MOST_ARRAYS
 from flexpie_mpi.data.requests import Finding, find_source
 from flexpie_mpi.data.requests.stop import Stop
-from flexpie_mpi.data.stacks import StackWriter
+from flexpie_mpi.data.stackwriter import StackWriter
 from flexpie_mpi.errors import DataError
 from tests.data.graphs import graph_of
 

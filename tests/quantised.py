@@ -34,14 +34,14 @@ _NETWORKS: dict[str, Callable[[Builder], None]] = {
 }
 
 
-def _static(source: Path, target: Path, shape: QuantFormat, *, per_channel: bool) -> None:
+def _static(source: Path, target: Path, shape: QuantFormat, *, per_channel: bool, signed: bool = False) -> None:
     quantize_static(
         source,
         target,
         _Calibration(source),
         quant_format=shape,
         per_channel=per_channel,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
 
@@ -140,6 +140,7 @@ def _blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 _FORMS: dict[str, Callable[[Path, Path], object]] = {
     "QDQ, per tensor": partial(_static, shape=QuantFormat.QDQ, per_channel=False),
     "QDQ, per channel": partial(_static, shape=QuantFormat.QDQ, per_channel=True),
+    "QDQ, signed": partial(_static, shape=QuantFormat.QDQ, per_channel=True, signed=True),
     "QOperator, per tensor": partial(_static, shape=QuantFormat.QOperator, per_channel=False),
     "QOperator, per channel": partial(_static, shape=QuantFormat.QOperator, per_channel=True),
     "dynamic, per tensor": partial(_dynamic, per_channel=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi import engine as engine_module
@@ -12,6 +13,7 @@ from flexpie_mpi.compare import Reference, verify
 from flexpie_mpi.report.verdicts import verdict_lines, verdict_record
 from flexpie_mpi.rounding import Rounding
 
+from .model.build import make, save
 from .quantised import inputs, write
 
 SEED = 7
@@ -60,6 +62,46 @@ def test_integer_kernels_are_equal_bit_by_bit(made, form, ranks, layout, fusion)
     reference = Reference(model, 1)
     expected = reference.outputs(feeds)
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
+
+
+def _pair(value, scale, zero):
+    """Nodes that quantise a value and give it back as floats."""
+    return [
+        ("QuantizeLinear", [value, scale, zero], [f"{value}.q"]),
+        ("DequantizeLinear", [f"{value}.q", scale, zero], [f"{value}.f"]),
+    ]
+
+
+SCALES = {"fine": np.float32(0.01), "coarse": np.float32(0.03), "middle": np.float32(0.02)}
+"""So that many sums lie in the middle between two steps, where kernels round otherwise."""
+ZEROS = {"unsigned": np.uint8(128), "signed": np.int8(3)}
+IMAGE = (1, 4, 16, 16)
+
+
+def _joined():
+    """Two halves that are quantised by scales of their own, joined and quantised once more."""
+    halves = [*_pair("x", "fine", "unsigned"), *_pair("z", "coarse", "unsigned")]
+    join = helper.make_node("Concat", ["x.f", "z.f"], ["y"], axis=1)
+    return make([*halves, join, *_pair("y", "middle", "unsigned")], {"x": IMAGE, "z": IMAGE}, ["y.f"], SCALES | ZEROS)
+
+
+def _signed():
+    """A sum that two nodes read, so that it keeps the sign that its operands lose: onnxruntime adds floats."""
+    nodes = [*_pair("x", "fine", "signed"), *_pair("z", "coarse", "signed"), ("Add", ["x.f", "z.f"], ["s"])]
+    nodes += [*_pair("s", "middle", "signed"), ("Sigmoid", ["s.f"], ["g"]), *_pair("g", "fine", "signed")]
+    nodes += [("Mul", ["s.f", "g.f"], ["y"]), *_pair("y", "coarse", "signed")]
+    return make(nodes, {"x": IMAGE, "z": IMAGE}, ["y.f"], SCALES | ZEROS)
+
+
+@pytest.mark.parametrize(("network", "layout", "fusion"), [(_joined, "channels", "free"), (_signed, "rows", "none")])
+def test_a_part_is_given_the_kernels_that_the_whole_has(tmp_path, network, layout, fusion):
+    """Which ones those are depends on what is around: types without a sign, a second rounding behind a first."""
+    path = save(network(), tmp_path / "network.onnx")
+    feeds, cache = inputs(path, SEED), Cache(None)
+    model = load(path, cache=cache)
+    found = outputs_of(model, cache, 2, layout, fusion, feeds)
+    expected = Reference(model, 1).outputs(feeds)
+    assert np.array_equal(found["y.f"], expected["y.f"])
 
 
 def test_kernels_that_need_packed_weights_get_them(made):

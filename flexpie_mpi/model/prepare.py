@@ -18,13 +18,14 @@ from .faithful import Original
 from .functions import drop_functions, inline_functions
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
+from .signed import drop_signs
 from .static import Trial, infer_types
 from .tidy import tidy
 from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
 
 log = logging.getLogger(__name__)
 
-FORMAT = 8
+FORMAT = 9
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -127,6 +128,7 @@ def _plain(source: Source, *, inlines: bool) -> Source:
 def _finished(source: Source, original: Original, budget: Budget) -> Source:
     """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
     drop_functions(source.proto)
+    drop_signs(source.proto)
     tidy(source.proto)
     _check_results(original, infer_types(source, budget, runs=original.runs))
     for node in convert(source.proto).bound:

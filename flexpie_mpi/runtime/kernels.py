@@ -72,6 +72,10 @@ def _register_arena() -> None:
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default))
 
 
+_DONE = ("DoubleQDQPairsRemover", "QDQS8ToU8Transformer")
+"""Optimisers that join or retype quantised values, which a part would not see as the whole model, done before, did."""
+
+
 def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptions) -> onnxruntime.InferenceSession:
     """A session of a segment's model.
 
@@ -96,7 +100,12 @@ def make_session(model: SegmentModel, weights: WeightFiles, options: KernelOptio
         settings.add_session_config_entry("session.disable_prepacking", "1")
     files = {name: weights.names[part] for name, part in model.weights.items()}
     try:
-        return onnxruntime.InferenceSession(model.serialise(files), settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.serialise(files),
+            settings,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(_DONE),
+        )
     except Exception as error:  # onnxruntime raises its own classes, straight from Exception
         raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {reason(error)}") from error
 

@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -23,6 +22,7 @@ from ..model.shard import WeightFiles
 from ..program import Compute, Program
 from ..region import Region
 from .hosts import threads_problem
+from .memory import share_memory
 from .widened import widened
 
 Kind = tuple[tuple[int, ...], str]
@@ -52,24 +52,6 @@ class KernelOptions:
     def __post_init__(self) -> None:
         if problem := threads_problem(self.threads):
             raise ModelError(problem)
-
-
-_ONE_AT_A_TIME = Lock()
-
-
-def share_memory() -> None:
-    """Let all sessions of this process take their working memory from one place, since a rank runs one at a time."""
-    with _ONE_AT_A_TIME:
-        _register_arena()
-
-
-@cache
-def _register_arena() -> None:
-    place = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    unlimited, as_requested, default = 0, 1, -1
-    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default))
 
 
 _DONE = ("DoubleQDQPairsRemover", "QDQS8ToU8Transformer")

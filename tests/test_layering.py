@@ -45,7 +45,7 @@ OWNERS = {
     "numpy": ROWS[5:],  # above, regions and shapes are plain ints
     "onnx": ("model/",),
     "google": ("model/",),  # protobuf, which onnx brings: the errors of damaged model files
-    "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py"),
+    "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py", "runtime/memory.py"),
     "mpi4py": ("runtime/mpi.py", "__main__.py"),
     "lightgbm": ("cost/gbdt.py",),
     "h5py": ("data/container.py", "data/hdf5.py", "data/stacks.py", "data/stackwriter.py", "cost/traces.py"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 
 import h5py
@@ -27,6 +27,12 @@ _SCANNED_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
 _HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1", 16, 16
 """How a heap begins, and the bytes before its first object and before the content of each."""
+_NAMES, _NAMES_HEAD = b"HEAP\0\0\0\0", 32
+"""How a heap of a group's names begins, and the bytes that say how large it is, where it is free, and where it is."""
+_BLOCK_HEAD, _NO_BLOCK = 16, 1
+"""Bytes of a free block that say which is the next, and what stands there where none is."""
+_NODE, _NODE_HEAD = b"TREE", 24
+"""How a node of a tree begins, and the bytes of it up to the place of its right neighbour."""
 
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF)
 _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING, h5py.h5t.COMPOUND)
@@ -38,9 +44,11 @@ class ContainerError(ValueError):
 
 
 def check_heaps(file: h5py.File) -> None:
-    """Check that the heaps of a file, where its texts are, have an end; to be called before any attribute is read.
+    """Check that what HDF5 follows from place to place has an end; to be called before anything is read.
 
-    HDF5 goes from object to object by the size that each says it has, and where that is 0 it never arrives.
+    In a heap, where texts are, it goes from object to object by the size that each says it has, and where that is 0 it
+    never arrives. In the heap of a group's names it goes from free block to free block, in the tree of a group or of
+    chunks from node to neighbour, and takes more memory for each.
 
     Raises
     ------
@@ -51,6 +59,10 @@ def check_heaps(file: h5py.File) -> None:
     descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock
     for place in _places(descriptor, _HEAP):
         _check_heap(descriptor, place)
+    for place in _places(descriptor, _NAMES):
+        _check_names(descriptor, place)
+    heads = {place: os.pread(descriptor, _NODE_HEAD, place) for place in _places(descriptor, _NODE)}
+    _check_neighbours({place: int.from_bytes(head[16:24], "little") for place, head in heads.items()})
 
 
 def _places(descriptor: int, wanted: bytes) -> Iterator[int]:
@@ -74,6 +86,34 @@ def _check_heap(descriptor: int, place: int) -> None:
         if not 0 < step <= end - place:
             raise ContainerError("a heap of its texts is damaged")
         place += step
+
+
+def _check_names(descriptor: int, place: int) -> None:
+    """Check that every free block of a group's heap names one that was not named before, or none."""
+    head = os.pread(descriptor, _NAMES_HEAD, place)
+    if len(head) < _NAMES_HEAD:
+        return
+    size, block, data = struct.unpack("<QQQ", head[len(_NAMES) :])
+    seen: set[int] = set()
+    while block != _NO_BLOCK:
+        if block in seen or block + _BLOCK_HEAD > size:
+            raise ContainerError("a heap of its names is damaged")
+        seen.add(block)
+        head = os.pread(descriptor, _BLOCK_HEAD, data + block)
+        block = int.from_bytes(head[:8], "little") if len(head) == _BLOCK_HEAD else _NO_BLOCK  # HDF5 cannot read it
+
+
+def _check_neighbours(right_of: Mapping[int, int]) -> None:
+    """Check that no node of a tree is its own neighbour, also through others; by the place of each."""
+    judged: set[int] = set()
+    for start in right_of:
+        place, chain = start, set[int]()
+        while place in right_of and place not in judged:
+            if place in chain:
+                raise ContainerError("the order of its names or chunks is damaged")
+            chain.add(place)
+            place = right_of[place]
+        judged |= chain
 
 
 def members(file: h5py.File) -> dict[str, h5py.Dataset]:

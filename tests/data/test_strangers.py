@@ -111,6 +111,34 @@ def test_an_hdf5_file_reads_itself_only_and_makes_nothing_up(name: str, tmp_path
     assert str(caught.value).isprintable() and "in.h5" in str(caught.value)
 
 
+def test_free_blocks_that_lead_back_to_themselves_are_found(tmp_path: Path) -> None:
+    """HDF5 would follow them for ever, and take memory for each."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        for name in "abcdefgh":
+            file[f"name of {name}"] = np.zeros(2)
+        del file["name of c"]
+    assert "holds" in refused(path)
+    data = bytearray(path.read_bytes())
+    place = data.find(b"HEAP")
+    _, block, begin = struct.unpack("<QQQ", data[place + 8 : place + 32])
+    data[begin + block : begin + block + 8] = struct.pack("<Q", block)
+    path.write_bytes(data)
+    assert "a heap of its names is damaged" in refused(path)
+
+
+def test_nodes_of_a_tree_that_are_their_own_neighbours_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        for number in range(400):
+            file[f"name of {number}"] = np.zeros(1)
+    data = bytearray(path.read_bytes())
+    place = data.find(b"TREE\0\0")
+    data[place + 16 : place + 24] = struct.pack("<Q", place)
+    path.write_bytes(data)
+    assert "the order of its names or chunks is damaged" in refused(path)
+
+
 def test_packed_and_chunked_datasets_are_read_as_ever(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file.create_dataset("x", data=X, chunks=(1, 2, 3, 3), compression="gzip", shuffle=True, fletcher32=True)

@@ -7,7 +7,9 @@ reads a file of somebody else asks a :class:`Budget` before memory is taken.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,3 +62,31 @@ def _usable_bytes() -> int:
         with suppress(OSError, ValueError):  # no such group, or no limit ("max")
             found.append(int(path.read_text()))
     return min(found)
+
+
+@contextmanager
+def at_most(nbytes: int) -> Iterator[None]:
+    """Let this process take so much more memory inside the block, where the system can hold it to that.
+
+    For libraries that take what a damaged file says, and say so themselves when they do not get it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = data_bytes() + nbytes
+    is_held = soft == resource.RLIM_INFINITY or limit < soft
+    if is_held:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        if is_held:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def data_bytes() -> int:
+    """Bytes that this process has taken, as its limit counts them: without files that are mapped."""
+    with suppress(OSError, StopIteration, ValueError):
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData")) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -113,7 +113,7 @@ class Warden:
             self._events.append(event)
         elif event == "open" and isinstance(arguments[0], (str, bytes)):
             path = os.path.realpath(os.fsdecode(arguments[0]))
-            if not path.startswith((self._inside, *_KNOWN, *_SYSTEM)):
+            if not path.startswith((self._inside, *_KNOWN, *_SYSTEM)) and path != f"/proc/{os.getpid()}/status":
                 self._events.append(f"open {path}")
 
     def _drain(self) -> list[str]:

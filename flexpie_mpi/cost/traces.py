@@ -16,6 +16,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from ..budget import at_most
 from ..data.container import attribute, check_heaps, check_written, members
 from ..document import one_line, shown
 from ..errors import CostError
@@ -75,7 +76,7 @@ class Traces:
         if not os.path.isfile(path):
             reason = "it is no file" if os.path.exists(path) else "it does not exist"
             raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
-        with _reading(path), h5py.File(path, "r") as file:
+        with _reading(path), at_most(2 * _MOST_BYTES), h5py.File(path, "r") as file:
             check_heaps(file)
             _check_format(path, file)
             found = members(file)

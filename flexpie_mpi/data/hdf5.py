@@ -17,6 +17,7 @@ from types import MappingProxyType
 import h5py
 import numpy as np
 
+from ..budget import at_most
 from ..document import shown
 from ..errors import DataError
 from .container import attribute, check_dataset, check_heaps, check_written, members, type_of
@@ -61,6 +62,10 @@ def hdf5_offers(path: Path) -> dict[str, Offer]:
         return {name: _offer(item, path) for name, item in datasets(file, path).items()}
 
 
+_WALK_BYTES = 256 << 20
+"""What a walk over the datasets of a file may take; a thousandth of it is plenty."""
+
+
 def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     """The datasets of an open file by the names of their values.
 
@@ -70,7 +75,8 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
         When the file was written in a later version of the format.
     """
     check_heaps(file)
-    found = members(file)
+    with at_most(_WALK_BYTES):
+        found = members(file)
     is_ours = attribute(file, "format") == FORMAT
     version = attribute(file, "format_version") if is_ours else 0
     if not isinstance(version, int) or version > FORMAT_VERSION:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import onnx
 
-from ..budget import Budget
+from ..budget import Budget, data_bytes
 from ..errors import ModelError
 from .prepare import prepare
 from .read import Source
@@ -117,12 +117,11 @@ def _work(job: Job, writing: int) -> NoReturn:
     os._exit(0)
 
 
-def _limit(data_bytes: int) -> None:
+def _limit(nbytes: int) -> None:
     """Let this process take so much memory more than it has; files that are mapped do not count."""
-    with suppress(ValueError, OSError, AttributeError):  # where the system knows no such limit there is none
-        status = Path("/proc/self/status").read_text()
-        used = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData")) << 10
-        resource.setrlimit(resource.RLIMIT_DATA, (used + data_bytes, used + data_bytes))
+    with suppress(ValueError, OSError):  # where the system knows no such limit there is none
+        most = data_bytes() + nbytes
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

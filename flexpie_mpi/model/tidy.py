@@ -92,8 +92,11 @@ def _dense(sparse: onnx.SparseTensorProto, name: str, budget: Budget) -> onnx.Te
     if values.dtype == object or indices.dtype != np.int64:
         raise ModelError(f"{what} must hold numbers, and its indices int64.")
     flat = indices.shape == values.shape
-    if values.ndim != 1 or not (flat or indices.shape == (values.size, len(shape))):
-        raise ModelError(f"{what} has values of shape {list(values.shape)}, and indices of {list(indices.shape)}.")
+    if values.ndim != 1 or not (flat or (shape and indices.shape == (values.size, len(shape)))):
+        raise ModelError(
+            f"{what} of shape {list(shape)} has values of shape {list(values.shape)}, and indices of "
+            f"{list(indices.shape)}."
+        )
     limits = prod(shape) if flat else np.array(shape, np.int64)
     if np.any((indices < 0) | (indices >= limits)):
         raise ModelError(f"{what} of shape {list(shape)} has an index outside of it.")

@@ -13,7 +13,7 @@ from flexpie_mpi.errors import DataError
 
 def test_more_than_the_budget_is_an_error_of_whoever_asks():
     Budget(100).admit(100, "it", DataError)
-    with pytest.raises(DataError, match="it would take .* allow more with --memory"):
+    with pytest.raises(DataError, match=r"it would take .* allow more with --memory"):
         Budget(100).admit(101, "it", DataError)
 
 

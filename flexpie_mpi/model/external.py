@@ -61,6 +61,8 @@ class ExternalData:
         need = byte_length(tensor.data_type, tensor.dims)
         if need is None:
             raise ModelError(f"External {where} has element type {tensor.data_type}, which has no raw bytes.")
+        if not all(isinstance(text, str) for text in entries.values()):  # protobuf gives bytes where they are no text
+            raise ModelError(f"The {where} is external data whose entries are no text (UTF-8).")
         offset, length = (_number(entries.get(key, "0"), key, where) for key in ("offset", "length"))
         length = length or need  # as onnxruntime takes it
         path, size = self._file(entries.get("location", ""), where)

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-Shape = tuple[int, ...]
+from .measure import Shape
+from .tidy import replace_nodes
 
 
 def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
@@ -26,17 +27,16 @@ def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
     shapes : mapping of str to tuple of int
     """
     outputs = {value.name for value in graph.output}
-    kept, found = [], False
+    kept = []
     for node in graph.node:
         array = _known(node, shapes) if outputs.isdisjoint(node.output) else None
         if array is None:
-            kept.append(node.SerializeToString())
+            kept.append(node)
         else:
-            found = True
             graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+    found = len(kept) < len(graph.node)
     if found:
-        del graph.node[:]
-        graph.node.extend(map(onnx.NodeProto.FromString, kept))
+        replace_nodes(graph, kept)
     return found
 
 

@@ -54,7 +54,7 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
         else:
             others.append(node)
     if len(others) < len(graph.node):
-        _replace_nodes(graph, others)
+        replace_nodes(graph, others)
     _keep_last(graph)
 
 
@@ -135,7 +135,7 @@ def tidy(proto: onnx.ModelProto) -> None:
     _unique_outputs(graph)
     _write_outputs(proto)
     constants = {tensor.name for tensor in graph.initializer}
-    _replace_nodes(graph, _late_constants(_sorted(_alive(graph)), constants))
+    replace_nodes(graph, _late_constants(_sorted(_alive(graph)), constants))
     _name_nodes(graph)
     _drop_unused(graph)
     _prune_opsets(proto)
@@ -343,7 +343,8 @@ def _prune_opsets(proto: onnx.ModelProto) -> None:
     proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Give a graph other nodes, some of which may be its own."""
     data = [node.SerializeToString() for node in nodes]
     del graph.node[:]
     graph.node.extend(onnx.NodeProto.FromString(item) for item in data)

@@ -21,7 +21,7 @@ import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flexpie_mpi import Engine, Model, Plan, layout_plan, load, run_ranks
-from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model.zoo import materialise, names
 from tests.models import LIGHT, with_random_weights
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import flexpie_mpi as fp
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.engine import peak_rss_bytes
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.runtime.engine import peak_rss_bytes
 
 
 def resident_bytes(folder: Path) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model.zoo import materialise
 
 

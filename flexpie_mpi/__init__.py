@@ -21,16 +21,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .core.errors import FlexPieError
+    from .core.graph import Graph
+    from .core.layout import Layout
+    from .core.plan import Plan, Segment
     from .cost.file import load_cost
     from .cost.prior import AnalyticCost
-    from .engine import Engine, load_shared
-    from .errors import FlexPieError
-    from .graph import Graph
-    from .layout import Layout
     from .model import Model, load
-    from .plan import Plan, Segment
     from .planner import Search, Task, layout_plan, make_plans, price
     from .planner.explain import explain
+    from .runtime.engine import Engine, load_shared
     from .runtime.flow import Requests
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
@@ -44,13 +44,44 @@ __all__ = [
     "one_host", "price", "run_ranks", "start", "switch",
 ]  # fmt: skip
 
-_HOMES = {
-    "AnalyticCost": "cost.prior", "load_cost": "cost.file", "Engine": "engine", "load_shared": "engine",
-    "FlexPieError": "errors", "Graph": "graph", "Layout": "layout", "Model": "model", "load": "model", "Plan": "plan",
-    "Segment": "plan", "Search": "planner", "Task": "planner", "explain": "planner.explain", "layout_plan": "planner",
-    "make_plans": "planner", "price": "planner", "run_ranks": "runtime.loopback", "start": "runtime.mpi",
-    "Requests": "runtime.flow", "Device": "testbed", "Testbed": "testbed", "one_host": "testbed", "switch": "testbed",
-}  # fmt: skip
+_NAMES = {
+    "core.errors": ("FlexPieError",),
+    "core.graph": ("Graph",),
+    "core.layout": ("Layout",),
+    "core.plan": (
+        "Plan",
+        "Segment",
+    ),
+    "cost.file": ("load_cost",),
+    "cost.prior": ("AnalyticCost",),
+    "model": (
+        "Model",
+        "load",
+    ),
+    "planner": (
+        "Search",
+        "Task",
+        "layout_plan",
+        "make_plans",
+        "price",
+    ),
+    "planner.explain": ("explain",),
+    "runtime.engine": (
+        "Engine",
+        "load_shared",
+    ),
+    "runtime.flow": ("Requests",),
+    "runtime.loopback": ("run_ranks",),
+    "runtime.mpi": ("start",),
+    "testbed": (
+        "Device",
+        "Testbed",
+        "one_host",
+        "switch",
+    ),
+}
+"""The public names by the module that holds them."""
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from .commands import VERBS
 from .commands.launch import WRONG_INPUT, launcher_rank, sentence
 from .commands.parser import parse
 from .commands.stdio import emit, mend_streams, tell
-from .errors import FlexPieError, TransportError
+from .core.errors import FlexPieError, TransportError
 
 INTERRUPTED = 130
 

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate.launch import find_library
 from flexpie_mpi.emulate.system import carry_out, check_system
-from flexpie_mpi.errors import EmulationError
 from tests.launch import MpiRun, launcher
 
 

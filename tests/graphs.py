@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flexpie_mpi.graph import Graph, Node, Value
+from flexpie_mpi.core.graph import Graph, Node, Value
 
 
 class GraphBuilder:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flexpie_mpi import Plan
+from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.graph import Graph
 from flexpie_mpi.planner import Task, make_plans
 from flexpie_mpi.testbed import Device, switch
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from flexpie_mpi.budget import Budget, at_most
-from flexpie_mpi.errors import DataError
+from flexpie_mpi.core.budget import Budget, at_most
+from flexpie_mpi.core.errors import DataError
 
 
 def test_more_than_the_budget_is_an_error_of_whoever_asks():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.errors import CacheError
+from flexpie_mpi.core.errors import CacheError
+from flexpie_mpi.files.cache import Cache
 
 
 def write_bytes(data: bytes):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flexpie_mpi.document import (
+from flexpie_mpi.core.document import (
     MOST_DEPTH,
     MOST_VALUES,
     DocumentError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.errors import TestbedError
+from flexpie_mpi.core.errors import TestbedError
+from flexpie_mpi.files.cache import Cache
 
 
 def test_an_engine_that_cannot_be_made_keeps_no_channels(tmp_path):

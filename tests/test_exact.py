@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexpie_mpi import Engine, Layout, Plan, Segment, layout_plan, load, run_ranks
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.errors import DataError
+from flexpie_mpi.core.errors import DataError
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.shards import segment_problems
+from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.runtime.flow import Requests
-from flexpie_mpi.shards import segment_problems
-from flexpie_mpi.verify import violations
 
 from .models import LIGHT, with_random_weights
 from .planners import SEARCHING, planned

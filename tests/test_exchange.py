@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexpie_mpi.errors import ProgramError
-from flexpie_mpi.exchange import classify, transfers
-from flexpie_mpi.layout import Layout
-from flexpie_mpi.region import Region
+from flexpie_mpi.core.errors import ProgramError
+from flexpie_mpi.core.exchange import classify, transfers
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.region import Region
 
 SHAPE = (2, 6, 7, 5)
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexpie_mpi.errors import LayoutError
-from flexpie_mpi.layout import KINDS, Layout, cut_axes
-from flexpie_mpi.region import Region
+from flexpie_mpi.core.errors import LayoutError
+from flexpie_mpi.core.layout import KINDS, Layout, cut_axes
+from flexpie_mpi.core.region import Region
 
 
 @st.composite

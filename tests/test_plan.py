@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from flexpie_mpi.errors import PlanError
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment, problems
 from flexpie_mpi.lower.jobs import check
-from flexpie_mpi.plan import Plan, Segment, problems
 from flexpie_mpi.planner import PRESETS, layout_plan
 
 from .graphs import GRAPHS

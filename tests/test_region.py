@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexpie_mpi.region import Region, split, split_weighted
+from flexpie_mpi.core.region import Region, split, split_weighted
 
 bounds = st.tuples(st.integers(0, 5), st.integers(0, 5))
 regions = st.tuples(bounds, bounds).map(Region)

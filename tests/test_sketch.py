@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flexpie_mpi.errors import TestbedError
+from flexpie_mpi.core.errors import TestbedError
 from flexpie_mpi.testbed import Device, Sketch, read, read_change, read_sketch, ring
 
 MIXED = Path(__file__).parents[1] / "hostfiles" / "pi-mixed.toml"

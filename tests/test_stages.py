@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from flexpie_mpi.errors import PlanError
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Crew, Plan, Segment
 from flexpie_mpi.lower import lower
-from flexpie_mpi.plan import Crew, Plan, Segment
-from flexpie_mpi.verify import violations
+from flexpie_mpi.lower.verify import violations
 
 from .graphs import GRAPHS, GraphBuilder
 

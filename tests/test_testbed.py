@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flexpie_mpi.errors import TestbedError
+from flexpie_mpi.core.errors import TestbedError
 from flexpie_mpi.testbed import Device, Resource, Route, Testbed, measured, one_host, read, ring, star, switch
 
 HOSTFILES = Path(__file__).parents[1] / "hostfiles"

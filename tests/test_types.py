@@ -10,8 +10,8 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model.zoo import materialise
 
 

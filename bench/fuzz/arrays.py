@@ -17,10 +17,10 @@ from cases import Kind, Place
 from mutate import PATHS, WHOLES, damaged
 from PIL import Image
 
-from flexpie_mpi.data.inputs import load_inputs
-from flexpie_mpi.data.requests.frames import Frames
-from flexpie_mpi.data.requests.stop import Stop
-from flexpie_mpi.graph import Graph, Node, Value
+from flexpie_mpi.core.graph import Graph, Node, Value
+from flexpie_mpi.files.inputs import load_inputs
+from flexpie_mpi.files.requests.frames import Frames
+from flexpie_mpi.files.requests.stop import Stop
 
 SHAPE = (1, 3, 8, 8)
 _SOME = 64

@@ -22,10 +22,10 @@ from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Origin, Recorder, Traces
-from flexpie_mpi.data.inputs import load_inputs
-from flexpie_mpi.data.requests import Finding, find_source
-from flexpie_mpi.data.requests.stop import Stop
-from flexpie_mpi.data.results import Results
+from flexpie_mpi.files.inputs import load_inputs
+from flexpie_mpi.files.requests import Finding, find_source
+from flexpie_mpi.files.requests.stop import Stop
+from flexpie_mpi.files.results import Results
 
 _SOME = 8
 _FIT_EVERY = 16

@@ -14,7 +14,7 @@ from modelseeds import noise, seeds
 from mutate import PATHS, TEXTS, WHOLES, damaged
 from onnx import TensorProto, helper, numpy_helper
 
-from flexpie_mpi.cache import Cache
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import lower
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan

@@ -14,12 +14,13 @@ from typing import Any
 from cases import Kind, Place
 from mutate import TEXTS, changed, damaged, to_json, to_toml
 
-from flexpie_mpi.cache import Cache
 from flexpie_mpi.commands.planning import read_plan
+from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.core.layout import KINDS
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.graph import Graph
-from flexpie_mpi.layout import KINDS
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import turns_of
+from flexpie_mpi.lower.verify import require_sound
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.report.page import whole
@@ -31,7 +32,6 @@ from flexpie_mpi.simulate import simulate
 from flexpie_mpi.suite.files import read as read_suite
 from flexpie_mpi.suite.results import RankResult, Result, append_results, read_results
 from flexpie_mpi.testbed import Device, read_sketch, switch
-from flexpie_mpi.verify import require_sound
 
 _WHOLE = 0.15
 """Share of the cases that are valid but for bytes, and of those that change bytes after values."""

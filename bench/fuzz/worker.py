@@ -19,8 +19,8 @@ from cases import CANARY, Kind, Place
 from hdf5s import write_canary
 from warden import MIB, Hang, Warden
 
-from flexpie_mpi.budget import Budget
-from flexpie_mpi.errors import FlexPieError
+from flexpie_mpi.core.budget import Budget
+from flexpie_mpi.core.errors import FlexPieError
 from flexpie_mpi.model import sandbox
 
 _OF_ONNXRUNTIME = ".ses"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.model import load
 from flexpie_mpi.planner.fuse import segment_flops
 from flexpie_mpi.planner.units import units

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..collect.cluster import testbed_of
+from ..core.errors import TestbedError
 from ..cost.model import CostModel
 from ..cost.origins import Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Traces, merged
-from ..errors import TestbedError
+from ..measure.cluster import testbed_of
 from ..report.units import count_of
 from ..testbed import Device, Testbed, switch
 from ..testbed import read as read_testbed

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..cache import Cache
-from ..collect.cluster import cluster_digest
+from ..core.errors import FlexPieError, SuiteError, TransportError
 from ..cost.model import CostModel
-from ..data.synthetic import random_inputs
-from ..engine import load_shared
-from ..errors import FlexPieError, SuiteError, TransportError
+from ..files.cache import Cache
+from ..files.synthetic import random_inputs
+from ..measure.cluster import cluster_digest
 from ..model import Model
 from ..report.cells import cells_items, cells_record
 from ..report.tables import Item
 from ..report.units import count_of
+from ..runtime.engine import load_shared
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..suite.cells import HOSTS, Cell, Suite, planners_done

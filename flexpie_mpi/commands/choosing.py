@@ -10,21 +10,21 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ..cache import Cache
-from ..collect.observed import Observation, observe
-from ..collect.together import UntriedError
-from ..engine import Engine
-from ..errors import FlexPieError, LayoutError, PlanError
+from ..core.errors import FlexPieError, LayoutError, PlanError
+from ..core.plan import Plan
+from ..files.cache import Cache
 from ..lower import lower
+from ..measure.observed import Observation, observe
+from ..measure.together import UntriedError
+from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
-from ..plan import Plan
 from ..planner import PRESETS, layout_plan
 from ..planner.random import random_plan
 from ..report.predicted import Comparison, Prediction
 from ..report.units import count_of
+from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
 from ..suite.memory import engine_bytes, room, turns
-from ..trial import Outcome, Rounds, Trial, race_in_turns
 from .basis import Basis
 from .costs import JobBasis
 from .planning import SEARCHING, planner_of, predict, predict_given, rule_plan

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TypeVar
 
+from ..core.errors import EmulationError, SuiteError
 from ..emulate import Cluster, emulated
 from ..emulate.system import check_system
-from ..errors import EmulationError, SuiteError
 from ..model import load
 from ..report.progress import Progress
 from ..report.units import count_of

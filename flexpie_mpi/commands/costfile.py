@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..core.errors import CostError
 from ..cost.model import CostModel
 from ..cost.traces import Traces
 from ..emulate import available_cores
 from ..emulate.launch import AS_ROOT, find_library
-from ..errors import CostError
 from .basis import late, read_traces
 
 MEASURED = "measured"

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..budget import memory_bytes
-from ..cache import Cache
-from ..collect.campaign import Subject
-from ..collect.cluster import cluster_digest, origins_of, testbed_of
-from ..collect.cluster_cost import Measured, measure_cluster
+from ..core.budget import memory_bytes
+from ..core.errors import FlexPieError
 from ..cost.model import CostModel
 from ..cost.origins import Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Recorder, Traces, merged
-from ..errors import FlexPieError
+from ..files.cache import Cache
+from ..measure.campaign import Subject
+from ..measure.cluster import cluster_digest, origins_of, testbed_of
+from ..measure.cluster_cost import Measured, measure_cluster
 from ..model import Model
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed

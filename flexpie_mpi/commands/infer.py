@@ -9,31 +9,31 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..cache import Cache
-from ..collect.recorder import Recorder
-from ..compare import verify
-from ..data.headers import offered_shapes
-from ..data.inputs import SUFFIXES as INPUT_SUFFIXES
-from ..data.inputs import load_inputs
-from ..data.outputs import SUFFIXES as OUTPUT_SUFFIXES
-from ..data.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
-from ..data.replacing import write_text
-from ..data.requests import STDIN, Source, sample, standard_input
-from ..engine import Engine, load_shared
-from ..errors import PlanError
-from ..facts import facts_of
-from ..graph import Graph
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.versions import versions
+from ..files.cache import Cache
+from ..files.headers import offered_shapes
+from ..files.inputs import SUFFIXES as INPUT_SUFFIXES
+from ..files.inputs import load_inputs
+from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
+from ..files.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
+from ..files.replacing import write_text
+from ..files.requests import STDIN, Source, sample, standard_input
+from ..measure.compare import verify
+from ..measure.facts import facts_of
+from ..measure.recorder import Recorder
+from ..measure.trial import measure
 from ..model.inputs import Asked
-from ..plan import Plan
 from ..report.chrome import chrome_text
 from ..report.run import Run, run_items, run_record, run_trace
+from ..runtime.engine import Engine, load_shared
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import Device
 from ..testbed import read as read_testbed
-from ..trial import measure
-from ..versions import versions
 from .basis import first_ranks
 from .choosing import Chooser, Chosen
 from .job import ROOT, RankPart, on_every_rank, run_job

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
-from ..errors import FlexPieError
+from ..core.errors import FlexPieError
 from ..report.progress import Progress
 from ..runtime.mpi import MPITransport, start, stop
 from ..runtime.transport import Transport, agree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..errors import FlexPieError
+from ..core.errors import FlexPieError
 
 WRONG_INPUT = 2
 """Exit code for everything that a FlexPieError says."""

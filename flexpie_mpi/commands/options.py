@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..budget import Budget
-from ..cache import Cache
-from ..errors import TestbedError
+from ..core.budget import Budget
+from ..core.errors import TestbedError
+from ..files.cache import Cache
 from ..planner import FUSIONS, PLANNERS, PRESETS
 from ..runtime.hosts import threads_problem
 from ..testbed.units import MEMORY

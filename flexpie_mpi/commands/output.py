@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.replacing import check_replaceable, write_text
-from ..errors import ReportError
+from ..core.errors import ReportError
+from ..files.replacing import check_replaceable, write_text
 from ..report.tables import Item, text_of
 from .parser import UsageError
 from .stdio import emit

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from ..errors import FlexPieError
+from ..core.errors import FlexPieError
 from . import VERBS
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..data.replacing import write_text
-from ..errors import PlanError
-from ..facts import facts_of
+from ..core.errors import PlanError
+from ..core.versions import versions
+from ..files.replacing import write_text
 from ..lower import lower
+from ..measure.facts import facts_of
 from ..model import Model, load
+from ..pipeline import EXACT, Pipeline, Problem, crossings, front, place, pose
 from ..placement.solvers import SOLVERS
-from ..planner.throughput import EXACT, Pipeline, Problem, crossings, front, place, pose
 from ..report.front import Front, front_items, front_record
 from ..report.plans import facts_record, model_lines, model_record, plan_items, plan_record
 from ..report.progress import Progress
 from ..report.stages import Throughput, throughput_items, throughput_record
 from ..report.tables import Item
-from ..versions import versions
 from .basis import Basis, basis_of_files
 from .options import Parser, budget_of, cache_of, positive, seconds, shapes_of
 from .output import STDOUT, check_paths, publish, write_record

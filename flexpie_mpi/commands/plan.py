@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.versions import versions
 from ..cost.model import CostModel
-from ..data.replacing import write_text
-from ..facts import PlanFacts, facts_of
+from ..files.replacing import write_text
 from ..lower import lower
+from ..measure.facts import PlanFacts, facts_of
 from ..model import Model, load
 from ..planner import price
 from ..report.explain import Why, why, why_items, why_record
@@ -31,7 +32,6 @@ from ..report.plans import (
 from ..report.predicted import Prediction, choice_table, prediction_lines, prediction_record
 from ..report.progress import Progress
 from ..report.tables import Item
-from ..versions import versions
 from .basis import Basis, basis_of_files
 from .options import (
     DEFAULT_MODEL,

@@ -9,13 +9,13 @@ from time import perf_counter
 
 import numpy as np
 
+from ..core.document import DocumentError, read_document
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import MOST_BYTES, Plan
 from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
-from ..document import DocumentError, read_document
-from ..errors import PlanError
-from ..graph import Graph
 from ..lower import digest, lower
-from ..plan import MOST_BYTES, Plan
 from ..planner import PLANNERS, PRESETS, Search, Task, layout_plan, make_plans, price
 from ..report.predicted import Prediction
 from .basis import Basis

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import PlanError
-from ..graph import Graph
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan
 from ..model import load
 from ..model.zoo import MODELS
-from ..plan import Plan
 from ..report.plans import plan_record
 from ..report.planview import plan_view
 from ..report.progress import Progress

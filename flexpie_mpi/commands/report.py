@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from ..errors import ReportError
+from ..core.errors import ReportError
 from ..report.placement.trials import Trial, has_trials, read_trials
 from ..report.progress import Progress
 from ..suite.results import Result, read_results

@@ -6,17 +6,17 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ..core.errors import PlanError
+from ..core.plan import Plan
+from ..core.program import Program
 from ..cost.model import CostModel
-from ..engine import weight_bytes
-from ..errors import PlanError
 from ..lower import lower
 from ..model import Model
-from ..plan import Plan
 from ..planner import PRESETS, Task, layout_plan, make_plans, price
 from ..planner.problem import RESERVE_BYTES
-from ..program import Program
 from ..report.simulated import Memory, Simulated, Study
 from ..report.units import count_of
+from ..runtime.engine import weight_bytes
 from ..simulate import simulate
 from ..testbed import Sketch, Testbed
 from .planning import AUTO, planner_of, rule_plan

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.errors import PlanError, TestbedError
+from ..core.plan import Plan
+from ..core.versions import versions
 from ..cost.prior import AnalyticCost
-from ..data.replacing import write_text
-from ..errors import PlanError, TestbedError
+from ..files.replacing import write_text
 from ..model import load
-from ..plan import Plan
 from ..report.chrome import chrome_text
 from ..report.plans import model_lines, model_record
 from ..report.progress import Progress
@@ -19,7 +20,6 @@ from ..report.simulated import Study, simulated_trace, study_items, study_record
 from ..report.tables import Item
 from ..report.units import count_of
 from ..testbed import Sketch, read_change, read_sketch
-from ..versions import versions
 from .basis import UNMEASURED, given_cost
 from .options import (
     DEFAULT_MODEL,

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from ..errors import DataError
+from ..core.errors import DataError
 
 _STDIN, _STDOUT, _STDERR = range(3)
 

@@ -13,20 +13,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..compare import Reference
-from ..data.outputs import widened_types
-from ..data.replacing import write_text
-from ..data.requests import STDIN, Finding, Reader, Source, find_source
-from ..data.results import Results, check_results
-from ..engine import Engine, settle_pace
-from ..errors import PlanError
-from ..graph import Graph
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.versions import versions
+from ..files.outputs import widened_types
+from ..files.replacing import write_text
+from ..files.requests import STDIN, Finding, Reader, Source, find_source
+from ..files.results import Results, check_results
 from ..lower import turns_of
-from ..plan import Plan
-from ..planner.throughput import Need, enough_in_flight, memory_problems, most_in_flight, needs
-from ..planner.throughput.memory import mb
-from ..referee import Findings, Referee
+from ..measure.compare import Reference
+from ..measure.referee import Findings, Referee
+from ..measure.throughput import Meter, throughput
+from ..pipeline import Need, enough_in_flight, memory_problems, most_in_flight, needs
+from ..pipeline.memory import mb
 from ..report.streams import Stream, stream_items, stream_record
+from ..runtime.engine import Engine, settle_pace
 from ..runtime.flow import Flow, Requests
 from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
@@ -34,8 +36,6 @@ from ..runtime.transport import on_root
 from ..simulate.demands import Demands, demands
 from ..testbed import Device
 from ..testbed import read as read_testbed
-from ..throughput import Meter, throughput
-from ..versions import versions
 from .basis import Basis, basis_of_files, first_ranks
 from .job import ROOT, RankPart
 from .options import budget_of, positive

@@ -14,26 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import Cache
-from ..collect.budget import Budget, with_time_left
-from ..collect.campaign import Campaign, Subject
-from ..collect.cluster import cluster_digest, origins_of
+from ..core.errors import DataError, TestbedError
+from ..core.graph import Graph
+from ..core.versions import versions
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
-from ..data.headers import offered_shapes
-from ..data.inputs import SUFFIXES, load_inputs
-from ..engine import load_shared
-from ..errors import DataError, TestbedError
-from ..graph import Graph
+from ..files.cache import Cache
+from ..files.headers import offered_shapes
+from ..files.inputs import SUFFIXES, load_inputs
+from ..measure.budget import Budget, with_time_left
+from ..measure.campaign import Campaign, Subject
+from ..measure.cluster import cluster_digest, origins_of
 from ..model import BUILTIN
 from ..model.inputs import Asked, Shapes
 from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
+from ..runtime.engine import load_shared
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..testbed import read as read_testbed
-from ..versions import versions
 from .job import ROOT, RankPart, on_every_rank, run_job
 from .launch import launcher_rank
 from .options import (

@@ -15,9 +15,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..data.replacing import write_text
-from ..document import DocumentError, from_json, made, one_line, read_document, shown
-from ..errors import CostError
+from ..core.document import DocumentError, from_json, made, one_line, read_document, shown
+from ..core.errors import CostError
+from ..files.replacing import write_text
 from .features import CALL, COMPUTE, EXCHANGE
 from .forest import Forest, ForestError
 from .heldout import HeldOut

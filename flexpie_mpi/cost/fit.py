@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from ..errors import CostError
+from ..core.errors import CostError
 from . import gbdt
 from .calibrate import calibrated, exposed
 from .features import CALL, COMPUTE, EXCHANGE, call_features, compute_features, exchange_features

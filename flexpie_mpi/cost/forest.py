@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CostError
+from ..core.errors import CostError
 
 MOST_LEAVES = 16
 """A tree has so many leaves at most: one bit each of the type below."""

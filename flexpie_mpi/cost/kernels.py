@@ -14,11 +14,11 @@ from math import prod
 
 import numpy as np
 
-from ..graph import BoundNode, Graph, Value
+from ..core.graph import BoundNode, Graph, Value
+from ..lower.shards import node_flops
 from ..ops import rule_for
 from ..ops.elementwise import Elementwise
 from ..ops.view import Reshape, Transpose
-from ..shards import node_flops
 from .rows import WORK
 
 _BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from ..errors import CostError
+from ..core.errors import CostError
 from ..testbed import Testbed
 from .rows import TRANSFER
 
@@ -99,9 +99,9 @@ class Network:
 def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network) -> np.ndarray:
     """Rows of `TRANSFER` of exchanges.
 
-    Which exchanges are collective is told from the bytes as :func:`flexpie_mpi.exchange.classify` tells it from the
-    contents. Only where some ranks send to all others, which send nothing, do contents matter: there, equal sizes stand
-    for equal contents.
+    Which exchanges are collective is told from the bytes as :func:`flexpie_mpi.core.exchange.classify` tells it
+    from the contents. Only where some ranks send to all others, which send nothing, do contents matter: there, equal
+    sizes stand for equal contents.
 
     Parameters
     ----------

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from ..program import Compute, Exchange, Program
-from ..region import Region
+from ..core.program import Compute, Exchange, Program
+from ..core.region import Region
 from ..testbed import Testbed
 from .links import Network, transfer_rows
 from .rows import TRANSFER

@@ -9,8 +9,8 @@ from math import inf
 
 import numpy as np
 
-from ..document import from_json as documented
-from ..document import shown
+from ..core.document import from_json as documented
+from ..core.document import shown
 
 NUMBERED = ("origin", "source", "target")
 """Columns of traces that hold the number of an origin."""

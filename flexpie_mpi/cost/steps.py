@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ..graph import Graph
-from ..program import Block, Compute, Program
-from ..region import Region
+from ..core.graph import Graph
+from ..core.program import Block, Compute, Program
+from ..core.region import Region
 from .kernels import Kernel, describe, followers, is_blocked
 from .rows import CALL
 

@@ -16,13 +16,13 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..budget import at_most
-from ..data.container import attribute, check_heaps, check_written, members
-from ..document import one_line, shown
-from ..errors import CostError
+from ..core.budget import at_most
+from ..core.document import one_line, shown
+from ..core.errors import CostError
+from ..files.container import attribute, check_heaps, check_written, members
+from ..files.solewriter import SoleWriter
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
 from .rows import TABLES
-from .solewriter import SoleWriter
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
 

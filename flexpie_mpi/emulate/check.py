@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from ..testbed import Testbed
 from .flows import sent_bytes, throughput
 from .network import Network

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from ..testbed import Testbed
 from .check import SENT_BYTES, Checked, Tell, check_cores, check_traffic, measure_links
 from .commands import build

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from .remains import SPACES
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from .network import Network
 from .shaping import Command
 from .system import search_path

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from ..testbed import Route, Testbed
 from .shaping import packet_bytes
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..errors import EmulationError
+from ..core.errors import EmulationError
 from .limits import memory_here
 from .owner import is_abandoned, prefix_of
 from .system import carry_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..program import Arena, Compute, Finish, Program, Start, Step
+from ..core.program import Arena, Compute, Finish, Program, Start, Step
 
 ALIGNMENT = 64
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..exchange import Transfer, classify, transfers
-from ..graph import Graph
-from ..program import Copy, Exchange, Message, Piece
-from ..region import Region
+from ..core.exchange import Transfer, classify, transfers
+from ..core.graph import Graph
+from ..core.program import Copy, Exchange, Message, Piece
+from ..core.region import Region
 from .holdings import Held, Holdings
 
 Pair = tuple[int, int]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..graph import Value
-from ..program import Buffer
-from ..region import Region
+from ..core.graph import Value
+from ..core.program import Buffer
+from ..core.region import Region
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from ..errors import PlanError
-from ..graph import Graph, Value
-from ..layout import Layout, cut_axes
-from ..plan import Plan, Segment, problems
-from ..program import Compute, Finish, Program, Start, Step
-from ..region import Region
-from ..shards import SegmentShard, segment_problems, segment_shard, whole
+from ..core.errors import PlanError
+from ..core.graph import Graph, Value
+from ..core.layout import Layout, cut_axes
+from ..core.plan import Plan, Segment, problems
+from ..core.program import Compute, Finish, Program, Start, Step
+from ..core.region import Region
 from .arena import place
 from .entries import Entry, enter
 from .holdings import Holdings
 from .lanes import with_lanes
+from .shards import SegmentShard, segment_problems, segment_shard, whole
 
 _FINISH, _COMPUTE, _START = 0, 1, 2
 """Order of steps at one place: what a segment needs, the segment, what can leave after it."""

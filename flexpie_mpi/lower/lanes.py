@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from ..program import Compute, Finish, Start, Step
+from ..core.program import Compute, Finish, Start, Step
 
 Span = tuple[int, int]
 """First and last step at which the messages of a collective hold something."""

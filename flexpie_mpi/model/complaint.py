@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..document import printable
+from ..core.document import printable
 
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _PARENTHESES = r"\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)"

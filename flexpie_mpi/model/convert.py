@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from ..graph import ITEM_BYTES, Attribute, Graph, Node, Value
+from ..core.graph import ITEM_BYTES, Attribute, Graph, Node, Value
 from .tidy import captures
 from .weights import dtype_name
 

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 
-from ..budget import Budget
-from ..document import shown
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.document import shown
+from ..core.errors import ModelError
 from .weights import ByteRange, StoredTensor, byte_length, check_shape
 from .wire import MARK_ENTRIES
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import onnx
 
-from ..budget import Budget
-from ..equality import TOLERANCE, compare
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
+from .equality import TOLERANCE, compare
 from .measure import time_limit
 from .read import Source
 from .session import RunError, Session, open_file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from ..errors import DataError, ModelError
+from ..core.errors import DataError, ModelError
 from .tidy import subgraphs
 
 Shape = tuple[int, ...]

@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .tidy import subgraphs
 
 MOST_NODES = 200_000

@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 import onnx
 
-from ..budget import Budget
-from ..cache import Cache
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
+from ..files.cache import Cache
 from .inputs import Shapes, bind_inputs
 from .model import Model
 from .prepare import FORMAT, read_prepared

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .read import Source
 from .session import LateError, RunError, accept, can_feed, zeros
 from .settled import Types

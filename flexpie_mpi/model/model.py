@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..errors import ModelError
-from ..graph import Graph
+from ..core.errors import ModelError
+from ..core.graph import Graph
 from .convert import convert
 from .read import stub_entries
 from .tidy import taken_names

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
-from ..budget import Budget
-from ..errors import ModelError
-from ..graph import BoundNode
+from ..core.budget import Budget
+from ..core.errors import ModelError
+from ..core.graph import BoundNode
+from ..lower.shards import whole
 from ..ops import rule_for
-from ..shards import whole
 from .convert import convert
 from .faithful import Original
 from .functions import drop_functions, inline_functions

@@ -13,8 +13,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from ..budget import Budget
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
 from .external import EXTERNAL, ExternalData, inner_tensors, sparse_parts
 from .limits import check_counts, check_names
 from .tidy import lift_constants

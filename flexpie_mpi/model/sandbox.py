@@ -25,8 +25,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from ..budget import Budget
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
 from .limits import count_of
 from .read import Source
 from .weights import StoredTensor

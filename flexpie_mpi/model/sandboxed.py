@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 import onnx
 
-from ..budget import Budget, data_bytes
-from ..errors import ModelError
+from ..core.budget import Budget, data_bytes
+from ..core.errors import ModelError
 from .prepare import prepare
 from .read import Source
 from .sandbox import Job

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .complaint import reason
 from .read import Source
 from .weights import StoredTensor, mapped, numpy_dtype, type_name

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 
 import onnx
 
-from ..graph import RANDOM
+from ..core.graph import RANDOM
 from .tidy import reads, subgraphs
 
 _SHAPED_BY_DATA = frozenset(

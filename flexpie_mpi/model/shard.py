@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..graph import BoundNode, Value
+from ..core.graph import BoundNode, Value
+from ..core.program import Block
+from ..core.region import Region
+from ..lower.shards import Held, whole
 from ..ops import Const, LocalNode, rule_for
 from ..ops.crop import crop
-from ..program import Block
-from ..region import Region
-from ..shards import Held, whole
 from .model import Model
 from .tidy import fresh
 

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 
 def spooled(path: Path) -> Path:

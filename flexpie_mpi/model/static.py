@@ -16,8 +16,8 @@ from typing import Any
 import onnx
 from onnx import helper, shape_inference
 
-from ..budget import Budget
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
 from .measure import Measured, Shape, made_up, measure
 from .read import Source
 from .session import LateError, ValueType, accept

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..budget import Budget
-from ..errors import ModelError
+from ..core.budget import Budget
+from ..core.errors import ModelError
 from .weights import check_shape, elements
 
 _CONSTANTS = {

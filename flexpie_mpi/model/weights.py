@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..errors import ModelError
-from ..region import Bounds, Region
+from ..core.errors import ModelError
+from ..core.region import Bounds, Region
 
 _BLOCK_BYTES = 1 << 20
 """Bytes read at a time where a region is made of runs too short to be read one by one."""

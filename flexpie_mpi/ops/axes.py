@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import BoundNode, Value
-from ..region import Bounds, Region
+from ..core.graph import BoundNode, Value
+from ..core.region import Bounds, Region
 from .base import LocalNode, Regions, full, same
 from .trim import hull, trimmed
 

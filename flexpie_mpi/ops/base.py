@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..graph import Attribute, BoundNode
-from ..region import Region
+from ..core.graph import Attribute, BoundNode
+from ..core.region import Region
 
 Regions = tuple[Region | None, ...]
 

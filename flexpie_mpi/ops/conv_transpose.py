@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .base import LocalNode, OpRule, Regions, macs, register, same
 from .groups import Groups, touched
 from .trim import hull, trimmed

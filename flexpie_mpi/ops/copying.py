@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..graph import BoundNode
+from ..core.graph import BoundNode
 from .axes import axes_of, is_settled
 from .base import OpRule, Regions
 

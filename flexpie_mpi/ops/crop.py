@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..region import Region
+from ..core.region import Region
 from .base import Const, LocalNode
 
 

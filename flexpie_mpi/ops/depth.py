@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .base import Const, LocalNode, Regions, register, same
 from .copying import Copy
 from .trim import hull, trimmed

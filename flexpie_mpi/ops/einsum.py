@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from ..graph import BoundNode
-from ..region import Region
+from ..core.graph import BoundNode
+from ..core.region import Region
 from .axes import axes_of
 from .base import OpRule, Regions, macs, register
 from .trim import hull

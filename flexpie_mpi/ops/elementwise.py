@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
-from ..region import Region
+from ..core.graph import BoundNode
+from ..core.region import Region
 from .axes import axes_of, broadcast, coupled
 from .base import LocalNode, OpRule, Regions, register
 from .trim import hull

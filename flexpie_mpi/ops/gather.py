@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .axes import axes_of, axis_of
 from .base import Const, LocalNode, OpRule, Regions, register, same
 from .copying import Copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..region import Bounds
+from ..core.region import Bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph import BoundNode
-from ..region import Bounds, Region, consecutive
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region, consecutive
 from .axes import axis_of, broadcast, is_settled, replaced, whole
 from .base import Const, LocalNode, Regions, register
 from .copying import Copy

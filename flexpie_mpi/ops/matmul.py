@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..graph import BoundNode, Value
-from ..region import Bounds, Region
+from ..core.graph import BoundNode, Value
+from ..core.region import Bounds, Region
 from .axes import axes_of, broadcast, broadcast_bounds, whole
 from .base import OpRule, Regions, macs, register
 from .trim import hull

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
-from ..region import Region
+from ..core.graph import BoundNode
+from ..core.region import Region
 from .base import LocalNode, OpRule, Regions, register, same
 from .groups import touched
 from .trim import hull, trimmed

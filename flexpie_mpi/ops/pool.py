@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from ..graph import BoundNode
-from ..region import Region
+from ..core.graph import BoundNode
+from ..core.region import Region
 from .base import Const, LocalNode, OpRule, Regions, register, same
 from .trim import hull, trimmed
 from .window import Local, Window, fitted, windows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode, Value
-from ..region import Region
+from ..core.graph import BoundNode, Value
+from ..core.region import Region
 from .axes import axes_of, axis_of, whole
 from .base import OpRule, Regions, register
 from .trim import hull

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .axes import axes_of, axis_of, coupled, is_settled, whole
 from .base import LocalNode, OpRule, Regions, register
 from .trim import hull

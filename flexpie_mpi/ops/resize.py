@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .base import Const, LocalNode, OpRule, Regions, macs, register
 from .crop import crop
 from .sampling import Sampling, is_certain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
+from ..core.graph import BoundNode
 from .sampling import Sampling, single
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .axes import is_settled, replaced, whole
 from .base import LocalNode, Regions, register
 from .copying import Copy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import BoundNode
+from ..core.graph import BoundNode
 from .axes import axes_of, axis_of
 from .base import OpRule, Regions, register
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import reduce
 
-from ..region import Region
+from ..core.region import Region
 from .base import LocalNode, Regions
 from .crop import crop
 

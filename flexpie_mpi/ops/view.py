@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
-from ..graph import BoundNode
-from ..region import Bounds, Region
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
 from .axes import is_settled, replaced
 from .base import Const, LocalNode, OpRule, Regions, register
 from .copying import Copy

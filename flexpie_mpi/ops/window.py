@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..graph import Attribute, BoundNode
-from ..region import Bounds, Region
+from ..core.graph import Attribute, BoundNode
+from ..core.region import Bounds, Region
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import PlacementError
+from ..core.errors import PlacementError
 
 Span = tuple[int, int]
 """Units ``[begin, end)``."""

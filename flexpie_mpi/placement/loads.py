@@ -10,7 +10,7 @@ from math import lcm
 
 import numpy as np
 
-from ..errors import PlacementError
+from ..core.errors import PlacementError
 from .instance import MOST_TURNS, Instance, Team, TeamSpan
 
 

@@ -5,7 +5,7 @@ layout each, and what it is predicted to take. The one difficulty: every model m
 cannot be cut as asked falls back to a layout that always works.
 
 Here is what plans for latency: the least seconds of one request. Plans of most requests per second are in the room
-:mod:`~flexpie_mpi.planner.throughput`, which builds on it.
+:mod:`~flexpie_mpi.pipeline`, which builds on it.
 """
 
 from .fixed import PRESETS, layout_plan

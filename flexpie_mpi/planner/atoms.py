@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ..graph import Graph
+from ..core.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)

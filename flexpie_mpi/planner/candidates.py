@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import PlanError
-from ..layout import Layout
+from ..core.errors import PlanError
+from ..core.layout import Layout
 from ..testbed import Testbed
 
 FEW, MANY = 8, 32
@@ -27,7 +27,7 @@ class Family:
     Attributes
     ----------
     kinds : tuple of str
-        Kinds that share the work (see :data:`flexpie_mpi.layout.KINDS`).
+        Kinds that share the work (see :data:`flexpie_mpi.core.layout.KINDS`).
     subsets : bool
         Whether teams may leave ranks out.
     weighted : bool

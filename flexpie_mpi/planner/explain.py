@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..layout import Layout
+from ..core.layout import Layout
 from .problem import Problem
 from .replay import replay
 from .search import search

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from math import isqrt
 
-from ..errors import PlanError
-from ..graph import Graph
-from ..layout import Layout
-from ..plan import Plan, Segment
-from ..shards import can_cut
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.layout import Layout
+from ..core.plan import Plan, Segment
+from ..lower.shards import can_cut
 from .atoms import Atom, atoms
 from .fuse import fuse
 

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..graph import Graph
-from ..layout import Layout
-from ..region import Region
-from ..shards import can_cut, shard_region
+from ..core.graph import Graph
+from ..core.layout import Layout
+from ..core.region import Region
+from ..lower.shards import can_cut, shard_region
 from ..testbed import Testbed
 from .maps import FAR, Boxes
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ..errors import PlanError
-from ..graph import Graph
-from ..layout import Layout
-from ..shards import Growing
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.layout import Layout
+from ..lower.shards import Growing
 from .atoms import Atom
 
 FUSIONS = ("free", "none", "all-legal")

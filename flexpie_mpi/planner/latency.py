@@ -8,10 +8,10 @@ from time import perf_counter
 
 import numpy as np
 
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan, Segment, problems
 from ..cost.model import CostModel
-from ..errors import PlanError
-from ..graph import Graph
-from ..plan import Plan, Segment, problems
 from ..testbed import Testbed
 from .found import Found
 from .problem import Choice, Problem, Scene

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..graph import BoundNode, Value
+from ..core.graph import BoundNode, Value
+from ..core.region import Region
 from ..ops import Regions, rule_for, widen
 from ..ops.elementwise import Elementwise
-from ..region import Region
 
 FAR = np.int32(1 << 30)
 """Lower bound of a region that is not there; its upper bound is 0."""

@@ -16,10 +16,10 @@ from time import perf_counter
 
 import numpy as np
 
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.layout import Layout
 from ..cost.model import CostModel
-from ..errors import PlanError
-from ..graph import Graph
-from ..layout import Layout
 from ..testbed import Testbed
 from .candidates import Family, candidates
 from .fixed import PRESETS, layout_plan

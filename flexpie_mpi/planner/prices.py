@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from ..core.graph import Graph
 from ..cost.distinct import distinct_rows
 from ..cost.kernels import Kernel, describe, followers
 from ..cost.model import CostModel
-from ..graph import Graph
 from .maps import Boxes, signature
 
 

@@ -9,10 +9,10 @@ from itertools import accumulate
 
 import numpy as np
 
+from ..core.layout import Layout
 from ..cost.links import Network
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
-from ..layout import Layout
 from ..testbed import Testbed
 from .frame import Frame
 from .maps import Boxes

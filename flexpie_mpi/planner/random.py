@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from ..graph import Graph
-from ..layout import KINDS, Layout
-from ..plan import Plan, Segment
-from ..shards import segment_problems
+from ..core.graph import Graph
+from ..core.layout import KINDS, Layout
+from ..core.plan import Plan, Segment
+from ..lower.shards import segment_problems
 from .atoms import atoms
 from .fixed import square
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from ..core.graph import Graph
 from ..cost.kernels import Kernel, kernels
-from ..graph import Graph
 from .atoms import atoms
 
 

@@ -1,4 +1,4 @@
-"""The backward walk of :mod:`flexpie_mpi.shards` for every segment, layout and rank at once.
+"""The backward walk of :mod:`flexpie_mpi.lower.shards` for every segment, layout and rank at once.
 
 A walk begins at a cut with the shards of a layout and goes back unit by unit; every unit it passes is one more segment
 ``[i, j)``. Nothing that it has passed changes when it goes on, so n walks cover all n (n + 1) / 2 segments. All walks
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core.graph import BoundNode
 from ..cost.kernels import is_blocked
 from ..cost.rows import CALL
-from ..graph import BoundNode
 from .frame import Frame
 from .maps import Boxes, NodeMap, signature
 from .prices import KernelPrices

@@ -13,12 +13,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from ..graph import Graph
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.program import Exchange, Finish, Program, Start
+from ..core.timeline import OF_NONE, Event, Timeline
 from ..lower import digest
-from ..plan import Plan
-from ..program import Exchange, Finish, Program, Start
-from ..shards import blocks_flops
-from ..timeline import OF_NONE, Event, Timeline
+from ..lower.shards import blocks_flops
 from .units import ranges
 
 _JOB = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import Layout
+from ..core.layout import Layout
 from ..planner import PricedPlan
 from ..planner.explain import Alternative, Explanation, explain
 from ..planner.problem import Problem

@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ..data.replacing import replacing
-from ..errors import ReportError
+from ..core.errors import ReportError
+from ..files.replacing import replacing
 from .theme import DARK, THEMES, Theme
 
 try:

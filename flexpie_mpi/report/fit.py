@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.versions import versions
 from ..cost.file import record_of
 from ..cost.heldout import Errors
 from ..cost.learned import LearnedCost
-from ..versions import versions
 from .tables import Column, Item, Table, fold
 from .units import count_of, percent
 

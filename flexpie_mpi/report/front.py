@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..planner.throughput import Candidate, Crossing, Problem
+from ..pipeline import Candidate, Crossing, Problem
 from .plans import plan_record
 from .stages import streamed_record
 from .tables import Column, Item, Table

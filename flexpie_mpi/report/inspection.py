@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..graph import BoundNode, Graph
+from ..core.graph import BoundNode, Graph
+from ..lower.shards import allowed_kinds, node_flops
 from ..model import Model
-from ..shards import allowed_kinds, node_flops
 from .plans import model_lines, model_record
 from .tables import Column, Item, Table
 from .units import count_of, flops, mb, mega, shape_of

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from ..layout import KINDS
+from ..core.layout import KINDS
 from .figure import WIDTH, Draw
 from .plandrawer import ABOVE, BELOW, DOT, LETTERS, LINE, Pen, Point, bars, draw_panel, halos, is_seen
 from .planpanels import panels

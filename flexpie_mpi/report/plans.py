@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
+from ..core.plan import Plan
+from ..measure.facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from ..model import Model
-from ..plan import Plan
 from ..planner import PricedPlan
 from .tables import Column, Item, Table, fold
 from .units import count_of, flops, mb, milli, percent, ranges, shape_of

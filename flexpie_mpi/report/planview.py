@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..graph import Graph, Value
-from ..layout import Layout
+from ..core.graph import Graph, Value
+from ..core.layout import Layout
+from ..core.plan import Plan, Segment
+from ..core.program import Block, Program
+from ..core.region import Region
 from ..lower import lower
-from ..plan import Plan, Segment
-from ..program import Block, Program
-from ..region import Region
-from ..shards import blocks_flops, node_flops
+from ..lower.shards import blocks_flops, node_flops
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..layout import Layout
-from ..plan import Plan
+from ..core.layout import Layout
+from ..core.plan import Plan
 from ..planner import PricedPlan, Search
 from ..testbed import Testbed
 from .tables import Column, Item, Table, fold

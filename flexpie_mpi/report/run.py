@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..compare import Verdict
-from ..facts import PlanFacts
+from ..core.plan import Plan
+from ..core.timeline import Timeline
 from ..lower import lower
+from ..measure.compare import Verdict
+from ..measure.facts import PlanFacts
+from ..measure.trial import RankTrial, Trial
 from ..model import Model
-from ..plan import Plan
-from ..timeline import Timeline
-from ..trial import RankTrial, Trial
 from .chrome import Job, chrome_trace
 from .plans import facts_record, model_lines, model_record, plan_items, plan_record, planner_line
 from .predicted import (

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..graph import Graph
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.timeline import KINDS, Timeline
 from ..lower import lower
-from ..plan import Plan
-from ..timeline import KINDS, Timeline
 from .chrome import Job, chrome_trace
 from .plans import plan_record
 from .tables import Column, Item, Table

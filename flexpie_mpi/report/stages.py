@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from ..pipeline import Pipeline, Problem, Streamed
 from ..placement import Stage
-from ..planner.throughput import Pipeline, Problem, Streamed
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent, ranges, rate
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.plan import Plan
+from ..measure.referee import Findings
+from ..measure.throughput import StageLoad, Throughput
 from ..model import Model
-from ..plan import Plan
-from ..referee import Findings
 from ..runtime.flow import Flow
 from ..simulate.demands import Demands
-from ..throughput import StageLoad, Throughput
 from .plans import model_lines, model_record, plan_record, planner_line
 from .run import hosts_line
 from .tables import Column, Item, Table

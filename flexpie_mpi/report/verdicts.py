@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..compare import Verdict
-from ..equality import Check
-from ..plan import Plan
-from ..region import Region
+from ..core.plan import Plan
+from ..core.region import Region
+from ..measure.compare import Verdict
+from ..model.equality import Check
 from .tables import Item
 from .units import ranges
 

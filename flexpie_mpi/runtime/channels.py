@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Exchange, Message
+from ..core.program import Exchange, Message
 from .collectives import Packing, pack
 from .transport import Parcel, parcels
 from .waiting import Patience, late, wait

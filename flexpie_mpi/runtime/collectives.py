@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..program import Exchange, Message
+from ..core.program import Exchange, Message
 from .transport import Parcel
 
 ALIGNMENT = 64

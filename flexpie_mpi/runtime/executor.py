@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ProgramError
-from ..program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
-from ..region import Region
-from ..timeline import OF_NONE, Event, Timeline
+from ..core.errors import ProgramError
+from ..core.program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
+from ..core.region import Region
+from ..core.timeline import OF_NONE, Event, Timeline
 from .transport import Channel, Parcel, Transport
 
 Action = Callable[[], None]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FlexPieError
-from ..program import Exchange, Message
+from ..core.errors import FlexPieError
+from ..core.program import Exchange, Message
 from .flow import Deliver, Latencies, Supply
 from .transport import Channel
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FlexPieError, ModelError
-from ..program import Compute
+from ..core.errors import FlexPieError, ModelError
+from ..core.program import Compute
 from .executor import Action, KernelFactory
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 import numpy as np
 import onnxruntime
 
-from ..errors import ModelError
-from ..graph import WIDER
+from ..core.errors import ModelError
+from ..core.graph import WIDER
+from ..core.program import Compute, Program
+from ..core.region import Region
 from ..model import Model, SegmentModel, build
 from ..model.complaint import reason
 from ..model.shard import WeightFiles
-from ..program import Compute, Program
-from ..region import Region
 from .hosts import threads_problem
 from .memory import share_memory
 from .widened import widened
@@ -253,7 +253,7 @@ class OpaqueKernel:
 def outputs_of(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
     """Outputs of a session as Python has them: arrays, lists and mappings.
 
-    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.graph.WIDER` says.
+    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.core.graph.WIDER` says.
 
     Raises
     ------

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ProgramError, TransportError
-from ..program import Exchange, Message
+from ..core.errors import ProgramError, TransportError
+from ..core.program import Exchange, Message
 from .transport import Channel, Parcel, parcels
 from .waiting import Patience, late
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..graph import Value
+from ..core.graph import Value
+from ..core.region import Region
 from ..model import Model
 from ..model.shard import Slice, WeightFiles
 from ..model.weights import byte_length
-from ..region import Region
 
 _FLOATS = ("float16", "float32", "float64")
 _PATTERN = 1 << 17

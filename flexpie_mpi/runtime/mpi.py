@@ -18,8 +18,8 @@ from typing import Any, NoReturn, TypeVar
 import mpi4py
 import numpy as np
 
-from ..errors import TransportError
-from ..program import Exchange
+from ..core.errors import TransportError
+from ..core.program import Exchange
 from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
 from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say

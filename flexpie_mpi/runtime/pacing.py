@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TestbedError
-from ..program import Compute
-from ..region import Region
+from ..core.errors import TestbedError
+from ..core.program import Compute
+from ..core.region import Region
 from .executor import Action, KernelFactory
 from .transport import Transport
 from .waiting import offer_core

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from time import perf_counter
 
-from ..errors import TransportError
-from ..program import Exchange
+from ..core.errors import TransportError
+from ..core.program import Exchange
 from .executor import Executor, Task
 from .flow import Flow
 from .gate import Gate, RootGate

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ..errors import FlexPieError
-from ..program import Exchange, Piece
+from ..core.errors import FlexPieError
+from ..core.program import Exchange, Piece
 from .waiting import Patience
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import TransportError
+from ..core.errors import TransportError
 
 DEADLINE_S = 120.0
 """How long a rank waits for another before it gives up, unless told otherwise."""

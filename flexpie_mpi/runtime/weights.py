@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache import Cache
-from ..errors import ModelError
+from ..core.errors import ModelError
+from ..core.region import Region
+from ..files.cache import Cache
 from ..model import Model
 from ..model.shard import Slice, WeightFiles
 from ..model.weights import byte_length
-from ..region import Region
 from .transport import Transport
 
 KIND = "weights"

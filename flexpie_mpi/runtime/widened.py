@@ -7,11 +7,11 @@ from math import prod
 
 import numpy as np
 
-from ..graph import WIDER
+from ..core.graph import WIDER
 
 
 def widened(kind: str, shape: tuple[int, ...], address: int) -> np.ndarray:
-    """A copy of a tensor, every element exactly, in the type that :data:`flexpie_mpi.graph.WIDER` has for `kind`.
+    """A copy of a tensor, every element exactly, in the type that :data:`flexpie_mpi.core.graph.WIDER` has for `kind`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Simulation: what a job would take on boards that one may not have, rank by rank.
 
-In go the programs of all ranks, the testbed and a cost model; out comes a :class:`flexpie_mpi.timeline.Timeline`, as
+In go the programs of all ranks, the testbed and a cost model; out comes a timeline, as
 the executor of a real run makes one. Nothing is added up: ranks walk through their programs on their own, messages
 share the links, and what a rank waits comes out of that. The one difficulty: the cost model prices a whole exchange,
 and the walk needs it in parts (:mod:`flexpie_mpi.simulate.prices`).
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.errors import ProgramError
+from ..core.graph import Graph
+from ..core.program import Program
+from ..core.timeline import Timeline
 from ..cost.model import CostModel
-from ..errors import ProgramError
-from ..graph import Graph
-from ..program import Program
 from ..testbed import Testbed
-from ..timeline import Timeline
 from .prices import price_job
 from .walk import Walk
 

@@ -17,10 +17,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..core.errors import ProgramError
+from ..core.graph import Graph
+from ..core.program import Program
 from ..cost.model import CostModel
-from ..errors import ProgramError
-from ..graph import Graph
-from ..program import Program
 from ..testbed import Testbed
 from .prices import compute_seconds
 

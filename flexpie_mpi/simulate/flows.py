@@ -7,7 +7,7 @@ from math import inf
 
 import numpy as np
 
-from ..program import Message
+from ..core.program import Message
 from ..testbed import Route, Testbed
 from .sharing import fair_rates
 

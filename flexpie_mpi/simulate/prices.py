@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.graph import Graph
+from ..core.program import Compute, Exchange, Program
 from ..cost.kernels import Kernel, kernels
 from ..cost.model import CostModel
 from ..cost.moves import Part, job_parts, job_transfers, own_bytes
 from ..cost.rows import CALL, TRANSFER, WORK
 from ..cost.steps import StepWork
-from ..graph import Graph
-from ..program import Compute, Exchange, Program
 from ..testbed import Testbed
 from .flows import sent, together_s
 

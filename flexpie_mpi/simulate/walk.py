@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
 
-from ..errors import ProgramError
-from ..program import Compute, Exchange, Finish, Program, Start
+from ..core.errors import ProgramError
+from ..core.program import Compute, Exchange, Finish, Program, Start
+from ..core.timeline import OF_NONE, Event, Timeline
 from ..testbed import Testbed
-from ..timeline import OF_NONE, Event, Timeline
 from .flows import Flows, sent
 from .prices import Prices
 

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..core.errors import LayoutError, PlanError
+from ..core.plan import Plan
+from ..core.program import Program
 from ..cost.model import CostModel
-from ..errors import LayoutError, PlanError
-from ..facts import PlanFacts, facts_of
 from ..lower import digest, lower
+from ..measure.facts import PlanFacts, facts_of
 from ..model import Model
-from ..plan import Plan
 from ..planner import Search, Task, make_plans
-from ..program import Program
 from ..simulate import simulate
 from ..testbed import Testbed
 

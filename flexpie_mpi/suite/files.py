@@ -10,8 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
-from ..errors import FlexPieError, SuiteError
+from ..core.document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
+from ..core.errors import FlexPieError, SuiteError
 from ..planner import PLANNERS
 from ..testbed import read as read_testbed
 from .cells import BUILTIN, HOSTS, Cell, Site, Suite, Terms, merged

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..cache import Cache
+from ..core.errors import FlexPieError
+from ..core.plan import Plan
 from ..cost.model import CostModel
-from ..data.synthetic import random_inputs
-from ..engine import Engine
-from ..errors import FlexPieError
+from ..files.cache import Cache
+from ..files.synthetic import random_inputs
+from ..measure.trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from ..model import Model
-from ..plan import Plan
+from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
-from ..trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from .cells import Cell, Terms
 from .entrants import Entrant, entrants_of
 from .memory import Footprint, engine_bytes, room, turns
@@ -54,7 +54,7 @@ class Measurer:
         ----------
         cell : Cell
         model : Model
-            With the cell's batch, as :func:`flexpie_mpi.engine.load_shared` gives it.
+            With the cell's batch, as :func:`flexpie_mpi.runtime.engine.load_shared` gives it.
         scene : Scene
             The same on every rank.
         cost : CostModel

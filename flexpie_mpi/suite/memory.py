@@ -9,11 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-from ..engine import peak_rss_bytes, weight_bytes
+from ..core.program import Program
 from ..model import Model
 from ..planner.problem import RESERVE_BYTES
-from ..program import Program
 from ..runtime.collectives import packed_bytes
+from ..runtime.engine import peak_rss_bytes, weight_bytes
 from ..runtime.hosts import place
 from ..runtime.transport import Transport
 from ..testbed import Testbed

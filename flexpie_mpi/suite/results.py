@@ -16,8 +16,8 @@ from functools import cached_property
 from statistics import median, quantiles
 from typing import Any
 
-from ..document import DocumentError, check_values, from_json, made, read_document, shown
-from ..errors import SuiteError
+from ..core.document import DocumentError, check_values, from_json, made, read_document, shown
+from ..core.errors import SuiteError
 
 FORMAT = 1
 """Of a row."""
@@ -63,7 +63,7 @@ class Result:
     is_emulated : bool
         Whether the boards were emulated on one machine.
     plan : mapping
-        As :meth:`flexpie_mpi.plan.Plan.to_json` writes it, parsed.
+        As :meth:`flexpie_mpi.core.plan.Plan.to_json` writes it, parsed.
     plan_digest : str
         Rows of one cell with the same digest share one measurement: their planners found the same plan.
     planning_s, lower_bound_s : float

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from ..core.versions import machine, versions
+from ..measure.trial import Trial
 from ..model import Model
 from ..planner import Search
 from ..testbed import Testbed
-from ..trial import Trial
-from ..versions import machine, versions
 from .cells import Cell
 from .entrants import Entrant
 from .memory import needed_bytes

@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
-from ..errors import TestbedError
+from ..core.document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
+from ..core.errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
 from .sketch import TOPOLOGIES, Sketch
 from .units import BANDWIDTH, LATENCY, MEMORY, Quantity

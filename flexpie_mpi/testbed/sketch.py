@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from ..errors import TestbedError
+from ..core.errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
 from .topologies import MOST_IN_RING, ring, star, switch
 from .units import BANDWIDTH, LATENCY, MEMORY

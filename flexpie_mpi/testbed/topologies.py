@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from ..errors import TestbedError
+from ..core.errors import TestbedError
 from .boards import Device, Resource, Route, Testbed, used
 
 MOST_IN_RING = 256

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..document import printable, shown
-from ..errors import TestbedError
+from ..core.document import printable, shown
+from ..core.errors import TestbedError
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?) *([A-Za-z/]+)")
 

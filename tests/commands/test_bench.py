@@ -10,14 +10,14 @@ import pytest
 
 from flexpie_mpi import Plan, load
 from flexpie_mpi.commands import clusters
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.learned import LearnedCost
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate.system import check_system
-from flexpie_mpi.errors import EmulationError
-from flexpie_mpi.facts import facts_of
 from flexpie_mpi.lower import lower
+from flexpie_mpi.measure.facts import facts_of
 from flexpie_mpi.suite.memory import needed_bytes
 from flexpie_mpi.suite.results import read_results
 

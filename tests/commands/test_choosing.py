@@ -9,16 +9,16 @@ from itertools import count
 
 import pytest
 
-from flexpie_mpi import Engine, engine, load, run_ranks
-from flexpie_mpi.cache import Cache
+from flexpie_mpi import Engine, load, run_ranks
 from flexpie_mpi.commands.basis import UNMEASURED
 from flexpie_mpi.commands.choosing import Chooser
 from flexpie_mpi.commands.costs import JobBasis
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.errors import CostError
-from flexpie_mpi.runtime import kernels
-from flexpie_mpi.trial import measure
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.measure.trial import measure
+from flexpie_mpi.runtime import engine, kernels
 
 MODEL = load("builtin:tiny_cnn")
 INPUTS = random_inputs(MODEL.graph)
@@ -141,5 +141,5 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
 
     (_, found), (_, nothing) = choose(cache, after=compare)
     assert nothing is None and found.added == "not added to traces: the disk is full"
-    monkeypatch.setattr("flexpie_mpi.collect.observed.Waves", broken)
+    monkeypatch.setattr("flexpie_mpi.measure.observed.Waves", broken)
     assert [found for _, found in choose(cache, after=compare)] == [None, None] and "a defect" in caplog.text

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import load, run_ranks
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.collect import campaign, cluster_cost, rehearsal
-from flexpie_mpi.collect.budget import Budget
 from flexpie_mpi.commands import costs
 from flexpie_mpi.commands.basis import UNMEASURED
 from flexpie_mpi.commands.costs import COST, TRACES, JobBasis
+from flexpie_mpi.core.errors import CostError, TestbedError
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.rows import PLAN_TRACE
 from flexpie_mpi.cost.traces import Traces
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.errors import CostError, TestbedError
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.measure import campaign, cluster_cost, rehearsal
+from flexpie_mpi.measure.budget import Budget
 
 MODEL = load("builtin:tiny_vgg")
 OTHER = load("builtin:tiny_cnn")

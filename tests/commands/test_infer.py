@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import Plan, layout_plan, load, run_ranks
-from flexpie_mpi.compare import run_whole
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.engine import Engine
-from flexpie_mpi.timeline import KINDS
+from flexpie_mpi.core.timeline import KINDS
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.measure.compare import run_whole
+from flexpie_mpi.runtime.engine import Engine
 
 TINY = "builtin:tiny_cnn"
 

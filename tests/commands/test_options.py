@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi.commands import options
 from flexpie_mpi.commands.launch import launcher_rank, sentence
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
 
 
 @pytest.mark.parametrize(

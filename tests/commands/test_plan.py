@@ -16,8 +16,8 @@ from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.cost.traces import Origin, Traces
 from flexpie_mpi.lower import digest, lower
+from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.planner import PLANNERS
-from flexpie_mpi.verify import violations
 from tests.cost import laws
 
 TINY = "builtin:tiny_resnet"

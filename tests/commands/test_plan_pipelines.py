@@ -9,8 +9,8 @@ import pytest
 
 from flexpie_mpi import Plan, load
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.placement.solvers import SOLVERS
-from flexpie_mpi.verify import violations
 
 TINY = "builtin:tiny_cnn"
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flexpie_mpi.commands import stdio
-from flexpie_mpi.errors import DataError
+from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.model.spool import spooled
 from tests.launch import REPOSITORY, environment
 

@@ -20,14 +20,14 @@ import pytest
 
 from flexpie_mpi import load
 from flexpie_mpi.commands.streaming import Desk
-from flexpie_mpi.compare import Reference
-from flexpie_mpi.data.hdf5 import read_hdf5
-from flexpie_mpi.data.stacks import COUNT
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
+from flexpie_mpi.files.hdf5 import read_hdf5
+from flexpie_mpi.files.stacks import COUNT
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import turns_of
-from flexpie_mpi.plan import Plan, Segment
-from flexpie_mpi.planner.throughput import needs
+from flexpie_mpi.measure.compare import Reference
+from flexpie_mpi.pipeline import needs
 from flexpie_mpi.runtime.mpi import library
 from tests.launch import REPOSITORY, environment, launcher
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from flexpie_mpi.collect.campaign import Campaign
 from flexpie_mpi.commands.trace import default_models
 from flexpie_mpi.cost.origins import Origin
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Recorder, Traces, merged
+from flexpie_mpi.measure.campaign import Campaign
 from flexpie_mpi.report.traces import traces_items, traces_record
 
 TINY = "builtin:tiny_cnn"

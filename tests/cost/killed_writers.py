@@ -17,9 +17,9 @@ from itertools import count
 
 import numpy as np
 
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Origin, Recorder, Traces
-from flexpie_mpi.errors import CostError
 
 
 def write_for_ever(path: str, job: str, announce: int) -> None:

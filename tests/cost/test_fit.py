@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost import fit as fitting
 from flexpie_mpi.cost.file import _digest, load_cost, save_cost
 from flexpie_mpi.cost.fit import evaluate, fit
@@ -17,7 +18,6 @@ from flexpie_mpi.cost.ranges import Ranges
 from flexpie_mpi.cost.rows import COMPUTE_TRACE
 from flexpie_mpi.cost.samples import folds, samples, usable
 from flexpie_mpi.cost.traces import Origin, Traces, merged
-from flexpie_mpi.errors import CostError
 from tests.cost import laws
 
 FACTORS = (1.0, 2.5)

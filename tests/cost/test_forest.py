@@ -6,9 +6,9 @@ import lightgbm
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.forest import MOST_COLUMNS, MOST_LEAVES, MOST_TREES, Forest, ForestError
 from flexpie_mpi.cost.gbdt import _SHAPE, _STEADY
-from flexpie_mpi.errors import CostError
 
 
 def columns(rows: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,10 +9,10 @@ from math import inf
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.errors import CostError
+from flexpie_mpi.core.exchange import classify
 from flexpie_mpi.cost.links import Network, transfer_rows
 from flexpie_mpi.cost.rows import KINDS, TRANSFER
-from flexpie_mpi.errors import CostError
-from flexpie_mpi.exchange import classify
 from flexpie_mpi.testbed import Device, Route, Testbed, measured, one_host, ring, star, switch
 
 KIND_OF = {"broadcast": "scatter", "allgather": "full", "alltoall": "full"}

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexpie_mpi.cost import solewriter
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import FORMAT, FORMAT_VERSION, Origin, Recorder, Traces, merged
-from flexpie_mpi.data.hdf5 import write_hdf5
-from flexpie_mpi.errors import CostError
+from flexpie_mpi.files import solewriter
+from flexpie_mpi.files.hdf5 import write_hdf5
 
 PROGRAM = Path(__file__).parent / "killed_writers.py"
 ORIGINS = tuple(Origin(job, rank, host=f"b{rank}", slowdown=1 + rank / 3) for job in "ab" for rank in range(3))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import check
 from flexpie_mpi.emulate.check import Measured, check_cores, check_traffic, measure_links, trials
 from flexpie_mpi.emulate.network import network_of
-from flexpie_mpi.errors import EmulationError
 from flexpie_mpi.testbed import Device, switch
 from tests.emulate.beds import GIGABIT, SHAPES, bed
 

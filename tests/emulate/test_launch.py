@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import launch
 from flexpie_mpi.emulate.launch import Library, enter_script, find_library, job_command, job_environment, library_of
 from flexpie_mpi.emulate.network import network_of
-from flexpie_mpi.errors import EmulationError
 from tests.emulate.beds import bed
 
 PREFIX = "flexpie-1-2-abcd"

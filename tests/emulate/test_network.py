@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import shaping
 from flexpie_mpi.emulate.commands import build, take_down
 from flexpie_mpi.emulate.network import SWITCH, network_of
 from flexpie_mpi.emulate.shaping import packet_bytes, wire_bits
-from flexpie_mpi.errors import EmulationError
 from flexpie_mpi.testbed import one_host
 from tests.emulate.beds import GIGABIT, SHAPES, bed
 

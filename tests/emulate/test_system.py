@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import system
 from flexpie_mpi.emulate.check import check_cores
 from flexpie_mpi.emulate.network import network_of
 from flexpie_mpi.emulate.system import carry_out, check_system
-from flexpie_mpi.errors import EmulationError
 from flexpie_mpi.testbed import read
 from tests.emulate.beds import SHAPES
 

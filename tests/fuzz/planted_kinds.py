@@ -23,7 +23,7 @@ from cases import Kind, Place
 from driver import Driver
 from worker import Limits
 
-from flexpie_mpi.errors import DataError, FlexPieError
+from flexpie_mpi.core.errors import DataError, FlexPieError
 
 LIMITS = Limits(seconds=0.5, mib=64)
 

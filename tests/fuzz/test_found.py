@@ -16,11 +16,11 @@ import h5py
 import numpy as np
 import pytest
 
-from flexpie_mpi.budget import Budget
+from flexpie_mpi.core.budget import Budget
+from flexpie_mpi.core.errors import FlexPieError
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.learned import LearnedCost
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import FlexPieError
 from flexpie_mpi.planner import layout_plan
 
 from ..launch import REPOSITORY

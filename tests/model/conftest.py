@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import pytest
 
-from flexpie_mpi.cache import Cache
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import Model, load
 
 from .build import save

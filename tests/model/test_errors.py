@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model import load
 
 from .build import classifier, make, noise, save

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from flexpie_mpi.budget import Budget
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.budget import Budget
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model import limits as limits_module
 from flexpie_mpi.model import load
 from flexpie_mpi.model.read import read_source

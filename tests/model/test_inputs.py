@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model.inputs import bind_inputs
 
 from .build import make

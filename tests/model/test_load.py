@@ -13,8 +13,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load, prepare, zoo
 from flexpie_mpi.model.read import LARGE_BYTES
 
@@ -432,7 +432,7 @@ def test_builtin_model_is_written_once(cache, monkeypatch):
 
 PEAK = """
 import sys
-from flexpie_mpi.cache import Cache
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load
 with Cache(None) as cache:
     load(sys.argv[1], cache=cache)

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.model import Model
-from flexpie_mpi.region import Region
 
 from .build import classifier, make, noise
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from flexpie_mpi.budget import Budget
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.budget import Budget
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model import prepare, sandbox, sandboxed
 from flexpie_mpi.model.sandbox import Job
 

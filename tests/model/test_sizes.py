@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi.cache import Cache
+from flexpie_mpi.files.cache import Cache
 
 from .build import make, noise, save
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model import load
 
 from .build import make, noise

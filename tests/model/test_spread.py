@@ -12,11 +12,11 @@ import onnxruntime
 import pytest
 
 from flexpie_mpi import Engine, Model, layout_plan, load, run_ranks
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.graph import BoundNode
+from flexpie_mpi.core.graph import BoundNode
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.lower.shards import node_flops
 from flexpie_mpi.model import zoo
-from flexpie_mpi.shards import node_flops
 
 NAMES = tuple(name for name in zoo.names() if name.startswith("spread_"))
 SMALLEST = "spread_3"

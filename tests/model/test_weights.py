@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.model import weights as module
 from flexpie_mpi.model.weights import (
     ByteRange,
@@ -25,7 +26,6 @@ from flexpie_mpi.model.weights import (
     dtype_name,
     mapped,
 )
-from flexpie_mpi.region import Region
 
 PAD = 13  # weights inside an .onnx file begin at any byte
 

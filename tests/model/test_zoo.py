@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model import zoo
 
 PUBLISHED_PARAMETERS = {

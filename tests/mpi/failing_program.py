@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from flexpie_mpi.errors import ModelError, TransportError
+from flexpie_mpi.core.errors import ModelError, TransportError
 from flexpie_mpi.runtime.mpi import MPITransport, start, stop
 from flexpie_mpi.runtime.transport import agree
 from tests.runtime.contract import exchange_of_all, random_pieces

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.engine import Engine, load_shared
-from flexpie_mpi.errors import DataError
-from flexpie_mpi.graph import Graph
-from flexpie_mpi.layout import Layout
-from flexpie_mpi.plan import Plan, Segment
+from flexpie_mpi.core.errors import DataError
+from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime.engine import Engine, load_shared
 from flexpie_mpi.runtime.flow import Requests
 from flexpie_mpi.runtime.mpi import start
 

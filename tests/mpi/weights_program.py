@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from flexpie_mpi.cache import Cache
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.runtime.mpi import start
 from flexpie_mpi.runtime.transport import on_root
 from flexpie_mpi.runtime.weights import distribute

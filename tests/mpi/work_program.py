@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from flexpie_mpi.errors import TransportError
+from flexpie_mpi.core.errors import TransportError
 from flexpie_mpi.runtime.mpi import start, stop
 from flexpie_mpi.runtime.transport import on_root
 

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
+from flexpie_mpi.core.program import Block
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
 from flexpie_mpi.ops import rule_for, widen
 from flexpie_mpi.planner.maps import Boxes, NodeMap
-from flexpie_mpi.program import Block
-from flexpie_mpi.region import Region
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.ops import rule_for
-from flexpie_mpi.region import Region
 
 from .harness import check_rule
 from .onenode import NEWEST, OPSETS, axes_below, ints, one_node

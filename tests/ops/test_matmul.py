@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.ops import rule_for
-from flexpie_mpi.region import Region
 
 from .harness import check_rule
 from .onenode import NEWEST, OPSETS, axes_below, one_node

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexpie_mpi.errors import PlacementError
+from flexpie_mpi.core.errors import PlacementError
 from flexpie_mpi.placement import (
     MOST_TURNS,
     Instance,

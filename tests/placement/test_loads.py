@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flexpie_mpi.errors import PlacementError
+from flexpie_mpi.core.errors import PlacementError
 from flexpie_mpi.placement import Instance, Placement, Stage, Team, TeamSpan, loads, messages, problems
 
 OUT, IN = 0, 4

@@ -6,15 +6,15 @@ from itertools import combinations, permutations
 
 import pytest
 
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import PlanError
+from flexpie_mpi.pipeline import Problem, Streamed, place, pose, streamed
+from flexpie_mpi.pipeline.crowding import crowds
+from flexpie_mpi.pipeline.stages import segments_of
+from flexpie_mpi.pipeline.teams import Recruiter
 from flexpie_mpi.placement import Outcome, Placement, Stage, answer
 from flexpie_mpi.placement.solvers import SOLVERS, Solver
-from flexpie_mpi.plan import Plan
-from flexpie_mpi.planner.throughput import Problem, Streamed, place, pose, streamed
-from flexpie_mpi.planner.throughput.crowding import crowds
-from flexpie_mpi.planner.throughput.stages import segments_of
-from flexpie_mpi.planner.throughput.teams import Recruiter
 from flexpie_mpi.testbed import Device, Testbed, one_host, switch
 
 from ..graphs import GRAPHS, GraphBuilder

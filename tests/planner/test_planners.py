@@ -7,16 +7,16 @@ from random import Random
 
 import pytest
 
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import PlanError
-from flexpie_mpi.graph import Graph
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import PLANNERS, Task, make_plans, price
 from flexpie_mpi.planner.explain import explain
 from flexpie_mpi.planner.random import random_plan
 from flexpie_mpi.testbed import Device, Testbed, ring, star, switch
-from flexpie_mpi.verify import violations
 
 from ..graphs import GRAPHS
 from ..models import LIGHT

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import load
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import PlanError
-from flexpie_mpi.layout import Layout
 from flexpie_mpi.lower import turns_of
-from flexpie_mpi.placement import Placement, Stage, loads, problems
-from flexpie_mpi.placement.solvers import SOLVERS
-from flexpie_mpi.plan import Plan, Segment
-from flexpie_mpi.planner import layout_plan, price
-from flexpie_mpi.planner.throughput import (
+from flexpie_mpi.lower.verify import violations
+from flexpie_mpi.pipeline import (
     Candidate,
     Problem,
     crossings,
@@ -30,10 +28,12 @@ from flexpie_mpi.planner.throughput import (
     streamed,
     undominated,
 )
-from flexpie_mpi.planner.throughput.stages import segments_of
-from flexpie_mpi.planner.throughput.teams import Recruiter
+from flexpie_mpi.pipeline.stages import segments_of
+from flexpie_mpi.pipeline.teams import Recruiter
+from flexpie_mpi.placement import Placement, Stage, loads, problems
+from flexpie_mpi.placement.solvers import SOLVERS
+from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.testbed import Device, ring, star, switch
-from flexpie_mpi.verify import violations
 
 from ..graphs import GRAPHS, GraphBuilder
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.exchange import transfers
+from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.cost.kernels import kernels
 from flexpie_mpi.cost.moves import runs
 from flexpie_mpi.cost.rows import CALL
-from flexpie_mpi.exchange import transfers
-from flexpie_mpi.graph import Graph
-from flexpie_mpi.layout import Layout
+from flexpie_mpi.lower.shards import SegmentShard, leaving, segment_problems, segment_shard
 from flexpie_mpi.model import load
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.planner.frame import Frame
@@ -18,8 +20,6 @@ from flexpie_mpi.planner.movement import moved
 from flexpie_mpi.planner.prices import KernelPrices
 from flexpie_mpi.planner.units import Units, units
 from flexpie_mpi.planner.walk import Step, Walker
-from flexpie_mpi.region import Region
-from flexpie_mpi.shards import SegmentShard, leaving, segment_problems, segment_shard
 from flexpie_mpi.testbed import one_host
 
 from ..graphs import GRAPHS

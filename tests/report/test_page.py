@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from flexpie_mpi.errors import ReportError
+from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.report.markdown import table_lines
 from flexpie_mpi.report.page.whole import make_page
 from flexpie_mpi.report.tables import Column, Table

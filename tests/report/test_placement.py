@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from flexpie_mpi.errors import ReportError
+from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.report.figure import painted
 from flexpie_mpi.report.placement.page import make_page
 from flexpie_mpi.report.placement.ratios import beaten, best_bound, cells_of

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from flexpie_mpi import Layout, Plan, Segment, layout_plan, load
-from flexpie_mpi.errors import PlanError
+from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.lower import lower
 from flexpie_mpi.report.figure import image, painted, save
 from flexpie_mpi.report.planpanels import CLOSED, panels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import pairwise
 
-from flexpie_mpi.timeline import KINDS
+from flexpie_mpi.core.timeline import KINDS
 
 NUMBERS = (int, float)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.data.synthetic import random_inputs
-from flexpie_mpi.engine import Engine
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone
 
 from .streams import COUNT, copied

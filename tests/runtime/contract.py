@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from flexpie_mpi.program import KINDS, Exchange, Message, Piece
-from flexpie_mpi.region import Region
+from flexpie_mpi.core.program import KINDS, Exchange, Message, Piece
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.runtime.transport import Channel, Transport
 
 REQUESTS = 3

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from flexpie_mpi.engine import Engine
-from flexpie_mpi.errors import DataError
-from flexpie_mpi.layout import Layout
-from flexpie_mpi.plan import Plan, Segment
+from flexpie_mpi.core.errors import DataError
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
 
 COUNT = 9

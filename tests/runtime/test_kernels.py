@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from flexpie_mpi.errors import ModelError, ProgramError
+from flexpie_mpi.core.errors import ModelError, ProgramError
 from flexpie_mpi.runtime.executor import _mover
 from flexpie_mpi.runtime.kernels import Kernel, KernelOptions, OpaqueKernel, outputs_of
 

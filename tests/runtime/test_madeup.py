@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexpie_mpi.data.synthetic import random_inputs
+from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.model import Model, load
 from flexpie_mpi.model.weights import byte_length

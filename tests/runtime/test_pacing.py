@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.engine import Engine
-from flexpie_mpi.errors import TestbedError
+from flexpie_mpi.core.errors import TestbedError
+from flexpie_mpi.core.program import Block, Compute
+from flexpie_mpi.core.region import Region
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.program import Block, Compute
-from flexpie_mpi.region import Region
 from flexpie_mpi.runtime import pacing
+from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.pacing import MOST, Clocks, PacedStep, Pacer, can_step_back, settle
 

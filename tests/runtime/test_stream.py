@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from flexpie_mpi.engine import Engine
-from flexpie_mpi.errors import DataError, PlanError
+from flexpie_mpi.core.errors import DataError, PlanError
+from flexpie_mpi.core.plan import Plan, Segment
+from flexpie_mpi.lower.shards import segment_problems
 from flexpie_mpi.model import load
-from flexpie_mpi.plan import Plan, Segment
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime import stream
+from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.flow import Requests
 from flexpie_mpi.runtime.loopback import alone, run_ranks
-from flexpie_mpi.shards import segment_problems
 
 from .streams import COUNT, PLANS, Delivered, assert_equal, chain, copied, on, streamed
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from flexpie_mpi import engine as engine_module
-from flexpie_mpi.engine import Engine
-from flexpie_mpi.errors import TransportError
+from flexpie_mpi.core.errors import TransportError
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime import engine as engine_module
 from flexpie_mpi.runtime import flow, kernels, pacing
+from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.flow import Latencies, Requests
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.worker import ComputeThread

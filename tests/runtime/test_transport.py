@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from flexpie_mpi.errors import DataError, ProgramError, TransportError
-from flexpie_mpi.program import KINDS
+from flexpie_mpi.core.errors import DataError, ProgramError, TransportError
+from flexpie_mpi.core.program import KINDS
 from flexpie_mpi.runtime.collectives import ALIGNMENT, pack
 from flexpie_mpi.runtime.ending import INTERRUPTED, end_job_on_error
 from flexpie_mpi.runtime.loopback import LoopbackTransport, alone, run_ranks

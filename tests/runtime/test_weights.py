@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexpie_mpi.cache import Cache
-from flexpie_mpi.errors import ModelError
+from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.core.region import Region
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model.shard import WeightFiles
-from flexpie_mpi.region import Region
 from flexpie_mpi.runtime import weights
 from flexpie_mpi.runtime.loopback import LoopbackTransport, run_ranks
 from flexpie_mpi.runtime.weights import WeightTraffic, distribute

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from flexpie_mpi.core.region import Region, split
 from flexpie_mpi.model import Model
 from flexpie_mpi.model.read import read_source
 from flexpie_mpi.model.weights import WeightStore
-from flexpie_mpi.region import Region, split
 
 Slice = tuple[str, Region | None]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flexpie_mpi.program import Compute, Exchange, Finish, Message, Program, Start, Step
+from flexpie_mpi.core.program import Compute, Exchange, Finish, Message, Program, Start, Step
+from flexpie_mpi.core.timeline import Timeline
 from flexpie_mpi.simulate.prices import Prices
 from flexpie_mpi.simulate.walk import Walk
 from flexpie_mpi.testbed import Device, Testbed, switch
-from flexpie_mpi.timeline import Timeline
 
 MB = 10**6
 PORT, LATENCY = 100 * MB, 0.5

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.errors import ProgramError
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import ProgramError
-from flexpie_mpi.layout import Layout
 from flexpie_mpi.lower import lower, turns_of
-from flexpie_mpi.plan import Plan, Segment
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.simulate.demands import Demands, demands, of_traffic
 from flexpie_mpi.simulate.prices import compute_seconds

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie_mpi.core.errors import ProgramError
+from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.core.program import Program
+from flexpie_mpi.core.timeline import Timeline
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.errors import ProgramError
-from flexpie_mpi.graph import Graph
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
 from flexpie_mpi.planner.random import random_plan
-from flexpie_mpi.program import Program
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.testbed import Device, Testbed, ring, star, switch
-from flexpie_mpi.timeline import Timeline
-from flexpie_mpi.verify import violations
 
 from ..graphs import GRAPHS
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie_mpi.errors import ProgramError
-from flexpie_mpi.program import Finish, Start
+from flexpie_mpi.core.errors import ProgramError
+from flexpie_mpi.core.program import Finish, Start
+from flexpie_mpi.core.timeline import OF_NONE
 from flexpie_mpi.testbed import Device, switch
-from flexpie_mpi.timeline import OF_NONE
 
 from .jobs import LATENCY, MB, PORT, boards, compute, exchanged, parts, walked
 

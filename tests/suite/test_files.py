@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flexpie_mpi import suite as suite_room
-from flexpie_mpi.errors import SuiteError
+from flexpie_mpi.core.errors import SuiteError
 from flexpie_mpi.suite.cells import HOSTS, Terms
 from flexpie_mpi.suite.files import read
 

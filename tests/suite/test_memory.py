@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import layout_plan, load
-from flexpie_mpi.engine import weight_bytes
+from flexpie_mpi.core.program import Exchange, Message, Piece, Program, Start
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.lower import lower
 from flexpie_mpi.planner.problem import RESERVE_BYTES
-from flexpie_mpi.program import Exchange, Message, Piece, Program, Start
-from flexpie_mpi.region import Region
 from flexpie_mpi.runtime.collectives import pack
+from flexpie_mpi.runtime.engine import weight_bytes
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.suite.memory import engine_bytes, message_bytes, needed_bytes, room, turns
 from flexpie_mpi.testbed import Device, switch

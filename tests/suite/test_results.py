@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from flexpie_mpi.errors import SuiteError
+from flexpie_mpi.core.errors import SuiteError
 from flexpie_mpi.suite.results import append_results, read_results
 from tests.suite.rows import RANK, ROW
 

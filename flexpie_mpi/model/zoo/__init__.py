@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from ...errors import ModelError
+from ...core.errors import ModelError
 from . import bert, inception, mobilenet, resnet, spread, tiny, vgg
 from .builder import Blueprint, Builder
 from .weights import write

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data.replacing import write_text
-from ...errors import ReportError
+from ...core.errors import ReportError
+from ...files.replacing import write_text
 from ...suite.results import Result
 from ..figure import save
 from ..results.cells import cells_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...errors import ReportError
+from ...core.errors import ReportError
 from ..page.section import Part, Section
 from ..page.whole import Page
 from ..tables import Column, Item, Table

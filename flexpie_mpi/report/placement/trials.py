@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from typing import Any
 
-from ...document import DocumentError, check_values, from_json, made, read_document, shown
-from ...errors import ReportError
+from ...core.document import DocumentError, check_values, from_json, made, read_document, shown
+from ...core.errors import ReportError
 from ...placement import Outcome
 
 KIND, FORMAT = "placement", 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...core.timeline import KINDS
 from ...suite.results import RankResult, Result
-from ...timeline import KINDS
 from ..figure import Draw, Figure, Patch
 from ..results.boards import Duel
 from ..tables import shorten

@@ -1,5 +1,0 @@
-"""Measuring: links, exchanges and whole plans on the ranks of a job, into rows of traces.
-
-All ranks measure together, in the same order; whoever asks keeps the rows on the root. The one difficulty: a part
-measured by itself is faster than the same part inside a plan, so everything is timed as a plan would run it.
-"""

@@ -1,0 +1,319 @@
+"""Plans: choices only. Which nodes run together, in which layout, on which ranks; the same for every rank.
+
+A plan is a short JSON file that a person can read, compare and edit. What follows from it (regions, messages,
+buffers) is derived by :mod:`flexpie_mpi.lower` and never stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import chain
+from math import lcm
+from typing import Any
+
+from .document import DocumentError, from_json, is_number, is_whole, printable, shown
+from .errors import LayoutError, PlanError
+from .graph import Graph
+from .layout import Layout
+from .region import consecutive
+
+FORMAT = 2
+"""Written; format 1 knew no turns and nothing carried, and is read as well."""
+
+MOST_BYTES, MOST_RANKS, MOST_TURNS = 8 << 20, 1024, 1024
+"""Of a plan that is read: as many ranks as a testbed may have, and so many requests until replicas begin anew."""
+
+_MOST_WEIGHT = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive nodes that run without an exchange between them.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+    layout : Layout
+        Spreads every value that leaves the segment; inside, each rank computes whatever its shard needs.
+    turns : tuple of Layout
+        Replicas: layouts of other ranks that take turns with `layout`, request by request.
+    carries : tuple of str
+        Values made before the segment that its ranks take along: later segments fetch them from these ranks.
+    """
+
+    nodes: tuple[str, ...]
+    layout: Layout
+    turns: tuple[Layout, ...] = ()
+    carries: tuple[str, ...] = ()
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layouts that requests take in turn: request r the one at ``r % len``."""
+        return (self.layout, *self.turns)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Every rank that runs it, in some request."""
+        return tuple(dict.fromkeys(rank for layout in self.layouts for rank in layout.ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Ranks that work for the same requests at the same time: a stage of the pipeline.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        Ascending.
+    segments : tuple of int
+        Places in the plan.
+    turns : int
+        Requests after which the same ranks do the same again; 1 without replicas.
+    """
+
+    ranks: tuple[int, ...]
+    segments: tuple[int, ...]
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Segments in order, for `ranks` ranks, with where they came from.
+
+    Attributes
+    ----------
+    segments : tuple of Segment
+        Together they hold every node of the graph once, in the graph's order.
+    ranks : int
+        Number of ranks of the job; layouts name ranks below it.
+    root : int
+        The rank that holds the inputs before a request and the outputs after it.
+    model : str
+        Digest of the graph the plan was made for.
+    provenance : mapping of str to str
+        Model name, planner, package versions: for people, never read by the engine.
+    """
+
+    segments: tuple[Segment, ...]
+    ranks: int
+    model: str
+    root: int = 0
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> tuple[tuple[Segment, int, int], ...]:
+        """Every segment with its place among the graph's nodes: ``[first, end)``."""
+        ranges = consecutive(len(segment.nodes) for segment in self.segments)
+        return tuple((segment, *span) for segment, span in zip(self.segments, ranges, strict=True))
+
+    @property
+    def turns(self) -> int:
+        """Requests after which all replicas have had their turns, and the first ones are next again; 1 without any."""
+        return lcm(*(len(segment.layouts) for segment in self.segments))
+
+    def variant(self, request: int) -> Plan:
+        """The plan that one request follows, in which nobody takes turns."""
+        if self.turns == 1:
+            return self
+        chosen = (replace(item, layout=item.layouts[request % len(item.layouts)], turns=()) for item in self.segments)
+        return replace(self, segments=tuple(chosen))
+
+    @property
+    def crews(self) -> tuple[Crew, ...]:
+        """The plan as a pipeline: segments that have ranks in common are one stage, however many there are.
+
+        A plan for latency is a single one.
+        """
+        alike: dict[frozenset[int], list[int]] = {}
+        for place, segment in enumerate(self.segments):
+            alike.setdefault(frozenset(segment.ranks), []).append(place)
+        found: list[tuple[frozenset[int], list[int]]] = []
+        for item in alike.items():
+            shared = [other for other in found if not other[0].isdisjoint(item[0])]
+            found = [other for other in found if other not in shared]
+            sets, places = zip(item, *shared, strict=True)
+            found.append((frozenset().union(*sets), sorted(chain.from_iterable(places))))
+        return tuple(
+            Crew(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
+            for ranks, places in sorted(found, key=lambda item: item[1])
+        )
+
+    def to_json(self) -> str:
+        """The plan as JSON text, one line per segment."""
+        head = {"format": FORMAT, "model": self.model, "ranks": self.ranks, "root": self.root}
+        lines = [f'  "{key}": {json.dumps(value)},' for key, value in head.items()]
+        lines.append(f'  "provenance": {json.dumps(dict(self.provenance), sort_keys=True)},')
+        rows = ",\n".join(f"    {json.dumps(_segment_record(segment))}" for segment in self.segments)
+        return "{\n" + "\n".join(lines) + '\n  "segments": [\n' + rows + "\n  ]\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Read a plan back.
+
+        Raises
+        ------
+        PlanError
+            When the text is no plan of a known format; the sentence names the field.
+        """
+        try:
+            record = from_json(text)
+        except DocumentError as error:
+            raise PlanError(f"the plan is not JSON: {error}") from error
+        if not isinstance(record, dict) or not is_whole(record.get("format"), 1, FORMAT):
+            found = shown(record.get("format")) if isinstance(record, dict) else type(record).__name__
+            raise PlanError(f"the plan has format {found}; this version reads formats up to {FORMAT}")
+        _check_fields(record, ("format", "model", "ranks", "root", "provenance", "segments"), "the plan")
+        plan = cls(
+            segments=tuple(_read_segment(place, item) for place, item in enumerate(_get(record, "segments", list))),
+            ranks=_get(record, "ranks", int),
+            model=_get(record, "model", str),
+            root=_get(record, "root", int),
+            provenance=_texts(_get(record, "provenance", dict, {})),
+        )
+        if plan.ranks > MOST_RANKS or plan.turns > MOST_TURNS:
+            raise PlanError(
+                f"the plan is for {plan.ranks} ranks and has {plan.turns} turns; "
+                f"at most {MOST_RANKS} and {MOST_TURNS} are possible"
+            )
+        return plan
+
+
+def problems(plan: Plan, graph: Graph) -> list[str]:
+    """Everything that keeps `plan` from being lowered for `graph`, as sentences; empty when nothing does.
+
+    Whether each operator allows the layout asked of it is judged by :func:`flexpie_mpi.lower.shards.segment_problems`.
+    """
+    found = []
+    if plan.model != graph.digest:
+        found.append(
+            f"the plan was made for another model (digest {printable(plan.model, 80)}, "
+            f"this model '{graph.name}' has {graph.digest}); "
+            "make a new plan, or pass the same model and --shape as then"
+        )
+    if plan.ranks < 1 or not 0 <= plan.root < plan.ranks:
+        found.append(f"ranks = {plan.ranks} and root = {plan.root} do not fit; need ranks >= 1 and 0 <= root < ranks")
+    found += _node_problems(plan, graph)
+    for place, segment in enumerate(plan.segments):
+        if max(segment.ranks) >= plan.ranks:
+            found.append(f"segment {place} uses rank {max(segment.ranks)}, but the plan has only {plan.ranks} ranks")
+    return found + (_carried_problems(plan, graph) if not found else [])
+
+
+def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
+    """What is carried must be there to be carried, and must be something that can be sent."""
+    found = []
+    for place, (segment, first, _) in enumerate(plan.spans):
+        for name in segment.carries:
+            if name not in graph.inputs and graph.producer.get(name, first) >= first:
+                found.append(f"segment {place} carries '{printable(name)}', which nothing before it makes")
+            elif graph.value(name).is_opaque:
+                found.append(f"segment {place} carries '{name}', which has a shape or type known only at run time")
+    return found
+
+
+def _node_problems(plan: Plan, graph: Graph) -> list[str]:
+    listed = [name for segment in plan.segments for name in segment.nodes]
+    expected = [node.name for node in graph.nodes]
+    if listed == expected:
+        return []
+    unknown = sorted(set(listed) - set(expected))
+    missing = sorted(set(expected) - set(listed))
+    if unknown:
+        return [f"the plan names node '{printable(unknown[0])}', which the model does not have{_others(unknown)}"]
+    if missing:
+        return [f"the plan leaves out node '{missing[0]}' of the model{_others(missing)}"]
+    if len(listed) > len(expected):
+        twice = next(name for name, times in Counter(listed).items() if times > 1)
+        return [f"the plan lists node '{twice}' more than once"]
+    place = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
+    return [f"the plan has node '{printable(listed[place])}' where the model's order has '{expected[place]}'"]
+
+
+def _others(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _segment_record(segment: Segment) -> dict[str, Any]:
+    record: dict[str, Any] = {"layout": _layout_record(segment.layout)}
+    if segment.turns:
+        record["turns"] = [_layout_record(layout) for layout in segment.turns]
+    if segment.carries:
+        record["carries"] = segment.carries
+    return record | {"nodes": segment.nodes}
+
+
+def _layout_record(layout: Layout) -> dict[str, Any]:
+    return {key: value for key, value in asdict(layout).items() if value}
+
+
+def _read_segment(place: int, record: Any) -> Segment:
+    where = f"segment {place} of the plan"
+    if not isinstance(record, dict):
+        raise PlanError(f"{where} is not an object")
+    _check_fields(record, ("layout", "turns", "carries", "nodes"), where)
+    nodes, carries = _names(record, "nodes", where), _names(record, "carries", where)
+    if not nodes:
+        raise PlanError(f"{where}: 'nodes' must be a list of node names with at least one")
+    layout = _read_layout(_get(record, "layout", dict, where=where), where)
+    turns = enumerate(_get(record, "turns", list, [], where), 1)
+    return Segment(nodes, layout, tuple(_read_layout(item, f"{where}, turn {turn}") for turn, item in turns), carries)
+
+
+def _names(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    names = _get(record, key, list, [], where)
+    if not all(isinstance(name, str) for name in names):
+        raise PlanError(f"{where}: '{key}' must be a list of names, not {shown(names)}")
+    return tuple(names)
+
+
+def _read_layout(record: Any, where: str) -> Layout:
+    if not isinstance(record, dict):
+        raise PlanError(f"{where}: the layout is not an object")
+    _check_fields(record, ("kind", "ranks", "weights", "grid"), f"{where}: the layout")
+    try:
+        return Layout(
+            kind=_get(record, "kind", str, where=where),
+            ranks=_numbers(record, "ranks", _is_count, where),
+            weights=_numbers(record, "weights", _is_weight, where),
+            grid=_numbers(record, "grid", _is_count, where),
+        )
+    except LayoutError as error:
+        raise PlanError(f"{where}: {printable(str(error))}") from error
+
+
+_is_count = partial(is_whole, least=0, most=MOST_RANKS)
+_is_weight = partial(is_number, least=-_MOST_WEIGHT, most=_MOST_WEIGHT)
+
+
+def _check_fields(record: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    unknown = set(record).difference(known)
+    if unknown:
+        raise PlanError(f"{where} has an unknown field '{printable(min(unknown), 80)}'")
+
+
+def _texts(provenance: dict[str, Any]) -> dict[str, str]:
+    for key, value in provenance.items():
+        if not isinstance(value, str):
+            raise PlanError(f"the plan: {shown(key)} of 'provenance' must be str, not {shown(value)}")
+    return {printable(key): printable(value) for key, value in provenance.items()}
+
+
+def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = None, where: str = "the plan") -> Any:
+    value = record.get(key, default)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise PlanError(f"{where}: '{key}' must be {kind.__name__}, not {shown(value)}")
+    return value
+
+
+def _numbers(record: Mapping[str, Any], key: str, fits: Callable[[Any], bool], where: str) -> tuple[Any, ...]:
+    values = _get(record, key, list, [], where=where)
+    if len(values) > MOST_RANKS or not all(map(fits, values)):
+        raise PlanError(
+            f"{where}: '{key}' must be a list of numbers, {MOST_RANKS} at most and each in its range, "
+            f"not {shown(values)}"
+        )
+    return tuple(values)

@@ -1,0 +1,240 @@
+"""A folder of content-keyed entries that outlives a run: prepared models on root, slices of weights on every rank.
+
+::
+
+    FOLDER/KIND/KEY           an entry, a file or a folder; its modification time says when it was last used
+    FOLDER/KIND/.new-XXXX     an entry being written, renamed into place when it is whole
+
+Entries never change, so a reader needs no lock. Keys describe content: whoever stores a key first wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ..core.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT_BYTES = 8 << 30
+IN_USE_S = 600.0
+"""Entries used this recently may be about to be opened by another process and are never removed."""
+ABANDONED_S = 86400.0
+"""An unfinished entry this old belongs to a process that is gone."""
+
+_UNFINISHED = ".new-"
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: Path
+    used_s: float
+    size_bytes: int
+
+
+class Cache:
+    """Entries in a folder, oldest use removed first when they exceed a size.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Made when missing. None disables the cache: entries go to a private temporary folder that is removed by
+        :meth:`close`, or when the process ends. A folder that cannot be written to does the same, with a warning.
+    limit_bytes : int
+        Size that :meth:`prune` keeps the folder under.
+    """
+
+    def __init__(self, folder: Path | None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._mine: set[Path] = set()
+        self._unpruned_bytes = limit_bytes
+        self._private: Path | None = None
+        self._cleanup: weakref.finalize | None = None
+
+    @classmethod
+    def default(cls) -> Cache:
+        """The user's cache: ``$FLEXPIE_CACHE``, else ``$XDG_CACHE_HOME/flexpie-mpi``, else ``~/.cache/flexpie-mpi``.
+
+        Raises
+        ------
+        CacheError
+            ``$FLEXPIE_CACHE_BYTES`` is not a number of bytes.
+        """
+        return cls(_default_folder(), _default_limit())
+
+    @property
+    def folder(self) -> Path | None:
+        """Where entries are kept between runs; None when the cache is disabled."""
+        return self._folder
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """An existing entry, which counts as used now; None when there is none."""
+        _check(kind, key)
+        for folder in (self._folder, self._private):
+            if folder is not None and os.path.lexists(path := folder / kind / key):
+                self._mine.add(path)
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+                return path
+        return None
+
+    def store(self, kind: str, key: str, write: Callable[[Path], None]) -> Path:
+        """Make an entry and return its path.
+
+        `write` is given a path that does not exist yet and makes a file or a folder there. It becomes visible under
+        its key in one step and only when `write` returns. When another process stored the key meanwhile, its entry
+        is the one returned. What `write` raises goes through to the caller and leaves nothing behind.
+        """
+        _check(kind, key)
+        if self._folder is not None:
+            try:
+                path = _store(self._folder / kind, key, write)
+                self._mine.add(path)
+                self._prune_now_and_then(path)
+                return path
+            except OSError as error:
+                self._disable(error)
+        return _store(self._private_folder() / kind, key, write)
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
+        path = self.find(kind, key)
+        if path is not None:
+            self._mine.discard(path)
+            _remove(path)
+
+    def prune(self) -> None:
+        """Remove the entries used longest ago until the folder is under its limit.
+
+        Entries that this process stored or found stay, and so do those used in the last ten minutes, which other
+        ranks on the same machine may be about to open.
+        """
+        if self._folder is None:
+            return
+        self._unpruned_bytes = 0
+        entries = sorted(_entries(self._folder), key=lambda entry: entry.used_s)
+        excess = sum(entry.size_bytes for entry in entries) - self._limit_bytes
+        recent = time.time() - IN_USE_S
+        for entry in entries:
+            if excess <= 0:
+                return
+            if entry.path not in self._mine and entry.used_s < recent:
+                _remove(entry.path)
+                excess -= entry.size_bytes
+
+    def close(self) -> None:
+        """Remove what a disabled cache has kept; entries of a cache folder stay."""
+        if self._cleanup is not None:
+            self._cleanup()
+        self._private = self._cleanup = None
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _private_folder(self) -> Path:
+        if self._private is None:
+            self._private = Path(tempfile.mkdtemp(prefix="flexpie-mpi-"))
+            self._cleanup = weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
+        return self._private
+
+    def _disable(self, error: OSError) -> None:
+        log.warning("cache folder %s cannot be used (%s); going on without a cache", self._folder, error)
+        self._folder = None
+
+    def _prune_now_and_then(self, path: Path) -> None:
+        """Looking at every entry takes a while, so it is done at the first store and then per share of the limit."""
+        self._unpruned_bytes += _size(path)
+        if self._unpruned_bytes * 64 >= self._limit_bytes:
+            self.prune()
+
+
+def _default_folder() -> Path | None:
+    if chosen := os.environ.get("FLEXPIE_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "flexpie-mpi"
+    try:
+        return Path.home() / ".cache" / "flexpie-mpi"
+    except RuntimeError:
+        return None
+
+
+def _default_limit() -> int:
+    text = os.environ.get("FLEXPIE_CACHE_BYTES", "").strip()
+    if text and not text.isdecimal():
+        raise CacheError(f"FLEXPIE_CACHE_BYTES is '{text}': give the size limit of the cache as a number of bytes.")
+    return int(text) if text else DEFAULT_LIMIT_BYTES
+
+
+def _check(kind: str, key: str) -> None:
+    for word in (kind, key):
+        if not _SAFE.fullmatch(word):
+            raise ValueError(f"'{word}' cannot name a cache entry: letters, digits, '.', '_' and '-' only")
+
+
+def _store(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
+    """Write beside the target and rename, which the file system does in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+    try:
+        write(room / "entry")
+        return _publish(room / "entry", folder / key)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _publish(entry: Path, target: Path) -> Path:
+    """Rename `entry` to `target`, unless somebody else's entry is already there."""
+    try:
+        os.rename(entry, target)
+    except OSError:
+        # A folder cannot be renamed over a folder with content (on Windows: nothing over a file).
+        if not os.path.lexists(target):
+            raise
+    return target
+
+
+def _entries(folder: Path) -> Iterator[_Entry]:
+    """Every finished entry; leftovers of processes that are gone are removed on the way."""
+    for path in folder.glob("*/*"):
+        with contextlib.suppress(OSError):  # another process may remove it under our eyes
+            used_s = path.stat().st_mtime
+            if not path.name.startswith(_UNFINISHED):
+                yield _Entry(path, used_s, _size(path))
+            elif used_s < time.time() - ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+
+
+def _remove(path: Path) -> None:
+    """Take an entry out of sight in one step, then delete it."""
+    with contextlib.suppress(OSError):
+        room = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
+        try:
+            os.rename(path, room / "entry")
+        finally:
+            shutil.rmtree(room, ignore_errors=True)

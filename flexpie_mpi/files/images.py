@@ -1,0 +1,162 @@
+"""Pictures as inputs: decoded, resized to what the model wants, normalised."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..core.budget import Budget
+from ..core.errors import DataError
+from ..core.graph import Value
+from .conform import wanted_dtype
+from .files import reading
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
+
+Numbers = Sequence[float] | float | None
+"""One number, one per channel, or None for the default."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
+"""What is decoded, whatever the file is called."""
+
+_MOST_PIXELS, _PIXEL_BYTES = 80_000_000, 12
+"""Of a picture: decoded, turned and converted, each with four bytes to a pixel."""
+
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
+"""What each pass over a JPEG picture begins with, and how many passes there may be: a few bytes make one."""
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+"""The Exif entry of how a camera was held, and its values for pictures whose axes change places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How a pixel, 0 to 255, becomes a number: ``(pixel - mean) * scale``.
+
+    Each of the two is one number, or one per channel, or empty for the default: mean 0, scale 1/255.
+    """
+
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, mean: Numbers, scale: Numbers) -> Normalisation:
+        """From what a user gives: a number, several, or None."""
+        return cls(_tuple(mean), _tuple(scale))
+
+    @property
+    def is_default(self) -> bool:
+        return not self.mean and not self.scale
+
+    def apply(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Normalised float32 of pixels ``(H, W, C)``, computed in float64.
+
+        Raises
+        ------
+        DataError
+            When the number of means or scales is neither 1 nor C.
+        """
+        channels = pixels.shape[-1]
+        for name, numbers in (("mean", self.mean), ("scale", self.scale)):
+            if len(numbers) not in (0, 1, channels):
+                raise DataError(
+                    f"{name} has {len(numbers)} numbers and {where} has {channels} channels: give 1 or {channels}"
+                )
+        mean = np.array(self.mean or 0.0, dtype=np.float64)
+        scale = np.array(self.scale or 1 / 255, dtype=np.float64)
+        return ((pixels - mean) * scale).astype(np.float32)
+
+
+def read_image(path: Path, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
+    """A picture as the input `value`, of shape ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1.
+
+    C of 1, 3 or 4 means grey, RGB or RGBA; where both ends look like channels, the first is taken. The picture is
+    turned upright, resized to H x W without keeping its proportions (bilinear), and normalised; an input of type
+    uint8 takes the pixels as they are.
+
+    Raises
+    ------
+    DataError
+        When the file is no picture, or the input is not one that takes pictures.
+    """
+    channel_axis, (height, width, channels) = _geometry(path, value)
+    pixels = _decode(path, _MODES[channels], (width, height), budget).reshape(height, width, channels)
+    numbers = _numbers(path, value, pixels, normalisation)
+    image = np.moveaxis(numbers, -1, 0) if channel_axis == 0 else numbers
+    return np.ascontiguousarray(image).reshape(value.shape)
+
+
+def picture_size(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels of a picture that is turned upright, as its file says without being decoded.
+
+    Raises
+    ------
+    DataError
+        When the file is no picture.
+    """
+    with reading(path, "a picture"), _opened(path) as file:
+        width, height = file.size
+        is_turned = file.getexif().get(_ORIENTATION, 1) in _TURNED
+        channels = next((count for count, mode in _MODES.items() if mode == file.mode), 3)
+    return (width, height, channels) if is_turned else (height, width, channels)
+
+
+def _geometry(path: Path, value: Value) -> tuple[int, tuple[int, int, int]]:
+    """(0 or 2 for the place of the channels, (H, W, C)) of an input without its batch axis."""
+    shape = value.shape or ()
+    inner = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    if len(inner) == 3 and 0 not in inner:
+        if inner[0] in _MODES:
+            return 0, (inner[1], inner[2], inner[0])
+        if inner[2] in _MODES:
+            return 2, (inner[0], inner[1], inner[2])
+    raise DataError(
+        f"'{path}' is one picture and input '{value.name}' wants shape {shape}: a picture fills (1, C, H, W) or "
+        "(1, H, W, C) with C of 1, 3 or 4; save anything else as .npy"
+    )
+
+
+def _decode(path: Path, mode: str, size: tuple[int, int], budget: Budget) -> np.ndarray:
+    with reading(path, "a picture"), _opened(path) as file:
+        pixels = file.size[0] * file.size[1]
+        if pixels > _MOST_PIXELS:
+            raise ValueError(f"it has {pixels} pixels, and {_MOST_PIXELS} are the most that are read: make it smaller")
+        budget.admit(max(pixels * _PIXEL_BYTES, path.stat().st_size), f"picture '{path}'", DataError)
+        if file.format == "JPEG" and path.read_bytes().count(_SCAN) > _MOST_SCANS:
+            raise ValueError(f"it is drawn more than {_MOST_SCANS} times over")
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits of grey: convert() would clip, not scale
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = image if image.mode == mode else image.convert(mode)
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture, its pixels unread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
+
+
+def _numbers(path: Path, value: Value, pixels: np.ndarray, normalisation: Normalisation) -> np.ndarray:
+    dtype = wanted_dtype(value)
+    if dtype.kind == "f":
+        return normalisation.apply(pixels, f"'{path}' for input '{value.name}'").astype(dtype)
+    if dtype != np.uint8:
+        raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
+    if not normalisation.is_default:
+        raise DataError(f"input '{value.name}' takes pixels as they are (uint8): mean and scale do not apply to it")
+    return pixels
+
+
+def _tuple(numbers: Numbers) -> tuple[float, ...]:
+    if numbers is None:
+        return ()
+    return (float(numbers),) if isinstance(numbers, (int, float)) else tuple(float(number) for number in numbers)

@@ -1,0 +1,186 @@
+"""The inputs of a request, from files or made up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.budget import Budget
+from ..core.document import printable
+from ..core.errors import DataError
+from ..core.graph import Graph, Value
+from . import images
+from .conform import check_fits, conform
+from .files import check_readable
+from .hdf5 import hdf5_offers
+from .images import Normalisation, Numbers, read_image
+from .npz import UNNAMED, npy_offer, npz_offers
+from .offers import Offer
+from .synthetic import random_inputs
+
+_ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
+    ".npz": npz_offers,
+    ".h5": hdf5_offers,
+    ".hdf5": hdf5_offers,
+}
+"""Formats that hold several arrays by name."""
+
+_SAID = 8
+"""Names in a sentence."""
+
+SUFFIXES = (".npy", *_ARCHIVES, *images.SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one input comes from. There is no offer of a picture: it needs to know its input first."""
+
+    path: Path
+    name: str | None
+    offer: Offer | None
+
+    def __str__(self) -> str:
+        return f"'{self.path}'"
+
+
+def load_inputs(
+    files: Sequence[str],
+    graph: Graph,
+    *,
+    mean: Numbers = None,
+    scale: Numbers = None,
+    seed: int = 0,
+    budget: Budget | None = None,
+) -> dict[str, np.ndarray]:
+    """One array per input of the graph, by name, in the graph's order.
+
+    Parameters
+    ----------
+    files : sequence of str
+        ``FILE`` or ``NAME=FILE``. Names come from before the ``=``, or from inside ``.npz`` and HDF5 files; what has
+        none (``.npy``, pictures, the only array of a ``.npz`` saved without a name) goes to the inputs that are
+        left, in order. Without any file the inputs are random.
+    graph : Graph
+    mean, scale : numbers, one or one per channel
+        A picture becomes ``(pixel - mean) * scale``, pixels being 0 to 255; defaults 0 and 1/255.
+    seed : int
+        Of the random inputs.
+    budget : Budget, optional
+        Of each array and picture; that of this machine where there is none.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be read, an input is missing, named twice or unknown, or an array does not fit.
+    """
+    if not files:
+        return random_inputs(graph, seed)
+    sources = [source for argument in files for source in _open(argument, graph)]
+    return _fitted(sources, graph, Normalisation.of(mean, scale), budget)
+
+
+def fit_inputs(
+    offers: Mapping[str, Offer], graph: Graph, where: Path, budget: Budget | None = None
+) -> dict[str, np.ndarray]:
+    """Arrays, read where they fit, as one per input of the graph; a single one under `UNNAMED` has no name.
+
+    Raises
+    ------
+    DataError
+        As of :func:`load_inputs`; the sentence calls what they come from `where`.
+    """
+    return _fitted(_sources(offers, where, graph), graph, Normalisation(), budget)
+
+
+def _fitted(
+    sources: Sequence[Source], graph: Graph, normalisation: Normalisation, budget: Budget | None
+) -> dict[str, np.ndarray]:
+    found = _by_name(sources, graph)
+    budget = budget or Budget.of_machine()
+    return {name: _load(found[name], graph.value(name), normalisation, budget) for name in graph.inputs}
+
+
+def _load(source: Source, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
+    if source.offer is None:
+        return read_image(source.path, value, normalisation, budget)
+    check_fits(source.offer, value, str(source))
+    budget.admit(source.offer.nbytes, f"{source}, for input '{value.name}',", DataError)
+    return conform(source.offer.load(), value, str(source))
+
+
+def _open(argument: str, graph: Graph) -> list[Source]:
+    """The sources that one argument stands for, pictures unread."""
+    name, path = parse_argument(argument, graph)
+    suffix = path.suffix.lower()
+    check_readable(path)
+    if suffix not in SUFFIXES:
+        raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
+    if suffix not in _ARCHIVES:
+        return [Source(path, name, npy_offer(path) if suffix == ".npy" else None)]
+    offers = _ARCHIVES[suffix](path)
+    if name is not None:
+        return [Source(path, name, _pick(name, offers, path))]
+    return _sources(offers, path, graph)
+
+
+def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Source]:
+    if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
+        return [Source(path, None, offers[UNNAMED])]
+    return [Source(path, found, offer) for found, offer in offers.items()]
+
+
+def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
+    """(name or None, path) of ``NAME=FILE`` or ``FILE``.
+
+    Raises
+    ------
+    DataError
+        When the name is no input of the graph.
+    """
+    named = [name for name in graph.inputs if argument.startswith(f"{name}=")]
+    if named:
+        name = max(named, key=len)
+        return name, Path(argument[len(name) + 1 :])
+    name, equals, _ = argument.partition("=")
+    if equals and not os.path.exists(argument):
+        raise DataError(f"input '{argument}' names '{name}', and the model has {_quoted(graph.inputs)}")
+    return None, Path(argument)
+
+
+def _pick(name: str, offers: dict[str, Offer], path: Path) -> Offer:
+    """The array meant by ``NAME=FILE``: the one of that name, or the only one."""
+    if name in offers or len(offers) == 1:
+        return offers.get(name, next(iter(offers.values())))
+    raise DataError(f"'{path}' holds {_quoted(offers)}, none of them named '{name}'")
+
+
+def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
+    """One source for each input of the graph, or an error that names those that are missing or too many."""
+    sources = list(sources)
+    found: dict[str, Source] = {}
+    for source in sources:
+        if source.name is None:
+            continue
+        if source.name not in graph.inputs:
+            raise DataError(f"{source} holds '{printable(source.name, 80)}', and the model has {_quoted(graph.inputs)}")
+        if source.name in found:
+            raise DataError(f"input '{source.name}' is given twice, by {found[source.name]} and by {source}")
+        found[source.name] = source
+    left = [name for name in graph.inputs if name not in found]
+    unnamed = [source for source in sources if source.name is None]
+    if len(unnamed) > len(left):
+        raise DataError(f"{unnamed[len(left)]} is one input too many: the model has {_quoted(graph.inputs)}")
+    found |= dict(zip(left, unnamed, strict=False))
+    if len(unnamed) < len(left):
+        raise DataError(f"no file gives {_quoted(left[len(unnamed) :])}: give every input, or none for random ones")
+    return found
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """Names for a sentence."""
+    names = [f"'{printable(name, 80)}'" for name in names]
+    return ", ".join(names if len(names) <= _SAID else [*names[:_SAID], f"and {len(names) - _SAID} more"]) or "nothing"

@@ -1,0 +1,236 @@
+"""numpy's own files: ``.npy`` holds one array, ``.npz`` is a zip of them by name.
+
+Names are kept exactly, also those with slashes or equal to an argument of :func:`numpy.savez`. :func:`numpy.load`
+reads what is written here, and what :func:`numpy.savez` writes is read here. Files are not believed: a header is
+matched, never evaluated, and an array that its file has no room for is never made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ..core.document import shown
+from ..core.errors import DataError
+from .files import reading
+from .offers import Offer
+
+UNNAMED = "arr_0"
+"""Name that numpy gives to the first array stored without one."""
+
+MOST_ARRAYS = 4096
+
+_SUFFIX = ".npy"
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+"""How the bytes of the two kinds of files begin."""
+
+_KINDS = "biufcUS"
+"""Of types whose elements are the bytes themselves."""
+
+_HEADER_BYTES = 1 << 16
+_HEADER = re.compile(
+    r" *\{ *'descr' *: *'([<>|=]?[a-zA-Z?][0-9]{0,9})' *, *'fortran_order' *: *(True|False) *, "
+    r"*'shape' *: *\(((?: *[0-9]{1,18} *,)* *(?:[0-9]{1,18} *)?)\) *,? *\}[ \n]*"
+)
+_DIRECTORY_BYTES = MOST_ARRAYS * 512
+_DEFLATE_MOST = 1032
+"""So many bytes can come of one."""
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged or holds Python objects.
+    """
+    return npy_offer(path).load()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` file by name, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged, holds the same name twice, or holds anything but arrays.
+    """
+    return {name: offer.load() for name, offer in npz_offers(path).items()}
+
+
+def npy_offer(path: Path) -> Offer:
+    """The array of a ``.npy`` file, unread; errors as of :func:`read_npy`."""
+    with reading(path, "a .npy file"), path.open("rb") as stream:
+        return _npy_offer(stream, path, path)
+
+
+def npz_offers(path: Path) -> dict[str, Offer]:
+    """The arrays of a ``.npz`` file, unread; errors as of :func:`read_npz`."""
+    with reading(path, "a .npz file"):
+        return _npz_offers(path, path)
+
+
+def bytes_offers(memory: bytes, where: Path) -> dict[str, Offer]:
+    """The arrays in the bytes of a ``.npy`` file, under the name `UNNAMED`, or of a ``.npz`` file, unread.
+
+    Raises
+    ------
+    DataError
+        When the bytes are neither; the sentence calls them `where`.
+    """
+    if memory.startswith(_NPY):
+        with reading(where, "a .npy file"):
+            return {UNNAMED: _npy_offer(BytesIO(memory), memory, where)}
+    if memory.startswith(_ZIP):
+        with reading(where, "a .npz file"):
+            return _npz_offers(memory, where)
+    raise DataError(f"'{where}' sends what is neither a .npy file nor a .npz file")
+
+
+def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as an uncompressed ``.npz`` file; equal arrays give equal bytes.
+
+    Raises
+    ------
+    ValueError
+        When an array holds Python objects.
+    """
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            # A member without a date is the same at every time; zip64 lets it pass 2 GiB.
+            with archive.open(zipfile.ZipInfo(name + _SUFFIX), "w", force_zip64=True) as member:
+                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def _open(source: Path | bytes) -> IO[bytes]:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _npy_offer(stream: IO[bytes], source: Path | bytes, where: Path) -> Offer:
+    dtype, _, shape = _header(stream)
+    begin = stream.tell()
+    _check_room(dtype, shape, stream.seek(0, os.SEEK_END) - begin)
+
+    def load() -> np.ndarray:
+        with reading(where, "a .npy file"), _open(source) as again:
+            return _array(again)
+
+    return Offer(shape, dtype, load)
+
+
+def _npz_offers(source: Path | bytes, where: Path) -> dict[str, Offer]:
+    offers: dict[str, Offer] = {}
+    with _archive(source) as archive:
+        members = archive.infolist()
+        if len(members) > MOST_ARRAYS:
+            raise ValueError(f"it has {len(members)} arrays, and {MOST_ARRAYS} are the most that are read")
+        for member in members:
+            name = member.filename.removesuffix(_SUFFIX)
+            if name == member.filename or name in offers:
+                raise DataError(
+                    f"'{where}' is no .npz file: its member {shown(member.filename)} is no array, or is there twice"
+                )
+            offers[name] = _member_offer(archive, member, source, where)
+    return offers
+
+
+def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path | bytes, where: Path) -> Offer:
+    """An array of a zip whose sizes can be true."""
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MOST}.get(member.compress_type, 0)
+    if member.file_size > member.compress_size * most:
+        raise ValueError(f"its member {shown(member.filename)} cannot hold what it says, or is packed in another way")
+    with archive.open(member) as stream:
+        dtype, _, shape = _header(stream)
+        _check_room(dtype, shape, member.file_size - stream.tell())
+
+    def load() -> np.ndarray:
+        with reading(where, "a .npz file"), _archive(source) as again, again.open(member) as stream:
+            array = _array(stream)
+            if stream.read(1):  # the end is where the sum of its bytes is checked, too
+                raise ValueError(f"its member {shown(member.filename)} goes on behind its array")
+            return array
+
+    return Offer(shape, dtype, load)
+
+
+@contextmanager
+def _archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
+    """A zip whose directory is not large: all of that is read at once."""
+    with _open(source) as stream:
+        limited = _Limited(stream)
+        with zipfile.ZipFile(limited) as archive:  # type: ignore[call-overload]  # as much of a file as it needs
+            limited.most = None
+            yield archive
+
+
+class _Limited:
+    """A stream of which no more than `most` bytes are read at once, as long as there is such a limit."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+        self.most: int | None = _DIRECTORY_BYTES
+        self._read = stream.read
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a stream; ValueError beyond the limit."""
+        if self.most is None:
+            return self._read(size)
+        found = self._read(self.most + 1 if size < 0 else min(size, self.most + 1))
+        if len(found) > self.most:
+            raise ValueError(f"its directory has more than {self.most} bytes")
+        return found
+
+
+def _header(stream: IO[bytes]) -> tuple[np.dtype, bool, tuple[int, ...]]:
+    """Type, whether the first axis changes fastest, and shape; the numbers are what follows in the stream."""
+    magic = _exactly(stream, 8)
+    if not magic.startswith(_NPY) or magic[6] not in (1, 2, 3):
+        raise ValueError("it does not begin as one")
+    size = int.from_bytes(_exactly(stream, 2 if magic[6] == 1 else 4), "little")
+    if size > _HEADER_BYTES:
+        raise ValueError(f"its header says that it has {size} bytes")
+    found = _HEADER.fullmatch(_exactly(stream, size).decode("latin-1"))
+    if not found:
+        raise ValueError("its header is not that of an array of plain numbers")
+    dtype = np.dtype(found[1])
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"it holds {'Python objects' if dtype.hasobject else dtype.name}, not plain numbers")
+    return dtype, found[2] == "True", tuple(int(word) for word in found[3].replace(",", " ").split())
+
+
+def _check_room(dtype: np.dtype, shape: tuple[int, ...], room: int) -> None:
+    nbytes: int = prod(shape) * max(dtype.itemsize, 1)
+    if nbytes > room:
+        raise ValueError(f"an array of shape {shape} needs {nbytes} bytes, and {max(room, 0)} are there")
+
+
+def _array(stream: IO[bytes]) -> np.ndarray:
+    """An array, whose room has been checked, with its own memory."""
+    dtype, is_fortran, shape = _header(stream)
+    content = bytearray(prod(shape) * dtype.itemsize)
+    view, filled = memoryview(content), 0
+    while filled < len(content):
+        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"it ends after {filled} of {len(content)} bytes")
+        filled += count
+    flat = np.frombuffer(content, dtype) if content else np.empty(prod(shape), dtype)
+    return flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    found = stream.read(size)
+    if len(found) < size:
+        raise ValueError("it ends within its header")
+    return found

@@ -1,0 +1,332 @@
+"""The writer of files of many requests, whose form :mod:`.stacks` tells."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+
+import h5py
+import numpy as np
+
+from ..core.document import one_line, printable
+from ..core.errors import DataError
+from .container import attribute
+from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, beside, datasets, escape
+
+SAME = ("model", "model_digest")
+"""Attributes that a file and what is appended to it must have in common."""
+
+_MOST_CHUNKS_BEHIND = 1 << 16
+_CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
+"""A chunk is as large as fits into the one and has no more rows than the other."""
+
+_VARYING_BYTES, _VARYING_EXTENT = 1 << 10, 16
+"""A chunk of what may differ from request to request is about so large, since a long request makes room for all that
+share its chunks; and along an axis that is empty at first."""
+
+
+class StackWriter:
+    """A file of requests that grows; the only one that writes it.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file that is not there; with `appends`, also of one that this class has written.
+    provenance : mapping of str to str or number
+        What the values come from: attributes of a new file. Those named in `SAME` must be those of an older one.
+    appends : bool
+    varying : collection of str
+        Values whose shape may differ from request to request. Others may, too, but take more room then.
+    types : mapping of str to str
+        The model's types of values that come in another one.
+
+    Attributes
+    ----------
+    count : int
+        Complete requests in the file.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written, is there and must not be, or holds something else.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        provenance: Mapping[str, str | int | float],
+        *,
+        appends: bool = False,
+        varying: Collection[str] = (),
+        types: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._path = path
+        self._varying = varying
+        self._types = types
+        self._lock: int | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._ragged: dict[str, h5py.Dataset] = {}
+        self._flat: dict[str, h5py.Dataset] = {}
+        self.count = 0
+        is_new = not (appends and os.path.exists(path))
+        try:
+            # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
+            self._file = h5py.File(path, "x" if is_new else "r+", libver="earliest", locking=False)
+        except FileExistsError as error:
+            raise DataError(f"output '{path}' is there already: --append adds to it, or give another name") from error
+        except Exception as error:
+            raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
+        try:
+            self._lock = _sole_lock(path)
+            self._explained(lambda: self._begin(provenance) if is_new else self._resume(provenance))
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add requests, and let the system have them: whatever becomes of this process now, they are in the file.
+
+        Parameters
+        ----------
+        rows : mapping of str to array
+            All values, each with as many requests along its first axis. The other axes may be longer, shorter, more or
+            fewer than those of earlier requests.
+
+        Raises
+        ------
+        DataError
+            When a value has another name or type than in earlier requests, or cannot be written.
+        """
+        self.write_ragged(rows, {})
+
+    def write_ragged(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
+        """Add requests as :meth:`write` does, some of whose values are smaller than their rows.
+
+        Parameters
+        ----------
+        rows : mapping of str to array
+        shapes : mapping of str to array of int
+            The shapes of those values, ``(requests, axes)``.
+        """
+        self._explained(lambda: self._write(rows, shapes))
+
+    def close(self) -> None:
+        """Close the file; to be called once.
+
+        Raises
+        ------
+        DataError
+            When that fails.
+        """
+        try:
+            self._explained(self._file.close)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+
+    def _begin(self, provenance: Mapping[str, str | int | float]) -> None:
+        attributes = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
+        self._file.attrs.update(attributes)
+        self._file.flush()
+
+    def _resume(self, provenance: Mapping[str, str | int | float]) -> None:
+        """Take the file as it is; rows behind its number of requests were never complete."""
+        count = attribute(self._file, COUNT)
+        if not isinstance(count, int) or attribute(self._file, "format") != FORMAT:
+            raise DataError(f"output '{self._path}' was not written by a stream: nothing can be appended to it")
+        for name in SAME:
+            found = attribute(self._file, name)
+            if name in provenance and found != provenance[name]:
+                raise DataError(
+                    f"output '{self._path}' has {name} {printable(str(found), 80)} and this stream "
+                    f"{provenance[name]}: append to a file of the same model, or give another name"
+                )
+        self._datasets = datasets(self._file, self._path)
+        self._ragged = beside(self._file, self._datasets, SHAPES)
+        self._flat = beside(self._file, self._datasets, FLAT)
+        items = (*self._datasets.values(), *self._ragged.values(), *self._flat.values())
+        if not all(_is_resumable(item, count) for item in items):
+            raise DataError(f"output '{self._path}' is damaged: it does not hold the {count} requests that it says")
+        texts = [item for item in items if h5py.check_string_dtype(item.dtype)]
+        if any(item.id.get_create_plist().get_nfilters() for item in texts):
+            raise DataError(f"output '{self._path}' has texts that another program has packed: give another name")
+        for item in texts:
+            _forget_texts(item, count)
+        for item in items:
+            item.resize(count, axis=0)
+        self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
+        self._file.flush()
+        self.count = count
+
+    def _write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
+        if not self._datasets:
+            self._datasets = {name: self._create(name, array) for name, array in rows.items()}
+        self._check(rows)
+        shapes = {name: shapes.get(name, _alike(array.shape)) for name, array in rows.items()}
+        count = self.count + len(next(iter(rows.values())))
+        self._make_room(rows, shapes)
+        for name, array in rows.items():
+            is_flat = array.ndim != self._datasets[name].ndim
+            self._add(self._datasets[name], None if is_flat else array, count)
+            if name in self._flat:
+                self._add(self._flat[name], _flattened(array, shapes[name]) if is_flat else None, count)
+            if name in self._ragged:
+                self._add(self._ragged[name], _widened(shapes[name], self._ragged[name].shape[1]), count)
+        self._file.attrs.modify(COUNT, np.int64(count))
+        self._file.flush()
+        self.count = count
+
+    def _add(self, item: h5py.Dataset, array: np.ndarray | None, count: int) -> None:
+        """Rows that make it `count`, axes lengthened for them; without an array they mean nothing."""
+        if array is None:
+            item.resize(count, axis=0)
+            return
+        item.resize((count, *map(max, item.shape[1:], array.shape[1:])))
+        given = array.astype(object) if array.dtype.kind == "U" else array
+        item[(slice(self.count, count), *map(slice, array.shape[1:]))] = given
+
+    def _make_room(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
+        """Make the datasets beside values; that the rows there are have shapes is on its way to the disk before."""
+        made = len(self._ragged) + len(self._flat)
+        for name, array in rows.items():
+            held = self._datasets[name].shape[1:]
+            if name not in self._ragged and not all(tuple(shape) == held for shape in shapes[name].tolist()):
+                self._ragged[name] = self._create_shapes(name)
+            if array.ndim - 1 != len(held) and name not in self._flat:
+                self._flat[name] = self._create(name, _flattened(array, shapes[name]), FLAT)
+                self._flat[name].resize(self.count, axis=0)
+            if name in self._ragged:
+                self._widen(name, shapes[name].shape[1])
+        if len(self._ragged) + len(self._flat) > made:
+            self._file.flush()
+
+    def _widen(self, name: str, columns: int) -> None:
+        """Give the dataset of shapes at least so many columns, all of them written."""
+        item = self._ragged[name]
+        held = item.shape[1]
+        if columns <= held:
+            return
+        if item.maxshape[1] is not None:
+            raise DataError(
+                f"output '{self._path}' was begun by an older flexpie-mpi, which left no place for more axes of "
+                f"'{name}': give another name"
+            )
+        item.resize(columns, axis=1)
+        item[:, held:] = ABSENT
+
+    def _create_shapes(self, name: str) -> h5py.Dataset:
+        """The dataset of shapes, with those of the rows there are."""
+        data = _alike((self.count, *self._datasets[name].shape[1:]))
+        chunk = (_CHUNK_ROWS, max(1, data.shape[1]))
+        key = escape(name) + SHAPES
+        return self._file.create_dataset(key, data=data, maxshape=(None, None), chunks=chunk)
+
+    def _create(self, name: str, array: np.ndarray, suffix: str = "") -> h5py.Dataset:
+        """A dataset without rows, every axis of which may grow."""
+        shape = array.shape[1:]
+        row = tuple(extent or _VARYING_EXTENT for extent in shape)
+        nbytes = _VARYING_BYTES if suffix or name in self._varying else _CHUNK_BYTES
+        chunk = (max(1, min(_CHUNK_ROWS, nbytes // (prod(row) * array.itemsize))), *row)
+        item = self._file.create_dataset(
+            escape(name) + suffix,
+            shape=(0, *shape),
+            maxshape=(None,) * array.ndim,
+            chunks=chunk,
+            dtype=h5py.string_dtype() if array.dtype.kind == "U" else array.dtype,
+        )
+        if name in self._types:
+            item.attrs[TYPE] = self._types[name]
+        return item
+
+    def _check(self, rows: Mapping[str, np.ndarray]) -> None:
+        """What is written is what the file has."""
+        if set(rows) != set(self._datasets):
+            held, given = (", ".join(sorted(names)) for names in (self._datasets, rows))
+            raise DataError(f"output '{self._path}' holds {held} and the stream gives {given}: give another name")
+        for name, array in rows.items():
+            item = self._datasets[name]
+            is_text = array.dtype.kind == "U" and h5py.check_string_dtype(item.dtype)
+            if not (is_text or array.dtype == item.dtype):
+                raise DataError(
+                    f"output '{name}' of request {self.count} or later has type {array.dtype.name}, and "
+                    f"'{self._path}' holds {item.dtype.name}: give another name"
+                )
+
+    def _explained(self, function: Callable[[], object]) -> None:
+        """Turn what HDF5 and the system say into a sentence that names the file."""
+        try:
+            function()
+        except DataError:
+            raise
+        except Exception as error:  # h5py raises what the libraries below it raise
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+            raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+
+
+def _is_resumable(item: h5py.Dataset, count: int) -> bool:
+    """Whether a dataset has so many rows, and no more behind them than an unfinished batch: HDF5 visits each chunk."""
+    if not item.shape or item.maxshape[0] is not None or not 0 <= count <= item.shape[0]:
+        return False
+    behind = (item.shape[0] - count, *item.shape[1:])
+    return prod(-(-extent // chunk) for extent, chunk in zip(behind, item.chunks, strict=True)) <= _MOST_CHUNKS_BEHIND
+
+
+def _forget_texts(item: h5py.Dataset, count: int) -> None:
+    """Empty the rows from `count` on: HDF5 follows what it overwrites, and their texts may not be on the disk."""
+    rows = item.chunks[0]
+    offsets: list[tuple[int, ...]] = []
+    item.id.chunk_iter(lambda info: offsets.append(info.chunk_offset))
+    behind = [offset for offset in offsets if offset[0] + rows > count]
+    if behind:
+        item.resize(max(offset[0] for offset in behind) + rows, axis=0)
+    for offset in behind:
+        _, data = item.id.read_direct_chunk(offset)
+        kept = data[: max(0, count - offset[0]) * (len(data) // rows)]
+        item.id.write_direct_chunk(offset, kept + bytes(len(data) - len(kept)))
+
+
+def _alike(shape: tuple[int, ...]) -> np.ndarray:
+    """The shape of every row of an array, ``(rows, axes)``."""
+    return np.tile(np.array(shape[1:], np.int64), (shape[0], 1))
+
+
+def _widened(shapes: np.ndarray, columns: int) -> np.ndarray:
+    """Shapes with so many columns."""
+    return np.pad(shapes, ((0, 0), (0, columns - shapes.shape[1])), constant_values=ABSENT)
+
+
+def _flattened(array: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """Rows of the elements that are within each request's shape, ``(requests, most elements)``."""
+    block = np.zeros((len(array), int(shapes.prod(axis=1).max(initial=0))), array.dtype)
+    for place, shape in enumerate(shapes.tolist()):
+        whole: tuple[int | slice, ...] = (place, *map(slice, shape))
+        block[place, : prod(shape)] = np.ravel(array[whole])
+    return block
+
+
+def _sole_lock(path: Path) -> int | None:
+    """A descriptor that holds the writers' lock of a file; None where the file system has no locks.
+
+    Readers are not kept away: HDF5 takes locks of another kind.
+
+    Raises
+    ------
+    DataError
+        When another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        os.close(descriptor)
+        raise DataError(f"output '{path}' is being written by another process: give another name") from error
+    except OSError:
+        with suppress(OSError):
+            os.close(descriptor)
+        return None
+    return descriptor

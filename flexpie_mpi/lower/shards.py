@@ -1,0 +1,294 @@
+"""What one rank does in a segment: the backward walk from its shard to everything it must read.
+
+From the regions a layout gives the rank of the values that leave the segment, the walk goes backwards through the
+nodes. Each node says which region of its inputs it reads; a value read by several nodes is computed on the hull. So the
+halo grows towards the front of a fused segment, and the redundant work with it::
+
+    shard of y            |--------|
+    conv 3x3 reads x     |----------|
+    conv 3x3 reads w    |------------|      <- what must be exchanged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from heapq import heapify, heappop, heappush
+
+from ..core.graph import BoundNode, Graph, Value
+from ..core.layout import Layout, cut_axes
+from ..core.program import Block
+from ..core.region import Region
+from ..ops import rule_for, widen
+
+Held = tuple[tuple[str, Region | None], ...]
+"""(value, region) pairs; the region is None for an opaque value."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentShard:
+    """One rank's part of a segment.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+        The nodes this rank runs, in order.
+    inputs : (value, region) pairs
+        What it must hold of values from outside the segment, constants set aside.
+    outputs : (value, region) pairs
+        What it then holds of the values that leave the segment; at least its shard of each.
+    weights : (constant, region) pairs
+        The parts of constants it reads, each once.
+    """
+
+    blocks: tuple[Block, ...]
+    inputs: Held
+    outputs: Held
+    weights: Held
+
+
+def leaving(graph: Graph, first: int, end: int) -> tuple[str, ...]:
+    """Values written by nodes ``[first, end)`` and read by later nodes or by the caller.
+
+    Those computed from constants alone do not count, since every reader makes its own.
+    """
+    names = (name for node in graph.nodes[first:end] for name in node.writes)
+    kept = (name for name in names if name not in graph.derived or name in graph.outputs)
+    return tuple(name for name in kept if graph.last_use.get(name, -1) >= end)
+
+
+def shard_region(graph: Graph, name: str, layout: Layout, rank: int) -> Region | None:
+    """The region of a leaving value that `rank` answers for: its shard, or all of it where `layout` cannot cut it."""
+    shape = graph.value(name).shape
+    assert shape is not None, "opaque values have no region"
+    if can_cut(graph, name, layout):
+        return layout.region(shape, rank)
+    return Region.full(shape) if rank in layout.ranks else None
+
+
+def can_cut(graph: Graph, name: str, layout: Layout) -> bool:
+    """Whether `layout` can cut a value: it has the axes, and the operator that writes it lets them be cut."""
+    value = graph.value(name)
+    if value.is_opaque or value.shape is None:
+        return layout.kind == "single"
+    axes = cut_axes(layout.kind, len(value.shape))
+    if axes is None:
+        return False
+    node = graph.bound[graph.producer[name]]
+    return set(axes) <= rule_for(node).cut_axes(node)[node.node.outputs.index(name)]
+
+
+def segment_shard(graph: Graph, first: int, end: int, layout: Layout, rank: int) -> SegmentShard | None:
+    """The work of `rank` in the segment of nodes ``[first, end)``; None when it has none.
+
+    The segment must have no :func:`segment_problems`.
+    """
+    if rank not in layout.ranks:
+        return None
+    growing = Growing(graph, first, layout, rank)
+    growing.grow(end)
+    return growing.shard()
+
+
+class Growing:
+    """The work of one rank of a layout in a segment that begins at node `first` and grows at its end.
+
+    A node is looked at again only when later ones change what is wanted of it, so that a segment costs its length also
+    when it takes in its nodes one by one.
+
+    Attributes
+    ----------
+    end : int
+        The segment is that of nodes ``[first, end)``.
+    flops : int
+        Floating-point operations of the rank's part, redundant work included.
+    """
+
+    def __init__(self, graph: Graph, first: int, layout: Layout, rank: int) -> None:
+        self.end = first
+        self.flops = 0
+        self._graph, self._first, self._layout, self._rank = graph, first, layout, rank
+        self._leaving: dict[str, Region | None] = {}
+        self._readers: dict[str, dict[int, Region | None]] = {}
+        self._blocks: dict[int, Block] = {}
+
+    def grow(self, end: int) -> None:
+        """Take in the nodes up to `end`."""
+        places = range(self.end, end)
+        self.end = end
+        stale = [-place for place in {*places, *self._staying(places)}]
+        for name in leaving(self._graph, places.start, end):
+            value = self._graph.value(name)
+            region = None if value.is_opaque else shard_region(self._graph, name, self._layout, self._rank)
+            if value.is_opaque or region is not None:
+                self._leaving[name] = region
+        heapify(stale)
+        while stale:  # from the last to the first: what is read of a node is then known
+            place = -heappop(stale)
+            for earlier in self._settle(place):
+                heappush(stale, -earlier)
+            while stale and stale[0] == -place:
+                heappop(stale)
+
+    def shard(self) -> SegmentShard | None:
+        """The work as it is now; None when there is none."""
+        inputs: dict[str, Region | None] = {}
+        weights: dict[tuple[str, Region | None], None] = {}
+        for place in sorted(self._blocks, reverse=True):
+            for name, region in _reads(self._graph, self._graph.bound[place], self._blocks[place]):
+                if self._graph.value(name).is_constant:
+                    weights[name, region] = None
+                elif self._graph.producer.get(name) not in self._blocks:
+                    inputs[name] = _hull((inputs[name], region)) if name in inputs else region
+        if not self._blocks:
+            return None
+        return SegmentShard(
+            blocks=tuple(self._blocks[place] for place in sorted(self._blocks)),
+            inputs=tuple(inputs.items()),
+            outputs=tuple((name, self._computed(name)) for name in self._leaving),
+            weights=tuple(weights),
+        )
+
+    def _staying(self, places: range) -> Iterator[int]:
+        """Nodes of the segment that write what leaves it no longer, once it ends behind `places`."""
+        for node in self._graph.nodes[places.start : places.stop]:
+            for name in node.reads:
+                if name in self._leaving and self._graph.last_use[name] < places.stop:
+                    del self._leaving[name]
+                    yield self._graph.producer[name]
+
+    def _settle(self, place: int) -> Iterator[int]:
+        """Bring a node's block up to date; the nodes of which it then reads something else."""
+        node, before = self._graph.bound[place], self._blocks.pop(place, None)
+        block = self._block(node)
+        if block is not None:
+            self._blocks[place] = block
+        if block == before:
+            return
+        rule = rule_for(node)
+        self.flops += sum(sign * rule.flops(node, b.outputs) for sign, b in ((1, block), (-1, before)) if b)
+        old, new = (_read_by(self._graph, node, b) if b else {} for b in (before, block))
+        for name in {**old, **new}:
+            if self._graph.value(name).is_constant:
+                continue
+            readers = self._readers.setdefault(name, {})
+            readers.pop(place, None)
+            if name in new:
+                readers[place] = new[name]
+            if self._makes(name) and (name in old or not self._covers(name, new[name])):
+                yield self._graph.producer[name]
+
+    def _block(self, node: BoundNode) -> Block | None:
+        """The node as this rank computes it; None when nothing of it is wanted."""
+        wanted = [self._wanted(name) for name in node.node.outputs]
+        if not any(wanted):
+            return None
+        out = widen(node, tuple(_hull(regions) if regions else None for regions in wanted))
+        return Block(node.node.name, out, rule_for(node).in_regions(node, out))
+
+    def _wanted(self, name: str) -> list[Region | None]:
+        """Everything wanted of a value that the segment makes: its shard, and what later nodes read."""
+        own = [self._leaving[name]] if name in self._leaving else []
+        return own + list(self._readers.get(name, {}).values())
+
+    def _makes(self, name: str) -> bool:
+        """Whether the segment makes a value; those computed from constants are made wherever they are read."""
+        place = self._graph.producer.get(name, -1)
+        return place >= self._first or (place >= 0 and name in self._graph.derived)
+
+    def _computed(self, name: str) -> Region | None:
+        """What the segment computes of a value now."""
+        place = self._graph.producer[name]
+        return self._blocks[place].outputs[self._graph.nodes[place].outputs.index(name)]
+
+    def _covers(self, name: str, region: Region | None) -> bool:
+        """Whether a value is computed now, and a region of it with it."""
+        if self._graph.producer[name] not in self._blocks:
+            return False
+        computed = self._computed(name)
+        return region is None or (computed is not None and computed.contains(region))
+
+
+def node_flops(node: BoundNode) -> int:
+    """Floating-point operations of a whole node; outputs of unknown shape count nothing."""
+    return rule_for(node).flops(node, tuple(None if value is None else whole(value) for value in node.outputs))
+
+
+def blocks_flops(graph: Graph, blocks: Iterable[Block]) -> int:
+    """Floating-point operations of nodes as one rank computes them."""
+    bound = ((graph.bound[graph.position[block.node]], block) for block in blocks)
+    return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
+
+
+def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, Region | None]]:
+    """(value, region) of everything a block reads; values that only a subgraph reads are read whole."""
+    for name, value, region in zip(node.node.inputs, node.inputs, block.inputs, strict=True):
+        if value is not None and (region is not None or value.is_opaque):
+            yield name, region
+    for name in node.node.captures:
+        yield name, whole(graph.value(name))
+
+
+def whole(value: Value) -> Region | None:
+    """All of a value; None for an opaque one."""
+    return None if value.is_opaque or value.shape is None else Region.full(value.shape)
+
+
+def _read_by(graph: Graph, node: BoundNode, block: Block) -> dict[str, Region | None]:
+    """What a block reads of each value."""
+    found: dict[str, Region | None] = {}
+    for name, region in _reads(graph, node, block):
+        found[name] = _hull((found[name], region)) if name in found else region
+    return found
+
+
+def _hull(regions: Iterable[Region | None]) -> Region | None:
+    """The smallest region that holds all; None for those of an opaque value."""
+    known = [region for region in regions if region is not None]
+    return reduce(Region.hull, known) if known else None
+
+
+def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: int = 0) -> list[str]:
+    """Why the nodes ``[first, end)`` cannot run as one segment in `layout`, as sentences; empty when they can."""
+    found = []
+    names = leaving(graph, first, end)
+    crossing = [name for name in names if graph.value(name).is_opaque and name not in graph.outputs]
+    if crossing:
+        found.append(
+            f"'{crossing[0]}' has a shape or type known only at run time and cannot leave the segment: "
+            "put the nodes that write and read it in one segment"
+        )
+    for node in graph.bound[first:end]:
+        fixed = [name for name in (*node.node.reads, *node.node.writes) if _stays_on_root(graph, name)]
+        if fixed and layout.ranks != (root,):
+            found.append(
+                f"'{fixed[0]}' cannot be exchanged, so '{node.node.name}' must run on rank {root}, not {layout}"
+            )
+        if layout.kind != "single" and (node.is_random or graph.is_dynamic(node.node)):
+            found.append(f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}")
+    if names and not found and not any(can_cut(graph, name, layout) for name in names):
+        node = graph.bound[graph.producer[names[0]]]
+        allowed = ", ".join(allowed_kinds(graph, node)) or "none"
+        found.append(
+            f"node '{node.node.name}' ({node.op}) cannot be cut by '{layout.kind}': its output '{names[0]}' has shape "
+            f"{graph.value(names[0]).shape} and the operator allows {allowed}"
+        )
+    return found
+
+
+def _stays_on_root(graph: Graph, name: str) -> bool:
+    """Whether a value is an input or output of the graph that cannot be moved to or from the root."""
+    value = graph.value(name)
+    return value.is_opaque and not value.is_constant and (name in graph.inputs or name in graph.outputs)
+
+
+def allowed_kinds(graph: Graph, node: BoundNode) -> tuple[str, ...]:
+    """Layout kinds in which a node alone can be run."""
+    if node.is_random or graph.is_dynamic(node.node):
+        return ("single",)
+    candidates = (
+        Layout("rows", (0, 1)), Layout("columns", (0, 1)), Layout("grid", (0, 1, 2, 3), grid=(2, 2)),
+        Layout("channels", (0, 1)), Layout("batch", (0, 1)), Layout("replicated", (0, 1)), Layout("single", (0,)),
+    )  # fmt: skip
+    return tuple(c.kind for c in candidates if any(can_cut(graph, name, c) for name in node.node.writes))

@@ -1,0 +1,264 @@
+"""The verifier: whole-job properties of all ranks' programs, checked before anything runs.
+
+Each violation is a sentence with a kind:
+
+- ``unmatched``: a message that is sent and not received, or received and not sent, or with different pieces;
+- ``duplicate``: two messages between the same ranks with the same tag;
+- ``coverage``: a buffer is read before every element of what is read was written;
+- ``regions``: a node is given less than it reads, or a rank leaves out part of its shard;
+- ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
+- ``memory``: buffers that are alive together overlap, or collectives that are under way together share a lane.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..core.errors import ProgramError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.program import Block, Buffer, Compute, Exchange, Finish, Message, Program, Start
+from ..core.region import Region
+from ..ops import rule_for, widen
+from .arena import lifetimes
+from .lanes import spans_of
+from .shards import leaving, shard_region
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise: its `kind` (see the module), the `rank` it shows on, and a sentence."""
+
+    kind: str
+    rank: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}: {self.text} ({self.kind})"
+
+
+def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Violation]:
+    """Every violation in the programs of a job; empty when they are sound."""
+    found = [*_pairing(programs), *_order(programs)]
+    for program in programs:
+        found += [*_coverage(program), *_regions(program, graph), *_memory(program), *_lanes(program)]
+    found += _shards(programs, plan, graph)
+    return found
+
+
+def require_sound(programs: Sequence[Program], plan: Plan, graph: Graph) -> None:
+    """Raise a ProgramError with the first violation, if there is one."""
+    found = violations(programs, plan, graph)
+    if found:
+        raise ProgramError(f"{found[0]}" + (f", and {len(found) - 1} more violations" if len(found) > 1 else ""))
+
+
+def _contents(message: Message) -> tuple[tuple[str, Region], ...]:
+    return tuple((piece.value, piece.region) for piece in message.pieces)
+
+
+def _pairing(programs: Sequence[Program]) -> Iterable[Violation]:
+    """Sends and receives match one to one by (source, target, tag), and carry the same."""
+    sends = [m for program in programs for e in _parts(program, Start) for m in e.sends]
+    receives = [m for program in programs for e in _parts(program, Finish) for m in e.receives]
+    for side, messages in (("sends", sends), ("receives", receives)):
+        for key, count in Counter((m.source, m.target, m.tag) for m in messages).items():
+            if count > 1:
+                rank = key[0] if side == "sends" else key[1]
+                yield Violation("duplicate", rank, f"{side} {count} messages {key[0]} -> {key[1]} with tag {key[2]}")
+    sent = {(m.source, m.target, m.tag): m for m in sends}
+    received = {(m.source, m.target, m.tag): m for m in receives}
+    for key in sent.keys() ^ received.keys():
+        verb, rank = ("sent but never received", key[0]) if key in sent else ("awaited but never sent", key[1])
+        yield Violation("unmatched", rank, f"message {key[0]} -> {key[1]} with tag {key[2]} is {verb}")
+    for key in sent.keys() & received.keys():
+        if _contents(sent[key]) != _contents(received[key]) or sent[key].nbytes != received[key].nbytes:
+            text = f"message {key[0]} -> {key[1]} with tag {key[2]} is sent and received with different pieces"
+            yield Violation("unmatched", key[1], text)
+
+
+def _parts(program: Program, kind: type[Start] | type[Finish]) -> list[Exchange]:
+    return [step.exchange for step in program.steps if isinstance(step, kind)]
+
+
+def _order(programs: Sequence[Program]) -> Iterable[Violation]:
+    """Run all ranks' steps against each other with no data: everyone must come to the end."""
+    places = [0] * len(programs)
+    started: set[tuple[int, int]] = set()
+    for program in programs:
+        yield from _own_order(program)
+    moved = True
+    while moved:
+        moved = False
+        for rank, program in enumerate(programs):
+            while places[rank] < len(program.steps) and _can_run(program.steps[places[rank]], started):
+                step = program.steps[places[rank]]
+                if isinstance(step, Start):
+                    started.add((rank, step.exchange.index))
+                places[rank] += 1
+                moved = True
+    for rank, program in enumerate(programs):
+        if places[rank] < len(program.steps):
+            text = f"waits for ever at step {places[rank]} of {len(program.steps)}"
+            yield Violation("order", rank, text)
+    yield from _collective_order(programs)
+
+
+def _can_run(step: Compute | Start | Finish, started: set[tuple[int, int]]) -> bool:
+    if not isinstance(step, Finish):
+        return True
+    exchange = step.exchange
+    waits_for = exchange.group if exchange.is_collective else [m.source for m in exchange.receives]
+    return all((rank, exchange.index) in started for rank in waits_for)
+
+
+def _own_order(program: Program) -> Iterable[Violation]:
+    """On one rank an exchange starts before it ends, and each happens once."""
+    seen: Counter[tuple[type, int]] = Counter()
+    for step in program.steps:
+        if isinstance(step, Compute):
+            continue
+        index = step.exchange.index
+        if isinstance(step, Finish) and step.exchange.kind != "local" and not seen[Start, index]:
+            yield Violation("order", program.rank, f"exchange {index} ends before it starts")
+        seen[type(step), index] += 1
+        if seen[type(step), index] > 1:
+            yield Violation("duplicate", program.rank, f"exchange {index} is in the program more than once")
+
+
+def _collective_order(programs: Sequence[Program]) -> Iterable[Violation]:
+    """Ranks that share two collectives start them in the same order."""
+    orders = [[e.index for e in _parts(program, Start) if e.is_collective] for program in programs]
+    for rank, order in enumerate(orders):
+        for other in range(rank + 1, len(orders)):
+            shared = set(order) & set(orders[other])
+            if [i for i in order if i in shared] != [i for i in orders[other] if i in shared]:
+                yield Violation("order", other, f"starts collectives in another order than rank {rank}")
+
+
+def _coverage(program: Program) -> Iterable[Violation]:
+    """Walk the steps and keep what of each buffer was written; reads must find all of theirs."""
+    missing: dict[int, list[Region]] = {b.index: [b.region] for b in program.buffers if b.region is not None}
+    for _, index in program.inputs:
+        missing[index] = []
+    for place, step in enumerate(program.steps):
+        for index, region in _reads(step):
+            gap = next((g for box in missing.get(index, ()) if not (g := _within(box, region)).is_empty), None)
+            if gap is not None:
+                text = f"step {place} reads {gap} of '{program.buffers[index].value}', which nothing has written"
+                yield Violation("coverage", program.rank, text)
+        for index, written in _writes(step):
+            boxes = missing.get(index, [])
+            missing[index] = [rest for box in boxes for rest in box.subtract(written)] if written is not None else []
+    for name, index in program.outputs:
+        if missing.get(index):
+            yield Violation("coverage", program.rank, f"output '{name}' lacks {missing[index][0]}")
+
+
+def _within(box: Region, region: Region | None) -> Region:
+    return box if region is None else box.intersect(region)
+
+
+Access = Iterable[tuple[int, Region | None]]
+"""(buffer, region) pairs; None stands for all of the buffer."""
+
+
+def _reads(step: Compute | Start | Finish) -> Access:
+    if isinstance(step, Compute):
+        yield from ((index, None) for _, index in step.inputs)
+    elif isinstance(step, Start):
+        yield from ((piece.buffer, piece.region) for m in step.exchange.sends for piece in m.pieces)
+    else:
+        yield from ((copy.source, copy.region) for copy in step.exchange.copies)
+
+
+def _writes(step: Compute | Start | Finish) -> Access:
+    if isinstance(step, Compute):
+        yield from ((index, None) for _, index in step.outputs)
+    elif isinstance(step, Finish):
+        yield from ((piece.buffer, piece.region) for m in step.exchange.receives for piece in m.pieces)
+        yield from ((copy.target, copy.region) for copy in step.exchange.copies)
+
+
+def _regions(program: Program, graph: Graph) -> Iterable[Violation]:
+    """Every block reads what its operator's rule says, from something in its segment that holds it."""
+    for step in program.computes:
+        held = {name: program.buffers[index].region for name, index in step.inputs}
+        for block in step.blocks:
+            yield from _block_regions(program, graph, step, block, held)
+            node = graph.bound[graph.position[block.node]]
+            held.update(zip(node.node.outputs, block.outputs, strict=True))
+        for name, index in step.outputs:
+            if name not in held or held[name] != program.buffers[index].region:
+                text = f"segment {step.segment} does not compute {program.buffers[index].region} of '{name}'"
+                yield Violation("regions", program.rank, text)
+
+
+def _block_regions(
+    program: Program, graph: Graph, step: Compute, block: Block, held: dict[str, Region | None]
+) -> Iterable[Violation]:
+    node = graph.bound[graph.position[block.node]]
+    if widen(node, block.outputs) != block.outputs or rule_for(node).in_regions(node, block.outputs) != block.inputs:
+        text = f"node '{block.node}' of segment {step.segment} does not read what its output regions need"
+        yield Violation("regions", program.rank, text)
+    for value, region in zip(node.inputs, block.inputs, strict=True):
+        if value is None or value.is_constant or region is None:
+            continue
+        have = held.get(value.name)
+        if have is None or not have.contains(region):
+            text = f"node '{block.node}' of segment {step.segment} reads {region} of '{value.name}' and has {have}"
+            yield Violation("regions", program.rank, text)
+
+
+def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[Violation]:
+    """Every rank computes at least its shard of all that leaves each segment; the root ends with every output."""
+    computed = [_computed(program) for program in programs]
+    for index, (segment, first, end) in enumerate(plan.spans):
+        for name in leaving(graph, first, end):
+            if graph.value(name).is_opaque:
+                continue
+            for rank in segment.layout.ranks:
+                shard = shard_region(graph, name, segment.layout, rank)
+                made = computed[rank].get((index, name), ())
+                if shard is not None and not any(region.contains(shard) for region in made):
+                    yield Violation("regions", rank, f"segment {index} does not compute its shard {shard} of '{name}'")
+    root = programs[plan.root]
+    for name, index in root.outputs:
+        region = root.buffers[index].region
+        if region is not None and not region.is_full(graph.value(name).shape or ()):
+            yield Violation("regions", plan.root, f"output '{name}' is only {region}")
+
+
+def _computed(program: Program) -> dict[tuple[int, str], list[Region]]:
+    """What a rank computes of each value in each segment."""
+    found: dict[tuple[int, str], list[Region]] = {}
+    for step in program.computes:
+        for name, index in step.outputs:
+            region = program.buffers[index].region
+            found.setdefault((step.segment, name), []).extend([region] if region is not None else [])
+    return found
+
+
+def _memory(program: Program) -> Iterable[Violation]:
+    """Buffers alive at the same step lie apart."""
+    spans, offsets = lifetimes(program), program.arena.offsets
+    alive: list[Buffer] = []
+    for b in sorted((b for b in program.buffers if b.nbytes), key=lambda b: spans[b.index]):
+        alive = [a for a in alive if spans[a.index][1] >= spans[b.index][0]]
+        for a in alive:
+            if offsets[a.index] < offsets[b.index] + b.nbytes and offsets[b.index] < offsets[a.index] + a.nbytes:
+                yield Violation("memory", program.rank, f"buffers {a.index} and {b.index} overlap while both are alive")
+        alive.append(b)
+
+
+def _lanes(program: Program) -> Iterable[Violation]:
+    """Collectives of one lane follow each other."""
+    lane_of = {exchange.index: exchange.lane for exchange in program.exchanges}
+    last: dict[int, tuple[int, int]] = {}
+    for index, (begin, end) in sorted(spans_of(program.steps).items(), key=lambda item: item[1]):
+        before, until = last.get(lane_of.get(index, -1), (-1, -1))
+        if lane_of.get(index, -1) >= 0 and begin <= until:
+            yield Violation("memory", program.rank, f"collectives {before} and {index} share a lane and overlap")
+        last[lane_of.get(index, -1)] = (index, max(end, until))

@@ -1,0 +1,185 @@
+"""A campaign: links, then exchange patterns, then whole plans of models by turns, within a budget of time."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..core.budget import memory_bytes
+from ..core.plan import Plan
+from ..cost.origins import Origin
+from ..cost.rows import LINK_TRACE
+from ..model import Model
+from ..runtime.transport import Transport, on_root
+from ..testbed import Testbed
+from .budget import Budget
+from .cluster import testbed_of
+from .exchanges import collect_exchanges
+from .links import collect_links
+from .plans import Keep, Outcome, collect_plans
+from .samples import sample_plans
+
+log = logging.getLogger(__name__)
+
+LINKS_SHARE, EXCHANGES_SHARE = 0.1, 0.25
+"""Most that links and exchange patterns take of the time; plans get the rest. Without models, patterns do."""
+
+TURN_SHARE = 0.5
+"""Of what a model would get if the rest were dealt out now: so that all have had a turn when time is half over."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model whose plans are measured, and the request that they are measured with.
+
+    Attributes
+    ----------
+    model : Model
+    inputs : mapping of str to array, or None
+        On the root, where None says that there is no request; ignored elsewhere.
+    """
+
+    model: Model
+    inputs: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What measures; every method is called by all ranks together.
+
+    Attributes
+    ----------
+    transport : Transport
+    origins : tuple of Origin
+        Of all ranks.
+    budget : Budget
+    keep : callable
+        Takes (table, rows) on the root; rows name origins by their rank.
+    tell : callable
+        Is told what goes on, between measurements.
+    """
+
+    transport: Transport
+    origins: tuple[Origin, ...]
+    budget: Budget
+    keep: Keep
+    tell: Callable[[str], None] = lambda text: None
+
+    def run(self, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> Testbed:
+        """Measure until everything is measured or the budget is over.
+
+        Parameters
+        ----------
+        subjects : sequence of callable
+            Each loads a model, on all ranks together, when its first turn comes.
+        seed : int
+            Of what is drawn: pairs, patterns, plans.
+
+        Returns
+        -------
+        Testbed
+            The job's devices, at their own speed, and links, as measured.
+        """
+        unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
+        testbed = testbed_of(unpaced, self.links(seed), self.transport.all_gather(memory_bytes()))
+        self.exchanges(testbed, seed, EXCHANGES_SHARE if subjects else 1.0)
+        self.plans(testbed, subjects, seed)
+        return testbed
+
+    def links(self, seed: int = 0) -> np.ndarray:
+        """Measure the links; all their rows, on every rank."""
+        found = [np.zeros(0, LINK_TRACE)]
+
+        def keep(rows: np.ndarray) -> None:
+            found.append(rows)
+            self._keep("link", rows)
+
+        collect_links(self.transport, self.budget.part(LINKS_SHARE), keep, self.tell, seed)
+        return np.concatenate(found)
+
+    def exchanges(self, testbed: Testbed, seed: int = 0, share: float = EXCHANGES_SHARE) -> None:
+        """Measure exchange patterns."""
+        budget = self.budget.part(share)
+        collect_exchanges(self.transport, testbed, budget, lambda rows: self._keep("exchange", rows), self.tell, seed)
+
+    def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> None:
+        """Measure plans of the models, by turns; say which could not be."""
+        loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
+        while (loaders or waiting) and not self.budget.is_over():
+            if loaders:
+                known.append(self._series(loaders.popleft(), seed))
+                waiting.appendleft(known[-1])
+            series = waiting.popleft()
+            share = TURN_SHARE / (1 + len(loaders) + len(waiting))
+            outcome = self._measure(series, testbed, self.budget.left() * share)
+            if self.transport.broadcast(series.may_go_on) and not outcome.is_hopeless:
+                waiting.append(series)
+        for series in known if self.transport.rank == 0 else ():
+            series.report()
+
+    def _series(self, load: Callable[[], Subject], seed: int) -> _Series:
+        self.tell("loading a model")
+        subject = load()
+        has_request = self.transport.broadcast(subject.inputs is not None)
+        plans = sample_plans(subject.model.graph, self.transport.size, seed) if has_request else iter(())
+        return _Series(subject.model, subject.inputs, plans)
+
+    def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> Outcome:
+        """Measure plans for so many seconds, and one at least."""
+        outcome = collect_plans(
+            self.transport,
+            series.model,
+            series.inputs or {},
+            series,
+            testbed=testbed,
+            keep=self.keep,
+            clock=Budget(self.transport, seconds).left,
+            tell=self.tell,
+            threads=self.origins[self.transport.rank].threads,
+        )
+        series.add(outcome)
+        return outcome
+
+    def _keep(self, table: str, rows: np.ndarray) -> None:
+        on_root(self.transport, partial(self.keep, table, rows))
+
+
+@dataclass
+class _Series:
+    """A model's plans, whether there may be another, and what has become of them. The root's plans are read alone."""
+
+    model: Model
+    inputs: Mapping[str, Any] | None
+    plans: Iterator[Plan]
+    may_go_on: bool = True
+    _outcome: Outcome = field(default_factory=Outcome)
+
+    def __iter__(self) -> Iterator[Plan]:
+        return self
+
+    def __next__(self) -> Plan:
+        try:
+            return next(self.plans)
+        except BaseException:
+            self.may_go_on = False
+            raise
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in what became of a turn's plans."""
+        self._outcome.measured += outcome.measured
+        self._outcome.left_out += outcome.left_out
+
+    def report(self) -> None:
+        """Say which plans were left out, where any were."""
+        name, left_out = self.model.name, self._outcome.left_out
+        if self.inputs is None:
+            log.warning("%s: no request is there yet to try plans with, so none was measured", name)
+        elif left_out:
+            tried = self._outcome.measured + len(left_out)
+            log.warning("%s: %d of %d plans could not be measured; %s", name, len(left_out), tried, left_out[0])

@@ -1,0 +1,208 @@
+"""Timing exchange patterns the way plans carry them out: by the executor, over the job's transport, between computing.
+
+An exchange by itself, its data and code in the caches, takes half the time or less of the same one in a plan. So the
+patterns are strung together in one program, and before each all ranks work through more memory than their caches hold,
+for about as long::
+
+    rank 0   | write v0 | meet | work | exchange v0 | read v0, write v1 | meet | work | exchange v1 | ...
+    rank 1   | write v0 | meet | work   | exchange v0 | read v0, write v1 | meet | work | exchange v1 | ...
+                                        '- its price -'
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.graph import Graph, Value
+from ..core.program import Compute, Finish, Program, Start, Step
+from ..core.timeline import Timeline
+from ..lower import arena
+from ..lower.entries import enter
+from ..lower.holdings import Holdings
+from ..lower.lanes import with_lanes
+from ..runtime.executor import Action, Executor
+from ..runtime.transport import Transport
+from ..testbed import Testbed
+from .budget import Budget
+from .clocks import clock_offset
+from .moves import exchange_rows
+from .patterns import Move, journeys
+
+_FLOAT = np.dtype(np.float32)
+
+Span = tuple[float, float]
+"""When one rank's part of an exchange began and ended, by the root's clock."""
+
+LABEL = b"patterns"
+"""What rows say of the model they were seen in."""
+
+_WARMUP, _REPEATS, _FEWEST = 2, 25, 5
+_WORK_BYTES = 8 << 20
+
+
+def collect_exchanges(
+    transport: Transport,
+    testbed: Testbed,
+    budget: Budget,
+    keep: Callable[[np.ndarray], None],
+    tell: Callable[[str], None] = lambda text: None,
+    seed: int = 0,
+) -> None:
+    """Measure patterns over all and over some ranks until the budget is over; called by all ranks together.
+
+    Parameters
+    ----------
+    transport : Transport
+    testbed : Testbed
+        Of this job: what its links should take, and which ranks share a host.
+    budget : Budget
+    keep : callable
+        Is given rows of `EXCHANGE_TRACE` on every rank, the same ones; `origin` is the lowest rank that takes part.
+    tell : callable
+        Is told what goes on, between programs.
+    seed : int
+    """
+    measured = 0
+    for moves in journeys(transport.size, seed) if transport.size > 1 else ():
+        if budget.is_over():
+            return
+        programs = travel(moves, transport.size)
+        tell(f"exchanges: {measured} measured")
+        rows = measure_program(transport, programs, testbed, budget)
+        keep(rows)
+        measured += len(rows)
+
+
+def travel(moves: Sequence[Move], ranks: int) -> tuple[Program, ...]:
+    """Programs of all ranks that carry out one exchange after the other, each behind a Compute step of every rank.
+
+    Step i reads what the exchange before brought and writes what exchange i starts from.
+    """
+    values = {f"v{index}": Value(f"v{index}", move.shape, "float32") for index, move in enumerate(moves)}
+    graph, holdings = Graph("journey", (), values, (), ()), Holdings(ranks)
+    steps: list[list[Step]] = [[] for _ in range(ranks)]
+    fetched: dict[int, tuple[tuple[str, int], ...]] = {}
+    for index, (value, move) in enumerate(zip(values.values(), moves, strict=True)):
+        made = {rank: holdings.add(rank, value, region, index - 1) for rank, region in move.have}
+        entry = enter(graph, holdings, {value.name: dict(move.need)}, index)
+        for rank in range(ranks):
+            outputs = ((value.name, made[rank]),) if rank in made else ()
+            steps[rank].append(Compute(index, (), fetched.get(rank, ()), outputs))
+            part = entry.part(rank, index, graph)
+            if part is not None:
+                steps[rank] += [Finish(part)] if part.kind == "local" else [Start(part), Finish(part)]
+        fetched = {rank: ((value.name, buffer),) for (_, rank), buffer in entry.buffers.items()}
+    return tuple(_program(rank, holdings, steps[rank]) for rank in range(ranks))
+
+
+def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
+    buffers = tuple(holdings.buffers[rank])
+    program = Program(rank, holdings.ranks, buffers, with_lanes(steps), inputs=(), outputs=(), weights=())
+    return replace(program, arena=arena.place(program))
+
+
+def measure_program(transport: Transport, programs: Sequence[Program], testbed: Testbed, budget: Budget) -> np.ndarray:
+    """Rows of `EXCHANGE_TRACE` of all exchanges of a job, in order, the same on every rank.
+
+    Every request counts that is begun within the budget, and a few beyond it if there would be too few.
+    """
+    interludes = _Interludes(transport, clock_offset(transport))
+    executor = Executor(programs[transport.rank], transport, interludes.make)
+    spans = []
+    for request in range(_WARMUP + _REPEATS):
+        if request >= _WARMUP + _FEWEST and budget.is_over():
+            break
+        executor.run({})
+        if request >= _WARMUP:
+            spans.append(interludes.spans(executor.timeline()))
+    executor.close()
+    return rows_of(programs, transport.all_gather(spans), testbed)
+
+
+def rows_of(programs: Sequence[Program], spans: Sequence[Sequence[Mapping[int, Span]]], testbed: Testbed) -> np.ndarray:
+    """Rows of `EXCHANGE_TRACE` from the spans of each rank, request by request, by number of the exchange."""
+    moves, rows = exchange_rows(programs, testbed)
+    members = _members(programs)
+    for row, index in zip(rows, moves, strict=True):
+        ranks = members[index]
+        requests = zip(*(spans[rank] for rank in ranks), strict=True)
+        seconds = sorted(price([request[index] for request in each]) for each in requests)
+        lower, upper = np.percentile(seconds, (25, 75))
+        calm = seconds[: (len(seconds) + 1) // 2]
+        row["seconds"], row["spread_s"], row["repeats"] = np.mean(calm), upper - lower, len(seconds)
+        row["active"], row["origin"], row["model"] = max(testbed.active(ranks)), ranks[0], LABEL
+    return rows
+
+
+def price(spans: Sequence[Span]) -> float:
+    """Seconds from when the last rank was ready for an exchange to when the last one had what it needs.
+
+    What a rank waits because another is late is no price of the exchange.
+
+    >>> price([(0.0, 5.0), (2.0, 4.0)])
+    3.0
+    """
+    return max(end for _, end in spans) - max(begin for begin, _ in spans)
+
+
+def _members(programs: Sequence[Program]) -> dict[int, list[int]]:
+    """Ranks that take part in each exchange."""
+    members: dict[int, list[int]] = {}
+    for program in programs:
+        for step in program.steps:
+            if isinstance(step, Finish):
+                members.setdefault(step.exchange.index, []).append(program.rank)
+    return members
+
+
+@dataclass
+class _Interludes:
+    """What a rank does between exchanges, and when by the root's clock it was done with it.
+
+    Attributes
+    ----------
+    transport : Transport
+    offset_s : float
+        From this rank's clock to the root's.
+    """
+
+    transport: Transport
+    offset_s: float
+    _ready_s: dict[int, float] = field(default_factory=dict)
+    _memory: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._memory = np.ones((2, _WORK_BYTES // 2 // _FLOAT.itemsize), _FLOAT)
+
+    def make(self, step: Compute, values: Mapping[int, Any]) -> Action:
+        """The action of a Compute step."""
+        read = [values[index] for _, index in step.inputs]
+        written = [values[index] for _, index in step.outputs]
+        source, target = self._memory
+        meet, clock, ready_s = self.transport.barrier, time.perf_counter, self._ready_s
+
+        def act() -> None:
+            for array in read:
+                array.sum()
+            for array in written:
+                array.fill(1.0)
+            meet()
+            np.multiply(source, 0.5, out=target)
+            ready_s[step.segment] = clock()
+
+        return act
+
+    def spans(self, timeline: Timeline) -> dict[int, Span]:
+        """When this rank's part of each exchange began and ended."""
+        begins_s = {index: ready_s + self.offset_s for index, ready_s in self._ready_s.items()}
+        ready_s = {event.segment: event.end_s for event in timeline.events if event.kind == "compute"}
+        ends_s = {event.segment: event.end_s for event in timeline.events if event.kind != "compute"}
+        return {
+            index: (begins_s[index], begins_s[index] + ends_s[index] - ready_s[index])
+            for index in ends_s.keys() & ready_s.keys()
+        }

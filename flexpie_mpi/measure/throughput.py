@@ -1,0 +1,179 @@
+"""Throughput: what a stream was like, as a whole and stage by stage.
+
+A pipeline that has just begun is empty, and one at its end runs dry. What it sustains is what passes between two
+deliveries, after those with which it filled::
+
+    deliveries   |  |  |   |    |    |    |    |    |    |
+                 '-- warm-up --' <---- steady ---------->
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.plan import Crew, Plan
+from ..runtime.flow import KEPT, Flow
+
+
+class Meter:
+    """Notes when requests are delivered, and when there was none to admit.
+
+    Parameters
+    ----------
+    warmup : int
+        Requests with which the pipeline fills.
+    clock : callable
+
+    Attributes
+    ----------
+    delivered : int
+    starved_s : float
+        For so long there was room for a request and the source had none.
+    """
+
+    def __init__(self, warmup: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.warmup = warmup
+        self.delivered = 0
+        self.starved_s = 0.0
+        self._clock = clock
+        self._filled_s = self._last_s = clock()
+        self._starved_since: float | None = None
+
+    def deliver(self) -> None:
+        """One more is delivered."""
+        self.delivered += 1
+        self._last_s = self._clock()
+        if self.delivered <= self.warmup:
+            self._filled_s = self._last_s
+
+    def look(self, *, is_ready: bool) -> None:
+        """There was room for a request; whether the source had one."""
+        now = self._clock()
+        if self._starved_since is not None:
+            self.starved_s += now - self._starved_since
+        self._starved_since = None if is_ready else now
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second of the pipeline when it is full; None where it never was."""
+        counted = self.delivered - self.warmup
+        passed_s = self._last_s - self._filled_s
+        return counted / passed_s if self.warmup and counted > 0 and passed_s > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class StageLoad:
+    """What a stage was busy with.
+
+    Attributes
+    ----------
+    crew : Crew
+    nodes : tuple of two str
+        The first and the last of it.
+    rank : int
+        The busiest of its ranks.
+    busy_share : float
+        Of that rank, from the first admission to the last delivery.
+    seconds : float
+        Of that rank's computing, per request of the stream.
+    """
+
+    crew: Crew
+    nodes: tuple[str, str]
+    rank: int
+    busy_share: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """A stream that is over, on the root.
+
+    Attributes
+    ----------
+    requests, warmup, in_flight : int
+        `warmup` of the requests are in no statistics; 0 where there were no more than those.
+    rate : float or None
+        Requests per second, those to warm up left out; None without any.
+    whole_s : float
+        From the first admission to the last delivery.
+    starved_s : float
+        Of that, there was room for a request and the source had none.
+    latencies_s : tuple of float
+        From admission to delivery, of the last so many requests.
+    stages : tuple of StageLoad
+    flows : tuple of Flow
+        By rank.
+    """
+
+    requests: int
+    warmup: int
+    in_flight: int
+    rate: float | None
+    whole_s: float
+    starved_s: float
+    latencies_s: tuple[float, ...]
+    stages: tuple[StageLoad, ...]
+    flows: tuple[Flow, ...]
+
+    @property
+    def whole_rate(self) -> float | None:
+        """Requests per second of the whole stream."""
+        return self.requests / self.whole_s if self.requests and self.whole_s > 0 else None
+
+    @property
+    def busiest(self) -> StageLoad:
+        """The stage that computes the longest per request."""
+        return max(self.stages, key=lambda stage: stage.seconds)
+
+    def latency_s(self, percent: float) -> float:
+        """The latency that so many of a hundred requests do not exceed."""
+        return float(np.percentile(self.latencies_s, percent))
+
+
+def throughput(plan: Plan, flows: Sequence[Flow], meter: Meter, in_flight: int) -> Throughput:
+    """What a stream was like, from what its ranks and its deliveries say.
+
+    Parameters
+    ----------
+    plan : Plan
+    flows : sequence of Flow
+        By rank.
+    meter : Meter
+    in_flight : int
+    """
+    root = flows[plan.root]
+    is_warm = meter.delivered > meter.warmup
+    warmup = meter.warmup if is_warm else 0
+    kept = root.latencies_s
+    latencies_s = kept[warmup:] if meter.delivered <= KEPT else kept
+    whole_s = root.elapsed_s
+    whole = meter.delivered / whole_s if meter.delivered and whole_s > 0 else None
+    return Throughput(
+        requests=meter.delivered,
+        warmup=warmup,
+        in_flight=in_flight,
+        rate=meter.rate or whole,
+        whole_s=whole_s,
+        starved_s=min(meter.starved_s, whole_s),
+        latencies_s=tuple(latencies_s),
+        stages=tuple(_load(plan, crew, flows, meter.delivered, whole_s) for crew in plan.crews),
+        flows=tuple(flows),
+    )
+
+
+def _load(plan: Plan, crew: Crew, flows: Sequence[Flow], requests: int, whole_s: float) -> StageLoad:
+    rank = max(crew.ranks, key=lambda number: flows[number].busy_s)
+    busy_s = flows[rank].busy_s
+    first, last = (plan.segments[place] for place in (crew.segments[0], crew.segments[-1]))
+    return StageLoad(
+        crew,
+        (first.nodes[0], last.nodes[-1]),
+        rank,
+        busy_s / whole_s if whole_s > 0 else 0.0,
+        busy_s / requests if requests else 0.0,
+    )

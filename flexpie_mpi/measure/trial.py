@@ -1,0 +1,341 @@
+"""Trials: requests run over and over, by one engine or several in turn, and what they cost the job and every rank."""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import FlexPieError, TransportError
+from ..core.plan import Plan
+from ..core.timeline import KINDS, Timeline
+from ..runtime.engine import Engine, RankFacts, settle_pace
+from ..runtime.transport import anyones
+
+_BORN = time.monotonic()
+"""When this module was read: what is known of the start of the process where the kernel does not tell."""
+
+Tell = Callable[[str], None]
+"""Is told what goes on, between requests."""
+
+Keep = Callable[[float, Timeline], None]
+"""Is given each request that counts: when it began by this rank's clock, and where its time went here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often requests are run; a round is one request of every engine.
+
+    Attributes
+    ----------
+    repeat : int
+        Rounds that count, at least one.
+    warmup : int
+        Rounds before them that do not.
+    most : int
+        Rounds that count, where time allows; no more than `repeat` when smaller.
+    seconds : float
+        No round beyond `repeat` begins once those that count have taken so long.
+    """
+
+    repeat: int
+    warmup: int = 0
+    most: int = 0
+    seconds: float = 0.0
+
+    @property
+    def limit(self) -> int:
+        """Rounds at most, those to warm up among them."""
+        return self.warmup + max(self.repeat, self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class RankTrial:
+    """One rank's share of a trial: medians over the repeats, in seconds, and what it holds and sends."""
+
+    facts: RankFacts
+    compute_s: float
+    send_s: float
+    receive_s: float
+    wait_s: float
+
+    @property
+    def exchange_s(self) -> float:
+        """What the rank itself does to exchange: it packs and sends, unpacks and copies."""
+        return self.send_s + self.receive_s
+
+    @property
+    def total_s(self) -> float:
+        return self.compute_s + self.exchange_s + self.wait_s
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What repeated requests took.
+
+    Attributes
+    ----------
+    latencies_s : tuple of float
+        One per repeat: from a barrier to the end of the slowest rank.
+    first_result_s : float
+        From the start of the root's process to the end of its first request.
+    ranks : tuple of RankTrial
+    """
+
+    latencies_s: tuple[float, ...]
+    first_result_s: float
+    ranks: tuple[RankTrial, ...]
+
+    @cached_property
+    def median_s(self) -> float:
+        return statistics.median(self.latencies_s)
+
+    @cached_property
+    def min_s(self) -> float:
+        return min(self.latencies_s)
+
+    @cached_property
+    def typical(self) -> int:
+        """Place of the repeat whose latency is nearest to the median, the first of several."""
+        return min(range(len(self.latencies_s)), key=lambda place: abs(self.latencies_s[place] - self.median_s))
+
+    @cached_property
+    def p90_s(self) -> float:
+        return quantile(self.latencies_s, 0.9)
+
+
+Outcome = Trial | FlexPieError
+"""What a plan's requests took, or why they could not be run."""
+
+
+def quantile(samples: tuple[float, ...], share: float) -> float:
+    """The smallest sample that at least `share` of all samples do not exceed.
+
+    >>> quantile((4.0, 1.0, 3.0, 2.0), 0.5), quantile((4.0, 1.0, 3.0, 2.0), 0.9)
+    (2.0, 4.0)
+    """
+    return sorted(samples)[max(0, ceil(share * len(samples)) - 1)]
+
+
+def measure(
+    engine: Engine,
+    inputs: Mapping[str, Any],
+    repeat: int,
+    warmup: int,
+    tell: Tell = lambda text: None,
+    keep: Keep | None = None,
+) -> tuple[Trial, dict[str, Any]]:
+    """Run the same request ``warmup + repeat`` times; called by all ranks together.
+
+    Parameters
+    ----------
+    engine : Engine
+    inputs : mapping of str to array
+        On the root; ignored elsewhere.
+    repeat, warmup : int
+        Requests that count, at least one, and those before them that do not.
+    tell : callable
+    keep : callable, optional
+
+    Returns
+    -------
+    trial : Trial
+        The same on every rank.
+    outputs : dict of str to array
+        Of the last request, on the root, copied; empty elsewhere.
+
+    Raises
+    ------
+    ModelError
+        On every rank, when a segment cannot be run on any.
+    """
+    lane = _Lane(engine, keep)
+    _run([lane], inputs, Rounds(repeat, warmup), tell)
+    if lane.error is not None:
+        raise lane.error
+    return lane.trial(), {name: _kept(value) for name, value in lane.outputs.items()}
+
+
+def race(
+    engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
+) -> tuple[Outcome, ...]:
+    """Run the same request by several engines, round after round; called by all ranks together.
+
+    An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
+    backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
+    those of one round.
+
+    Parameters
+    ----------
+    engines : sequence of Engine
+        Of one job, with the same root.
+    inputs : mapping of str to array
+        On the root; ignored elsewhere.
+    rounds : Rounds
+    tell : callable
+    """
+    lanes = [_Lane(engine) for engine in engines]
+    _run(lanes, inputs, rounds, tell)
+    return tuple(lane.error or lane.trial() for lane in lanes)
+
+
+def race_in_turns(
+    plans: Sequence[Plan],
+    turns: Sequence[Sequence[int]],
+    make: Callable[[Plan], Engine],
+    inputs: Mapping[str, Any],
+    rounds: Rounds,
+    tell: Tell = lambda text: None,
+) -> tuple[Outcome, ...]:
+    """Trial of each plan, or why it cannot be run, the same on every rank; called by all ranks together.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        The same on every rank.
+    turns : sequence of sequence of int
+        Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
+        several the first counts.
+    make : callable
+        Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
+    inputs : mapping of str to array
+        On the root; ignored elsewhere.
+    rounds : Rounds
+        Of each turn.
+    tell : callable
+    """
+    found: dict[int, Outcome] = {}
+    for number, turn in enumerate(turns, 1):
+        tell_turn = partial(_tell_after, tell, f"turn {number} of {len(turns)}: ") if len(turns) > 1 else tell
+        engines, failed = _made({place: plans[place] for place in turn}, make, tell_turn)
+        outcomes = race(tuple(engines.values()), inputs, rounds, tell_turn) if engines else ()
+        for place, outcome in (*failed.items(), *zip(engines, outcomes, strict=True)):
+            found.setdefault(place, outcome)
+        for engine in engines.values():
+            engine.close()
+        del engines
+        gc.collect()
+    return tuple(found[place] for place in range(len(plans)))
+
+
+def _tell_after(tell: Tell, front: str, text: str) -> None:
+    tell(front + text)
+
+
+def _made(
+    plans: Mapping[int, Plan], make: Callable[[Plan], Engine], tell: Tell
+) -> tuple[dict[int, Engine], dict[int, FlexPieError]]:
+    """Engines of the plans that have one, and why the others have none, by place."""
+    engines: dict[int, Engine] = {}
+    failed: dict[int, FlexPieError] = {}
+    for number, (place, plan) in enumerate(plans.items(), 1):
+        tell(f"making the sessions of plan {number} of {len(plans)}")
+        try:
+            engines[place] = make(plan)
+        except TransportError:  # a rank is late, which the others do not know
+            raise
+        except FlexPieError as error:
+            failed[place] = error
+    return engines, failed
+
+
+class _Lane:
+    """One engine of a race, and what its requests have taken so far."""
+
+    def __init__(self, engine: Engine, keep: Keep | None = None) -> None:
+        self.engine = engine
+        self._keep = keep
+        self.outputs: dict[str, Any] = {}
+        self.error: FlexPieError | None = None
+        self._spent: list[float] = []
+        self._shares: list[tuple[float, ...]] = []
+        self._first_result_s = 0.0
+
+    def request(self, inputs: Mapping[str, Any], counts: bool) -> None:
+        """Run a request from a barrier on; none after one that failed, which all ranks then know."""
+        if self.error is not None:
+            return
+        transport = self.engine.transport
+        seconds, self.outputs, self.error = try_request(self.engine, inputs)
+        if self.error is not None:
+            return
+        self._first_result_s = self._first_result_s or process_age_s()
+        if counts:
+            timeline = self.engine.timeline()
+            self._spent.append(seconds)
+            self._shares.append(tuple(timeline.total(kind, transport.rank) for kind in KINDS))
+            if self._keep is not None:
+                self._keep(self.engine.began_s, timeline)
+
+    def trial(self) -> Trial:
+        """What the requests took, on every rank; called by all ranks together."""
+        engine = self.engine
+        medians = [statistics.median(column) for column in zip(*self._shares, strict=True)]
+        mine = RankTrial(engine.facts(), *medians)
+        everyone = engine.transport.all_gather((self._spent, self._first_result_s, mine))
+        return Trial(
+            latencies_s=tuple(max(times) for times in zip(*(spent for spent, _, _ in everyone), strict=True)),
+            first_result_s=everyone[engine.plan.root][1],
+            ranks=tuple(rank for _, _, rank in everyone),
+        )
+
+
+def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
+    """Round after round, until there are enough and no time is left for more."""
+    transport, begin_s = lanes[0].engine.transport, 0.0
+    settle_pace([lane.engine for lane in lanes])
+    for number in range(rounds.limit):
+        counted = number - rounds.warmup
+        if counted == 0:
+            begin_s = time.perf_counter()
+        if counted >= rounds.repeat and transport.broadcast(time.perf_counter() - begin_s >= rounds.seconds):
+            return
+        tell(f"round {number + 1} of {rounds.limit}")
+        for lane in lanes if number % 2 == 0 else reversed(lanes):
+            lane.request(inputs, counts=counted >= 0)
+        if all(lane.error for lane in lanes):
+            return
+
+
+def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[str, Any], FlexPieError | None]:
+    """Run a request from a barrier on; called by all ranks together.
+
+    Returns
+    -------
+    seconds : float
+        Of this rank.
+    outputs : dict of str to array
+        On the root, valid until the next request; empty elsewhere.
+    error : FlexPieError or None
+        What any rank has failed with, on every rank: then seconds and outputs are of no use.
+    """
+    engine.transport.barrier()
+    begin_s = time.perf_counter()
+    with engine.guard.on():
+        outputs = engine.run(inputs)
+    seconds = time.perf_counter() - begin_s
+    return seconds, outputs, anyones(engine.transport, engine.guard.take())
+
+
+def _kept(value: Any) -> Any:
+    """An output that later requests do not overwrite."""
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, to a hundredth; without Linux, since this module was read."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    except (OSError, ValueError, AttributeError):
+        return time.monotonic() - _BORN

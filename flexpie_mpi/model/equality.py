@@ -1,0 +1,159 @@
+"""When two results count as equal: tensors, sequences of values, mappings to values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.region import Region
+
+TOLERANCE = 1e-4
+"""Largest difference between floats, as a part of the value's largest magnitude. A type that is coarser than this
+(float16) may be off by one unit in its last place instead. Everything else must be equal."""
+
+MOST = 0.1
+"""The largest part of a value's magnitude that may count as rounding, however much rounding changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A value compared with the reference.
+
+    Attributes
+    ----------
+    value : str
+    largest : float
+        Largest difference; infinite where no difference can be taken (another shape, a NaN on one side, text).
+    allowed : float
+    region : Region or None
+        The smallest box that holds every element that differs by more than is allowed; None when none does, or when
+        the two are not of one shape.
+    problem : str
+        What is wrong, for the end of a sentence; empty when the two agree.
+    rounding : float
+        The part of the largest magnitude that is allowed on top of the tolerance, since rounding changes as much.
+    rule : str
+        Where `rounding` was seen: "levels" or "nudges" (:mod:`..measure.rounding`); empty where none was needed.
+    """
+
+    value: str
+    largest: float = 0.0
+    allowed: float = 0.0
+    region: Region | None = None
+    problem: str = ""
+    rounding: float = 0.0
+    rule: str = ""
+
+
+def compare(
+    name: str, found: Any, expected: Any, rounding: float = 0.0, rule: str = "", *, tolerance: float = TOLERANCE
+) -> Check:
+    """A value against its reference.
+
+    Parameters
+    ----------
+    name : str
+    found, expected : array, sequence or mapping
+    rounding : float
+        Part of the largest magnitude that is allowed on top of the tolerance; counts up to :data:`MOST`.
+    rule : str
+        Where `rounding` was seen.
+    tolerance : float
+        Largest difference between floats, as of :data:`TOLERANCE`.
+    """
+    rounding = min(rounding, MOST)
+    check = _compare(name, found, expected, tolerance, rounding)
+    return replace(check, rounding=rounding, rule=rule)
+
+
+def apart(found: Any, expected: Any) -> float:
+    """Largest finite difference between two results as a part of the largest magnitude of each tensor in them."""
+    if isinstance(expected, Mapping):
+        pairs = [(found[key], value) for key, value in expected.items() if key in found]
+        return max((apart(*pair) for pair in pairs), default=0.0)
+    if _is_sequence(expected):
+        return max((apart(*pair) for pair in zip(found, expected, strict=False)), default=0.0)
+    one, other = np.asarray(found), np.asarray(expected)
+    if one.shape != other.shape or not other.size or other.dtype.kind not in "fciu":
+        return 0.0
+    difference, magnitude = _difference(one, other), _magnitude(other)
+    return float(difference[np.isfinite(difference)].max(initial=0.0)) / magnitude if magnitude else 0.0
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _compare(name: str, found: Any, expected: Any, tolerance: float, rounding: float) -> Check:
+    if isinstance(expected, Mapping):
+        keys = list(expected)
+        if not isinstance(found, Mapping) or list(found) != keys:
+            return Check(name, np.inf, problem=f"its keys are not the {len(keys)} expected")
+        return _worst(name, [_compare(name, found[key], expected[key], tolerance, rounding) for key in keys])
+    if _is_sequence(expected):
+        if not isinstance(found, Sequence) or len(found) != len(expected):
+            return Check(name, np.inf, problem=f"it is not a sequence of {len(expected)}")
+        pairs = zip(found, expected, strict=True)
+        return _worst(name, [_compare(name, *pair, tolerance, rounding) for pair in pairs])
+    return _compare_arrays(name, np.asarray(found), np.asarray(expected), tolerance, rounding)
+
+
+def _worst(name: str, checks: Sequence[Check]) -> Check:
+    bad = [check for check in checks if check.problem]
+    worst = max(bad or checks, key=lambda check: check.largest, default=Check(name))
+    return replace(worst, region=None)
+
+
+def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float, rounding: float) -> Check:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        what = f"{found.dtype.name} of shape {found.shape}, not {expected.dtype.name} of shape {expected.shape}"
+        return Check(name, np.inf, problem=f"it is {what}")
+    if expected.size == 0:
+        return Check(name)
+    allowed = _allowed(expected, tolerance, rounding)
+    difference = _difference(found, expected)
+    largest, wrong = float(difference.max()), difference > allowed
+    if not wrong.any():
+        return Check(name, largest, allowed)
+    problem = (
+        f"{int(wrong.sum())} of {wrong.size} elements differ, by up to {largest:.3g} where {allowed:.3g} is allowed"
+    )
+    return Check(name, largest, allowed, _box(wrong), problem)
+
+
+def _allowed(expected: np.ndarray, tolerance: float, rounding: float) -> float:
+    """Largest difference that counts as equal; True and False, and text, are the same or not."""
+    if expected.dtype.kind not in "fciu":
+        return 0.0
+    of_floats = max(tolerance, float(np.finfo(expected.dtype).eps)) if expected.dtype.kind in "fc" else 0.0
+    return (of_floats + rounding) * _magnitude(expected)
+
+
+def _magnitude(expected: np.ndarray) -> float:
+    wide = expected.astype(np.complex128 if expected.dtype.kind == "c" else np.float64)  # no -128 in int8
+    finite = np.abs(wide[np.isfinite(wide)])
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Elementwise distance in float64: 0 where both are the same, NaN or infinity included."""
+    if expected.dtype.kind in "biu":
+        apart = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+        return np.maximum(apart, found != expected)  # float64 takes neighbouring large integers for equal
+    if expected.dtype.kind not in "fc":
+        return np.where(found == expected, 0.0, np.inf)
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(found.astype(np.complex128) - expected.astype(np.complex128))
+    return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+
+
+def _box(wrong: np.ndarray) -> Region:
+    """The smallest region that holds every true element."""
+    places = np.argwhere(wrong)
+    if not wrong.ndim:
+        return Region(())
+    return Region(tuple((int(lo), int(hi) + 1) for lo, hi in zip(places.min(0), places.max(0), strict=True)))

@@ -1,0 +1,65 @@
+"""How much boards that share a host crowd each other, by how many of them compute.
+
+How long a span takes depends on who computes beside it, which is known of a whole placement only. So a problem with
+shared hosts is solved for few boards that compute, then for more: each time with prices that are not above those of
+any placement of so many boards, so that the least bound of all is a bound of everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..testbed import Testbed
+
+MOST = 12
+"""Crowds that are looked at, at most: each is a search of its own. With more, neighbours are taken together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Some number of boards that compute, more than in the crowd before.
+
+    Attributes
+    ----------
+    most : int
+        So many at most.
+    active : tuple of float
+        How much each board is crowded then at least, as of :meth:`Testbed.active`.
+    """
+
+    most: int
+    active: tuple[float, ...]
+
+
+def crowds(testbed: Testbed) -> tuple[Crowd, ...]:
+    """From one board that computes to all of them; a single crowd where nobody crowds anybody.
+
+    >>> from flexpie_mpi.testbed import one_host
+    >>> [(crowd.most, crowd.active[0]) for crowd in crowds(one_host(ranks=4, cores=2))]
+    [(2, 1.0), (3, 1.5), (4, 2.0)]
+    """
+    everyone = testbed.active(range(testbed.ranks))
+    if everyone == _least(testbed, 1):
+        return (Crowd(testbed.ranks, everyone),)
+    each = [Crowd(count, _least(testbed, count)) for count in range(1, testbed.ranks + 1)]
+    runs = [list(run) for _, run in groupby(each, key=lambda crowd: crowd.active)]
+    size = -(-(len(runs) - 1) // (MOST - 1))
+    parts = [runs[place : min(place + size, len(runs) - 1)] for place in range(0, len(runs) - 1, size)]
+    return tuple(Crowd(part[-1][-1].most, part[0][0].active) for part in [*parts, runs[-1:]])
+
+
+def _least(testbed: Testbed, count: int) -> tuple[float, ...]:
+    """How much each board is crowded at least when it is one of so many that compute: others are elsewhere if possible.
+
+    Of its own host the boards that keep the fewest cores busy come first.
+    """
+    devices, hosts = testbed.devices, dict[str, list[int]]()
+    for rank in sorted(range(testbed.ranks), key=lambda rank: devices[rank].busy_cores):
+        hosts.setdefault(devices[rank].host, []).append(rank)
+    found = []
+    for rank, device in enumerate(devices):
+        near = [other for other in hosts[device.host] if other != rank] if device.host else []
+        beside = max(0, count - testbed.ranks + len(near))
+        found.append(testbed.active([rank, *near[:beside]])[0])
+    return tuple(found)

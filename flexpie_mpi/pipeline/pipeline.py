@@ -1,0 +1,223 @@
+"""Plans of most requests per second: solvers of placements by name, and what they find as a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+
+from ..core.errors import PlanError
+from ..core.plan import Plan
+from ..lower.slots import SLOTS_PER_TURN
+from ..placement import MOST_TURNS, Instance, Outcome, Placement
+from ..placement.answer import Clock
+from ..placement.solvers import SOLVERS
+from .instance import Problem
+from .refusal import hopeless
+from .stages import segments_of
+from .streamed import Streamed, streamed
+
+EXACT = "exact"
+"""The solver that is taken when none is asked for."""
+
+ROOMS = (SLOTS_PER_TURN, 2, 1)
+"""Requests that each board must have room for: less and less, for plans that are better with fewer under way."""
+
+FEWER = (4, 3, 2, 1)
+"""Boards that may take turns in one stage, where what was found with more does not fit."""
+
+FIRST = 0.5
+"""Part of the time left that a search may take while there are others with fewer replicas."""
+
+CLOSE = 1e-6
+"""Part of a plan's seconds by which a bound may be above them, by rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A placement as a plan, with what is predicted and proved of it.
+
+    Attributes
+    ----------
+    streamed : Streamed
+    placement : Placement
+    solver : str
+    lower_bound_s : float
+        No placement of what was searched has a smaller bottleneck, as far as is proved; 0 when nothing is.
+    search_s : float
+        What the search took.
+    explored : int
+        Steps of its search.
+    """
+
+    streamed: Streamed
+    placement: Placement
+    solver: str
+    lower_bound_s: float
+    search_s: float
+    explored: int
+
+    @property
+    def seconds(self) -> float:
+        """From one request to the next."""
+        return self.streamed.seconds
+
+    @property
+    def gap(self) -> float:
+        """By how much of its seconds it may be off, at most; 0 when it is proved to be the best."""
+        return max(0.0, 1.0 - self.lower_bound_s / self.seconds) if self.seconds else 0.0
+
+    @property
+    def is_optimal(self) -> bool:
+        return self.gap <= 1e-9
+
+
+def place(
+    problem: Problem,
+    solver: str = EXACT,
+    *,
+    time_limit_s: float | None = None,
+    most_boards: int | None = None,
+    seed: int = 0,
+) -> Pipeline:
+    """The plan of a solver for a problem.
+
+    Where boards have too little memory for several requests at once, room is made for fewer of them.
+
+    Parameters
+    ----------
+    problem : Problem
+    solver : str
+        One of :data:`flexpie_mpi.placement.solvers.SOLVERS`.
+    time_limit_s : float, optional
+        What all of the search may take, where the solver has a say in it.
+    most_boards : int, optional
+        Boards that may compute.
+    seed : int
+        Of solvers that draw.
+
+    Raises
+    ------
+    PlanError
+        When there is no such solver, or nothing fits the boards' memory.
+    """
+    if solver not in SOLVERS:
+        raise PlanError(f"unknown planner '{solver}'; choose from {', '.join(SOLVERS)}")
+    search = _Search(problem, solver, seed, Clock.start(time_limit_s))
+    views = list(_views(problem, most_boards))
+    for number, view in enumerate(views):
+        search.look(view, len(views) - number)
+    if search.best is None:
+        raise PlanError(hopeless(problem, solver, search.is_hopeless))
+    made = Pipeline(*search.best, solver, search.proved_s, search.clock.elapsed_s, search.explored)
+    plan = replace(made.streamed.plan, provenance=_provenance(problem, made))
+    return replace(made, streamed=replace(made.streamed, plan=plan))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The problem with some numbers of boards and requests; `proves` when no plan of so many is priced too high."""
+
+    problem: Problem
+    most_boards: int | None
+    slots: int
+    is_least: bool
+    proves: bool
+
+    def instance(self, replicas: int = MOST_TURNS) -> Instance:
+        return self.problem.instance(self.most_boards, self.slots, replicas, is_least=self.is_least)
+
+
+def _views(problem: Problem, most_boards: int | None) -> Iterator[_View]:
+    """By how many boards compute, with less and less room for requests, as long as that allows for more.
+
+    Where the root may have something that others would have to be sent, once as if it had, for the proof.
+    """
+    for crowded, most in problem.crowded(most_boards):
+        before: Instance | None = None
+        for slots in ROOMS:
+            view = _View(crowded, most, slots, is_least=False, proves=not problem.is_kept)
+            instance = view.instance()
+            if before is None or not _allow_the_same(before, instance):
+                yield view
+                if problem.is_kept:
+                    yield replace(view, is_least=True, proves=True)
+            before = instance
+
+
+class _Search:
+    """The best plan so far, and what is proved of all."""
+
+    def __init__(self, problem: Problem, solver: str, seed: int, clock: Clock) -> None:
+        self.problem, self.solver, self.seed, self.clock = problem, solver, seed, clock
+        self.best: tuple[Streamed, Placement] | None = None
+        self.lower_s, self.explored, self.is_hopeless = inf, 0, True
+        self._seen: dict[Placement, Streamed] = {}
+
+    @property
+    def proved_s(self) -> float:
+        """The bound of the best plan's seconds; 0 where the plan contradicts it by more than rounding."""
+        assert self.best is not None, "a bound is that of a plan"
+        seconds = self.best[0].seconds
+        return min(self.lower_s, seconds) if self.lower_s <= seconds * (1 + CLOSE) else 0.0
+
+    def look(self, view: _View, views: int) -> None:
+        """Solve one of so many views that are left, in its share of the time; again with fewer replicas.
+
+        Replicas make slots of other boards more than the search knows of: as many as there are turns.
+        """
+        instance = view.instance()
+        clock = self.clock.part(1 / views)
+        outcome, fits = self._solve(instance, clock.part(1 if view.is_least else FIRST))
+        if view.proves:
+            self.lower_s = min(self.lower_s, outcome.lower_bound_s)
+        self.is_hopeless &= outcome.placement is None and outcome.is_optimal
+        for replicas in () if view.is_least else FEWER:
+            if fits or replicas >= instance.replicas or (outcome.placement is None and outcome.is_optimal):
+                continue
+            if self.best is not None and clock.is_over:
+                break
+            outcome, fits = self._solve(view.instance(replicas), clock.part(FIRST if replicas > 1 else 1))
+
+    def _solve(self, instance: Instance, clock: Clock) -> tuple[Outcome, bool]:
+        """What the solver finds, and whether the boards have room for as many requests as keep them busy."""
+        limit_s = max(0.0, clock.limit_s) if isfinite(clock.limit_s) else None
+        outcome = SOLVERS[self.solver].solve(instance, self.seed, limit_s)
+        self.explored += outcome.explored
+        if outcome.placement is None:
+            return outcome, False
+        found = self._streamed(outcome.placement)
+        if found.in_flight and (self.best is None or found.seconds < self.best[0].seconds):
+            self.best = found, outcome.placement
+        return outcome, bool(found.in_flight) and found.seconds <= found.demands.seconds
+
+    def _streamed(self, placement: Placement) -> Streamed:
+        problem = self.problem
+        if placement not in self._seen:
+            plan = _plan(problem, placement)
+            self._seen[placement] = streamed(plan, problem.graph, problem.testbed, problem.cost)
+        return self._seen[placement]
+
+
+def _allow_the_same(one: Instance, other: Instance) -> bool:
+    teams = [{(team.boards, span) for team in each.teams for span in team.spans} for each in (one, other)]
+    return bool((one.fits == other.fits).all()) and teams[0] == teams[1]
+
+
+def _plan(problem: Problem, placement: Placement) -> Plan:
+    segments = segments_of(problem.units, placement, problem.crews)
+    return Plan(segments, problem.testbed.ranks, problem.graph.digest, problem.root)
+
+
+def _provenance(problem: Problem, made: Pipeline) -> dict[str, str]:
+    return {
+        "model": problem.graph.name,
+        "objective": "throughput",
+        "planner": made.solver,
+        "testbed": problem.testbed.name,
+        "predicted_s": f"{made.seconds:.9g}",
+        "lower_bound_s": f"{made.lower_bound_s:.9g}",
+        "gap": f"{made.gap:.3g}",
+        "search_s": f"{made.search_s:.3g}",
+        "in_flight": str(made.streamed.in_flight),
+    }

@@ -1,0 +1,104 @@
+"""Any plan under a stream of requests: how many a second, how long one takes, and how much memory it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.program import Program
+from ..cost.model import CostModel
+from ..lower import turns_of
+from ..simulate import simulate
+from ..simulate.demands import Demands, demands
+from ..testbed import Testbed
+from .memory import BUSY, Need, most_in_flight, needs
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """A plan with what a stream of requests is predicted to ask of the boards.
+
+    Attributes
+    ----------
+    plan : Plan
+    demands : Demands
+    latency_s : float
+        Of one request alone, as simulated, in the slowest turn.
+    needs : tuple of Need
+        Memory by rank.
+    in_flight : int
+        Requests under way at once: enough to keep all boards busy, or as many as the boards have room for. 0 where
+        there is no room for one.
+    is_cramped : bool
+        Whether these are too few.
+    """
+
+    plan: Plan
+    demands: Demands
+    latency_s: float
+    needs: tuple[Need, ...]
+    in_flight: int
+    is_cramped: bool
+
+    @property
+    def seconds(self) -> float:
+        """From one request to the next: what the bottleneck takes, or more where too few can be under way."""
+        few_s = self.latency_s / max(1, self.in_flight) if self.is_cramped else 0.0
+        return max(self.demands.seconds, few_s)
+
+    @property
+    def bottleneck(self) -> str:
+        """What keeps requests from following each other faster."""
+        if self.seconds > self.demands.seconds:
+            return f"memory for {self.in_flight} at once"
+        return self.demands.bottleneck
+
+    @cached_property
+    def boards(self) -> tuple[int, ...]:
+        """Ranks that compute."""
+        return computing(self.plan)
+
+
+def computing(plan: Plan) -> tuple[int, ...]:
+    """Ranks that run any segment in any turn."""
+    return tuple(sorted({rank for segment in plan.segments for rank in segment.ranks}))
+
+
+def enough_in_flight(plan: Plan) -> int:
+    """Requests under way that keep all boards busy, and one more; a multiple of the plan's turns.
+
+    Of every replica, and of every group of boards that work for the same requests, `BUSY`: 3 for a latency plan.
+    """
+    wanted = BUSY * sum(crew.turns for crew in plan.crews) + 1
+    return -(-wanted // plan.turns) * plan.turns
+
+
+def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:
+    """What a stream of requests asks for when it follows a plan.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the graph or the testbed.
+    """
+    if plan.ranks != testbed.ranks:
+        raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
+    turns = turns_of(plan, graph)
+    found, enough = needs(turns, graph, plan.root), enough_in_flight(plan)
+    in_flight = most_in_flight(found, testbed, enough)
+    return Streamed(
+        plan,
+        demands(turns, graph, testbed, cost),
+        _latency_s(turns, graph, testbed, cost),
+        found,
+        in_flight,
+        in_flight < enough,
+    )
+
+
+def _latency_s(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> float:
+    return max(simulate(programs, graph, testbed, cost).latency_s for programs in turns)

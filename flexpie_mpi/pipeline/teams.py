@@ -1,0 +1,204 @@
+"""Teams: boards that run a span of units together, by the latency planner's plan of it, and what that asks of them.
+
+What a team is asked for is read off the programs of a plan in which it works between two ranks that do not exist::
+
+    before --- team --- behind
+
+so that it is what a stream will ask for, to the byte. One thing is left open: what several members hold all of comes,
+to whoever is behind them, from the nearest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan, Segment
+from ..core.program import Program
+from ..cost.model import CostModel
+from ..lower import lower
+from ..lower.slots import SLOTS_PER_TURN
+from ..placement import Span, TeamSpan
+from ..planner.named import Task, make_plans
+from ..planner.units import Units
+from ..simulate.prices import compute_seconds
+from ..testbed import Testbed
+from .memory import Need, most_in_flight, needs
+from .solo import kept
+from .stages import alone, carrying
+
+TRIES = 3
+"""Times that a plan is made for a span, each with less memory for weights, until slots fit beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A team and the span it is offered for.
+
+    Attributes
+    ----------
+    boards : tuple of int
+    span : Span
+    segments : tuple of Segment
+        How the team runs it.
+    asks : TeamSpan
+        What that asks of its boards.
+    least : TeamSpan
+        The same without what the root may have already.
+    lighter_s : tuple of float array (g,)
+        Seconds that the members compute when they are crowded less, by crowd.
+    in_flight : int
+        Requests that its boards have room for at once, up to `SLOTS_PER_TURN`.
+    """
+
+    boards: tuple[int, ...]
+    span: Span
+    segments: tuple[Segment, ...]
+    asks: TeamSpan
+    least: TeamSpan
+    lighter_s: tuple[np.ndarray, ...]
+    in_flight: int
+
+    def crowded(self, number: int) -> Offer:
+        """The same under one of the lighter crowds."""
+        seconds = self.lighter_s[number]
+        asks, least = (replace(item, compute_s=seconds) for item in (self.asks, self.least))
+        return replace(self, asks=asks, least=least, lighter_s=())
+
+
+@dataclass(frozen=True)
+class Recruiter:
+    """Finds teams for a graph on a testbed; `lighter` says how much each board is crowded when fewer compute."""
+
+    units: Units
+    testbed: Testbed
+    cost: CostModel
+    root: int
+    lighter: tuple[tuple[float, ...], ...] = ()
+
+    def offer(self, boards: tuple[int, ...], span: Span) -> Offer | None:
+        """The latency planner's plan of a span on some boards; None where there is none for several that fits.
+
+        Of plans with more and more memory left free, the first that has room for all slots, or else for the most.
+        """
+        graph = span_graph(self.units, span)
+        spare = np.zeros(len(boards))
+        best: Offer | None = None
+        for _ in range(TRIES):
+            try:
+                segments = self._planned(graph, boards, span, spare)
+                used = tuple(sorted({rank for segment in segments for rank in segment.ranks}))
+                programs = self._lowered(used, span, segments)
+            except PlanError:
+                break
+            found = needs([programs], self.units.graph, self.root)[: self.testbed.ranks]
+            room = most_in_flight(found, self.testbed, SLOTS_PER_TURN)
+            if len(used) > 1 and room > (best.in_flight if best else 0):
+                best = self._offer(used, span, segments, programs, room)
+            if room >= SLOTS_PER_TURN:
+                break
+            spare += self._lacking(boards, found)
+        return best
+
+    def _planned(self, graph: Graph, boards: tuple[int, ...], span: Span, spare: np.ndarray) -> tuple[Segment, ...]:
+        """Segments of a span on these boards, which keep so many bytes free."""
+        own = self.testbed.only(boards)
+        devices = [
+            device if device.memory_bytes is None else replace(device, memory_bytes=max(1, device.memory_bytes - free))
+            for device, free in zip(own.devices, spare.astype(int).tolist(), strict=True)
+        ]
+        root = boards.index(self.root) if self.root in boards else 0
+        task = Task(graph, replace(own, devices=tuple(devices)), self.cost, root)
+        plan = make_plans("auto", task).plans[0].plan
+        inside = self.units.graph.nodes[self.units.ends[span[0]] : self.units.ends[span[1]]]
+        nodes = {node.name for node in inside}
+        return tuple(_on(segment, boards, nodes) for segment in plan.segments)
+
+    def _lowered(self, used: tuple[int, ...], span: Span, segments: Sequence[Segment]) -> tuple[Program, ...]:
+        """Programs of the team between others: ranks that do not exist, behind those of the testbed."""
+        (begin, end), cuts = span, len(self.units)
+        before, behind, root = self._others(used)
+        stages: list[tuple[Span, Sequence[Segment]]] = [(span, segments)]
+        if begin > 0:
+            stages.insert(0, ((0, begin), (alone(self.units, (0, begin), (before,)),)))
+        if end < cuts:
+            stages.append(((end, cuts), (alone(self.units, (end, cuts), (behind,)),)))
+        graph = self.units.graph
+        ranks = self.testbed.ranks + 3
+        return lower(Plan(tuple(carrying(self.units, stages)), ranks, graph.digest, root), graph)
+
+    def _others(self, used: tuple[int, ...]) -> tuple[int, int, int]:
+        """The rank before a team, the one behind it, and the root, which may be a member."""
+        count = self.testbed.ranks
+        return count, count + 1, self.root if self.root in used else count + 2
+
+    def _lacking(self, boards: tuple[int, ...], found: Sequence[Need]) -> np.ndarray:
+        """Bytes of memory that each board has too little for all slots."""
+        limits = [self.testbed.devices[board].memory_bytes for board in boards]
+        lacking = (
+            0 if limit is None else max(0, found[board].total_bytes(SLOTS_PER_TURN) - limit)
+            for board, limit in zip(boards, limits, strict=True)
+        )
+        return np.array(list(lacking))
+
+    def _offer(
+        self, used: tuple[int, ...], span: Span, segments: tuple[Segment, ...], programs: Sequence[Program], room: int
+    ) -> Offer:
+        everyone = self.testbed.active(range(self.testbed.ranks))
+        seconds, *lighter = (self._compute_s(used, programs, active) for active in (everyone, *self.lighter))
+        own = frozenset(name for names in kept(self.units) for name in names)
+        asks, least = (self._asks(used, span, programs, seconds, without) for without in (frozenset[str](), own))
+        return Offer(used, span, segments, asks, least, tuple(np.minimum(seconds, each) for each in lighter), room)
+
+    def _asks(
+        self,
+        used: tuple[int, ...],
+        span: Span,
+        programs: Sequence[Program],
+        compute_s: np.ndarray,
+        without: Collection[str],
+    ) -> TeamSpan:
+        """What members compute and send, but for some values."""
+        before, behind, root = self._others(used)
+        source = before if span[0] > 0 else root
+        target = behind if span[1] < len(self.units) else root
+        place = {board: number for number, board in enumerate(used)}
+        entry, leaving, inner = np.zeros(len(used)), np.zeros(len(used)), dict[tuple[int, int], float]()
+        for message in (message for program in programs for message in program.sends):
+            ends = (place.get(message.source), place.get(message.target))
+            pieces = (piece for piece in message.pieces if piece.value in without)
+            nbytes = message.nbytes - sum(p.region.size * self.units.graph.value(p.value).itemsize for p in pieces)
+            if ends[0] is not None and ends[1] is not None:
+                inner[ends[0], ends[1]] = inner.get((ends[0], ends[1]), 0.0) + nbytes
+            elif ends[1] is not None and message.source == source:
+                entry[ends[1]] += nbytes
+            elif ends[0] is not None and message.target == target:
+                leaving[ends[0]] += nbytes
+        return TeamSpan(compute_s, entry, leaving, inner)
+
+    def _compute_s(self, used: tuple[int, ...], programs: Sequence[Program], active: Sequence[float]) -> np.ndarray:
+        """Seconds that each member computes, float array (g,), while boards are crowded so much."""
+        members, crowds = [programs[board] for board in used], dict(enumerate(active))
+        found = compute_seconds(members, self.units.graph, self.testbed, self.cost, crowds)
+        return np.array([sum(s for (rank, _), s in found.items() if rank == board) for board in used])
+
+
+def span_graph(units: Units, span: Span) -> Graph:
+    """A span of units as a graph of its own: from what is alive before it to what is alive behind it."""
+    graph, (begin, end) = units.graph, span
+    if (begin, end) == (0, len(units)):
+        return graph
+    first, last = units.ends[begin], units.ends[end]
+    preparing = tuple(graph.nodes[place] for place in graph.preparing if place < first)
+    nodes = (*preparing, *graph.nodes[first:last])
+    return Graph(graph.name, nodes, graph.values, units.alive[begin], units.alive[end], graph.opset)
+
+
+def _on(segment: Segment, boards: Sequence[int], nodes: Collection[str]) -> Segment:
+    """A segment of a span's own plan as one of the whole: on the testbed's ranks, without nodes before it."""
+    layout = replace(segment.layout, ranks=tuple(boards[rank] for rank in segment.layout.ranks))
+    return Segment(tuple(name for name in segment.nodes if name in nodes), layout)

@@ -1,0 +1,323 @@
+"""The engine: a model laid over the ranks of a job by a plan, ready to run requests."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
+from typing import Any
+
+from ..core.budget import Budget
+from ..core.errors import DataError, FlexPieError, PlanError, ProgramError
+from ..core.plan import Plan
+from ..core.program import Program
+from ..core.region import Region
+from ..core.timeline import Timeline
+from ..files.cache import Cache
+from ..lower import digest, turns_of
+from ..lower.slots import slots_of
+from ..model import Model, load
+from ..model.inputs import Shapes
+from .executor import Executor, by_index
+from .flow import Deliver, Flow, Supply
+from .gate import Gate, RootGate, ticket_exchange
+from .guard import Guard
+from .kernels import KernelOptions, Sessions, make_kernel
+from .pacing import Pacer, settle
+from .stream import Stream, as_messages, with_tags
+from .transport import Channel, Transport, agree, on_root
+from .weights import WeightTraffic, distribute
+
+
+@dataclass(frozen=True, slots=True)
+class RankFacts:
+    """What one rank holds and sends, in bytes; messages and sent bytes are per request, the mean over turns."""
+
+    rank: int
+    weight_bytes: int
+    arena_bytes: int
+    peak_rss_bytes: int
+    sent_bytes: int
+    messages: int
+    traffic: WeightTraffic
+
+
+def load_shared(
+    transport: Transport,
+    source: str,
+    shapes: Shapes | None = None,
+    cache: Cache | None = None,
+    batch: int = 1,
+    budget: Budget | None = None,
+) -> Model:
+    """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
+
+    Parameters as of :func:`flexpie_mpi.model.load`.
+
+    Raises
+    ------
+    ModelError
+        On every rank, when the root cannot read it.
+    """
+    model = on_root(transport, lambda: load(source, shapes or {}, cache, batch, budget))
+    skeleton = transport.broadcast(model.skeleton() if model else None)
+    return model or Model.from_skeleton(skeleton)
+
+
+class Engine:
+    """A model spread over the ranks of a job; made, run and closed by all of them together.
+
+    Parameters
+    ----------
+    transport : Transport
+    model : Model
+        As :func:`load_shared` gives it: with its weights on the root.
+    plan : Plan
+        The root's counts; it is broadcast.
+    cache : Cache, optional
+        Where this rank keeps its slices of the weights.
+    threads : int
+        onnxruntime threads of this rank.
+    slowdown : float
+        How many times slower this rank computes than it could, to stand for a slower board.
+    in_flight : int
+        How many requests of a stream may be under way at once; the root's counts. Each has buffers of its own on the
+        root, and up to three have on every other rank.
+
+    Attributes
+    ----------
+    programs_by_turn : tuple of tuple of Program
+        Every rank's program of each turn: request r follows those at ``r % plan.turns``.
+    programs : tuple of Program
+        Those of turn 0.
+    guard : Guard
+        Of this rank's kernels; off, unless a request of `run` is only tried.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the model or the job, or `in_flight` is below 1.
+    ModelError
+        When onnxruntime refuses a segment on any rank.
+    TestbedError
+        When the slowdown of any rank is not a number above 0.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        model: Model,
+        plan: Plan,
+        *,
+        cache: Cache | None = None,
+        threads: int = 1,
+        slowdown: float = 1.0,
+        in_flight: int = 1,
+    ) -> None:
+        self.transport = transport
+        self.model = model
+        text, self.in_flight = transport.broadcast((plan.to_json(), in_flight))
+        self.plan = Plan.from_json(text)
+        if self.in_flight < 1:
+            raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
+        self.programs_by_turn = _lower_alike(transport, self.plan, model)
+        self.programs = self.programs_by_turn[0]
+        self.program = self.programs[transport.rank]
+        self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
+        self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
+        weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
+        self._sessions = Sessions(model, weights, KernelOptions(threads))
+        self.guard = Guard()
+        channels, self._tickets = self._open()
+        try:
+            self._executors, self.pacer = self._prepare(channels, slowdown)
+        except BaseException:
+            transport.release([*chain.from_iterable(channels), self._tickets])
+            raise
+        self._last = self._executors[0]
+        self._runs = 0
+
+    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
+
+        Requests take turns, as far as the plan has any.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+            Every input of the graph with its shape and type, on the root; ignored elsewhere.
+
+        Raises
+        ------
+        DataError
+            On the root, when an input is missing or of another shape or type.
+        """
+        checked = self._checked(inputs or {}) if self._is_root else {}
+        self._last = self._executors[self._runs % len(self._mine)]
+        self._runs += 1
+        return self._last.run(checked)
+
+    def stream(self, supply: Supply, deliver: Deliver) -> Flow:
+        """Carry out all requests of `supply`, several at a time; called by all ranks together.
+
+        Outputs are delivered in order, each request's once. When the supply or a delivery fails, no more requests are
+        admitted, those under way are carried out, and the error is raised on every rank.
+
+        Parameters
+        ----------
+        supply : Supply
+            On the root; ignored elsewhere.
+        deliver : callable
+            Called on the root with number, outputs and latency of each request; the outputs are valid during the call.
+
+        Raises
+        ------
+        DataError
+            On every rank, when an input is missing or of another shape or type.
+        FlexPieError
+            What `supply` or `deliver` raised.
+        """
+        root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
+        gate = root_gate or Gate(self._tickets)
+        prepare = self.pacer.prepare_thread
+        flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate, prepare).run()
+        error = self.transport.broadcast(gate.error, self.plan.root)
+        if error is not None:
+            raise error
+        return flow
+
+    def close(self) -> None:
+        """Give sessions, buffers and channels back; only `facts` can be asked then."""
+        for executor in self._executors:
+            executor.close()
+        self.transport.release([self._tickets])
+        self._sessions.close()
+
+    @property
+    def began_s(self) -> float:
+        """When the last request of `run` began on this rank, by its ``time.perf_counter``."""
+        return self._last.began_s
+
+    def timeline(self) -> Timeline:
+        """Where the time of the last request of `run` went on this rank."""
+        return self._last.timeline()
+
+    def facts(self) -> RankFacts:
+        """Memory and traffic of this rank."""
+        sends = [message for program in self._mine for message in program.sends]
+        return RankFacts(
+            rank=self.program.rank,
+            weight_bytes=slice_bytes(self.model, self._slices),
+            arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors),
+            peak_rss_bytes=peak_rss_bytes(),
+            sent_bytes=sum(message.nbytes for message in sends) // self.plan.turns,
+            messages=len(sends) // self.plan.turns,
+            traffic=self.traffic,
+        )
+
+    @property
+    def _is_root(self) -> bool:
+        return self.transport.rank == self.plan.root
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently."""
+        graph = self.model.graph
+        missing = [name for name in graph.inputs if name not in inputs]
+        if missing:
+            raise DataError(f"input '{missing[0]}' is missing: the model needs {', '.join(graph.inputs)}")
+        for name in graph.inputs:
+            value, array = graph.value(name), inputs[name]
+            if value.is_opaque:
+                continue
+            shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+            if shape != value.shape or str(dtype) != value.dtype:
+                raise DataError(
+                    f"input '{name}' is {type(array).__name__} of shape {shape} and type {dtype}: "
+                    f"the model takes {value.shape} {value.dtype}"
+                )
+        return dict(inputs)
+
+    def _open(self) -> tuple[list[list[Channel]], Channel]:
+        """Channels of every slot, and the one for tickets.
+
+        Where one request is under way at a time its exchanges may be collectives.
+        """
+        transport, turns = self.transport, len(self._mine)
+        last = len(self.plan.segments)
+        prepare = as_messages if self.in_flight > 1 else with_tags
+        exchanges = [
+            [prepare(exchange, slot % turns * (last + 2)) for exchange in by_index(self._mine[slot % turns])]
+            for slot in range(slots_of(self._is_root, self.in_flight, turns))
+        ]
+        tickets = ticket_exchange(transport.rank, transport.size, self.plan.root, last + 1)
+        opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), tickets]))
+        return [list(islice(opened, len(slot))) for slot in exchanges], next(opened)
+
+    def _prepare(self, channels: Sequence[Sequence[Channel]], slowdown: float) -> tuple[list[Executor], Pacer]:
+        """An executor for every slot."""
+        executors: list[Executor] = []
+        pacer: Pacer | None = None
+        error: FlexPieError | None = None
+        try:
+            kernel = partial(make_kernel, self._sessions, self.program)
+            pacer = Pacer(kernel, slowdown, has_thread=self.in_flight > 1)
+            kernels = [replace(pacer, kernel=partial(make_kernel, self._sessions, mine)) for mine in self._mine]
+            for slot, opened in enumerate(channels):
+                turn = slot % len(self._mine)
+                guarded = self.guard.around(kernels[turn])
+                executors.append(Executor(self._mine[turn], self.transport, guarded, opened))
+        except FlexPieError as raised:
+            error = raised
+        except MemoryError as raised:
+            error = PlanError(f"there is no room for the plan's buffers: {raised}")
+        agree(self.transport, error)
+        assert pacer is not None, "agree raises every rank's error"
+        return executors, pacer
+
+
+def settle_pace(engines: Sequence[Engine]) -> None:
+    """Measure what every step takes by itself, to pace slower boards evenly; called by all ranks together.
+
+    What is measured of several engines is measured in turn: none of them gets a bad moment of the machine for good.
+    Buffers hold nothing of use afterwards. Without it, a step is paced by what it takes in each request.
+    """
+    settle(engines[0].transport, [engine.pacer for engine in engines])
+
+
+def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[Program, ...], ...]:
+    """Programs of every turn of the plan, after making sure that every rank has the same."""
+    if plan.ranks != transport.size:
+        raise PlanError(
+            f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
+            f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
+        )
+    programs = turns_of(plan, model.graph)
+    digests = transport.all_gather([digest(turn) for turn in programs])
+    odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
+    if odd:
+        raise ProgramError(
+            f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere"
+        )
+    return programs
+
+
+def weight_bytes(model: Model, program: Program) -> int:
+    """Bytes of constants one rank's program reads."""
+    return slice_bytes(model, program.weights)
+
+
+def slice_bytes(model: Model, slices: Iterable[tuple[str, Region | None]]) -> int:
+    """Bytes of constants, or of regions of them."""
+    return sum(
+        (model.graph.value(name).size if region is None else region.size) * model.graph.value(name).itemsize
+        for name, region in slices
+    )
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,72 @@
+"""The numbers of a plan, against what its programs do."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+
+from flexpie_mpi.core.program import Start
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.lower import lower
+from flexpie_mpi.measure.facts import facts_of
+from flexpie_mpi.model import load
+from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.report.inspection import inspect, inspection_items
+from flexpie_mpi.report.plans import plan_items
+from flexpie_mpi.report.tables import MAX_ROWS, text_of
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load("builtin:tiny_resnet", cache=Cache(tmp_path_factory.mktemp("cache")))
+
+
+def facts(model, ranks, preset, fusion):
+    plan = layout_plan(model.graph, ranks, preset, fusion=fusion)
+    programs = lower(plan, model.graph)
+    return facts_of(plan, model, programs), plan, programs
+
+
+@pytest.mark.parametrize("preset", ["rows", "channels", "grid", "single"])
+def test_traffic_of_segments_and_of_ranks_is_all_there_is(model, preset):
+    found, plan, programs = facts(model, 3, preset, "none")
+    sends = [m for p in programs for step in p.steps if isinstance(step, Start) for m in step.exchange.sends]
+    entries = [*(segment.before for segment in found.segments), found.after]
+    assert found.messages == sum(entry.messages for entry in entries) == len(sends)
+    assert found.sent_bytes == sum(entry.nbytes for entry in entries) == sum(m.nbytes for m in sends)
+    assert all(bool(entry.kind) == bool(entry.messages) for entry in entries)
+    assert [segment.nodes for segment in found.segments] == [segment.nodes for segment in plan.segments]
+
+
+def test_one_rank_does_all_the_work_once(model):
+    found, _, _ = facts(model, 1, "rows", "none")
+    assert found.redundant == 0 and found.messages == 0
+    assert sum(segment.flops for segment in found.segments) == found.flops == found.ranks[0].flops > 0
+    assert found.ranks[0].weight_bytes == model.graph.weight_bytes
+
+
+def test_long_segments_are_paid_with_redundant_work(model):
+    shares = [facts(model, 4, "rows", fusion)[0].redundant for fusion in ("free", "all-legal")]
+    assert 0 <= shares[0] < shares[1]
+
+
+def test_a_long_plan_is_folded_and_says_how_to_see_all(model):
+    found, plan, _ = facts(model, 2, "rows", "none")
+    assert len(plan.segments) > MAX_ROWS
+    short, full = (text_of(plan_items(found, everything=all_), StringIO(), 100) for all_ in (False, True))
+    assert "-v lists them all" in short and "-v" not in full
+    assert len(full.splitlines()) == len(plan.segments) + 3  # heading, outputs, sum
+    assert len(short.splitlines()) == MAX_ROWS + 4
+
+
+def test_an_inspection_has_a_line_per_node(model):
+    nodes = inspect(model.graph)
+    text = text_of(inspection_items(model, nodes), StringIO(), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()[5 : 5 + len(nodes)]
+    assert [int(line.split()[0]) for line in lines] == list(range(len(nodes)))
+    convolution = next(node for node in nodes if node.op == "Conv")
+    assert (
+        set(convolution.layouts) >= {"rows", "columns", "grid", "channels", "single"} and convolution.weight_bytes > 0
+    )

@@ -30,4 +30,4 @@ def test_examples(place: str) -> None:
 
 
 def test_examples_are_found() -> None:
-    assert {"region.py", "layout.py"} <= set(with_examples())
+    assert {"core/region.py", "core/layout.py"} <= set(with_examples())

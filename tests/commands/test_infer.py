@@ -84,7 +84,7 @@ def test_several_inputs_and_outputs(job, two_by_two, tmp_path):
 
 PLANTED = """
 import sys
-from flexpie_mpi import engine
+from flexpie_mpi.runtime import engine
 from flexpie_mpi.__main__ import main
 
 make = engine.make_kernel

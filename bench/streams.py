@@ -86,7 +86,7 @@ def job(options: argparse.Namespace) -> None:
             settle_pace([item.engine for item in entrants])
             for _ in range(options.rounds):
                 for item in entrants:
-                    turns = item.engine.plan.turns  # replicas deliver in bursts: whole cycles only
+                    turns = item.engine.plan.period  # replicas deliver in bursts: whole cycles only
                     cycles = max(2, round(max(8, options.seconds / item.predicted_s) / turns))
                     warmup = turns * -(-max(4, item.engine.in_flight) // turns)
                     item.stream(inputs, cycles * turns, warmup)

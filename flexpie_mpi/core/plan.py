@@ -24,7 +24,7 @@ from .region import consecutive
 FORMAT = 2
 """Written; format 1 knew no turns and nothing carried, and is read as well."""
 
-MOST_BYTES, MOST_RANKS, MOST_TURNS = 8 << 20, 1024, 1024
+MOST_BYTES, MOST_RANKS, MOST_PERIOD = 8 << 20, 1024, 1024
 """Of a plan that is read: as many ranks as a testbed may have, and so many requests until replicas begin anew."""
 
 _MOST_WEIGHT = 1e9
@@ -39,21 +39,22 @@ class Segment:
     nodes : tuple of str
     layout : Layout
         Spreads every value that leaves the segment; inside, each rank computes whatever its shard needs.
-    turns : tuple of Layout
-        Replicas: layouts of other ranks that take turns with `layout`, request by request.
-    carries : tuple of str
-        Values made before the segment that its ranks take along: later segments fetch them from these ranks.
+    replicas : tuple of Layout
+        Layouts of other ranks that take turns with `layout`, request by request; ``turns`` in the file.
+    forwards : tuple of str
+        Values made before the segment that its ranks pass on: later segments fetch them from these ranks; ``carries``
+        in the file.
     """
 
     nodes: tuple[str, ...]
     layout: Layout
-    turns: tuple[Layout, ...] = ()
-    carries: tuple[str, ...] = ()
+    replicas: tuple[Layout, ...] = ()
+    forwards: tuple[str, ...] = ()
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
         """The layouts that requests take in turn: request r the one at ``r % len``."""
-        return (self.layout, *self.turns)
+        return (self.layout, *self.replicas)
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -62,7 +63,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class Stage:
     """Ranks that work for the same requests at the same time: a stage of the pipeline.
 
     Attributes
@@ -71,13 +72,13 @@ class Crew:
         Ascending.
     segments : tuple of int
         Places in the plan.
-    turns : int
+    period : int
         Requests after which the same ranks do the same again; 1 without replicas.
     """
 
     ranks: tuple[int, ...]
     segments: tuple[int, ...]
-    turns: int
+    period: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +112,21 @@ class Plan:
         return tuple((segment, *span) for segment, span in zip(self.segments, ranges, strict=True))
 
     @property
-    def turns(self) -> int:
+    def period(self) -> int:
         """Requests after which all replicas have had their turns, and the first ones are next again; 1 without any."""
         return lcm(*(len(segment.layouts) for segment in self.segments))
 
     def variant(self, request: int) -> Plan:
         """The plan that one request follows, in which nobody takes turns."""
-        if self.turns == 1:
+        if self.period == 1:
             return self
-        chosen = (replace(item, layout=item.layouts[request % len(item.layouts)], turns=()) for item in self.segments)
+        chosen = (
+            replace(item, layout=item.layouts[request % len(item.layouts)], replicas=()) for item in self.segments
+        )
         return replace(self, segments=tuple(chosen))
 
     @property
-    def crews(self) -> tuple[Crew, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """The plan as a pipeline: segments that have ranks in common are one stage, however many there are.
 
         A plan for latency is a single one.
@@ -138,7 +141,7 @@ class Plan:
             sets, places = zip(item, *shared, strict=True)
             found.append((frozenset().union(*sets), sorted(chain.from_iterable(places))))
         return tuple(
-            Crew(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
+            Stage(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
             for ranks, places in sorted(found, key=lambda item: item[1])
         )
 
@@ -174,10 +177,10 @@ class Plan:
             root=_get(record, "root", int),
             provenance=_texts(_get(record, "provenance", dict, {})),
         )
-        if plan.ranks > MOST_RANKS or plan.turns > MOST_TURNS:
+        if plan.ranks > MOST_RANKS or plan.period > MOST_PERIOD:
             raise PlanError(
-                f"the plan is for {plan.ranks} ranks and has {plan.turns} turns; "
-                f"at most {MOST_RANKS} and {MOST_TURNS} are possible"
+                f"the plan is for {plan.ranks} ranks and has {plan.period} turns; "
+                f"at most {MOST_RANKS} and {MOST_PERIOD} are possible"
             )
         return plan
 
@@ -207,7 +210,7 @@ def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
     """What is carried must be there to be carried, and must be something that can be sent."""
     found = []
     for place, (segment, first, _) in enumerate(plan.spans):
-        for name in segment.carries:
+        for name in segment.forwards:
             if name not in graph.inputs and graph.producer.get(name, first) >= first:
                 found.append(f"segment {place} carries '{printable(name)}', which nothing before it makes")
             elif graph.value(name).is_opaque:
@@ -239,10 +242,10 @@ def _others(names: list[str]) -> str:
 
 def _segment_record(segment: Segment) -> dict[str, Any]:
     record: dict[str, Any] = {"layout": _layout_record(segment.layout)}
-    if segment.turns:
-        record["turns"] = [_layout_record(layout) for layout in segment.turns]
-    if segment.carries:
-        record["carries"] = segment.carries
+    if segment.replicas:
+        record["turns"] = [_layout_record(layout) for layout in segment.replicas]
+    if segment.forwards:
+        record["carries"] = segment.forwards
     return record | {"nodes": segment.nodes}
 
 
@@ -255,12 +258,12 @@ def _read_segment(place: int, record: Any) -> Segment:
     if not isinstance(record, dict):
         raise PlanError(f"{where} is not an object")
     _check_fields(record, ("layout", "turns", "carries", "nodes"), where)
-    nodes, carries = _names(record, "nodes", where), _names(record, "carries", where)
+    nodes, forwards = _names(record, "nodes", where), _names(record, "carries", where)
     if not nodes:
         raise PlanError(f"{where}: 'nodes' must be a list of node names with at least one")
     layout = _read_layout(_get(record, "layout", dict, where=where), where)
     turns = enumerate(_get(record, "turns", list, [], where), 1)
-    return Segment(nodes, layout, tuple(_read_layout(item, f"{where}, turn {turn}") for turn, item in turns), carries)
+    return Segment(nodes, layout, tuple(_read_layout(item, f"{where}, turn {turn}") for turn, item in turns), forwards)
 
 
 def _names(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:

@@ -71,15 +71,15 @@ def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
     PlanError
         When the plan does not fit the graph.
     """
-    return tuple(lower(plan.variant(request), graph) for request in range(plan.turns))
+    return tuple(lower(plan.variant(request), graph) for request in range(plan.period))
 
 
 def check(plan: Plan, graph: Graph) -> None:
     """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
     found = problems(plan, graph)
-    if plan.turns > 1:
+    if plan.period > 1:
         found.append(
-            f"ranks take turns over {plan.turns} requests: lower the plan of one request, plan.variant(request)"
+            f"ranks take turns over {plan.period} requests: lower the plan of one request, plan.variant(request)"
         )
     for index, (segment, first, end) in enumerate(plan.spans if not found else ()):
         reasons = segment_problems(graph, first, end, segment.layout, plan.root)
@@ -111,12 +111,12 @@ def _lower_segment(
         for name, region in shard.inputs:
             if region is not None:
                 needs.setdefault(name, {})[rank] = region
-    for name in segment.carries:
+    for name in segment.forwards:
         by_rank = needs.setdefault(name, {})
         for rank, region in carried_regions(graph.value(name), segment.layout):
             by_rank[rank] = by_rank.get(rank, region).hull(region)
     entry = enter(graph, holdings, needs, index)
-    for name in segment.carries:
+    for name in segment.forwards:
         holdings.carry(name, needs[name])
     _add_exchange(graph, drafts, index, entry)
     for rank, shard in shards.items():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.plan import Crew, Plan
+from ..core.plan import Plan, Stage
 from ..runtime.flow import KEPT, Flow
 
 
@@ -67,13 +67,13 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class StageLoad:
-    """What a stage was busy with.
+    """What a stage of the plan was busy with.
 
     Attributes
     ----------
-    crew : Crew
+    stage : Stage
     nodes : tuple of two str
-        The first and the last of it.
+        The first and the last node of it.
     rank : int
         The busiest of its ranks.
     busy_share : float
@@ -82,7 +82,7 @@ class StageLoad:
         Of that rank's computing, per request of the stream.
     """
 
-    crew: Crew
+    stage: Stage
     nodes: tuple[str, str]
     rank: int
     busy_share: float
@@ -161,17 +161,17 @@ def throughput(plan: Plan, flows: Sequence[Flow], meter: Meter, in_flight: int) 
         whole_s=whole_s,
         starved_s=min(meter.starved_s, whole_s),
         latencies_s=tuple(latencies_s),
-        stages=tuple(_load(plan, crew, flows, meter.delivered, whole_s) for crew in plan.crews),
+        stages=tuple(_load(plan, stage, flows, meter.delivered, whole_s) for stage in plan.stages),
         flows=tuple(flows),
     )
 
 
-def _load(plan: Plan, crew: Crew, flows: Sequence[Flow], requests: int, whole_s: float) -> StageLoad:
-    rank = max(crew.ranks, key=lambda number: flows[number].busy_s)
+def _load(plan: Plan, stage: Stage, flows: Sequence[Flow], requests: int, whole_s: float) -> StageLoad:
+    rank = max(stage.ranks, key=lambda number: flows[number].busy_s)
     busy_s = flows[rank].busy_s
-    first, last = (plan.segments[place] for place in (crew.segments[0], crew.segments[-1]))
+    first, last = (plan.segments[place] for place in (stage.segments[0], stage.segments[-1]))
     return StageLoad(
-        crew,
+        stage,
         (first.nodes[0], last.nodes[-1]),
         rank,
         busy_s / whole_s if whole_s > 0 else 0.0,

@@ -41,5 +41,5 @@ def carrying(units: Units, stages: Sequence[tuple[Span, Sequence[Segment]]]) -> 
     """Segments of stages, the first of each taking along what is alive before the stage and behind it."""
     for (begin, end), (first, *others) in stages:
         behind = set(units.alive[end])
-        yield replace(first, carries=tuple(name for name in units.alive[begin] if name in behind))
+        yield replace(first, forwards=tuple(name for name in units.alive[begin] if name in behind))
         yield from others

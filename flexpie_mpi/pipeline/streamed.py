@@ -69,12 +69,12 @@ def computing(plan: Plan) -> tuple[int, ...]:
 
 
 def enough_in_flight(plan: Plan) -> int:
-    """Requests under way that keep all boards busy, and one more; a multiple of the plan's turns.
+    """Requests under way that keep all boards busy, and one more; a multiple of the plan's period.
 
     Of every replica, and of every group of boards that work for the same requests, `BUSY`: 3 for a latency plan.
     """
-    wanted = BUSY * sum(crew.turns for crew in plan.crews) + 1
-    return -(-wanted // plan.turns) * plan.turns
+    wanted = BUSY * sum(stage.period for stage in plan.stages) + 1
+    return -(-wanted // plan.period) * plan.period
 
 
 def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:

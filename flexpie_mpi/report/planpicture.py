@@ -47,7 +47,7 @@ def plan_words(view: PlanView) -> str:
     keys = {"planner": "planned by", "testbed": "for"}
     words = [" ".join(f"{word} {provenance[key]}" for key, word in keys.items() if key in provenance)]
     words.append(count_of(len(view.segments), "segment"))
-    words += [f"on average over {view.plan.turns} turns"] if view.plan.turns > 1 else []
+    words += [f"on average over {view.plan.period} turns"] if view.plan.period > 1 else []
     if view.redundant is None:
         words.append("messages not known without the model")
     else:

@@ -102,7 +102,7 @@ def plan_view(plan: Plan, graph: Graph | None = None) -> PlanView:
     PlanError
         When the plan does not fit the graph.
     """
-    found = [_view_of_turn(plan.variant(request), graph) for request in range(plan.turns)]
+    found = [_view_of_turn(plan.variant(request), graph) for request in range(plan.period)]
     return found[0] if len(found) == 1 else _on_average(plan, found)
 
 

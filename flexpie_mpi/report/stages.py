@@ -117,7 +117,7 @@ def streamed_record(streamed: Streamed) -> dict[str, Any]:
         "latency_s": streamed.latency_s,
         "bottleneck": streamed.bottleneck,
         "in_flight": streamed.in_flight,
-        "turns": streamed.plan.turns,
+        "turns": streamed.plan.period,
         "ranks": [
             {
                 "rank": need.rank,

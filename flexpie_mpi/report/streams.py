@@ -153,30 +153,30 @@ def _stage_table(stream: Stream) -> Table:
 
 
 def _stage_row(stream: Stream, number: int) -> tuple[str, ...]:
-    stage, predicted_s = stream.measured.stages[number], _predicted_s(stream, number)
+    load, predicted_s = stream.measured.stages[number], _predicted_s(stream, number)
     return (
         str(number),
-        ranges(stage.crew.ranks),
-        str(stage.crew.turns) if stage.crew.turns > 1 else "",
-        *stage.nodes,
-        percent(stage.busy_share),
-        milli(stage.seconds),
+        ranges(load.stage.ranks),
+        str(load.stage.period) if load.stage.period > 1 else "",
+        *load.nodes,
+        percent(load.busy_share),
+        milli(load.seconds),
         "" if predicted_s is None else milli(predicted_s),
     )
 
 
 def _stage_record(stream: Stream, number: int) -> dict[str, Any]:
-    stage = stream.measured.stages[number]
+    load = stream.measured.stages[number]
     return {
         "stage": number,
-        "ranks": list(stage.crew.ranks),
-        "turns": stage.crew.turns,
-        "segments": list(stage.crew.segments),
-        "first_node": stage.nodes[0],
-        "last_node": stage.nodes[1],
-        "busiest_rank": stage.rank,
-        "busy_share": stage.busy_share,
-        "seconds_per_request": stage.seconds,
+        "ranks": list(load.stage.ranks),
+        "turns": load.stage.period,
+        "segments": list(load.stage.segments),
+        "first_node": load.nodes[0],
+        "last_node": load.nodes[1],
+        "busiest_rank": load.rank,
+        "busy_share": load.busy_share,
+        "seconds_per_request": load.seconds,
         "predicted_s": _predicted_s(stream, number),
     }
 
@@ -194,7 +194,7 @@ def _predicted_s(stream: Stream, number: int) -> float | None:
     """What the busiest rank of a stage is predicted to compute per request."""
     if stream.demands is None:
         return None
-    return max(float(stream.demands.compute_s[rank]) for rank in stream.measured.stages[number].crew.ranks)
+    return max(float(stream.demands.compute_s[rank]) for rank in stream.measured.stages[number].stage.ranks)
 
 
 def _bottleneck_lines(stream: Stream) -> list[Item]:

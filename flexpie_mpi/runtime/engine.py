@@ -90,7 +90,7 @@ class Engine:
     Attributes
     ----------
     programs_by_turn : tuple of tuple of Program
-        Every rank's program of each turn: request r follows those at ``r % plan.turns``.
+        Every rank's program of each turn: request r follows those at ``r % plan.period``.
     programs : tuple of Program
         Those of turn 0.
     guard : Guard
@@ -183,7 +183,7 @@ class Engine:
         root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
         gate = root_gate or Gate(self._tickets)
         prepare = self.pacer.prepare_thread
-        flow = Stream(self.transport, self._executors, self.plan.turns, self.in_flight, gate, prepare).run()
+        flow = Stream(self.transport, self._executors, self.plan.period, self.in_flight, gate, prepare).run()
         error = self.transport.broadcast(gate.error, self.plan.root)
         if error is not None:
             raise error
@@ -213,8 +213,8 @@ class Engine:
             weight_bytes=slice_bytes(self.model, self._slices),
             arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors),
             peak_rss_bytes=peak_rss_bytes(),
-            sent_bytes=sum(message.nbytes for message in sends) // self.plan.turns,
-            messages=len(sends) // self.plan.turns,
+            sent_bytes=sum(message.nbytes for message in sends) // self.plan.period,
+            messages=len(sends) // self.plan.period,
             traffic=self.traffic,
         )
 

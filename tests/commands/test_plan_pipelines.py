@@ -50,7 +50,7 @@ def test_a_pipeline_is_written_with_what_is_predicted_and_proved(here, boards, t
     record = recorded(here, "--testbed", boards, "--objective", "throughput", "--output", path)
     plan, graph = Plan.from_json(path.read_text()), load(TINY).graph
     assert record["plan"] == json.loads(plan.to_json()) and plan.ranks == 3
-    for turn in range(plan.turns):
+    for turn in range(plan.period):
         assert violations(lower(plan.variant(turn), graph), plan.variant(turn), graph) == []
     assert record["objective"] == "throughput" and record["planner"] == "exact" and record["is_optimal"]
     assert record["throughput_rps"] == pytest.approx(1 / record["seconds_per_request"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flexpie_mpi.core.layout import Layout
-from flexpie_mpi.core.plan import Crew, Plan, Segment
+from flexpie_mpi.core.plan import Plan, Segment, Stage
 from flexpie_mpi.measure.throughput import Meter, throughput
 from flexpie_mpi.runtime.flow import Flow
 
@@ -22,17 +22,17 @@ def plan_of(*teams: tuple[tuple[int, ...], ...], ranks: int = 8) -> Plan:
 @pytest.mark.parametrize(
     ("teams", "expected"),
     [
-        ([((0,),)], [Crew((0,), (0,), 1)]),
-        ([((0, 1),), ((0,),), ((0, 1),)], [Crew((0, 1), (0, 1, 2), 1)]),  # a plan for latency
-        ([((0,),), ((1,),), ((2,),)], [Crew((0,), (0,), 1), Crew((1,), (1,), 1), Crew((2,), (2,), 1)]),
-        ([((0,),), ((1,), (2,)), ((3, 4),)], [Crew((0,), (0,), 1), Crew((1, 2), (1,), 2), Crew((3, 4), (2,), 1)]),
-        ([((0,),), ((1,),), ((0,),)], [Crew((0,), (0, 2), 1), Crew((1,), (1,), 1)]),
-        ([((0, 1),), ((2, 3),), ((1, 2),)], [Crew((0, 1, 2, 3), (0, 1, 2), 1)]),
-        ([((0,), (1,)), ((0,), (1,), (2,))], [Crew((0, 1, 2), (0, 1), 6)]),
+        ([((0,),)], [Stage((0,), (0,), 1)]),
+        ([((0, 1),), ((0,),), ((0, 1),)], [Stage((0, 1), (0, 1, 2), 1)]),  # a plan for latency
+        ([((0,),), ((1,),), ((2,),)], [Stage((0,), (0,), 1), Stage((1,), (1,), 1), Stage((2,), (2,), 1)]),
+        ([((0,),), ((1,), (2,)), ((3, 4),)], [Stage((0,), (0,), 1), Stage((1, 2), (1,), 2), Stage((3, 4), (2,), 1)]),
+        ([((0,),), ((1,),), ((0,),)], [Stage((0,), (0, 2), 1), Stage((1,), (1,), 1)]),
+        ([((0, 1),), ((2, 3),), ((1, 2),)], [Stage((0, 1, 2, 3), (0, 1, 2), 1)]),
+        ([((0,), (1,)), ((0,), (1,), (2,))], [Stage((0, 1, 2), (0, 1), 6)]),
     ],
 )
-def test_segments_that_share_ranks_are_one_stage(teams: list, expected: list[Crew]) -> None:
-    assert plan_of(*teams).crews == tuple(expected)
+def test_segments_that_share_ranks_are_one_stage(teams: list, expected: list[Stage]) -> None:
+    assert plan_of(*teams).stages == tuple(expected)
 
 
 class Clock:

@@ -143,7 +143,7 @@ def test_stages_take_along_what_later_ones_read():
     count = len(problem.units)
     placement = Placement((Stage(0, 1, (0,)), Stage(1, 2, (1, 3)), Stage(2, count, (2,))))
     plan = planned(problem, placement)
-    assert [segment.carries for segment in plan.segments] == [(), (a,), ()]
+    assert [segment.forwards for segment in plan.segments] == [(), (a,), ()]
     for turn, relay in ((0, 1), (1, 3)):
         programs = turns_of(plan, graph)[turn]
         moves = {(m.source, m.target) for p in programs for m in p.sends if a in {piece.value for piece in m.pieces}}

@@ -73,7 +73,7 @@ def test_replicas_each_have_a_share_of_the_requests(graph, is_known):
     half = len(graph.nodes) // 2
     names = [node.name for node in graph.nodes]
     solo = [Layout("single", (rank,)) for rank in range(3)]
-    stages = (Segment(tuple(names[:half]), solo[0]), Segment(tuple(names[half:]), solo[1], turns=(solo[2],)))
+    stages = (Segment(tuple(names[:half]), solo[0]), Segment(tuple(names[half:]), solo[1], replicas=(solo[2],)))
     plan = Plan(stages, 3, graph.digest)
     view = plan_view(plan, graph if is_known else None)
     assert [segment.ranks for segment in view.segments] == [(0,), (1, 2)]

@@ -21,8 +21,8 @@ from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..files.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
 from ..files.replacing import write_text
 from ..files.requests import STDIN, Source, sample, standard_input
+from ..lower.facts import facts_of
 from ..measure.compare import verify
-from ..measure.facts import facts_of
 from ..measure.recorder import Recorder
 from ..measure.trial import measure
 from ..model.inputs import Asked
@@ -279,7 +279,7 @@ class Inference(RankPart):
             source=args.model,
             model=engine.model,
             plan=engine.plan,
-            facts=facts_of(engine.plan, engine.model, engine.programs),
+            facts=facts_of(engine.plan, engine.model.graph, engine.programs),
             trial=trial,
             outputs=outputs,
             hosts=self.transport.host_ranks(),

@@ -13,7 +13,7 @@ from ..core.errors import PlanError
 from ..core.versions import versions
 from ..files.replacing import write_text
 from ..lower import lower
-from ..measure.facts import facts_of
+from ..lower.facts import facts_of
 from ..model import Model, load
 from ..pipeline import EXACT, Pipeline, Problem, crossings, front, place, pose
 from ..placement.solvers import SOLVERS
@@ -107,7 +107,7 @@ def _throughput(
     plan = made.streamed.plan
     if args.output is not None:
         write_text(args.output, plan.to_json())
-    facts = facts_of(plan, model, lower(plan.variant(0), model.graph))
+    facts = facts_of(plan, model.graph, lower(plan.variant(0), model.graph))
     found = Throughput(problem, made, others, basis.boards, basis.source, perf_counter() - began_s)
     items = throughput_items(found)
     if args.verbose:

@@ -15,7 +15,7 @@ from ..core.versions import versions
 from ..cost.model import CostModel
 from ..files.replacing import write_text
 from ..lower import lower
-from ..measure.facts import PlanFacts, facts_of
+from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load
 from ..planner import price
 from ..report.explain import Why, why, why_items, why_record
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
         progress.tell(f"planning {model.name} for {basis.testbed.ranks} ranks")
         prediction = predict(args, model.graph, basis, args.top)
-        facts = facts_of(prediction.best.plan, model, lower(prediction.best.plan, model.graph))
+        facts = facts_of(prediction.best.plan, model.graph, lower(prediction.best.plan, model.graph))
         progress.tell("explaining the plan")
         reasons = _why(prediction, model, basis) if args.explain else None
     plans = prediction.search.plans

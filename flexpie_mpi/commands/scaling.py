@@ -11,12 +11,12 @@ from ..core.plan import Plan
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import lower
+from ..lower.facts import weight_bytes
 from ..model import Model
 from ..planner import PRESETS, Task, layout_plan, make_plans, price
 from ..planner.problem import RESERVE_BYTES
 from ..report.simulated import Memory, Simulated, Study
 from ..report.units import count_of
-from ..runtime.engine import weight_bytes
 from ..simulate import simulate
 from ..testbed import Sketch, Testbed
 from .planning import AUTO, planner_of, rule_plan
@@ -152,5 +152,5 @@ class Scaling:
 
 def _memory(model: Model, program: Program, testbed: Testbed) -> Memory:
     device = testbed.devices[program.rank]
-    weights = weight_bytes(model, program)
+    weights = weight_bytes(model.graph, program)
     return Memory(device.name, weights, program.arena.nbytes, RESERVE_BYTES, device.memory_bytes)

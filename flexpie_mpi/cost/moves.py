@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.program import Compute, Exchange, Program
 from ..core.region import Region
+from ..lower.facts import moved_bytes
 from ..testbed import Testbed
 from .links import Network, transfer_rows
 from .rows import TRANSFER
@@ -47,20 +48,16 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
     step = max(1, _SLAB // len(programs) ** 2)
     for first in range(0, len(rows), step):
         some = everyones[first : first + step]
-        nbytes = np.stack([_matrix(parts, len(programs)) for parts in some])
+        nbytes = np.stack([_moved(parts, len(programs)) for parts in some])
         local = np.array([max(copied_bytes(*part) for part in parts) for parts in some], float)
         rows[first : first + step] = transfer_rows(nbytes, local, network)
     rows["runs"] = [max(_runs(*part) for part in parts) for parts in everyones]
     return tuple(found), rows
 
 
-def _matrix(parts: Sequence[Part], ranks: int) -> np.ndarray:
+def _moved(parts: Sequence[Part], ranks: int) -> np.ndarray:
     """Bytes from each rank to each other."""
-    nbytes = np.zeros((ranks, ranks))
-    for exchange, _ in parts:
-        for message in exchange.sends:
-            nbytes[message.source, message.target] += message.nbytes
-    return nbytes
+    return moved_bytes((message for exchange, _ in parts for message in exchange.sends), ranks)
 
 
 def copied_bytes(exchange: Exchange, program: Program) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..core.program import Program
 from ..files.cache import Cache
+from ..lower.facts import slice_bytes
 from ..model import Model
 from ..model.shard import Slice, WeightFiles
-from ..runtime.engine import slice_bytes
 from ..runtime.madeup import MadeUpWeights
 from ..runtime.transport import Transport
 from ..runtime.weights import KIND, distribute
@@ -61,7 +61,7 @@ class TrialWeights:
         """Made-up files, when there is room for the real ones as well, also if all ranks share a disk."""
         self._folder.mkdir(exist_ok=True)
         files = self._made.files(self._model, pieces)
-        needed = slice_bytes(self._model, real)
+        needed = slice_bytes(self._model.graph, real)
         if real and shutil.disk_usage(self._folder).free < needed * self._transport.size:
             raise OSError(f"{needed} bytes do not fit into {self._folder}")
         return files

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from ..core.graph import BoundNode, Value
 from ..core.program import Block
 from ..core.region import Region
+from ..lower.facts import slice_bytes
 from ..lower.shards import Held, whole
 from ..ops import Const, LocalNode, rule_for
 from ..ops.crop import crop
@@ -226,7 +227,7 @@ class _Builder:
 
 def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[str, Slice]) -> bool:
     """Whether matrix products of at most `FEW_ROWS` rows hold more than half of the weights."""
-    total = sum(_slice_bytes(model, part) for part in weights.values())
+    total = slice_bytes(model.graph, weights.values())
     few = 0
     for block in blocks:
         node = model.graph.bound[model.graph.position[block.node]]
@@ -235,13 +236,10 @@ def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[
             return False
         if node.op in ("Gemm", "MatMul") and out is not None and out.size <= FEW_ROWS * max(out.shape[-1:], default=1):
             parts = zip(node.inputs, block.inputs, strict=True)
-            few += sum(_slice_bytes(model, (v.name, region)) for v, region in parts if v is not None and v.is_constant)
+            few += slice_bytes(
+                model.graph, ((v.name, region) for v, region in parts if v is not None and v.is_constant)
+            )
     return few * 2 > total
-
-
-def _slice_bytes(model: Model, part: Slice) -> int:
-    value = model.graph.value(part[0])
-    return value.nbytes if part[1] is None else part[1].size * value.itemsize
 
 
 def _is_whole(bound: BoundNode, block: Block) -> bool:

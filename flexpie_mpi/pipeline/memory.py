@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..core.graph import Graph
 from ..core.program import Compute, Program
-from ..core.region import Region
+from ..lower.facts import slice_bytes, weight_bytes
 from ..lower.slots import slots_of
 from ..planner.problem import RESERVE_BYTES
 from ..testbed import Testbed
@@ -108,11 +108,10 @@ def mb(nbytes: float) -> str:
 
 
 def _need(programs: Sequence[Program], graph: Graph, root: int) -> Need:
-    weights = dict.fromkeys(item for program in programs for item in program.weights)
     rank = programs[0].rank
     return Need(
         rank,
-        sum(_bytes(graph, name, region) for name, region in weights),
+        weight_bytes(graph, *programs),
         max((_inner(graph, step) for program in programs for step in program.computes), default=0),
         sum(map(slot_bytes, programs)),
         len(programs),
@@ -129,14 +128,9 @@ def _inner(graph: Graph, step: Compute) -> int:
     for place, (node, block) in enumerate(zip(nodes, step.blocks, strict=True)):
         for name, region in zip(node.outputs, block.outputs, strict=True):
             if name and name not in outside and name not in graph.derived and region is not None:
-                nbytes, until = _bytes(graph, name, region), last.get(name, place)
+                nbytes, until = slice_bytes(graph, [(name, region)]), last.get(name, place)
                 alive += nbytes
                 ending[until] = ending.get(until, 0) + nbytes
         most = max(most, alive)
         alive -= ending.pop(place, 0)
     return most
-
-
-def _bytes(graph: Graph, name: str, region: Region | None) -> int:
-    value = graph.value(name)
-    return (value.size if region is None else region.size) * value.itemsize

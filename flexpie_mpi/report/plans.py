@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..core.plan import Plan
-from ..measure.facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
+from ..lower.facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from ..model import Model
 from ..planner import PricedPlan
 from .tables import Column, Item, Table, fold

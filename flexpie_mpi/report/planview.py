@@ -15,7 +15,7 @@ from ..core.plan import Plan, Segment
 from ..core.program import Block, Program
 from ..core.region import Region
 from ..lower import lower
-from ..lower.shards import blocks_flops, node_flops
+from ..lower.facts import Traffic, model_flops, rank_flops, redundant_share, traffic_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ def _view_of_turn(plan: Plan, graph: Graph | None) -> PlanView:
     for index, segment in enumerate(plan.segments):
         parts = tuple(_parts(graph, segment, name, blocks, plan.ranks) for name in segment.nodes)
         views.append(SegmentView(index, segment.layout, segment.ranks, segment.nodes, parts))
-    return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), _redundant(graph, programs))
+    redundant = redundant_share((rank_flops(graph, program) for program in programs), model_flops(graph))
+    return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), redundant)
 
 
 def _on_average(plan: Plan, turns: Sequence[PlanView]) -> PlanView:
@@ -171,12 +172,6 @@ def _nominal(layout: Layout, rank: int) -> float:
     return rows[down] / sum(rows) * columns[across] / sum(columns)
 
 
-def _redundant(graph: Graph, programs: Sequence[Program]) -> float:
-    once = sum(map(node_flops, graph.bound))
-    done = sum(blocks_flops(graph, step.blocks) for program in programs for step in program.computes)
-    return max(0.0, done / once - 1) if once else 0.0
-
-
 Blocks = Mapping[tuple[str, int], Block]
 """A rank's block of a node, by both."""
 
@@ -221,9 +216,6 @@ def _own(value: Value, layout: Layout, rank: int, most: float) -> float:
 
 def _exchanges(programs: Sequence[Program], count: int) -> tuple[ExchangeView, ...]:
     """All ranks' parts of each exchange together."""
-    kinds: dict[int, str] = {}
-    links: dict[int, list[tuple[int, int, int]]] = {}
-    for exchange in (exchange for program in programs for exchange in program.exchanges):
-        kinds[exchange.index] = exchange.kind
-        links.setdefault(exchange.index, []).extend((m.source, m.target, m.nbytes) for m in exchange.sends)
-    return tuple(ExchangeView(index, kinds.get(index, ""), tuple(links.get(index, ()))) for index in range(count))
+    found = traffic_of(programs)
+    everyones = (found.get(index, Traffic()) for index in range(count))
+    return tuple(ExchangeView(index, traffic.kind, traffic.links) for index, traffic in enumerate(everyones))

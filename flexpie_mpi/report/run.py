@@ -9,8 +9,8 @@ from typing import Any
 from ..core.plan import Plan
 from ..core.timeline import Timeline
 from ..lower import lower
+from ..lower.facts import PlanFacts
 from ..measure.compare import Verdict
-from ..measure.facts import PlanFacts
 from ..measure.trial import RankTrial, Trial
 from ..model import Model
 from .chrome import Job, chrome_trace

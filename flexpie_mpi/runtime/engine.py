@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -14,10 +14,10 @@ from ..core.budget import Budget
 from ..core.errors import DataError, FlexPieError, PlanError, ProgramError
 from ..core.plan import Plan
 from ..core.program import Program
-from ..core.region import Region
 from ..core.timeline import Timeline
 from ..files.cache import Cache
 from ..lower import digest, turns_of
+from ..lower.facts import slice_bytes
 from ..lower.slots import slots_of
 from ..model import Model, load
 from ..model.inputs import Shapes
@@ -210,7 +210,7 @@ class Engine:
         sends = [message for program in self._mine for message in program.sends]
         return RankFacts(
             rank=self.program.rank,
-            weight_bytes=slice_bytes(self.model, self._slices),
+            weight_bytes=slice_bytes(self.model.graph, self._slices),
             arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors),
             peak_rss_bytes=peak_rss_bytes(),
             sent_bytes=sum(message.nbytes for message in sends) // self.plan.period,
@@ -302,19 +302,6 @@ def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[
             f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere"
         )
     return programs
-
-
-def weight_bytes(model: Model, program: Program) -> int:
-    """Bytes of constants one rank's program reads."""
-    return slice_bytes(model, program.weights)
-
-
-def slice_bytes(model: Model, slices: Iterable[tuple[str, Region | None]]) -> int:
-    """Bytes of constants, or of regions of them."""
-    return sum(
-        (model.graph.value(name).size if region is None else region.size) * model.graph.value(name).itemsize
-        for name, region in slices
-    )
 
 
 def peak_rss_bytes() -> int:

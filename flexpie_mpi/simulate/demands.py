@@ -21,6 +21,7 @@ from ..core.errors import ProgramError
 from ..core.graph import Graph
 from ..core.program import Program
 from ..cost.model import CostModel
+from ..lower.facts import moved_bytes
 from ..testbed import Testbed
 from .prices import compute_seconds
 
@@ -95,12 +96,10 @@ def demands(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, 
     busy = sorted({program.rank for programs in turns for program in programs if program.computes})
     active = dict(zip(busy, testbed.active(busy), strict=True))
     compute = np.zeros(ranks)
-    moved = np.zeros((ranks, ranks))
     for programs in turns:
         for (rank, _), seconds in compute_seconds(programs, graph, testbed, cost, active).items():
             compute[rank] += seconds
-        for message in (message for program in programs for message in program.sends):
-            moved[message.source, message.target] += message.nbytes
+    moved = moved_bytes((m for programs in turns for program in programs for m in program.sends), ranks)
     return of_traffic(testbed, compute / len(turns), moved / len(turns))
 
 

@@ -11,7 +11,7 @@ from ..core.plan import Plan
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import digest, lower
-from ..measure.facts import PlanFacts, facts_of
+from ..lower.facts import PlanFacts, facts_of
 from ..model import Model
 from ..planner import Search, Task, make_plans
 from ..simulate import simulate
@@ -88,7 +88,7 @@ def entrants_of(
             searches=searches,
             programs=programs,
             digest=key,
-            facts=facts_of(next(iter(searches.values())).plans[0].plan, model, programs),
+            facts=facts_of(next(iter(searches.values())).plans[0].plan, model.graph, programs),
             simulated_s=simulate(programs, model.graph, testbed, cost).latency_s,
         )
         for key, (programs, searches) in by_digest.items()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.program import Program
+from ..lower.facts import weight_bytes
 from ..model import Model
 from ..planner.problem import RESERVE_BYTES
 from ..runtime.collectives import packed_bytes
-from ..runtime.engine import peak_rss_bytes, weight_bytes
+from ..runtime.engine import peak_rss_bytes
 from ..runtime.hosts import place
 from ..runtime.transport import Transport
 from ..testbed import Testbed
@@ -29,12 +30,12 @@ WEIGHT_COPIES = 2
 
 def needed_bytes(model: Model, program: Program) -> int:
     """What a rank's process is predicted to need: itself, its weights, its buffers and its messages."""
-    return RESERVE_BYTES + weight_bytes(model, program) + program.arena.nbytes + message_bytes(program)
+    return RESERVE_BYTES + weight_bytes(model.graph, program) + program.arena.nbytes + message_bytes(program)
 
 
 def engine_bytes(model: Model, program: Program) -> int:
     """What an engine may add at most to a process."""
-    return WEIGHT_COPIES * weight_bytes(model, program) + program.arena.nbytes + message_bytes(program)
+    return WEIGHT_COPIES * weight_bytes(model.graph, program) + program.arena.nbytes + message_bytes(program)
 
 
 def message_bytes(program: Program) -> int:

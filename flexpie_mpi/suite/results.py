@@ -18,6 +18,7 @@ from typing import Any
 
 from ..core.document import DocumentError, check_values, from_json, made, read_document, shown
 from ..core.errors import SuiteError
+from ..lower.facts import redundant_share
 
 FORMAT = 1
 """Of a row."""
@@ -152,7 +153,7 @@ class Result:
     @property
     def redundant(self) -> float:
         """Work done more than once, as a share of the work of one request on one board."""
-        return sum(rank.flops for rank in self.per_rank) / self.flops - 1 if self.flops else 0.0
+        return redundant_share((rank.flops for rank in self.per_rank), self.flops)
 
 
 def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:

@@ -17,7 +17,7 @@ from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate.system import check_system
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure.facts import facts_of
+from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.suite.memory import needed_bytes
 from flexpie_mpi.suite.results import read_results
 
@@ -82,7 +82,7 @@ def test_a_job_of_two_ranks_measures_its_own_hosts(job, suite, cost, tmp_path):
 def _check_row(row, model):
     plan = Plan.from_json(json.dumps(row.plan))
     programs = lower(plan, model.graph)
-    facts = facts_of(plan, model, programs)
+    facts = facts_of(plan, model.graph, programs)
     assert (row.ranks, row.batch, row.repeats, row.warmup, row.turn) == (2, 2, 3, 1, 0)
     assert (row.suite, row.model, row.model_digest, row.testbed) == ("study", TINY, model.graph.digest, "hosts")
     assert row.topology == "measured" and row.bandwidth > 0 and not row.is_emulated and row.testbed_digest

@@ -12,9 +12,9 @@ from flexpie_mpi import layout_plan, load
 from flexpie_mpi.core.program import Exchange, Message, Piece, Program, Start
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.facts import weight_bytes
 from flexpie_mpi.planner.problem import RESERVE_BYTES
 from flexpie_mpi.runtime.collectives import pack
-from flexpie_mpi.runtime.engine import weight_bytes
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.suite.memory import engine_bytes, message_bytes, needed_bytes, room, turns
 from flexpie_mpi.testbed import Device, switch
@@ -49,7 +49,7 @@ def test_collectives_of_one_lane_share_memory():
 def test_a_rank_needs_its_process_its_weights_its_buffers_and_its_messages():
     model = load("builtin:tiny_cnn")
     for job in lower(layout_plan(model.graph, 2, "rows"), model.graph):
-        weights, rest = weight_bytes(model, job), job.arena.nbytes + message_bytes(job)
+        weights, rest = weight_bytes(model.graph, job), job.arena.nbytes + message_bytes(job)
         assert needed_bytes(model, job) == RESERVE_BYTES + weights + rest and rest > 0
         assert engine_bytes(model, job) == 2 * weights + rest
 

@@ -9,7 +9,7 @@ import pytest
 from flexpie_mpi.core.program import Start
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure.facts import facts_of
+from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.report.inspection import inspect, inspection_items
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 def facts(model, ranks, preset, fusion):
     plan = layout_plan(model.graph, ranks, preset, fusion=fusion)
     programs = lower(plan, model.graph)
-    return facts_of(plan, model, programs), plan, programs
+    return facts_of(plan, model.graph, programs), plan, programs
 
 
 @pytest.mark.parametrize("preset", ["rows", "channels", "grid", "single"])

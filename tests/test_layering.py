@@ -31,6 +31,7 @@ ROWS = (
     ("measure",),
     ("suite",),
     ("emulate",),
+    ("session",),
     ("report",),
     ("commands",),
     ("__init__",),

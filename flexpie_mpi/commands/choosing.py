@@ -20,10 +20,10 @@ from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
 from ..planner import PRESETS, layout_plan
 from ..planner.random import random_plan
-from ..report.predicted import Comparison, Prediction
 from ..report.units import count_of
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
+from ..session.planning import Comparison, Prediction
 from ..suite.memory import engine_bytes, room, turns
 from .basis import Basis
 from .costs import JobBasis

@@ -27,11 +27,12 @@ from ..measure.recorder import Recorder
 from ..measure.trial import measure
 from ..model.inputs import Asked
 from ..report.chrome import chrome_text
-from ..report.run import Run, run_items, run_record, run_trace
+from ..report.run import run_items, run_record, run_trace
 from ..runtime.engine import Engine, load_shared
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
+from ..session.timing import TimedRun
 from ..testbed import Device
 from ..testbed import read as read_testbed
 from .basis import first_ranks
@@ -201,7 +202,9 @@ class Inference(RankPart):
         on_root(transport, partial(_publish, args, found), ROOT)
         return DIFFERS if found.verdict is not None and not found.verdict.is_equal else 0
 
-    def _run(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache, chooser: Chooser, chosen: Chosen) -> Run:
+    def _run(
+        self, engine: Engine, inputs: Mapping[str, Any], cache: Cache, chooser: Chooser, chosen: Chosen
+    ) -> TimedRun:
         """One request, over and over."""
         found = self._measured(engine, inputs, cache)
         compared = chooser.compare(engine, chosen, inputs) if self.args.report else None
@@ -264,7 +267,7 @@ class Inference(RankPart):
             return sample(source, graph, args.seed)
         return load_inputs(self._files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
 
-    def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> Run:
+    def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> TimedRun:
         args = self.args
         warmup = WARMUP if args.warmup is None else args.warmup
         recorder = Recorder(self.transport, ROOT) if args.timeline is not None else None
@@ -275,7 +278,7 @@ class Inference(RankPart):
         if args.verify:
             self.progress.tell("comparing with one session")
             verdict = verify(engine, inputs, outputs, cache=cache, threads=args.threads)
-        return Run(
+        return TimedRun(
             source=args.model,
             model=engine.model,
             plan=engine.plan,
@@ -294,7 +297,7 @@ class Inference(RankPart):
             timeline=timeline,
         )
 
-    def _save(self, found: Run) -> None:
+    def _save(self, found: TimedRun) -> None:
         args = self.args
         if args.output is not None:
             graph = found.model.graph
@@ -311,7 +314,7 @@ class Inference(RankPart):
         write_record(run_record(found), args.json)
 
 
-def _publish(args: argparse.Namespace, found: Run) -> None:
+def _publish(args: argparse.Namespace, found: TimedRun) -> None:
     items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
     publish(items, run_record(found), args.json)
 

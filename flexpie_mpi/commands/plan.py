@@ -29,9 +29,10 @@ from ..report.plans import (
     plan_record,
     planner_line,
 )
-from ..report.predicted import Prediction, choice_table, prediction_lines, prediction_record
+from ..report.predicted import choice_table, prediction_lines, prediction_record
 from ..report.progress import Progress
 from ..report.tables import Item
+from ..session.planning import Prediction
 from .basis import Basis, basis_of_files
 from .options import (
     DEFAULT_MODEL,

@@ -17,7 +17,7 @@ from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
 from ..lower import digest, lower
 from ..planner import PLANNERS, PRESETS, Search, Task, layout_plan, make_plans, price
-from ..report.predicted import Prediction
+from ..session.planning import Prediction
 from .basis import Basis
 from .parser import UsageError
 

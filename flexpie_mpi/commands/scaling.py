@@ -15,8 +15,8 @@ from ..lower.facts import weight_bytes
 from ..model import Model
 from ..planner import PRESETS, Task, layout_plan, make_plans, price
 from ..planner.problem import RESERVE_BYTES
-from ..report.simulated import Memory, Simulated, Study
 from ..report.units import count_of
+from ..session.scaling import Memory, ScalingStudy, SimulatedRun
 from ..simulate import simulate
 from ..testbed import Sketch, Testbed
 from .planning import AUTO, planner_of, rule_plan
@@ -75,7 +75,7 @@ class Scaling:
         self._given = given
         self._tell = tell
 
-    def study(self, sketch: Sketch, counts: Sequence[int], change: str = "") -> Study:
+    def study(self, sketch: Sketch, counts: Sequence[int], change: str = "") -> ScalingStudy:
         """What the model takes on each number of boards, ascending.
 
         Raises
@@ -87,7 +87,7 @@ class Scaling:
         """
         alone = sketch.testbed(1)
         one = self._simulated(*self._chosen([self._searched(sketch, 1)], alone), alone)
-        found: list[Simulated] = []
+        found: list[SimulatedRun] = []
         best: _Candidate | None = None
         for count in counts:
             say = f"{count_of(count, 'board')}{f' if {change}' if change else ''}"
@@ -97,7 +97,7 @@ class Scaling:
             self._tell(f"{say}: simulating")
             found.append(self._simulated(chosen, programs, memory, testbed))
             best = chosen
-        return Study(one, tuple(found), change)
+        return ScalingStudy(one, tuple(found), change)
 
     def _candidates(self, sketch: Sketch, testbed: Testbed, best: _Candidate | None) -> Iterator[_Candidate]:
         """Plans for so many boards, the fastest that is predicted first."""
@@ -143,11 +143,11 @@ class Scaling:
 
     def _simulated(
         self, chosen: _Candidate, programs: Sequence[Program], memory: tuple[Memory, ...], testbed: Testbed
-    ) -> Simulated:
+    ) -> SimulatedRun:
         timeline = simulate(programs, self._model.graph, testbed, self._cost)
         messages = [message for program in programs for message in program.sends]
         sent = sum(message.nbytes for message in messages)
-        return Simulated(chosen.plan, chosen.made_by, chosen.seconds, timeline, memory, sent, len(messages))
+        return SimulatedRun(chosen.plan, chosen.made_by, chosen.seconds, timeline, memory, sent, len(messages))
 
 
 def _memory(model: Model, program: Program, testbed: Testbed) -> Memory:

@@ -16,9 +16,10 @@ from ..model import load
 from ..report.chrome import chrome_text
 from ..report.plans import model_lines, model_record
 from ..report.progress import Progress
-from ..report.simulated import Study, simulated_trace, study_items, study_record
+from ..report.simulated import simulated_trace, study_items, study_record
 from ..report.tables import Item
 from ..report.units import count_of
+from ..session.scaling import ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
 from .basis import UNMEASURED, given_cost
 from .options import (
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _items(args: argparse.Namespace, studies: Sequence[Study]) -> list[Item]:
+def _items(args: argparse.Namespace, studies: Sequence[ScalingStudy]) -> list[Item]:
     """The studies, each beside the first."""
     items: list[Item] = []
     for study in studies:

@@ -27,12 +27,13 @@ from ..measure.referee import Findings, Referee
 from ..measure.throughput import Meter, throughput
 from ..pipeline import Need, enough_in_flight, memory_problems, most_in_flight, needs
 from ..pipeline.memory import mb
-from ..report.streams import Stream, stream_items, stream_record
+from ..report.streams import stream_items, stream_record
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.flow import Flow, Requests
 from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
+from ..session.streaming import StreamRun
 from ..simulate.demands import Demands, demands
 from ..testbed import Device
 from ..testbed import read as read_testbed
@@ -285,14 +286,14 @@ class Streaming(RankPart):
     def _warmup(self) -> int:
         return self.engine.in_flight if self.args.warmup is None else self.args.warmup
 
-    def _found(self, desk: Desk | None, flows: list[Flow] | None, stopped: Stopped) -> Stream:
+    def _found(self, desk: Desk | None, flows: list[Flow] | None, stopped: Stopped) -> StreamRun:
         """What is to be said of it, when all is written and compared."""
         assert desk is not None and flows is not None, "on the root"
         args, engine = self.args, self.engine
         desk.reader.close()
         measured = throughput(engine.plan, flows, desk.meter, engine.in_flight)
         predicted, basis = self._predicted()
-        found = Stream(
+        found = StreamRun(
             source=args.model,
             model=engine.model,
             plan=engine.plan,
@@ -332,7 +333,7 @@ class Streaming(RankPart):
         return basis_of_files(argparse.Namespace(**{**vars(args), "ranks": self.transport.size}))
 
 
-def _publish(args: argparse.Namespace, found: Stream | None) -> None:
+def _publish(args: argparse.Namespace, found: StreamRun | None) -> None:
     assert found is not None, "on the root"
     publish(() if args.json == STDOUT else stream_items(found), stream_record(found), args.json)
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from ..core.plan import Plan
-from ..core.timeline import Timeline
 from ..lower import lower
-from ..lower.facts import PlanFacts
-from ..measure.compare import Verdict
-from ..measure.trial import RankTrial, Trial
-from ..model import Model
+from ..measure.trial import RankTrial
+from ..session.timing import TimedRun
 from .chrome import Job, chrome_trace
 from .plans import facts_record, model_lines, model_record, plan_items, plan_record, planner_line
 from .predicted import (
-    Comparison,
-    Prediction,
     choice_table,
     comparison_items,
     comparison_record,
@@ -42,31 +36,7 @@ _RANKS = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """Everything there is to say about a run, on the root."""
-
-    source: str
-    model: Model
-    plan: Plan
-    facts: PlanFacts
-    trial: Trial
-    outputs: Mapping[str, Any]
-    hosts: Mapping[str, Sequence[int]]
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    verdict: Verdict | None = None
-    prediction: Prediction | None = None
-    raced_s: tuple[float, ...] = ()
-    """Medians of the plans of the prediction, where they were run to choose among them."""
-    compared: Comparison | None = None
-    boards: tuple[str, ...] = ()
-    """Names of the testbed's boards by rank, where there is one."""
-    timeline: Timeline | None = None
-    """Of all ranks in the typical request of the trial, where it was recorded."""
-
-
-def run_items(run: Run, *, everything: bool = False) -> list[Item]:
+def run_items(run: TimedRun, *, everything: bool = False) -> list[Item]:
     """The run as lines and tables."""
     return [
         *model_lines(run.model),
@@ -88,7 +58,7 @@ def run_items(run: Run, *, everything: bool = False) -> list[Item]:
     ]
 
 
-def run_record(run: Run) -> dict[str, Any]:
+def run_record(run: TimedRun) -> dict[str, Any]:
     """The run in seconds and bytes."""
     trial = run.trial
     host = {rank: host for host, ranks in run.hosts.items() for rank in ranks}
@@ -112,7 +82,7 @@ def run_record(run: Run) -> dict[str, Any]:
     return record | _prediction_record(run)
 
 
-def run_trace(run: Run) -> dict[str, Any]:
+def run_trace(run: TimedRun) -> dict[str, Any]:
     """The timeline of the run as an object of the Trace Event Format."""
     assert run.timeline is not None, "only a run that was recorded has a timeline"
     plan, trial = run.plan, run.trial
@@ -130,7 +100,7 @@ def run_trace(run: Run) -> dict[str, Any]:
     return chrome_trace(run.timeline, job, about)
 
 
-def _prediction_record(run: Run) -> dict[str, Any]:
+def _prediction_record(run: TimedRun) -> dict[str, Any]:
     """What was predicted, what several plans took, and what every segment took, where any of it is known."""
     prediction = run.prediction
     if prediction is None:
@@ -146,19 +116,19 @@ def _prediction_record(run: Run) -> dict[str, Any]:
     return record
 
 
-def _raced_items(run: Run) -> list[Item]:
+def _raced_items(run: TimedRun) -> list[Item]:
     if run.prediction is None or not run.raced_s:
         return []
     return [choice_table(run.prediction.search.plans, run.raced_s, run.prediction.chosen), ""]
 
 
-def _compared_items(run: Run, everything: bool) -> list[Item]:
+def _compared_items(run: TimedRun, everything: bool) -> list[Item]:
     if run.prediction is None or run.compared is None:
         return []
     return ["", *comparison_items(run.prediction.best, run.compared, everything=everything), ""]
 
 
-def _latency_lines(run: Run) -> list[Item]:
+def _latency_lines(run: TimedRun) -> list[Item]:
     trial = run.trial
     times = f"median {ms(trial.median_s)}, min {ms(trial.min_s)}, p90 {ms(trial.p90_s)}"
     counted = f"{count_of(len(trial.latencies_s), 'request')} after {run.settings.get('warmup', 0)} to warm up"

@@ -1,23 +1,17 @@
-"""Simulated runs on more and more boards: how much faster, how well used, and what does not fit."""
+"""SimulatedRun runs on more and more boards: how much faster, how well used, and what does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from ..core.graph import Graph
-from ..core.plan import Plan
-from ..core.timeline import KINDS, Timeline
 from ..lower import lower
+from ..session.scaling import ScalingStudy, SimulatedRun
 from .chrome import Job, chrome_trace
 from .plans import plan_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent
-
-HELPS = 0.01
-"""Boards help that make a request faster by more than this share."""
 
 _COUNTS = (
     Column("boards", "number"),
@@ -34,111 +28,7 @@ _COUNTS = (
 _BEFORE = (*_COUNTS[:2], Column("before", "number"), *_COUNTS[2:5], *_COUNTS[8:])
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a board must hold, in bytes, and what it may; None without a limit."""
-
-    board: str
-    weight_bytes: int
-    arena_bytes: int
-    process_bytes: int
-    limit_bytes: int | None
-
-    @property
-    def needed_bytes(self) -> int:
-        return self.weight_bytes + self.arena_bytes + self.process_bytes
-
-    @property
-    def lacking_bytes(self) -> int:
-        """What is needed beyond what there is; 0 where all fits."""
-        return 0 if self.limit_bytes is None else max(0, self.needed_bytes - self.limit_bytes)
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """One request on so many boards.
-
-    Attributes
-    ----------
-    plan : Plan
-    made_by : str
-        Who planned, in a word or two.
-    planned_s : float or None
-        What the planner predicts; None where nobody asked.
-    timeline : Timeline
-    memory : tuple of Memory
-        By rank.
-    sent_bytes, messages : int
-        Of all ranks.
-    """
-
-    plan: Plan
-    made_by: str
-    planned_s: float | None
-    timeline: Timeline
-    memory: tuple[Memory, ...]
-    sent_bytes: int
-    messages: int
-
-    @property
-    def boards(self) -> int:
-        return self.plan.ranks
-
-    @cached_property
-    def latency_s(self) -> float:
-        return self.timeline.latency_s
-
-    @cached_property
-    def slowest(self) -> int:
-        """The rank that ends last, the lowest of several."""
-        return min((event.rank for event in self.timeline.events if event.end_s == self.latency_s), default=0)
-
-    @cached_property
-    def seconds(self) -> dict[str, float]:
-        """What the slowest rank's time goes to, by kind of event."""
-        return {kind: self.timeline.total(kind, self.slowest) for kind in KINDS}
-
-    @cached_property
-    def fullest(self) -> Memory:
-        """Of the board that lacks most memory, or else needs most."""
-        return max(self.memory, key=lambda memory: (memory.lacking_bytes, memory.needed_bytes))
-
-
-@dataclass(frozen=True)
-class Study:
-    """One model on growing numbers of boards.
-
-    Attributes
-    ----------
-    one : Simulated
-        On the first board alone: what speed-ups are measured against.
-    counts : tuple of Simulated
-        The fewest boards first.
-    change : str
-        What is otherwise than the testbed says, in the user's words; empty for nothing.
-    """
-
-    one: Simulated
-    counts: tuple[Simulated, ...]
-    change: str = ""
-
-    def speed_up(self, found: Simulated) -> float:
-        """How many times faster than one board."""
-        return self.one.latency_s / found.latency_s if found.latency_s else 1.0
-
-    @property
-    def break_even(self) -> Simulated | None:
-        """The fewest boards that are faster than one; None when none are."""
-        return next((found for found in self.counts if found.boards > 1 and self.speed_up(found) > 1), None)
-
-    @property
-    def enough(self) -> Simulated:
-        """The fewest boards that are as fast as any, but for `HELPS`."""
-        best_s = min(found.latency_s for found in self.counts)
-        return next(found for found in self.counts if found.latency_s <= best_s * (1 + HELPS))
-
-
-def study_items(study: Study, before: Study | None = None) -> list[Item]:
+def study_items(study: ScalingStudy, before: ScalingStudy | None = None) -> list[Item]:
     """A line for each number of boards, and what follows from them; beside `before`, the same without the change."""
     if before is None:
         rows = tuple(_row(study, found) for found in study.counts)
@@ -151,7 +41,7 @@ def study_items(study: Study, before: Study | None = None) -> list[Item]:
     return [table, *_verdicts(study)]
 
 
-def study_record(study: Study) -> dict[str, Any]:
+def study_record(study: ScalingStudy) -> dict[str, Any]:
     """The same in seconds and bytes."""
     return {
         "what_if": study.change or None,
@@ -162,7 +52,7 @@ def study_record(study: Study) -> dict[str, Any]:
     }
 
 
-def _row(study: Study, found: Simulated) -> tuple[str, ...]:
+def _row(study: ScalingStudy, found: SimulatedRun) -> tuple[str, ...]:
     speed_up, seconds, memory = study.speed_up(found), found.seconds, found.fullest
     times = (seconds["compute"], seconds["send"] + seconds["receive"], seconds["wait"])
     return (
@@ -177,11 +67,11 @@ def _row(study: Study, found: Simulated) -> tuple[str, ...]:
     )
 
 
-def _changed_row(row: Sequence[str], was: Simulated) -> tuple[str, ...]:
+def _changed_row(row: Sequence[str], was: SimulatedRun) -> tuple[str, ...]:
     return (*row[:2], milli(was.latency_s), *row[2:5], *row[8:])
 
 
-def _verdicts(study: Study) -> list[Item]:
+def _verdicts(study: ScalingStudy) -> list[Item]:
     """What the numbers of boards amount to, in sentences."""
     items: list[Item] = []
     most, enough, even = study.counts[-1].boards, study.enough.boards, study.break_even
@@ -197,7 +87,7 @@ def _verdicts(study: Study) -> list[Item]:
     return items + _shortages(study)
 
 
-def _shortages(study: Study) -> list[Item]:
+def _shortages(study: ScalingStudy) -> list[Item]:
     """What does not fit, the one board that speed-ups are against included."""
     short = {found.boards: found.fullest for found in (study.one, *study.counts) if found.fullest.lacking_bytes}
     return [
@@ -208,7 +98,7 @@ def _shortages(study: Study) -> list[Item]:
     ]
 
 
-def _record(study: Study, found: Simulated) -> dict[str, Any]:
+def _record(study: ScalingStudy, found: SimulatedRun) -> dict[str, Any]:
     memory = found.fullest
     return {
         "boards": found.boards,
@@ -232,7 +122,7 @@ def _record(study: Study, found: Simulated) -> dict[str, Any]:
     }
 
 
-def simulated_trace(study: Study, graph: Graph) -> dict[str, Any]:
+def simulated_trace(study: ScalingStudy, graph: Graph) -> dict[str, Any]:
     """The request on the most boards of a study as an object of the Trace Event Format."""
     last = study.counts[-1]
     job = Job(last.plan, graph, lower(last.plan.variant(0), graph), [memory.board for memory in last.memory])

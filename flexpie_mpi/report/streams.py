@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..core.plan import Plan
 from ..measure.referee import Findings
 from ..measure.throughput import StageLoad, Throughput
-from ..model import Model
 from ..runtime.flow import Flow
-from ..simulate.demands import Demands
+from ..session.streaming import StreamRun
 from .plans import model_lines, model_record, plan_record, planner_line
 from .run import hosts_line
 from .tables import Column, Item, Table
@@ -38,45 +34,7 @@ STARVED = 0.1
 """A source that has nothing ready for so much of the time is what all wait for."""
 
 
-@dataclass(frozen=True)
-class Stream:
-    """Everything there is to say about a stream, on the root.
-
-    Attributes
-    ----------
-    source : str
-        Of the model.
-    data : str
-        Where the requests came from.
-    stopped_by : str
-        The signal that ended it; empty where it ended by itself.
-    left : int
-        Requests that were read, but not run, because of that signal.
-    written : int or None
-        Requests in the output file, earlier ones among them.
-    demands : Demands or None
-        What is predicted; `basis` says on what grounds, or why nothing is.
-    findings : Findings or None
-        Of ``--verify``.
-    """
-
-    source: str
-    model: Model
-    plan: Plan
-    measured: Throughput
-    data: str
-    hosts: Mapping[str, Sequence[int]]
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    basis: str
-    stopped_by: str = ""
-    left: int = 0
-    written: int | None = None
-    demands: Demands | None = None
-    findings: Findings | None = None
-
-
-def stream_items(stream: Stream) -> list[Item]:
+def stream_items(stream: StreamRun) -> list[Item]:
     """The stream as lines and a table."""
     return [
         *model_lines(stream.model),
@@ -93,7 +51,7 @@ def stream_items(stream: Stream) -> list[Item]:
     ]
 
 
-def stream_record(stream: Stream) -> dict[str, Any]:
+def stream_record(stream: StreamRun) -> dict[str, Any]:
     """The stream in seconds and bytes."""
     measured = stream.measured
     record: dict[str, Any] = {
@@ -119,12 +77,12 @@ def stream_record(stream: Stream) -> dict[str, Any]:
     return record | ({"verify": _findings_record(stream.findings)} if stream.findings else {})
 
 
-def _output_lines(stream: Stream) -> list[Item]:
+def _output_lines(stream: StreamRun) -> list[Item]:
     path = stream.settings.get("output")
     return [] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]
 
 
-def _rate_lines(stream: Stream) -> list[Item]:
+def _rate_lines(stream: StreamRun) -> list[Item]:
     measured = stream.measured
     ended = f"; stopped by {stream.stopped_by}" if stream.stopped_by else ""
     ended += f", {count_of(stream.left, 'request')} read and not run" if stream.left else ""
@@ -142,7 +100,7 @@ def _rate_lines(stream: Stream) -> list[Item]:
     return lines
 
 
-def _stage_table(stream: Stream) -> Table:
+def _stage_table(stream: StreamRun) -> Table:
     """A row per stage; columns that say nothing are left out."""
     rows = [_stage_row(stream, number) for number in range(len(stream.measured.stages))]
     told = [place for place in range(len(_STAGES)) if any(row[place] for row in rows)]
@@ -152,7 +110,7 @@ def _stage_table(stream: Stream) -> Table:
     )
 
 
-def _stage_row(stream: Stream, number: int) -> tuple[str, ...]:
+def _stage_row(stream: StreamRun, number: int) -> tuple[str, ...]:
     load, predicted_s = stream.measured.stages[number], _predicted_s(stream, number)
     return (
         str(number),
@@ -165,7 +123,7 @@ def _stage_row(stream: Stream, number: int) -> tuple[str, ...]:
     )
 
 
-def _stage_record(stream: Stream, number: int) -> dict[str, Any]:
+def _stage_record(stream: StreamRun, number: int) -> dict[str, Any]:
     load = stream.measured.stages[number]
     return {
         "stage": number,
@@ -190,14 +148,14 @@ def _rank_record(flow: Flow, measured: Throughput) -> dict[str, Any]:
     }
 
 
-def _predicted_s(stream: Stream, number: int) -> float | None:
+def _predicted_s(stream: StreamRun, number: int) -> float | None:
     """What the busiest rank of a stage is predicted to compute per request."""
     if stream.demands is None:
         return None
     return max(float(stream.demands.compute_s[rank]) for rank in stream.measured.stages[number].stage.ranks)
 
 
-def _bottleneck_lines(stream: Stream) -> list[Item]:
+def _bottleneck_lines(stream: StreamRun) -> list[Item]:
     measured, predicted = stream.measured, stream.demands
     if measured.rate is None:
         return []
@@ -213,7 +171,7 @@ def _bottleneck_lines(stream: Stream) -> list[Item]:
     return lines
 
 
-def _as_planned(stream: Stream, rate: float) -> str:
+def _as_planned(stream: StreamRun, rate: float) -> str:
     """What the plan says that was predicted when it was made, where it does."""
     made = stream.plan.provenance
     if "predicted_s" not in made:
@@ -236,7 +194,7 @@ def _slowest(stage: StageLoad, measured: Throughput) -> str:
     return f"{where}, {percent(stage.busy_share)} of the time: links, or too few requests in flight, hold it up"
 
 
-def _bottleneck_record(stream: Stream) -> dict[str, Any]:
+def _bottleneck_record(stream: StreamRun) -> dict[str, Any]:
     measured, predicted = stream.measured, stream.demands
     stage, rate = measured.busiest, measured.rate
     return {

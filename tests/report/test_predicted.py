@@ -12,8 +12,6 @@ from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
 from flexpie_mpi.report.explain import why, why_items, why_record
 from flexpie_mpi.report.predicted import (
-    Comparison,
-    Prediction,
     choice_table,
     comparison_items,
     comparison_record,
@@ -21,6 +19,7 @@ from flexpie_mpi.report.predicted import (
     prediction_record,
 )
 from flexpie_mpi.report.tables import text_of
+from flexpie_mpi.session.planning import Comparison, Prediction
 from flexpie_mpi.testbed import Device, switch
 
 GRAPH = load("builtin:tiny_resnet").graph

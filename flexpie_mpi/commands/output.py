@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ReportError
-from ..files.replacing import check_replaceable, write_text
+from ..files.atomic import check_replaceable, write_text
 from ..report.tables import Item, text_of
 from .parser import UsageError
 from .stdio import emit

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import PlanError
 from ..core.versions import versions
-from ..files.replacing import write_text
+from ..files.atomic import write_text
 from ..lower import lower
 from ..lower.facts import facts_of
 from ..model import Model, load

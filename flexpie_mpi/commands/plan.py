@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.versions import versions
 from ..cost.model import CostModel
-from ..files.replacing import write_text
+from ..files.atomic import write_text
 from ..lower import lower
 from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load

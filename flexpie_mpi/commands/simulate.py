@@ -11,7 +11,7 @@ from ..core.errors import PlanError, TestbedError
 from ..core.plan import Plan
 from ..core.versions import versions
 from ..cost.prior import AnalyticCost
-from ..files.replacing import write_text
+from ..files.atomic import write_text
 from ..model import load
 from ..report.chrome import chrome_text
 from ..report.plans import model_lines, model_record

@@ -116,6 +116,11 @@ def one_line(error: BaseException) -> str:
     return printable(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed, for the end of a sentence: what the system says of it, or what the error says itself."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+
+
 def printable(text: str, most: int = 300) -> str:
     """A text of a stranger for a sentence: what is no letter or sign is escaped, what is too long is cut."""
     return escaped(text if len(text) <= most else f"{text[: most - 3]}...")

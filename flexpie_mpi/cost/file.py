@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core.document import DocumentError, from_json, made, one_line, read_document, shown
 from ..core.errors import CostError
-from ..files.replacing import write_text
+from ..files.atomic import write_text
 from .features import CALL, COMPUTE, EXCHANGE
 from .forest import Forest, ForestError
 from .heldout import HeldOut

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -19,8 +18,8 @@ import numpy as np
 from ..core.budget import at_most
 from ..core.document import one_line, shown
 from ..core.errors import CostError
+from ..files.atomic import LockedFile
 from ..files.container import attribute, check_heaps, check_written, members
-from ..files.solewriter import SoleWriter
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
 from .rows import TABLES
 
@@ -99,7 +98,7 @@ class Traces:
         CostError
             When it cannot be written, or a :class:`Recorder` has it. An older file then stays as it was.
         """
-        with SoleWriter(path) as writer, writer.replacing() as part:
+        with LockedFile(path) as writer, writer.replacing() as part:
             _store(part, self)
 
     def content(self) -> tuple[tuple[Origin, ...], dict[str, list[bytes]]]:
@@ -146,7 +145,7 @@ class Recorder:
     def __init__(self, path: str | Path, origins: Sequence[Origin]) -> None:
         self._origins = tuple(origins)
         self._pending: dict[str, list[np.ndarray]] = {name: [] for name in TABLES}
-        self._writer = SoleWriter(path)
+        self._writer = LockedFile(path)
         try:
             self._flushed = Traces.read(path) if os.path.exists(path) else Traces.empty()
         except BaseException:
@@ -196,9 +195,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
 

@@ -21,9 +21,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from ..core.errors import CacheError
+from .atomic import UNFINISHED, publish, unpublish
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ IN_USE_S = 600.0
 ABANDONED_S = 86400.0
 """An unfinished entry this old belongs to a process that is gone."""
 
-_UNFINISHED = ".new-"
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -101,20 +100,20 @@ class Cache:
         _check(kind, key)
         if self._folder is not None:
             try:
-                path = _store(self._folder / kind, key, write)
+                path = publish(self._folder / kind / key, write)
                 self._mine.add(path)
                 self._prune_now_and_then(path)
                 return path
             except OSError as error:
                 self._disable(error)
-        return _store(self._private_folder() / kind, key, write)
+        return publish(self._private_folder() / kind / key, write)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
         path = self.find(kind, key)
         if path is not None:
             self._mine.discard(path)
-            _remove(path)
+            unpublish(path)
 
     def prune(self) -> None:
         """Remove the entries used longest ago until the folder is under its limit.
@@ -132,7 +131,7 @@ class Cache:
             if excess <= 0:
                 return
             if entry.path not in self._mine and entry.used_s < recent:
-                _remove(entry.path)
+                unpublish(entry.path)
                 excess -= entry.size_bytes
 
     def close(self) -> None:
@@ -144,9 +143,7 @@ class Cache:
     def __enter__(self) -> Cache:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _private_folder(self) -> Path:
@@ -190,34 +187,12 @@ def _check(kind: str, key: str) -> None:
             raise ValueError(f"'{word}' cannot name a cache entry: letters, digits, '.', '_' and '-' only")
 
 
-def _store(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
-    """Write beside the target and rename, which the file system does in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    try:
-        write(room / "entry")
-        return _publish(room / "entry", folder / key)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
-def _publish(entry: Path, target: Path) -> Path:
-    """Rename `entry` to `target`, unless somebody else's entry is already there."""
-    try:
-        os.rename(entry, target)
-    except OSError:
-        # A folder cannot be renamed over a folder with content (on Windows: nothing over a file).
-        if not os.path.lexists(target):
-            raise
-    return target
-
-
 def _entries(folder: Path) -> Iterator[_Entry]:
     """Every finished entry; leftovers of processes that are gone are removed on the way."""
     for path in folder.glob("*/*"):
         with contextlib.suppress(OSError):  # another process may remove it under our eyes
             used_s = path.stat().st_mtime
-            if not path.name.startswith(_UNFINISHED):
+            if not path.name.startswith(UNFINISHED):
                 yield _Entry(path, used_s, _size(path))
             elif used_s < time.time() - ABANDONED_S:
                 shutil.rmtree(path, ignore_errors=True)
@@ -228,13 +203,3 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size
     return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-
-
-def _remove(path: Path) -> None:
-    """Take an entry out of sight in one step, then delete it."""
-    with contextlib.suppress(OSError):
-        room = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
-        try:
-            os.rename(path, room / "entry")
-        finally:
-            shutil.rmtree(room, ignore_errors=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.graph import ITEM_BYTES, WIDER, Value
+from .atomic import check_replaceable, replacing
 from .hdf5 import write_hdf5
 from .npz import write_npz
-from .replacing import check_replaceable, replacing
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 

@@ -15,8 +15,8 @@ from types import MappingProxyType
 import numpy as np
 
 from ..core.errors import DataError
+from .atomic import check_replaceable
 from .outputs import holdable
-from .replacing import check_replaceable
 from .stackwriter import StackWriter
 
 SUFFIXES = (".h5", ".hdf5")

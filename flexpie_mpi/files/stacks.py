@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -69,9 +68,7 @@ class Stack:
     def __enter__(self) -> Stack:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._file.close()
 
     @property

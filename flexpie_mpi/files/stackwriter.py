@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +11,9 @@ from types import MappingProxyType
 import h5py
 import numpy as np
 
-from ..core.document import one_line, printable
+from ..core.document import one_line, printable, reason
 from ..core.errors import DataError
+from .atomic import lock_content
 from .container import attribute
 from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, beside, datasets, escape
 
@@ -82,7 +81,7 @@ class StackWriter:
         except Exception as error:
             raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
         try:
-            self._lock = _sole_lock(path)
+            self._lock = lock_content(path)
             self._explained(lambda: self._begin(provenance) if is_new else self._resume(provenance))
         except BaseException:
             self.close()
@@ -264,8 +263,7 @@ class StackWriter:
         except DataError:
             raise
         except Exception as error:  # h5py raises what the libraries below it raise
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            raise DataError(f"output '{self._path}' cannot be written: {reason}") from error
+            raise DataError(f"output '{self._path}' cannot be written: {reason(error)}") from error
 
 
 def _is_resumable(item: h5py.Dataset, count: int) -> bool:
@@ -307,26 +305,3 @@ def _flattened(array: np.ndarray, shapes: np.ndarray) -> np.ndarray:
         whole: tuple[int | slice, ...] = (place, *map(slice, shape))
         block[place, : prod(shape)] = np.ravel(array[whole])
     return block
-
-
-def _sole_lock(path: Path) -> int | None:
-    """A descriptor that holds the writers' lock of a file; None where the file system has no locks.
-
-    Readers are not kept away: HDF5 takes locks of another kind.
-
-    Raises
-    ------
-    DataError
-        When another process has it.
-    """
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        os.close(descriptor)
-        raise DataError(f"output '{path}' is being written by another process: give another name") from error
-    except OSError:
-        with suppress(OSError):
-            os.close(descriptor)
-        return None
-    return descriptor

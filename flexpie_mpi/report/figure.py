@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ReportError
-from ..files.replacing import replacing
+from ..files.atomic import replacing
 from .theme import DARK, THEMES, Theme
 
 try:

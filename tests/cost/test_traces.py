@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import FORMAT, FORMAT_VERSION, Origin, Recorder, Traces, merged
-from flexpie_mpi.files import solewriter
+from flexpie_mpi.files import atomic
 from flexpie_mpi.files.hdf5 import write_hdf5
 
 PROGRAM = Path(__file__).parent / "killed_writers.py"
@@ -189,7 +189,7 @@ def test_a_flush_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         recorder.flush()
         recorder.add("plan", one_plan(2))
         with monkeypatch.context() as patch, pytest.raises(CostError, match="No space left on device"):
-            patch.setattr(solewriter.os, "replace", full)
+            patch.setattr(atomic.os, "replace", full)
             recorder.flush()
         assert numbers(path) == [1] and sorted(os.listdir(tmp_path)) == [".t.h5.lock", "t.h5"]
     assert numbers(path) == [1, 2]
@@ -197,8 +197,8 @@ def test_a_flush_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_lock_file_removed_by_its_owner_meanwhile_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that opened the file before its owner removed it must not believe that it holds the new one."""
-    first, opened = solewriter.SoleWriter(tmp_path / "t.h5"), []
-    flock = solewriter.fcntl.flock
+    first, opened = atomic.LockedFile(tmp_path / "t.h5"), []
+    flock = atomic.fcntl.flock
 
     def late(descriptor: int, how: int) -> None:
         if not opened:
@@ -206,12 +206,12 @@ def test_a_lock_file_removed_by_its_owner_meanwhile_is_no_lock(tmp_path: Path, m
         opened.append(descriptor)
         flock(descriptor, how)
 
-    monkeypatch.setattr(solewriter.fcntl, "flock", late)
-    with solewriter.SoleWriter(tmp_path / "t.h5"):
+    monkeypatch.setattr(atomic.fcntl, "flock", late)
+    with atomic.LockedFile(tmp_path / "t.h5"):
         assert len(opened) == 2
         monkeypatch.undo()
         with pytest.raises(CostError, match="another process"):
-            solewriter.SoleWriter(tmp_path / "t.h5")
+            atomic.LockedFile(tmp_path / "t.h5")
 
 
 def altered(path: Path, change) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from flexpie_mpi.core.errors import DataError
-from flexpie_mpi.files import replacing
-from flexpie_mpi.files.replacing import check_replaceable, write_text
+from flexpie_mpi.files import atomic
+from flexpie_mpi.files.atomic import check_replaceable, write_text
 
 
 def test_a_check_leaves_nothing_and_changes_nothing(tmp_path):
@@ -43,7 +43,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
             file.write(text[:2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(replacing.Path, "write_text", full)
+    monkeypatch.setattr(atomic.Path, "write_text", full)
     with pytest.raises(DataError, match="No space left"):
         write_text(str(path), "new text")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1

@@ -203,7 +203,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "tiny_cnn.onnx").mkdir()
     with pytest.raises(ModelError):
         zoo.materialise("tiny_cnn", tmp_path)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize("name", zoo.names())

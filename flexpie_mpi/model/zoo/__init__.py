@@ -5,16 +5,14 @@ To add one: a function that builds it, and a row of `MODELS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
-from uuid import uuid4
 
 from ...core.errors import ModelError
+from ...files.atomic import appearing
 from . import bert, inception, mobilenet, resnet, spread, tiny, vgg
 from .builder import Blueprint, Builder
 from .weights import write
@@ -129,10 +127,10 @@ def materialise(name: str, folder: Path) -> Path:
     path = folder / f"{name}.onnx"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / f"{name}.weights") as file:
+        with appearing(folder / f"{name}.weights") as part, part.open("wb") as file:
             write(model.external, file)
-        with _replacing(path) as file:
-            file.write(model.proto.SerializeToString(deterministic=True))
+        with appearing(path) as part:
+            part.write_bytes(model.proto.SerializeToString(deterministic=True))
     except OSError as error:
         size = sum(weight.nbytes for weight in model.weights)
         raise ModelError(
@@ -152,15 +150,3 @@ def _entry(name: str) -> Entry:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 100_000 else f"{count / 1e3:.1f} k"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is complete and leaves nothing behind when it is not."""
-    partial_path = path.with_name(f"{path.name}.{uuid4().hex}.partial")
-    try:
-        with partial_path.open("wb") as file:
-            yield file
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ReportError
-from ...files.replacing import write_text
+from ...files.atomic import write_text
 from ...suite.results import Result
 from ..figure import save
 from ..results.cells import cells_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.graph import Graph
 from ..lower import lower
-from ..session.scaling import ScalingStudy, SimulatedRun
+from ..session.scaling import HELPS, ScalingStudy, SimulatedRun
 from .chrome import Job, chrome_trace
 from .plans import plan_record
 from .tables import Column, Item, Table

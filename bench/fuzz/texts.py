@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from math import inf
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -24,8 +23,6 @@ from flexpie_mpi.lower.verify import require_sound
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.report.page import whole
-from flexpie_mpi.report.placement import page as placements
-from flexpie_mpi.report.placement.trials import Answer, Trial, append_trials, has_trials, read_trials
 from flexpie_mpi.report.plans import plan_record
 from flexpie_mpi.report.planview import plan_view
 from flexpie_mpi.simulate import simulate
@@ -166,15 +163,13 @@ def _read_suite(path: Path, place: Place) -> object:
 
 
 @cache
-def _rows() -> tuple[list[Any], list[Any]]:
-    """Lines of results, and lines of trials, as plain values."""
+def _rows() -> list[Any]:
+    """Lines of results as plain values."""
     with TemporaryDirectory() as folder:
-        results, trials = Path(folder, "results.jsonl"), Path(folder, "trials.jsonl")
+        path = Path(folder, "results.jsonl")
         planners = ("auto", "rows", "single", "layerwise")
-        append_results(results, [_row(planner, ranks) for ranks in (1, 2, 4) for planner in planners])
-        append_trials(trials, [_trial(number, boards) for number in range(3) for boards in (5, 10)])
-        lines = [path.read_text().splitlines() for path in (results, trials)]
-    return tuple([json.loads(line) for line in found] for found in lines)  # type: ignore[return-value]
+        append_results(path, [_row(planner, ranks) for ranks in (1, 2, 4) for planner in planners])
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _row(planner: str, ranks: int) -> Result:
@@ -195,19 +190,8 @@ def _row(planner: str, ranks: int) -> Result:
     )  # fmt: skip
 
 
-def _trial(number: int, boards: int) -> Trial:
-    names = ("exact", "kpath", "greedy", "random", "even", "capacity-greedy")
-    answers = {name: Answer(1.0 + place * 0.1, 1.0, 0.01, (0, 3, 9), ((0,), (1,))) for place, name in enumerate(names)}
-    answers["random"] = Answer(inf, 0.0, 0.01)
-    return Trial(
-        "paper", "as-coded", "ResNet50", boards, (64 << 20,), 0.0, number, (1, number), answers,
-        {"python": "3.11"}, "a machine", "2026-11-21T10:00:00+00:00",
-    )  # fmt: skip
-
-
 def _make_report(rng: Random, place: Place) -> Path:
-    lines = rng.choice(_rows())
-    chosen = [rng.choice(lines) for _ in range(rng.choice((1, 3, 12)))]
+    chosen = [rng.choice(_rows()) for _ in range(rng.choice((1, 3, 12)))]
     texts = [to_json(changed(line, rng) if rng.random() < 0.5 else line, rng) for line in chosen]
     return _write(place.files / "results.jsonl", "\n".join(texts) + rng.choice(("\n", "\n", "")), rng)
 
@@ -215,12 +199,8 @@ def _make_report(rng: Random, place: Place) -> Path:
 def _read_report(path: Path, place: Place) -> object:
     """What ``report`` does but for the pictures."""
     sources = [str(path)]
-    page: Any
-    if has_trials(path):
-        page = placements.make_page(read_trials(path), sources)
-    else:
-        rows: Mapping[object, Result] = {(row.suite, *row.key): row for row in read_results(path)}
-        page = whole.make_page(tuple(rows.values()), sources)
+    rows: Mapping[object, Result] = {(row.suite, *row.key): row for row in read_results(path)}
+    page = whole.make_page(tuple(rows.values()), sources)
     return [page.text, json.dumps(page.record, default=str), list(whole.summary_items(page, "."))]
 
 

@@ -17,7 +17,7 @@ STUDIES = {"paper": 50, "memory": 50, "own": 20, "boards": 20, "sizes": 20, "com
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What all trials of a cell have in common; as of :class:`flexpie_mpi.report.placement.trials.Trial`."""
+    """What all trials of a cell have in common; as of :class:`trials.Trial`."""
 
     study: str
     accounting: str

@@ -9,11 +9,11 @@ from time import process_time
 from boards import instance
 from networks import network, random_chain
 from studies import CHAIN, Cell
+from trials import Answer, Trial, answer
 
 from flexpie_mpi.core.versions import machine, versions
 from flexpie_mpi.placement import Instance
 from flexpie_mpi.placement.solvers import SOLVERS
-from flexpie_mpi.report.placement.trials import Answer, Trial, answer
 
 SEED = 2210
 

@@ -1,4 +1,4 @@
-"""``flexpie-mpi report``: tables and plots of what ``bench`` measured or of placements, or the picture of a plan.
+"""``flexpie-mpi report``: tables and plots of what ``bench`` measured, or the picture of a plan.
 
 Needs no ranks, but matplotlib.
 """
@@ -10,7 +10,6 @@ import os
 import sys
 
 from ..core.errors import ReportError
-from ..report.placement.trials import Trial, has_trials, read_trials
 from ..report.progress import Progress
 from ..suite.results import Result, read_results
 from .basis import late
@@ -22,8 +21,7 @@ from .planpicture import add_plan_arguments, draw_plan
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    about = "what 'flexpie-mpi bench' measured, or 'bench/placement/run.py' tried"
-    parser.add_argument("results", nargs="*", metavar="results.jsonl", help=about)
+    parser.add_argument("results", nargs="*", metavar="results.jsonl", help="what 'flexpie-mpi bench' measured")
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -47,29 +45,14 @@ def _report_results(args: argparse.Namespace) -> int:
         raise UsageError("report needs a folder to write to: give --output DIR")
     check_paths({"--json": args.json})
     page = late("report.page.whole")  # draws, so it needs matplotlib
-    is_placement = _are_trials(args.results)
-    rows = _read_trials(args.results) if is_placement else _read(args.results)
-    maker = late("report.placement.page") if is_placement else page
+    rows = _read(args.results)
     folder = make_folder(args.output)
     with Progress(sys.stderr) as progress:
-        made = maker.make_page(rows, args.results)
+        made = page.make_page(rows, args.results)
         page.write_page(made, folder, progress.tell)
     write_record(made.record, args.json)
     publish(page.summary_items(made, args.output), made.record, args.json)
     return 0
-
-
-def _are_trials(paths: list[str]) -> bool:
-    """Whether the files are of placements; all or none of them may be."""
-    found = [path for path in paths if has_trials(path)]
-    if found and len(found) < len(paths):
-        other = next(path for path in paths if path not in found)
-        raise UsageError(f"'{found[0]}' holds trials of placements and '{other}' does not: report on each by itself")
-    return bool(found)
-
-
-def _read_trials(paths: list[str]) -> tuple[Trial, ...]:
-    return tuple(trial for path in paths for trial in read_trials(path))
 
 
 def _read(paths: list[str]) -> tuple[Result, ...]:

@@ -151,7 +151,7 @@ def test_suites(kinds, place, study):
 
 
 def results(kinds, **others) -> str:
-    row = json.loads(json.dumps(kinds[2]._rows()[0][0]))
+    row = json.loads(json.dumps(kinds[2]._rows()[0]))
     row["per_rank"][0].update(others.pop("rank", {}))
     return json.dumps(row | others) + "\n"
 

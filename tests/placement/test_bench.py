@@ -9,10 +9,10 @@ from math import inf
 
 import numpy as np
 import pytest
+from published import PUBLISHED, published_artefact
+from trials import append_trials, has_trials, read_trials
 
 from flexpie_mpi.placement.chains import min_sum
-from flexpie_mpi.report.placement.published import PUBLISHED, published_artefact
-from flexpie_mpi.report.placement.trials import append_trials, has_trials, read_trials
 
 from ..launch import REPOSITORY, environment
 

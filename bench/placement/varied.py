@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..figure import Draw
-from ..page.section import Part, Picture, Section
-from ..tables import Column, Item, Table
-from ..units import count_of
-from .plots import along, label, lanes
-from .ratios import Cell, solvers_in
-from .tables import ratio_table, record
+from pictures import along, label, lanes
+from ratios import Cell, ratio_table, record, solvers_in
+
+from flexpie_mpi.report.figure import Draw
+from flexpie_mpi.report.page.section import Part, Picture, Section
+from flexpie_mpi.report.tables import Column, Item, Table
+from flexpie_mpi.report.units import count_of
 
 GAINS = {"capacity-greedy": 1.05, "kpath": 1.1}
 """How many times better than these the best placement is to be where boards differ in memory."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from math import inf
 
+import published
 import pytest
+import ratios
+from pages import make_page
+from ratios import beaten, best_bound, cells_of
+from trials import Answer, Trial, append_trials, read_trials
 
 from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.report.figure import painted
-from flexpie_mpi.report.placement.page import make_page
-from flexpie_mpi.report.placement.ratios import beaten, best_bound, cells_of
-from flexpie_mpi.report.placement.trials import Answer, Trial, append_trials, read_trials
 from flexpie_mpi.report.theme import DARK
 
-from .test_page import headings, table_under
+from ..report.test_page import headings, table_under
 
 MIB = 2**20
 SOLVERS = ("random", "greedy", "kpath", "capacity-greedy", "even", "exact")
@@ -147,3 +150,9 @@ def test_pictures_can_be_drawn():
     assert [picture.stem for picture in pictures] == ["as-coded", "memory-as-coded", "sizes", "compute"]
     for picture in pictures:
         assert painted(picture.draw, DARK).axes
+
+
+@pytest.mark.parametrize("module", [published, ratios], ids=["published", "ratios"])
+def test_examples(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0 and found.failed == 0

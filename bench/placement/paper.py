@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..page.section import Folded, Part, Picture, Section
-from ..tables import Column, Item, Table
-from ..units import percent, signed
-from .plots import lanes
-from .published import (
+from pictures import lanes
+from published import (
     CLAIM_GREEDY,
     CLAIM_RANDOM,
     COUNTS,
@@ -18,8 +15,11 @@ from .published import (
     published_artefact,
     repeated_artefact,
 )
-from .ratios import EXACT, MIB, Cell, beaten, effort, solvers_in
-from .tables import effort_text, ratio_table, record, seconds
+from ratios import EXACT, MIB, Cell, beaten, effort, effort_text, ratio_table, record, seconds, solvers_in
+
+from flexpie_mpi.report.page.section import Folded, Part, Picture, Section
+from flexpie_mpi.report.tables import Column, Item, Table
+from flexpie_mpi.report.units import percent, signed
 
 AS_CODED = "as-coded"
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...core.errors import ReportError
-from ..page.section import Part, Section
-from ..page.whole import Page
-from ..tables import Column, Item, Table
-from ..units import count_of, ranges
-from . import paper, varied
-from .ratios import Cell, beaten, by_study, cells_of, effort, solvers_in
-from .tables import RATIO_ABOUT, effort_text
-from .trials import Trial
+import paper
+import varied
+from ratios import RATIO_ABOUT, Cell, beaten, by_study, cells_of, effort, effort_text, solvers_in
+from trials import Trial
+
+from flexpie_mpi.core.errors import ReportError
+from flexpie_mpi.report.page.section import Part, Section
+from flexpie_mpi.report.page.whole import Page
+from flexpie_mpi.report.tables import Column, Item, Table
+from flexpie_mpi.report.units import count_of, ranges
 
 PAPER = "paper"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from .ratios import Cell
+from ratios import Cell
 
 COUNTS = (5, 10, 15, 20, 50)
 _ROWS = """

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from typing import Any
 
-from ...core.document import DocumentError, check_values, from_json, made, read_document, shown
-from ...core.errors import ReportError
-from ...placement import Outcome
+from flexpie_mpi.core.document import DocumentError, check_values, from_json, made, read_document, shown
+from flexpie_mpi.core.errors import ReportError
+from flexpie_mpi.placement import Outcome
 
 KIND, FORMAT = "placement", 1
 """Of a line."""
@@ -126,6 +126,20 @@ def has_trials(path: str | os.PathLike[str]) -> bool:
     except DocumentError:
         return False
     return isinstance(record, dict) and record.get("kind") == KIND
+
+
+def check_kind(paths: Iterable[str]) -> None:
+    """Check that files are of trials, all of them.
+
+    Raises
+    ------
+    ReportError
+        When some are and others are not.
+    """
+    held = {path: has_trials(path) for path in paths}
+    if len(set(held.values())) > 1:
+        one, other = (next(path for path, has in held.items() if has is wanted) for wanted in (True, False))
+        raise ReportError(f"'{one}' holds trials of placements and '{other}' does not: report on each by itself")
 
 
 def read_trials(path: str | os.PathLike[str]) -> tuple[Trial, ...]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..figure import Draw, Figure
-from ..plots.axes import curved, dotted, entitle, handle, legend, log_scale, numbered, panels, ratio_scale, ticks
-from ..tables import shorten
-from ..theme import Theme
-from .ratios import Cell, spread
+from ratios import Cell, spread
+
+from flexpie_mpi.report.figure import Draw, Figure
+from flexpie_mpi.report.plots.axes import (
+    curved,
+    dotted,
+    entitle,
+    handle,
+    legend,
+    log_scale,
+    numbered,
+    panels,
+    ratio_scale,
+    ticks,
+)
+from flexpie_mpi.report.tables import shorten
+from flexpie_mpi.report.theme import Theme
 
 DRAWN = ("kpath", "greedy", "capacity-greedy", "even")
 """Solvers in their colours; ``random`` is so far off that the others could not be told apart beside it."""

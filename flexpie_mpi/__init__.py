@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .model import Model, load
     from .planner import Search, Task, layout_plan, make_plans, price
     from .planner.explain import explain
+    from .runtime.admission import Requests
     from .runtime.engine import Engine, load_shared
-    from .runtime.flow import Requests
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
     from .testbed import Device, Testbed, one_host, switch
@@ -70,7 +70,7 @@ _NAMES = {
         "Engine",
         "load_shared",
     ),
-    "runtime.flow": ("Requests",),
+    "runtime.admission": ("Requests",),
     "runtime.loopback": ("run_ranks",),
     "runtime.mpi": ("start",),
     "testbed": (

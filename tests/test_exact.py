@@ -17,7 +17,7 @@ from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.shards import segment_problems
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.runtime.flow import Requests
+from flexpie_mpi.runtime.admission import Requests
 
 from .models import LIGHT, with_random_weights
 from .planners import SEARCHING, planned

@@ -28,8 +28,8 @@ from ..measure.throughput import Meter, throughput
 from ..pipeline import Need, enough_in_flight, memory_problems, most_in_flight, needs
 from ..pipeline.memory import mb
 from ..report.streams import stream_items, stream_record
+from ..runtime.admission import Requests, StreamStats
 from ..runtime.engine import Engine, settle_pace
-from ..runtime.flow import Flow, Requests
 from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
@@ -286,7 +286,7 @@ class Streaming(RankPart):
     def _warmup(self) -> int:
         return self.engine.in_flight if self.args.warmup is None else self.args.warmup
 
-    def _found(self, desk: Desk | None, flows: list[Flow] | None, stopped: Stopped) -> StreamRun:
+    def _found(self, desk: Desk | None, flows: list[StreamStats] | None, stopped: Stopped) -> StreamRun:
         """What is to be said of it, when all is written and compared."""
         assert desk is not None and flows is not None, "on the root"
         args, engine = self.args, self.engine

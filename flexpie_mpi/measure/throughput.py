@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.plan import Plan, Stage
-from ..runtime.flow import KEPT, Flow
+from ..runtime.admission import KEPT, StreamStats
 
 
 class Meter:
@@ -106,7 +106,7 @@ class Throughput:
     latencies_s : tuple of float
         From admission to delivery, of the last so many requests.
     stages : tuple of StageLoad
-    flows : tuple of Flow
+    stats : tuple of StreamStats
         By rank.
     """
 
@@ -118,7 +118,7 @@ class Throughput:
     starved_s: float
     latencies_s: tuple[float, ...]
     stages: tuple[StageLoad, ...]
-    flows: tuple[Flow, ...]
+    stats: tuple[StreamStats, ...]
 
     @property
     def whole_rate(self) -> float | None:
@@ -135,18 +135,18 @@ class Throughput:
         return float(np.percentile(self.latencies_s, percent))
 
 
-def throughput(plan: Plan, flows: Sequence[Flow], meter: Meter, in_flight: int) -> Throughput:
+def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight: int) -> Throughput:
     """What a stream was like, from what its ranks and its deliveries say.
 
     Parameters
     ----------
     plan : Plan
-    flows : sequence of Flow
+    stats : sequence of StreamStats
         By rank.
     meter : Meter
     in_flight : int
     """
-    root = flows[plan.root]
+    root = stats[plan.root]
     is_warm = meter.delivered > meter.warmup
     warmup = meter.warmup if is_warm else 0
     kept = root.latencies_s
@@ -161,14 +161,14 @@ def throughput(plan: Plan, flows: Sequence[Flow], meter: Meter, in_flight: int) 
         whole_s=whole_s,
         starved_s=min(meter.starved_s, whole_s),
         latencies_s=tuple(latencies_s),
-        stages=tuple(_load(plan, stage, flows, meter.delivered, whole_s) for stage in plan.stages),
-        flows=tuple(flows),
+        stages=tuple(_load(plan, stage, stats, meter.delivered, whole_s) for stage in plan.stages),
+        stats=tuple(stats),
     )
 
 
-def _load(plan: Plan, stage: Stage, flows: Sequence[Flow], requests: int, whole_s: float) -> StageLoad:
-    rank = max(stage.ranks, key=lambda number: flows[number].busy_s)
-    busy_s = flows[rank].busy_s
+def _load(plan: Plan, stage: Stage, stats: Sequence[StreamStats], requests: int, whole_s: float) -> StageLoad:
+    rank = max(stage.ranks, key=lambda number: stats[number].busy_s)
+    busy_s = stats[rank].busy_s
     first, last = (plan.segments[place] for place in (stage.segments[0], stage.segments[-1]))
     return StageLoad(
         stage,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..measure.referee import Findings
 from ..measure.throughput import StageLoad, Throughput
-from ..runtime.flow import Flow
+from ..runtime.admission import StreamStats
 from ..session.streaming import StreamRun
 from .plans import model_lines, model_record, plan_record, planner_line
 from .run import hosts_line
@@ -70,7 +70,7 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
         "latency_s": _latencies(measured),
         "stages": [_stage_record(stream, number) for number in range(len(measured.stages))],
         "bottleneck": _bottleneck_record(stream),
-        "ranks": [_rank_record(flow, measured) for flow in measured.flows],
+        "ranks": [_rank_record(flow, measured) for flow in measured.stats],
         "plan": plan_record(stream.plan),
         "versions": dict(stream.versions),
     }
@@ -139,7 +139,7 @@ def _stage_record(stream: StreamRun, number: int) -> dict[str, Any]:
     }
 
 
-def _rank_record(flow: Flow, measured: Throughput) -> dict[str, Any]:
+def _rank_record(flow: StreamStats, measured: Throughput) -> dict[str, Any]:
     return {
         "rank": flow.rank,
         "busy_s": flow.busy_s,

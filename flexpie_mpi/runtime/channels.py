@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.program import Exchange, Message
 from .collectives import Packing, pack
-from .transport import Parcel, parcels
+from .transport import MessageBuffer, message_buffers
 from .waiting import Patience, late, wait
 
 MOST_BYTES = 1 << 30
@@ -38,7 +38,7 @@ class HaloChannel:
         self, exchange: Exchange, rank: int, communicator: Any, patience: Patience, most_bytes: int = MOST_BYTES
     ) -> None:
         self.exchange = exchange
-        self.outgoing, self.incoming = parcels(exchange)
+        self.outgoing, self.incoming = message_buffers(exchange)
         ways = ((communicator.Send_init, exchange.sends, self.outgoing),
                 (communicator.Recv_init, exchange.receives, self.incoming))  # fmt: skip
         (self._sends, self._receivers), (self._receives, self._senders) = (
@@ -102,8 +102,8 @@ class CollectiveChannel:
         self.exchange = exchange
         packing = pack(exchange, rank, memory)
         self.outgoing, self.incoming = packing.outgoing, packing.incoming
-        self._volley = _Volley(exchange, packing, communicator) if _is_direct(exchange) else None
-        self._begin = self._volley.begin if self._volley else _beginner(exchange.kind, packing, communicator)
+        self._p2p = P2PAllgather(exchange, packing, communicator) if _is_direct(exchange) else None
+        self._begin = self._p2p.begin if self._p2p else _beginner(exchange.kind, packing, communicator)
         self._request: Any = None
         self._rank = rank
         self._patience = patience
@@ -130,15 +130,15 @@ class CollectiveChannel:
 
     def free(self) -> None:
         """Give the messages' requests back; a collective holds nothing between two requests."""
-        if self._volley:
-            self._volley.free()
+        if self._p2p:
+            self._p2p.free()
 
     def late(self, waited_s: float) -> str:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
         return late(self._rank, _name(self.exchange), peers, waited_s)
 
 
-class _Volley:
+class P2PAllgather:
     """The messages of an all-gather, begun and awaited together as a collective is."""
 
     def __init__(self, exchange: Exchange, packing: Packing, communicator: Any) -> None:
@@ -148,7 +148,7 @@ class _Volley:
         receives = [communicator.Recv_init(block.part(place), place, tag) for place in others if block.counts[place]]
         self._requests = [*receives, *sends]
 
-    def begin(self) -> _Volley:
+    def begin(self) -> P2PAllgather:
         """Start them; the result can be asked whether all are over, as a request can."""
         _start_all(self._requests)
         return self
@@ -163,14 +163,14 @@ class _Volley:
 
 
 def _requests(
-    make: Callable[..., Any], messages: Sequence[Message], parcels: Sequence[Parcel], most_bytes: int
+    make: Callable[..., Any], messages: Sequence[Message], buffers: Sequence[MessageBuffer], most_bytes: int
 ) -> tuple[list[Any], list[int]]:
     """A persistent request for every message or piece of one, and the peer of each."""
     requests, peers = [], []
-    for message, parcel in zip(messages, parcels, strict=True):
-        for begin in range(0, max(1, parcel.memory.size), most_bytes):
-            requests.append(make(parcel.memory[begin : begin + most_bytes], parcel.peer, message.tag))
-            peers.append(parcel.peer)
+    for message, buffer in zip(messages, buffers, strict=True):
+        for begin in range(0, max(1, buffer.memory.size), most_bytes):
+            requests.append(make(buffer.memory[begin : begin + most_bytes], buffer.peer, message.tag))
+            peers.append(buffer.peer)
     return requests, peers
 
 

@@ -1,11 +1,11 @@
-"""How the parcels of a collective lie in memory: one block per side, a part for each rank of the group.
+"""How the buffers of a collective lie in memory: one block per side, a part for each rank of the group.
 
-MPI's collectives take one block with a count and an offset per rank. The parcels are views into it, so that what
+MPI's collectives take one block with a count and an offset per rank. The buffers are views into it, so that what
 the executor packs is what MPI sends::
 
     gather on the root, group (0, 1, 2)      | from 0 |..| from 1 |..| from 2 |      parts begin at multiples of 64
 
-In an all-gather and a broadcast a rank sends the same bytes to everyone: its parcels share one memory.
+In an all-gather and a broadcast a rank sends the same bytes to everyone: its buffers share one memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 
 from ..core.program import Exchange, Message
-from .transport import Parcel
+from .transport import MessageBuffer
 
 ALIGNMENT = 64
 
@@ -45,15 +45,15 @@ class Packing:
         Place in the group of the one sender (broadcast, scatter) or receiver (gather); 0 for the others.
     send, receive : Block
         In the order of the group. In an all-gather and a broadcast what this rank sends is its own part of `receive`.
-    outgoing, incoming : tuple of Parcel
+    outgoing, incoming : tuple of MessageBuffer
         Views into the blocks, in the order of the exchange's messages.
     """
 
     root: int
     send: Block
     receive: Block
-    outgoing: tuple[Parcel, ...]
-    incoming: tuple[Parcel, ...]
+    outgoing: tuple[MessageBuffer, ...]
+    incoming: tuple[MessageBuffer, ...]
 
 
 def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Packing:
@@ -81,8 +81,8 @@ def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Pac
         root=place[_root(exchange, rank)],
         send=send,
         receive=receive,
-        outgoing=tuple(Parcel(m.target, m.pieces, outgoing(m)) for m in exchange.sends),
-        incoming=tuple(Parcel(m.source, m.pieces, receive.part(place[m.source])) for m in exchange.receives),
+        outgoing=tuple(MessageBuffer(m.target, m.pieces, outgoing(m)) for m in exchange.sends),
+        incoming=tuple(MessageBuffer(m.source, m.pieces, receive.part(place[m.source])) for m in exchange.receives),
     )
 
 

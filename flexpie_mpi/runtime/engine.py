@@ -21,9 +21,8 @@ from ..lower.facts import slice_bytes
 from ..lower.slots import slots_of
 from ..model import Model, load
 from ..model.inputs import Shapes
+from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
 from .executor import Executor, by_index
-from .flow import Deliver, Flow, Supply
-from .gate import Gate, RootGate, ticket_exchange
 from .guard import Guard
 from .kernels import KernelOptions, Sessions, make_kernel
 from .pacing import Pacer, settle
@@ -131,11 +130,11 @@ class Engine:
         weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
         self._sessions = Sessions(model, weights, KernelOptions(threads))
         self.guard = Guard()
-        channels, self._tickets = self._open()
+        channels, self._credits = self._open()
         try:
             self._executors, self.pacer = self._prepare(channels, slowdown)
         except BaseException:
-            transport.release([*chain.from_iterable(channels), self._tickets])
+            transport.release([*chain.from_iterable(channels), self._credits])
             raise
         self._last = self._executors[0]
         self._runs = 0
@@ -160,15 +159,15 @@ class Engine:
         self._runs += 1
         return self._last.run(checked)
 
-    def stream(self, supply: Supply, deliver: Deliver) -> Flow:
-        """Carry out all requests of `supply`, several at a time; called by all ranks together.
+    def stream(self, source: RequestSource, deliver: Deliver) -> StreamStats:
+        """Carry out all requests of `source`, several at a time; called by all ranks together.
 
-        Outputs are delivered in order, each request's once. When the supply or a delivery fails, no more requests are
+        Outputs are delivered in order, each request's once. When the source or a delivery fails, no more requests are
         admitted, those under way are carried out, and the error is raised on every rank.
 
         Parameters
         ----------
-        supply : Supply
+        source : RequestSource
             On the root; ignored elsewhere.
         deliver : callable
             Called on the root with number, outputs and latency of each request; the outputs are valid during the call.
@@ -178,22 +177,25 @@ class Engine:
         DataError
             On every rank, when an input is missing or of another shape or type.
         FlexPieError
-            What `supply` or `deliver` raised.
+            What `source` or `deliver` raised.
         """
-        root_gate = RootGate(supply, deliver, self._checked, self._tickets) if self._is_root else None
-        gate = root_gate or Gate(self._tickets)
+        admission: Admission = (
+            RootAdmission(source, deliver, self._checked, self._credits)
+            if self._is_root
+            else ToldAdmission(self._credits)
+        )
         prepare = self.pacer.prepare_thread
-        flow = Stream(self.transport, self._executors, self.plan.period, self.in_flight, gate, prepare).run()
-        error = self.transport.broadcast(gate.error, self.plan.root)
+        stats = Stream(self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare).run()
+        error = self.transport.broadcast(admission.error, self.plan.root)
         if error is not None:
             raise error
-        return flow
+        return stats
 
     def close(self) -> None:
         """Give sessions, buffers and channels back; only `facts` can be asked then."""
         for executor in self._executors:
             executor.close()
-        self.transport.release([self._tickets])
+        self.transport.release([self._credits])
         self._sessions.close()
 
     @property
@@ -241,7 +243,7 @@ class Engine:
         return dict(inputs)
 
     def _open(self) -> tuple[list[list[Channel]], Channel]:
-        """Channels of every slot, and the one for tickets.
+        """Channels of every slot, and the one for credits.
 
         Where one request is under way at a time its exchanges may be collectives.
         """
@@ -252,8 +254,8 @@ class Engine:
             [prepare(exchange, slot % turns * (last + 2)) for exchange in by_index(self._mine[slot % turns])]
             for slot in range(slots_of(self._is_root, self.in_flight, turns))
         ]
-        tickets = ticket_exchange(transport.rank, transport.size, self.plan.root, last + 1)
-        opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), tickets]))
+        credits = credit_exchange(transport.rank, transport.size, self.plan.root, last + 1)
+        opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), credits]))
         return [list(islice(opened, len(slot))) for slot in exchanges], next(opened)
 
     def _prepare(self, channels: Sequence[Sequence[Channel]], slowdown: float) -> tuple[list[Executor], Pacer]:

@@ -17,7 +17,7 @@ from ..core.errors import ProgramError
 from ..core.program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
 from ..core.region import Region
 from ..core.timeline import OF_NONE, Event, Timeline
-from .transport import Channel, Parcel, Transport
+from .transport import Channel, MessageBuffer, Transport
 
 Action = Callable[[], None]
 KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
@@ -176,7 +176,7 @@ class Executor:
         return Task("wait", index, drain, has_left, channels)
 
     def _starter(self, channel: Channel) -> Action:
-        pairs = [pair for parcel in _distinct(channel.outgoing) for pair in self._parcel(parcel, pack=True)]
+        pairs = [pair for message in _distinct(channel.outgoing) for pair in self._pieces(message, pack=True)]
         move = _mover(pairs, f"exchange {channel.exchange.index}")
 
         def start() -> None:
@@ -186,15 +186,15 @@ class Executor:
         return start
 
     def _unpackings(self, channel: Channel) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [pair for parcel in channel.incoming for pair in self._parcel(parcel, pack=False)]
+        return [pair for message in channel.incoming for pair in self._pieces(message, pack=False)]
 
-    def _parcel(self, parcel: Parcel, *, pack: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(target, source) views that pack or unpack the pieces of a parcel."""
+    def _pieces(self, message: MessageBuffer, *, pack: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(target, source) views that pack or unpack the pieces of a message."""
         pairs, offset = [], 0
-        for piece in parcel.pieces:
+        for piece in message.pieces:
             local = self._view(piece.buffer, piece.region)
             nbytes = local.size * local.itemsize
-            packed = parcel.memory[offset : offset + nbytes].view(local.dtype).reshape(local.shape)
+            packed = message.memory[offset : offset + nbytes].view(local.dtype).reshape(local.shape)
             pairs.append((packed, local) if pack else (local, packed))
             offset += nbytes
         return pairs
@@ -260,6 +260,6 @@ def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]], what: str) -> Action:
     return move
 
 
-def _distinct(parcels: Sequence[Parcel]) -> list[Parcel]:
+def _distinct(messages: Sequence[MessageBuffer]) -> list[MessageBuffer]:
     """Parcels with memory of their own: those that share it are packed once."""
-    return list({parcel.memory.ctypes.data: parcel for parcel in parcels}.values())
+    return list({message.memory.ctypes.data: message for message in messages}.values())

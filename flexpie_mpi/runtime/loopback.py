@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.errors import ProgramError, TransportError
 from ..core.program import Exchange, Message
-from .transport import Channel, Parcel, parcels
+from .transport import Channel, MessageBuffer, message_buffers
 from .waiting import Patience, late
 
 T = TypeVar("T")
@@ -166,10 +166,10 @@ class LoopbackChannel:
 
     def __init__(self, exchange: Exchange, rank: int, office: _PostOffice) -> None:
         self.exchange = exchange
-        self.outgoing, self.incoming = parcels(exchange)
+        self.outgoing, self.incoming = message_buffers(exchange)
         self._targets = [self._address(message) for message in exchange.sends]
         self._sources = [self._address(message) for message in exchange.receives]
-        self._missing: dict[Address, Parcel] = {}
+        self._missing: dict[Address, MessageBuffer] = {}
         self._rank = rank
         self._office = office
         self._is_posted = self._is_started = False
@@ -182,14 +182,14 @@ class LoopbackChannel:
         if not self._is_posted:
             raise ProgramError(f"exchange {self.exchange.index} is started on rank {self._rank} before it is posted")
         self._is_started = True
-        for address, parcel in zip(self._targets, self.outgoing, strict=True):
-            self._office.put(address, parcel.memory.tobytes())
+        for address, buffer in zip(self._targets, self.outgoing, strict=True):
+            self._office.put(address, buffer.memory.tobytes())
 
     def finish(self) -> None:
         self._check_started()
         while self._missing:
-            address, parcel = next(iter(self._missing.items()))
-            _fill(parcel.memory, self._office.take(address))
+            address, buffer = next(iter(self._missing.items()))
+            _fill(buffer.memory, self._office.take(address))
             del self._missing[address]
 
     def drain(self) -> None:
@@ -208,7 +208,7 @@ class LoopbackChannel:
 
     def late(self, waited_s: float) -> str:
         what = f"exchange {self.exchange.index} ({self.exchange.kind})"
-        return late(self._rank, what, [parcel.peer for parcel in self._missing.values()], waited_s)
+        return late(self._rank, what, [buffer.peer for buffer in self._missing.values()], waited_s)
 
     def missing(self) -> tuple[Address, ...]:
         """What has not arrived."""

@@ -24,9 +24,8 @@ from time import perf_counter
 
 from ..core.errors import TransportError
 from ..core.program import Exchange
+from .admission import Admission, StreamStats
 from .executor import Executor, Task
-from .flow import Flow
-from .gate import Gate, RootGate
 from .transport import Channel, Transport
 from .waiting import offer_core
 from .worker import Action, ComputeThread, Inline
@@ -103,7 +102,7 @@ class Stream:
     turns : int
     in_flight : int
         Requests that may be under way on this rank.
-    gate : Gate or RootGate
+    admission : Admission
     prepare_thread : callable
         Called by the thread that computes, if there is one, before it does.
     """
@@ -114,11 +113,11 @@ class Stream:
         executors: Sequence[Executor],
         turns: int,
         in_flight: int,
-        gate: Gate | RootGate,
+        admission: Admission,
         prepare_thread: Action,
     ) -> None:
         self._transport = transport
-        self._gate = gate
+        self._admission = admission
         self._slots = [_slot(executor) for executor in executors]
         for place, slot in enumerate(self._slots if len(executors) > turns else ()):
             if slot is not None:
@@ -134,7 +133,7 @@ class Stream:
         self._at_rest = transport.patience
         self._waiting = replace(self._at_rest, longest_nap_s=_LONGEST_NAP_S)
 
-    def run(self) -> Flow:
+    def run(self) -> StreamStats:
         """Carry out all requests.
 
         Raises
@@ -150,22 +149,22 @@ class Stream:
                     self._idle_since = 0.0
                 else:
                     self._rest()
-        return Flow(
+        return StreamStats(
             rank=self._transport.rank,
-            requests=self._gate.admitted,
+            requests=self._admission.admitted,
             elapsed_s=self._ended_s - self._began_s,
             busy_s=self._worker.busy_s,
             sent_bytes=self._sent_bytes,
-            latencies_s=self._gate.latencies.tuple(),
+            latencies_s=self._admission.latencies_s,
         )
 
     def _is_over(self) -> bool:
-        return not self._active and self._next == self._gate.admitted and self._gate.is_settled
+        return not self._active and self._next == self._admission.admitted and self._admission.is_settled
 
     def _go_round(self) -> bool:
         """Do all that can be done without waiting; whether anything was done."""
         moved = self._begin()
-        moved |= self._gate.look()
+        moved |= self._admission.look()
         moved |= self._note(self._worker.take())
         for slot in self._active:
             if not slot.is_computing:
@@ -179,7 +178,7 @@ class Stream:
         """Take in the requests there is room for."""
         before = self._next
         while self._has_room:
-            inputs = self._gate.take(self._next)
+            inputs = self._admission.take(self._next)
             if inputs is None:
                 break
             slot = self._slots[self._next % len(self._slots)]
@@ -233,7 +232,7 @@ class Stream:
     def _end(self, slot: _Slot) -> None:
         """The oldest request has done all its tasks on this rank."""
         self._ended_s = perf_counter()
-        self._gate.deliver(slot.number, slot.executor.outputs, self._ended_s - slot.began_s)
+        self._admission.deliver(slot.number, slot.executor.outputs, self._ended_s - slot.began_s)
         self._sent_bytes += slot.sent_bytes
         slot.number = -1
 
@@ -262,7 +261,7 @@ class Stream:
 
     def _awaited(self) -> Iterable[Channel] | None:
         """Channels one of which must arrive for this rank to go on; None while something else may happen."""
-        awaited = self._gate.awaited if self._has_room else ()
+        awaited = self._admission.awaited if self._has_room else ()
         if self._worker.pending or awaited is None:
             return None
         return [*awaited, *(channel for slot in self._active if slot.wait for channel in slot.wait.channels)]

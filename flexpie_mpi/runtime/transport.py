@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class MessageBuffer:
     """Pieces packed one after the other, each in row-major order, in the bytes of `memory` (uint8, one axis)."""
 
     peer: int
@@ -31,16 +31,16 @@ class Parcel:
 class Channel(Protocol):
     """One rank's end of one exchange, reusable for every request.
 
-    In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` parcel and calls
-    ``start``; ``finish`` returns when every `incoming` parcel is complete; ``drain`` returns when the outgoing
-    parcels may be filled again, at once where nothing was started. Who has other things to do asks, again and again,
+    In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` buffer and calls
+    ``start``; ``finish`` returns when every `incoming` buffer is complete; ``drain`` returns when the outgoing
+    buffers may be filled again, at once where nothing was started. Who has other things to do asks, again and again,
     whether the one or the other would return at once: ``has_arrived``, ``has_left``. ``late`` is the sentence for
     whoever waits in vain.
     """
 
     exchange: Exchange
-    outgoing: tuple[Parcel, ...]
-    incoming: tuple[Parcel, ...]
+    outgoing: tuple[MessageBuffer, ...]
+    incoming: tuple[MessageBuffer, ...]
 
     def post(self) -> None: ...
     def start(self) -> None: ...
@@ -112,17 +112,17 @@ class Transport(Protocol):
         """Free what the transport holds; channels end with it."""
 
 
-def parcels(exchange: Exchange) -> tuple[tuple[Parcel, ...], tuple[Parcel, ...]]:
-    """Fresh (outgoing, incoming) parcels of one rank's part of an exchange.
+def message_buffers(exchange: Exchange) -> tuple[tuple[MessageBuffer, ...], tuple[MessageBuffer, ...]]:
+    """Fresh (outgoing, incoming) buffers of one rank's part of an exchange.
 
-    Messages that carry the same pieces (an all-gather, a broadcast) share the memory of one parcel.
+    Messages that carry the same pieces (an all-gather, a broadcast) share the memory of one buffer.
     """
     memory: dict[tuple[Piece, ...], np.ndarray] = {}
     outgoing = []
     for message in exchange.sends:
         shared = memory.setdefault(message.pieces, np.empty(message.nbytes, np.uint8))
-        outgoing.append(Parcel(message.target, message.pieces, shared))
-    incoming = (Parcel(m.source, m.pieces, np.empty(m.nbytes, np.uint8)) for m in exchange.receives)
+        outgoing.append(MessageBuffer(message.target, message.pieces, shared))
+    incoming = (MessageBuffer(m.source, m.pieces, np.empty(m.nbytes, np.uint8)) for m in exchange.receives)
     return tuple(outgoing), tuple(incoming)
 
 

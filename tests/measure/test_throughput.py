@@ -9,7 +9,7 @@ import pytest
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment, Stage
 from flexpie_mpi.measure.throughput import Meter, throughput
-from flexpie_mpi.runtime.flow import Flow
+from flexpie_mpi.runtime.admission import StreamStats
 
 
 def plan_of(*teams: tuple[tuple[int, ...], ...], ranks: int = 8) -> Plan:
@@ -69,9 +69,9 @@ def test_time_without_requests_is_counted_only_while_there_is_room() -> None:
 
 def test_a_stage_is_as_busy_as_its_busiest_rank() -> None:
     plan = plan_of(((0,),), ((1,), (2,)), ranks=3)
-    flows = [Flow(0, 10, 5.0, 2.0, 100, tuple(float(n) for n in range(10)))]
-    flows += [Flow(1, 10, 4.0, 3.0, 10), Flow(2, 10, 4.0, 4.0, 10)]
-    found = throughput(plan, flows, metered([0.5] * 10, warmup=4), in_flight=6)
+    stats = [StreamStats(0, 10, 5.0, 2.0, 100, tuple(float(n) for n in range(10)))]
+    stats += [StreamStats(1, 10, 4.0, 3.0, 10), StreamStats(2, 10, 4.0, 4.0, 10)]
+    found = throughput(plan, stats, metered([0.5] * 10, warmup=4), in_flight=6)
     assert (found.requests, found.warmup, found.whole_rate, found.rate) == (10, 4, 2.0, pytest.approx(2.0))
     assert found.latencies_s == (4.0, 5.0, 6.0, 7.0, 8.0, 9.0) and found.latency_s(50) == 6.5
     first, second = found.stages
@@ -82,8 +82,8 @@ def test_a_stage_is_as_busy_as_its_busiest_rank() -> None:
 
 def test_a_stream_shorter_than_its_warm_up_is_counted_as_a_whole() -> None:
     plan = plan_of(((0,),), ranks=1)
-    flow = Flow(0, 2, 4.0, 1.0, 0, (1.0, 3.0))
-    found = throughput(plan, [flow], metered([1.0, 1.0], warmup=3), in_flight=3)
+    alone = StreamStats(0, 2, 4.0, 1.0, 0, (1.0, 3.0))
+    found = throughput(plan, [alone], metered([1.0, 1.0], warmup=3), in_flight=3)
     assert (found.warmup, found.rate, found.latencies_s) == (0, 0.5, (1.0, 3.0))
-    nothing = throughput(plan, [replace(flow, requests=0, elapsed_s=0.0, latencies_s=())], metered([], 3), in_flight=3)
+    nothing = throughput(plan, [replace(alone, requests=0, elapsed_s=0.0, latencies_s=())], metered([], 3), in_flight=3)
     assert nothing.rate is None and nothing.stages[0].seconds == 0.0

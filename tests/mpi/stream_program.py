@@ -18,8 +18,8 @@ from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime.admission import Requests
 from flexpie_mpi.runtime.engine import Engine, load_shared
-from flexpie_mpi.runtime.flow import Requests
 from flexpie_mpi.runtime.mpi import start
 
 DIFFERENT = 5

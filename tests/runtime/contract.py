@@ -67,17 +67,17 @@ def ask(transport: Transport, channel: Channel) -> None:
 
 def begin(rank: int, channel: Channel, request: int) -> None:
     channel.drain()
-    for parcel in channel.outgoing:
-        parcel.memory[:] = payload(channel.exchange, request, rank, parcel.peer, parcel.memory.size)
+    for buffer in channel.outgoing:
+        buffer.memory[:] = payload(channel.exchange, request, rank, buffer.peer, buffer.memory.size)
     channel.start()
 
 
 def damaged(rank: int, channel: Channel, request: int) -> list[str]:
     exchange = channel.exchange
     return [
-        f"rank {rank}: request {request} of exchange {exchange.index} ({exchange.kind}) from {parcel.peer}"
-        for parcel in channel.incoming
-        if not np.array_equal(parcel.memory, payload(exchange, request, parcel.peer, rank, parcel.memory.size))
+        f"rank {rank}: request {request} of exchange {exchange.index} ({exchange.kind}) from {buffer.peer}"
+        for buffer in channel.incoming
+        if not np.array_equal(buffer.memory, payload(exchange, request, buffer.peer, rank, buffer.memory.size))
     ]
 
 

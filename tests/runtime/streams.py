@@ -74,7 +74,7 @@ def assert_equal(found, expected):
 
 
 def streamed(model, plan, in_flight, supplies, cache, deadline_s=30.0):
-    """Outputs of streams of one engine, one after the other, and the flows of all ranks."""
+    """Outputs of streams of one engine, one after the other, and the statistics of all ranks."""
 
     def rank(transport):
         engine = Engine(transport, model, plan, cache=cache, in_flight=in_flight)
@@ -88,4 +88,4 @@ def streamed(model, plan, in_flight, supplies, cache, deadline_s=30.0):
     results = run_ranks(plan.ranks, rank, deadline_s)
     outputs = [outputs for _, outputs in results[plan.root]]
     assert not any(outputs for r, result in enumerate(results) if r != plan.root for _, outputs in result)
-    return outputs, [[flow for flow, _ in result] for result in results]
+    return outputs, [[stats for stats, _ in result] for result in results]

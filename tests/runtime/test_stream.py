@@ -17,8 +17,8 @@ from flexpie_mpi.lower.shards import segment_problems
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime import stream
+from flexpie_mpi.runtime.admission import Requests
 from flexpie_mpi.runtime.engine import Engine
-from flexpie_mpi.runtime.flow import Requests
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 
 from .streams import COUNT, PLANS, Delivered, assert_equal, chain, copied, on, streamed
@@ -31,11 +31,11 @@ from .streams import COUNT, PLANS, Delivered, assert_equal, chain, copied, on, s
 def test_any_number_in_flight_gives_what_one_at_a_time_gives(name, in_flight, model, requests, expected, cache):
     plan = PLANS[name](model.graph)
     supplies = [lambda: Requests(requests), lambda: Requests([]), lambda: Requests(requests[::-1])]
-    (first, none, second), flows = streamed(model, plan, in_flight, supplies, cache)
+    (first, none, second), stats = streamed(model, plan, in_flight, supplies, cache)
     assert_equal(first, expected)
     assert_equal(second, expected[::-1])
     assert none == []
-    for rank, (full, empty, _) in enumerate(flows):
+    for rank, (full, empty, _) in enumerate(stats):
         assert (full.rank, full.requests, empty.requests) == (rank, COUNT, 0)
         assert full.busy_s >= 0 and (empty.busy_s, empty.elapsed_s, empty.sent_bytes) == (0, 0, 0)
         assert len(full.latencies_s) == (COUNT if rank == plan.root else 0)

@@ -11,10 +11,10 @@ import pytest
 
 from flexpie_mpi.core.errors import TransportError
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime import admission, kernels, pacing
 from flexpie_mpi.runtime import engine as engine_module
-from flexpie_mpi.runtime import flow, kernels, pacing
+from flexpie_mpi.runtime.admission import Latencies, Requests
 from flexpie_mpi.runtime.engine import Engine
-from flexpie_mpi.runtime.flow import Latencies, Requests
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.worker import ComputeThread
 
@@ -194,7 +194,7 @@ def test_a_late_rank_is_named_with_the_exchange(in_flight, model, requests, cach
 
 
 def test_only_the_last_latencies_are_kept(monkeypatch):
-    monkeypatch.setattr(flow, "KEPT", 4)
+    monkeypatch.setattr(admission, "KEPT", 4)
     latencies = Latencies()
     seen = []
     for number in range(7):

@@ -187,7 +187,7 @@ def test_the_blocks_of_a_rank_never_begin_at_one_address(kind: str, seed: int) -
 
 
 @pytest.mark.parametrize("kind", COLLECTIVES)
-def test_parcels_are_parts_of_the_blocks(kind: str) -> None:
+def test_message_buffers_are_parts_of_the_blocks(kind: str) -> None:
     for rank, exchange in enumerate(exchange_of_all(kind, 0, random_pairs(kind, 4, random.Random(1)), 4)):
         if rank not in exchange.group:
             continue
@@ -195,8 +195,8 @@ def test_parcels_are_parts_of_the_blocks(kind: str) -> None:
         assert [(p.peer, p.memory.size) for p in packing.outgoing] == [(m.target, m.nbytes) for m in exchange.sends]
         assert [(p.peer, p.memory.size) for p in packing.incoming] == [(m.source, m.nbytes) for m in exchange.receives]
         own = packing.receive if kind in ("broadcast", "allgather") else packing.send
-        assert all(np.shares_memory(parcel.memory, own.memory) for parcel in packing.outgoing)
-        assert all(np.shares_memory(parcel.memory, packing.receive.memory) for parcel in packing.incoming)
+        assert all(np.shares_memory(buffer.memory, own.memory) for buffer in packing.outgoing)
+        assert all(np.shares_memory(buffer.memory, packing.receive.memory) for buffer in packing.incoming)
         for block in (packing.send, packing.receive):
             ends = [offset + count for offset, count in zip(block.offsets, block.counts, strict=True)]
             assert all(end <= offset for end, offset in zip(ends, block.offsets[1:], strict=False))

@@ -1,0 +1,291 @@
+"""The way into a stream and out of it: where requests come from, which are admitted, and what is said afterwards.
+
+The root decides which requests are admitted, and tells the other ranks by credits. A credit is a message of two
+numbers: how many requests are admitted so far, and whether there will be no more. It is sent when the one before has
+left, so several admissions may share one. None is sent ahead of an admission, so a source that fails leaves no rank
+waiting for a request that was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..core.errors import FlexPieError
+from ..core.program import Exchange, Message
+from .transport import Channel
+
+Deliver = Callable[[int, Mapping[str, Any], float], object]
+"""Takes a request's number, its outputs by name (views, valid during the call only) and its latency in seconds."""
+
+KEPT = 1 << 16
+"""Latencies that are kept: of an endless stream, those of the last requests."""
+
+_CREDIT = np.dtype(np.int64)
+
+
+class RequestSource(Protocol):
+    """Where requests come from; asked on the root only.
+
+    Attributes
+    ----------
+    count : int or None
+        How many requests there will be in all, where that is known.
+    is_over : bool
+        Whether nothing will come any more.
+    """
+
+    @property
+    def count(self) -> int | None: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def take(self) -> Mapping[str, Any] | None:
+        """Inputs of the next request by name; None when it is not there yet, or nothing will come. Never waits.
+
+        Tensors are copied at once; values of unknown shape are used as they are until their request is delivered.
+
+        Raises
+        ------
+        DataError
+            When the next request cannot be used: the stream ends with those before it.
+        """
+
+
+class Requests:
+    """The requests of a list, or of anything that can be iterated over without waiting.
+
+    >>> source = Requests([{"x": 1}])
+    >>> source.count, source.is_over, source.take(), source.take(), source.is_over
+    (1, False, {'x': 1}, None, True)
+    """
+
+    def __init__(self, requests: Iterable[Mapping[str, Any]]) -> None:
+        self.count = len(requests) if isinstance(requests, Sized) else None
+        self.is_over = False
+        self._requests = iter(requests)
+
+    def take(self) -> Mapping[str, Any] | None:
+        """The next request; None after the last."""
+        request = next(self._requests, None)
+        self.is_over = request is None
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """What one rank has to say of a stream that is over.
+
+    Attributes
+    ----------
+    rank : int
+    requests : int
+        Of the whole stream, the same on every rank.
+    elapsed_s : float
+        On the root from the first admission to the last delivery; elsewhere from its own first to its own last step.
+    busy_s : float
+        Seconds in which the rank computed, pacing included.
+    sent_bytes : int
+        Of the requests' values, by this rank.
+    latencies_s : tuple of float
+        On the root: seconds from the admission of a request to its delivery, of the last `KEPT` requests, in order.
+        Empty elsewhere.
+    """
+
+    rank: int
+    requests: int
+    elapsed_s: float
+    busy_s: float
+    sent_bytes: int
+    latencies_s: tuple[float, ...] = ()
+
+
+class Latencies:
+    """The last `KEPT` of the numbers that are added, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._kept = np.empty(KEPT)
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        """Keep one more; it takes the place of the oldest when all places are taken."""
+        self._kept[self._count % KEPT] = seconds
+        self._count += 1
+
+    def tuple(self) -> tuple[float, ...]:
+        """All numbers that are kept, oldest first."""
+        first = self._count % KEPT if self._count > KEPT else 0
+        return tuple(np.roll(self._kept, -first)[: min(self._count, KEPT)].tolist())
+
+
+def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:
+    """One rank's part of the exchange that carries credits, which has the number `index`."""
+    messages = [Message(root, target, index, (), 2 * _CREDIT.itemsize) for target in range(size) if target != root]
+    sends = tuple(messages) if rank == root else ()
+    receives = tuple(message for message in messages if message.target == rank)
+    return Exchange(index, "halo" if messages else "local", tuple(range(size)), sends, receives, ())
+
+
+class Admission(Protocol):
+    """Which requests of a stream are admitted, as one rank knows it.
+
+    Attributes
+    ----------
+    admitted : int
+        Requests that are known to exist.
+    is_over : bool
+        Whether there will be no more.
+    error : FlexPieError or None
+        Why there are no more, where that was not meant to be.
+    """
+
+    admitted: int
+    is_over: bool
+    error: FlexPieError | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is over and no credit is under way any more."""
+
+    @property
+    def latencies_s(self) -> tuple[float, ...]:
+        """Latencies of requests that were delivered on this rank: the last `KEPT`, oldest first."""
+
+    @property
+    def awaited(self) -> tuple[Channel, ...] | None:
+        """Channels of which one must arrive before a request can be admitted; None when that is not up to messages."""
+
+    def take(self, number: int) -> Mapping[str, Any] | None:
+        """Inputs of request `number`, which is admitted; None when there is none, or none yet."""
+
+    def look(self) -> bool:
+        """Send or receive the next credit, if that is possible at once; whether it was."""
+
+    def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+        """Hand on the outputs of a request."""
+
+
+class ToldAdmission:
+    """The admission of a rank that is told by the root; it takes no inputs and delivers nothing."""
+
+    latencies_s: tuple[float, ...] = ()
+
+    def __init__(self, channel: Channel) -> None:
+        self.admitted = 0
+        self.is_over = False
+        self.error: FlexPieError | None = None
+        self._channel = channel
+        channel.post()
+        self._credit = channel.incoming[0].memory.view(_CREDIT)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_over
+
+    @property
+    def awaited(self) -> tuple[Channel, ...] | None:
+        return () if self.is_over else (self._channel,)
+
+    def take(self, number: int) -> Mapping[str, Any] | None:
+        return {} if number < self.admitted else None
+
+    def look(self) -> bool:
+        if self.is_over or not self._channel.has_arrived():
+            return False
+        self.admitted, self.is_over = int(self._credit[0]), bool(self._credit[1])
+        if not self.is_over:
+            self._channel.post()
+        return True
+
+    def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+        pass
+
+
+class RootAdmission:
+    """The admission of the root: takes requests from a source, tells the other ranks, and delivers.
+
+    When the source or the delivery fails no more is admitted. What is in flight goes on, and is still delivered where
+    only the source has failed.
+
+    Parameters
+    ----------
+    source : RequestSource
+    deliver : callable
+    check : callable
+        Returns the inputs that are taken; raises a DataError when they do not fit.
+    channel : Channel
+        Of :func:`credit_exchange`.
+    """
+
+    def __init__(
+        self,
+        source: RequestSource,
+        deliver: Deliver,
+        check: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        channel: Channel,
+    ) -> None:
+        self.admitted = 0
+        self.is_over = False
+        self.error: FlexPieError | None = None
+        self._latencies = Latencies()
+        self._source = source
+        self._deliver = deliver
+        self._delivers = True
+        self._check = check
+        self._channel = channel
+        self._told = (0, False)
+        self._credit = channel.outgoing[0].memory.view(_CREDIT) if channel.outgoing else np.empty(2, _CREDIT)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_over and self._told == (self.admitted, True) and self._channel.has_left()
+
+    @property
+    def latencies_s(self) -> tuple[float, ...]:
+        return self._latencies.tuple()
+
+    @property
+    def awaited(self) -> tuple[Channel, ...] | None:
+        return () if self.is_over else None
+
+    def take(self, number: int) -> Mapping[str, Any] | None:
+        if self.is_over:
+            return None
+        try:
+            request = self._source.take()
+            inputs = None if request is None else self._check(request)
+        except FlexPieError as error:
+            self._fail(error)
+            return None
+        if inputs is None:
+            self.is_over = self._source.is_over
+        else:
+            self.admitted += 1
+        return inputs
+
+    def look(self) -> bool:
+        news = (self.admitted, self.is_over)
+        if news == self._told or not self._channel.has_left():
+            return False
+        self._credit[:] = self._told = news
+        self._channel.post()
+        self._channel.start()
+        return True
+
+    def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+        if not self._delivers:
+            return
+        self._latencies.add(latency_s)
+        try:
+            self._deliver(number, outputs, latency_s)
+        except FlexPieError as error:
+            self._delivers = False
+            self._fail(error)
+
+    def _fail(self, error: FlexPieError) -> None:
+        self.error = self.error or error
+        self.is_over = True

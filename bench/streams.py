@@ -5,7 +5,7 @@
 Plans are those of ``flexpie-mpi plan``. On each testbed's boards all four run in turn, round after round, so that they
 share the machine's good and bad moments. A rate is requests over seconds between two deliveries on rank 0, the first
 `--warmup` requests left out, in which a pipeline fills. Cells are medians over rounds with quartiles; ratios are those
-of each round. What is predicted: the bottleneck of :func:`flexpie_mpi.simulate.demands`, that is the busiest board or
+of each round. What is predicted: the bottleneck of :func:`flexpie_mpi.simulate.occupancy`, that is the busiest board or
 port, by the cost model; for one request at a time the planner's latency.
 """
 
@@ -33,7 +33,7 @@ from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.pipeline import enough_in_flight
 from flexpie_mpi.planner import price
 from flexpie_mpi.runtime.engine import settle_pace
-from flexpie_mpi.simulate.demands import demands
+from flexpie_mpi.simulate.occupancy import occupancy
 from flexpie_mpi.testbed import read
 
 PLANS = {
@@ -105,7 +105,7 @@ def entrant(transport, model, label: str, options, testbed, cost) -> Entrant:
     depth = depth or enough_in_flight(plan)
     slowdown = testbed.devices[transport.rank].slowdown
     engine = Engine(transport, model, plan, slowdown=slowdown, in_flight=depth)
-    found = demands(engine.programs_by_turn, model.graph, testbed, cost)
+    found = occupancy(engine.programs_by_turn, model.graph, testbed, cost)
     if depth == 1:
         return Entrant(label, engine, price(plan, model.graph, testbed, cost).seconds, "latency")
     return Entrant(label, engine, found.seconds, found.bottleneck)

@@ -34,7 +34,7 @@ from ..runtime.mpi import library
 from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
 from ..session.streaming import StreamRun
-from ..simulate.demands import Demands, demands
+from ..simulate.occupancy import Occupancy, occupancy
 from ..testbed import Device
 from ..testbed import read as read_testbed
 from .basis import Basis, basis_of_files, first_ranks
@@ -310,7 +310,7 @@ class Streaming(RankPart):
             stopped_by=stopped.by,
             left=desk.reader.left if stopped.by else 0,
             written=desk.written(),
-            demands=predicted,
+            occupancy=predicted,
             findings=desk.findings(),
         )
         if args.save_plan is not None:
@@ -318,12 +318,12 @@ class Streaming(RankPart):
         write_record(stream_record(found), args.json)
         return found
 
-    def _predicted(self) -> tuple[Demands | None, str]:
+    def _predicted(self) -> tuple[Occupancy | None, str]:
         """What the stream is predicted to ask of boards and links, and on what grounds."""
         basis = self.basis or self._basis_of_files()
         if basis is None:
             return None, "give --testbed and --cost, or --traces"
-        found = demands(self.engine.programs_by_turn, self.engine.model.graph, basis.testbed, basis.cost)
+        found = occupancy(self.engine.programs_by_turn, self.engine.model.graph, basis.testbed, basis.cost)
         return found, basis.source
 
     def _basis_of_files(self) -> Basis | None:

@@ -1,6 +1,13 @@
-"""Memory of a program: buffers that are never alive together share the same bytes."""
+"""Memory that a program shares: of buffers that are never alive together, and of collectives never under way together.
+
+A buffer has its place in the *arena*. The messages of a collective lie in its *lane*, beside the arena.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -9,7 +16,7 @@ from ..core.program import Arena, Compute, Finish, Program, Start, Step
 ALIGNMENT = 64
 
 
-def place(program: Program) -> Arena:
+def arena_of(program: Program) -> Arena:
     """Offsets of all buffers in one block of memory, largest first, each at the lowest free place.
 
     A buffer is alive from the first step that writes it to the last that reads it; a request's inputs from the
@@ -39,10 +46,10 @@ def lifetimes(program: Program) -> list[tuple[int, int]]:
         uses[index].append(-1)
     for _, index in program.outputs:
         uses[index].append(end)
-    for place_, step in enumerate(program.steps):
+    for number, step in enumerate(program.steps):
         for index in touched(step):
-            uses[index].append(place_)
-    return [(min(places, default=0), max(places, default=0)) for places in uses]
+            uses[index].append(number)
+    return [(min(numbers, default=0), max(numbers, default=0)) for numbers in uses]
 
 
 def touched(step: Step) -> set[int]:
@@ -54,3 +61,37 @@ def touched(step: Step) -> set[int]:
     assert isinstance(step, Finish)
     received = {piece.buffer for message in step.exchange.receives for piece in message.pieces}
     return received | {index for copy in step.exchange.copies for index in (copy.source, copy.target)}
+
+
+Span = tuple[int, int]
+"""First and last step at which the messages of a collective hold something."""
+
+
+def with_lanes(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with a lane for every collective: the lowest that none it overlaps with has.
+
+    Messages of a halo exchange can arrive from the beginning of a request on, so they share with none.
+    """
+    lanes: dict[int, int] = {}
+    busy: dict[int, int] = {}  # last step of each lane that is taken
+    for index, (begin, end) in sorted(spans_of(steps).items(), key=lambda item: item[1]):
+        busy = {lane: last for lane, last in busy.items() if last >= begin}
+        lanes[index] = next(lane for lane in count() if lane not in busy)
+        busy[lanes[index]] = end
+    return tuple(_in_lane(step, lanes) for step in steps)
+
+
+def spans_of(steps: Sequence[Step]) -> dict[int, Span]:
+    """Span of every collective, by index: from the step that packs it to the step that unpacks it."""
+    spans: dict[int, Span] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, (Start, Finish)) and step.exchange.is_collective:
+            begin, _ = spans.get(step.exchange.index, (number, number))
+            spans[step.exchange.index] = (begin, number)
+    return spans
+
+
+def _in_lane(step: Step, lanes: Mapping[int, int]) -> Step:
+    if isinstance(step, Compute) or step.exchange.index not in lanes:
+        return step
+    return replace(step, exchange=replace(step.exchange, lane=lanes[step.exchange.index]))

@@ -12,10 +12,8 @@ from ..core.layout import Layout, cut_axes
 from ..core.plan import Plan, Segment, problems
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.region import Region
-from .arena import place
-from .entries import Entry, enter
-from .holdings import Holdings
-from .lanes import with_lanes
+from .arena import arena_of, with_lanes
+from .boundary import Boundary, Holdings, build_exchange
 from .shards import SegmentShard, segment_problems, segment_shard, whole
 
 _FINISH, _COMPUTE, _START = 0, 1, 2
@@ -57,9 +55,9 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
     last = len(plan.segments)
     regions = ((name, whole(graph.value(name))) for name in graph.outputs)
     wanted = {name: {plan.root: region} for name, region in regions if region is not None}
-    entry = enter(graph, holdings, wanted, last)
-    _add_exchange(graph, drafts, last, entry)
-    outputs = tuple((name, _buffer_of(holdings, entry, name, plan.root)) for name in graph.outputs)
+    boundary = build_exchange(graph, holdings, wanted, last)
+    _add_exchange(graph, drafts, last, boundary)
+    outputs = tuple((name, _buffer_of(holdings, boundary, name, plan.root)) for name in graph.outputs)
     return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
 
 
@@ -115,12 +113,12 @@ def _lower_segment(
         by_rank = needs.setdefault(name, {})
         for rank, region in carried_regions(graph.value(name), segment.layout):
             by_rank[rank] = by_rank.get(rank, region).hull(region)
-    entry = enter(graph, holdings, needs, index)
+    boundary = build_exchange(graph, holdings, needs, index)
     for name in segment.forwards:
         holdings.carry(name, needs[name])
-    _add_exchange(graph, drafts, index, entry)
+    _add_exchange(graph, drafts, index, boundary)
     for rank, shard in shards.items():
-        inputs = tuple((name, _buffer_of(holdings, entry, name, rank)) for name, _ in shard.inputs)
+        inputs = tuple((name, _buffer_of(holdings, boundary, name, rank)) for name, _ in shard.inputs)
         outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
         drafts[rank].add(index, _COMPUTE, 0, Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
@@ -139,20 +137,20 @@ def carried_regions(value: Value, layout: Layout) -> Iterator[tuple[int, Region]
             yield rank, shard
 
 
-def _buffer_of(holdings: Holdings, entry: Entry, name: str, rank: int) -> int:
-    """Where a rank finds a value after an entry: in the buffer the entry fills, or, opaque, in its only one."""
-    found = entry.buffers.get((name, rank))
+def _buffer_of(holdings: Holdings, boundary: Boundary, name: str, rank: int) -> int:
+    """Where a rank finds a value after an boundary: in the buffer the boundary fills, or, opaque, in its only one."""
+    found = boundary.buffers.get((name, rank))
     return holdings.of(name, rank)[0].buffer if found is None else found
 
 
-def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, entry: Entry) -> None:
+def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, boundary: Boundary) -> None:
     """Every rank starts an exchange as soon as all that travels is there, and ends it just before the segment."""
     for rank, draft in enumerate(drafts):
-        part = entry.part(rank, segment, graph)
+        part = boundary.part(rank, segment, graph)
         if part is None:
             continue
         if part.kind != "local":
-            draft.add(entry.after, _START, segment, Start(part))
+            draft.add(boundary.after, _START, segment, Start(part))
         draft.add(segment, _FINISH, segment, Finish(part))
 
 
@@ -174,4 +172,4 @@ def _program(
         outputs=outputs if is_root else (),
         weights=tuple(draft.weights),
     )
-    return replace(program, arena=place(program))
+    return replace(program, arena=arena_of(program))

@@ -48,7 +48,7 @@ class SegmentShard:
     weights: Held
 
 
-def leaving(graph: Graph, first: int, end: int) -> tuple[str, ...]:
+def live_out(graph: Graph, first: int, end: int) -> tuple[str, ...]:
     """Values written by nodes ``[first, end)`` and read by later nodes or by the caller.
 
     Those computed from constants alone do not count, since every reader makes its own.
@@ -118,7 +118,7 @@ class Growing:
         places = range(self.end, end)
         self.end = end
         stale = [-place for place in {*places, *self._staying(places)}]
-        for name in leaving(self._graph, places.start, end):
+        for name in live_out(self._graph, places.start, end):
             value = self._graph.value(name)
             region = None if value.is_opaque else shard_region(self._graph, name, self._layout, self._rank)
             if value.is_opaque or region is not None:
@@ -252,7 +252,7 @@ def _hull(regions: Iterable[Region | None]) -> Region | None:
 def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: int = 0) -> list[str]:
     """Why the nodes ``[first, end)`` cannot run as one segment in `layout`, as sentences; empty when they can."""
     found = []
-    names = leaving(graph, first, end)
+    names = live_out(graph, first, end)
     crossing = [name for name in names if graph.value(name).is_opaque and name not in graph.outputs]
     if crossing:
         found.append(

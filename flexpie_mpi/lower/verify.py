@@ -22,9 +22,8 @@ from ..core.plan import Plan
 from ..core.program import Block, Buffer, Compute, Exchange, Finish, Message, Program, Start
 from ..core.region import Region
 from ..ops import rule_for, widen
-from .arena import lifetimes
-from .lanes import spans_of
-from .shards import leaving, shard_region
+from .arena import lifetimes, spans_of
+from .shards import live_out, shard_region
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +215,7 @@ def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[V
     """Every rank computes at least its shard of all that leaves each segment; the root ends with every output."""
     computed = [_computed(program) for program in programs]
     for index, (segment, first, end) in enumerate(plan.spans):
-        for name in leaving(graph, first, end):
+        for name in live_out(graph, first, end):
             if graph.value(name).is_opaque:
                 continue
             for rank in segment.layout.ranks:

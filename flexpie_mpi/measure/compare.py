@@ -14,7 +14,7 @@ from typing import Any
 from ..core.graph import Graph
 from ..core.plan import Plan
 from ..files.cache import Cache
-from ..lower.shards import leaving, shard_region
+from ..lower.shards import live_out, shard_region
 from ..model import Model
 from ..model.equality import Check, compare
 from ..planner import layout_plan
@@ -181,7 +181,7 @@ def with_boundaries(model: Model, plan: Plan) -> Model:
 def _boundaries(graph: Graph, plan: Plan) -> Iterator[tuple[int, str]]:
     """(segment, value) of everything that leaves a segment, in order."""
     for index, (_, first, end) in enumerate(plan.spans):
-        yield from ((index, name) for name in leaving(graph, first, end))
+        yield from ((index, name) for name in live_out(graph, first, end))
 
 
 def _ranks_in(graph: Graph, plan: Plan, index: int, check: Check) -> tuple[int, ...]:

@@ -21,10 +21,8 @@ import numpy as np
 from ..core.graph import Graph, Value
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.timeline import Timeline
-from ..lower import arena
-from ..lower.entries import enter
-from ..lower.holdings import Holdings
-from ..lower.lanes import with_lanes
+from ..lower.arena import arena_of, with_lanes
+from ..lower.boundary import Holdings, build_exchange
 from ..runtime.executor import Action, Executor
 from ..runtime.transport import Transport
 from ..testbed import Testbed
@@ -89,21 +87,21 @@ def travel(moves: Sequence[Move], ranks: int) -> tuple[Program, ...]:
     fetched: dict[int, tuple[tuple[str, int], ...]] = {}
     for index, (value, move) in enumerate(zip(values.values(), moves, strict=True)):
         made = {rank: holdings.add(rank, value, region, index - 1) for rank, region in move.have}
-        entry = enter(graph, holdings, {value.name: dict(move.need)}, index)
+        boundary = build_exchange(graph, holdings, {value.name: dict(move.need)}, index)
         for rank in range(ranks):
             outputs = ((value.name, made[rank]),) if rank in made else ()
             steps[rank].append(Compute(index, (), fetched.get(rank, ()), outputs))
-            part = entry.part(rank, index, graph)
+            part = boundary.part(rank, index, graph)
             if part is not None:
                 steps[rank] += [Finish(part)] if part.kind == "local" else [Start(part), Finish(part)]
-        fetched = {rank: ((value.name, buffer),) for (_, rank), buffer in entry.buffers.items()}
+        fetched = {rank: ((value.name, buffer),) for (_, rank), buffer in boundary.buffers.items()}
     return tuple(_program(rank, holdings, steps[rank]) for rank in range(ranks))
 
 
 def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
     buffers = tuple(holdings.buffers[rank])
     program = Program(rank, holdings.ranks, buffers, with_lanes(steps), inputs=(), outputs=(), weights=())
-    return replace(program, arena=arena.place(program))
+    return replace(program, arena=arena_of(program))
 
 
 def measure_program(transport: Transport, programs: Sequence[Program], testbed: Testbed, budget: Budget) -> np.ndarray:

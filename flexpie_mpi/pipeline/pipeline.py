@@ -189,7 +189,7 @@ class _Search:
         found = self._streamed(outcome.placement)
         if found.in_flight and (self.best is None or found.seconds < self.best[0].seconds):
             self.best = found, outcome.placement
-        return outcome, bool(found.in_flight) and found.seconds <= found.demands.seconds
+        return outcome, bool(found.in_flight) and found.seconds <= found.occupancy.seconds
 
     def _streamed(self, placement: Placement) -> Streamed:
         problem = self.problem

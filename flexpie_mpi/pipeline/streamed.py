@@ -13,7 +13,7 @@ from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import turns_of
 from ..simulate import simulate
-from ..simulate.demands import Demands, demands
+from ..simulate.occupancy import Occupancy, occupancy
 from ..testbed import Testbed
 from .memory import BUSY, Need, most_in_flight, needs
 
@@ -25,7 +25,7 @@ class Streamed:
     Attributes
     ----------
     plan : Plan
-    demands : Demands
+    occupancy : Occupancy
     latency_s : float
         Of one request alone, as simulated, in the slowest turn.
     needs : tuple of Need
@@ -38,7 +38,7 @@ class Streamed:
     """
 
     plan: Plan
-    demands: Demands
+    occupancy: Occupancy
     latency_s: float
     needs: tuple[Need, ...]
     in_flight: int
@@ -48,14 +48,14 @@ class Streamed:
     def seconds(self) -> float:
         """From one request to the next: what the bottleneck takes, or more where too few can be under way."""
         few_s = self.latency_s / max(1, self.in_flight) if self.is_cramped else 0.0
-        return max(self.demands.seconds, few_s)
+        return max(self.occupancy.seconds, few_s)
 
     @property
     def bottleneck(self) -> str:
         """What keeps requests from following each other faster."""
-        if self.seconds > self.demands.seconds:
+        if self.seconds > self.occupancy.seconds:
             return f"memory for {self.in_flight} at once"
-        return self.demands.bottleneck
+        return self.occupancy.bottleneck
 
     @cached_property
     def boards(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Str
     in_flight = most_in_flight(found, testbed, enough)
     return Streamed(
         plan,
-        demands(turns, graph, testbed, cost),
+        occupancy(turns, graph, testbed, cost),
         _latency_s(turns, graph, testbed, cost),
         found,
         in_flight,

@@ -110,7 +110,7 @@ def streamed_line(streamed: Streamed) -> str:
 
 def streamed_record(streamed: Streamed) -> dict[str, Any]:
     """A plan under a stream of requests: rate, latency, and what every rank and every resource is occupied for."""
-    asked, testbed = streamed.demands, streamed.demands.testbed
+    asked, testbed = streamed.occupancy, streamed.occupancy.testbed
     return {
         "throughput_rps": 1 / streamed.seconds if streamed.seconds else None,
         "seconds_per_request": streamed.seconds,
@@ -166,7 +166,7 @@ def _ends(found: Throughput, stage: Stage) -> tuple[str, str]:
 
 def _numbers(streamed: Streamed, boards: Sequence[int]) -> tuple[str, str, str, str]:
     """Of the busiest of some boards: computing, receiving, sending, and memory."""
-    asked = streamed.demands
+    asked = streamed.occupancy
     seconds = (max(float(part[board]) for board in boards) for part in (asked.compute_s, asked.receive_s, asked.send_s))
     memory = max(streamed.needs[board].total_bytes(streamed.in_flight) for board in boards)
     compute, receive, send = (milli(each) if each else "" for each in seconds)
@@ -214,7 +214,7 @@ def _compared_row(name: str, made: Pipeline, best_s: float) -> tuple[str, ...]:
 
 def _stage_record(found: Throughput, stage: Stage) -> dict[str, Any]:
     streamed = found.pipeline.streamed
-    asked, boards = streamed.demands, list(stage.boards)
+    asked, boards = streamed.occupancy, list(stage.boards)
     first, last = _ends(found, stage)
     return {
         "units": [stage.begin, stage.end],

@@ -150,13 +150,13 @@ def _rank_record(flow: StreamStats, measured: Throughput) -> dict[str, Any]:
 
 def _predicted_s(stream: StreamRun, number: int) -> float | None:
     """What the busiest rank of a stage is predicted to compute per request."""
-    if stream.demands is None:
+    if stream.occupancy is None:
         return None
-    return max(float(stream.demands.compute_s[rank]) for rank in stream.measured.stages[number].stage.ranks)
+    return max(float(stream.occupancy.compute_s[rank]) for rank in stream.measured.stages[number].stage.ranks)
 
 
 def _bottleneck_lines(stream: StreamRun) -> list[Item]:
-    measured, predicted = stream.measured, stream.demands
+    measured, predicted = stream.measured, stream.occupancy
     if measured.rate is None:
         return []
     lines: list[Item] = [f"slowest  {_slowest(measured.busiest, measured)}"]
@@ -195,7 +195,7 @@ def _slowest(stage: StageLoad, measured: Throughput) -> str:
 
 
 def _bottleneck_record(stream: StreamRun) -> dict[str, Any]:
-    measured, predicted = stream.measured, stream.demands
+    measured, predicted = stream.measured, stream.occupancy
     stage, rate = measured.busiest, measured.rate
     return {
         "measured": {

@@ -10,7 +10,7 @@ from ..core.plan import Plan
 from ..measure.referee import Findings
 from ..measure.throughput import Throughput
 from ..model import Model
-from ..simulate.demands import Demands
+from ..simulate.occupancy import Occupancy
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StreamRun:
         Requests that were read, but not run, because of that signal.
     written : int or None
         Requests in the output file, earlier ones among them.
-    demands : Demands or None
+    occupancy : Occupancy or None
         What is predicted; `basis` says on what grounds, or why nothing is.
     findings : Findings or None
         Of ``--verify``.
@@ -47,5 +47,5 @@ class StreamRun:
     stopped_by: str = ""
     left: int = 0
     written: int | None = None
-    demands: Demands | None = None
+    occupancy: Occupancy | None = None
     findings: Findings | None = None

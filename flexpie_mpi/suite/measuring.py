@@ -16,8 +16,8 @@ from ..measure.trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
+from .candidates import CandidatePlan, candidate_plans
 from .cells import Cell, Terms
-from .entrants import Entrant, entrants_of
 from .memory import Footprint, engine_bytes, room, turns
 from .results import Result
 from .rows import Run, Scene, Sheet
@@ -68,17 +68,17 @@ class Measurer:
             On every rank, when a plan cannot be run.
         """
 
-        def find() -> tuple[Entrant, ...]:
+        def find() -> tuple[CandidatePlan, ...]:
             assert cost is not None, "the root has the cost model"
-            found = entrants_of(model, scene.testbed, cost, cell.planners, self.tell)
-            return () if {name for entrant in found for name in entrant.planners} <= set(done) else found
+            found = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
+            return () if {name for candidate in found for name in candidate.planners} <= set(done) else found
 
-        entrants = on_root(self.transport, find) or ()
-        texts = self.transport.broadcast([entrant.plan.to_json() for entrant in entrants])
+        candidates = on_root(self.transport, find) or ()
+        texts = self.transport.broadcast([candidate.plan.to_json() for candidate in candidates])
         if not texts:
             return ()
         limits = room(self.transport, scene.testbed, is_emulated=scene.is_emulated)
-        order = self.transport.broadcast(_turns(model, entrants, limits))
+        order = self.transport.broadcast(_turns(model, candidates, limits))
         maker = _Maker(self, model, scene)
         inputs = on_root(self.transport, partial(random_inputs, model.graph, cell.terms.seed)) or {}
         plans = [Plan.from_json(text) for text in texts]
@@ -86,15 +86,17 @@ class Measurer:
         trials = [_sound(outcome) for outcome in outcomes]
         peaks = self.transport.all_gather([maker.peaks[plan.to_json()] for plan in plans])
         runs = [
-            Run(entrant, trial, tuple(peak[place] for peak in peaks), _turn_of(place, order))
-            for place, (entrant, trial) in enumerate(zip(entrants, trials, strict=False))  # elsewhere there are none
+            Run(candidate, trial, tuple(peak[place] for peak in peaks), _turn_of(place, order))
+            for place, (candidate, trial) in enumerate(
+                zip(candidates, trials, strict=False)
+            )  # elsewhere there are none
         ]
         return Sheet(self.suite, cell, scene, model).rows(runs)
 
 
-def _turns(model: Model, entrants: Sequence[Entrant], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    needed = [[engine_bytes(model, program) for program in entrant.programs] for entrant in entrants]
-    always = [place for place, entrant in enumerate(entrants) if set(entrant.planners) & set(BASELINES)]
+def _turns(model: Model, candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    needed = [[engine_bytes(model, program) for program in candidate.programs] for candidate in candidates]
+    always = [place for place, candidate in enumerate(candidates) if set(candidate.planners) & set(BASELINES)]
     return turns(needed, limits, always)
 
 

@@ -12,8 +12,8 @@ from ..measure.trial import Trial
 from ..model import Model
 from ..planner import Search
 from ..testbed import Testbed
+from .candidates import CandidatePlan
 from .cells import Cell
-from .entrants import Entrant
 from .memory import needed_bytes
 from .results import RankResult, Result
 
@@ -53,9 +53,9 @@ def slowest(testbed: Testbed) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An entrant that has run: its trial, each rank's peak of resident bytes, and the turn in which it took part."""
+    """A plan that has run: its trial, each rank's peak of resident bytes, and the turn in which it took part."""
 
-    entrant: Entrant
+    candidate: CandidatePlan
     trial: Trial
     peaks: tuple[int, ...]
     turn: int
@@ -76,7 +76,7 @@ class Sheet:
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for run in runs:
             ranks = tuple(self._ranks(run))
-            for planner, search in run.entrant.searches.items():
+            for planner, search in run.candidate.searches.items():
                 found[planner] = self._row(run, planner, search, ranks, date)
         return tuple(found[planner] for planner in self.cell.planners if planner in found)
 
@@ -95,14 +95,14 @@ class Sheet:
             planner=planner,
             is_emulated=scene.is_emulated,
             plan=json.loads(best.plan.to_json()),
-            plan_digest=run.entrant.digest,
+            plan_digest=run.candidate.digest,
             planning_s=search.planning_s,
             lower_bound_s=search.lower_bound_s,
             is_optimal=search.is_optimal,
             predicted_s=best.seconds,
-            simulated_s=run.entrant.simulated_s,
+            simulated_s=run.candidate.simulated_s,
             measured_s=run.trial.latencies_s,
-            flops=run.entrant.facts.flops,
+            flops=run.candidate.facts.flops,
             per_rank=ranks,
             repeats=cell.terms.repeats,
             warmup=cell.terms.warmup,
@@ -114,7 +114,7 @@ class Sheet:
         )
 
     def _ranks(self, run: Run) -> Iterator[RankResult]:
-        needs, programs = run.entrant.facts.ranks, run.entrant.programs
+        needs, programs = run.candidate.facts.ranks, run.candidate.programs
         for rank, device in enumerate(self.scene.testbed.devices):
             share = run.trial.ranks[rank]
             yield RankResult(

@@ -46,7 +46,7 @@ def all_of_single_boards(problem: Problem) -> list[float]:
             for cuts in combinations(range(1, units), count - 1):
                 ends = (0, *cuts, units)
                 found.append(Placement(tuple(Stage(ends[k], ends[k + 1], (crew[k],)) for k in range(count))))
-    return [as_plan(problem, placement).demands.seconds for placement in found]
+    return [as_plan(problem, placement).occupancy.seconds for placement in found]
 
 
 def fed_twice():

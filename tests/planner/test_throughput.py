@@ -92,7 +92,7 @@ def test_a_placement_asks_for_what_its_plan_does(graph, topology):
     for _ in range(8):
         placement = drawn(problem, generator)
         plan, expected = planned(problem, placement), loads(problem.instance(), placement)
-        found = streamed(plan, graph, problem.testbed, COST).demands
+        found = streamed(plan, graph, problem.testbed, COST).occupancy
         assert found.compute_s == pytest.approx(expected.compute_s)
         assert (found.resource_s <= expected.resource_s * (1 + 1e-9) + 1e-15).all()
         if problem.root not in placement.boards:
@@ -119,7 +119,7 @@ def test_a_team_asks_for_what_its_part_of_a_plan_does(graph):
         behind = [Stage(offer.span[1], count, tuple(others[1:2]))] if offer.span[1] < count else []
         placement = Placement((*before, middle, *behind))
         expected, plan = loads(problem.instance(), placement), planned(problem, placement)
-        found = streamed(plan, graph, testbed, COST).demands
+        found = streamed(plan, graph, testbed, COST).occupancy
         assert found.compute_s == pytest.approx(expected.compute_s)
         if 0 not in placement.boards:
             assert found.resource_s.sum() == pytest.approx(expected.resource_s.sum())

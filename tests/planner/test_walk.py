@@ -12,7 +12,7 @@ from flexpie_mpi.core.region import Region
 from flexpie_mpi.cost.kernels import kernels
 from flexpie_mpi.cost.moves import runs
 from flexpie_mpi.cost.rows import CALL
-from flexpie_mpi.lower.shards import SegmentShard, leaving, segment_problems, segment_shard
+from flexpie_mpi.lower.shards import SegmentShard, live_out, segment_problems, segment_shard
 from flexpie_mpi.model import load
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.planner.frame import Frame
@@ -70,7 +70,7 @@ def _check_walk(graph: Graph, cut: Units, step: Step, walk: int) -> int:
     first, end = cut.ends[step.begin], cut.ends[step.end[walk]]
     layout = LAYOUTS[step.layout[walk]]
     has_problems = bool(segment_problems(graph, first, end, layout))
-    if not leaving(graph, first, end):
+    if not live_out(graph, first, end):
         return 0
     assert step.legal[walk] == (not has_problems), (first, end, str(layout))
     if has_problems:

@@ -1,4 +1,4 @@
-"""Demands: what requests occupy, on average over turns, and the bottleneck by name."""
+"""Occupancy: what requests occupy, on average over turns, and the bottleneck by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower, turns_of
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.simulate.demands import Demands, demands, of_traffic
+from flexpie_mpi.simulate.occupancy import Occupancy, occupancy, of_traffic
 from flexpie_mpi.simulate.prices import compute_seconds
 from flexpie_mpi.testbed import Device, Testbed, one_host, ring, switch
 
@@ -24,8 +24,8 @@ def boards(count: int, bandwidth: float = 1e6, topology=switch) -> Testbed:
     return topology([Device(f"b{rank}", slowdown=1.0 + rank) for rank in range(count)], bandwidth, 1e-3)
 
 
-def asked(plan: Plan, testbed: Testbed, graph) -> Demands:
-    return demands(turns_of(plan, graph), graph, testbed, COST)
+def asked(plan: Plan, testbed: Testbed, graph) -> Occupancy:
+    return occupancy(turns_of(plan, graph), graph, testbed, COST)
 
 
 @pytest.mark.parametrize("preset", ["rows", "channels", "single"])
@@ -76,4 +76,4 @@ def test_ranks_of_one_host_crowd_each_other_in_different_stages():
 def test_programs_must_be_those_of_the_testbed():
     graph = GRAPHS["chain"]
     with pytest.raises(ProgramError, match="2 programs do not fit the 3 boards"):
-        demands([lower(layout_plan(graph, 2, "rows"), graph)], graph, boards(3), COST)
+        occupancy([lower(layout_plan(graph, 2, "rows"), graph)], graph, boards(3), COST)

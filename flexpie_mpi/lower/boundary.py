@@ -1,23 +1,77 @@
-"""Entry of a segment: the exchange that brings every rank what it must hold before it can run."""
+"""Boundaries of segments: what every rank holds, and the exchange that brings it what the next segment needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..core.exchange import Transfer, classify, transfers
-from ..core.graph import Graph
-from ..core.program import Copy, Exchange, Message, Piece
+from ..core.graph import Graph, Value
+from ..core.program import Buffer, Copy, Exchange, Message, Piece
 from ..core.region import Region
-from .holdings import Held, Holdings
 
 Pair = tuple[int, int]
 Needs = Mapping[str, Mapping[int, Region]]
 """Region of each value that each rank must hold."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A buffer that holds `region` of a value once segment `since` has run (-1: from the beginning)."""
+
+    buffer: int
+    region: Region | None
+    since: int
+
+
 @dataclass(slots=True)
-class Entry:
+class Holdings:
+    """Buffers of every rank, and what they hold of which value."""
+
+    ranks: int
+    buffers: list[list[Buffer]] = field(init=False)
+    _held: dict[str, dict[int, list[Held]]] = field(default_factory=dict)
+    _carriers: dict[str, frozenset[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.buffers = [[] for _ in range(self.ranks)]
+
+    def add(self, rank: int, value: Value, region: Region | None, since: int) -> int:
+        """A new buffer of `rank` for `region` of `value`; its number."""
+        index = len(self.buffers[rank])
+        nbytes = region.size * value.itemsize if region is not None else 0
+        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes))
+        self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since))
+        return index
+
+    def of(self, value: str, rank: int) -> list[Held]:
+        """Everything `rank` holds of a value."""
+        return self._held.get(value, {}).get(rank, [])
+
+    def exact(self, value: str, rank: int, region: Region | None) -> int | None:
+        """A buffer of `rank` that holds exactly `region` of a value."""
+        return next((held.buffer for held in self.of(value, rank) if held.region == region), None)
+
+    def carry(self, value: str, ranks: Iterable[int]) -> None:
+        """From now on only `ranks` give a value to others."""
+        self._carriers[value] = frozenset(ranks)
+
+    def is_carried(self, value: str) -> bool:
+        """Whether only some of those who hold a value give it to others."""
+        return value in self._carriers
+
+    def regions(self, value: str, reader: int | None = None) -> dict[int, list[Region]]:
+        """What each rank holds of a value; of one that is carried, its carriers, and a `reader` for itself."""
+        ranks, givers = self._held.get(value, {}), self._carriers.get(value)
+        return {
+            rank: [held.region for held in items if held.region is not None]
+            for rank, items in ranks.items()
+            if givers is None or rank in givers or rank == reader
+        }
+
+
+@dataclass(slots=True)
+class Boundary:
     """An exchange as all ranks see it.
 
     Attributes
@@ -52,9 +106,9 @@ class Entry:
         return Exchange(index, kind, group if kind != "local" else (), tuple(sends), tuple(receives), copies)
 
 
-def enter(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Entry:
+def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Boundary:
     """The exchange before `segment`; new buffers are added to `holdings`."""
-    entry = Entry()
+    boundary = Boundary()
     for name, by_rank in needs.items():
         moves = _moves(holdings, name, by_rank)
         before = {rank: list(holdings.of(name, rank)) for rank in range(holdings.ranks)}
@@ -62,20 +116,20 @@ def enter(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Entry
             exact = holdings.exact(name, rank, region)
             if exact is None:
                 exact = holdings.add(rank, graph.value(name), region, segment)
-                entry.copies.setdefault(rank, []).extend(_copies(before[rank], exact, region))
-            entry.buffers[name, rank] = exact
+                boundary.copies.setdefault(rank, []).extend(_copies(before[rank], exact, region))
+            boundary.buffers[name, rank] = exact
         for source, target, region in moves:
             held = next(h for h in before[source] if h.region is not None and h.region.contains(region))
-            entry.after = max(entry.after, held.since)
-            entry.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer))
-            piece = Piece(name, region, entry.buffers[name, target])
-            entry.received.setdefault((source, target), []).append(piece)
-    for pair in sorted(entry.sent):
-        entry.outgoing.setdefault(pair[0], []).append(pair)
-        entry.incoming.setdefault(pair[1], []).append(pair)
-    contents = {pair: tuple((p.value, p.region) for p in pieces) for pair, pieces in entry.sent.items()}
-    entry.kind = classify(contents)
-    return entry
+            boundary.after = max(boundary.after, held.since)
+            boundary.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer))
+            piece = Piece(name, region, boundary.buffers[name, target])
+            boundary.received.setdefault((source, target), []).append(piece)
+    for pair in sorted(boundary.sent):
+        boundary.outgoing.setdefault(pair[0], []).append(pair)
+        boundary.incoming.setdefault(pair[1], []).append(pair)
+    contents = {pair: tuple((p.value, p.region) for p in pieces) for pair, pieces in boundary.sent.items()}
+    boundary.kind = classify(contents)
+    return boundary
 
 
 def _moves(holdings: Holdings, name: str, by_rank: Mapping[int, Region]) -> list[Transfer]:

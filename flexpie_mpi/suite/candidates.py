@@ -1,4 +1,4 @@
-"""Entrants: the plans of a cell, each once, with the planners that found it."""
+"""Candidates: the plans of a cell, each once, with the planners that found it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entrant:
+class CandidatePlan:
     """A plan that takes part, and what is known of it before it has run.
 
     Attributes
@@ -50,13 +50,13 @@ class Entrant:
         return tuple(self.searches)
 
 
-def entrants_of(
+def candidate_plans(
     model: Model,
     testbed: Testbed,
     cost: CostModel,
     planners: Sequence[str],
     tell: Callable[[str], None] = lambda text: None,
-) -> tuple[Entrant, ...]:
+) -> tuple[CandidatePlan, ...]:
     """The plans that planners find; one that finds none is left out, and the log says why.
 
     Parameters
@@ -84,7 +84,7 @@ def entrants_of(
         by_digest.setdefault(digest(programs), (programs, {}))[1][planner] = search
     tell(f"simulating {model.name}")
     return tuple(
-        Entrant(
+        CandidatePlan(
             searches=searches,
             programs=programs,
             digest=key,

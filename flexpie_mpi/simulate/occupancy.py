@@ -27,7 +27,7 @@ from .prices import compute_seconds
 
 
 @dataclass(frozen=True, eq=False)
-class Demands:
+class Occupancy:
     """Seconds per request, on average over the turns of replicas, for which everything is occupied.
 
     Attributes
@@ -69,7 +69,7 @@ class Demands:
         return 1.0 / self.seconds if self.seconds else float("inf")
 
 
-def demands(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> Demands:
+def occupancy(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> Occupancy:
     """What a stream of requests asks for.
 
     Messages travel from rank to rank, whatever their exchange's kind; ranks that compute in any of the turns crowd
@@ -103,8 +103,8 @@ def demands(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, 
     return of_traffic(testbed, compute / len(turns), moved / len(turns))
 
 
-def of_traffic(testbed: Testbed, compute_s: np.ndarray, moved: np.ndarray) -> Demands:
-    """Demands of so many seconds of computing (R,), and bytes from rank to rank (R, R), per request."""
+def of_traffic(testbed: Testbed, compute_s: np.ndarray, moved: np.ndarray) -> Occupancy:
+    """Occupancy of so many seconds of computing (R,), and bytes from rank to rank (R, R), per request."""
     resource_s = np.zeros(len(testbed.resources))
     send_s, receive_s = np.zeros((2, testbed.ranks, len(resource_s)))
     for source, target in np.argwhere(moved).tolist():
@@ -115,7 +115,7 @@ def of_traffic(testbed: Testbed, compute_s: np.ndarray, moved: np.ndarray) -> De
             resource_s[number] += seconds
             send_s[source, number] += seconds
             receive_s[target, number] += seconds
-    return Demands(
+    return Occupancy(
         testbed,
         compute_s,
         resource_s,

@@ -12,9 +12,10 @@ from ..core.layout import Layout, cut_axes
 from ..core.plan import Plan, Segment, problems
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.region import Region
+from ..ops import whole
 from .arena import arena_of, with_lanes
 from .boundary import Boundary, Holdings, build_exchange
-from .shards import SegmentShard, segment_problems, segment_shard, whole
+from .shards import SegmentShard, segment_problems, segment_shard
 
 _FINISH, _COMPUTE, _START = 0, 1, 2
 """Order of steps at one place: what a segment needs, the segment, what can leave after it."""

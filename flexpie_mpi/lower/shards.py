@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import reduce
 from heapq import heapify, heappop, heappush
 
-from ..core.graph import BoundNode, Graph, Value
+from ..core.graph import BoundNode, Graph
 from ..core.layout import Layout, cut_axes
 from ..core.program import Block
 from ..core.region import Region
-from ..ops import rule_for, widen
+from ..ops import rule_for, whole, widen
 
 Held = tuple[tuple[str, Region | None], ...]
 """(value, region) pairs; the region is None for an opaque value."""
@@ -212,7 +212,7 @@ class Growing:
 
 def node_flops(node: BoundNode) -> int:
     """Floating-point operations of a whole node; outputs of unknown shape count nothing."""
-    return rule_for(node).flops(node, tuple(None if value is None else whole(value) for value in node.outputs))
+    return rule_for(node).flops(node, tuple(map(whole, node.outputs)))
 
 
 def blocks_flops(graph: Graph, blocks: Iterable[Block]) -> int:
@@ -228,11 +228,6 @@ def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, R
             yield name, region
     for name in node.node.captures:
         yield name, whole(graph.value(name))
-
-
-def whole(value: Value) -> Region | None:
-    """All of a value; None for an opaque one."""
-    return None if value.is_opaque or value.shape is None else Region.full(value.shape)
 
 
 def _read_by(graph: Graph, node: BoundNode, block: Block) -> dict[str, Region | None]:

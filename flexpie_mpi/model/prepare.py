@@ -11,8 +11,7 @@ import onnx
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from ..core.graph import BoundNode
-from ..lower.shards import whole
-from ..ops import rule_for
+from ..ops import rule_for, whole
 from .convert import convert
 from .faithful import Original
 from .functions import drop_functions, inline_functions
@@ -138,7 +137,7 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
 
 def _try_rule(node: BoundNode) -> None:
     """Ask the rule of an operator about all of a node once: what makes no sense to it ends here, not in a plan."""
-    rule, out = rule_for(node), tuple(None if value is None else whole(value) for value in node.outputs)
+    rule, out = rule_for(node), tuple(map(whole, node.outputs))
     if all(region is None for region in out):
         return
     try:

@@ -14,9 +14,8 @@ from ..core.graph import BoundNode, Value
 from ..core.program import Block
 from ..core.region import Region
 from ..lower.facts import slice_bytes
-from ..lower.shards import Held, whole
-from ..ops import Const, LocalNode, rule_for
-from ..ops.crop import crop
+from ..lower.shards import Held
+from ..ops import Const, LocalNode, crop, rule_for, whole
 from .model import Model
 from .tidy import fresh
 

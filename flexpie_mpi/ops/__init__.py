@@ -7,23 +7,17 @@ fused segments and exchanges need to know nothing about operators.
 
 from . import (  # noqa: F401 - each registers its rules
     conv,
-    conv_transpose,
-    depth,
-    einsum,
+    copies,
     elementwise,
     gather,
-    join,
     matmul,
     normalise,
     pad,
     pool,
-    quantise,
     reduce,
     resize,
-    slice,
-    softmax,
     view,
 )
-from .base import Const, LocalNode, OpRule, Regions, registered, rule_for, widen
+from .base import Const, LocalNode, OpRule, Regions, crop, register, registered, rule_for, whole, widen
 
-__all__ = ["Const", "LocalNode", "OpRule", "Regions", "registered", "rule_for", "widen"]
+__all__ = ["Const", "LocalNode", "OpRule", "Regions", "crop", "register", "registered", "rule_for", "whole", "widen"]

@@ -1,4 +1,4 @@
-"""What an operator means to a partitioner: the rule interface and the family lookup.
+"""What an operator means to a partitioner: the rule of an operator, the registry of rules, and what rules share.
 
 A rule answers four questions about a node, given the region wanted of each output:
 
@@ -13,13 +13,16 @@ whole: nothing of it can be cut, and it reads everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, ClassVar
 
-from ..core.graph import Attribute, BoundNode
-from ..core.region import Region
+from ..core.graph import Attribute, BoundNode, Value
+from ..core.region import Bounds, Region
 
 Regions = tuple[Region | None, ...]
+Attributes = tuple[tuple[str, Attribute | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class LocalNode:
     op: str
     inputs: tuple[int | str | Const, ...]
     outputs: tuple[int | str, ...]
-    attributes: tuple[tuple[str, Attribute | None], ...] = ()
+    attributes: Attributes = ()
     domain: str = ""
     inherit: bool = False
 
@@ -69,6 +72,16 @@ class OpRule:
     separable: ClassVar[bool] = True
     """Whether a box reads the meeting of what slabs along each of its axes would read."""
 
+    settled: ClassVar[tuple[int, ...]] = ()
+    """Inputs that have to be absent or small constants for the rule to apply, such as the sizes of a Split."""
+
+    element_flops: ClassVar[int] = 1
+    """Floating-point operations of an output element, where that number is always the same."""
+
+    def applies(self, node: BoundNode) -> bool:
+        """Whether enough is known of a node before the run; if not, the node is run whole."""
+        return is_settled(node, *self.settled)
+
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         """Axes along which each output may be cut."""
         return tuple(frozenset[int]() for _ in node.outputs)
@@ -78,32 +91,45 @@ class OpRule:
 
         Never empty, always inside the input. At least one entry of `out` is a region.
         """
-        return tuple(None if value is None or value.is_opaque else full(value.shape) for value in node.inputs)
+        return tuple(map(whole, node.inputs))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """Nodes that compute exactly `out` from inputs that hold exactly `into` (as ``in_regions`` gave it)."""
         return (same(node),)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        """Floating-point operations for `out`; one per output element unless a rule knows better."""
-        return sum(region.size for region in out if region is not None)
+        """Floating-point operations for `out`."""
+        return self.element_flops * sum(region.size for region in out if region is not None)
 
 
-def full(shape: tuple[int, ...] | None) -> Region | None:
-    """The whole of a value of `shape`; None for a shape not known before the run."""
-    return None if shape is None else Region.full(shape)
+class AxisRule(OpRule):
+    """Rule of an operator that works along some axes and treats all others alike.
+
+    Those axes are read whole, every other axis of the outputs is one of the data and may be cut, and parameters behind
+    the data are read whole.
+    """
+
+    def axes(self, node: BoundNode) -> Iterable[int]:
+        """Axes, counted from the front, that the operator works along; none for one that is elementwise."""
+        return ()
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node, *self.axes(node))
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        region = hull(out)
+        for axis in self.axes(node):
+            region = region.with_axis(axis, (0, node.in_shape()[axis]))
+        return (region, *map(whole, node.inputs[1:]))
 
 
-def same(node: BoundNode, attributes: tuple[tuple[str, Attribute | None], ...] = ()) -> LocalNode:
-    """The node itself with every input and output in place, and some attributes replaced."""
-    return LocalNode(
-        op=node.op,
-        inputs=tuple("" if value is None else place for place, value in enumerate(node.inputs)),
-        outputs=tuple("" if value is None else place for place, value in enumerate(node.outputs)),
-        attributes=attributes,
-        domain=node.node.domain,
-        inherit=True,
-    )
+class Copy(OpRule):
+    """Rule of an operator that only moves elements, so that every axis may be cut."""
+
+    element_flops = 0
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node)
 
 
 _RULES: dict[str, OpRule] = {}
@@ -123,13 +149,15 @@ def register(rule: type[OpRule]) -> type[OpRule]:
 def rule_for(node: BoundNode) -> OpRule:
     """The rule of a node; nodes of other domains and nodes that touch opaque values are run whole.
 
-    A constant without elements is no obstacle: it stands for an absent parameter.
+    So are those to which the rule of their operator does not apply. A constant without elements is no obstacle: it
+    stands for an absent parameter.
     """
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
     opaque = (value for value in values if value.is_opaque and not (value.is_constant and value.itemsize))
     if node.node.domain not in ("", "ai.onnx") or any(opaque):
         return _WHOLE
-    return _RULES.get(node.op, _WHOLE)
+    rule = _RULES.get(node.op)
+    return rule if rule is not None and rule.applies(node) else _WHOLE
 
 
 def registered() -> tuple[str, ...]:
@@ -141,16 +169,133 @@ def widen(node: BoundNode, out: Regions) -> Regions:
     """`out` with the full extent of every axis that the node's rule does not let be cut."""
     axes = rule_for(node).cut_axes(node)
     return tuple(
-        None if region is None else _widen(region, cut, node.out_shape(place))
-        for place, (region, cut) in enumerate(zip(out, axes, strict=True))
+        None if region is None else _widen(region, cut, node.out_shape(index))
+        for index, (region, cut) in enumerate(zip(out, axes, strict=True))
     )
 
 
 def _widen(region: Region, cut: frozenset[int], shape: tuple[int, ...]) -> Region:
-    bounds = tuple(b if axis in cut else (0, shape[axis]) for axis, b in enumerate(region.bounds))
-    return Region(bounds)
+    return Region(tuple(b if axis in cut else (0, shape[axis]) for axis, b in enumerate(region.bounds)))
+
+
+def whole(value: Value | None) -> Region | None:
+    """All of a value; None for an absent or opaque one."""
+    return None if value is None or value.is_opaque or value.shape is None else Region.full(value.shape)
+
+
+def hull(out: Regions) -> Region:
+    """The smallest region that holds every wanted one; all of them have the same axes."""
+    return reduce(Region.hull, (region for region in out if region is not None))
 
 
 def macs(count: int) -> int:
     """Flops of `count` multiply-accumulates."""
     return 2 * count
+
+
+# Axes
+
+
+def axes_of(node: BoundNode, *fixed: int) -> tuple[frozenset[int], ...]:
+    """Every axis of every output but those in `fixed`; none of an absent output."""
+    shapes = ((value.shape if value is not None else None) or () for value in node.outputs)
+    return tuple(frozenset(range(len(shape))).difference(fixed) for shape in shapes)
+
+
+def axis_of(node: BoundNode, default: int) -> int:
+    """The ``axis`` attribute, counted from the front of the first input."""
+    return int(node.attribute("axis", default)) % max(len(node.in_shape()), 1)
+
+
+def broadcast_bounds(bounds: Sequence[Bounds], shape: Sequence[int]) -> tuple[Bounds, ...]:
+    """What an operand of `shape` contributes to ``bounds`` of a broadcast result, both aligned at their last axes.
+
+    >>> broadcast_bounds(((0, 2), (3, 5), (4, 6)), (8, 1))
+    ((3, 5), (0, 1))
+    """
+    padded = [(0, 1)] * (len(shape) - len(bounds)) + list(bounds[max(0, len(bounds) - len(shape)) :])
+    return tuple((0, 1) if extent == 1 else pair for pair, extent in zip(padded, shape, strict=True))
+
+
+def broadcast(region: Region, value: Value | None) -> Region | None:
+    """Region of an operand that `region` of a broadcast result reads; None for an absent operand."""
+    return None if value is None else Region(broadcast_bounds(region.bounds, value.shape or ()))
+
+
+# Parameters
+
+
+def is_settled(node: BoundNode, *indices: int) -> bool:
+    """Whether what each of these inputs says is known before the run: it is absent or a small constant."""
+    return all(node.constant(index) is not None for index in indices if node.has_input(index))
+
+
+def replaced(node: BoundNode, first: int) -> Regions:
+    """Regions of the parameters from input `first` on that a local form replaces: constants are not read."""
+    indices = range(first, len(node.inputs))
+    return tuple(None if is_settled(node, index) else whole(node.inputs[index]) for index in indices)
+
+
+# Local forms
+
+
+def same(node: BoundNode, attributes: Attributes = ()) -> LocalNode:
+    """The node itself with every input and output in place, and some attributes replaced."""
+    inputs, outputs = (
+        tuple("" if value is None else index for index, value in enumerate(values))
+        for values in (node.inputs, node.outputs)
+    )
+    return LocalNode(node.op, inputs, outputs, attributes, node.node.domain, inherit=True)
+
+
+def crop(opset: int, source: int | str, target: int | str, held: Region, wanted: Region) -> LocalNode:
+    """Node that cuts region `wanted` out of a tensor that holds region `held` of the same value."""
+    cuts = [
+        (axis, part.start, part.stop)
+        for axis, (part, extent) in enumerate(zip(wanted.slices(held), held.shape, strict=True))
+        if (part.start, part.stop) != (0, extent)
+    ]
+    if not cuts:
+        return LocalNode("Identity", (source,), (target,))
+    axes, starts, ends = zip(*cuts, strict=True)
+    return slice_node(opset, source, target, starts, ends, axes)
+
+
+def slice_node(
+    opset: int, source: int | str, target: int | str, *bounds: tuple[int, ...], steps: tuple[int, ...] = ()
+) -> LocalNode:
+    """A Slice in the form of `opset`, by `bounds`: starts, ends and axes.
+
+    They are inputs from opset 10 on, and attributes before, which know no steps.
+    """
+    if opset < 10:
+        names = ("starts", "ends", "axes")
+        return LocalNode("Slice", (source,), (target,), tuple(zip(names, bounds, strict=True)))
+    inputs = (*bounds, steps) if steps else bounds
+    return LocalNode("Slice", (source, *map(Const, inputs)), (target,))
+
+
+def trimmed(opset: int, node: LocalNode, held: Regions, wanted: Regions) -> tuple[LocalNode, ...]:
+    """`node`, whose outputs come out as `held`, followed by crops that leave exactly `wanted` of each.
+
+    Rules use it where the operator can only compute more than is wanted: a hull, or whole groups.
+    """
+    outputs: list[int | str] = []
+    crops: list[LocalNode] = []
+    for index, (region, want) in enumerate(zip(held, wanted, strict=True)):
+        if region is None or want is None:
+            outputs.append(f"unused{index}")
+        elif region == want:
+            outputs.append(index)
+        else:
+            outputs.append(f"held{index}")
+            crops.append(crop(opset, f"held{index}", index, region, want))
+    while wanted[len(outputs) - 1] is None:  # trailing outputs are optional, those before a wanted one may not be
+        outputs.pop()
+    return (replace(node, outputs=tuple(outputs)), *crops)
+
+
+def coupled(node: BoundNode, out: Regions) -> tuple[LocalNode, ...]:
+    """Local form of a node whose outputs all come out on the hull of what is wanted: the node, then crops."""
+    held = hull(out)
+    return trimmed(node.opset, same(node), (held,) * len(out), tuple(region or held for region in out))

@@ -1,12 +1,10 @@
-"""Elementwise operators: every output element depends on the elements at its own place, after numpy broadcasting."""
+"""Elementwise operators, quantisation among them: an output element depends on those at its own place."""
 
 from __future__ import annotations
 
-from ..core.graph import BoundNode
+from ..core.graph import BoundNode, Value
 from ..core.region import Region
-from .axes import axes_of, broadcast, coupled
-from .base import LocalNode, OpRule, Regions, register
-from .trim import hull
+from .base import AxisRule, LocalNode, Regions, axis_of, broadcast, coupled, hull, register, whole
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 
@@ -39,13 +37,10 @@ _VARIADIC = frozenset(("Max", "Mean", "Min", "Sum"))
 
 
 @register
-class Elementwise(OpRule):
+class Elementwise(AxisRule):
     """Unary, binary and variadic elementwise operators; operands of extent 1 are read as they are."""
 
     ops = tuple(_WORK)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         region = hull(out)
@@ -60,3 +55,25 @@ class Elementwise(OpRule):
     def flops(self, node: BoundNode, out: Regions) -> int:
         operations = max(1, len(node.inputs) - 1) if node.op in _VARIADIC else 1
         return hull(out).size * operations * _WORK[node.op]
+
+
+@register
+class QuantizeLinear(AxisRule):
+    """Scale and zero point with one element, with one axis (that of ``axis``), or in blocks along ``axis``."""
+
+    ops = ("QuantizeLinear", "DequantizeLinear")
+    element_flops = 3  # scale, shift and round or clamp
+
+    def axes(self, node: BoundNode) -> tuple[int, ...]:
+        return (axis_of(node, 1),) if node.attribute("block_size", 0) else ()
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        region = hull(out)
+        return (region, *(self._parameter(node, value, region) for value in node.inputs[1:]))
+
+    def _parameter(self, node: BoundNode, value: Value | None, region: Region) -> Region | None:
+        """Region of a scale or zero point that belongs to `region` of the data."""
+        if value is None or value.shape is None or value.size == 1:
+            return whole(value)
+        axis = axis_of(node, 1)
+        return region.with_axis(axis, (0, value.shape[axis])) if self.axes(node) else Region((region.bounds[axis],))

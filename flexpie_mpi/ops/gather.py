@@ -6,13 +6,11 @@ Where the indices of a Gather are constants, only the range of positions that th
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .axes import axes_of, axis_of
-from .base import Const, LocalNode, OpRule, Regions, register, same
-from .copying import Copy
-from .trim import hull
+from .base import Const, Copy, LocalNode, OpRule, Regions, axes_of, axis_of, hull, register, same
 
 
 @register
@@ -23,7 +21,7 @@ class Gather(Copy):
     separable = False  # the range of indices in a box is no meeting of ranges
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        data, axis = node.in_shape(0), axis_of(node, 0, len(node.in_shape(0)))
+        data, axis = node.in_shape(0), axis_of(node, 0)
         bounds = hull(out).bounds
         indices = _index_region(node, out)
         positions = _positions(node, indices)
@@ -36,13 +34,13 @@ class Gather(Copy):
         positions = _positions(node, indices)
         if not positions:
             return (same(node),)
-        axis = axis_of(node, 0, len(node.in_shape(0)))
+        axis = axis_of(node, 0)
         shifted = tuple(position - min(positions) for position in positions)
         return (LocalNode("Gather", (0, Const(shifted, shape=indices.shape)), (0,), (("axis", axis),)),)
 
 
 def _index_region(node: BoundNode, out: Regions) -> Region:
-    axis = axis_of(node, 0, len(node.in_shape(0)))
+    axis = axis_of(node, 0)
     return Region(hull(out).bounds[axis : axis + len(node.in_shape(1))])
 
 
@@ -51,20 +49,12 @@ def _positions(node: BoundNode, region: Region) -> tuple[int, ...]:
     data = node.constant(1)
     if data is None:
         return ()
-    extent = node.in_shape(0)[axis_of(node, 0, len(node.in_shape(0)))]
-    strides = _strides(node.in_shape(1))
-    places = product(*(range(lo, hi) for lo, hi in region.bounds))
-    flat = (sum(i * stride for i, stride in zip(place, strides, strict=True)) for place in places)
-    return tuple(int(data[place]) % extent for place in flat)
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Distance in elements between neighbours along each axis, row-major."""
-    strides, step = [], 1
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))
+    extent = node.in_shape(0)[axis_of(node, 0)]
+    shape = node.in_shape(1)
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    points = product(*(range(lo, hi) for lo, hi in region.bounds))
+    flat = (sum(i * stride for i, stride in zip(point, strides, strict=True)) for point in points)
+    return tuple(int(data[index]) % extent for index in flat)
 
 
 @register
@@ -75,7 +65,7 @@ class GatherElements(Copy):
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         region, shape = hull(out), node.in_shape(0)
-        axis = axis_of(node, 0, len(shape))
+        axis = axis_of(node, 0)
         return (region.with_axis(axis, (0, shape[axis])), region)
 
 
@@ -103,20 +93,17 @@ class ScatterElements(OpRule):
     ops = ("ScatterElements", "Scatter")
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node, axis_of(node, 0, len(node.in_shape(0))))
+        return axes_of(node, axis_of(node, 0))
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region, extents = hull(out), node.in_shape(1)
-        touched = region.clip(extents).with_axis(self._axis(node), (0, extents[self._axis(node)]))
+        region, extents, axis = hull(out), node.in_shape(1), axis_of(node, 0)
+        touched = region.clip(extents).with_axis(axis, (0, extents[axis]))
         updates = None if touched.is_empty else touched
         return (region, updates, updates)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """The node itself; beyond the extent of the indices nothing is written."""
         return (LocalNode("Identity", (0,), (0,)),) if into[1] is None else (same(node),)
-
-    def _axis(self, node: BoundNode) -> int:
-        return axis_of(node, 0, len(node.in_shape(0)))
 
 
 @register

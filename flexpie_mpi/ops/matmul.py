@@ -1,6 +1,6 @@
-"""Matrix products: output rows read rows of the left operand, output columns read columns of the right one.
+"""Matrix products and Einsum: output rows read rows of the left operand, output columns read columns of the right one.
 
-The summed axis is always read whole, so a rank that wants some output features holds only their weights::
+What is summed over is always read whole, so a rank that wants some output features holds only their weights::
 
               N                          n
         +-----------+                  +---+
@@ -10,32 +10,28 @@ The summed axis is always read whole, so a rank that wants some output features 
 
 from __future__ import annotations
 
+from math import prod
 from typing import ClassVar
 
 from ..core.graph import BoundNode, Value
 from ..core.region import Bounds, Region
-from .axes import axes_of, broadcast, broadcast_bounds, whole
-from .base import OpRule, Regions, macs, register
-from .trim import hull
+from .base import AxisRule, Regions, broadcast, broadcast_bounds, hull, macs, register, whole
 
 Axes = tuple[Bounds, ...]
 
 
 @register
-class MatMul(OpRule):
+class MatMul(AxisRule):
     """Stacked matrix product with numpy's rules: batch axes broadcast, operands with one axis are vectors."""
 
     ops = ("MatMul",)
     right: ClassVar[int] = 1
-    """Place of the right operand among the inputs."""
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node)
+    """Index of the right operand among the inputs."""
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         batch, rows, columns = self._parts(node, out)
         left, right = node.in_shape(0), node.in_shape(self.right)
-        regions = [whole(value) for value in node.inputs]
+        regions = list(map(whole, node.inputs))
         regions[0] = Region((*broadcast_bounds(batch, left[:-2]), *rows, (0, left[-1])))
         summed = (0, right[-2] if len(right) > 1 else right[0])
         regions[self.right] = Region((*broadcast_bounds(batch, right[:-2]), summed, *columns))
@@ -61,10 +57,10 @@ class QuantisedMatMul(MatMul):
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         batch, rows, columns = self._parts(node, out)
         regions = list(super().in_regions(node, out))
-        for places, along in ((self.by_row, rows), (self.by_column, columns)):
-            for place in places:
-                if node.has_input(place):
-                    regions[place] = _parameter(node.inputs[place], batch, along, place in self.by_row)
+        for indices, along in ((self.by_row, rows), (self.by_column, columns)):
+            for index in indices:
+                if node.has_input(index):
+                    regions[index] = _parameter(node.inputs[index], batch, along, index in self.by_row)
         return tuple(regions)
 
 
@@ -97,13 +93,10 @@ class QLinearMatMul(QuantisedMatMul):
 
 
 @register
-class Gemm(OpRule):
+class Gemm(AxisRule):
     """``alpha * A' B' + beta * C`` where A' and B' may be transposed and C broadcasts to (M, N)."""
 
     ops = ("Gemm",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         rows, columns = hull(out).bounds
@@ -120,3 +113,47 @@ class Gemm(OpRule):
 def _summed(node: BoundNode) -> int:
     """Extent of the axis that a Gemm sums over."""
     return node.in_shape(0)[0 if node.attribute("transA", 0) else 1]
+
+
+@register
+class Einsum(AxisRule):
+    """Einstein summation: an output axis may be cut when its label names axes of the inputs; other labels are summed.
+
+    Equations with an ellipsis are run whole.
+    """
+
+    ops = ("Einsum",)
+
+    def applies(self, node: BoundNode) -> bool:
+        return "." not in str(node.attribute("equation", ""))
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        terms, result = _labels(node)
+        bounds = dict(zip(result, hull(out).bounds, strict=True))
+        return tuple(
+            Region(tuple((0, 1) if n == 1 else bounds.get(label, (0, n)) for label, n in self._extents(node, index)))
+            for index in range(len(terms))
+        )
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        terms, result = _labels(node)
+        pairs = sorted(pair for index in range(len(terms)) for pair in self._extents(node, index))
+        extents = dict(pairs)  # the largest of each label, where another is 1 and broadcast
+        return macs(hull(out).size * prod(extent for label, extent in extents.items() if label not in result))
+
+    def _extents(self, node: BoundNode, index: int) -> list[tuple[str, int]]:
+        """(label, extent) of every axis of an input."""
+        return list(zip(_labels(node)[0][index], node.in_shape(index), strict=True))
+
+
+def _labels(node: BoundNode) -> tuple[list[str], str]:
+    """Labels of each input's axes and of the output's.
+
+    Without an arrow the output has every label that occurs once, in alphabetical order.
+    """
+    equation = str(node.attribute("equation", "")).replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    if not arrow:
+        letters = left.replace(",", "")
+        result = "".join(sorted(label for label in set(letters) if letters.count(label) == 1))
+    return left.split(","), result

@@ -1,23 +1,45 @@
-"""Normalisations: cut along the axes they do not take statistics over."""
+"""Normalisations and softmaxes: cut along the axes they do not take statistics over."""
 
 from __future__ import annotations
 
 from ..core.graph import BoundNode
-from ..core.region import Region
-from .base import LocalNode, OpRule, Regions, register, same
-from .groups import touched
-from .trim import hull, trimmed
+from ..core.region import Bounds, Region
+from .base import AxisRule, LocalNode, OpRule, Regions, axes_of, axis_of, hull, register, same, trimmed
+from .conv import touched
 
 
-def _whole_from(axis: int, region: Region, shape: tuple[int, ...]) -> Region:
-    """`region` with every axis from `axis` on whole."""
-    return Region((*region.bounds[:axis], *Region.full(shape).bounds[axis:]))
+@register
+class Softmax(AxisRule):
+    """Normalises over ``axis``; before opset 13 over the flattened axes from ``axis`` to the last."""
+
+    ops = ("Softmax", "LogSoftmax", "Hardmax")
+    element_flops = 5  # the maximum, a subtraction, an exponential counted as one, the sum, and a division
+
+    def axes(self, node: BoundNode) -> range:
+        first = axis_of(node, -1 if node.opset >= 13 else 1)
+        return range(first, first + 1 if node.opset >= 13 else len(node.in_shape()))
 
 
-def _aligned(region: Region, shape: tuple[int, ...]) -> Region:
-    """Region of a value of `shape` that broadcasts against `region`, last axes together."""
-    bounds = region.bounds[region.ndim - len(shape) :]
-    return Region(tuple((0, 1) if extent == 1 else item for item, extent in zip(bounds, shape, strict=True)))
+@register
+class LpNormalization(AxisRule):
+    """Division by the norm along `axis`."""
+
+    ops = ("LpNormalization",)
+    element_flops = 3  # norm and division
+
+    def axes(self, node: BoundNode) -> tuple[int]:
+        return (axis_of(node, -1),)
+
+
+@register
+class MeanVarianceNormalization(AxisRule):
+    """Statistics over `axes`."""
+
+    ops = ("MeanVarianceNormalization",)
+    element_flops = 6  # mean, variance and scale
+
+    def axes(self, node: BoundNode) -> set[int]:
+        return {axis % len(node.in_shape()) for axis in node.attribute("axes", (0, 2, 3))}
 
 
 @register
@@ -25,39 +47,34 @@ class BatchNormalization(OpRule):
     """Inference form: every element on its own, parameters by channel (or, before opset 9, by element)."""
 
     ops = ("BatchNormalization",)
+    element_flops = 2  # a multiplication and an addition
+
+    def applies(self, node: BoundNode) -> bool:
+        """In training the statistics are those of the data, which the other outputs then tell."""
+        return len(node.node.writes) == 1 and not node.attribute("training_mode", 0) and len(node.in_shape()) > 1
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        is_whole = len(node.node.writes) > 1 or node.attribute("training_mode", 0) or len(node.in_shape()) < 2
-        return (frozenset(range(0 if is_whole else len(node.out_shape()))), *super().cut_axes(node)[1:])
+        return (axes_of(node)[0], *super().cut_axes(node)[1:])
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        if not self.cut_axes(node)[0]:
-            return super().in_regions(node, out)
         region = hull(out)
-        shapes = [node.in_shape(place) for place in range(1, 5)]
+        shapes = [node.in_shape(index) for index in range(1, 5)]
         return (region, *(Region(region.bounds[1 : 1 + len(shape)]) for shape in shapes))
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """A multiplication and an addition per element."""
-        return 2 * sum(region.size for region in out if region is not None)
 
 
 @register
-class InstanceNormalization(OpRule):
+class InstanceNormalization(AxisRule):
     """Statistics over the spatial axes of every channel of every item; parameters by channel."""
 
     ops = ("InstanceNormalization",)
+    element_flops = 8  # mean, variance, scale and shift
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset((0, 1)),)
+    def axes(self, node: BoundNode) -> range:
+        return range(2, len(node.in_shape()))
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         region = hull(out)
         return (region, *(Region((region.bounds[1],)) for _ in node.inputs[1:]))
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance, scale and shift: about eight per element."""
-        return 8 * hull(out).size
 
 
 @register
@@ -67,27 +84,35 @@ class LayerNormalization(OpRule):
     ops = ("LayerNormalization", "RMSNormalization")
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axes = frozenset(range(_axis(node)))
+        axes = frozenset(range(axis_of(node, -1)))
         return tuple(frozenset[int]() if value is None else axes for value in node.outputs)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        data = _whole_from(_axis(node), hull(out), node.in_shape())
+        data = self._data(node, out)
         rest = (None if value is None else _aligned(data, value.shape or ()) for value in node.inputs[1:])
         return (data, *rest)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """Mean and InvStdDev may be wanted in other boxes than the data: all are computed on the hull."""
-        leading = hull(out).bounds[: _axis(node)]
-        held = tuple(want and Region((*leading, *want.bounds[_axis(node) :])) for want in out)
+        axis = axis_of(node, -1)
+        leading = hull(out).bounds[:axis]
+        held = tuple(want and Region((*leading, *want.bounds[axis:])) for want in out)
         return trimmed(node.opset, same(node), held, out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance, scale and shift: about eight per element."""
-        return 8 * _whole_from(_axis(node), hull(out), node.in_shape()).size
+        """Mean, variance, scale and shift: about eight per element of the data."""
+        return 8 * self._data(node, out).size
+
+    def _data(self, node: BoundNode, out: Regions) -> Region:
+        """Region of the data that is read, also where Mean alone is wanted."""
+        axis = axis_of(node, -1)
+        return Region((*hull(out).bounds[:axis], *Region.full(node.in_shape()).bounds[axis:]))
 
 
-def _axis(node: BoundNode) -> int:
-    return int(node.attribute("axis", -1)) % len(node.in_shape())
+def _aligned(region: Region, shape: tuple[int, ...]) -> Region:
+    """Region of a value of `shape` that broadcasts against `region`, last axes together."""
+    bounds = region.bounds[region.ndim - len(shape) :]
+    return Region(tuple((0, 1) if extent == 1 else item for item, extent in zip(bounds, shape, strict=True)))
 
 
 @register
@@ -100,11 +125,10 @@ class GroupNormalization(OpRule):
         return (frozenset((0, 1)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region, channels = hull(out), node.in_shape()[1]
-        per_group = channels // node.attribute("num_groups")
+        per_group = node.in_shape()[1] // node.attribute("num_groups")
         lo, hi = _group_channels(node, out)
         parameter = (lo, hi) if node.opset >= 21 else (lo // per_group, hi // per_group)  # before 21 one per group
-        return (region.with_axis(1, (lo, hi)), Region((parameter,)), Region((parameter,)))
+        return (hull(out).with_axis(1, (lo, hi)), Region((parameter,)), Region((parameter,)))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         lo, hi = _group_channels(node, out)
@@ -116,20 +140,17 @@ class GroupNormalization(OpRule):
         return 8 * hull(out).with_axis(1, _group_channels(node, out)).size
 
 
-def _group_channels(node: BoundNode, out: Regions) -> tuple[int, int]:
+def _group_channels(node: BoundNode, out: Regions) -> Bounds:
     """Channels of the groups touched."""
     channels = node.in_shape()[1]
     return touched(hull(out).bounds[1], node.attribute("num_groups"), channels, channels).read
 
 
 @register
-class LRN(OpRule):
+class LRN(AxisRule):
     """Local response normalisation: a window over channels, zeros outside, the divisor the same everywhere."""
 
     ops = ("LRN",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset(range(len(node.out_shape()))),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         region, size = hull(out), node.attribute("size")
@@ -142,40 +163,3 @@ class LRN(OpRule):
     def flops(self, node: BoundNode, out: Regions) -> int:
         """A multiply-accumulate per element under the window, and a power."""
         return hull(out).size * (2 * int(node.attribute("size")) + 4)
-
-
-@register
-class MeanVarianceNormalization(OpRule):
-    """Statistics over `axes`."""
-
-    ops = ("MeanVarianceNormalization",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        ndim = len(node.out_shape())
-        taken = {axis % ndim for axis in node.attribute("axes", (0, 2, 3))}
-        return (frozenset(range(ndim)) - taken,)
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (hull(out),)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance and scale: about six per element."""
-        return 6 * hull(out).size
-
-
-@register
-class LpNormalization(OpRule):
-    """Division by the norm along `axis`."""
-
-    ops = ("LpNormalization",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        ndim = len(node.out_shape())
-        return (frozenset(range(ndim)) - {node.attribute("axis", -1) % ndim},)
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (hull(out),)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Norm and division: three per element."""
-        return 3 * hull(out).size

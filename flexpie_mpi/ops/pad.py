@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, LocalNode, Regions, register
-from .copying import Copy
-from .trim import hull, trimmed
+from .base import Const, Copy, LocalNode, Regions, hull, is_settled, register, trimmed
 
 
 @register
@@ -16,25 +14,23 @@ class Pad(Copy):
     """Pads known before the run, negative ones (which crop) included, in any mode."""
 
     ops = ("Pad",)
-    settled = (1, 3)
+
+    def applies(self, node: BoundNode) -> bool:
+        return node.constant_or_attribute("pads", 1) is not None and is_settled(node, 1, 3)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        if _pads(node) is None:
-            return super().in_regions(node, out)
         if _mode(node) == "constant":
             axes = zip(hull(out).bounds, _begins(node), node.in_shape(), strict=True)
             data = Region(tuple(_nearest((lo - begin, hi - begin), extent) for (lo, hi), begin, extent in axes))
         else:
             data = Region(tuple((min(items), max(items) + 1) for items in _sources(node, out)))
         fill = node.has_input(2) and _mode(node) == "constant"
-        rest = (Region.full(node.in_shape(2)) if fill and place == 2 else None for place in range(1, len(node.inputs)))
+        rest = (Region.full(node.in_shape(2)) if fill and index == 2 else None for index in range(1, len(node.inputs)))
         return (data, *rest)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         held = into[0]
         assert held is not None
-        if _pads(node) is None:
-            return super().local(node, out, into)
         return _filled(node, out, held) if _mode(node) == "constant" else _gathered(_sources(node, out), held)
 
 
@@ -62,8 +58,8 @@ def _gathered(sources: list[list[int]], held: Region) -> tuple[LocalNode, ...]:
         return (LocalNode("Identity", (0,), (0,)),)
     names: list[int | str] = [0, *(f"axis{axis}" for axis, _ in picks[:-1]), 0]
     return tuple(
-        LocalNode("Gather", (names[place], Const(items)), (names[place + 1],), (("axis", axis),))
-        for place, (axis, items) in enumerate(picks)
+        LocalNode("Gather", (names[number], Const(items)), (names[number + 1],), (("axis", axis),))
+        for number, (axis, items) in enumerate(picks)
     )
 
 
@@ -71,20 +67,17 @@ def _mode(node: BoundNode) -> str:
     return str(node.attribute("mode", "constant"))
 
 
-def _pads(node: BoundNode) -> tuple[Bounds, ...] | None:
-    """(begin, end) of every axis; None when they come out of the run."""
-    pads = node.constant_or_attribute("pads", 1)
-    axes = node.constant(3) if node.has_input(3) else range(len(node.in_shape()))
-    if pads is None or axes is None:
-        return None
-    found = [(0, 0)] * len(node.in_shape())
-    for place, axis in enumerate(axes):
-        found[axis] = (pads[place], pads[place + len(pads) // 2])
-    return tuple(found)
+def _pads(node: BoundNode) -> tuple[Bounds, ...]:
+    """(begin, end) of every axis."""
+    pads, axes = node.constant_or_attribute("pads", 1), node.constant(3)
+    pairs = [(0, 0)] * len(node.in_shape())
+    for index, axis in enumerate(range(len(pairs)) if axes is None else axes):
+        pairs[axis] = (pads[index], pads[index + len(pads) // 2])
+    return tuple(pairs)
 
 
 def _begins(node: BoundNode) -> tuple[int, ...]:
-    return tuple(begin for begin, _ in _pads(node) or ())
+    return tuple(begin for begin, _ in _pads(node))
 
 
 def _nearest(bounds: Bounds, extent: int) -> Bounds:
@@ -96,27 +89,24 @@ def _nearest(bounds: Bounds, extent: int) -> Bounds:
 def _sources(node: BoundNode, out: Regions) -> list[list[int]]:
     """Input index of every wanted output, axis by axis."""
     index = _INDEX[_mode(node)]
-    axes = zip(hull(out).bounds, _pads(node) or (), node.in_shape(), strict=True)
-    found = []
+    axes = zip(hull(out).bounds, _pads(node), node.in_shape(), strict=True)
+    sources = []
     for (lo, hi), (begin, end), extent in axes:
         dropped = max(-begin, 0)  # negative pads crop first
         kept = extent - dropped - max(-end, 0)
-        found.append([dropped + index(place - max(begin, 0), kept) for place in range(lo, hi)])
-    return found
+        sources.append([dropped + index(position - max(begin, 0), kept) for position in range(lo, hi)])
+    return sources
 
 
-def _reflect(place: int, extent: int) -> int:
+def _reflect(position: int, extent: int) -> int:
     period = max(2 * (extent - 1), 1)
-    place %= period
-    return min(place, period - place) if extent > 1 else 0
+    position %= period
+    return min(position, period - position) if extent > 1 else 0
 
 
-def _edge(place: int, extent: int) -> int:
-    return min(max(place, 0), extent - 1)
-
-
-def _wrap(place: int, extent: int) -> int:
-    return place % extent
-
-
-_INDEX: dict[str, Callable[[int, int], int]] = {"reflect": _reflect, "edge": _edge, "wrap": _wrap}
+_INDEX: dict[str, Callable[[int, int], int]] = {
+    "reflect": _reflect,
+    "edge": lambda position, extent: min(max(position, 0), extent - 1),
+    "wrap": lambda position, extent: position % extent,
+}
+"""Which of `extent` inputs lies at a position that may be outside of them, by mode."""

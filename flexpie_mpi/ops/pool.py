@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import Const, LocalNode, OpRule, Regions, register, same
-from .trim import hull, trimmed
-from .window import Local, Window, fitted, windows
+from .base import Const, LocalNode, OpRule, Regions, hull, register, same, trimmed
+from .window import LocalWindows, Window, local_windows, windows
 
 
 @register
@@ -21,26 +21,26 @@ class Pool(OpRule):
 
     ops = ("MaxPool", "AveragePool", "LpPool")
 
+    def applies(self, node: BoundNode) -> bool:
+        """Indices that count columns first cannot be worked out anew from those of a part."""
+        return len(node.node.writes) == 1 or not node.attribute("storage_order", 0)
+
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        if _counts_columns_first(node):
-            return super().cut_axes(node)
         axes = frozenset((0, 1) if _windows(node) is None else range(len(node.out_shape())))
         return (axes,) * len(node.outputs)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        if _counts_columns_first(node):
-            return super().in_regions(node, out)
-        return (Region((*hull(out).bounds[:2], *_fitted(node, out).read)),)
+        return (Region((*hull(out).bounds[:2], *_local(node, out).read)),)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        if _counts_columns_first(node):
-            return super().local(node, out, into)
-        form = _fitted(node, out)
+        form = _local(node, out)
         computed = Region((*hull(out).bounds[:2], *form.computed))
         nodes = trimmed(node.opset, same(node, form.attributes), tuple(want and computed for want in out), out)
         if len(out) == 1 or out[1] is None or into[0] is None:
             return nodes
-        local_indices = tuple(_renamed(item, 1, "indices") for item in nodes)
+        local_indices = (
+            replace(item, outputs=tuple("indices" if name == 1 else name for name in item.outputs)) for item in nodes
+        )
         return (*local_indices, *_renumber("indices", 1, into[0], node.in_shape()))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
@@ -48,22 +48,12 @@ class Pool(OpRule):
         return hull(out).size * prod(node.attribute("kernel_shape"))
 
 
-def _counts_columns_first(node: BoundNode) -> bool:
-    """Whether there are Indices in an order that a part cannot be renumbered from."""
-    return len(node.node.writes) > 1 and bool(node.attribute("storage_order", 0))
-
-
 def _windows(node: BoundNode) -> tuple[Window, ...] | None:
     return windows(node, node.attribute("kernel_shape"), bool(node.attribute("ceil_mode", 0)))
 
 
-def _fitted(node: BoundNode, out: Regions) -> Local:
-    return fitted(node, _windows(node), hull(out))
-
-
-def _renamed(node: LocalNode, output: int, name: str) -> LocalNode:
-    outputs = tuple(name if item == output else item for item in node.outputs)
-    return LocalNode(node.op, node.inputs, outputs, node.attributes, node.domain, node.inherit)
+def _local(node: BoundNode, out: Regions) -> LocalWindows:
+    return local_windows(node, _windows(node), hull(out))
 
 
 def _renumber(source: str, target: int, held: Region, shape: tuple[int, ...]) -> tuple[LocalNode, ...]:

@@ -6,9 +6,7 @@ from typing import ClassVar
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .axes import axes_of, axis_of, coupled, is_settled, whole
-from .base import LocalNode, OpRule, Regions, register
-from .trim import hull
+from .base import AxisRule, LocalNode, OpRule, Regions, axis_of, coupled, hull, register, whole
 
 
 @register
@@ -19,26 +17,26 @@ class Reduce(OpRule):
         "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
         "ReduceProd", "ReduceSum", "ReduceSumSquare",
     )  # fmt: skip
+    settled = (1,)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset(place for place, _ in self._kept(node)),)
+        return (frozenset(output for output, _ in self._kept(node)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         bounds: list[Bounds] = [(0, extent) for extent in node.in_shape()]
-        for place, axis in self._kept(node):
-            bounds[axis] = hull(out).bounds[place]
-        return (Region(tuple(bounds)), *(whole(value) for value in node.inputs[1:]))
+        for output, axis in self._kept(node):
+            bounds[axis] = hull(out).bounds[output]
+        return (Region(tuple(bounds)), *map(whole, node.inputs[1:]))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        region = self.in_regions(node, out)[0]
-        return 0 if region is None else region.size
+        return _read(self, node, out)
 
     def _kept(self, node: BoundNode) -> list[tuple[int, int]]:
         """(output axis, input axis) of every axis that is not reduced."""
-        reduced = self._reduced(node) if is_settled(node, 1) else frozenset(range(len(node.in_shape())))
+        reduced = self._reduced(node)
         kept = [axis for axis in range(len(node.in_shape())) if axis not in reduced]
         keeps_all = len(node.out_shape()) == len(node.in_shape())  # keepdims, whatever number it is
-        return [(axis if keeps_all else place, axis) for place, axis in enumerate(kept)]
+        return [(axis if keeps_all else output, axis) for output, axis in enumerate(kept)]
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
         ndim = len(node.in_shape())
@@ -55,43 +53,41 @@ class ArgReduce(Reduce):
     ops = ("ArgMax", "ArgMin")
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
-        return frozenset((axis_of(node, 0, len(node.in_shape())),))
+        return frozenset((axis_of(node, 0),))
 
 
 @register
-class Running(OpRule):
+class Running(AxisRule):
     """Running sum or product along the axis that a constant second input names."""
 
     ops = ("CumSum", "CumProd")
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axis = node.constant(1)
-        return super().cut_axes(node) if axis is None else axes_of(node, int(axis[0]) % len(node.in_shape()))
+    def applies(self, node: BoundNode) -> bool:
+        return node.constant(1) is not None
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (out[0], whole(node.inputs[1]))
+    def axes(self, node: BoundNode) -> tuple[int]:
+        axis = node.constant(1)
+        assert axis is not None, "else the rule does not apply"
+        return (int(axis[0]) % len(node.in_shape()),)
 
 
 @register
-class TopK(OpRule):
+class TopK(AxisRule):
     """The k largest or smallest along ``axis``, with their positions."""
 
     ops = ("TopK",)
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node, self._axis(node))
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        axis = self._axis(node)
-        region = hull(out).with_axis(axis, (0, node.in_shape()[axis]))
-        return (region, *(whole(value) for value in node.inputs[1:]))
+    def axes(self, node: BoundNode) -> tuple[int]:
+        return (axis_of(node, -1),)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return coupled(node, out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        region = self.in_regions(node, out)[0]
-        return 0 if region is None else region.size
+        return _read(self, node, out)
 
-    def _axis(self, node: BoundNode) -> int:
-        return axis_of(node, -1, len(node.in_shape()))
+
+def _read(rule: OpRule, node: BoundNode, out: Regions) -> int:
+    """Elements of the data that are read."""
+    data = rule.in_regions(node, out)[0]
+    return 0 if data is None else data.size

@@ -15,11 +15,8 @@ from itertools import takewhile
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, LocalNode, OpRule, Regions, macs, register
-from .crop import crop
-from .sampling import Sampling, is_certain
-from .scales import crops, has_sizes, is_modern, mode, named_axes, policy, samplings
-from .trim import hull
+from .base import Const, LocalNode, OpRule, Regions, crop, hull, macs, register
+from .sampling import Sampling, crops, has_sizes, is_certain, is_modern, mode, named_axes, policy, samplings
 
 Step = Callable[[int | str, int | str], tuple[LocalNode, ...]]
 """Makes the nodes that lead from one tensor to another."""
@@ -51,26 +48,23 @@ class Resize(OpRule):
 
     ops = ("Resize", "Upsample")
 
+    def applies(self, node: BoundNode) -> bool:
+        return samplings(node) is not None
+
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axes = samplings(node)
-        if axes is None:
-            return super().cut_axes(node)
+        axes = samplings(node) or ()
         resampled, first = _can_resample(node, axes), _first_blended(node, axes)
         return (frozenset(axis for axis, item in enumerate(axes) if resampled or (item.is_identity and axis < first)),)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        if samplings(node) is None:
-            return super().in_regions(node, out)
         roi = Region.full(node.in_shape(1)) if crops(node) else None
-        rest = (roi if place == 1 else None for place in range(1, len(node.inputs)))  # scales are constants, made anew
+        rest = (roi if index == 1 else None for index in range(1, len(node.inputs)))  # scales are constants, made anew
         return (Region(tuple(axis.read for axis in _axes(node, out))), *rest)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        if samplings(node) is None:
-            return super().local(node, out, into)
         axes, region = _axes(node, out), hull(out)
         form = _nearest if mode(node) == "nearest" else _linear
-        steps: list[Step] = [partial(form, axes, place) for place, axis in enumerate(axes) if axis.by_gathers]
+        steps: list[Step] = [partial(form, axes, number) for number, axis in enumerate(axes) if axis.by_gathers]
         if any(axis.is_resized_here for axis in axes):
             steps.append(partial(_itself, node, axes))
         computed = Region(tuple(axis.computed for axis in axes))
@@ -141,23 +135,23 @@ def _samples(node: BoundNode, sampling: Sampling, wanted: Bounds) -> Bounds:
     return sampling.linear(wanted[0])[0], sampling.linear(wanted[1] - 1)[1] + 1
 
 
-def _nearest(axes: tuple[_Axis, ...], place: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
+def _nearest(axes: tuple[_Axis, ...], number: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
     """Gather of the inputs that the wanted outputs copy."""
-    axis = axes[place]
+    axis = axes[number]
     picked = tuple(axis.sampling.nearest(output) - axis.read[0] for output in range(*axis.wanted))
-    return (LocalNode("Gather", (source, Const(picked)), (target,), (("axis", place),)),)
+    return (LocalNode("Gather", (source, Const(picked)), (target,), (("axis", number),)),)
 
 
-def _linear(axes: tuple[_Axis, ...], place: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
+def _linear(axes: tuple[_Axis, ...], number: int, source: int | str, target: int | str) -> tuple[LocalNode, ...]:
     """Weighted sum of two gathers: the inputs below and above every wanted output."""
-    axis, name = axes[place], f"axis{place}"
+    axis, name = axes[number], f"axis{number}"
     below, above, *weights = zip(*(axis.sampling.linear(output) for output in range(*axis.wanted)), strict=True)
-    shape = (len(below), *(1,) * (len(axes) - place - 1))
+    shape = (len(below), *(1,) * (len(axes) - number - 1))
     nodes = []
     for side, inputs, weight in zip(("below", "above"), (below, above), weights, strict=True):
         picked = Const(tuple(item - axis.read[0] for item in inputs))
         nodes += [
-            LocalNode("Gather", (source, picked), (f"{name}_{side}",), (("axis", place),)),
+            LocalNode("Gather", (source, picked), (f"{name}_{side}",), (("axis", number),)),
             LocalNode("Mul", (f"{name}_{side}", Const(weight, "float32", shape)), (f"{name}_{side}_share",)),
         ]
     return (*nodes, LocalNode("Add", (f"{name}_below_share", f"{name}_above_share"), (target,)))
@@ -165,7 +159,7 @@ def _linear(axes: tuple[_Axis, ...], place: int, source: int | str, target: int 
 
 def _itself(node: BoundNode, axes: tuple[_Axis, ...], source: int | str, target: int | str) -> tuple[LocalNode, ...]:
     """The operator, for the axes that it still has to resize."""
-    named = [axes[place] for place in named_axes(node)]
+    named = [axes[number] for number in named_axes(node)]
     scales = tuple(axis.sampling.scale if axis.is_resized_here else 1.0 for axis in named)
     if not is_modern(node):
         if not node.has_input(1):

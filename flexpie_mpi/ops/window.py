@@ -11,12 +11,13 @@ that the operator adds before the first input::
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from ..core.graph import Attribute, BoundNode
 from ..core.region import Bounds, Region
+from .base import Attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalWindows:
     """What a box of outputs takes along the spatial axes.
 
     Attributes
@@ -53,7 +54,7 @@ class Local:
 
     read: tuple[Bounds, ...]
     computed: tuple[Bounds, ...]
-    attributes: tuple[tuple[str, Attribute | None], ...] = ()
+    attributes: Attributes = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """Inputs from the first to the last that one output reads."""
+        """Elements from the first to the last under the window."""
         return self.dilation * (self.kernel - 1) + 1
 
     def outputs(self, ceil: bool = False) -> int:
@@ -99,47 +100,59 @@ class Window:
         return Fit(read, begin, end, (first, max(wanted[1], first + count)))
 
 
+def unpadded(node: BoundNode, kernel: tuple[int, ...]) -> tuple[Window, ...]:
+    """The windows of a node along its spatial axes, without their pads."""
+    return _unpadded(node.node.attributes, node.in_shape()[2:], kernel)
+
+
 def windows(node: BoundNode, kernel: tuple[int, ...], ceil: bool = False) -> tuple[Window, ...] | None:
     """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit.
 
     None where they are not known: the operator's own count of outputs along some axis is another one, or it crops by
     negative pads. A local form must then leave the node's attributes, and all spatial axes, as they are.
     """
-    found = _windows(node.node.attributes, node.in_shape()[2:], kernel, node.op.endswith("Pool"))
-    pairs = zip(found, node.out_shape()[2:], strict=True)
+    padded = _padded(node.node.attributes, node.in_shape()[2:], kernel, node.op.endswith("Pool"))
+    pairs = zip(padded, node.out_shape()[2:], strict=True)
     is_known = all(min(item.begin, item.end) >= 0 and item.outputs(ceil) == extent for item, extent in pairs)
-    return found if is_known else None
+    return padded if is_known else None
 
 
-def fitted(
-    node: BoundNode, found: tuple[Window, ...] | None, region: Region, fit: Callable[[Window, Bounds], Fit] = Window.fit
-) -> Local:
-    """How a local operator computes `region` of an (N, C, ...) output, whose windows are `found`."""
-    if found is None:
-        return Local(Region.full(node.in_shape()).bounds[2:], region.bounds[2:])
-    fits = [fit(window, wanted) for window, wanted in zip(found, region.bounds[2:], strict=True)]
+def local_windows(
+    node: BoundNode,
+    along: tuple[Window, ...] | None,
+    region: Region,
+    fit: Callable[[Window, Bounds], Fit] = Window.fit,
+) -> LocalWindows:
+    """How a local operator computes `region` of an (N, C, ...) output with the windows `along` its spatial axes."""
+    if along is None:
+        return LocalWindows(Region.full(node.in_shape()[2:]).bounds, region.bounds[2:])
+    fits = [fit(window, wanted) for window, wanted in zip(along, region.bounds[2:], strict=True)]
     pads = (*(item.begin for item in fits), *(item.end for item in fits))
-    attributes: tuple[tuple[str, Attribute | None], ...] = (("auto_pad", None), ("pads", pads))
-    return Local(tuple(item.read for item in fits), tuple(item.computed for item in fits), attributes)
+    attributes = (("auto_pad", None), ("pads", pads))
+    return LocalWindows(tuple(item.read for item in fits), tuple(item.computed for item in fits), attributes)
 
 
 @lru_cache(maxsize=4096)
-def _windows(
-    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...], is_pool: bool
+def _unpadded(
+    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...]
 ) -> tuple[Window, ...]:
     attribute: dict[str, Any] = dict(attributes)
     ones = (1,) * len(extents)
-    strides = attribute.get("strides") or ones
-    dilations = attribute.get("dilations") or ones
-    bare = [Window(*item) for item in zip(extents, kernel, strides, dilations, strict=True)]
+    strides, dilations = attribute.get("strides") or ones, attribute.get("dilations") or ones
+    return tuple(Window(*item) for item in zip(extents, kernel, strides, dilations, strict=True))
+
+
+@lru_cache(maxsize=4096)
+def _padded(
+    attributes: tuple[tuple[str, Attribute], ...], extents: tuple[int, ...], kernel: tuple[int, ...], is_pool: bool
+) -> tuple[Window, ...]:
+    attribute: dict[str, Any] = dict(attributes)
+    bare = _unpadded(attributes, extents, kernel)
     mode = attribute.get("auto_pad", "NOTSET")
     pads = attribute.get("pads") or (0,) * (2 * len(extents))
-    found = []
-    for axis, window in enumerate(bare):
-        explicit = pads[axis], pads[axis + len(bare)]
-        begin, end = explicit if mode in ("NOTSET", "") else _auto_pad(mode, window, is_pool)
-        found.append(Window(window.extent, window.kernel, window.stride, window.dilation, begin, end))
-    return tuple(found)
+    explicit = zip(pads, pads[len(bare) :], strict=False)
+    pairs = explicit if mode in ("NOTSET", "") else (_auto_pad(mode, window, is_pool) for window in bare)
+    return tuple(replace(window, begin=begin, end=end) for window, (begin, end) in zip(bare, pairs, strict=False))
 
 
 def _auto_pad(mode: str, window: Window, is_pool: bool) -> Bounds:

@@ -1,4 +1,4 @@
-"""Concat, Split, Tile and Expand: pure copies, cut along any axis, the joined or split one included."""
+"""Concat, Split, Slice, Tile and Expand: pure copies, cut along any axis, the joined or split one included."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region, consecutive
-from .axes import axis_of, broadcast, is_settled, replaced, whole
-from .base import Const, LocalNode, Regions, register
-from .copying import Copy
-from .crop import crop
-from .trim import hull
+from .base import (
+    Const,
+    Copy,
+    LocalNode,
+    Regions,
+    axis_of,
+    broadcast,
+    crop,
+    hull,
+    register,
+    replaced,
+    slice_node,
+)
 
 
 @register
@@ -21,21 +29,21 @@ class Concat(Copy):
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         region = hull(out)
-        axis = axis_of(node, 1, region.ndim)
-        places = consecutive(node.in_shape(place)[axis] for place in range(len(node.inputs)))
-        return tuple(_overlap(region, axis, place) for place in places)
+        axis = axis_of(node, 1)
+        blocks = consecutive(node.in_shape(index)[axis] for index in range(len(node.inputs)))
+        return tuple(_overlap(region, axis, block) for block in blocks)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        touched = tuple(place for place, region in enumerate(into) if region is not None)
+        touched = tuple(index for index, region in enumerate(into) if region is not None)
         if len(touched) == 1:
             return (LocalNode("Identity", touched, (0,)),)
-        return (LocalNode("Concat", touched, (0,), (("axis", axis_of(node, 1, hull(out).ndim)),)),)
+        return (LocalNode("Concat", touched, (0,), (("axis", axis_of(node, 1)),)),)
 
 
-def _overlap(region: Region, axis: int, place: Bounds) -> Region | None:
-    """The part of `region` that lies in `place` along `axis`, counted from the start of `place`; None when empty."""
-    lo, hi = max(region.bounds[axis][0], place[0]), min(region.bounds[axis][1], place[1])
-    return region.with_axis(axis, (lo - place[0], hi - place[0])) if lo < hi else None
+def _overlap(region: Region, axis: int, block: Bounds) -> Region | None:
+    """The part of `region` that lies in `block` along `axis`, counted from the start of `block`; None when empty."""
+    lo, hi = max(region.bounds[axis][0], block[0]), min(region.bounds[axis][1], block[1])
+    return region.with_axis(axis, (lo - block[0], hi - block[0])) if lo < hi else None
 
 
 @register
@@ -46,18 +54,16 @@ class Split(Copy):
     settled = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        if not is_settled(node, *self.settled):
-            return tuple(whole(value) for value in node.inputs)
         return (hull(self._sources(node, out)), *replaced(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         held = hull(into)
         sources = enumerate(self._sources(node, out))
-        return tuple(crop(node.opset, 0, place, held, source) for place, source in sources if source is not None)
+        return tuple(crop(node.opset, 0, output, held, source) for output, source in sources if source is not None)
 
     def _sources(self, node: BoundNode, out: Regions) -> Regions:
         """The region of the input that each wanted region of an output is a copy of."""
-        axis = axis_of(node, 0, len(node.in_shape()))
+        axis = axis_of(node, 0)
         starts = (lo for lo, _ in consecutive(self._extents(node, axis)))
         return tuple(
             None if region is None else region.with_axis(axis, _shifted(region.bounds[axis], start))
@@ -71,11 +77,59 @@ class Split(Copy):
             return [int(size) for size in sizes]
         extent = node.in_shape()[axis]
         each = -(-extent // int(node.attribute("num_outputs", len(node.outputs))))
-        return [min(each, extent - place * each) for place in range(len(node.outputs))]
+        return [min(each, extent - index * each) for index in range(len(node.outputs))]
 
 
 def _shifted(bounds: Bounds, by: int) -> Bounds:
     return bounds[0] + by, bounds[1] + by
+
+
+@register
+class Slice(Copy):
+    """A box, possibly with steps, out of the input, by attributes before opset 10 and by inputs since.
+
+    Any box of the result is again a Slice.
+    """
+
+    ops = ("Slice",)
+    settled = (1, 2, 3, 4)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        pairs = zip(_taken(node), hull(out).bounds, strict=True)
+        return (Region(tuple(_read(taken[lo:hi]) for taken, (lo, hi) in pairs)), *replaced(node, 1))
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        """A Slice of the axes with a step: the others are read as they are wanted.
+
+        Backwards the end is one before position 0, written as far before the last position as it takes.
+        """
+        held = hull(into).shape
+        stepped = [(axis, taken.step) for axis, taken in enumerate(_taken(node)) if taken.step != 1]
+        if not stepped:
+            return (LocalNode("Identity", (0,), (0,)),)
+        axes, steps = zip(*stepped, strict=True)
+        starts = tuple(0 if step > 0 else held[axis] - 1 for axis, step in stepped)
+        ends = tuple(held[axis] if step > 0 else -held[axis] - 1 for axis, step in stepped)
+        return (slice_node(node.opset, 0, 0, starts, ends, axes, steps=steps),)
+
+
+def _taken(node: BoundNode) -> list[range]:
+    """Positions of the input that the node takes along each axis."""
+    shape = node.in_shape()
+    starts, ends = node.constant_or_attribute("starts", 1), node.constant_or_attribute("ends", 2)
+    axes = node.constant_or_attribute("axes", 3) or range(len(starts))
+    steps = node.constant(4) or (1,) * len(starts)
+    taken = [range(extent) for extent in shape]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        extent = shape[int(axis)]
+        taken[int(axis)] = range(*slice(int(start), int(end), int(step)).indices(extent))
+    return taken
+
+
+def _read(positions: range) -> Bounds:
+    """Smallest bounds that hold all positions."""
+    first, last = sorted((positions[0], positions[-1]))
+    return first, last + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +154,6 @@ class Tile(Copy):
     """The input repeated along each axis."""
 
     ops = ("Tile",)
-
     settled = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
@@ -128,7 +181,6 @@ class Expand(Copy):
     """The input broadcast to a constant shape."""
 
     ops = ("Expand",)
-
     settled = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:

@@ -19,7 +19,7 @@ import numpy as np
 
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.model import load
-from flexpie_mpi.planner.fuse import segment_flops
+from flexpie_mpi.planner.rules import segment_flops
 from flexpie_mpi.planner.units import units
 
 TABLES = Path(__file__).with_name("tables")

@@ -19,7 +19,7 @@ from ..measure.together import UntriedError
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
 from ..planner import PRESETS, layout_plan
-from ..planner.random import random_plan
+from ..planner.rules import random_plan
 from ..report.units import count_of
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root

@@ -20,12 +20,11 @@ from ..core.errors import CostError
 from ..files.atomic import write_text
 from .features import CALL, COMPUTE, EXCHANGE
 from .forest import Forest, ForestError
-from .heldout import HeldOut
-from .learned import LearnedCost
+from .learned import LABELS, HeldOut, LearnedCost, Ranges
+from .origins import DeviceFactor
 from .prior import ANY, CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
-from .ranges import LABELS, Ranges
 from .rows import WORK
-from .samples import DTYPES, DeviceFactor
+from .samples import DTYPES
 
 FORMAT = "flexpie_mpi cost"
 FORMAT_VERSION = 1

@@ -17,11 +17,10 @@ from .calibrate import calibrated, exposed
 from .features import CALL, COMPUTE, EXCHANGE, call_features, compute_features, exchange_features
 from .forest import Forest
 from .gbdt import Lesson, best_rounds, train
-from .heldout import HeldOut, held_out
-from .learned import LearnedCost
+from .learned import HeldOut, LearnedCost, Ranges, held_out
+from .origins import DeviceFactor, devices_of
 from .prior import AnalyticCost
-from .ranges import Ranges
-from .samples import DTYPES, DeviceFactor, Samples, devices_of, folds, samples
+from .samples import DTYPES, Samples, folds, samples
 from .traces import Traces
 
 FEWEST_ROWS, FEWEST_GROUPS = 40, 8

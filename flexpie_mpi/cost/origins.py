@@ -104,3 +104,47 @@ def renumbered(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 def numbered_columns(dtype: np.dtype) -> list[str]:
     """Those of `NUMBERED` that a record type has."""
     return [column for column in NUMBERED if column in (dtype.names or ())]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFactor:
+    """How much longer than on the fastest device everything takes on devices of one kind.
+
+    Attributes
+    ----------
+    cpu : str
+    threads : int
+    onnxruntime : str
+    slowdown : float
+    factor : float
+        1 for the fastest.
+    """
+
+    cpu: str
+    threads: int
+    onnxruntime: str
+    slowdown: float
+    factor: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """All of it but the factor, for people; no two kinds have the same.
+
+        >>> DeviceFactor("Cortex-A72", 1, "1.20", 2.0).label
+        'Cortex-A72, threads 1, onnxruntime 1.20, slowdown 2'
+        """
+        return f"{self.cpu}, threads {self.threads}, onnxruntime {self.onnxruntime}, slowdown {self.slowdown:g}"
+
+    def is_of(self, origin: Origin) -> bool:
+        """Whether an origin is a device of this kind."""
+        return kind_of(origin) == (self.cpu, self.threads, self.onnxruntime, self.slowdown)
+
+
+def devices_of(origins: tuple[Origin, ...]) -> tuple[DeviceFactor, ...]:
+    """The kinds of devices among origins, in order, all with factor 1."""
+    return tuple(DeviceFactor(*kind) for kind in sorted({kind_of(origin) for origin in origins}))
+
+
+def kind_of(origin: Origin) -> tuple[str, int, str, float]:
+    """What makes an origin a device of one kind: the first four fields of :class:`DeviceFactor`."""
+    return origin.cpu, origin.threads, origin.onnxruntime, origin.slowdown

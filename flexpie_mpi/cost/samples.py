@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .origins import Origin
+from .origins import Origin, devices_of, kind_of
 from .rows import CALL, TIMING, TRANSFER, WORK
 
 DTYPES = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
@@ -18,45 +18,6 @@ DTYPES = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
 
 _LENGTH, _LENGTHS = 0.5, (0.2, 6.0)
 """Power by which longer rows count more, and the bounds of what comes of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFactor:
-    """How much longer than on the fastest device everything takes on devices of one kind.
-
-    Attributes
-    ----------
-    cpu : str
-    threads : int
-    onnxruntime : str
-    slowdown : float
-    factor : float
-        1 for the fastest.
-    """
-
-    cpu: str
-    threads: int
-    onnxruntime: str
-    slowdown: float
-    factor: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """All of it but the factor, for people; no two kinds have the same.
-
-        >>> DeviceFactor("Cortex-A72", 1, "1.20", 2.0).label
-        'Cortex-A72, threads 1, onnxruntime 1.20, slowdown 2'
-        """
-        return f"{self.cpu}, threads {self.threads}, onnxruntime {self.onnxruntime}, slowdown {self.slowdown:g}"
-
-    def is_of(self, origin: Origin) -> bool:
-        """Whether an origin is a device of this kind."""
-        return _kind(origin) == (self.cpu, self.threads, self.onnxruntime, self.slowdown)
-
-
-def devices_of(origins: tuple[Origin, ...]) -> tuple[DeviceFactor, ...]:
-    """The kinds of devices among origins, in order, all with factor 1."""
-    return tuple(DeviceFactor(*kind) for kind in sorted({_kind(origin) for origin in origins}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +73,7 @@ def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samp
     """
     traces = traces[usable(traces)]
     kinds = [(each.cpu, each.threads, each.onnxruntime, each.slowdown) for each in devices_of(origins)]
-    numbers = np.array([kinds.index(_kind(origin)) for origin in origins], np.int64)
+    numbers = np.array([kinds.index(kind_of(origin)) for origin in origins], np.int64)
     rows = np.zeros(len(traces), DTYPES[table])
     for name in DTYPES[table].names or ():
         rows[name] = traces[name]
@@ -154,10 +115,6 @@ def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return first[order], rank[inverse.reshape(-1)]
-
-
-def _kind(origin: Origin) -> tuple[str, int, str, float]:
-    return origin.cpu, origin.threads, origin.onnxruntime, origin.slowdown
 
 
 def _key(rows: np.ndarray, *others: np.ndarray) -> np.ndarray:

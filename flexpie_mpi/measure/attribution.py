@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..cost.steps import StepWork
+from ..cost.groups import StepWork
 from .profile import NodeEvent
 
 CALL = -1
@@ -60,8 +60,8 @@ class Work(StepWork):
         return regions[0].shape if regions else None
 
     def operators(self, number: int) -> Iterator[str]:
-        kernel = self.kernels[number]
-        return (node.op for node in self.graph.nodes[kernel.first : kernel.end])
+        group = self.groups[number]
+        return (node.op for node in self.graph.nodes[group.first : group.end])
 
 
 def attribute(run: Sequence[NodeEvent], work: Work) -> list[int]:

@@ -87,7 +87,7 @@ def compute_rows(work: Work, found: Split, label: Label, repeats: int) -> np.nda
     """A row of COMPUTE_TRACE for each kernel that was seen at work."""
     rows = np.zeros(len(found.kernels), COMPUTE_TRACE)
     for place, (number, (seconds, spread_s)) in enumerate(found.kernels.items()):
-        _fill(rows[place : place + 1], work.kernel_row(number), label)
+        _fill(rows[place : place + 1], work.group_row(number), label)
         rows[place]["seconds"], rows[place]["spread_s"], rows[place]["repeats"] = seconds, spread_s, repeats
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.program import Program
-from ..cost.moves import job_transfers
+from ..cost.links import job_transfers
 from ..cost.rows import EXCHANGE_TRACE
 from ..testbed import Testbed
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.plan import Plan
 from ..core.program import Compute
-from ..cost.kernels import kernels
+from ..cost.groups import fused_groups
 from ..cost.rows import PLAN_TRACE, TABLES
 from ..model import Model
 from ..runtime.transport import Transport, on_root
@@ -159,7 +159,7 @@ class _Rows:
     def _own_rows(self, seconds: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
         """This rank's rows about kernels and calls, from the seconds of its segments."""
         graph, rank = self.model.graph, self.transport.rank
-        known = kernels(graph, [first for _, first, _ in self.plan.spans])
+        known = fused_groups(graph, [first for _, first, _ in self.plan.spans])
         gap = pooled_gap_s(self.rehearsal.segments)
         compute, calls = [], []
         for times in self.rehearsal.segments:

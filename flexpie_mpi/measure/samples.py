@@ -12,7 +12,7 @@ from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..lower.shards import segment_problems
 from ..planner import layout_plan
-from ..planner.fixed import ROOT, square
+from ..planner.rules import ROOT, square
 from ..planner.units import Units, units
 
 RANDOM_PLANS = 24

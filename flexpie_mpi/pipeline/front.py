@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from ..core.errors import PlanError
 from ..planner.candidates import Family, candidates, teams
 from ..planner.latency import find
-from ..planner.named import kinds_of
 from ..planner.problem import Choice
+from ..planner.registry import kinds_of
 from .instance import Problem
 from .pipeline import EXACT, Pipeline, place
 from .streamed import Streamed, streamed

@@ -10,11 +10,10 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.layout import Layout
 from ..cost.model import CostModel
-from ..planner.frame import Frame
-from ..planner.prices import KernelPrices
+from ..planner.boxes import ShardTable
 from ..planner.problem import RESERVE_BYTES
 from ..planner.units import Units
-from ..planner.walk import Walker
+from ..planner.walk import GroupPrices, Walker
 from ..testbed import Testbed
 from .memory import COPIES
 
@@ -85,12 +84,12 @@ def _priced(
     units: Units, testbed: Testbed, cost: CostModel, ranks: Sequence[int], crowds: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of every span on each of `ranks`, the root first, and bytes of its constants."""
-    frame = Frame(units.graph, testbed, [Layout("single", (rank,)) for rank in ranks], crowds)
-    walker = Walker(units, frame, KernelPrices(units.graph, cost))
+    shards = ShardTable(units.graph, testbed, [Layout("single", (rank,)) for rank in ranks], crowds)
+    walker = Walker(units, shards, GroupPrices(units.graph, cost))
     steps = list(walker.steps(lambda cut: np.ones(len(ranks), bool)))
     calls = np.concatenate([step.calls for step in steps])
     rows = np.concatenate([step.rows for step in steps])
-    call_s = np.where(calls["kernels"] > 0, cost.call_s(calls, frame.active[rows]) * frame.slowdown[rows], 0.0)
+    call_s = np.where(calls["kernels"] > 0, cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows], 0.0)
     size = len(units) + 1
     seconds, weights = np.full((len(ranks), size, size), np.inf), np.zeros((size, size))
     begin = np.concatenate([np.full(len(step.end), step.begin) for step in steps])

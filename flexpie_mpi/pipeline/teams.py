@@ -23,7 +23,7 @@ from ..cost.model import CostModel
 from ..lower import lower
 from ..lower.slots import SLOTS_PER_TURN
 from ..placement import Span, TeamSpan
-from ..planner.named import Task, make_plans
+from ..planner.registry import Task, make_plans
 from ..planner.units import Units
 from ..simulate.prices import compute_seconds
 from ..testbed import Testbed

@@ -8,10 +8,9 @@ Here is what plans for latency: the least seconds of one request. Plans of most 
 :mod:`~flexpie_mpi.pipeline`, which builds on it.
 """
 
-from .fixed import PRESETS, layout_plan
-from .fuse import FUSIONS
 from .latency import PricedPlan, Search, price
-from .named import PLANNERS, Task, make_plans
+from .registry import PLANNERS, Task, make_plans
+from .rules import FUSIONS, PRESETS, layout_plan
 
 __all__ = [
     "FUSIONS",

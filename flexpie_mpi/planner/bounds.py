@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .labels import Bundle, Code, Ground
+from .option_tables import Bundle, Code, OptionTables
 
 WORK = 10**8
 """States times options that one bound may look at: about a second."""
@@ -18,7 +18,7 @@ BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
-class Rest:
+class CostToGo:
     """Least seconds from a cut to the end, exit included, by the states of the tracked values.
 
     The others are taken as held in whatever state is best, so this never says too much; it says it exactly where all
@@ -38,45 +38,45 @@ class Rest:
     least: np.ndarray
 
     @classmethod
-    def of(cls, ground: Ground, count: int) -> Rest:
+    def of(cls, tables: OptionTables, count: int) -> CostToGo:
         """Bounds that know at most `count` values at every cut."""
-        space = ground.space
+        space = tables.space
         tracked = _tracked(space.alive, count)
-        code, size = _places(tracked, ground.states, len(space.latency))
-        rest = cls(code, np.full(size, np.inf), np.full(space.cuts + 1, np.inf))
+        code, size = _places(tracked, tables.states, len(space.latency))
+        to_go = cls(code, np.full(size, np.inf), np.full(space.cuts + 1, np.inf))
         for cut in range(space.cuts, -1, -1):
-            digits = _grid(space.alive[cut], tracked[cut], ground.states)
+            digits = _grid(space.alive[cut], tracked[cut], tables.states)
             if cut == space.cuts:
-                found = ground.exit(digits)
+                found = tables.exit(digits)
             else:
-                found = rest._before(ground, cut, digits)
-            rest.flat[code.of(space.alive[cut], cut, digits)] = found
-            rest.least[cut] = found.min()
-        return rest
+                found = to_go._before(tables, cut, digits)
+            to_go.flat[code.of(space.alive[cut], cut, digits)] = found
+            to_go.least[cut] = found.min()
+        return to_go
 
-    def at(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
+    def at(self, tables: OptionTables, cut: int, digits: np.ndarray) -> np.ndarray:
         """Bounds (S,) of labels of `digits` (K, S) at a cut."""
-        return self.flat[self.code.of(ground.space.alive[cut], cut, digits)]
+        return self.flat[self.code.of(tables.space.alive[cut], cut, digits)]
 
     def behind(self, bundle: Bundle, digits: np.ndarray) -> np.ndarray:
         """Bounds (M, S or 1) behind each option of a bundle, for labels of `digits` (K, S) before it."""
         return self.flat[self.code.behind(bundle, digits)]
 
-    def without_dear(self, ground: Ground, upper: float) -> Ground:
+    def prune(self, tables: OptionTables, upper: float) -> OptionTables:
         """The ground without options that are part of no path of at most `upper` seconds."""
         before = np.full(len(self.least), np.inf)
         before[0] = 0
         kept = []
-        for here in ground.bundles:
+        for here in tables.bundles:
             for bundle in here:
                 np.minimum.at(before, bundle.end, before[bundle.cut] + bundle.least)
             kept.append([
-                np.flatnonzero(before[bundle.cut] + bundle.least + self._least_behind(ground, bundle) <= upper)
+                np.flatnonzero(before[bundle.cut] + bundle.least + self._least_behind(tables, bundle) <= upper)
                 for bundle in here
             ])  # fmt: skip
-        return ground.only(kept)
+        return tables.only(kept)
 
-    def _least_behind(self, ground: Ground, bundle: Bundle) -> np.ndarray:
+    def _least_behind(self, tables: OptionTables, bundle: Bundle) -> np.ndarray:
         """Bounds (M,) behind each option, whatever is carried."""
         numbers = self.code.makings(bundle)
         carries = np.zeros(len(numbers), dtype=bool)
@@ -84,9 +84,9 @@ class Rest:
             carries |= self.code.strides[bundle.end, bundle.alive[carry.row]] > 0
         return np.where(carries, self.least[bundle.end], self.flat[np.where(carries, 0, numbers)])
 
-    def _before(self, ground: Ground, cut: int, digits: np.ndarray) -> np.ndarray:
+    def _before(self, tables: OptionTables, cut: int, digits: np.ndarray) -> np.ndarray:
         found = np.full(digits.shape[1], np.inf)
-        for bundle in ground.bundles[cut]:
+        for bundle in tables.bundles[cut]:
             step = max(1, BLOCK // len(bundle.end))
             for begin in range(0, len(found), step):
                 part = slice(begin, begin + step)
@@ -95,10 +95,10 @@ class Rest:
         return found
 
 
-def work(ground: Ground, count: int) -> int:
+def work(tables: OptionTables, count: int) -> int:
     """States times options that bounds of `count` known values look at."""
-    states = (ground.states ** min(count, len(values)) for values in ground.space.alive)
-    options = (sum(len(bundle.end) for bundle in here) for here in ground.bundles)
+    states = (tables.states ** min(count, len(values)) for values in tables.space.alive)
+    options = (sum(len(bundle.end) for bundle in here) for here in tables.bundles)
     return sum(size * among for size, among in zip(states, options, strict=False))
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from ..core.layout import Layout
 from .problem import Problem
-from .replay import replay
 from .search import search
-from .space import Options, Path, Space
+from .space import Options, Path, Space, replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def explain(problem: Problem, path: Path) -> Explanation:
     reasons = tuple(
         Reason(
             (problem.units.ends[begin], problem.units.ends[end]),
-            problem.frame.layouts[layout],
+            problem.shards.layouts[layout],
             found.exchange_s[place],
             found.compute_s[place],
             _alternatives(problem, path, place),
@@ -61,7 +60,7 @@ def explain(problem: Problem, path: Path) -> Explanation:
 def _alternatives(problem: Problem, path: Path, place: int) -> tuple[Alternative, ...]:
     """The best layout of each other kind for one segment of a path, the fastest first."""
     begin, end, chosen = path[place]
-    options, layouts = problem.space.options[begin], problem.frame.layouts
+    options, layouts = problem.space.options[begin], problem.shards.layouts
     best: dict[str, Alternative] = {}
     for layout in options.layout[options.end == end].tolist():
         other = path[:place] + ((begin, end, layout),) + path[place + 1 :]
@@ -76,7 +75,7 @@ def _alternatives(problem: Problem, path: Path, place: int) -> tuple[Alternative
 
 def by_team(problem: Problem) -> tuple[tuple[int, float], ...]:
     """Seconds of the best plan none of whose segments takes more than k ranks, for every k that candidates have."""
-    sizes = np.array([len(layout.ranks) for layout in problem.frame.layouts])
+    sizes = np.array([len(layout.ranks) for layout in problem.shards.layouts])
     found = []
     for size in sorted(set(sizes.tolist())):
         paths = search(restricted(problem.space, sizes <= size)).seconds

@@ -13,12 +13,9 @@ from ..core.graph import Graph
 from ..core.plan import Plan, Segment, problems
 from ..cost.model import CostModel
 from ..testbed import Testbed
-from .found import Found
-from .problem import Choice, Problem, Scene
-from .reach import MANY_ROWS, alone, below, longest, within
-from .replay import replay
+from .problem import MANY_ROWS, Choice, Problem, ProblemBuilder, alone, below, longest, within
 from .search import search
-from .space import Path
+from .space import Path, SearchResult, replay
 from .units import units
 
 
@@ -94,18 +91,18 @@ def find(
         When there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
-    scene = Scene(units(graph), testbed, cost, choice.layouts, root)
-    most = longest(len(scene.units), len(scene.frame.rank))
-    is_all = most >= len(scene.units)
+    builder = ProblemBuilder(units(graph), testbed, cost, choice.layouts, root)
+    most = longest(len(builder.units), len(builder.shards.rank))
+    is_all = most >= len(builder.units)
     if not is_all:
         choice = replace(choice, fuse=within(most, choice.fuse))
-    problem = scene.pose(_within_reach(scene, choice, top) if is_all else choice)
+    problem = builder.build(_within_reach(builder, choice, top) if is_all else choice)
     found = search(problem.space, top=top)
     if not found.paths:
         raise PlanError(_hopeless(problem, testbed, found))
     provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
     if not is_all:
-        provenance["segments"] = f"at most {most} of {len(scene.units)} units"
+        provenance["segments"] = f"at most {most} of {len(builder.units)} units"
     plans = tuple(_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths)
     planning_s = perf_counter() - begin_s
     return Search(
@@ -120,11 +117,11 @@ def find(
     )
 
 
-def _within_reach(scene: Scene, choice: Choice, top: int) -> Choice:
+def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:
     """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-    if choice.fuse is not None or len(scene.frame.rank) <= MANY_ROWS:
+    if choice.fuse is not None or len(builder.shards.rank) <= MANY_ROWS:
         return choice
-    short = scene.pose(replace(choice, fuse=alone))
+    short = builder.build(replace(choice, fuse=alone))
     known = search(short.space, top=top).seconds
     return replace(choice, fuse=below(known[-1], short.least)) if known else choice
 
@@ -149,15 +146,15 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     spans = {place[end]: (place[first], segment.layout) for segment, first, end in plan.spans}
     layouts = tuple(dict.fromkeys(segment.layout for segment in plan.segments))
 
-    def allowed(frame: object, end: int) -> np.ndarray:
-        known = frame.layouts  # type: ignore[attr-defined]
+    def allowed(shards: object, end: int) -> np.ndarray:
+        known = shards.layouts  # type: ignore[attr-defined]
         return np.array([end in spans and layout == spans[end][1] for layout in known])
 
-    def fuse(frame: object, step: object) -> np.ndarray:
+    def fuse(shards: object, step: object) -> np.ndarray:
         return np.array([spans[end][0] < step.begin for end in step.end])  # type: ignore[attr-defined]
 
-    problem = Scene(cut, testbed, cost, layouts, plan.root).pose(Choice(layouts, allowed, fuse, lonely=True))
-    known = {layout: number for number, layout in enumerate(problem.frame.layouts)}
+    problem = ProblemBuilder(cut, testbed, cost, layouts, plan.root).build(Choice(layouts, allowed, fuse, lonely=True))
+    known = {layout: number for number, layout in enumerate(problem.shards.layouts)}
     path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
     return _priced(problem, path, plan.ranks, plan.root, plan.provenance, given)
 
@@ -175,12 +172,12 @@ def _priced(
 def _segments(problem: Problem, path: Sequence[tuple[int, int, int]]) -> tuple[Segment, ...]:
     nodes, ends = problem.units.graph.nodes, problem.units.ends
     return tuple(
-        Segment(tuple(node.name for node in nodes[ends[begin] : ends[end]]), problem.frame.layouts[layout])
+        Segment(tuple(node.name for node in nodes[ends[begin] : ends[end]]), problem.shards.layouts[layout])
         for begin, end, layout in path
     )
 
 
-def _hopeless(problem: Problem, testbed: Testbed, found: Found) -> str:
+def _hopeless(problem: Problem, testbed: Testbed, found: SearchResult) -> str:
     """Why there is no plan."""
     graph, short = problem.units.graph, found.shortage
     if short is None:

@@ -13,8 +13,7 @@ import numpy as np
 
 from ..cost.links import Network, transfer_rows
 from ..cost.model import CostModel
-from .frame import Frame
-from .maps import Boxes
+from .boxes import Boxes, ShardTable
 
 SLAB = 1 << 22
 """Pairs of ranks that are priced together."""
@@ -47,13 +46,13 @@ class Movement:
 
     Parameters
     ----------
-    frame : Frame
+    shards : ShardTable
     network : Network
     cost : CostModel
     """
 
-    def __init__(self, frame: Frame, network: Network, cost: CostModel) -> None:
-        self._frame = frame
+    def __init__(self, shards: ShardTable, network: Network, cost: CostModel) -> None:
+        self._shards = shards
         self._network = network
         self._cost = cost
         self._classes: dict[Hashable, _Class] = {}
@@ -69,13 +68,13 @@ class Movement:
         offsets : int array (walks + 1,)
             First row of each walk.
         rows : int array (rows,)
-            Row of the frame.
+            Row of the shard table.
         wanted : bool array (walks,)
             Walks whose column matters; the others get 0.
         """
         entry = self._class(name)
         present = box.present
-        ranks = self._frame.rank[rows]
+        ranks = self._shards.rank[rows]
         ndim = box.lo.shape[1]
         with np.errstate(over="ignore"):
             marks = box.lo.astype(np.int64) @ _ODD[:ndim] + box.hi.astype(np.int64) @ _ODD[8 : 8 + ndim]
@@ -95,23 +94,23 @@ class Movement:
     def whole_at(self, name: str, rank: int) -> int:
         """The column of one rank needing all of a value."""
         entry = self._class(name)
-        shape = self._frame.graph.value(name).shape or (1,)
-        boxes = np.zeros((self._frame.ranks, len(shape), 2), np.int32)
+        shape = self._shards.graph.value(name).shape or (1,)
+        boxes = np.zeros((self._shards.ranks, len(shape), 2), np.int32)
         boxes[rank, :, 1] = shape
         return self._add(entry, -1 - rank, boxes)
 
     def _class(self, name: str) -> _Class:
-        key = self._frame.shape_class(name)
+        key = self._shards.shape_class(name)
         if key not in self._classes:
-            nothing = np.zeros((len(self._frame.layouts), 1))
-            self._classes[key] = _Class(name, self._frame.graph.value(name).itemsize, Table(nothing, nothing))
+            nothing = np.zeros((len(self._shards.layouts), 1))
+            self._classes[key] = _Class(name, self._shards.graph.value(name).itemsize, Table(nothing, nothing))
         return self._classes[key]
 
     def _column(self, entry: _Class, mark: int, box: Boxes, offsets: np.ndarray, ranks: np.ndarray, walk: int) -> int:
         if mark in entry.columns:
             return entry.columns[mark]
         inside = slice(offsets[walk], offsets[walk + 1])
-        boxes = np.zeros((self._frame.ranks, box.lo.shape[1], 2), np.int32)
+        boxes = np.zeros((self._shards.ranks, box.lo.shape[1], 2), np.int32)
         there = box.lo[inside, 0] < box.hi[inside, 0]
         boxes[ranks[inside][there], :, 0] = box.lo[inside][there]
         boxes[ranks[inside][there], :, 1] = box.hi[inside][there]
@@ -137,7 +136,7 @@ class Movement:
     def _priced(self, entry: _Class, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both terms (H, U) for needs (U, R, ndim, 2)."""
         held = self._held(entry)
-        states, ranks = len(held), self._frame.ranks
+        states, ranks = len(held), self._shards.ranks
         slabs = np.array_split(np.arange(len(need)), min(len(need), 1 + states * len(need) * ranks * ranks // SLAB))
         transfers = np.concatenate([self._transfers(held, need[part], entry.itemsize) for part in slabs], axis=1)
         latency, volume = _terms(transfers.reshape(-1), self._cost)
@@ -145,12 +144,12 @@ class Movement:
 
     def _held(self, entry: _Class) -> np.ndarray:
         """Boxes of every rank in every state, int array (H, R, ndim, 2); empty where a rank holds nothing."""
-        frame = self._frame
-        shards = frame.shards(entry.name)
-        held = np.zeros((len(frame.layouts), frame.ranks, shards.lo.shape[1], 2), np.int32)
-        there = shards.present
-        held[frame.layout[there], frame.rank[there], :, 0] = shards.lo[there]
-        held[frame.layout[there], frame.rank[there], :, 1] = shards.hi[there]
+        shards = self._shards
+        owned = shards.owned(entry.name)
+        held = np.zeros((len(shards.layouts), shards.ranks, owned.lo.shape[1], 2), np.int32)
+        there = owned.present
+        held[shards.layout[there], shards.rank[there], :, 0] = owned.lo[there]
+        held[shards.layout[there], shards.rank[there], :, 1] = owned.hi[there]
         return held
 
     def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -14,14 +14,11 @@ from ..cost.links import Network
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
 from ..testbed import Testbed
-from .frame import Frame
-from .maps import Boxes
+from .boxes import Boxes, ShardTable
 from .movement import Movement
-from .prices import KernelPrices
-from .reach import Rule, least_seconds
 from .space import Options, Space
 from .units import Units
-from .walk import Keep, Step, Walker
+from .walk import GroupPrices, Keep, Step, Walker
 
 RESERVE_BYTES = 96 << 20
 """Memory that a rank's process takes before it holds any of the model: Python, onnxruntime and MPI."""
@@ -32,7 +29,7 @@ class Problem:
     """A search problem with what its numbers stand for."""
 
     units: Units
-    frame: Frame
+    shards: ShardTable
     space: Space
     work_priced: int
     """Distinct pieces of work that the cost model was asked about."""
@@ -54,7 +51,7 @@ class Choice:
     layouts : tuple of Layout
         The root alone among them.
     allowed : callable
-        Layouts (bool array, by place in the frame) in which a segment may end at a cut; all of `layouts` when None.
+        Layouts (bool array, in the order of the shard table) in which a segment may end at a cut; all when None.
     fuse : callable
         How far segments reach; as far as they can when None.
     lonely : bool
@@ -63,7 +60,7 @@ class Choice:
     """
 
     layouts: tuple[Layout, ...]
-    allowed: Callable[[Frame, int], np.ndarray] | None = None
+    allowed: Callable[[ShardTable, int], np.ndarray] | None = None
     fuse: Rule | None = None
     lonely: bool = False
 
@@ -78,7 +75,7 @@ class _Spans:
     fetches: np.ndarray
 
 
-class Scene:
+class ProblemBuilder:
     """A graph on a testbed with the layouts that may occur: what problems with different choices have in common.
 
     Parameters
@@ -94,29 +91,29 @@ class Scene:
         self, units: Units, testbed: Testbed, cost: CostModel, layouts: Sequence[Layout], root: int = 0
     ) -> None:
         self.units = units
-        self.frame = Frame(units.graph, testbed, _states(layouts, root))
+        self.shards = ShardTable(units.graph, testbed, _states(layouts, root))
         self._cost = cost
         self._root = root
         self._capacity = _capacity(testbed)
-        self._movement = Movement(self.frame, Network(testbed), cost)
-        self._prices = KernelPrices(units.graph, cost)
-        self._walker = Walker(units, self.frame, self._prices)
+        self._movement = Movement(self.shards, Network(testbed), cost)
+        self._prices = GroupPrices(units.graph, cost)
+        self._walker = Walker(units, self.shards, self._prices)
 
-    def pose(self, choice: Choice) -> Problem:
+    def build(self, choice: Choice) -> Problem:
         """The problem of choosing segments and layouts; the choice's layouts are among the scene's."""
-        frame, units, movement = self.frame, self.units, self._movement
-        offered = np.array([layout in set(choice.layouts) for layout in frame.layouts])
+        shards, units, movement = self.shards, self.units, self._movement
+        offered = np.array([layout in set(choice.layouts) for layout in shards.layouts])
 
         def allowed(cut: int) -> np.ndarray:
-            return offered if choice.allowed is None else offered & choice.allowed(frame, cut)
+            return offered if choice.allowed is None else offered & choice.allowed(shards, cut)
 
         keep: Keep | None = None
         if choice.fuse is not None:
-            keep = partial(choice.fuse, frame)
-        spans = [_spans(units, frame, movement, step, choice.lonely) for step in self._walker.steps(allowed, keep)]
+            keep = partial(choice.fuse, shards)
+        spans = [_spans(units, shards, movement, step, choice.lonely) for step in self._walker.steps(allowed, keep)]
         spans.sort(key=lambda item: item.step.begin)
         least = least_seconds(len(units), (item.step for item in spans))
-        return Problem(units, frame, self._space(spans), self._prices.priced, least)
+        return Problem(units, shards, self._space(spans), self._prices.priced, least)
 
     def _space(self, spans: Sequence[_Spans]) -> Space:
         units, movement = self.units, self._movement
@@ -126,14 +123,14 @@ class Scene:
         tables = [movement.table(name) for name in names]
         columns = [out.get(name, 0) for name in names]
         return Space(
-            options=_options(units, self.frame, self._cost, spans, bool(self._capacity.size)),
+            options=_options(units, self.shards, self._cost, spans, bool(self._capacity.size)),
             alive=tuple(tuple(number[name] for name in cut) for cut in units.alive),
             start=(0,) * len(units.alive[0]),
             latency=tuple(table.latency for table in tables),
             volume=tuple(table.volume for table in tables),
             exit_latency=tuple(table.latency[:, column] for table, column in zip(tables, columns, strict=True)),
             exit_volume=tuple(table.volume[:, column] for table, column in zip(tables, columns, strict=True)),
-            upgrade=_upgrade(self.frame),
+            upgrade=_upgrade(self.shards),
             capacity=self._capacity,
         )
 
@@ -144,9 +141,9 @@ def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
     return tuple(dict.fromkeys((Layout("single", (root,)), *layouts, *replicas)))
 
 
-def _spans(units: Units, frame: Frame, movement: Movement, step: Step, lonely: bool) -> _Spans:
+def _spans(units: Units, shards: ShardTable, movement: Movement, step: Step, lonely: bool) -> _Spans:
     alive = units.alive[step.begin]
-    legal = step.legal if lonely else step.legal & _is_shared(frame, step)
+    legal = step.legal if lonely else step.legal & _is_shared(shards, step)
     needs = np.zeros((len(alive), len(step.end)), int)
     fetches = np.zeros((len(alive), len(step.end)), bool)
     for place, name in enumerate(alive):
@@ -158,10 +155,10 @@ def _spans(units: Units, frame: Frame, movement: Movement, step: Step, lonely: b
     return _Spans(step, np.flatnonzero(legal), needs[:, legal], fetches[:, legal])
 
 
-def _is_shared(frame: Frame, step: Step) -> np.ndarray:
+def _is_shared(shards: ShardTable, step: Step) -> np.ndarray:
     """Whether more ranks than one compute, where the layout has more: otherwise it is that rank's ``single``."""
     busy = np.add.reduceat((step.calls["kernels"] > 0).astype(int), step.offsets[:-1])
-    return (busy > 1) | (np.diff(frame.offsets)[step.layout] == 1)
+    return (busy > 1) | (np.diff(shards.offsets)[step.layout] == 1)
 
 
 def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
@@ -169,26 +166,28 @@ def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _options(units: Units, frame: Frame, cost: CostModel, spans: Sequence[_Spans], memory: bool) -> tuple[Options, ...]:
+def _options(
+    units: Units, shards: ShardTable, cost: CostModel, spans: Sequence[_Spans], memory: bool
+) -> tuple[Options, ...]:
     """The options at every cut; all session calls are priced in one batch."""
     place_of = {item.step.begin: place for place, item in enumerate(spans)}
     steps = [item.step for item in spans]
     calls = np.concatenate([step.calls for step in steps])
     rows = np.concatenate([step.rows for step in steps])
-    call_s = cost.call_s(calls, frame.active[rows]) * frame.slowdown[rows]
+    call_s = cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows]
     arrival_s = _arrival_s(units, cost)
     bounds = list(accumulate((len(step.rows) for step in steps), initial=0))
     result = []
     for begin in range(len(units)):
         place = place_of.get(begin)
         if place is None:
-            result.append(_no_options(len(units.alive[begin]), frame.ranks if memory else 0))
+            result.append(_no_options(len(units.alive[begin]), shards.ranks if memory else 0))
             continue
         item = spans[place]
         step, busy = item.step, item.step.calls["kernels"] > 0
         seconds = step.seconds + np.where(busy, call_s[bounds[place] : bounds[place + 1]], 0.0)
         slowest = np.maximum.reduceat(seconds, step.offsets[:-1]) + (arrival_s if begin == 0 else 0.0)
-        weights = _weights(frame, step) if memory else np.zeros((len(step.end), 0))
+        weights = _weights(shards, step) if memory else np.zeros((len(step.end), 0))
         kept = item.kept
         result.append(
             Options(step.end[kept], step.layout[kept], slowest[kept], item.needs, item.fetches, weights[kept])
@@ -209,11 +208,11 @@ def _no_options(alive: int, ranks: int) -> Options:
     return Options(ints, ints, np.zeros(0), np.zeros((alive, 0), int), np.zeros((alive, 0), bool), np.zeros((0, ranks)))
 
 
-def _weights(frame: Frame, step: Step) -> np.ndarray:
+def _weights(shards: ShardTable, step: Step) -> np.ndarray:
     """Bytes of constants by (walk, rank)."""
-    found = np.zeros((len(step.end), frame.ranks))
+    found = np.zeros((len(step.end), shards.ranks))
     walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
-    found[walk, frame.rank[step.rows]] = step.weights
+    found[walk, shards.rank[step.rows]] = step.weights
     return found
 
 
@@ -225,13 +224,77 @@ def _capacity(testbed: Testbed) -> np.ndarray:
     return np.array([np.inf if limit is None else limit - RESERVE_BYTES for limit in limits])
 
 
-def _upgrade(frame: Frame) -> np.ndarray:
+def _upgrade(shards: ShardTable) -> np.ndarray:
     """State of a value after all ranks of a layout have fetched all of it: held by more ranks, or as it was."""
-    teams = [set(layout.ranks) for layout in frame.layouts]
-    holds_all = [layout.kind in ("replicated", "single") for layout in frame.layouts]
+    teams = [set(layout.ranks) for layout in shards.layouts]
+    holds_all = [layout.kind in ("replicated", "single") for layout in shards.layouts]
     found = np.tile(np.arange(len(teams))[:, None], (1, len(teams)))
     for state, team in enumerate(teams):
         for layout, fetching in enumerate(teams):
-            if frame.replicas[layout] >= 0 and not (holds_all[state] and fetching <= team):
-                found[state, layout] = frame.replicas[layout]
+            if shards.replicas[layout] >= 0 and not (holds_all[state] and fetching <= team):
+                found[state, layout] = shards.replicas[layout]
     return found
+
+
+# Pruning
+
+
+MANY_ROWS = 160
+"""Rows of a shard table (ranks, summed over candidate layouts) up to which all segments are priced."""
+
+MANY_UNITS = 256
+"""Units up to which segments may have any length."""
+
+MOST_STEPS = 2_000_000
+"""Rows of all steps of all walks beyond that: about a quarter of a minute, and half a GB."""
+
+MARGIN = 0.9
+"""Share of a unit's least price alone that it is trusted to cost within any segment: a learned price may fall a little
+where the work grows."""
+
+
+Rule = Callable[[ShardTable, Step], np.ndarray]
+"""Which walks may go on behind a step, bool array (walks,): how far a planner fuses."""
+
+
+def least_seconds(units: int, steps: Iterable[Step]) -> np.ndarray:
+    """The least that each unit costs in any layout, alone: float array (units,)."""
+    found = np.zeros(units)
+    for step in steps:
+        slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
+        alone = slowest[(step.end == step.begin + 1) & step.legal]
+        found[step.begin] = MARGIN * alone.min() if alone.size else 0.0
+    return found
+
+
+def alone(shards: ShardTable, step: Step) -> np.ndarray:
+    """The rule by which every unit is a segment of its own."""
+    return np.zeros(len(step.end), bool)
+
+
+def longest(units: int, rows: int) -> int:
+    """Most units of a segment that walks over so many units and rows are to follow."""
+    return units if units <= MANY_UNITS else max(1, min(units, MOST_STEPS // (units * rows)))
+
+
+def within(units: int, other: Rule | None = None) -> Rule:
+    """The rule by which a walk goes on up to a number of units, and as another rule says."""
+
+    def rule(shards: ShardTable, step: Step) -> np.ndarray:
+        short: np.ndarray = step.end - step.begin < units
+        return short if other is None else short & other(shards, step)
+
+    return rule
+
+
+def below(upper_s: float, least: np.ndarray) -> Rule:
+    """The rule by which a walk goes on while a plan with it can still take less than `upper_s`."""
+    before = np.concatenate(([0.0], np.cumsum(least)))
+
+    def rule(shards: ShardTable, step: Step) -> np.ndarray:
+        slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
+        rest = before[step.begin] + before[-1] - before[step.end]
+        going: np.ndarray = slowest + rest <= upper_s
+        return going
+
+    return rule

@@ -1,14 +1,25 @@
-"""The search: the cheapest paths of a space, with proof of it, or with how far off they can be."""
+"""The search: the cheapest paths of a space, with a proof of it, or with how far off they can be.
+
+Without memory limits the forward dynamic program (:mod:`.forward_dp`) answers. Where its paths do not fit the ranks'
+memory, a price on the bytes of every rank turns the problem into one without limits, whose cheapest path is a bound:
+*Lagrangian* relaxation. Good prices are found first, by steps along the excess of the cheapest path. Then the dynamic
+program whose labels carry bytes (:mod:`.memory_dp`) runs, and leaves out the labels whose bound is too high.
+
+Sources: Handler and Zang, *A dual algorithm for the constrained shortest path problem*, 1980. Polyak, *Minimization of
+unsmooth functionals*, 1969 (the length of a step).
+"""
 
 from __future__ import annotations
 
-from .best import best_paths
-from .bounds import WORK, Rest, work
-from .found import Found, Record
-from .labels import Ground
-from .memory import fits, search_within
-from .space import Space
-from .sweep import sweep
+from dataclasses import replace
+
+import numpy as np
+
+from .bounds import WORK, CostToGo, work
+from .forward_dp import best_paths, forward_dp
+from .memory_dp import LagrangianBound, fewest_bytes, memory_dp
+from .option_tables import OptionTables
+from .space import SLACK, Incumbents, Path, SearchResult, Shortage, Space
 
 FIRST = 10
 """Labels at a cut of a first look, which finds a good path."""
@@ -20,7 +31,7 @@ BEAM = 2000
 """Labels at a cut beyond which a sharper bound is tried before more labels are."""
 
 
-def search(space: Space, *, top: int = 1, beam: int = BEAM) -> Found:
+def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
     """The `top` cheapest paths of a space.
 
     A few labels give a good path at once. It is proved, or beaten, by sweeps that leave out every label whose bound is
@@ -40,44 +51,235 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> Found:
     Found
         Without paths where there is none, or none was found that fits into memory.
     """
-    ground = Ground.of(space)
-    record = Record(space, top)
-    _search_free(ground, record, beam)
-    found = record.found()
+    tables = OptionTables.of(space)
+    incumbents = Incumbents(space, top)
+    _search_free(tables, incumbents, beam)
+    found = incumbents.result()
     if all(fits(space, path) for path in found.paths):
         return found
     return search_within(space, found, top, beam)
 
 
-def _search_free(ground: Ground, record: Record, beam: int) -> None:
+def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> None:
     """The search without regard to memory."""
-    most = max(map(len, ground.space.alive))
-    if ground.states**most <= min(beam, QUICK):
-        _attempt(ground, record, beam, None)
+    most = max(map(len, tables.space.alive))
+    if tables.states**most <= min(beam, QUICK):
+        _attempt(tables, incumbents, beam, None)
         return
-    rest = Rest.of(ground, 1)
-    if _attempt(ground, record, min(beam, FIRST), rest):
+    to_go = CostToGo.of(tables, 1)
+    if _attempt(tables, incumbents, min(beam, FIRST), to_go):
         return
     for count in range(1, most + 1):
-        ground = rest.without_dear(ground, record.upper)
+        tables = to_go.prune(tables, incumbents.upper)
         if count > 1:
-            if work(ground, count) > WORK:
+            if work(tables, count) > WORK:
                 break
-            rest = Rest.of(ground, count)
-        if _attempt(ground, record, min(beam, QUICK), rest) or _attempt(ground, record, beam, rest, is_proof=True):
+            to_go = CostToGo.of(tables, count)
+        if _attempt(tables, incumbents, min(beam, QUICK), to_go) or _attempt(
+            tables, incumbents, beam, to_go, is_proof=True
+        ):
             return
-    _attempt(ground, record, beam, rest)
+    _attempt(tables, incumbents, beam, to_go)
 
 
-def _attempt(ground: Ground, record: Record, limit: int, rest: Rest | None, is_proof: bool = False) -> bool:
+def _attempt(
+    tables: OptionTables, incumbents: Incumbents, limit: int, to_go: CostToGo | None, is_proof: bool = False
+) -> bool:
     """One sweep of at most `limit` labels a cut, and whether there is nothing left to find.
 
     With `is_proof` it ends as soon as it has to drop a label that might have led to something better.
     """
-    found = sweep(ground, record.top, limit, rest, record.upper, is_proof)
+    found = forward_dp(tables, incumbents.top, limit, to_go, incumbents.upper, is_proof)
     if found is None:
         return False
-    record.labels = found.labels
-    record.add(best_paths(ground, found, record.top))
-    record.raise_bound(found.dropped)
-    return found.dropped >= record.upper
+    incumbents.labels = found.labels
+    incumbents.add(best_paths(tables, found, incumbents.top))
+    incumbents.raise_bound(found.dropped)
+    return found.dropped >= incumbents.upper
+
+
+# Within memory
+
+
+ROUNDS = 25
+"""Steps towards good prices of bytes."""
+
+FIRST_STEP = 0.02
+"""How much the first of them is meant to raise the bound, relatively."""
+
+MOST_STEPS = 50
+"""Steps towards a proof that nothing fits."""
+
+FEW = 30
+"""Labels at a cut of a first look."""
+
+MEMORY_BEAM = 500
+"""Labels with bytes at a cut that are kept in the end: many differ in their bytes alone."""
+
+
+def fits(space: Space, path: Path) -> bool:
+    """Whether a path keeps within the capacity of every rank."""
+    return bool((_load(space, path) <= space.capacity).all())
+
+
+def search_within(space: Space, free: SearchResult, top: int, beam: int) -> SearchResult:
+    """The `top` cheapest paths that fit into memory, where those of the search without memory do not all.
+
+    Parameters
+    ----------
+    space : Space
+    free : Found
+        The answer without regard to memory.
+    top, beam : int
+        Most paths to find, and most labels at a cut.
+    """
+    ranks = _binding(space)
+    space = _of_ranks(space, ranks)
+    tables = OptionTables.of(space)
+    incumbents = Incumbents(space, top, free.lower_bound, free.labels)
+    incumbents.add(path for path in free.paths if fits(space, path))
+    shortage, is_proved = _shortage(tables, ranks)
+    if is_proved:
+        incumbents.raise_bound(np.inf)
+        return incumbents.result(shortage)
+    _search_labels(tables, incumbents, min(beam, MEMORY_BEAM))
+    found = incumbents.result()
+    return found if found.paths else replace(found, shortage=shortage)
+
+
+def _shortage(tables: OptionTables, ranks: np.ndarray) -> tuple[Shortage, bool]:
+    """The rank that lacks most, and whether no path fits.
+
+    No path fits if for some weights of the ranks even the least weighted sum of bytes is more than that of capacities.
+    Weights are moved towards what the path of the least sum has too much.
+    """
+    capacity = tables.space.capacity
+    fewest = fewest_bytes(tables)[0]
+    tightest = int(np.argmax(fewest - capacity))
+    shortage = Shortage(int(ranks[tightest]), float(fewest[tightest]), float(capacity[tightest]))
+    if (fewest > capacity).any():
+        return shortage, True
+    scale = np.maximum(capacity, 1)
+    weights = np.full(len(capacity), 1 / len(capacity))
+    for _ in range(MOST_STEPS):
+        excess = (_lightest(tables, weights / scale) - capacity) / scale
+        if weights @ excess > SLACK:
+            return shortage, True
+        if (excess <= 0).all():
+            break
+        weights = weights * np.exp(excess / max(np.abs(excess).max(), SLACK) / 2)
+        weights /= weights.sum()
+    return shortage, False
+
+
+def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> None:
+    """Sweeps of labels with bytes, after as many options as can be have been left out."""
+    rates = _rates(tables, incumbents)
+    for keep in (min(FEW, limit), limit):
+        tables = _prune(tables, incumbents, rates)
+        most = max(map(len, tables.space.alive))
+        count = max(count for count in range(1, max(most, 1) + 1) if count == 1 or work(tables, count) <= WORK / 4)
+        bounds = [LagrangianBound.of(tables, some, count) for some in (np.zeros(len(rates)), rates)]
+        paths, dropped, incumbents.labels = memory_dp(tables, incumbents.top, keep, incumbents.upper, bounds)
+        incumbents.add(paths)
+        incumbents.raise_bound(dropped)
+        if dropped >= incumbents.upper:
+            break
+
+
+def _prune(tables: OptionTables, incumbents: Incumbents, rates: np.ndarray) -> OptionTables:
+    """The ground without options that are part of no news, by the bound at some rates."""
+    if not np.isfinite(incumbents.upper):
+        return tables
+    charged = tables.charged(rates)
+    worth = float(rates @ tables.space.capacity)
+    return CostToGo.of(charged, 1).prune(charged, incumbents.upper + worth).charged(-rates)
+
+
+def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
+    """Good prices of bytes (R,), in seconds per byte: under them, the cheapest path costs almost as if it fitted.
+
+    A price rises where the cheapest path puts too much on a rank, and falls where it leaves room. Steps grow while they
+    raise its price, and are taken back and halved when they do not.
+    """
+    space = tables.space
+    scale = np.maximum(space.capacity, 1)  # shares of the capacity are numbers of one size
+    rates, best, step = np.zeros(len(scale)), -np.inf, FIRST_STEP
+    tried, excess = rates, rates
+    for _ in range(ROUNDS):
+        value, path = _relaxed(tables, incumbents, tried / scale)
+        if value > best:
+            rates, best, step = tried, value, step * 1.5
+            excess = (_load(space, path) - space.capacity) / scale
+            excess[(rates == 0) & (excess < 0)] = 0
+        else:
+            step /= 2
+        if not excess.any():
+            break
+        tried = np.maximum(rates + excess * (step * abs(best) / (excess @ excess)), 0)
+    return rates / scale
+
+
+def _relaxed(tables: OptionTables, incumbents: Incumbents, rates: np.ndarray) -> tuple[float, Path]:
+    """A path that is about the cheapest at some rates, and its seconds, with its bytes less the capacities at these.
+
+    It goes into the record if it fits, and so does the bound that was proved.
+    """
+    charged = tables.charged(rates)
+    found = forward_dp(charged, 1, FEW, CostToGo.of(charged, 1))
+    assert found is not None  # only a proof is given up
+    worth = float(rates @ tables.space.capacity)
+    total = float(found.fronts[-1].cost.min())
+    (path,) = best_paths(charged, found, 1)
+    if fits(tables.space, path):
+        incumbents.add([path])
+    incumbents.raise_bound(min(total, found.dropped) - worth)
+    return total - worth, path
+
+
+def _lightest(tables: OptionTables, weights: np.ndarray) -> np.ndarray:
+    """Bytes (R,) of the path of which the sum of bytes, weighted by (R,), is least."""
+    cuts = tables.space.cuts
+    least, load = np.full(cuts + 1, np.inf), np.zeros((cuts + 1, len(weights)))
+    least[cuts] = 0
+    for cut in range(cuts - 1, -1, -1):
+        for bundle in tables.bundles[cut]:
+            total = bundle.weights @ weights + least[bundle.end]
+            best = int(np.argmin(total))
+            if total[best] < least[cut]:
+                least[cut], load[cut] = total[best], bundle.weights[best] + load[bundle.end[best]]
+    return load[0]
+
+
+def _load(space: Space, path: Path) -> np.ndarray:
+    """Bytes of constants (R,) that a path puts on every rank."""
+    total = np.zeros(len(space.capacity))
+    if len(total):
+        for cut, end, layout in path:
+            options = space.options[cut]
+            total += options.weights[np.flatnonzero((options.end == end) & (options.layout == layout))[0]]
+    return total
+
+
+def _binding(space: Space) -> np.ndarray:
+    """Ranks whose memory some path exceeds; of ranks that always hold the same, that with the least capacity."""
+    most = np.full((space.cuts + 1, len(space.capacity)), -np.inf)
+    most[-1] = 0
+    for cut in range(space.cuts - 1, -1, -1):
+        options = space.options[cut]
+        most[cut] = (options.weights + most[options.end]).max(axis=0, initial=-np.inf)
+    weights = np.concatenate([options.weights for options in space.options])
+    tightest: dict[bytes, int] = {}
+    for rank in np.argsort(-space.capacity, kind="stable").tolist():
+        if most[0, rank] > space.capacity[rank]:
+            tightest[weights[:, rank].tobytes()] = rank
+    return np.array(sorted(tightest.values()), dtype=np.int64)
+
+
+def _of_ranks(space: Space, ranks: np.ndarray) -> Space:
+    """The space with the memory of some ranks only."""
+    return replace(
+        space,
+        options=tuple(replace(options, weights=options.weights[:, ranks]) for options in space.options),
+        capacity=space.capacity[ranks],
+    )

@@ -1,12 +1,13 @@
 """The search problem as numbers: what a planner chooses from, with everything about models and boards left behind.
 
 A plan is a path over *cuts* 0 .. n. Each step is a segment ``[i, j)`` in one layout. Values that are alive at a cut
-(made before it, read behind it) have a *state*: how the ranks hold them, which is the layout they were made in until a
+(made before it, read behind it) have a *state*: how the ranks hold them. That is the layout they were made in, until a
 segment fetches all of them. Entering a segment costs an exchange for every value that it reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,3 +84,137 @@ class Space:
 
 Path = tuple[tuple[int, int, int], ...]
 """(cut, end cut, layout) of every segment of a plan."""
+
+
+# The price of a path
+
+
+States = Mapping[int, int]
+"""State of every alive value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a path costs: seconds of exchange and of compute of every segment, and of the exit."""
+
+    exchange_s: tuple[float, ...]
+    compute_s: tuple[float, ...]
+    exit_s: float
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.exchange_s) + sum(self.compute_s) + self.exit_s
+
+
+def replay(space: Space, path: Path) -> Replay:
+    """Follow a path and price every step.
+
+    Raises
+    ------
+    KeyError
+        When a step of the path is no option of the space.
+    """
+    states: States = dict(zip(space.alive[0], space.start, strict=True))
+    exchange_s, compute_s = [], []
+    for cut, end, layout in path:
+        options = space.options[cut]
+        matches = np.flatnonzero((options.end == end) & (options.layout == layout))
+        if not matches.size:
+            raise KeyError((cut, end, layout))
+        option = int(matches[0])
+        needs = dict(zip(space.alive[cut], options.needs[:, option].tolist(), strict=True))
+        fetched = dict(zip(space.alive[cut], options.fetches[:, option].tolist(), strict=True))
+        exchange_s.append(_together([
+            (space.latency[v][states[v], need], space.volume[v][states[v], need]) for v, need in needs.items()
+        ]))  # fmt: skip
+        compute_s.append(float(options.seconds[option]))
+        held = {v: int(space.upgrade[state, layout]) if fetched[v] else state for v, state in states.items()}
+        states = {v: held.get(v, layout) for v in space.alive[end]}
+    leaving = [(space.exit_latency[v][state], space.exit_volume[v][state]) for v, state in states.items()]
+    return Replay(tuple(exchange_s), tuple(compute_s), _together(leaving))
+
+
+def _together(terms: list[tuple[float, float]]) -> float:
+    """Seconds of fetching several values in one exchange: the largest latency and all volumes."""
+    return float(max((latency for latency, _ in terms), default=0.0) + sum(volume for _, volume in terms))
+
+
+# The answer of a search
+
+
+SLACK = 1e-9
+"""Relative difference of prices that tells no more than in which order they were summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """The rank whose memory is tightest: bytes of constants that any path puts there at least, and what it may hold.
+
+    Where `needed` is no more than `capacity`, every rank alone could be served, but not all at once.
+    """
+
+    rank: int
+    needed: float
+    capacity: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Paths, and what is proved of them.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        The best first, all different. Fewer than asked for where there are no more; none where none was found.
+    seconds : tuple of float
+        Their prices.
+    lower_bound : float
+        No path costs less.
+    is_optimal : bool
+        Whether the first path is proved to be the cheapest; without paths, whether it is proved that there is none.
+    labels : int
+        Labels of the last sweep over the cuts.
+    shortage : Shortage, optional
+        The tightest rank, where paths exist but none was found that fits into memory.
+    """
+
+    paths: tuple[Path, ...]
+    seconds: tuple[float, ...]
+    lower_bound: float
+    is_optimal: bool
+    labels: int
+    shortage: Shortage | None = None
+
+
+@dataclass
+class Incumbents:
+    """The `top` best paths met so far, and the best bound."""
+
+    space: Space
+    top: int
+    bound: float = -np.inf
+    labels: int = 0
+    _best: dict[Path, float] = field(default_factory=dict)
+
+    @property
+    def upper(self) -> float:
+        """Only paths cheaper than this are news; a little more than that, for the sake of rounding."""
+        worst = max(self._best.values(), default=np.inf) if len(self._best) == self.top else np.inf
+        return float(worst + SLACK * abs(worst))
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Enter paths, and let the dearest go."""
+        self._best.update((path, replay(self.space, path).seconds) for path in paths)
+        kept = sorted(self._best.items(), key=lambda item: (item[1], item[0]))[: self.top]
+        self._best = dict(kept)
+
+    def raise_bound(self, least: float) -> None:
+        """Take note that a path that is not in the record costs `least` at least, or more than one that is."""
+        self.bound = max(self.bound, min(least, *self._best.values(), np.inf))
+
+    def result(self, shortage: Shortage | None = None) -> SearchResult:
+        """What can be said now."""
+        seconds = tuple(self._best.values())
+        proved = self.bound >= seconds[0] * (1 - SLACK) if seconds else self.bound == np.inf
+        bound = seconds[0] if seconds and proved else self.bound
+        return SearchResult(tuple(self._best), seconds, float(bound), bool(proved), self.labels, shortage)

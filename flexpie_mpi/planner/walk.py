@@ -7,18 +7,65 @@ take each step together: their rows (one per rank) are stacked, and a step is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.graph import BoundNode
-from ..cost.kernels import is_blocked
-from ..cost.rows import CALL
-from .frame import Frame
-from .maps import Boxes, NodeMap, signature
-from .prices import KernelPrices
+from ..core.graph import BoundNode, Graph
+from ..cost.groups import FusedGroup, describe, epilogue_ops, is_blocked
+from ..cost.model import CostModel
+from ..cost.rows import CALL, distinct_rows
+from .boxes import Boxes, NodeMap, ShardTable, signature
 from .units import Unit, Units
+
+
+class GroupPrices:
+    """Seconds of a graph's kernels on the reference device, remembered by shape."""
+
+    def __init__(self, graph: Graph, cost: CostModel) -> None:
+        self._graph = graph
+        self._cost = cost
+        self._known: dict[Hashable, dict[tuple[float, ...], float]] = {}
+
+    @property
+    def priced(self) -> int:
+        """Distinct pieces of work priced so far."""
+        return sum(map(len, self._known.values()))
+
+    def seconds(
+        self, group: FusedGroup, out: Boxes, inputs: Sequence[Boxes | None], sums: np.ndarray, active: np.ndarray
+    ) -> np.ndarray:
+        """Seconds of each of n shards of a kernel, float array (n,).
+
+        Parameters
+        ----------
+        kernel : Kernel
+        out : Boxes
+            What each computes of the anchor's first output.
+        inputs : sequence of Boxes or None
+            What each reads of the anchor's inputs.
+        sums : bool array (n,)
+            Whether the kernel takes an addition along.
+        active : float array (n,)
+        """
+        node = self._graph.bound[group.main]
+        first = next((box for box in inputs if box is not None), out)
+        keys = np.column_stack((out.extents, first.extents, sums, active))
+        index, inverse = distinct_rows(keys)
+        behind = epilogue_ops(self._graph, group)
+        known = self._known.setdefault((signature(node), behind), {})
+        rows = [tuple(row) for row in keys[index].tolist()]
+        missing = [place for place, row in enumerate(rows) if row not in known]
+        if missing:
+            at = index[missing]
+            extents = [None if box is None else box.take(at).extents for box in inputs]
+            work = describe(node, out.take(at).extents, extents, behind)
+            work["sums"] = sums[at]
+            prices = self._cost.compute_s(work, active[at])
+            known.update(zip((rows[place] for place in missing), prices.tolist(), strict=True))
+        found: np.ndarray = np.array([known[row] for row in rows])[inverse]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +79,7 @@ class Step:
     offsets : int array (walks + 1,)
         First row of each walk.
     rows : int array (rows,)
-        Row of the frame.
+        Row of the shard table.
     seconds : float array (rows,)
         Kernels of that rank.
     weights : float array (rows,)
@@ -76,7 +123,7 @@ class _Walks:
     weights: np.ndarray
     calls: np.ndarray
     wanted: dict[str, Boxes] = field(default_factory=dict)
-    loans: dict[int, np.ndarray] = field(default_factory=dict)
+    deferred_cost: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def none(cls) -> _Walks:
@@ -84,11 +131,11 @@ class _Walks:
         ints, floats = np.zeros(0, int), np.zeros(0)
         return cls(ints, ints, np.zeros(0, bool), ints, ints, floats, floats, np.zeros(0, CALL))
 
-    def begin(self, frame: Frame, cut: int, layouts: np.ndarray) -> None:
+    def begin(self, shards: ShardTable, cut: int, layouts: np.ndarray) -> None:
         """Add a walk that ends at `cut` for each of `layouts`."""
-        sizes = frame.offsets[layouts + 1] - frame.offsets[layouts]
+        sizes = shards.offsets[layouts + 1] - shards.offsets[layouts]
         rows = np.concatenate(
-            [np.arange(frame.offsets[i], frame.offsets[i + 1]) for i in layouts] or [np.zeros(0, int)]
+            [np.arange(shards.offsets[i], shards.offsets[i + 1]) for i in layouts] or [np.zeros(0, int)]
         )
         count = len(rows)
         self.walk = np.concatenate((self.walk, len(self.end) + np.repeat(np.arange(len(layouts)), sizes)))
@@ -100,7 +147,9 @@ class _Walks:
         self.weights = np.concatenate((self.weights, np.zeros(count)))
         self.calls = np.concatenate((self.calls, np.zeros(count, CALL)))
         self.wanted = {name: box.join(Boxes.absent(count, box.lo.shape[1])) for name, box in self.wanted.items()}
-        self.loans = {unit: np.concatenate((loan, np.zeros(count))) for unit, loan in self.loans.items()}
+        self.deferred_cost = {
+            unit: np.concatenate((deferred, np.zeros(count))) for unit, deferred in self.deferred_cost.items()
+        }
 
     def keep(self, going: np.ndarray) -> None:
         """End every walk that `going` does not name."""
@@ -112,7 +161,7 @@ class _Walks:
         self.rows, self.seconds = self.rows[kept], self.seconds[kept]
         self.weights, self.calls = self.weights[kept], self.calls[kept]
         self.wanted = {name: box.take(kept) for name, box in self.wanted.items()}
-        self.loans = {unit: loan[kept] for unit, loan in self.loans.items()}
+        self.deferred_cost = {unit: deferred[kept] for unit, deferred in self.deferred_cost.items()}
 
     @property
     def offsets(self) -> np.ndarray:
@@ -125,14 +174,14 @@ class Walker:
     Parameters
     ----------
     units : Units
-    frame : Frame
+    shards : ShardTable
     prices : KernelPrices
     """
 
-    def __init__(self, units: Units, frame: Frame, prices: KernelPrices) -> None:
+    def __init__(self, units: Units, shards: ShardTable, prices: GroupPrices) -> None:
         self._units = units
         self._graph = units.graph
-        self._frame = frame
+        self._shards = shards
         self._prices = prices
         self._maps: dict[object, NodeMap] = {}
         self._ends = np.array(units.ends)
@@ -145,7 +194,7 @@ class Walker:
             if unit.fixed:
                 walks.keep(walks.layout == 0)
             layouts = np.flatnonzero(allowed(place + 1))
-            walks.begin(self._frame, place + 1, layouts[layouts == 0] if unit.fixed else layouts)
+            walks.begin(self._shards, place + 1, layouts[layouts == 0] if unit.fixed else layouts)
             if len(walks.end):
                 self._pass(walks, unit, place)
                 step = self._step(walks, place)
@@ -166,8 +215,8 @@ class Walker:
 
     def _pass(self, walks: _Walks, unit: Unit, place: int) -> None:
         """Take the nodes of a unit along, last to first."""
-        starting = {self._units.kernels[number].anchor: number for number in unit.kernels}
-        walks.seconds = walks.seconds - walks.loans.pop(place, 0.0)
+        starting = {self._units.groups[number].main: number for number in unit.groups}
+        walks.seconds = walks.seconds - walks.deferred_cost.pop(place, 0.0)
         for position in range(unit.end - 1, unit.first - 1, -1):
             node = self._graph.bound[position]
             if position in self._graph.preparing and not set(node.node.writes) & set(self._graph.outputs):
@@ -225,12 +274,12 @@ class Walker:
         box = Boxes.absent(len(walks.rows), ndim) if inside is None else inside
         if not leaves.any():
             return box
-        walks.legal |= leaves & self._frame.cuts(name)[walks.layout]
-        shards = self._frame.shards(name).take(walks.rows)
+        walks.legal |= leaves & self._shards.cuts(name)[walks.layout]
+        owned = self._shards.owned(name).take(walks.rows)
         leaving = leaves[walks.walk]
-        hull = box.hull(shards)
-        walks.calls["outputs"][leaving] += shards.present[leaving]
-        written = leaving & shards.present
+        hull = box.hull(owned)
+        walks.calls["outputs"][leaving] += owned.present[leaving]
+        written = leaving & owned.present
         walks.calls["out_bytes"][written] += hull.sizes[written] * graph.value(name).itemsize
         mask = leaving[:, None]
         return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
@@ -252,29 +301,29 @@ class Walker:
         self, walks: _Walks, number: int, active: np.ndarray, out: Boxes, inputs: Sequence[Boxes | None]
     ) -> None:
         """Add a kernel's price to the rows that run it; one that its absorber takes along is only lent."""
-        kernel, frame, units = self._units.kernels[number], self._frame, self._units
+        group, shards, units = self._units.groups[number], self._shards, self._units
         rows = walks.rows[active]
-        seconds = self._prices.seconds(kernel, out, inputs, self._sums(walks, number)[active], frame.active[rows])
-        seconds = seconds * frame.slowdown[rows]
+        seconds = self._prices.seconds(group, out, inputs, self._sums(walks, number)[active], shards.active[rows])
+        seconds = seconds * shards.slowdown[rows]
         walks.calls["kernels"][active] += 1
-        walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, kernel))
+        walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, group))
         walks.seconds = walks.seconds.copy()
         walks.seconds[active] += seconds
-        absorber = units.unit_of_kernel.get(kernel.absorber, -1)
-        if 0 <= absorber < units.unit_of_kernel[number]:
-            loan = walks.loans.setdefault(absorber, np.zeros(len(walks.rows)))
-            loan[active] += seconds
+        fused_into = units.unit_of_group.get(group.fused_into, -1)
+        if 0 <= fused_into < units.unit_of_group[number]:
+            deferred = walks.deferred_cost.setdefault(fused_into, np.zeros(len(walks.rows)))
+            deferred[active] += seconds
 
     def _sums(self, walks: _Walks, number: int) -> np.ndarray:
         """Whether each row's segment holds an addition that this kernel takes along."""
         adders = [
             i
-            for i, kernel in enumerate(self._units.kernels[number + 1 : number + 5], number + 1)
-            if kernel.absorber == number
+            for i, group in enumerate(self._units.groups[number + 1 : number + 5], number + 1)
+            if group.fused_into == number
         ]
         if not adders:
             return np.zeros(len(walks.rows), bool)
-        found: np.ndarray = (walks.end > self._units.unit_of_kernel[adders[0]])[walks.walk]
+        found: np.ndarray = (walks.end > self._units.unit_of_group[adders[0]])[walks.walk]
         return found
 
     def _map(self, node: BoundNode) -> NodeMap:

@@ -11,8 +11,7 @@ from ..core.layout import Layout
 from ..planner import PricedPlan
 from ..planner.explain import Alternative, Explanation, explain
 from ..planner.problem import Problem
-from ..planner.replay import Replay, replay
-from ..planner.space import Path
+from ..planner.space import Path, Replay, replay
 from .predicted import layout_name
 from .tables import Column, Item, Table, fold
 from .units import count_of, milli, ranges
@@ -152,7 +151,7 @@ def _alternative_record(item: Alternative) -> dict[str, Any]:
 
 def _about_boards(problem: Problem, path: Path, ranks: int) -> str:
     """Why one more board pays or not, from the same segments with one more, or one fewer."""
-    sizes = [len(layout.ranks) for layout in problem.frame.layouts]
+    sizes = [len(layout.ranks) for layout in problem.shards.layouts]
     used = max(sizes[layout] for _, _, layout in path)
     if ranks == 1:
         return "there is one board"
@@ -179,7 +178,7 @@ def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None
 
     None where a segment cannot be.
     """
-    layouts = problem.frame.layouts
+    layouts = problem.shards.layouts
     changed = []
     for begin, end, layout in path:
         if len(layouts[layout].ranks) != used:

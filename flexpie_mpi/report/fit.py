@@ -7,8 +7,7 @@ from typing import Any
 
 from ..core.versions import versions
 from ..cost.file import record_of
-from ..cost.heldout import Errors
-from ..cost.learned import LearnedCost
+from ..cost.learned import Errors, LearnedCost
 from .tables import Column, Item, Table, fold
 from .units import count_of, percent
 

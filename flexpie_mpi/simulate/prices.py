@@ -20,11 +20,10 @@ import numpy as np
 
 from ..core.graph import Graph
 from ..core.program import Compute, Exchange, Program
-from ..cost.kernels import Kernel, kernels
+from ..cost.groups import FusedGroup, StepWork, fused_groups
+from ..cost.links import Part, job_parts, job_transfers, own_bytes
 from ..cost.model import CostModel
-from ..cost.moves import Part, job_parts, job_transfers, own_bytes
 from ..cost.rows import CALL, TRANSFER, WORK
-from ..cost.steps import StepWork
 from ..testbed import Testbed
 from .flows import sent, together_s
 
@@ -86,7 +85,7 @@ def compute_seconds(
     As in a plan's price, ranks of one host crowd each other when they compute the same segment; `active` says how much
     each rank is crowded where that is known better.
     """
-    known = _kernels_of(programs, graph)
+    known = _groups_of(programs, graph)
     crowds = _crowds(programs, testbed) if active is None else _crowds_of(programs, active)
     alike: dict[object, tuple[StepWork, float]] = {}
     keys: dict[Place, object] = {}
@@ -99,14 +98,14 @@ def compute_seconds(
     return {place: seconds[key] * testbed.devices[place[0]].slowdown for place, key in keys.items()}
 
 
-def _kernels_of(programs: Sequence[Program], graph: Graph) -> tuple[Kernel, ...]:
+def _groups_of(programs: Sequence[Program], graph: Graph) -> tuple[FusedGroup, ...]:
     """The graph's kernels, none of which reaches over the beginning of a segment."""
     firsts: dict[int, int] = {}
     for program in programs:
         for step in program.computes:
             places = [graph.position[block.node] for block in step.blocks]
             firsts[step.segment] = min([firsts.get(step.segment, len(graph.nodes)), *places])
-    return kernels(graph, list(firsts.values()))
+    return fused_groups(graph, list(firsts.values()))
 
 
 def _crowds(programs: Sequence[Program], testbed: Testbed) -> dict[Place, float]:
@@ -137,7 +136,7 @@ def _signature(step: Compute, program: Program) -> object:
 
 def _steps_s(steps: Sequence[tuple[StepWork, float]], cost: CostModel) -> list[float]:
     """Seconds of steps on the reference device, kernels and call; one that has no kernel costs no call either."""
-    rows = [work.kernel_row(number) for work, _ in steps for number in work.paying]
+    rows = [work.group_row(number) for work, _ in steps for number in work.paying]
     owners = [place for place, (work, _) in enumerate(steps) for _ in work.paying]
     active = np.array([crowd for _, crowd in steps])
     kernel_s = cost.compute_s(np.concatenate([np.zeros(0, WORK), *rows]), active[owners]) if rows else np.zeros(0)

@@ -15,8 +15,8 @@ from flexpie_mpi import Engine, Layout, Model, Plan, Segment, load, run_ranks
 from flexpie_mpi.core.layout import KINDS
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower.shards import segment_problems
-from flexpie_mpi.planner.atoms import atoms
-from flexpie_mpi.planner.fixed import square
+from flexpie_mpi.planner.rules import square
+from flexpie_mpi.planner.units import atoms
 from tests.planners import planned
 
 from .cases import Case

@@ -13,8 +13,7 @@ from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost import fit as fitting
 from flexpie_mpi.cost.file import _digest, load_cost, save_cost
 from flexpie_mpi.cost.fit import evaluate, fit
-from flexpie_mpi.cost.heldout import Errors, spearman
-from flexpie_mpi.cost.ranges import Ranges
+from flexpie_mpi.cost.learned import Errors, Ranges, spearman
 from flexpie_mpi.cost.rows import COMPUTE_TRACE
 from flexpie_mpi.cost.samples import folds, samples, usable
 from flexpie_mpi.cost.traces import Origin, Traces, merged

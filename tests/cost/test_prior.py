@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flexpie_mpi.cost.calibrate import calibrated
-from flexpie_mpi.cost.constants import positive_constants, weighted_median
+from flexpie_mpi.cost.calibrate import calibrated, positive_constants, weighted_median
 from flexpie_mpi.cost.prior import AnalyticCost, family, kernel_s
 from flexpie_mpi.cost.rows import CALL_TRACE, COMPUTE_TRACE, EXCHANGE_TRACE, KINDS
 from flexpie_mpi.cost.samples import samples

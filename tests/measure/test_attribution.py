@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie_mpi.cost.kernels import kernels
+from flexpie_mpi.cost.groups import fused_groups
 from flexpie_mpi.lower import lower
 from flexpie_mpi.measure.attribution import CALL, Work, attribute
 from flexpie_mpi.measure.profile import NodeEvent, Run, gap_s, inside_s
@@ -17,41 +17,41 @@ def work_of(name: str, preset: str = "single", ranks: int = 1, segment: int = 0)
     plan = layout_plan(graph, ranks, preset)
     program = lower(plan, graph)[-1]
     starts = [first for _, first, _ in plan.spans]
-    return Work(graph, kernels(graph, starts), program, program.computes[segment])
+    return Work(graph, fused_groups(graph, starts), program, program.computes[segment])
 
 
 def event(name: str, op: str, shape: tuple[int, ...] | None = None) -> NodeEvent:
     return NodeEvent(name, op, shape, 0.0, 1e-5)
 
 
-def anchors(work: Work, *events: NodeEvent) -> list[str]:
+def mains(work: Work, *events: NodeEvent) -> list[str]:
     """Names of the anchors of the kernels that events belong to; "call" for the call."""
     found = attribute(events, work)
-    return ["call" if n == CALL else work.graph.nodes[work.kernels[n].anchor].name for n in found]
+    return ["call" if n == CALL else work.graph.nodes[work.groups[n].main].name for n in found]
 
 
 def test_names_with_what_fusions_append() -> None:
     work = work_of("tiny_bert")
     node = next(n.name for n in work.graph.nodes if n.op == "MatMul")
     for name in (node, f"{node}/MatMulAddFusion", f"{node}/MatMulScaleFusion/", f"fused {node}_token_7", f"{node}::2"):
-        assert anchors(work, event(name, "Gemm")) == [node]
+        assert mains(work, event(name, "Gemm")) == [node]
 
 
 def test_a_blocked_node_is_named_after_its_value() -> None:
     work = work_of("tiny_resnet")
     place = next(p for p, node in enumerate(work.graph.nodes) if node.op == "Conv")
     value = work.graph.nodes[place].outputs[0]
-    assert anchors(work, event(f"{value}_nchwc", "Conv")) == [work.graph.nodes[place].name]
+    assert mains(work, event(f"{value}_nchwc", "Conv")) == [work.graph.nodes[place].name]
 
 
 def test_an_absorbed_addition_counts_for_its_convolution() -> None:
     work = work_of("tiny_resnet")
-    number = next(n for n in work.numbers if work.kernels[n].absorber >= 0)
-    absorber = work.kernels[number].absorber
+    number = next(n for n in work.numbers if work.groups[n].fused_into >= 0)
+    fused_into = work.groups[number].fused_into
     assert number not in work.payer.values()
-    assert absorber in work.summing
-    name = work.graph.nodes[work.kernels[number].first].name
-    assert attribute((event(name, "Add"),), work) == [absorber]
+    assert fused_into in work.summing
+    name = work.graph.nodes[work.groups[number].first].name
+    assert attribute((event(name, "Add"),), work) == [fused_into]
 
 
 def test_strange_names_go_to_who_makes_the_same() -> None:
@@ -62,20 +62,20 @@ def test_strange_names_go_to_who_makes_the_same() -> None:
     product = next(n.name for n in reversed(work.graph.nodes[:place]) if n.op == "MatMul")
     shape = work.made_here(work.owner[place])
     known = [n for n in work.numbers if n < work.owner[place] and work.made_here(n) == shape]
-    events = [event(work.graph.nodes[work.kernels[n].anchor].name, "Any", shape) for n in known]
+    events = [event(work.graph.nodes[work.groups[n].main].name, "Any", shape) for n in known]
     tail = (
         event(f"{product}/MatMulAddFusion", "Gemm", shape),
         event("gemm_output_reshape_token_3", "Reshape", shape),
         event("SkipLayerNormalization_token_9", "SkipLayerNormalization", shape),
     )
-    assert anchors(work, *events, *tail)[-3:] == [product, product, norm]
+    assert mains(work, *events, *tail)[-3:] == [product, product, norm]
 
 
 def test_relayouts_at_the_borders_are_the_calls() -> None:
     work = work_of("tiny_inception", "rows", 2, segment=1)
     border = next(iter(work.borders))
-    conv = work.graph.nodes[work.kernels[work.numbers[0]].anchor].name
-    found = anchors(
+    conv = work.graph.nodes[work.groups[work.numbers[0]].main].name
+    found = mains(
         work,
         event("ReorderInput", "ReorderInput", border),
         event(conv, "Conv"),

@@ -13,7 +13,7 @@ import pytest
 
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.core.program import Compute
-from flexpie_mpi.cost.kernels import kernels
+from flexpie_mpi.cost.groups import fused_groups
 from flexpie_mpi.cost.rows import TABLES, WORK
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
@@ -131,7 +131,7 @@ def test_kernels_and_call_are_the_whole_segment(name: str, place: int, tmp_path:
     model = load(f"builtin:{name}")
     plan = list(islice(sample_plans(model.graph, 1), 2))[place]
     found = rehearsal.Rehearser(alone(), model, random_inputs(model.graph), tmp_path).rehearse(plan)
-    known = kernels(model.graph, [first for _, first, _ in plan.spans])
+    known = fused_groups(model.graph, [first for _, first, _ in plan.spans])
     for times in found.segments:
         work = Work(model.graph, known, found.programs[0], times.step)
         parts = split(times, work, pooled_gap_s(found.segments), found.typical(times.plain_s))

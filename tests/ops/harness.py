@@ -14,7 +14,7 @@ from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
 from flexpie_mpi.ops import rule_for, widen
-from flexpie_mpi.planner.maps import Boxes, NodeMap
+from flexpie_mpi.planner.boxes import Boxes, NodeMap
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flexpie_mpi.planner.atoms import atoms
+from flexpie_mpi.planner.units import atoms
 from tests.graphs import GraphBuilder
 
 

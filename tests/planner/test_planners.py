@@ -15,7 +15,7 @@ from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import PLANNERS, Task, make_plans, price
 from flexpie_mpi.planner.explain import explain
-from flexpie_mpi.planner.random import random_plan
+from flexpie_mpi.planner.rules import random_plan
 from flexpie_mpi.testbed import Device, Testbed, ring, star, switch
 
 from ..graphs import GRAPHS

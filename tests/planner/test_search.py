@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexpie_mpi.planner.best import best_paths
-from flexpie_mpi.planner.bounds import Rest
-from flexpie_mpi.planner.labels import Ground
-from flexpie_mpi.planner.replay import replay
+from flexpie_mpi.planner.bounds import CostToGo
+from flexpie_mpi.planner.forward_dp import best_paths, forward_dp
+from flexpie_mpi.planner.option_tables import OptionTables
 from flexpie_mpi.planner.search import search
-from flexpie_mpi.planner.space import Space
-from flexpie_mpi.planner.sweep import sweep
+from flexpie_mpi.planner.space import Space, replay
 from tests.planner import spaces as made
 from tests.planner.spaces import all_paths, branching, brute_force, chain, load, network, price, residual
 
@@ -80,16 +78,16 @@ def test_paths_fit_into_memory(space: Space, top: int, beam: int) -> None:
 @given(made.spaces(), st.integers(0, 5), st.integers(1, 3))
 def test_bounds_are_true_and_leave_the_best_paths_in(space: Space, count: int, top: int) -> None:
     every = brute_force(space)
-    ground = Ground.of(space)
-    rest = Rest.of(ground, count)
+    tables = OptionTables.of(space)
+    rest = CostToGo.of(tables, count)
     start = np.array(space.start, dtype=int)[:, None]
-    (bound,) = rest.at(ground, 0, start)
+    (bound,) = rest.at(tables, 0, start)
     assert bound <= every[0][0] + 1e-9
     if count >= max(map(len, space.alive)):
         assert bound == pytest.approx(every[0][0])
     upper = every[: top + 1][-1][0] + 1e-6
-    left = rest.without_dear(ground, upper)
-    found = sweep(left, top, 10**6, Rest.of(left, count), upper)
+    left = rest.prune(tables, upper)
+    found = forward_dp(left, top, 10**6, CostToGo.of(left, count), upper)
     assert found is not None
     best = best_paths(left, found, top)
     assert [price(space, path) for path in best] == pytest.approx([seconds for seconds, _ in every[:top]])

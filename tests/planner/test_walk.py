@@ -9,17 +9,16 @@ from flexpie_mpi.core.exchange import transfers
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.region import Region
-from flexpie_mpi.cost.kernels import kernels
-from flexpie_mpi.cost.moves import runs
+from flexpie_mpi.cost.groups import fused_groups
+from flexpie_mpi.cost.links import runs
 from flexpie_mpi.cost.rows import CALL
 from flexpie_mpi.lower.shards import SegmentShard, live_out, segment_problems, segment_shard
 from flexpie_mpi.model import load
 from flexpie_mpi.ops import rule_for
-from flexpie_mpi.planner.frame import Frame
+from flexpie_mpi.planner.boxes import ShardTable
 from flexpie_mpi.planner.movement import moved
-from flexpie_mpi.planner.prices import KernelPrices
 from flexpie_mpi.planner.units import Units, units
-from flexpie_mpi.planner.walk import Step, Walker
+from flexpie_mpi.planner.walk import GroupPrices, Step, Walker
 from flexpie_mpi.testbed import one_host
 
 from ..graphs import GRAPHS
@@ -57,8 +56,8 @@ def graph_of(name: str) -> Graph:
 @pytest.mark.parametrize("name", [*GRAPHS, *TINY])
 def test_every_step_equals_the_walk_of_one_shard(name: str) -> None:
     graph = graph_of(name)
-    cut, frame = units(graph), Frame(graph, one_host(RANKS, RANKS), LAYOUTS)
-    walker = Walker(cut, frame, KernelPrices(graph, FlopsCost()))
+    cut, shards = units(graph), ShardTable(graph, one_host(RANKS, RANKS), LAYOUTS)
+    walker = Walker(cut, shards, GroupPrices(graph, FlopsCost()))
     seen = 0
     for step in walker.steps(lambda end: np.ones(len(LAYOUTS), bool)):
         for walk in range(len(step.end)) if name in GRAPHS else range(0, len(step.end), 5):
@@ -91,18 +90,18 @@ def _check_row(graph: Graph, step: Step, row: int, shard: SegmentShard | None, w
     assert step.calls.dtype == CALL
     assert step.calls["inputs"][row] == len(regions)
     assert step.calls["outputs"][row] == (0 if shard is None else len(shard.outputs)), where
-    assert step.seconds[row] == pytest.approx(_anchor_flops(graph, shard), rel=1e-6), where
+    assert step.seconds[row] == pytest.approx(_main_flops(graph, shard), rel=1e-6), where
 
 
-def _anchor_flops(graph: Graph, shard: SegmentShard | None) -> float:
+def _main_flops(graph: Graph, shard: SegmentShard | None) -> float:
     """Work of a shard's kernels: that of their anchors, without additions that a convolution takes along."""
     blocks = {} if shard is None else {graph.position[block.node]: block for block in shard.blocks}
-    total, found = 0, kernels(graph)
-    for kernel in found:
-        absorbed = kernel.absorber >= 0 and found[kernel.absorber].anchor in blocks
-        if kernel.anchor in blocks and not absorbed:
-            block = blocks[kernel.anchor]
-            total += rule_for(graph.bound[kernel.anchor]).flops(graph.bound[kernel.anchor], block.outputs)
+    total, found = 0, fused_groups(graph)
+    for group in found:
+        absorbed = group.fused_into >= 0 and found[group.fused_into].main in blocks
+        if group.main in blocks and not absorbed:
+            block = blocks[group.main]
+            total += rule_for(graph.bound[group.main]).flops(graph.bound[group.main], block.outputs)
     return total
 
 

@@ -10,7 +10,7 @@ import pytest
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.core.program import Compute, Finish, Program, Start
-from flexpie_mpi.cost.moves import job_transfers
+from flexpie_mpi.cost.links import job_transfers
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower
 from flexpie_mpi.planner import PRESETS, layout_plan, price

@@ -19,7 +19,7 @@ from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
-from flexpie_mpi.planner.random import random_plan
+from flexpie_mpi.planner.rules import random_plan
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.testbed import Device, Testbed, ring, star, switch
 

@@ -21,12 +21,11 @@ from ..core.graph import Graph
 from ..core.layout import Layout
 from ..cost.model import CostModel
 from ..testbed import Testbed
+from .boxes import ShardTable
 from .candidates import Family, candidates
-from .fixed import PRESETS, layout_plan
-from .frame import Frame
 from .latency import PricedPlan, Search, find, price
 from .problem import Choice
-from .random import random_plan
+from .rules import PRESETS, layout_plan, random_plan
 from .units import units
 from .walk import Step
 
@@ -132,27 +131,27 @@ def _one(priced: PricedPlan, begin_s: float) -> Search:
     return Search((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
 
 
-def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[Frame, int], np.ndarray]:
+def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[ShardTable, int], np.ndarray]:
     """Allow the fallback only behind units that nothing else can cut."""
     cut = units(graph)
 
-    def allowed(frame: Frame, end: int) -> np.ndarray:
-        is_fallback = np.array([layout in fallback for layout in frame.layouts])
+    def allowed(shards: ShardTable, end: int) -> np.ndarray:
+        is_fallback = np.array([layout in fallback for layout in shards.layouts])
         unit = cut[end - 1]
         names = [name for node in graph.nodes[unit.first : unit.end] for name in node.writes if name in cut.alive[end]]
-        cuttable = [frame.shares(name) for name in names if not graph.value(name).is_opaque]
-        able = np.logical_or.reduce(cuttable) if cuttable and not unit.fixed else np.zeros(len(frame.layouts), bool)
+        cuttable = [shards.shares(name) for name in names if not graph.value(name).is_opaque]
+        able = np.logical_or.reduce(cuttable) if cuttable and not unit.fixed else np.zeros(len(shards.layouts), bool)
         able = able & ~is_fallback
         return able if able.any() else is_fallback
 
     return allowed
 
 
-def _without_redundancy(frame: Frame, step: Step) -> np.ndarray:
+def _without_redundancy(shards: ShardTable, step: Step) -> np.ndarray:
     """Segments reach on as long as no rank needs more than its own shards, so that nothing is computed twice."""
     going = np.ones(len(step.end), bool)
     for name, box in step.needs.items():
-        own = frame.shards(name).take(step.rows)
+        own = shards.owned(name).take(step.rows)
         inside = ~box.present | ((box.lo >= own.lo) & (box.hi <= own.hi)).all(axis=1)
         going &= np.logical_and.reduceat(inside, step.offsets[:-1])
     return going

@@ -173,7 +173,7 @@ class Code:
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class OptionTables:
     """A space and its options in bundles.
 
     Attributes
@@ -189,7 +189,7 @@ class Ground:
     bundles: tuple[tuple[Bundle, ...], ...]
 
     @classmethod
-    def of(cls, space: Space) -> Ground:
+    def of(cls, space: Space) -> OptionTables:
         """The ground of a space; options that take infinitely long are left out."""
         return cls(space, _words(space), tuple(_bundles(space)))
 
@@ -210,21 +210,21 @@ class Ground:
         bundle = flat[bisect_right(firsts, number) - 1]
         return bundle, int(np.searchsorted(bundle.number, number))
 
-    def only(self, kept: Sequence[Sequence[np.ndarray]]) -> Ground:
+    def only(self, kept: Sequence[Sequence[np.ndarray]]) -> OptionTables:
         """The same with some options, named by row for every bundle of every cut."""
         bundles = (
             tuple(bundle.take(rows) for bundle, rows in zip(here, chosen, strict=True) if len(rows))
             for here, chosen in zip(self.bundles, kept, strict=True)
         )
-        return Ground(self.space, self.words, tuple(bundles))
+        return OptionTables(self.space, self.words, tuple(bundles))
 
-    def charged(self, rates: np.ndarray) -> Ground:
+    def charged(self, rates: np.ndarray) -> OptionTables:
         """The same with `rates` (R,) seconds per byte charged for constants."""
         bundles = (
             tuple(replace(bundle, seconds=bundle.seconds + bundle.weights @ rates) for bundle in here)
             for here in self.bundles
         )
-        return Ground(self.space, self.words, tuple(bundles))
+        return OptionTables(self.space, self.words, tuple(bundles))
 
     @property
     def start(self) -> np.ndarray:

@@ -1,19 +1,21 @@
-"""The search forward: all labels of a cut at once, the cheapest ways to each of them kept.
+"""The forward dynamic program: all labels of a cut at once, with the cheapest ways to each of them kept.
 
-A label's cost is the least over all paths to it, so the labels of the last cut hold the answer, and the costs are
-perfect bounds for walking back (see :mod:`.best`).
+A label's cost is the least over all paths to it. So the labels of the last cut hold the answer, and the costs are
+perfect bounds for walking back to the cheapest paths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from heapq import heappop, heappush
+from itertools import count, islice, pairwise
 
 import numpy as np
 
-from .bounds import BLOCK, Rest
-from .labels import Bundle, Ground
+from .bounds import BLOCK, CostToGo
+from .option_tables import Bundle, OptionTables
+from .space import Path
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,7 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
+class ForwardPass:
     """Fronts of all cuts; the costs of the last one include the exit exchange.
 
     Attributes
@@ -70,14 +72,14 @@ Ways = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Keys (W, N) of the labels that ways lead to, costs (N,), numbers of the options they end with (N,)."""
 
 
-def sweep(
-    ground: Ground,
+def forward_dp(
+    tables: OptionTables,
     top: int,
     limit: int,
-    rest: Rest | None = None,
+    to_go: CostToGo | None = None,
     upper: float = np.inf,
     is_proof: bool = False,
-) -> Sweep | None:
+) -> ForwardPass | None:
     """Labels of every cut that may be part of the `top` cheapest paths.
 
     State: the alive values' states at a cut. Transition: an option of the cut. Objective: seconds. Complexity: the sum
@@ -95,38 +97,38 @@ def sweep(
     upper : float
         Labels that can only be part of dearer paths are left out.
     """
-    space = ground.space
+    space = tables.space
     start = np.array(
-        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in ground.words]
+        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in tables.words]
     )
     waiting: list[list[Ways]] = [[] for _ in range(space.cuts + 1)]
     waiting[0].append((start, np.zeros(1), np.full(1, -1)))
     fronts, dropped = [], np.inf
     for cut in range(space.cuts + 1):
-        front = _merge(ground, waiting[cut], top)
+        front = _merge(tables, waiting[cut], top)
         waiting[cut] = []
-        digits = ground.digits(cut, front.keys)
+        digits = tables.digits(cut, front.keys)
         if cut == space.cuts:
-            fronts.append(_finish(front, ground.exit(digits), upper))
+            fronts.append(_finish(front, tables.exit(digits), upper))
             break
-        if rest is not None and len(front.cost) > limit:
-            front, least = _narrow(front, front.cost + rest.at(ground, cut, digits), limit)
-            digits, dropped = ground.digits(cut, front.keys), min(dropped, least)
+        if to_go is not None and len(front.cost) > limit:
+            front, least = _narrow(front, front.cost + to_go.at(tables, cut, digits), limit)
+            digits, dropped = tables.digits(cut, front.keys), min(dropped, least)
             if is_proof and least < upper:
                 return None
         fronts.append(front)
         if len(front.cost):
-            for bundle in ground.bundles[cut]:
-                _spread(ground, bundle, front, digits, rest, upper, waiting)
-    return Sweep(tuple(fronts), dropped)
+            for bundle in tables.bundles[cut]:
+                _spread(tables, bundle, front, digits, to_go, upper, waiting)
+    return ForwardPass(tuple(fronts), dropped)
 
 
-def _merge(ground: Ground, ways: list[Ways], top: int) -> Front:
+def _merge(tables: OptionTables, ways: list[Ways], top: int) -> Front:
     """Labels of the ways that lead to a cut, the `top` cheapest ways to each kept."""
     if not ways:
         nothing = np.zeros(0, dtype=np.int64)
         return Front(
-            np.zeros((len(ground.words), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
+            np.zeros((len(tables.words), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
         )
     keys = np.concatenate([way[0] for way in ways], axis=1)
     cost = np.concatenate([way[1] for way in ways])
@@ -161,20 +163,20 @@ def _narrow(front: Front, score: np.ndarray, limit: int) -> tuple[Front, float]:
 
 
 def _spread(
-    ground: Ground,
+    tables: OptionTables,
     bundle: Bundle,
     front: Front,
     digits: np.ndarray,
-    rest: Rest | None,
+    to_go: CostToGo | None,
     upper: float,
     waiting: list[list[Ways]],
 ) -> None:
     """Sends the labels of a front through the options of a bundle, to the cuts where those end."""
-    if rest is not None and np.isfinite(upper):
-        bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + rest.least[bundle.end] <= upper))
+    if to_go is not None and np.isfinite(upper):
+        bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + to_go.least[bundle.end] <= upper))
     if not len(bundle.end):
         return
-    order, new = _alike(ground, bundle, digits)
+    order, new = _alike(tables, bundle, digits)
     cost, digits = front.cost[order], digits[:, order]
     step = max(1, BLOCK // len(bundle.end))
     for begin in range(0, len(cost), step):
@@ -186,21 +188,21 @@ def _spread(
         if len(starts) < total.shape[1]:
             total = np.minimum.reduceat(total, starts, axis=1)
         kinds = digits[:, part][:, starts]
-        bound = total if rest is None else total + rest.behind(bundle, kinds)
+        bound = total if to_go is None else total + to_go.behind(bundle, kinds)
         option, label = np.nonzero(bound <= min(upper, np.finfo(float).max))
-        ways = ground.lead(bundle, option, kinds[:, label]), total[option, label], bundle.number[option]
+        ways = tables.lead(bundle, option, kinds[:, label]), total[option, label], bundle.number[option]
         for end, rows in stretches(bundle.end[option]):
             waiting[end].append((ways[0][:, rows], ways[1][rows], ways[2][rows]))
 
 
-def _alike(ground: Ground, bundle: Bundle, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _alike(tables: OptionTables, bundle: Bundle, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order of the labels in which those that differ in nothing carried stand together; where each set begins."""
     new = np.ones(digits.shape[1], dtype=bool)
     rows = [carry.row for carry in bundle.carries]
     if len(rows) == len(digits):
         return np.arange(len(new)), new
     carried = [bundle.alive[row] for row in rows]
-    keys = np.stack([code.strides[bundle.cut, carried] @ digits[rows] for code in ground.words])
+    keys = np.stack([code.strides[bundle.cut, carried] @ digits[rows] for code in tables.words])
     order = np.lexsort(tuple(keys))
     new[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
     return order, new
@@ -212,3 +214,58 @@ def stretches(end: np.ndarray) -> Iterator[tuple[int, slice]]:
     for begin, stop in pairwise(bounds):
         if begin < stop:
             yield int(end[begin]), slice(begin, stop)
+
+
+# The walk back
+
+
+Step = tuple[float, int, int, int]
+"""Seconds of the cheapest path that ends with this step, the cut and the label it begins at, and its option."""
+
+
+def best_paths(tables: OptionTables, found: ForwardPass, top: int) -> tuple[Path, ...]:
+    """The `top` cheapest distinct paths of a sweep that kept as many ways into each label, best first."""
+    return tuple(islice(_paths(tables, found, top), top))
+
+
+def _paths(tables: OptionTables, found: ForwardPass, top: int) -> Iterator[Path]:
+    """Paths by price: of all half-walked ones, that with the least total is walked on."""
+    order, steps = count(), {}
+    last = len(found.fronts) - 1
+    heap: list[tuple[float, int, int, int, Path]] = []
+    for label, cost in enumerate(found.fronts[last].cost.tolist()):
+        heappush(heap, (cost, next(order), last, label, ()))
+    while heap:
+        total, _, cut, label, path = heappop(heap)
+        if cut == 0:
+            yield path
+            continue
+        if (cut, label) not in steps:
+            steps[cut, label] = _steps(tables, found, cut, label, top)
+        for seconds, before, origin, option in steps[cut, label]:
+            bundle, row = tables.option(option)
+            step = (before, int(bundle.end[row]), int(bundle.layout[row]))
+            longer = seconds - float(found.fronts[cut].cost[label])
+            heappush(heap, (total + longer, next(order), before, origin, (step, *path)))
+
+
+def _steps(tables: OptionTables, found: ForwardPass, cut: int, label: int, top: int) -> list[Step]:
+    """The `top` cheapest last steps of paths to a label."""
+    front = found.fronts[cut]
+    ways = front.edge_option[front.edges[label] : front.edges[label + 1]].tolist()
+    numbers = dict.fromkeys(ways)  # an option comes twice when states that differ become one
+    steps = [step for number in numbers for step in _origins(tables, found, number, front.keys[:, label], top)]
+    paid = float(front.cost[label]) - min(steps)[0]  # the exit exchange, at the last cut
+    return [(seconds + paid, before, origin, number) for seconds, before, origin, number in sorted(steps)[:top]]
+
+
+def _origins(tables: OptionTables, found: ForwardPass, number: int, key: np.ndarray, top: int) -> Iterator[Step]:
+    """The `top` cheapest labels from which an option leads to the label of a key (W,)."""
+    bundle, row = tables.option(number)
+    front = found.fronts[bundle.cut]
+    digits = tables.digits(bundle.cut, front.keys)
+    reached = tables.lead(bundle, np.full(len(front.cost), row), digits)
+    labels = np.flatnonzero((reached == key[:, None]).all(axis=0))
+    seconds = bundle.take(np.array([row])).price(digits[:, labels])[0] + front.cost[labels]
+    for place in np.argsort(seconds, kind="stable")[:top].tolist():
+        yield float(seconds[place]), bundle.cut, int(labels[place]), number

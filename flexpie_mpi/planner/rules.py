@@ -1,4 +1,4 @@
-"""Plans by a rule: one layout wherever it can be, without a cost model.
+"""Plans by a rule: one layout wherever it can be, without a cost model; and random plans.
 
 Where a node cannot be cut as asked it falls back, in this order: by channels when it carries heavy weights, replicated
 when later nodes are cut again, on the root alone otherwise.
@@ -7,16 +7,16 @@ when later nodes are cut again, on the root alone otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isqrt
+from random import Random
 
 from ..core.errors import PlanError
 from ..core.graph import Graph
-from ..core.layout import Layout
+from ..core.layout import KINDS, Layout
 from ..core.plan import Plan, Segment
-from ..lower.shards import can_cut
-from .atoms import Atom, atoms
-from .fuse import fuse
+from ..lower.shards import Growing, can_cut, segment_problems
+from .units import Atom, atoms
 
 PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
 """Layouts a plan can be asked for."""
@@ -44,7 +44,7 @@ def layout_plan(
     ranks : int
         Number of ranks; layouts take all of them.
     preset : one of `PRESETS`
-    fusion : one of :data:`flexpie_mpi.planner.fuse.FUSIONS`, or a number of nodes
+    fusion : one of :data:`flexpie_mpi.planner.rules.FUSIONS`, or a number of nodes
     weights : sequence of numbers
         Relative share of each rank, for every preset but ``single``; equal shares when empty.
     grid : (r, c)
@@ -129,3 +129,113 @@ def _with_fallback(graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout 
 def _weight_bytes(graph: Graph, atom: Atom) -> int:
     names = {name for node in graph.nodes[atom.first : atom.end] for name in node.reads}
     return sum(graph.value(name).nbytes for name in names if graph.value(name).is_constant)
+
+
+# Fusion
+
+
+FUSIONS = ("free", "none", "all-legal")
+"""``free``: as long as nothing is computed twice; ``none``: every node alone;
+``all-legal``: as long as the layout stays the same, whatever is computed twice. A number K: up to K nodes."""
+
+Span = tuple[int, int]
+
+
+def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list[Span]:
+    """Spans of nodes, one per segment, of consecutive atoms that have one layout.
+
+    Raises
+    ------
+    PlanError
+        When `fusion` is neither a known rule nor a positive number.
+    """
+    if fusion == "all-legal":
+        return [(run[0].first, run[-1].end)]
+    if fusion == "free":
+        return _free(graph, run, layout)
+    count = 1 if fusion == "none" else int(fusion) if fusion.isdecimal() else 0
+    if count < 1:
+        raise PlanError(f"unknown fusion '{fusion}'; choose from {', '.join(FUSIONS)}, or a number of nodes from 1 on")
+    groups = [run[start : start + count] for start in range(0, len(run), count)]
+    return [(group[0].first, group[-1].end) for group in groups]
+
+
+def _free(graph: Graph, run: Sequence[Atom], layout: Layout) -> list[Span]:
+    if len(layout.ranks) == 1:
+        return [(run[0].first, run[-1].end)]
+    firsts: list[int] = []
+    segment: list[Growing] = []
+    for atom in run:
+        alone = _grown(graph, atom.first, atom.end, layout)
+        apart = _flops(segment) + _flops(alone)
+        for part in segment:
+            part.grow(atom.end)
+        if not segment or _flops(segment) > apart:
+            segment = alone
+            firsts.append(atom.first)
+    return list(pairwise([*firsts, run[-1].end]))
+
+
+def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
+    """Work of nodes ``[first, end)`` as one segment, over the layout's first, second, middle and last rank.
+
+    The widest halo is on a rank inside; sampling keeps the price of a rule independent of the number of ranks.
+    """
+    return _flops(_grown(graph, first, end, layout))
+
+
+def _grown(graph: Graph, first: int, end: int, layout: Layout) -> list[Growing]:
+    """The parts of the ranks that stand for all."""
+    ranks = layout.ranks
+    witnesses = dict.fromkeys((ranks[0], ranks[min(1, len(ranks) - 1)], ranks[len(ranks) // 2], ranks[-1]))
+    parts = [Growing(graph, first, layout, rank) for rank in witnesses]
+    for part in parts:
+        part.grow(end)
+    return parts
+
+
+def _flops(parts: Sequence[Growing]) -> int:
+    return sum(part.flops for part in parts)
+
+
+# Chance
+
+
+LENGTHS = (1, 1, 2, 3, 5, 8)
+"""How many atoms a segment takes."""
+
+
+def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan:
+    """A plan of random segments, each in a random layout that its nodes allow, on a random team of ranks.
+
+    Parameters
+    ----------
+    graph : Graph
+    ranks : int
+    source : random.Random
+        Where chance comes from; the same seed gives the same plan.
+    root : int
+    """
+    segments: list[Segment] = []
+    whole = atoms(graph)
+    place = 0
+    while place < len(whole):
+        count = min(source.choice(LENGTHS), len(whole) - place)
+        first, end = whole[place].first, whole[place + count - 1].end
+        layouts = [_layout(kind, ranks, source) for kind in source.sample(KINDS, len(KINDS))]
+        fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
+        layout = next(fitting, Layout("single", (root,)))
+        segments.append(Segment(tuple(node.name for node in graph.nodes[first:end]), layout))
+        place += count
+    return Plan(tuple(segments), ranks, graph.digest, root, {"model": graph.name, "planner": "random"})
+
+
+def _layout(kind: str, ranks: int, source: Random) -> Layout:
+    if kind == "single":
+        return Layout("single", (source.randrange(ranks),))
+    size = ranks if source.random() < 0.7 else source.randint(1, ranks)
+    team = tuple(sorted(source.sample(range(ranks), size)))
+    weights = tuple(float(source.randint(1, 4)) for _ in team) if source.random() < 0.2 else ()
+    if kind == "grid":
+        return Layout("grid", team, grid=square(size))
+    return Layout(kind, team, weights if kind != "replicated" else ())

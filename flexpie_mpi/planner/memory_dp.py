@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bounds import BLOCK, Rest
-from .labels import Bundle, Ground
+from .bounds import BLOCK, CostToGo
+from .forward_dp import stretches
+from .option_tables import Bundle, OptionTables
 from .space import Path
-from .sweep import stretches
 
 RIVALS = 32
 """Cheaper labels that a label is compared with, at most, to find one that is better in everything."""
@@ -54,45 +54,45 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Priced:
+class LagrangianBound:
     """A Lagrangian bound: every rank's bytes cost `rates` (R,) seconds each, and its capacity is worth as much.
 
     A path that fits costs no less than its seconds, plus its bytes at these rates, less all capacity at these rates.
     """
 
     rates: np.ndarray
-    rest: Rest
+    to_go: CostToGo
 
     @classmethod
-    def of(cls, ground: Ground, rates: np.ndarray, count: int) -> Priced:
+    def of(cls, tables: OptionTables, rates: np.ndarray, count: int) -> LagrangianBound:
         """The bound at some rates that knows `count` values."""
-        return cls(rates, Rest.of(ground.charged(rates), count))
+        return cls(rates, CostToGo.of(tables.charged(rates), count))
 
-    def at(self, ground: Ground, cut: int, labels: Labels) -> np.ndarray:
+    def at(self, tables: OptionTables, cut: int, labels: Labels) -> np.ndarray:
         """Least seconds (S,) of the paths that labels of a cut can be part of."""
-        over = (labels.load - ground.space.capacity) @ self.rates
-        return labels.cost + over + self.rest.at(ground, cut, ground.digits(cut, labels.keys))
+        over = (labels.load - tables.space.capacity) @ self.rates
+        return labels.cost + over + self.to_go.at(tables, cut, tables.digits(cut, labels.keys))
 
-    def behind(self, ground: Ground, bundle: Bundle, digits: np.ndarray, load: np.ndarray) -> np.ndarray:
+    def behind(self, tables: OptionTables, bundle: Bundle, digits: np.ndarray, load: np.ndarray) -> np.ndarray:
         """What to add (M, S) to the seconds of labels behind each option of a bundle, for the same."""
-        over = (load - ground.space.capacity) @ self.rates
-        rest = self.rest.behind(bundle, digits)
-        return rest + over + (bundle.weights @ self.rates)[:, None]
+        over = (load - tables.space.capacity) @ self.rates
+        to_go = self.to_go.behind(bundle, digits)
+        return to_go + over + (bundle.weights @ self.rates)[:, None]
 
 
-def fewest_bytes(ground: Ground) -> np.ndarray:
+def fewest_bytes(tables: OptionTables) -> np.ndarray:
     """Fewest bytes (n + 1, R) that any way from a cut to the end puts on each rank."""
-    space = ground.space
+    space = tables.space
     fewest = np.full((space.cuts + 1, len(space.capacity)), np.inf)
     fewest[-1] = 0
     for cut in range(space.cuts - 1, -1, -1):
-        for bundle in ground.bundles[cut]:
+        for bundle in tables.bundles[cut]:
             np.minimum(fewest[cut], (bundle.weights + fewest[bundle.end]).min(axis=0), out=fewest[cut])
     return fewest
 
 
-def sweep_weighed(
-    ground: Ground, top: int, limit: int, upper: float, bounds: Sequence[Priced]
+def memory_dp(
+    tables: OptionTables, top: int, limit: int, upper: float, bounds: Sequence[LagrangianBound]
 ) -> tuple[tuple[Path, ...], float, int]:
     """The `top` cheapest paths within memory, as far as labels were kept.
 
@@ -115,9 +115,9 @@ def sweep_weighed(
     int
         Number of labels.
     """
-    space, fewest, dropped = ground.space, fewest_bytes(ground), np.inf
+    space, fewest, dropped = tables.space, fewest_bytes(tables), np.inf
     nowhere = np.full(1, -1)
-    start = Labels(ground.start, np.zeros(1), np.zeros((1, len(space.capacity))), nowhere, nowhere)
+    start = Labels(tables.start, np.zeros(1), np.zeros((1, len(space.capacity))), nowhere, nowhere)
     waiting: list[list[Labels]] = [[start], *([] for _ in range(space.cuts))]
     fronts = []
     for cut in range(space.cuts + 1):
@@ -125,14 +125,14 @@ def sweep_weighed(
         front = _undominated(Labels.join(waiting[cut]), top) if waiting[cut] else start.take(slice(0))
         waiting[cut] = []
         if len(front.cost) > limit:
-            score = np.max([bound.at(ground, cut, front) for bound in bounds], axis=0)
+            score = np.max([bound.at(tables, cut, front) for bound in bounds], axis=0)
             order = np.argsort(score, kind="stable")
             front, dropped = front.take(np.sort(order[:limit])), min(dropped, float(score[order[limit]]))
         fronts.append(front)
-        for bundle in ground.bundles[cut] if cut < space.cuts and len(front.cost) else ():
-            for end, labels in _spread(ground, bundle, front, upper, fewest, bounds):
+        for bundle in tables.bundles[cut] if cut < space.cuts and len(front.cost) else ():
+            for end, labels in _spread(tables, bundle, front, upper, fewest, bounds):
                 waiting[end].append(labels)
-    return _walks(ground, fronts, top), dropped, sum(len(front.cost) for front in fronts)
+    return _walks(tables, fronts, top), dropped, sum(len(front.cost) for front in fronts)
 
 
 def _undominated(labels: Labels, top: int) -> Labels:
@@ -148,11 +148,16 @@ def _undominated(labels: Labels, top: int) -> Labels:
 
 
 def _spread(
-    ground: Ground, bundle: Bundle, front: Labels, upper: float, fewest: np.ndarray, bounds: Sequence[Priced]
+    tables: OptionTables,
+    bundle: Bundle,
+    front: Labels,
+    upper: float,
+    fewest: np.ndarray,
+    bounds: Sequence[LagrangianBound],
 ) -> Iterator[tuple[int, Labels]]:
     """Labels behind the options of a bundle, by the cuts where those end: only those that may yet fit and be news."""
-    digits = ground.digits(bundle.cut, front.keys)
-    room = ground.space.capacity - fewest[bundle.end] - bundle.weights
+    digits = tables.digits(bundle.cut, front.keys)
+    room = tables.space.capacity - fewest[bundle.end] - bundle.weights
     step = max(1, BLOCK // len(bundle.end))
     for begin in range(0, len(front.cost), step):
         part = slice(begin, begin + step)
@@ -162,10 +167,10 @@ def _spread(
         for rank in range(load.shape[1]):
             usable &= load[:, rank] <= room[:, rank, None]
         for bound in bounds:
-            usable &= total + bound.behind(ground, bundle, digits[:, part], load) <= min(upper, np.finfo(float).max)
+            usable &= total + bound.behind(tables, bundle, digits[:, part], load) <= min(upper, np.finfo(float).max)
         option, label = np.nonzero(usable)
         labels = Labels(
-            ground.lead(bundle, option, digits[:, begin + label]),
+            tables.lead(bundle, option, digits[:, begin + label]),
             total[option, label],
             load[label] + bundle.weights[option],
             begin + label,
@@ -175,18 +180,18 @@ def _spread(
             yield end, labels.take(rows)
 
 
-def _walks(ground: Ground, fronts: Sequence[Labels], top: int) -> tuple[Path, ...]:
+def _walks(tables: OptionTables, fronts: Sequence[Labels], top: int) -> tuple[Path, ...]:
     """The paths of the `top` cheapest labels of the last cut."""
     last = fronts[-1]
-    cost = last.cost + ground.exit(ground.digits(len(fronts) - 1, last.keys))
-    return tuple(_walk(ground, fronts, label) for label in np.argsort(cost, kind="stable")[:top].tolist())
+    cost = last.cost + tables.exit(tables.digits(len(fronts) - 1, last.keys))
+    return tuple(_walk(tables, fronts, label) for label in np.argsort(cost, kind="stable")[:top].tolist())
 
 
-def _walk(ground: Ground, fronts: Sequence[Labels], label: int) -> Path:
+def _walk(tables: OptionTables, fronts: Sequence[Labels], label: int) -> Path:
     """The one path of a label of the last cut."""
     cut, path = len(fronts) - 1, []
     while cut:
-        bundle, row = ground.option(int(fronts[cut].option[label]))
+        bundle, row = tables.option(int(fronts[cut].option[label]))
         path.append((bundle.cut, cut, int(bundle.layout[row])))
         label, cut = int(fronts[cut].origin[label]), bundle.cut
     return tuple(reversed(path))

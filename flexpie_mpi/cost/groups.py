@@ -1,8 +1,8 @@
-"""Kernels: which nodes onnxruntime runs as one, and what a row of work says of them.
+"""Fused groups: which nodes onnxruntime runs as one, and what a row of work says of them.
 
 A convolution takes the activation behind it along, and in most builds the addition of a shortcut; a layer normalisation
 takes along the addition before it; a run of elementwise nodes costs little more than its first. So a segment's time is
-not a sum over nodes but over kernels. Cutting a plan inside a kernel never pays: what would travel is the same, and the
+not a sum over nodes but over groups. Cutting a plan inside a group never pays: what would travel is the same, and the
 work is more.
 """
 
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
 from ..core.graph import BoundNode, Graph, Value
+from ..core.program import Block, Compute, Program
+from ..core.region import Region
 from ..lower.shards import node_flops
 from ..ops import rule_for
 from ..ops.elementwise import Elementwise
 from ..ops.view import Reshape, Transpose
-from .rows import WORK
+from .rows import CALL, WORK
 
 _BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 _SUMMING = ("Conv",)
@@ -28,7 +31,7 @@ _LIGHT = (Elementwise, Reshape, Transpose)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class FusedGroup:
     """Nodes ``[first, end)`` that run as one.
 
     Attributes
@@ -43,11 +46,11 @@ class Kernel:
 
     first: int
     end: int
-    anchor: int
-    absorber: int = -1
+    main: int
+    fused_into: int = -1
 
 
-def kernels(graph: Graph, starts: Sequence[int] | None = None) -> tuple[Kernel, ...]:
+def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[FusedGroup, ...]:
     """All nodes of a graph in kernels, in order.
 
     Parameters
@@ -56,11 +59,11 @@ def kernels(graph: Graph, starts: Sequence[int] | None = None) -> tuple[Kernel, 
     starts : sequence of int, optional
         Nodes that must begin a kernel; every node may join the one before it when None.
     """
-    found: list[Kernel] = []
+    found: list[FusedGroup] = []
     first = 0
     while first < len(graph.nodes):
         end = _end(graph, first, starts)
-        found.append(Kernel(first, end, _anchor(graph, first, end), _absorber(graph, found, first)))
+        found.append(FusedGroup(first, end, _main(graph, first, end), _fused_into(graph, found, first)))
         first = end
     return tuple(found)
 
@@ -89,7 +92,7 @@ def _follows(graph: Graph, first: int, place: int) -> bool:
     return bool(computed) and all(graph.producer.get(name, -1) >= first for name in computed)
 
 
-def _anchor(graph: Graph, first: int, end: int) -> int:
+def _main(graph: Graph, first: int, end: int) -> int:
     return max(range(first, end), key=lambda place: (_heavy_flops(graph, place), -place))
 
 
@@ -97,22 +100,22 @@ def _heavy_flops(graph: Graph, place: int) -> int:
     return 0 if isinstance(rule_for(graph.bound[place]), _LIGHT) else node_flops(graph.bound[place]) + 1
 
 
-def _absorber(graph: Graph, found: Sequence[Kernel], first: int) -> int:
+def _fused_into(graph: Graph, found: Sequence[FusedGroup], first: int) -> int:
     """The latest convolution whose result the addition at `first` alone reads, with nothing between them."""
     node = graph.nodes[first]
     if node.op != "Add":
         return -1
     for number in range(len(found) - 1, max(len(found) - 4, -1), -1):
-        kernel = found[number]
-        single = kernel.end == kernel.first + 1 and graph.nodes[kernel.first].op in _SUMMING
-        if single and graph.nodes[kernel.first].writes[0] in node.reads:
-            return number if graph.last_use.get(graph.nodes[kernel.first].writes[0], -1) == first else -1
+        group = found[number]
+        single = group.end == group.first + 1 and graph.nodes[group.first].op in _SUMMING
+        if single and graph.nodes[group.first].writes[0] in node.reads:
+            return number if graph.last_use.get(graph.nodes[group.first].writes[0], -1) == first else -1
     return -1
 
 
-def followers(graph: Graph, kernel: Kernel) -> float:
+def epilogue_ops(graph: Graph, group: FusedGroup) -> float:
     """Operations per output element of the nodes around the anchor; a transpose counts as one."""
-    places = [place for place in range(kernel.first, kernel.end) if place != kernel.anchor]
+    places = [place for place in range(group.first, group.end) if place != group.main]
     return sum(_operations(graph.bound[place]) for place in places)
 
 
@@ -122,13 +125,13 @@ def _operations(node: BoundNode) -> float:
     return max(1.0, node_flops(node) / max(1, prod(_shape(node.outputs[0]))))
 
 
-def is_blocked(graph: Graph, kernel: Kernel) -> bool:
+def is_blocked(graph: Graph, group: FusedGroup) -> bool:
     """Whether the kernel wants its data in blocks of channels."""
-    return graph.nodes[kernel.anchor].op in _BLOCKED
+    return graph.nodes[group.main].op in _BLOCKED
 
 
 def describe(
-    node: BoundNode, out: np.ndarray, inputs: Sequence[np.ndarray | None], followers: float = 0.0
+    node: BoundNode, out: np.ndarray, inputs: Sequence[np.ndarray | None], epilogue_ops: float = 0.0
 ) -> np.ndarray:
     """Rows of `WORK` of an anchor node, one for each of n shards.
 
@@ -156,7 +159,7 @@ def describe(
             _, channels, rows["in_rows"], rows["in_columns"] = _axes(extents)
             rows["in_channels"] = channels
     _add_window(node, rows)
-    rows["followers"] = followers
+    rows["followers"] = epilogue_ops
     return rows
 
 
@@ -198,13 +201,13 @@ def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 def _add_window(node: BoundNode, rows: np.ndarray) -> None:
     """Kernel, stride and groups; the channels that one output element reads."""
-    kernel = node.attribute("kernel_shape") or ()
+    window = node.attribute("kernel_shape") or ()
     strides = node.attribute("strides") or (1,)
     if not _has_shapes(node):
         pass
     elif node.op in ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose"):
         weight = node.in_shape(3 if node.op == "QLinearConv" else 1)
-        kernel = weight[2:]
+        window = weight[2:]
         group = node.attribute("group", 1)
         rows["groups"] = group
         rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1]
@@ -213,7 +216,88 @@ def _add_window(node: BoundNode, rows: np.ndarray) -> None:
         rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
         rows["out_columns"] = 1.0
         rows["out_channels"] = rows["out_bytes"] / max(1, _itemsize(node.outputs[0])) / rows["out_rows"]
-    rows["kernel_rows"] = kernel[0] if kernel else 1
-    rows["kernel_columns"] = prod(kernel[1:]) if kernel else 1
+    rows["kernel_rows"] = window[0] if window else 1
+    rows["kernel_columns"] = prod(window[1:]) if window else 1
     rows["stride"] = strides[0]
     rows["groups"] = np.maximum(rows["groups"], 1)
+
+
+# One rank's part of a segment
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """One rank's part of one segment.
+
+    Attributes
+    ----------
+    graph : Graph
+    kernels : tuple of Kernel
+        Of the whole graph; no kernel reaches over a segment's beginning.
+    program : Program
+    step : Compute
+    """
+
+    graph: Graph
+    groups: tuple[FusedGroup, ...]
+    program: Program
+    step: Compute
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """The rank's blocks by place of their node."""
+        return {self.graph.position[block.node]: block for block in self.step.blocks}
+
+    @cached_property
+    def owner(self) -> dict[int, int]:
+        """Number of the kernel of each node that runs here."""
+        numbers = {place: n for n, group in enumerate(self.groups) for place in range(group.first, group.end)}
+        return {place: numbers[place] for place in self.blocks}
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """Kernels whose anchor runs here, in order."""
+        return tuple(sorted({n for place, n in self.owner.items() if self.groups[n].main == place}))
+
+    @cached_property
+    def payer(self) -> dict[int, int]:
+        """The kernel that counts for each kernel here: the one that takes it along, or itself."""
+        here = set(self.numbers)
+        return {n: k.fused_into if (k := self.groups[n]).fused_into in here else n for n in self.numbers}
+
+    @property
+    def summing(self) -> frozenset[int]:
+        """Kernels here that take another along."""
+        return frozenset(payer for number, payer in self.payer.items() if payer != number)
+
+    @property
+    def paying(self) -> tuple[int, ...]:
+        """Kernels here that no other takes along, in order."""
+        return tuple(number for number, payer in self.payer.items() if payer == number)
+
+    def group_row(self, number: int) -> np.ndarray:
+        """The row of `WORK` of a kernel, array (1,)."""
+        group = self.groups[number]
+        block = self.blocks[group.main]
+        out = next(filter(None, block.outputs), Region(()))
+        row = describe(self.graph.bound[group.main], _extents(out), _inputs(block), epilogue_ops(self.graph, group))
+        row["sums"] = number in self.summing
+        return row
+
+    def call_row(self) -> np.ndarray:
+        """The row of `CALL` of the segment's session, array (1,)."""
+        row = np.zeros(1, CALL)
+        row["kernels"] = len(self.numbers)
+        row["blocked"] = any(is_blocked(self.graph, self.groups[number]) for number in self.numbers)
+        for side, pairs in (("in", self.step.inputs), ("out", self.step.outputs)):
+            buffers = [self.program.buffers[index] for _, index in pairs]
+            row[f"{side}puts"], row[f"{side}_bytes"] = len(buffers), sum(buffer.nbytes for buffer in buffers)
+        return row
+
+
+def _inputs(block: Block) -> Sequence[np.ndarray | None]:
+    return [None if region is None else _extents(region) for region in block.inputs]
+
+
+def _extents(region: Region) -> np.ndarray:
+    return np.array([region.shape], float).reshape(1, region.ndim)

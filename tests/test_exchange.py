@@ -75,6 +75,10 @@ def test_what_nobody_holds_is_an_error():
         transfers({0: [Region(((0, 2),))]}, {1: Region(((0, 3),))})
 
 
+def test_nothing_is_needed_of_an_empty_region():
+    assert transfers({0: [], 1: []}, {1: Region(((0, 1), (0, 0), (3, 8)))}) == []
+
+
 def test_replicas_share_the_sending():
     have = {0: [Region(((0, 8),))], 1: [Region(((0, 8),))]}
     moves = transfers(have, {2: Region(((0, 8),)), 3: Region(((0, 8),))})

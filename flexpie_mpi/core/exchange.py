@@ -65,8 +65,8 @@ def transfers(have: Mapping[int, Sequence[Region]], need: Mapping[int, Region]) 
 
 
 def _outside(region: Region, held: Iterable[Region]) -> list[Region]:
-    """The parts of `region` that no box of `held` has."""
-    missing = [region]
+    """The parts of `region` that no box of `held` has; an empty region has none."""
+    missing = [] if region.is_empty else [region]
     for box in held:
         missing = [rest for part in missing for rest in part.subtract(box)]
     return missing

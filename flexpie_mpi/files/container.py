@@ -124,12 +124,13 @@ def members(file: h5py.File) -> dict[str, h5py.Dataset]:
     ContainerError
         When one of them is no array that the file itself holds, or there are too many; and what HDF5 raises.
     """
-    found: dict[str, h5py.Dataset] = {}
-    groups: list[tuple[str, h5py.Group, int]] = [("", file["/"], 1)]
+    datasets: dict[str, h5py.Dataset] = {}
+    groups = [("", (_address(file["/"]),))]  # names, not open groups: of those HDF5 keeps much, and dies without memory
     items = 0
-    for prefix, group, depth in groups:
+    for prefix, way in groups:
+        group = file[prefix or "/"]
         items += group.id.get_num_objs()
-        if items > MOST_ITEMS or depth > MOST_DEPTH:
+        if items > MOST_ITEMS or len(way) > MOST_DEPTH:
             raise ContainerError(f"it holds more than {MOST_ITEMS} things, or groups more than {MOST_DEPTH} deep")
         for name in group:
             key = f"{prefix}{name}"
@@ -137,11 +138,18 @@ def members(file: h5py.File) -> dict[str, h5py.Dataset]:
                 raise ContainerError(f"{shown(key)} is a link, and links are not followed")
             item = group[name]
             if isinstance(item, h5py.Group):
-                groups.append((f"{key}/", item, depth + 1))
+                if _address(item) in way:
+                    raise ContainerError(f"its group {shown(key)} lies inside of itself")
+                groups.append((f"{key}/", (*way, _address(item))))
             elif isinstance(item, h5py.Dataset):
                 check_dataset(item, key)
-                found[key] = item
-    return found
+                datasets[key] = item
+    return datasets
+
+
+def _address(group: h5py.Group) -> int:
+    """Where a group lies in its file."""
+    return h5py.h5o.get_info(group.id).addr
 
 
 def check_dataset(item: h5py.Dataset, key: str) -> None:

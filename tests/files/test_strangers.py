@@ -68,6 +68,11 @@ def cycle(file: h5py.File, folder: Path) -> None:
     file.create_group("a")["a"] = file["/"]
 
 
+def far_cycle(file: h5py.File, folder: Path) -> None:
+    innermost = file.create_group("a/b/c")
+    innermost["d"] = file["a"]
+
+
 def crowded(file: h5py.File, folder: Path) -> None:
     for number in range(MOST_ITEMS + 1):
         h5py.h5g.create(file.id, b"%d" % number)
@@ -78,7 +83,9 @@ HDF5: dict[str, tuple[Callable[[h5py.File, Path], object], str]] = {
     "a virtual dataset": (virtual, "lies in other files"),
     "an external link": (linked, "is a link"),
     "a soft link": (soft, "is a link"),
-    "a group in itself": (cycle, "more than 32 deep"),
+    "a group in itself": (cycle, "lies inside of itself"),
+    "a group far down in itself": (far_cycle, "lies inside of itself"),
+    "many groups in groups": (lambda file, _: file.create_group("/".join("a" * 33)), "more than 32 deep"),
     "too many groups": (crowded, f"more than {MOST_ITEMS} things"),
     "what was never written": (lambda file, _: file.create_dataset("x", SHAPE, "f4"), "not all of it was written"),
     "two GiB of nothing": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan, sqrt
 
 import pytest
@@ -116,6 +117,7 @@ def test_a_slow_day_is_no_error_of_the_speed_up():
     assert errors(cases, "predicted").worst == pytest.approx(1 / 11), "the day was 10 % slower"
     assert errors(cases, "simulated", Case.speedup_error).worst == pytest.approx(0.2)
     assert errors(cases_of(cells_of(rows[1:])), "predicted", Case.speedup_error) is None
+    assert cases_of(cells_of([rows[0], replace(rows[1], predicted_s=1e-300)]))[0].speedup_error("predicted") is None
 
 
 def test_errors_of_predictions():

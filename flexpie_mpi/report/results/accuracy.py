@@ -35,7 +35,9 @@ class Case:
         if alone is None or alone.plan_digest == self.row.plan_digest:
             return None
         whole, own = Case(self.cell, alone, (SINGLE,)).error(source), self.error(source)
-        return None if whole is None or own is None else (1 + whole) / (1 + own) - 1
+        if whole is None or own is None or own <= -1:  # so short a time cannot be told from none
+            return None
+        return (1 + whole) / (1 + own) - 1
 
     def seconds(self, source: str) -> float | None:
         found = self.row.predicted_s if source == "predicted" else self.row.simulated_s

@@ -125,7 +125,7 @@ def members(file: h5py.File) -> dict[str, h5py.Dataset]:
         When one of them is no array that the file itself holds, or there are too many; and what HDF5 raises.
     """
     datasets: dict[str, h5py.Dataset] = {}
-    groups = [("", (_address(file["/"]),))]  # names, not open groups: of those HDF5 keeps much, and dies without memory
+    groups: list[tuple[str, tuple[int, ...]]] = [("", (_address(file["/"]),))]  # open groups would take more
     items = 0
     for prefix, way in groups:
         group = file[prefix or "/"]

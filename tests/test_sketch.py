@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from flexpie_mpi.core.errors import TestbedError
-from flexpie_mpi.testbed import Device, Sketch, read, read_change, read_sketch, ring
+from flexpie_mpi.testbed import TOPOLOGIES, Device, Sketch, read, read_change, read_sketch, ring
 
 MIXED = Path(__file__).parents[1] / "hostfiles" / "pi-mixed.toml"
 
 
 def sketch(count: int = 2, topology: str = "switch", **more) -> Sketch:
     devices = tuple(Device(f"d{rank}", **more) for rank in range(count))
-    return Sketch("some", topology, devices, (1e8,) * count, (5e-5,) * count)
+    return Sketch("some", TOPOLOGIES[topology], devices, (1e8,) * count, (5e-5,) * count)
 
 
 @pytest.mark.parametrize("path", sorted(MIXED.parent.glob("*.toml")), ids=lambda path: path.stem)
@@ -82,7 +82,7 @@ def test_a_change_that_is_none_is_one_sentence(text, sentence) -> None:
 
 
 def test_a_board_alone_needs_no_link_and_cannot_be_joined_without() -> None:
-    alone = Sketch("one", "switch", (Device("d"),), (None,), (None,))
+    alone = Sketch("one", TOPOLOGIES["switch"], (Device("d"),), (None,), (None,))
     assert alone.testbed().ranks == alone.testbed(1).ranks == 1
     with pytest.raises(TestbedError, match=r"'one' does not say how fast its links are: .* with bandwidth"):
         alone.testbed(2)

@@ -9,7 +9,23 @@ from pathlib import Path
 import pytest
 
 from flexpie_mpi.core.errors import TestbedError
-from flexpie_mpi.testbed import Device, Resource, Route, Testbed, measured, one_host, read, ring, star, switch
+from flexpie_mpi.emulate.network import network_of
+from flexpie_mpi.testbed import (
+    TOPOLOGIES,
+    Device,
+    Resource,
+    Route,
+    Testbed,
+    Topology,
+    measured,
+    one_host,
+    read,
+    read_sketch,
+    ring,
+    star,
+    switch,
+)
+from flexpie_mpi.testbed.topologies import forwarded
 
 HOSTFILES = Path(__file__).parents[1] / "hostfiles"
 SHAPES = {"switch": switch, "ring": ring, "star": star}
@@ -34,7 +50,7 @@ def passed(testbed: Testbed, source: int, target: int) -> list[str]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_pair_has_a_route_and_every_resource_a_user(shape, count):
     testbed = SHAPES[shape](devices(count), 1e8, 5e-5)
-    assert (testbed.ranks, testbed.topology) == (count, shape)
+    assert (testbed.ranks, testbed.topology.name) == (count, shape)
     assert all((testbed.routes[s][t] is None) == (s == t) for s in range(count) for t in range(count))
     users = {number for s, t in pairs(count) for number in testbed.routes[s][t].resources}
     assert users == set(range(len(testbed.resources)))
@@ -237,7 +253,7 @@ def test_devices_that_cannot_exist(fields, sentence):
 )
 def test_routes_that_cannot_exist(resources, routes, sentence):
     with pytest.raises(TestbedError, match=sentence):
-        Testbed("t", tuple(devices(2)), resources, routes, "switch")
+        Testbed("t", tuple(devices(2)), resources, routes, TOPOLOGIES["switch"])
 
 
 def test_names_are_distinct_and_hosts_agree_on_their_cores():
@@ -421,3 +437,31 @@ def test_our_own_files_match_their_hostfiles(path):
     assert [device.name for device in testbed.devices] == [line for line in lines if not line.startswith("#")]
     assert testbed.name == path.stem
     assert all(load == 1 for load in testbed.active(range(testbed.ranks))), "every board has cores of its own"
+
+
+# To add a topology is one function and one line of the registry: a file can name it, and all rooms take it
+
+
+def chain(devices, bandwidth, latency, name="chain"):
+    """Devices in a row, which forward what is meant for others."""
+    links = [link for a, b in pairwise(range(len(devices))) for link in ((a, b), (b, a))]
+
+    def hops(source, target):
+        step = 1 if source < target else -1
+        return list(pairwise(range(source, target + step, step)))
+
+    return forwarded(TOPOLOGIES["chain"], name, devices, bandwidth, latency, links, hops)
+
+
+def test_a_topology_that_is_added_can_be_read_and_built(tmp_path, monkeypatch):
+    monkeypatch.setitem(TOPOLOGIES, "chain", Topology("chain", chain, most_devices=6))
+    path = written(
+        tmp_path, 'topology = "chain"\n[link]\nbandwidth = "1Gb/s"\nlatency = "1us"\n' + DEVICE + "count = 4\n"
+    )
+    testbed = read(path)
+    assert str(testbed.topology) == "chain" and len(testbed.resources) == 6
+    assert testbed.routes[0][3].latency_s == pytest.approx(3e-6) and len(testbed.routes[3][1].resources) == 2
+    with pytest.raises(TestbedError, match="7 devices are more than the 6 that a chain may have"):
+        read_sketch(path).testbed(7)
+    network = network_of(read_sketch(path).testbed(6), "flexpie-1-2-abcd")
+    assert len(network.interfaces) == 10 and network.hops["a0", "a3-5"].next == "a1"

@@ -107,7 +107,7 @@ def record(cluster: Cluster) -> dict[str, Any]:
     """What was built and measured."""
     testbed, checked = cluster.testbed, cluster.checked
     return {
-        "testbed": {"name": testbed.name, "digest": testbed.digest, "topology": testbed.topology},
+        "testbed": {"name": testbed.name, "digest": testbed.digest, "topology": testbed.topology.name},
         "boards": [
             {"name": device.name, "slowdown": device.slowdown, "memory_limited": device.name in cluster.groups}
             for device in testbed.devices

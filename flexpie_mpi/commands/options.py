@@ -13,7 +13,7 @@ from ..core.errors import TestbedError
 from ..files.cache import Cache
 from ..planner import FUSIONS, PLANNERS, PRESETS
 from ..runtime.hosts import threads_problem
-from ..testbed.units import MEMORY
+from ..testbed import MEMORY
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
 

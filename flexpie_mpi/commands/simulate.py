@@ -136,6 +136,8 @@ def _counts(asked: tuple[int, ...] | None, sketch: Sketch, given: Plan | None) -
             )
     else:
         counts = asked or tuple(sorted({own, *(2**power for power in range(own.bit_length()) if 2**power < own)}))
-    if counts[-1] > sketch.most:
-        raise TestbedError(f"{counts[-1]} boards are more than the {sketch.most} that a {sketch.topology} may have")
+    if counts[-1] > sketch.topology.most_devices:
+        raise TestbedError(
+            f"{counts[-1]} boards are more than the {sketch.topology.most_devices} that a {sketch.topology} may have"
+        )
     return counts

@@ -108,6 +108,39 @@ def from_toml(content: bytes | str) -> dict[str, Any]:
     return found
 
 
+def read_toml(
+    path: str | os.PathLike[str],
+    most_bytes: int,
+    noun: str,
+    make: Callable[[dict[str, Any]], _Made],
+    error: type[FlexPieError],
+) -> _Made:
+    """What `make` makes of a TOML file.
+
+    Parameters
+    ----------
+    path : path
+    most_bytes : int
+        That the file may have.
+    noun : str
+        What the file describes, for the sentence when it cannot be read.
+    make : callable
+        Gets the content, and raises an error of this package when that says something that cannot be.
+    error : type of error
+        What is raised whatever is wrong: one sentence that names the file.
+    """
+    name = printable(str(path), 1000)
+    what = f"cannot read the {noun} {name}"
+    try:
+        content = read_document(path, most_bytes)
+        what = f"{name} is not TOML"
+        record = from_toml(content)
+        what = name
+        return make(record)
+    except FlexPieError as problem:
+        raise error(f"{what}: {problem}") from problem
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line that can be printed and without its full stop; its name when it says nothing."""
     if isinstance(error, RecursionError):
@@ -180,6 +213,20 @@ class Table:
     def text(self, key: str, default: str | None = None) -> str:
         """The text of a key; errors as of :meth:`get`."""
         return str(self.get(key, lambda found: isinstance(found, str), "a text", default))
+
+    def check_format(self, known: int) -> None:
+        """Check that the document, if it says its format, says the one that is read; DocumentError."""
+        if self.record.get("format", known) != known:
+            raise DocumentError(f"format = {shown(self.record['format'])}, and this version reads format {known}")
+
+    def tables(self, key: str, plural: str, parts: str) -> list[dict[str, Any]]:
+        """The tables headed ``[[key]]``, one at least, each with the `parts` that the sentence of an error names."""
+        tables = self.record.get(key, [])
+        if not isinstance(tables, list) or not all(isinstance(item, dict) for item in tables):
+            raise DocumentError(f"each {key} must be a table of its own, headed [[{key}]]")
+        if not tables:
+            raise DocumentError(f"there are no {plural}; write a table headed [[{key}]], with {parts}, for each")
+        return tables
 
 
 def made(cls: type[_Made], record: object, where: str) -> _Made:

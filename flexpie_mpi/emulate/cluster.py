@@ -1,4 +1,7 @@
-"""An emulated cluster from beginning to end: build, check, run jobs, take down, whatever happens in between."""
+"""An emulated cluster from beginning to end: build, check, run jobs, take down, whatever happens in between.
+
+:func:`dry_run` gives the same commands as a shell script, and carries nothing out.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,11 @@ from typing import Any, NoReturn
 from ..core.errors import EmulationError
 from ..testbed import Testbed
 from .check import SENT_BYTES, Checked, Tell, check_cores, check_traffic, measure_links
-from .commands import build
+from .cleanup import abandoned, end_processes, new_prefix, remove, scratch, unowned_prefix
+from .commands import build, take_down
 from .launch import Library, enter_script, find_library, job_command, job_environment
-from .limits import Memory, memory_here
 from .network import Network, network_of
-from .owner import new_prefix
-from .remains import abandoned, end_processes, remove, scratch
-from .system import carry_out, check_system
+from .system import Memory, carry_out, check_system, memory_here
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 5.0
@@ -32,6 +33,8 @@ PATIENCE_S = 5.0
 GRACE_S = 1.0
 """How long processes may outlive the mpirun that started them."""
 PROBE_S = 120.0
+ANYWHERE = 1
+"""In the place of this process in a script: the first process of the machine is no board."""
 
 _log = logging.getLogger(__name__)
 
@@ -188,6 +191,39 @@ def emulated(
                     tell("taking the boards down")
                 finally:
                     remove(network.prefix)
+
+
+def dry_run(testbed: Testbed, words: Sequence[str], *, ranks: int | None = None, library: str | None = None) -> str:
+    """The script that builds the boards, runs `words` on the first `ranks` of them, and takes them down.
+
+    Raises
+    ------
+    EmulationError
+        When there is no MPI library, or the testbed's topology cannot be built.
+    """
+    return "\n".join(_script(testbed, words, ranks or testbed.ranks, library)) + "\n"
+
+
+def _script(testbed: Testbed, words: Sequence[str], ranks: int, name: str | None) -> Iterator[str]:
+    library, network, memory = find_library(name), network_of(testbed, unowned_prefix()), memory_here()
+    limits = {device.name: device.memory_bytes for device in testbed.devices if device.memory_bytes and memory}
+    groups = {device: memory.group(network.space(device)) for device in limits} if memory else {}
+    enter = scratch(network.prefix) / "enter"
+    yield from map(shlex.join, build(network))
+    for device, limit in limits.items():
+        yield from map(shlex.join, memory.limit(network.space(device), limit) if memory else ())
+    yield shlex.join(("mkdir", str(enter.parent)))
+    script = enter_script(network, {device: str(group) for device, group in groups.items()}, ANYWHERE)
+    yield f"cat > {enter} <<'END'\n{script}END"
+    yield shlex.join(("chmod", "700", str(enter)))
+    launch = shlex.join(job_command(library, network, ranks, str(enter), words))
+    switches = [
+        f"{key}={value}" for key, value in job_environment(library, {}, str(enter.parent)).items() if key != "PATH"
+    ]
+    yield shlex.join(("env", *switches, str(enter), network.address(testbed.devices[0].name), launch))
+    yield from map(shlex.join, take_down(network))
+    yield from (shlex.join(("rmdir", str(group))) for group in groups.values())
+    yield shlex.join(("rm", "-r", str(enter.parent)))
 
 
 def available_cores() -> int:

@@ -1,13 +1,30 @@
-"""The commands that build a network, as data: ``ip`` and ``tc`` inside namespaces, nothing outside of them."""
+"""The commands that build a network, as data: ``ip`` and ``tc`` inside namespaces, nothing outside of them.
+
+How fast an interface sends is decided by a token bucket that lets a message through at the testbed's bandwidth, short
+or long. That bandwidth is payload, and the kernel counts headers too: the rate is higher by their share. A bucket that
+was idle lets `BURST_S` worth of bytes through at once, which has to cover how late the kernel's timers are, or a long
+stream would lose bandwidth with every packet.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .network import SWITCH, Interface, Network
-from .shaping import Command, shape
+from ..testbed import HUB
+from .network import Interface, Network, packet_bytes
+from .system import Command
 
 BRIDGE = "bridge"
+
+BURST_S = 100e-6
+SMALLEST_BURST = 1600
+
+ETHERNET_BYTES = 14
+HEADER_BYTES = 52
+"""Of IP, TCP and its time stamps, in every packet."""
+
+QUEUE_BYTES = 256_000_000
+"""More than senders can have on their way: a packet that is dropped costs the sender 200 ms."""
 
 _SETTINGS = {
     "ipv6/conf/all/disable_ipv6": 1,  # one address per board: MPI libraries use every one they see
@@ -36,11 +53,6 @@ def take_down(network: Network) -> Iterator[Command]:
     return (("ip", "netns", "delete", space) for space in network.spaces)
 
 
-def write(value: object, path: str) -> Command:
-    """Write a value to a file of the kernel."""
-    return "sh", "-c", f"echo {value} > {path}"
-
-
 def _station(network: Network, station: str) -> Iterator[Command]:
     space = network.space(station)
     forwards = any(hop.next == station != target for (_, target), hop in network.hops.items())
@@ -50,7 +62,7 @@ def _station(network: Network, station: str) -> Iterator[Command]:
     words = " ".join(f"{key}={value}" for key, value in settings.items())
     line = f"cd /proc/sys/net; for s in {words}; do if [ -e ${{s%=*}} ]; then echo ${{s#*=}} > ${{s%=*}}; fi; done"
     yield "ip", "netns", "exec", space, "sh", "-c", line
-    if station == SWITCH:
+    if station == HUB:
         yield "ip", "-n", space, "link", "add", BRIDGE, "type", "bridge"
         yield "ip", "-n", space, "link", "set", BRIDGE, "up"
     elif not any(interface.station == station for interface in network.interfaces):  # a board all alone
@@ -68,10 +80,10 @@ def _interface(network: Network, interface: Interface) -> Iterator[Command]:
     """Address, speed and packets of one end of a cable; what it sends leaves in packets that are not joined."""
     space = network.space(interface.station)
     link = ("ip", "-n", space, "link", "set", interface.name)
-    if interface.station == SWITCH:
+    if interface.station == HUB:
         yield *link, "master", BRIDGE
     else:
-        bits = "16" if interface.peer == SWITCH else "32"
+        bits = "16" if interface.peer == HUB else "32"
         address = f"{network.address(interface.station)}/{bits}"
         yield "ip", "-n", space, "address", "add", address, "dev", interface.name
     yield *link, "gso_max_segs", "1", "up"
@@ -86,3 +98,30 @@ def _routes(network: Network) -> Iterator[Command]:
         way = ("dev", device) if hop.next == target else ("via", network.address(hop.next), "dev", device, "onlink")
         route = ("ip", "-n", network.space(station), "route", "add", network.address(target), *way)
         yield *route, "src", network.address(station), "mtu", str(hop.packet)
+
+
+def wire_bits(bandwidth: float) -> int:
+    """Bits per second with headers, for so many payload bytes per second.
+
+    >>> wire_bits(1e9 / 8)
+    1005523937
+    """
+    packet = packet_bytes(bandwidth)
+    return round(8 * bandwidth * (packet + ETHERNET_BYTES) / (packet - HEADER_BYTES))
+
+
+def shape(space: str, interface: str, bandwidth: float) -> tuple[Command, ...]:
+    """Commands that make an interface of a namespace send so many payload bytes per second.
+
+    A class may overdraw its bucket by one packet and then waits, so that the bucket can be smaller than a packet;
+    `tbf` would need one that holds two.
+    """
+    tc = ("tc", "-n", space)
+    burst = str(max(SMALLEST_BURST, int(bandwidth * BURST_S)))
+    rate, quantum = f"{wire_bits(bandwidth)}bit", str(packet_bytes(bandwidth) + ETHERNET_BYTES)
+    return (
+        (*tc, "qdisc", "add", "dev", interface, "root", "handle", "1:", "htb", "default", "1"),
+        (*tc, "class", "add", "dev", interface, "parent", "1:", "classid", "1:1", "htb", "rate", rate)
+        + ("burst", burst, "cburst", burst, "quantum", quantum),
+        (*tc, "qdisc", "add", "dev", interface, "parent", "1:1", "bfifo", "limit", str(QUEUE_BYTES)),
+    )

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TypeVar
 
 from ..core.errors import EmulationError
-from .remains import SPACES
+from .cleanup import SPACES
 
 T = TypeVar("T")
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ..core.errors import EmulationError
 from .network import Network
-from .shaping import Command
-from .system import search_path
+from .system import Command, search_path
 
 _TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 LIBRARIES = tuple(_TITLES)

@@ -1,17 +1,30 @@
-"""What emulation asks of this machine: Linux, root, two packages; and one command run, or one sentence why not."""
+"""What emulation asks of this machine: Linux, root, two packages, and control groups that limit the boards' memory.
+
+A control group is of version 1 or 2, whichever has the memory controller here. Commands are data until
+:func:`carry_out` runs them, or says in one sentence why not.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..core.errors import EmulationError
-from .shaping import Command
 
+Command = tuple[str, ...]
+
+MOUNTS = "/proc/self/mounts"
+REMOVAL_S = 2.0
 PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
 _SYSTEM_PATH = "/usr/sbin:/sbin"
 
@@ -66,3 +79,90 @@ def carry_out(commands: Iterable[Command]) -> None:
             said = done.stderr.strip() or "it gives no reason"
             hint = "; a container must be privileged for this" if "not permitted" in said else ""
             raise EmulationError(f"this machine refuses '{shlex.join(command)}': {said}{hint}")
+
+
+def write(value: object, path: str) -> Command:
+    """Write a value to a file of the kernel."""
+    return "sh", "-c", f"echo {value} > {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where memory is limited: the mounted hierarchy, and which version it is."""
+
+    root: Path
+    version: int
+
+    @property
+    def can_limit(self) -> bool:
+        """Whether the kernel has the controller in this hierarchy."""
+        return self.version == 1 or "memory" in _read(self.root / "cgroup.controllers").split()
+
+    def group(self, name: str) -> Path:
+        """Folder of a board's control group."""
+        return self.root / name
+
+    def limit(self, name: str, limit_bytes: int) -> Iterator[Command]:
+        """Commands that make a control group and limit it, without room in the swap."""
+        group = self.group(name)
+        if self.version == 2 and "memory" not in _read(self.root / "cgroup.subtree_control").split():
+            yield write("+memory", f"{self.root}/cgroup.subtree_control")
+        yield "mkdir", str(group)
+        files = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if self.version == 1 else ("memory.max",)
+        yield write(limit_bytes, f"{group}/{files[0]}")
+        for file in files[1:]:
+            yield "sh", "-c", f"if [ -e {group}/{file} ]; then echo {limit_bytes} > {group}/{file}; fi"
+        if self.version == 2:
+            yield "sh", "-c", f"if [ -e {group}/memory.swap.max ]; then echo 0 > {group}/memory.swap.max; fi"
+
+    def times_exhausted(self, name: str) -> int:
+        """How often the kernel ended a process of a board because its memory was full."""
+        file = "memory.oom_control" if self.version == 1 else "memory.events"
+        found = re.search(r"^oom_kill (\d+)$", _read(self.group(name) / file), re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    def names(self) -> list[str]:
+        """Names of all control groups at the top of the hierarchy."""
+        return [entry.name for entry in self.root.iterdir() if entry.is_dir()]
+
+    def remove(self, name: str) -> None:
+        """End what is left in a control group, and remove it."""
+        group, until = self.group(name), time.monotonic() + REMOVAL_S
+        while group.exists() and time.monotonic() < until:
+            for pid in map(int, _read(group / "cgroup.procs").split()):
+                with contextlib.suppress(ProcessLookupError):
+                    if pid:  # 0 is a process that this one cannot see, and to kill it would be suicide
+                        os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                return
+            time.sleep(0.01)
+
+
+def memory_of(mounts: str) -> Memory | None:
+    """Where memory can be limited, from the text of ``/proc/self/mounts``; None where it cannot.
+
+    >>> memory_of("cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0")
+    Memory(root=PosixPath('/sys/fs/cgroup/memory'), version=1)
+    >>> memory_of("proc /proc proc rw 0 0")
+    """
+    fields = [line.split() for line in mounts.splitlines()]
+    found = [Memory(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)]
+    found += [Memory(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
+    return next((memory for memory in found if memory.can_limit), None)
+
+
+def memory_here() -> Memory | None:
+    """Where this machine can limit memory."""
+    return memory_of(_read(Path(MOUNTS)))
+
+
+def _has(options: str) -> bool:
+    return "memory" in options.split(",")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

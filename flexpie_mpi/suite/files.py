@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
+from ..core.document import Table, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import FlexPieError, SuiteError
 from ..planner import PLANNERS
 from ..testbed import read as read_testbed
@@ -38,18 +38,7 @@ def read(path: str | PathLike[str]) -> Suite:
         When the file, or a testbed it names, cannot be read or says something that cannot be; the sentence names the
         file and the key.
     """
-    try:
-        content = read_document(path, MOST_BYTES)
-    except DocumentError as error:
-        raise SuiteError(f"cannot read the suite {path}: {error}") from error
-    try:
-        record = from_toml(content)
-    except DocumentError as error:
-        raise SuiteError(f"{path} is not TOML: {error}") from error
-    try:
-        return _suite(record, Path(path))
-    except FlexPieError as error:
-        raise SuiteError(f"{path}: {error}") from error
+    return read_toml(path, MOST_BYTES, "suite", lambda record: _suite(record, Path(path)), SuiteError)
 
 
 def _texts(table: Table, key: str) -> list[str]:
@@ -95,14 +84,9 @@ def _distinct(where: str, key: str, found: list[Any]) -> list[Any]:
 def _suite(record: Mapping[str, Any], path: Path) -> Suite:
     top = Table("the suite", record)
     top.check(_TOP)
-    if record.get("format", FORMAT) != FORMAT:
-        raise SuiteError(f"format = {shown(record['format'])}, and this version reads format {FORMAT}")
+    top.check_format(FORMAT)
     name = top.text("name", path.stem)
-    studies = record.get("study", [])
-    if not isinstance(studies, list) or not all(isinstance(item, dict) for item in studies):
-        raise SuiteError("each study must be a table of its own, headed [[study]]")
-    if not studies:
-        raise SuiteError("there are no studies; write a table headed [[study]], with models and testbeds, for each")
+    studies = top.tables("study", "studies", "models and testbeds")
     shared = {key: value for key, value in record.items() if key in _SHARED}
     tables = [Table(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
     cells = list(islice((cell for table in tables for cell in _cells(table, path.parent)), MOST_CELLS + 1))

@@ -89,7 +89,7 @@ class Sheet:
             batch=cell.batch,
             testbed=cell.site.name,
             testbed_digest=scene.digest,
-            topology=scene.testbed.topology,
+            topology=scene.testbed.topology.name,
             bandwidth=scene.bandwidth,
             ranks=scene.testbed.ranks,
             planner=planner,

@@ -1,16 +1,19 @@
-"""The nouns: devices, what their messages occupy, and the testbed of all of them."""
+"""The nouns: devices, what their messages occupy, the topology, and the testbed of all of them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 from ..core.errors import TestbedError
 
 MOST_DEVICES = 1024
+HUB = "the switch"
+"""The station in the middle, which is no device: none can have its name."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -65,10 +68,21 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What messages share: a port's sending or receiving side, or a link in one direction, in bytes per second."""
+    """What messages share: a port's sending or receiving side, or a link in one direction.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    bandwidth : float
+        Bytes per second.
+    ends : (str, str)
+        The stations that it carries messages from and to: names of devices, or `HUB`.
+    """
 
     name: str
     bandwidth: float
+    ends: tuple[str, str] = field(default=("", ""), repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.bandwidth < inf:
@@ -88,6 +102,32 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Topology:
+    """The shape of a network.
+
+    Attributes
+    ----------
+    name : str
+        As testbed files and results have it.
+    lay : callable, optional
+        Makes a testbed of devices, the bandwidth and latency of every device's port, and a name. A network without
+        this rule is known by measuring it only.
+    most_devices : int
+        Devices that it can have.
+    is_cabled : bool
+        Whether each resource is what one end of a cable sends, so that the network can be built out of cables.
+    """
+
+    name: str
+    lay: Callable[[Sequence[Device], Sequence[float], Sequence[float], str], Testbed] | None = None
+    most_devices: int = MOST_DEVICES
+    is_cabled: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Testbed:
     """Devices by rank, and how messages travel between them.
 
@@ -98,8 +138,8 @@ class Testbed:
     resources : tuple of Resource
     routes : tuple of tuple of Route or None
         ``routes[source][target]``; None from a rank to itself only.
-    topology : str
-        How the routes came to be: ``switch``, ``ring``, ``star``, ``host`` or ``measured``.
+    topology : Topology
+        How the routes came to be.
 
     Raises
     ------
@@ -113,7 +153,7 @@ class Testbed:
     devices: tuple[Device, ...]
     resources: tuple[Resource, ...]
     routes: tuple[tuple[Route | None, ...], ...]
-    topology: str
+    topology: Topology
 
     def __post_init__(self) -> None:
         found = _device_problems(self.devices) or _route_problems(self)
@@ -129,7 +169,7 @@ class Testbed:
     def digest(self) -> str:
         """Hex digest of everything but the testbed's name."""
         state = hashlib.blake2b(digest_size=16)
-        for item in (self.topology, *self.devices, *self.resources, *self.routes):
+        for item in (self.topology.name, *self.devices, *self.resources, *self.routes):
             state.update(repr(item).encode())
         return state.hexdigest()
 

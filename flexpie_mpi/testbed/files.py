@@ -1,18 +1,25 @@
-"""Testbed files: TOML as :mod:`flexpie_mpi.testbed` describes it, read with one clear sentence for every mistake."""
+"""What people write of testbeds, read with one clear sentence for every mistake.
+
+Files are TOML as :mod:`flexpie_mpi.testbed` describes it; changes are ``"bandwidth=2Gb/s,slowdown=4"``; quantities are
+``"512MiB"`` or ``"1Gb/s"``, here in bytes and seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.document import DocumentError, Table, from_toml, is_number, is_whole, printable, read_document, shown
+from ..core.document import Table, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
-from .sketch import TOPOLOGIES, Sketch
-from .units import BANDWIDTH, LATENCY, MEMORY, Quantity
+from .sketch import Change, Sketch
+from .topologies import TOPOLOGIES
 
 FORMAT = 1
 MOST_BYTES = 1 << 18
@@ -20,6 +27,56 @@ MOST_BYTES = 1 << 18
 _TOP = ("format", "name", "topology", "link", "device")
 _PORT = ("bandwidth", "latency")
 _DEVICE = ("name", "count", "slowdown", "threads", "memory", "host", "cores", *_PORT)
+
+_WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?) *([A-Za-z/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What is measured, an example of it, its units, and the least it may be."""
+
+    noun: str
+    example: str
+    units: Mapping[str, float]
+    above: float = 0.0
+
+    def parse(self, text: object) -> float:
+        """The number in bytes, bytes per second, or seconds.
+
+        Raises
+        ------
+        TestbedError
+            When it has no unit, another one, or is not above `above`.
+
+        Examples
+        --------
+        >>> MEMORY.parse("512 MiB"), BANDWIDTH.parse("1Gb/s"), LATENCY.parse("250us")
+        (536870912.0, 125000000.0, 0.00025)
+        """
+        found = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
+        if not found or found[2] not in self.units:
+            raise TestbedError(
+                f"{_quoted(text)} is no {self.noun}: write it like {_quoted(self.example)}, "
+                f"a number and one of the units {' '.join(self.units)}"
+            )
+        number, unit = float(found[1]), self.units[found[2]]
+        number = number * unit if unit >= 1 else number / round(1 / unit)  # 50us is then the float 5e-5
+        if not self.above < number < float("inf"):
+            raise TestbedError(f"{_quoted(text)} is no {self.noun} that can exist: it must be above 0 and finite")
+        return number
+
+
+def _quoted(value: object) -> str:
+    return f'"{printable(value, 80)}"' if isinstance(value, str) else shown(value)
+
+
+_BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_BITS = {"b/s": 1 / 8, "kb/s": 1e3 / 8, "Mb/s": 1e6 / 8, "Gb/s": 1e9 / 8}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+MEMORY = Quantity("size of a memory", "512MiB", _BYTES, above=0.5)  # less than a byte rounds to none
+BANDWIDTH = Quantity("bandwidth", "1Gb/s", _BITS | {f"{unit}/s": size for unit, size in _BYTES.items()})
+LATENCY = Quantity("latency", "50us", _SECONDS, above=-1.0)
 
 
 def read(path: str | PathLike[str]) -> Testbed:
@@ -39,19 +96,7 @@ def read(path: str | PathLike[str]) -> Testbed:
 
 def read_sketch(path: str | PathLike[str]) -> Sketch:
     """The testbed of a TOML file, to be changed; errors as of :func:`read`."""
-    name = printable(str(path), 1000)
-    try:
-        content = read_document(path, MOST_BYTES)
-    except DocumentError as error:
-        raise TestbedError(f"cannot read the testbed {name}: {error}") from error
-    try:
-        record = from_toml(content)
-    except DocumentError as error:
-        raise TestbedError(f"{name} is not TOML: {error}") from error
-    try:
-        return _sketch(record, Path(path).stem)
-    except (DocumentError, TestbedError) as error:
-        raise TestbedError(f"{name}: {error}") from error
+    return read_toml(path, MOST_BYTES, "testbed", lambda record: _sketch(record, Path(path).stem), TestbedError)
 
 
 def _whole(table: Table, key: str) -> int:
@@ -70,24 +115,18 @@ def _quantity(table: Table, key: str, quantity: Quantity) -> float | None:
 def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
     top = Table("the testbed", record)
     top.check(_TOP)
-    if record.get("format", FORMAT) != FORMAT:
-        raise TestbedError(f"format = {shown(record['format'])}, and this version reads format {FORMAT}")
+    top.check_format(FORMAT)
     topology = top.text("topology")
     if topology not in TOPOLOGIES:
         raise TestbedError(f'topology = "{printable(topology, 80)}" must be one of {", ".join(TOPOLOGIES)}')
-    tables = _device_tables(record)
-    devices, owners = _devices(tables)
+    devices, owners = _devices(_device_tables(top))
     bandwidth, latency = _ports(_link_table(record), owners, needed=len(devices) > 1)
-    return Sketch(top.text("name", stem), topology, tuple(devices), bandwidth, latency)
+    return Sketch(top.text("name", stem), TOPOLOGIES[topology], tuple(devices), bandwidth, latency)
 
 
-def _device_tables(record: Mapping[str, Any]) -> list[Table]:
-    found = record.get("device", [])
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise TestbedError("each device must be a table of its own, headed [[device]]")
-    if not found:
-        raise TestbedError("there are no devices; write a table headed [[device]], with a name, for each")
-    tables = [Table(f"device {place}", item) for place, item in enumerate(found)]
+def _device_tables(top: Table) -> list[Table]:
+    records = top.tables("device", "devices", "a name")
+    tables = [Table(f"device {index}", record) for index, record in enumerate(records)]
     return [Table(f"device '{printable(table.text('name'), 80)}'", table.record) for table in tables]
 
 
@@ -146,3 +185,49 @@ def _ports(
         bandwidths.append(bandwidth)
         latencies.append(latency)
     return tuple(bandwidths), tuple(latencies)
+
+
+def read_change(text: str) -> Change:
+    """A change as people write it: keys and values of a testbed file.
+
+    Raises
+    ------
+    TestbedError
+        When a key or a value is none.
+
+    Examples
+    --------
+    >>> read_change("bandwidth=2Gb/s,slowdown=4")
+    Change(bandwidth=250000000.0, latency_s=None, slowdown=4.0, memory_bytes=None)
+    """
+    given: dict[str, Any] = {}
+    for item in text.split(","):
+        key, equals, value = (word.strip() for word in item.partition("="))
+        if not equals or key not in _KEYS:
+            raise TestbedError(f"'{item}' is no change: write {' '.join(f'{key}=...' for key in _KEYS)}, with commas")
+        field, parse = _KEYS[key]
+        if field in given:
+            raise TestbedError(f"{key} is changed twice: give it one value")
+        try:
+            given[field] = parse(value)
+        except TestbedError as error:
+            raise TestbedError(f"{key} = {error}") from error
+    return Change(**given)
+
+
+def _slowdown(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < inf:
+        raise TestbedError(f'"{text}" is no slowdown: write a number above 0')
+    return found
+
+
+_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "bandwidth": ("bandwidth", BANDWIDTH.parse),
+    "latency": ("latency_s", LATENCY.parse),
+    "slowdown": ("slowdown", _slowdown),
+    "memory": ("memory_bytes", lambda text: round(MEMORY.parse(text))),
+}

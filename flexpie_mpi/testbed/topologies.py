@@ -1,21 +1,28 @@
-"""Testbeds by the shape of their network, or from measurements of every pair."""
+"""Topologies: the registry of those that testbed files may name, and testbeds of each, of one host, or as measured.
+
+To add one: a function that lays the routes, and a line in `TOPOLOGIES`. Planning, simulation and emulation ask no more
+than the routes, and what :class:`Topology` says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from ..core.errors import TestbedError
-from .boards import Device, Resource, Route, Testbed, used
-
-MOST_IN_RING = 256
-"""Devices of a ring: every link of a way is written down, and ways are a quarter of the ring long."""
+from .boards import HUB, Device, Resource, Route, Testbed, Topology, used
 
 Ports = float | Sequence[float]
 """One number for every port, or one for each device's."""
 
-Way = tuple[float, Sequence[str]]
-"""(latency in seconds, names of the resources passed)."""
+Ends = tuple[str, str]
+"""The two stations between which a resource carries messages."""
+
+Way = tuple[float, Sequence[Ends]]
+"""(latency in seconds, ends of the resources passed)."""
+
+Hop = tuple[int, int]
+"""The ranks at both ends of a link."""
 
 
 def switch(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str = "switch") -> Testbed:
@@ -38,9 +45,9 @@ def switch(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: st
     speeds, delays = _each(bandwidth, devices), _each(latency, devices)
 
     def way(source: int, target: int) -> Way:
-        return max(delays[source], delays[target]), (_out(devices[source]), _in(devices[target]))
+        return max(delays[source], delays[target]), _ports_between(devices[source], devices[target])
 
-    return _testbed(name, devices, _ports(devices, speeds), way, "switch")
+    return _testbed(SWITCH, name, devices, _ports(devices, speeds, speeds), way)
 
 
 def ring(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str = "ring") -> Testbed:
@@ -51,23 +58,16 @@ def ring(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str 
     Parameters and errors as of :func:`switch`; a link is as slow as the slower of its two ports.
     """
     count = len(devices)
-    if count > MOST_IN_RING:
-        raise TestbedError(f"{count} devices are more than the {MOST_IN_RING} that a ring may have")
-    speeds, delays = _each(bandwidth, devices), _each(latency, devices)
+    if count > RING.most_devices:
+        raise TestbedError(f"{count} devices are more than the {RING.most_devices} that a ring may have")
 
-    def hops(source: int, target: int) -> list[tuple[int, int]]:
+    def hops(source: int, target: int) -> list[Hop]:
         up = (target - source) % count
         step = 1 if 2 * up < count or (2 * up == count and source % 2 == 0) else -1
-        passed = [(source + step * hop) % count for hop in range(min(up, count - up) + 1)]
-        return list(pairwise(passed))
+        return list(pairwise((source + step * hop) % count for hop in range(min(up, count - up) + 1)))
 
-    def way(source: int, target: int) -> Way:
-        passed = hops(source, target)
-        return sum(max(delays[a], delays[b]) for a, b in passed), [_link(devices[a], devices[b]) for a, b in passed]
-
-    sides = [(rank, (rank + step) % count) for rank in range(count) for step in (1, -1)]
-    links = {_link(devices[a], devices[b]): min(speeds[a], speeds[b]) for a, b in sides}
-    return _testbed(name, devices, links, way, "ring")
+    links = [(rank, (rank + step) % count) for rank in range(count) for step in (1, -1)]
+    return forwarded(RING, name, devices, bandwidth, latency, links, hops)
 
 
 def star(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str = "star") -> Testbed:
@@ -76,15 +76,44 @@ def star(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str 
     `latency` is that of one link. Parameters and errors as of :func:`switch`; a link is as slow as the slower of its
     two ports.
     """
+
+    def hops(source: int, target: int) -> list[Hop]:
+        return [(a, b) for a, b in ((source, 0), (0, target)) if a != b]
+
+    links = [link for rank in range(1, len(devices)) for link in ((0, rank), (rank, 0))]
+    return forwarded(STAR, name, devices, bandwidth, latency, links, hops)
+
+
+def forwarded(
+    topology: Topology,
+    name: str,
+    devices: Sequence[Device],
+    bandwidth: Ports,
+    latency: Ports,
+    links: Iterable[Hop],
+    hops: Callable[[int, int], Sequence[Hop]],
+) -> Testbed:
+    """Devices with links between some of them, which hand on what is meant for others.
+
+    Parameters
+    ----------
+    topology, name, devices
+        Of the testbed.
+    bandwidth, latency
+        As of :func:`switch`, of one link: it is as slow as the slower of its two ports.
+    links : iterable of (int, int)
+        Every direction of every link, by the ranks at its ends.
+    hops : callable
+        The links that a message takes from one rank to another.
+    """
     speeds, delays = _each(bandwidth, devices), _each(latency, devices)
+    ends = {(a, b): (devices[a].name, devices[b].name) for a, b in links}
 
     def way(source: int, target: int) -> Way:
-        passed = [(a, b) for a, b in ((source, 0), (0, target)) if a != b]
-        return sum(max(delays[a], delays[b]) for a, b in passed), [_link(devices[a], devices[b]) for a, b in passed]
+        passed = hops(source, target)
+        return sum(max(delays[a], delays[b]) for a, b in passed), [ends[hop] for hop in passed]
 
-    sides = [side for rank in range(1, len(devices)) for side in ((0, rank), (rank, 0))]
-    links = {_link(devices[a], devices[b]): min(speeds[a], speeds[b]) for a, b in sides}
-    return _testbed(name, devices, links, way, "star")
+    return _testbed(topology, name, devices, {ends[a, b]: min(speeds[a], speeds[b]) for a, b in ends}, way)
 
 
 def one_host(ranks: int, cores: int, *, bandwidth: float = 5e9, latency: float = 2e-6, name: str = "host") -> Testbed:
@@ -106,8 +135,8 @@ def one_host(ranks: int, cores: int, *, bandwidth: float = 5e9, latency: float =
         When a number is out of range.
     """
     devices = [Device(f"rank{rank}", host=name, cores=cores) for rank in range(ranks)]
-    speeds = _ports(devices, [bandwidth] * ranks)
-    return _testbed(name, devices, speeds, lambda a, b: (latency, (_out(devices[a]), _in(devices[b]))), "host")
+    speeds = _ports(devices, [bandwidth] * ranks, [bandwidth] * ranks)
+    return _testbed(HOST, name, devices, speeds, lambda a, b: (latency, _ports_between(devices[a], devices[b])))
 
 
 def measured(
@@ -140,39 +169,37 @@ def measured(
     others = [[other for other in range(count) if other != rank] for rank in range(count)]
     sending = [max((float(bandwidth[rank][to]) for to in others[rank]), default=1.0) for rank in range(count)]
     receiving = [max((float(bandwidth[by][rank]) for by in others[rank]), default=1.0) for rank in range(count)]
-    speeds = _ports(devices, sending, receiving)
     slow = {
-        (a, b): float(bandwidth[a][b])
+        (devices[a].name, devices[b].name): float(bandwidth[a][b])
         for a in range(count)
         for b in others[a]
         if not bandwidth[a][b] >= min(sending[a], receiving[b])
     }
-    speeds |= {_link(devices[a], devices[b]): speed for (a, b), speed in slow.items()}
 
     def way(source: int, target: int) -> Way:
-        ports = (_out(devices[source]), _in(devices[target]))
-        own = (_link(devices[source], devices[target]),) if (source, target) in slow else ()
-        return float(latency[source][target]), ports + own
+        link = (devices[source].name, devices[target].name)
+        ports = _ports_between(devices[source], devices[target])
+        return float(latency[source][target]), (*ports, link) if link in slow else ports
 
-    return _testbed(name, devices, speeds, way, "measured")
+    return _testbed(MEASURED, name, devices, _ports(devices, sending, receiving) | slow, way)
 
 
 def _testbed(
+    topology: Topology,
     name: str,
     devices: Sequence[Device],
-    speeds: Mapping[str, float],
+    speeds: Mapping[Ends, float],
     way: Callable[[int, int], Way],
-    topology: str,
 ) -> Testbed:
     """A testbed of the resources that some way passes."""
-    resources = [Resource(resource, float(speed)) for resource, speed in speeds.items()]
-    number = {resource: place for place, resource in enumerate(speeds)}
+    resources = [Resource(_name(*ends), float(speed), ends) for ends, speed in speeds.items()]
+    number = {ends: index for index, ends in enumerate(speeds)}
 
     def route(source: int, target: int) -> Route | None:
         if source == target:
             return None
         latency, passed = way(source, target)
-        return Route(latency, tuple(number[resource] for resource in passed))
+        return Route(latency, tuple(number[ends] for ends in passed))
 
     ranks = range(len(devices))
     routes = [[route(source, target) for target in ranks] for source in ranks]
@@ -187,20 +214,31 @@ def _each(ports: Ports, devices: Sequence[Device]) -> list[float]:
     return [float(port) for port in ports]
 
 
-def _ports(devices: Sequence[Device], sending: Sequence[float], receiving: Sequence[float] = ()) -> dict[str, float]:
-    speeds: dict[str, float] = {}
-    for device, out, into in zip(devices, sending, receiving or sending, strict=True):
-        speeds |= {_out(device): out, _in(device): into}
+def _ports(devices: Sequence[Device], sending: Sequence[float], receiving: Sequence[float]) -> dict[Ends, float]:
+    """Both sides of every device's port, and how fast they are."""
+    speeds: dict[Ends, float] = {}
+    for device, out, into in zip(devices, sending, receiving, strict=True):
+        speeds |= {(device.name, HUB): out, (HUB, device.name): into}
     return speeds
 
 
-def _out(device: Device) -> str:
-    return f"{device.name} out"
+def _ports_between(source: Device, target: Device) -> tuple[Ends, Ends]:
+    return (source.name, HUB), (HUB, target.name)
 
 
-def _in(device: Device) -> str:
-    return f"{device.name} in"
+def _name(source: str, target: str) -> str:
+    """What people call the resource between two stations."""
+    if target == HUB:
+        return f"{source} out"
+    return f"{target} in" if source == HUB else f"{source} -> {target}"
 
 
-def _link(source: Device, target: Device) -> str:
-    return f"{source.name} -> {target.name}"
+SWITCH = Topology("switch", switch)
+RING = Topology("ring", ring, most_devices=256)
+"""Not larger: every link of a way is written down, and a way is a quarter of the ring long on average."""
+STAR = Topology("star", star)
+HOST = Topology("host", is_cabled=False)
+MEASURED = Topology("measured", is_cabled=False)
+
+TOPOLOGIES = {topology.name: topology for topology in (SWITCH, RING, STAR)}
+"""Those that a testbed file may name."""

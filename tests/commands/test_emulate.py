@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flexpie_mpi.commands import emulate
-from flexpie_mpi.emulate import preview, system
+from flexpie_mpi.emulate import cluster, system
 from flexpie_mpi.emulate.launch import Library
 
 PI = str(Path(__file__).parents[2] / "hostfiles" / "pi4x4.toml")
@@ -17,7 +17,7 @@ PI = str(Path(__file__).parents[2] / "hostfiles" / "pi4x4.toml")
 @pytest.fixture
 def library(monkeypatch):
     """An MPI library, whatever there is."""
-    monkeypatch.setattr(preview, "find_library", lambda name: Library(name or "mpich", "mpirun", "5"))
+    monkeypatch.setattr(cluster, "find_library", lambda name: Library(name or "mpich", "mpirun", "5"))
 
 
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])

@@ -6,9 +6,8 @@ import os
 
 import pytest
 
-from flexpie_mpi.emulate.limits import memory_here
-from flexpie_mpi.emulate.owner import is_abandoned, prefix_of
-from flexpie_mpi.emulate.remains import SPACES, abandoned, scratch
+from flexpie_mpi.emulate.cleanup import SPACES, abandoned, is_abandoned, prefix_of, scratch
+from flexpie_mpi.emulate.system import memory_here
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import emulated, launch
 from flexpie_mpi.emulate.check import measure_links
-from flexpie_mpi.emulate.limits import memory_here
+from flexpie_mpi.emulate.cleanup import SPACES, abandoned
 from flexpie_mpi.emulate.network import network_of
-from flexpie_mpi.emulate.remains import SPACES, abandoned
+from flexpie_mpi.emulate.system import memory_here
 from tests.emulate.beds import GIGABIT, bed
 from tests.launch import REPOSITORY, environment
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 from flexpie_mpi.core.errors import EmulationError
-from flexpie_mpi.emulate import shaping
-from flexpie_mpi.emulate.commands import build, take_down
-from flexpie_mpi.emulate.network import SWITCH, network_of
-from flexpie_mpi.emulate.shaping import packet_bytes, wire_bits
-from flexpie_mpi.testbed import one_host
+from flexpie_mpi.emulate import commands as link_commands
+from flexpie_mpi.emulate import network as networks
+from flexpie_mpi.emulate.commands import build, take_down, wire_bits
+from flexpie_mpi.emulate.network import network_of, packet_bytes
+from flexpie_mpi.testbed import HUB, one_host
 from tests.emulate.beds import GIGABIT, SHAPES, bed
 
 PREFIX = "flexpie-1-2-abcd"
@@ -26,7 +26,7 @@ def made(shape, count, bandwidth=GIGABIT):
 def walked(network, source, target):
     """Stations from one board to another, as packets go."""
     if not network.hops:
-        return [source, SWITCH, target]
+        return [source, HUB, target]
     way = [source]
     while way[-1] != target:
         way.append(network.hops[way[-1], target].next)
@@ -56,7 +56,7 @@ def test_there_is_an_interface_for_every_resource(shape, count):
     assert len([end for end in network.interfaces if end.bandwidth]) == len(network.testbed.resources)
     assert len({(end.station, end.name) for end in network.interfaces}) == len(network.interfaces)
     assert len(set(network.spaces)) == len(set(map(network.address, network.stations))) == len(network.stations)
-    assert all(end.name == "eth0" for end in network.interfaces if shape == "switch" and end.station != SWITCH)
+    assert all(end.name == "eth0" for end in network.interfaces if shape == "switch" and end.station != HUB)
 
 
 @pytest.mark.parametrize("shape", ["ring", "star"])
@@ -110,10 +110,10 @@ def test_a_board_alone_has_an_address():
 def test_the_shape_of_a_link(mbits):
     bandwidth = mbits * 1e6 / 8
     packet = packet_bytes(bandwidth)
-    assert shaping.SMALLEST_PACKET <= packet <= shaping.LARGEST_PACKET
-    assert packet == shaping.SMALLEST_PACKET or packet / bandwidth < 1e-4, "short messages would be too early"
+    assert networks.SMALLEST_PACKET <= packet <= networks.LARGEST_PACKET
+    assert packet == networks.SMALLEST_PACKET or packet / bandwidth < 1e-4, "short messages would be too early"
     assert wire_bits(bandwidth) * (packet - 52) / (packet + 14) == pytest.approx(8 * bandwidth)
     commands = build(made("ring", 2, bandwidth))
     shaped = [" ".join(command) for command in commands if command[0] == "tc" and "class" in command]
     bursts = {int(re.search(r" burst (\d+) cburst \1 ", line)[1]) for line in shaped}
-    assert len(shaped) == 2 and bursts == {max(shaping.SMALLEST_BURST, int(bandwidth * shaping.BURST_S))}
+    assert len(shaped) == 2 and bursts == {max(link_commands.SMALLEST_BURST, int(bandwidth * link_commands.BURST_S))}

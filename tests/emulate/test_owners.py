@@ -7,9 +7,8 @@ import subprocess
 
 import pytest
 
-from flexpie_mpi.emulate.limits import Memory, memory_of
-from flexpie_mpi.emulate.owner import is_abandoned, new_prefix, prefix_of, started
-from flexpie_mpi.emulate.system import carry_out
+from flexpie_mpi.emulate.cleanup import is_abandoned, new_prefix, prefix_of, started
+from flexpie_mpi.emulate.system import Memory, carry_out, memory_of
 
 PREFIX = "flexpie-1-2-abcd"
 

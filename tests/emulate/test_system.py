@@ -64,7 +64,7 @@ def test_our_testbeds_can_be_built_and_two_cores_carry_them(name):
     shape, _, speed = name.removeprefix("flexpie-").partition("-")
     if name.startswith("flexpie"):
         bits = {"5g": 5e9, "1g": 1e9, "500m": 5e8}[speed]
-        assert (testbed.topology, testbed.ranks) == (shape[:-1], int(shape[-1]))
+        assert (testbed.topology.name, testbed.ranks) == (shape[:-1], int(shape[-1]))
         assert {resource.bandwidth for resource in testbed.resources} == {bits / 8}
         assert {(device.slowdown, device.memory_bytes) for device in testbed.devices} == {(16, 2 << 30)}
 

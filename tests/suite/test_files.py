@@ -37,7 +37,7 @@ def test_the_shipped_suites_hold_what_they_say(path):
     assert all("single" in cell.planners and "auto" in cell.planners for cell in suite.cells)
     if path.stem == "paper":
         assert len(suite.cells) == 4 * 3 * 3 * 2 and all(len(cell.planners) == 9 for cell in suite.cells)
-        assert {(site.testbed.topology, site.testbed.ranks) for site in suite.sites} == {
+        assert {(site.testbed.topology.name, site.testbed.ranks) for site in suite.sites} == {
             (topology, boards) for topology in ("ring", "star", "switch") for boards in (3, 4)
         }
     if path.stem == "scaling":

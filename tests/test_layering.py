@@ -43,7 +43,13 @@ OWNERS = {
     "numpy": (("files", "placement"), *ROWS[2:]),  # above, regions and shapes are plain ints
     "onnx": ("model/",),
     "google": ("model/",),  # protobuf, which onnx brings: the errors of damaged model files
-    "onnxruntime": ("model/session.py", "model/preoptimise.py", "runtime/kernels.py", "runtime/memory.py"),
+    "onnxruntime": (
+        "model/session.py",
+        "model/preoptimise.py",
+        "runtime/memory.py",
+        "runtime/ort.py",
+        "runtime/whole_file.py",
+    ),
     "mpi4py": ("runtime/mpi.py", "__main__.py"),
     "lightgbm": ("cost/gbdt.py",),
     "h5py": ("files/container.py", "files/hdf5.py", "files/stacks.py", "files/stackwriter.py", "cost/traces.py"),
@@ -293,7 +299,7 @@ GOOD = {
     "testbed/__init__.py": '"""Boards."""\n',
     "ops/conv.py": '"""Convolution."""\nfrom ..core.errors import Wrong\n\n\ndef rule():\n    """A rule."""\n',
     "model/zoo/vgg.py": '"""A network."""\nimport onnx.helper\nimport numpy as np\nfrom ...ops.conv import rule\n',
-    "runtime/kernels.py": '"""Kernels."""\nfrom onnxruntime import InferenceSession\n',
+    "runtime/ort.py": '"""Kernels."""\nfrom onnxruntime import InferenceSession\n',
     "commands/infer.py": '"""A verb."""\nfrom importlib import import_module\nimport rich\n',
 }
 

@@ -12,7 +12,7 @@ from ..core.budget import Budget
 from ..core.errors import TestbedError
 from ..files.cache import Cache
 from ..planner import FUSIONS, PLANNERS, PRESETS
-from ..runtime.hosts import threads_problem
+from ..runtime.machine import threads_problem
 from ..testbed import MEMORY
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"

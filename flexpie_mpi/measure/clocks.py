@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..runtime.hosts import place
+from ..runtime.machine import place
 from ..runtime.transport import Transport
 
 _TAG = 2

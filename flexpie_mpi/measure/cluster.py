@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.versions import processor
 from ..cost.origins import Origin
-from ..runtime.hosts import host_ranks, place
+from ..runtime.machine import host_ranks, place
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
 

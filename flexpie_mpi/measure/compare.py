@@ -19,9 +19,9 @@ from ..model import Model
 from ..model.equality import Check, compare
 from ..planner import layout_plan
 from ..runtime.engine import Engine
-from ..runtime.kernels import WholeFile
 from ..runtime.loopback import alone
 from ..runtime.transport import on_root
+from ..runtime.whole_file import WholeFile
 from .rounding import RULES, Rounding
 
 

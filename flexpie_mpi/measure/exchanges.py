@@ -23,7 +23,8 @@ from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.timeline import Timeline
 from ..lower.arena import arena_of, with_lanes
 from ..lower.boundary import Holdings, build_exchange
-from ..runtime.executor import Action, Executor
+from ..runtime.executor import Executor
+from ..runtime.provider import Action
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .budget import Budget

@@ -26,7 +26,8 @@ from ..lower import lower
 from ..model import Model
 from ..runtime.executor import Executor, by_index
 from ..runtime.guard import Guard
-from ..runtime.kernels import KernelOptions, bind, open_segment
+from ..runtime.kernels import make_provider, open_segment
+from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
 from .clocks import clock_offset
 from .profile import Run, read_runs
@@ -106,17 +107,17 @@ class Rehearsal:
 class _Stage:
     """A plan's sessions on this rank, by segment, under one guard, and the files of their profiles."""
 
-    sessions: dict[int, Any]
+    sessions: dict[int, OpenSegment]
     guard: Guard = field(default_factory=Guard)
     profiles: dict[int, Path] = field(default_factory=dict)
 
     def make(self, step: Compute, values: Any) -> Callable[[], None]:
         """The action of a step."""
-        return bind(self.sessions[step.segment], step, values)
+        return self.sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
 
     def end_profiles(self) -> None:
         """Complete the file of every session's profile."""
-        self.profiles = {segment: Path(session.end_profiling()) for segment, session in self.sessions.items()}
+        self.profiles = {segment: session.end_profiling() for segment, session in self.sessions.items()}
 
 
 class Rehearser:
@@ -193,9 +194,9 @@ class Rehearser:
 
         def set_up() -> _Stage:
             self._profiles.mkdir()
-            options = KernelOptions(self._threads, self._profiles)
+            provider = make_provider("cpu", ProviderOptions(self._threads, self._profiles))
             return _Stage(
-                {s.segment: open_segment(self._model, program, weights, options, s) for s in program.computes}
+                {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
             )
 
         return together(self._transport, set_up, "for sessions")

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.errors import ModelError
 from ..model.equality import apart
 from ..model.nudge import factors, nudged
-from ..runtime.kernels import LEVELS, WholeFile
+from ..runtime.whole_file import LEVELS, WholeFile
 
 RULES = ("levels", "nudges")
 """Where rounding is looked for, in this order."""

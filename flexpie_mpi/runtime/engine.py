@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -24,8 +24,9 @@ from ..model.inputs import Shapes
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
 from .executor import Executor, by_index
 from .guard import Guard
-from .kernels import KernelOptions, Sessions, make_kernel
+from .kernels import Sessions, make_kernel, make_provider
 from .pacing import Pacer, settle
+from .provider import ProviderOptions
 from .stream import Stream, as_messages, with_tags
 from .transport import Channel, Transport, agree, on_root
 from .weights import WeightTraffic, distribute
@@ -85,6 +86,8 @@ class Engine:
     in_flight : int
         How many requests of a stream may be under way at once; the root's counts. Each has buffers of its own on the
         root, and up to three have on every other rank.
+    provider : str
+        What runs this rank's segments: one of :data:`.kernels.PROVIDERS`.
 
     Attributes
     ----------
@@ -115,6 +118,7 @@ class Engine:
         threads: int = 1,
         slowdown: float = 1.0,
         in_flight: int = 1,
+        provider: str = "cpu",
     ) -> None:
         self.transport = transport
         self.model = model
@@ -128,11 +132,12 @@ class Engine:
         self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
         self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
         weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
-        self._sessions = Sessions(model, weights, KernelOptions(threads))
         self.guard = Guard()
         channels, self._credits = self._open()
         try:
-            self._executors, self.pacer = self._prepare(channels, slowdown)
+            self._executors, self.pacer, self._sessions = self._prepare(
+                channels, slowdown, lambda: Sessions(model, weights, make_provider(provider, ProviderOptions(threads)))
+            )
         except BaseException:
             transport.release([*chain.from_iterable(channels), self._credits])
             raise
@@ -258,15 +263,18 @@ class Engine:
         opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), credits]))
         return [list(islice(opened, len(slot))) for slot in exchanges], next(opened)
 
-    def _prepare(self, channels: Sequence[Sequence[Channel]], slowdown: float) -> tuple[list[Executor], Pacer]:
+    def _prepare(
+        self, channels: Sequence[Sequence[Channel]], slowdown: float, make_sessions: Callable[[], Sessions]
+    ) -> tuple[list[Executor], Pacer, Sessions]:
         """An executor for every slot."""
         executors: list[Executor] = []
-        pacer: Pacer | None = None
+        made: tuple[Pacer, Sessions] | None = None
         error: FlexPieError | None = None
         try:
-            kernel = partial(make_kernel, self._sessions, self.program)
-            pacer = Pacer(kernel, slowdown, has_thread=self.in_flight > 1)
-            kernels = [replace(pacer, kernel=partial(make_kernel, self._sessions, mine)) for mine in self._mine]
+            sessions = make_sessions()
+            pacer = Pacer(partial(make_kernel, sessions, self.program), slowdown, has_thread=self.in_flight > 1)
+            made = pacer, sessions
+            kernels = [replace(pacer, kernel=partial(make_kernel, sessions, mine)) for mine in self._mine]
             for slot, opened in enumerate(channels):
                 turn = slot % len(self._mine)
                 guarded = self.guard.around(kernels[turn])
@@ -276,8 +284,8 @@ class Engine:
         except MemoryError as raised:
             error = PlanError(f"there is no room for the plan's buffers: {raised}")
         agree(self.transport, error)
-        assert pacer is not None, "agree raises every rank's error"
-        return executors, pacer
+        assert made is not None, "agree raises every rank's error"
+        return executors, *made
 
 
 def settle_pace(engines: Sequence[Engine]) -> None:

@@ -17,9 +17,9 @@ from ..core.errors import ProgramError
 from ..core.program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
 from ..core.region import Region
 from ..core.timeline import OF_NONE, Event, Timeline
+from .provider import Action
 from .transport import Channel, MessageBuffer, Transport
 
-Action = Callable[[], None]
 KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
 """Makes the action of a Compute step from the rank's values: arrays by buffer number; opaque values come and go."""
 

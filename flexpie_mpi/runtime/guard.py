@@ -16,7 +16,8 @@ import numpy as np
 
 from ..core.errors import FlexPieError, ModelError
 from ..core.program import Compute
-from .executor import Action, KernelFactory
+from .executor import KernelFactory
+from .provider import Action
 
 log = logging.getLogger(__name__)
 

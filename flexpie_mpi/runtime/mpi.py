@@ -23,11 +23,11 @@ from ..core.program import Exchange
 from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
 from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
-from .hosts import host_ranks, is_crowded, place
+from .machine import host_ranks, is_crowded, place, wake_promptly
 from .pieces import PIECE_BYTES, bytes_of, pickled, pieces, unpickled
 from .signs import Signs
 from .transport import Channel, Transport
-from .waiting import DEADLINE_S, Patience, late, wait, wake_promptly
+from .waiting import DEADLINE_S, Patience, late, wait
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False

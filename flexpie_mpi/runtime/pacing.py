@@ -18,15 +18,12 @@ own. The process's time would also count other ranks of a loopback job, and thre
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -34,70 +31,15 @@ import numpy as np
 from ..core.errors import TestbedError
 from ..core.program import Compute
 from ..core.region import Region
-from .executor import Action, KernelFactory
+from .executor import KernelFactory
+from .machine import can_step_back, give_way, rest, stepping_back
+from .provider import Action
 from .transport import Transport
-from .waiting import offer_core
 
 FEWEST, MOST = 5, 20
 """Times that all steps of all ranks are run beforehand: as many as fit `ENOUGH_S` for each engine."""
 
 ENOUGH_S = 1.0
-
-WAKING_S = 100e-6
-"""How late a sleeper may be woken."""
-
-_NICE = 10
-"""By how much a thread gives way: it then has a tenth of the weight of others."""
-
-
-@contextmanager
-def stepping_back() -> Iterator[None]:
-    """Give way at once, inside the block, to ranks that share this core and have messages to handle.
-
-    A board computes while another one's messages arrive. Here a rank that computes would keep the core from one that
-    has just been woken, for a millisecond or so at every exchange.
-    """
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    offer_core()  # being lowered does not yet take the core away
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def give_way() -> None:
-    """Let this thread, for good, have less of a core than ranks that have messages to handle; nothing where not Linux.
-
-    It is for a thread that computes while another one of its process moves messages. Stepping back would not do: who
-    holds Python's lock and is given no core keeps that other thread waiting, for as long as anything else computes.
-    """
-    if sys.platform == "linux":
-        os.nice(_NICE)  # on Linux the calling thread's
-
-
-def can_step_back() -> bool:
-    """Whether this process may lower a thread and raise it again: on Linux, as root mostly; tried on another thread."""
-    outcome = []
-
-    def attempt() -> None:
-        with suppress(AttributeError, OSError), stepping_back():
-            pass
-        with suppress(AttributeError, OSError):
-            outcome.append(os.sched_getscheduler(0) == os.SCHED_OTHER)
-
-    thread = Thread(target=attempt)
-    thread.start()
-    thread.join()
-    return outcome == [True]
-
-
-def rest(seconds: float) -> None:
-    """Let so many seconds pass: asleep, but for the last moment, since a sleeper is woken late."""
-    end = time.perf_counter() + seconds
-    if seconds > WAKING_S:
-        time.sleep(seconds - WAKING_S)
-    while time.perf_counter() < end:
-        offer_core()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from ..core.errors import TransportError
 from ..core.program import Exchange
 from .admission import Admission, StreamStats
 from .executor import Executor, Task
+from .machine import offer_core
 from .transport import Channel, Transport
-from .waiting import offer_core
 from .worker import Action, ComputeThread, Inline
 
 _LONGEST_NAP_S = 500e-6

@@ -9,30 +9,15 @@ nothing::
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.errors import TransportError
+from .machine import offer_core
 
 DEADLINE_S = 120.0
 """How long a rank waits for another before it gives up, unless told otherwise."""
-
-_SLACK = Path("/proc/self/timerslack_ns")
-_SLACK_NS = 1000
-
-
-def wake_promptly() -> None:
-    """Let the naps of this process's main thread end when they should.
-
-    The kernel bundles wake-ups that are due within 50 us of each other, more than the shortest nap. Elsewhere than on
-    Linux, and where this is not allowed, naps stay as they are.
-    """
-    with suppress(OSError):
-        _SLACK.write_text(str(_SLACK_NS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +92,6 @@ def wait(
             sleep(nap_s)
         elif patience.yields:
             offer_core()
-
-
-def offer_core() -> None:
-    """Let another process that waits for this core have it, if there is one."""
-    os.sched_yield()
 
 
 def late(rank: int, what: str, peers: Sequence[int], waited_s: float) -> str:

@@ -15,7 +15,7 @@ from ..model import Model
 from ..planner.problem import RESERVE_BYTES
 from ..runtime.collectives import packed_bytes
 from ..runtime.engine import peak_rss_bytes
-from ..runtime.hosts import place
+from ..runtime.machine import place
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 

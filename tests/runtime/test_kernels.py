@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 
 from flexpie_mpi.core.errors import ModelError, ProgramError
 from flexpie_mpi.runtime.executor import _mover
-from flexpie_mpi.runtime.kernels import Kernel, KernelOptions, OpaqueKernel, outputs_of
+from flexpie_mpi.runtime.ort import Kernel, OpaqueKernel, outputs_of
+from flexpie_mpi.runtime.provider import ProviderOptions
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8)
 
@@ -77,7 +78,7 @@ def test_what_fits_is_written():
 
 def test_threads_of_a_file_are_bounded():
     with pytest.raises(ModelError, match="100000 threads per rank"):
-        KernelOptions(100_000)
+        ProviderOptions(100_000)
 
 
 def test_what_onnxruntime_refuses_is_one_error():

@@ -13,9 +13,10 @@ from flexpie_mpi.model import Model, load
 from flexpie_mpi.model.weights import byte_length
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.executor import Executor
-from flexpie_mpi.runtime.kernels import KernelOptions, Sessions, make_kernel
+from flexpie_mpi.runtime.kernels import Sessions, make_kernel, make_provider
 from flexpie_mpi.runtime.loopback import LoopbackTransport, run_ranks
 from flexpie_mpi.runtime.madeup import MadeUpWeights
+from flexpie_mpi.runtime.provider import ProviderOptions
 
 
 @pytest.mark.parametrize("name", ["tiny_resnet", "tiny_bert"])
@@ -30,7 +31,9 @@ def test_outputs_are_ordinary_numbers(name: str, preset: str, tmp_path: Path) ->
         program = lower(plan, model.graph)[transport.rank]
         folder = tmp_path / str(transport.rank)
         folder.mkdir()
-        sessions = Sessions(model, MadeUpWeights(folder).files(model, program.weights), KernelOptions())
+        sessions = Sessions(
+            model, MadeUpWeights(folder).files(model, program.weights), make_provider("cpu", ProviderOptions())
+        )
 
         def kernel(step, values):  # type: ignore[no-untyped-def]
             return make_kernel(sessions, program, step, values)

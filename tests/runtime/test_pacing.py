@@ -16,7 +16,7 @@ from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.runtime import pacing
+from flexpie_mpi.runtime import machine
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.pacing import MOST, Clocks, PacedStep, Pacer, can_step_back, settle
@@ -210,9 +210,9 @@ def test_nobody_gives_way_for_good(monkeypatch):
             raise PermissionError
 
     fake = SimpleNamespace(sched_setscheduler=lower_only, sched_getscheduler=lambda _: os.SCHED_IDLE)
-    for name in ("SCHED_IDLE", "SCHED_OTHER", "sched_param"):
+    for name in ("SCHED_IDLE", "SCHED_OTHER", "sched_param", "sched_yield"):
         setattr(fake, name, getattr(os, name))
-    monkeypatch.setattr(pacing, "os", fake)
+    monkeypatch.setattr(machine, "os", fake)
     assert not can_step_back()
     Pacer(lambda step, held: lambda: None, 2)(ONE_STEP, {})()
     assert policies.count(os.SCHED_IDLE) == 2, "once to try, once for the pacer to try; never to compute"

@@ -11,11 +11,12 @@ import pytest
 
 from flexpie_mpi.core.errors import TransportError
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.runtime import admission, kernels, pacing
+from flexpie_mpi.runtime import admission, machine, pacing
 from flexpie_mpi.runtime import engine as engine_module
 from flexpie_mpi.runtime.admission import Latencies, Requests
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
+from flexpie_mpi.runtime.ort import CpuProvider
 from flexpie_mpi.runtime.worker import ComputeThread
 
 from .streams import PLANS, Delivered, assert_equal, chain, on, streamed
@@ -86,7 +87,7 @@ def test_giving_way_is_of_one_thread():
 
     def lower():
         before = nice()
-        pacing.give_way()
+        machine.give_way()
         found.append((before, nice()))
 
     found = []
@@ -98,8 +99,8 @@ def test_giving_way_is_of_one_thread():
 
 
 def test_sessions_are_made_once_for_all_slots_and_turns(model, requests, cache, monkeypatch):
-    made, make = [], kernels.make_session
-    monkeypatch.setattr(kernels, "make_session", lambda *args: made.append(1) or make(*args))
+    made, make = [], CpuProvider.open
+    monkeypatch.setattr(CpuProvider, "open", lambda *args: made.append(1) or make(*args))
     plan = chain(model.graph, [on(0), (on(1), on(2)), on(0)], 3)
     streamed(model, plan, 6, [lambda: Requests(requests)], cache)
     assert len(made) == 4, "two on rank 0, and one on each rank that takes turns"

@@ -1,0 +1,332 @@
+"""Segments as onnxruntime sessions: made once, bound to fixed buffers, run once per request.
+
+Another execution provider of onnxruntime is a subclass of :class:`OrtProvider`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import onnxruntime
+
+from ..core.errors import ModelError
+from ..core.graph import WIDER
+from ..model import SegmentModel
+from ..model.complaint import reason
+from ..model.shard import WeightFiles
+from .memory import share_memory
+from .provider import Action, ProviderOptions
+
+Kind = tuple[tuple[int, ...], str]
+"""Shape and type."""
+
+_DONE = ("DoubleQDQPairsRemover", "QDQS8ToU8Transformer")
+"""Optimisers that join or retype quantised values, which a part would not see as the whole model, done before, did."""
+
+
+class OrtProvider:
+    """What runs segments as sessions of one of onnxruntime's execution providers, which a subclass names.
+
+    Attributes
+    ----------
+    execution_providers : sequence of str, or of (str, dict of options)
+        As onnxruntime takes them: a node goes to the first that can run it.
+    """
+
+    execution_providers: Sequence[str | tuple[str, dict[str, Any]]] = ()
+
+    def __init__(self, options: ProviderOptions) -> None:
+        self._options = options
+
+    def settings(self, model: SegmentModel) -> onnxruntime.SessionOptions:
+        """Options of the session of a segment."""
+        settings, threads = onnxruntime.SessionOptions(), self._options.threads
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 4  # what goes wrong is raised, with the same words
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+        if self._options.profiles is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(self._options.profiles / model.proto.graph.name)
+        return settings
+
+    def open(self, model: SegmentModel, weights: WeightFiles) -> OrtSegment:
+        """A session of a segment's model.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime refuses the model; the sentence names the segment.
+        """
+        settings = self.settings(model)
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
+        files = {name: weights.names[part] for name, part in model.weights.items()}
+        try:
+            session = onnxruntime.InferenceSession(
+                model.serialise(files),
+                settings,
+                providers=list(self.execution_providers),
+                disabled_optimizers=list(_DONE),
+            )
+        except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+            raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {reason(error)}") from error
+        return OrtSegment(session)
+
+
+class CpuProvider(OrtProvider):
+    """Runs segments on the processor. All sessions of the process take their working memory from one arena."""
+
+    execution_providers = ("CPUExecutionProvider",)
+
+    def settings(self, model: SegmentModel) -> onnxruntime.SessionOptions:
+        """Options of the session of a segment."""
+        share_memory()
+        settings = super().settings(model)
+        settings.add_session_config_entry("session.use_env_allocators", "1")
+        if model.reads_weights_once:  # packing would read them once more, and hold them twice
+            settings.add_session_config_entry("session.disable_prepacking", "1")
+        return settings
+
+
+class OrtSegment:
+    """A segment's session, which can be bound to buffers."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def bind(self, inputs: Mapping[str, int], outputs: Mapping[str, int], values: dict[int, Any]) -> Action:
+        """An action that runs the session on the rank's values; straight on their memory where that is possible."""
+        if all(index in values for index in (*inputs.values(), *outputs.values())):
+            into, out_of = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
+            if _writes_in_place(self._session, out_of):
+                return Kernel(self._session, into, out_of).run
+        return OpaqueKernel(self._session, inputs, outputs, values).run
+
+    def end_profiling(self) -> Path:
+        """Complete the file of the session's profile; where it is."""
+        return Path(self._session.end_profiling())
+
+
+def _writes_in_place(session: onnxruntime.InferenceSession, outputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether a session takes the memory of all outputs.
+
+    It refuses memory of another size than its rules of inference tell, even where it then computes just that size.
+    """
+    declared = {output.name: output.shape for output in session.get_outputs()}
+    return all(
+        not isinstance(extent, int) or extent == known
+        for name, array in outputs.items()
+        for extent, known in zip(declared[name], array.shape, strict=False)
+    )
+
+
+class Kernel:
+    """One segment's session on one rank, from and to buffers that stay where they are.
+
+    onnxruntime takes a buffer of one element for a scalar, and leaves an output alone that is an input as well: what
+    the first run made is looked at, and where, before any answer is given away.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._inputs, self._outputs = inputs, outputs  # the binding holds addresses, not references
+        self._is_checked = False
+        for name, array in inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Read the inputs' memory, write the outputs'.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime makes of the inputs something else than the plan expects, or nothing.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+            self._explain(error)
+        if not self._is_checked:
+            self._check()
+
+    def _check(self) -> None:
+        for (name, array), made in zip(self._outputs.items(), self._binding.get_outputs(), strict=True):
+            check_made(self._session, name, (tuple(made.shape()), array.dtype.name), (array.shape, array.dtype.name))
+            if array.size and made.data_ptr() != array.ctypes.data:
+                raise ModelError(
+                    f"onnxruntime did not write value '{name}' of {_title(self._session)} where it belongs"
+                )
+        self._is_checked = True
+
+    def _explain(self, error: Exception) -> NoReturn:
+        """Raise what is behind an error of onnxruntime: most often another shape than the plan expects."""
+        for name, array in zip(
+            self._outputs, outputs_of(self._session, list(self._outputs), self._inputs), strict=True
+        ):
+            check_made(self._session, name, _kind(array), _kind(self._outputs[name]))
+        raise _failure(self._session, error) from error
+
+
+class OpaqueKernel:
+    """One segment's session that cannot be bound to memory: values go through a shared dictionary, and are copied.
+
+    That is so where inputs or outputs are no plain tensors, and where onnxruntime expects other sizes than it computes.
+
+    What is in the dictionary from the beginning keeps its place in memory.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        values: dict[int, Any],
+    ) -> None:
+        self._session = session
+        self._inputs = inputs
+        self._outputs = outputs
+        self._values = values
+        self._fixed = frozenset(values)
+
+    def run(self) -> None:
+        """Read the inputs' entries, write the outputs'.
+
+        Raises
+        ------
+        ModelError
+            As of :class:`Kernel`.
+        """
+        feeds = {name: self._values[index] for name, index in self._inputs.items()}
+        results = outputs_of(self._session, list(self._outputs), feeds)
+        for (name, index), result in zip(self._outputs.items(), results, strict=True):
+            self._store(name, index, result)
+
+    def _store(self, name: str, index: int, result: Any) -> None:
+        if index in self._fixed:  # a plain tensor beside the opaque ones
+            target = self._values[index]
+            check_made(self._session, name, _kind(result), _kind(target))
+            np.copyto(target, result)
+        else:
+            self._values[index] = result
+
+
+def outputs_of(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    """Outputs of a session as Python has them: arrays, lists and mappings.
+
+    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.core.graph.WIDER` says.
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime refuses the feeds, or gives to Python nothing of an output's type.
+    """
+    types = {output.name: _type_name(output.type) for output in session.get_outputs()}
+    try:
+        if not any(types[name] in WIDER for name in names):
+            return list(session.run(list(names), dict(feeds)))
+        bound = {name: _ort_value(item) for name, item in feeds.items()}
+        return [_from_ort(item) for item in session.run_with_ort_values(list(names), bound)]
+    except Exception as error:  # onnxruntime raises its own classes, straight from Exception
+        raise _failure(session, error) from error
+
+
+def _ort_value(item: Any) -> onnxruntime.OrtValue:
+    is_array = isinstance(item, np.ndarray)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(item)) if is_array else item
+
+
+def _from_ort(item: onnxruntime.OrtValue) -> np.ndarray:
+    kind = _type_name(item.data_type())
+    return widened(kind, tuple(item.shape()), item.data_ptr()) if kind in WIDER else item.numpy()
+
+
+def _type_name(written: str) -> str:
+    """The name that a graph has for a type that onnxruntime writes like ``tensor(float8e5m2)``."""
+    return written.removeprefix("tensor(").removesuffix(")").replace("float8e", "float8_e")
+
+
+def check_made(session: onnxruntime.InferenceSession, name: str, made: Kind, planned: Kind) -> None:
+    """Check that a session made of a value what the plan expects: nothing is stretched or converted.
+
+    Raises
+    ------
+    ModelError
+    """
+    if made != planned:
+        said, expected = (f"shape {shape} and type {dtype}" for shape, dtype in (made, planned))
+        raise ModelError(
+            f"onnxruntime makes value '{name}' of {_title(session)} with {said}, where {expected} was worked out "
+            "before the run: it depends on the data in a way that was not foreseen; report the model"
+        )
+
+
+def _kind(item: Any) -> Kind:
+    return (item.shape, item.dtype.name) if isinstance(item, np.ndarray) else ((), type(item).__name__)
+
+
+def _title(session: onnxruntime.InferenceSession) -> str:
+    """The name of a segment's model."""
+    return str(session.get_modelmeta().graph_name)
+
+
+def _failure(session: onnxruntime.InferenceSession, error: Exception) -> ModelError:
+    if isinstance(error, ModelError):
+        return error
+    return ModelError(f"onnxruntime cannot run {_title(session)}: {reason(error)}")
+
+
+def widened(kind: str, shape: tuple[int, ...], address: int) -> np.ndarray:
+    """A copy of a tensor, every element exactly, in the type that :data:`flexpie_mpi.core.graph.WIDER` has for `kind`.
+
+    Parameters
+    ----------
+    kind : str
+        ``bfloat16``, ``float8_e5m2``, ``int4`` or ``uint4``.
+    shape : tuple of int
+    address : int
+        Of its memory, row-major; two elements of 4 bits share a byte, the first in the low half.
+    """
+    size = prod(shape)
+    found = _DECODERS[kind](address, size) if size else np.empty(0)
+    return found.astype(WIDER[kind]).reshape(shape)
+
+
+def _memory(address: int, nbytes: int) -> np.ndarray:
+    block = (ctypes.c_uint8 * nbytes).from_address(address)
+    return np.ctypeslib.as_array(block).copy()
+
+
+def _bfloat16(address: int, size: int) -> np.ndarray:
+    """The upper half of a float32."""
+    return (_memory(address, 2 * size).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def _float8e5m2(address: int, size: int) -> np.ndarray:
+    """The upper half of a float16."""
+    return (_memory(address, size).astype(np.uint16) << 8).view(np.float16)
+
+
+def _uint4(address: int, size: int) -> np.ndarray:
+    pairs = _memory(address, (size + 1) // 2)
+    return np.stack((pairs & 15, pairs >> 4), axis=1).reshape(-1)[:size]
+
+
+def _int4(address: int, size: int) -> np.ndarray:
+    return (_uint4(address, size).astype(np.int8) ^ 8) - 8
+
+
+_DECODERS = {"bfloat16": _bfloat16, "float8_e5m2": _float8e5m2, "uint4": _uint4, "int4": _int4}

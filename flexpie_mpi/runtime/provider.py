@@ -1,0 +1,88 @@
+"""The seam between a rank's segments and what runs them.
+
+A *provider* takes the ONNX model of a segment and gives back something that can be bound to the rank's buffers. To add
+one, write a module with a class like :class:`Provider` (for an execution provider of onnxruntime a subclass of
+:class:`.ort.OrtProvider`), and a row of :data:`.kernels.PROVIDERS`; engines are told its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.errors import ModelError
+from ..model import SegmentModel
+from ..model.shard import WeightFiles
+from .machine import threads_problem
+
+Action = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """What a rank asks of its provider.
+
+    Attributes
+    ----------
+    threads : int
+        Per rank.
+    profiles : Path or None
+        Folder in which each segment writes what its nodes took, until it is told to end that.
+
+    Raises
+    ------
+    ModelError
+        For threads that this machine cannot run.
+    """
+
+    threads: int = 1
+    profiles: Path | None = None
+
+    def __post_init__(self) -> None:
+        if problem := threads_problem(self.threads):
+            raise ModelError(problem)
+
+
+class OpenSegment(Protocol):
+    """A segment that a provider has made ready to run, on any buffers."""
+
+    def bind(self, inputs: Mapping[str, int], outputs: Mapping[str, int], values: dict[int, Any]) -> Action:
+        """An action that computes the outputs from the inputs, each time it is called.
+
+        Parameters
+        ----------
+        inputs, outputs : mapping of str to int
+            Buffer numbers of the segment's values.
+        values : dict
+            The rank's values by buffer number. An array that is there keeps its memory: the action reads and writes it
+            in place. Values without an array are opaque; the action takes them from here and puts them here.
+
+        Notes
+        -----
+        The action raises a ModelError when what it computed is not what the buffers were made for.
+        """
+
+    def end_profiling(self) -> Path:
+        """Complete the file of the segment's profile, in the format of onnxruntime's; where it is."""
+
+
+class Provider(Protocol):
+    """What runs the segments of one rank; it is made with the rank's :class:`ProviderOptions`."""
+
+    def open(self, model: SegmentModel, weights: WeightFiles) -> OpenSegment:
+        """Make a segment ready to run.
+
+        Parameters
+        ----------
+        model : SegmentModel
+            Its graph has the segment's name.
+        weights : WeightFiles
+            At least the files of what the model names as weights.
+
+        Raises
+        ------
+        ModelError
+            When the segment cannot be run; the sentence names it.
+        """

@@ -52,7 +52,7 @@ OWNERS = {
     ),
     "mpi4py": ("runtime/mpi.py", "__main__.py"),
     "lightgbm": ("cost/gbdt.py",),
-    "h5py": ("files/container.py", "files/hdf5.py", "files/stacks.py", "files/stackwriter.py", "cost/traces.py"),
+    "h5py": ("files/container.py", "files/hdf5.py", "files/stackwriter.py", "cost/traces.py"),
     "PIL": ("files/images.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),

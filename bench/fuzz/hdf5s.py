@@ -23,9 +23,9 @@ from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Origin, Recorder, Traces
 from flexpie_mpi.files.inputs import load_inputs
+from flexpie_mpi.files.outputs import Results
 from flexpie_mpi.files.requests import Finding, find_source
-from flexpie_mpi.files.requests.stop import Stop
-from flexpie_mpi.files.results import Results
+from flexpie_mpi.files.requests.source import Stop
 
 _SOME = 8
 _FIT_EVERY = 16

@@ -15,12 +15,11 @@ from ..core.plan import Plan
 from ..core.versions import versions
 from ..files.atomic import write_text
 from ..files.cache import Cache
-from ..files.headers import offered_shapes
 from ..files.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..files.inputs import load_inputs
 from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..files.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
-from ..files.requests import STDIN, Source, sample, standard_input
+from ..files.requests import STDIN, Source, offered_shapes, sample, standard_input
 from ..lower.facts import facts_of
 from ..measure.compare import verify
 from ..measure.recorder import Recorder

@@ -18,9 +18,8 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..core.versions import versions
 from ..files.atomic import write_text
-from ..files.outputs import widened_types
+from ..files.outputs import Results, check_results, widened_types
 from ..files.requests import STDIN, Finding, Reader, Source, find_source
-from ..files.results import Results, check_results
 from ..lower import turns_of
 from ..measure.compare import Reference
 from ..measure.referee import Findings, Referee

@@ -20,8 +20,8 @@ from ..core.versions import versions
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
 from ..files.cache import Cache
-from ..files.headers import offered_shapes
 from ..files.inputs import SUFFIXES, load_inputs
+from ..files.requests import offered_shapes
 from ..measure.budget import Budget, with_time_left
 from ..measure.campaign import Campaign, Subject
 from ..measure.cluster import cluster_digest, origins_of

@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 from ..core.budget import Budget
 from ..core.errors import DataError
 from ..core.graph import Value
-from .conform import wanted_dtype
-from .files import reading
+from .offers import reading, wanted_dtype
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 
@@ -93,19 +92,22 @@ def read_image(path: Path, value: Value, normalisation: Normalisation, budget: B
     return np.ascontiguousarray(image).reshape(value.shape)
 
 
-def picture_size(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels of a picture that is turned upright, as its file says without being decoded.
+def picture_shape(path: Path, axes: Sequence[int | str | None] | None) -> tuple[int, ...]:
+    """The shape that a picture, turned upright and not resized, has as an input with these axes.
 
-    Raises
-    ------
-    DataError
-        When the file is no picture.
+    That is ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1. The file says so without being decoded; DataError
+    when it is no picture.
     """
     with reading(path, "a picture"), _opened(path) as file:
         width, height = file.size
         is_turned = file.getexif().get(_ORIENTATION, 1) in _TURNED
         channels = next((count for count, mode in _MODES.items() if mode == file.mode), 3)
-    return (width, height, channels) if is_turned else (height, width, channels)
+    size = (width, height) if is_turned else (height, width)
+    inner = axes[-3:] if axes is not None and len(axes) in (3, 4) else (None,) * 3
+    front = (1,) if axes is None or len(axes) == 4 else ()
+    if inner[2] in _MODES and inner[0] not in _MODES:
+        return (*front, *size, channels)
+    return (*front, channels, *size)
 
 
 def _geometry(path: Path, value: Value) -> tuple[int, tuple[int, int, int]]:

@@ -14,25 +14,23 @@ from ..core.document import printable
 from ..core.errors import DataError
 from ..core.graph import Graph, Value
 from . import images
-from .conform import check_fits, conform
-from .files import check_readable
+from .hdf5 import SUFFIXES as HDF5_SUFFIXES
 from .hdf5 import hdf5_offers
 from .images import Normalisation, Numbers, read_image
 from .npz import UNNAMED, npy_offer, npz_offers
-from .offers import Offer
+from .offers import Offer, check_readable
 from .synthetic import random_inputs
 
-_ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
+ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
     ".npz": npz_offers,
-    ".h5": hdf5_offers,
-    ".hdf5": hdf5_offers,
+    **dict.fromkeys(HDF5_SUFFIXES, hdf5_offers),
 }
 """Formats that hold several arrays by name."""
 
 _SAID = 8
 """Names in a sentence."""
 
-SUFFIXES = (".npy", *_ARCHIVES, *images.SUFFIXES)
+SUFFIXES = (".npy", *ARCHIVES, *images.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +105,7 @@ def _fitted(
 def _load(source: Source, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
     if source.offer is None:
         return read_image(source.path, value, normalisation, budget)
-    check_fits(source.offer, value, str(source))
-    budget.admit(source.offer.nbytes, f"{source}, for input '{value.name}',", DataError)
-    return conform(source.offer.load(), value, str(source))
+    return source.offer.fitted(value, str(source), budget)
 
 
 def _open(argument: str, graph: Graph) -> list[Source]:
@@ -119,9 +115,9 @@ def _open(argument: str, graph: Graph) -> list[Source]:
     check_readable(path)
     if suffix not in SUFFIXES:
         raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
-    if suffix not in _ARCHIVES:
+    if suffix not in ARCHIVES:
         return [Source(path, name, npy_offer(path) if suffix == ".npy" else None)]
-    offers = _ARCHIVES[suffix](path)
+    offers = ARCHIVES[suffix](path)
     if name is not None:
         return [Source(path, name, _pick(name, offers, path))]
     return _sources(offers, path, graph)

@@ -22,8 +22,7 @@ from numpy.lib import format as npy
 
 from ..core.document import shown
 from ..core.errors import DataError
-from .files import reading
-from .offers import Offer
+from .offers import Offer, reading
 
 UNNAMED = "arr_0"
 """Name that numpy gives to the first array stored without one."""
@@ -47,36 +46,20 @@ _DEFLATE_MOST = 1032
 """So many bytes can come of one."""
 
 
-def read_npy(path: Path) -> np.ndarray:
-    """The array of a ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        When the file is damaged or holds Python objects.
-    """
-    return npy_offer(path).load()
+def npy_offer(path: Path) -> Offer:
+    """The array of a ``.npy`` file, unread; DataError when the file is damaged or holds Python objects."""
+    with reading(path, "a .npy file"), path.open("rb") as stream:
+        return _npy_offer(stream, path, path)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` file by name, in the order of the file.
+def npz_offers(path: Path) -> dict[str, Offer]:
+    """The arrays of a ``.npz`` file by name, unread, in the order of the file.
 
     Raises
     ------
     DataError
         When the file is damaged, holds the same name twice, or holds anything but arrays.
     """
-    return {name: offer.load() for name, offer in npz_offers(path).items()}
-
-
-def npy_offer(path: Path) -> Offer:
-    """The array of a ``.npy`` file, unread; errors as of :func:`read_npy`."""
-    with reading(path, "a .npy file"), path.open("rb") as stream:
-        return _npy_offer(stream, path, path)
-
-
-def npz_offers(path: Path) -> dict[str, Offer]:
-    """The arrays of a ``.npz`` file, unread; errors as of :func:`read_npz`."""
     with reading(path, "a .npz file"):
         return _npz_offers(path, path)
 

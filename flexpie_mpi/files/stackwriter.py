@@ -1,4 +1,4 @@
-"""The writer of files of many requests, whose form :mod:`.stacks` tells."""
+"""The writer of files of many requests, whose form :mod:`.hdf5` tells."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from flexpie_mpi.files.hdf5 import read_hdf5
+from tests.arrays import read_hdf5
 
 
 def saved(folder, nodes, inputs, outputs, name="model"):

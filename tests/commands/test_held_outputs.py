@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flexpie_mpi.files.npz import read_npz
+from tests.arrays import read_npz
 
 X = np.random.default_rng(0).standard_normal((3, 4), np.float32)
 

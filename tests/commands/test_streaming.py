@@ -22,13 +22,13 @@ from flexpie_mpi import load
 from flexpie_mpi.commands.streaming import Desk
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
-from flexpie_mpi.files.hdf5 import read_hdf5
-from flexpie_mpi.files.stacks import COUNT
+from flexpie_mpi.files.hdf5 import COUNT
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.pipeline import needs
 from flexpie_mpi.runtime.mpi import library
+from tests.arrays import read_hdf5
 from tests.launch import REPOSITORY, environment, launcher
 
 TINY = "builtin:tiny_cnn"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import ITEM_BYTES, Graph, Value
 from flexpie_mpi.files.inputs import load_inputs
-from flexpie_mpi.files.npz import read_npy, read_npz
 from flexpie_mpi.files.synthetic import random_inputs
+from tests.arrays import read_npy, read_npz
 
 from .graphs import graph_of
 

@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as arrays
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import ITEM_BYTES
 from flexpie_mpi.files import outputs as module
-from flexpie_mpi.files.hdf5 import FORMAT_VERSION, read_hdf5, read_provenance
-from flexpie_mpi.files.npz import read_npz
+from flexpie_mpi.files.hdf5 import FORMAT_VERSION
 from flexpie_mpi.files.outputs import check_writable, save_outputs
+from tests.arrays import read_hdf5, read_npz, read_provenance
 
 READERS = {".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
 Y = np.arange(6, dtype=np.float32).reshape(2, 3)

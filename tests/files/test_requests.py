@@ -19,13 +19,10 @@ from PIL import Image
 
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import Graph
-from flexpie_mpi.files.headers import offered_shapes
-from flexpie_mpi.files.requests import Finding, Reader, Source, find_source
+from flexpie_mpi.files.requests import Finding, Reader, Source, find_source, offered_shapes
 from flexpie_mpi.files.requests.files import FileLoader, Files, Folder, Stacked
-from flexpie_mpi.files.requests.frames import Frames
-from flexpie_mpi.files.requests.pipes import Pipe, Spool
-from flexpie_mpi.files.requests.source import AtMost, MadeUp, sample
-from flexpie_mpi.files.requests.stop import Stop
+from flexpie_mpi.files.requests.pipes import Frames, Pipe, Spool
+from flexpie_mpi.files.requests.source import AtMost, MadeUp, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
 from tests.launch import environment
 

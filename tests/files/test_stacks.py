@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.errors import DataError
-from flexpie_mpi.files import results as results_module
-from flexpie_mpi.files.hdf5 import COUNT, FORMAT_VERSION, read_hdf5, read_provenance
-from flexpie_mpi.files.results import Results
-from flexpie_mpi.files.stacks import Stack
+from flexpie_mpi.files import outputs as results_module
+from flexpie_mpi.files.hdf5 import COUNT, FORMAT_VERSION, Stack
+from flexpie_mpi.files.outputs import Results
 from flexpie_mpi.files.stackwriter import StackWriter
+from tests.arrays import read_hdf5, read_provenance
 from tests.launch import environment
 
 ABOUT = {"model": "net", "model_digest": "abc", "onnxruntime": "1.0"}

@@ -14,11 +14,10 @@ from pathlib import Path
 from ...core.budget import Budget
 from ...core.errors import DataError
 from ...core.graph import Graph
+from ..hdf5 import Stack
 from ..images import Numbers
 from ..inputs import SUFFIXES, fit_inputs, load_inputs, parse_argument
-from ..stacks import Stack
-from .source import Request
-from .stop import Stop
+from .source import Request, Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,33 @@
-"""From the words of a command line to a source of requests, or to none: then they mean a single request."""
+"""What the words ``[NAME=]FILE`` of a command line mean: a source of requests, or the files of a single one.
+
+Also what those files say at once of the shapes of inputs, without the data: what a model's open axes are to be.
+"""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...core.budget import Budget
 from ...core.errors import DataError
 from ...core.graph import Graph
-from ..images import Numbers
-from ..inputs import parse_argument
-from .files import FileLoader, Files, Folder, expanded, is_pattern, stacked
-from .frames import Frames
+from ..hdf5 import SUFFIXES as HDF5_SUFFIXES
+from ..images import Numbers, picture_shape
+from ..inputs import ARCHIVES, SUFFIXES, parse_argument
+from ..npz import UNNAMED, npy_offer
+from ..offers import check_readable
+from .files import FileLoader, Files, Folder, expanded, in_turn, is_pattern, present, stacked
+from .pipes import Frames
 from .source import AtMost, MadeUp, Source
 
 STDIN = "-"
 """The argument that stands for standard input."""
 
-_STACKS = (".h5", ".hdf5")
+Shape = tuple[int, ...]
+Axes = tuple[int | str | None, ...]
+"""Of an input as the model has them: a size, a symbol, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
         return Frames(path, graph, asked.budget)
     if stat.S_ISDIR(mode):
         return Folder(path, FileLoader(graph, asked.mean, asked.scale, asked.budget))
-    return stacked(argument, graph, asked.budget) if path.suffix.lower() in _STACKS else None
+    return stacked(argument, graph, asked.budget) if path.suffix.lower() in HDF5_SUFFIXES else None
 
 
 def _several(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
@@ -101,3 +109,75 @@ def _several(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source |
     if not (is_asked or has_pattern or len(arguments) > len(graph.inputs)):
         return None
     return Files(expanded(arguments, graph), FileLoader(graph, asked.mean, asked.scale, asked.budget))
+
+
+def offered_shapes(
+    arguments: Sequence[str], declared: Mapping[str, Axes | None], *, is_stream: bool = False
+) -> list[tuple[str, Shape, str, bool]]:
+    """What files say of the shapes of inputs; those of a stream, of its first request.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        As of :func:`find_source`.
+    declared : mapping of str to axes
+        Of all inputs, in the model's order.
+    is_stream : bool
+        Whether a stream is asked for even if the files would do as a single request.
+
+    Returns
+    -------
+    list of (input, shape, file, whether that is firm)
+        A picture's shape is not firm: it is resized to any other. Nothing of what comes through pipes.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be read.
+    """
+    graph = Graph("", (), {}, tuple(declared), ())
+    headers = [
+        header for argument in _of_one_request(arguments, graph, is_stream) for header in _headers(argument, graph)
+    ]
+    named = {name for name, _, _ in headers if name is not None}
+    left = iter([name for name in declared if name not in named])
+    taken = ((name or next(left, None), shape, path) for name, shape, path in headers)
+    return [_offered(name, shape, path, declared[name]) for name, shape, path in taken if name and name in declared]
+
+
+def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> list[str]:
+    """The arguments that stand for a single request's files."""
+    if len(arguments) == 1:
+        path = Path(arguments[0])
+        if arguments[0] == STDIN or path.is_fifo():
+            return []
+        if path.is_dir():  # its oldest file, if there is one yet
+            return [str(path / name) for name, _ in in_turn(present(path))[:1]]
+    has_pattern = any(is_pattern(argument, graph) for argument in arguments)
+    if has_pattern or len(arguments) > len(graph.inputs) or is_stream:
+        return list(expanded(arguments, graph)[:1])
+    return list(arguments)
+
+
+def _headers(argument: str, graph: Graph) -> list[tuple[str | None, Shape | None, Path]]:
+    """(name, shape, file) of every array in a file; no shape of a picture."""
+    name, path = parse_argument(argument, graph)
+    check_readable(path)
+    suffix = path.suffix.lower()
+    if suffix != ".npy" and suffix not in ARCHIVES:
+        return [(name, None, path)] if suffix in SUFFIXES else []
+    offers = {UNNAMED: npy_offer(path)} if suffix == ".npy" else ARCHIVES[suffix](path)
+    if name is not None:
+        return [(name, offers.get(name, next(iter(offers.values()))).shape, path)] if offers else []
+    if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
+        return [(None, offers[UNNAMED].shape, path)]
+    return [(key, offer.shape, path) for key, offer in offers.items()]
+
+
+def _offered(name: str, shape: Shape | None, path: Path, axes: Axes | None) -> tuple[str, Shape, str, bool]:
+    """An array's shape, one axis less where it counts requests; or the shape that a picture has by itself."""
+    if shape is None:
+        return name, picture_shape(path, axes), str(path), False
+    if path.suffix.lower() in HDF5_SUFFIXES and axes is not None and len(shape) == len(axes) + 1:
+        shape = shape[1:]
+    return name, shape, str(path), True

@@ -18,13 +18,14 @@ from dataclasses import replace
 import numpy as np
 
 from flexpie_mpi import Engine, load_shared, start
+from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.cluster import testbed_of
 from flexpie_mpi.measure.trial import Rounds, race
-from flexpie_mpi.planner import PLANNERS, Task, make_plans
+from flexpie_mpi.planner import Task, make_plans
 from flexpie_mpi.testbed import Testbed, one_host
 
 NETWORKS = "mobilenet_v1,mobilenet_v2,resnet18,resnet50,resnet101,vgg16,inception_v1,bert_base"

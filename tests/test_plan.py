@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from flexpie_mpi.core.choices import PRESETS
 from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment, problems
 from flexpie_mpi.lower.jobs import check
-from flexpie_mpi.planner import PRESETS, layout_plan
+from flexpie_mpi.planner import layout_plan
 
 from .graphs import GRAPHS
 

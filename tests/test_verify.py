@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie_mpi.core.choices import PRESETS
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.core.program import Compute, Finish, Start
 from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.planner import PRESETS, layout_plan
+from flexpie_mpi.planner import layout_plan
 
 from .graphs import GRAPHS, GraphBuilder
 

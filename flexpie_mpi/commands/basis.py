@@ -167,9 +167,8 @@ def links_of(traces: Traces, job: Sequence[Origin]) -> np.ndarray:
 
 def with_speeds(testbed: Testbed, origins: Sequence[Origin], cost: CostModel) -> Testbed:
     """The testbed, each board as much slower than the cost model's fastest as measurements show."""
-    factor = getattr(cost, "device_factor", lambda origin: None)
     devices = [
-        replace(device, slowdown=device.slowdown * (factor(origin) or 1.0))
+        replace(device, slowdown=device.slowdown * (cost.device_factor(origin) or 1.0))
         for device, origin in zip(testbed.devices, origins, strict=True)
     ]
     return replace(testbed, devices=tuple(devices))

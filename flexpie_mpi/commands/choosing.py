@@ -10,6 +10,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from ..core.choices import PRESETS
 from ..core.errors import FlexPieError, LayoutError, PlanError
 from ..core.plan import Plan
 from ..files.cache import Cache
@@ -18,7 +19,7 @@ from ..measure.observed import Observation, observe
 from ..measure.together import UntriedError
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
-from ..planner import PRESETS, layout_plan
+from ..planner import layout_plan
 from ..planner.rules import random_plan
 from ..report.units import count_of
 from ..runtime.engine import Engine

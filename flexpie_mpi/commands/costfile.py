@@ -30,7 +30,7 @@ _QUIETLY = ("sh", "-c", 'exec "$0" "$@" > /dev/null')
 
 def in_words(cost: CostModel, source: str) -> str:
     """Where a cost model came from, with what it knows of it itself."""
-    measured = getattr(cost, "provenance", {}).get(MEASURED)
+    measured = cost.provenance.get(MEASURED)
     return f"{source}, {measured}" if measured else source
 
 

@@ -271,7 +271,7 @@ class JobBasis:
 
 def _covered(cost: CostModel | None) -> set[str]:
     """Digests of the graphs that a kept cost model was measured with."""
-    return set(getattr(cost, "provenance", {}).get(COVERS, ()))
+    return set() if cost is None else set(cost.provenance.get(COVERS, ()))
 
 
 def _fitted(traces: Traces, covers: set[str]) -> CostModel | None:

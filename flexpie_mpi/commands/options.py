@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from ..core.budget import Budget
+from ..core.choices import FUSIONS, PLANNERS, PRESETS
 from ..core.errors import TestbedError
 from ..files.cache import Cache
-from ..planner import FUSIONS, PLANNERS, PRESETS
 from ..runtime.machine import threads_problem
 from ..testbed import MEMORY
 

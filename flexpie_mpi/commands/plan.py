@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..core.versions import versions
-from ..cost.model import CostModel
 from ..files.atomic import write_text
 from ..lower import lower
 from ..lower.facts import PlanFacts, facts_of
@@ -48,7 +47,7 @@ from .options import (
 )
 from .output import STDOUT, check_paths, publish, write_record
 from .pipelines import LATENCY, PARETO, THROUGHPUT, add_pipeline_arguments, check_objective, run_pipelines
-from .planning import check_choices, predict
+from .planning import Asked, check_choices, predict
 
 OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)
 
@@ -116,12 +115,8 @@ def _why(prediction: Prediction, model: Model, basis: Basis) -> Why:
     return why(best, free, basis.testbed.ranks, search.problem, path)
 
 
-class _WithoutCalls:
+class _WithoutCalls(Asked):
     """A cost model by which calling sessions takes no time."""
-
-    def __init__(self, cost: CostModel) -> None:
-        self.compute_s = cost.compute_s
-        self.exchange_s = cost.exchange_s
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
         return np.zeros(len(calls))

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
+from ..core.choices import PLANNERS, PRESETS
 from ..core.document import DocumentError, read_document
 from ..core.errors import PlanError
 from ..core.graph import Graph
@@ -16,7 +17,7 @@ from ..core.plan import MOST_BYTES, Plan
 from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
 from ..lower import digest, lower
-from ..planner import PLANNERS, PRESETS, Search, Task, layout_plan, make_plans, price
+from ..planner import Search, Task, layout_plan, make_plans, price
 from ..session.planning import Prediction
 from .basis import Basis
 from .parser import UsageError
@@ -144,7 +145,7 @@ def _different(search: Search, graph: Graph, top: int) -> Search:
 
 
 @dataclass
-class Asked:
+class Asked(CostModel):
     """A cost model that remembers what it was asked."""
 
     cost: CostModel
@@ -167,8 +168,7 @@ class Asked:
 
     def counts(self) -> tuple[int, int]:
         """Number of prices, and how many of them are extrapolated: all, where the model cannot tell."""
-        outside = getattr(self.cost, "outside", lambda rows: np.ones(len(rows), bool))
-        return sum(map(len, self._rows)), sum(int(outside(rows).sum()) for rows in self._rows)
+        return sum(map(len, self._rows)), sum(int(self.cost.outside(rows).sum()) for rows in self._rows)
 
 
 def read_plan(path: str) -> Plan:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.plan import Plan
 from ..core.program import Program
@@ -13,7 +14,7 @@ from ..cost.model import CostModel
 from ..lower import lower
 from ..lower.facts import weight_bytes
 from ..model import Model
-from ..planner import PRESETS, Task, layout_plan, make_plans, price
+from ..planner import Task, layout_plan, make_plans, price
 from ..planner.problem import RESERVE_BYTES
 from ..report.units import count_of
 from ..session.scaling import Memory, ScalingStudy, SimulatedRun

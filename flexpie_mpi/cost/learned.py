@@ -10,6 +10,7 @@ import numpy as np
 
 from .features import call_features, compute_features, exchange_features
 from .forest import Forest
+from .model import CostModel
 from .origins import DeviceFactor, Origin
 from .prior import AnalyticCost
 from .rows import distinct_rows
@@ -17,7 +18,7 @@ from .samples import Samples
 
 
 @dataclass(frozen=True)
-class LearnedCost:
+class LearnedCost(CostModel):
     """A cost model (:class:`flexpie_mpi.cost.model.CostModel`) fitted to traces.
 
     Attributes

@@ -1,27 +1,53 @@
-"""The question a planner asks of a cost model: how long each of these takes."""
+"""The questions that a cost model answers: how long each of these takes, and how it knows."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 
+from .origins import Origin
+
 
 class CostModel(Protocol):
-    """Prices rows of numbers (:mod:`flexpie_mpi.cost.rows`), many at a time; seconds on the reference device."""
+    """Prices rows of numbers (:mod:`flexpie_mpi.cost.rows`), many at a time, in seconds on the reference device.
+
+    A cost model inherits from this class and gives the three prices. The rest has a default: that of a model which
+    nobody has measured anything for.
+
+    Attributes
+    ----------
+    provenance : mapping of str to anything JSON can hold
+        What the model was made from and with.
+    """
+
+    provenance: Mapping[str, Any] = MappingProxyType({})
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of kernels.
+        """Seconds of fused groups, float array (n,).
 
         Parameters
         ----------
         work : array (n,) of `WORK`
-        active : array (n,)
+        active : float array (n,)
             Ranks that compute at once on the same host, over its cores; at least 1 where there are cores to spare.
         """
+        ...
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of session calls, without their kernels, for an array (n,) of `CALL`."""
+        """Seconds of session calls without their groups, float array (n,), for an array (n,) of `CALL`."""
+        ...
 
     def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
-        """Seconds of exchanges, for an array (n,) of `TRANSFER`."""
+        """Seconds of exchanges, float array (n,), for an array (n,) of `TRANSFER`."""
+        ...
+
+    def outside(self, rows: np.ndarray) -> np.ndarray:
+        """Which of `rows` (n,), of `WORK`, `CALL` or `TRANSFER`, are priced by extrapolation: bool array (n,)."""
+        return np.ones(len(rows), bool)
+
+    def device_factor(self, origin: Origin) -> float | None:
+        """How much longer an origin takes than the reference device; None when nobody like it has measured."""
+        return None

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
+from .model import CostModel
 from .rows import KINDS
 
 Constants = tuple[float, ...]
@@ -54,7 +54,7 @@ def family(op: str) -> str:
 
 
 @dataclass(frozen=True)
-class AnalyticCost:
+class AnalyticCost(CostModel):
     """A :class:`flexpie_mpi.cost.model.CostModel` of formulas only; without arguments, of an ordinary core.
 
     Attributes
@@ -74,11 +74,6 @@ class AnalyticCost:
     exchange: Constants = _EXCHANGE
     crowding: float = 1.0
 
-    devices: ClassVar[tuple[()]] = ()
-    """Nobody has measured."""
-    models: ClassVar[tuple[()]] = ()
-    """Nothing was measured."""
-
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds of kernels, float array (n,); see :class:`flexpie_mpi.cost.model.CostModel`."""
         return kernel_s(self.constants_of(work["op"]), work) * active**self.crowding
@@ -90,10 +85,6 @@ class AnalyticCost:
     def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
         """Seconds of exchanges, float array (n,)."""
         return exchange_s(np.array(self.exchange), transfers)
-
-    def outside(self, rows: np.ndarray) -> np.ndarray:
-        """Which of `rows` are priced by extrapolation, bool array (n,): all."""
-        return np.ones(len(rows), bool)
 
     def constants_of(self, ops: np.ndarray) -> np.ndarray:
         """Constants (n, 4) of operators, given as an array (n,) of bytes."""

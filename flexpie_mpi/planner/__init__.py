@@ -9,13 +9,10 @@ Here is what plans for latency: the least seconds of one request. Plans of most 
 """
 
 from .latency import PricedPlan, Search, price
-from .registry import PLANNERS, Task, make_plans
-from .rules import FUSIONS, PRESETS, layout_plan
+from .registry import Task, make_plans
+from .rules import layout_plan
 
 __all__ = [
-    "FUSIONS",
-    "PLANNERS",
-    "PRESETS",
     "PricedPlan",
     "Search",
     "Task",

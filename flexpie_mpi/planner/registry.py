@@ -1,7 +1,7 @@
 """Planners by name: ours, those of the literature from the same engine, and plain rules.
 
 All are priced by the same cost model, and all but ``auto`` choose from a part of what ``auto`` chooses from. A planner
-is one row of `PLANNERS`.
+is a function in `REGISTRY`, and a name in :mod:`flexpie_mpi.core.choices`.
 
 Sources: FlexPie, sections 2 and 4 (its own planner, and its baselines layer-wise and fused-layer).
 """
@@ -16,6 +16,7 @@ from time import perf_counter
 
 import numpy as np
 
+from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import Layout
@@ -25,7 +26,7 @@ from .boxes import ShardTable
 from .candidates import Family, candidates
 from .latency import PricedPlan, Search, find, price
 from .problem import Choice
-from .rules import PRESETS, layout_plan, random_plan
+from .rules import layout_plan, random_plan
 from .units import units
 from .walk import Step
 
@@ -46,14 +47,7 @@ class Task:
 
 
 Planner = Callable[[Task], Search]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A planner, in a line and as a function."""
-
-    about: str
-    plan: Planner
+"""Makes plans of a task, the best first."""
 
 
 def make_plans(name: str, task: Task) -> Search:
@@ -64,9 +58,9 @@ def make_plans(name: str, task: Task) -> Search:
     PlanError
         When there is no such planner, or it finds no plan.
     """
-    if name not in PLANNERS:
-        raise PlanError(f"unknown planner '{name}'; choose from {', '.join(PLANNERS)}")
-    return PLANNERS[name].plan(task)
+    if name not in REGISTRY:
+        raise PlanError(f"unknown planner '{name}'; choose from {', '.join(REGISTRY)}")
+    return REGISTRY[name](task)
 
 
 def _auto(task: Task) -> Search:
@@ -157,18 +151,12 @@ def _without_redundancy(shards: ShardTable, step: Step) -> np.ndarray:
     return going
 
 
-PLANNERS: dict[str, Entry] = {
-    "auto": Entry("any layout, team of ranks, shares and fusion: the fastest that is predicted", _auto),
-    "flexpie": Entry("FlexPie: four layouts, fusion, all ranks, equal shares", partial(_paper, name="flexpie")),
-    "fused": Entry("AOFL, EdgeCI: one layout, fusion", _fused),
-    "layerwise": Entry(
-        "DINA, PartialDI: four layouts, no redundant work", partial(_paper, name="layerwise", free=True)
-    ),
-    **{
-        preset: Entry(f"{preset} wherever an operator allows it", partial(_rule, preset=preset))
-        for preset in PRESETS
-        if preset != "auto"
-    },
-    "random": Entry("a random legal plan, for tests", _random),
+REGISTRY: dict[str, Planner] = {
+    "auto": _auto,
+    "flexpie": partial(_paper, name="flexpie"),
+    "fused": _fused,
+    "layerwise": partial(_paper, name="layerwise", free=True),
+    **{preset: partial(_rule, preset=preset) for preset in PRESETS},
+    "random": _random,
 }
-"""Every planner. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""
+"""The function of every planner; the names are those of :data:`flexpie_mpi.core.choices.PLANNERS`."""

@@ -11,15 +11,13 @@ from itertools import groupby, pairwise
 from math import isqrt
 from random import Random
 
+from ..core.choices import FUSIONS, PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Layout
 from ..core.plan import Plan, Segment
 from ..lower.shards import Growing, can_cut, segment_problems
 from .units import Atom, atoms
-
-PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
-"""Layouts a plan can be asked for."""
 
 HEAVY_BYTES = 1 << 20
 """Weights above this are worth cutting even where nothing else of the plan is cut by channels."""
@@ -43,8 +41,8 @@ def layout_plan(
     graph : Graph
     ranks : int
         Number of ranks; layouts take all of them.
-    preset : one of `PRESETS`
-    fusion : one of :data:`flexpie_mpi.planner.rules.FUSIONS`, or a number of nodes
+    preset : one of :data:`flexpie_mpi.core.choices.PRESETS`
+    fusion : one of :data:`flexpie_mpi.core.choices.FUSIONS`, or a number of nodes
     weights : sequence of numbers
         Relative share of each rank, for every preset but ``single``; equal shares when empty.
     grid : (r, c)
@@ -133,10 +131,6 @@ def _weight_bytes(graph: Graph, atom: Atom) -> int:
 
 # Fusion
 
-
-FUSIONS = ("free", "none", "all-legal")
-"""``free``: as long as nothing is computed twice; ``none``: every node alone;
-``all-legal``: as long as the layout stays the same, whatever is computed twice. A number K: up to K nodes."""
 
 Span = tuple[int, int]
 

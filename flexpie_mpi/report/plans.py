@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
 from ..lower.facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
 from ..model import Model
-from ..planner import PricedPlan
 from .tables import Column, Item, Table, fold
 from .units import count_of, flops, mb, milli, percent, ranges, shape_of
+
+if TYPE_CHECKING:  # those who report a plan without prices import no planner
+    from ..planner import PricedPlan
 
 _SEGMENTS = (
     Column("#", "number"),

@@ -10,9 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..core.choices import PLANNERS
 from ..core.document import Table, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import FlexPieError, SuiteError
-from ..planner import PLANNERS
 from ..testbed import read as read_testbed
 from .cells import BUILTIN, HOSTS, Cell, Site, Suite, Terms, merged
 

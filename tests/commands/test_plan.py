@@ -11,13 +11,13 @@ import pytest
 
 from flexpie_mpi import Plan, load
 from flexpie_mpi.commands.basis import traced_testbed
+from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.cost.traces import Origin, Traces
 from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.planner import PLANNERS
 from tests.cost import laws
 
 TINY = "builtin:tiny_resnet"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexpie_mpi import Model, Plan
-from flexpie_mpi.planner import PRESETS, layout_plan
+from flexpie_mpi.core.choices import PRESETS
+from flexpie_mpi.planner import layout_plan
 from tests.conformance.run import Tally, plans_of
 
 from .cases import Drawn

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie_mpi.core.choices import PRESETS
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.lower import lower, shards
 from flexpie_mpi.lower.shards import Growing, blocks_flops, segment_shard
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.planner import PRESETS, layout_plan
+from flexpie_mpi.planner import layout_plan
 
 from ..graphs import GRAPHS, GraphBuilder
 

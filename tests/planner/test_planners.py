@@ -7,13 +7,14 @@ from random import Random
 
 import pytest
 
+from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
-from flexpie_mpi.planner import PLANNERS, Task, make_plans, price
+from flexpie_mpi.planner import Task, make_plans, price
 from flexpie_mpi.planner.explain import explain
 from flexpie_mpi.planner.rules import random_plan
 from flexpie_mpi.testbed import Device, Testbed, ring, star, switch

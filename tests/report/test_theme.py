@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.core.layout import KINDS as LAYOUT_KINDS
 from flexpie_mpi.core.timeline import KINDS as EVENT_KINDS
-from flexpie_mpi.planner import PLANNERS
 from flexpie_mpi.report.theme import DARK, LIGHT, MARKS, THEMES, contrast, linear, mark
 
 SIGHT = {

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.choices import PRESETS
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.core.program import Compute, Finish, Program, Start
 from flexpie_mpi.cost.links import job_transfers
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower
-from flexpie_mpi.planner import PRESETS, layout_plan, price
+from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.simulate.prices import Prices, compute_seconds, price_job
 from flexpie_mpi.simulate.walk import Walk

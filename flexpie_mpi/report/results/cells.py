@@ -9,7 +9,7 @@ from math import exp, log
 from pathlib import PurePath
 from statistics import median, quantiles
 
-from ...planner import PLANNERS
+from ...core.choices import PLANNERS
 from ...suite.results import Result
 from ..units import count_of
 

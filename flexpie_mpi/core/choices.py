@@ -1,0 +1,24 @@
+"""The names by which a plan is asked for.
+
+They stand apart from the planners (:mod:`flexpie_mpi.planner`), so that the command line, files of studies and reports
+know them without importing a search.
+"""
+
+from __future__ import annotations
+
+PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
+"""Layouts of which a rule makes a plan: one layout wherever it can be."""
+
+FUSIONS = ("free", "none", "all-legal")
+"""How a rule fuses. ``free``: as long as nothing is computed twice; ``none``: every node alone;
+``all-legal``: as long as the layout stays the same, whatever is computed twice. A number K means up to K nodes."""
+
+PLANNERS = {
+    "auto": "any layout, team of ranks, shares and fusion: the fastest that is predicted",
+    "flexpie": "FlexPie: four layouts, fusion, all ranks, equal shares",
+    "fused": "AOFL, EdgeCI: one layout, fusion",
+    "layerwise": "DINA, PartialDI: four layouts, no redundant work",
+    **{preset: f"{preset} wherever an operator allows it" for preset in PRESETS},
+    "random": "a random legal plan, for tests",
+}
+"""Every planner, with a line about it. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""

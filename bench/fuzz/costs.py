@@ -17,7 +17,7 @@ from hdf5s import traces
 from mutate import REALS, WHOLES, changed, damaged, to_json
 from texts import graph
 
-from flexpie_mpi.cost.features import compute_features
+from flexpie_mpi.cost.features import features_of
 from flexpie_mpi.cost.file import load_cost, save_cost
 from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.gbdt import Lesson, train
@@ -30,7 +30,7 @@ def _record() -> dict[str, Any]:
     """A file's content with one forest of few trees."""
     cost = fit(traces())
     rows = traces().tables["compute"]
-    features = compute_features(rows, np.ones(len(rows)), cost.prior, cost.ops)
+    features = features_of("compute", rows, np.ones(len(rows)), cost.prior, cost.ops)
     lesson = Lesson(features, np.arange(len(rows)) % 5 / 10, np.ones(len(rows)), (0,) * features.shape[1])
     with TemporaryDirectory() as folder:
         path = Path(folder, "cost.json")

@@ -117,21 +117,35 @@ def classify(pattern: Pattern) -> str:
     >>> classify({(s, t): (s, t) for s in range(3) for t in range(3) if s != t})
     'alltoall'
     """
-    if not pattern:
-        return "local"
-    sources, targets = {s for s, _ in pattern}, {t for _, t in pattern}
-    group = sources | targets
-    if len(group) < 3:
-        return "halo"
-    if len(sources) == 1:
-        return "broadcast" if len(set(pattern.values())) == 1 else "scatter"
-    if len(targets) == 1:
+    sources, targets = {source for source, _ in pattern}, {target for _, target in pattern}
+    ranks = len(sources | targets)
+    is_full = len(pattern) == len(sources) * (ranks - 1)  # elsewhere contents do not matter
+    is_alike = is_full and len({(source, content) for (source, _), content in pattern.items()}) == len(sources)
+    return kind_of(ranks, len(sources) == 1, len(targets) == 1, is_full, len(sources) == ranks, is_alike)
+
+
+def kind_of(ranks: int, from_one: bool, to_one: bool, is_full: bool, is_mutual: bool, is_alike: bool) -> str:
+    """Kind of an exchange (see :data:`flexpie_mpi.core.program.KINDS`) from who exchanges anything with whom.
+
+    Parameters
+    ----------
+    ranks : int
+        How many take part; from 3 on the number does not matter.
+    from_one, to_one : bool
+        Whether one rank sends everything, and whether one receives everything.
+    is_full : bool
+        Whether each rank that sends does so to all others.
+    is_mutual : bool
+        Whether every rank sends.
+    is_alike : bool
+        Whether each rank that sends gives all its targets the same.
+    """
+    if ranks < 3:
+        return "halo" if ranks else "local"
+    if from_one:
+        return "broadcast" if is_alike else "scatter"
+    if to_one:
         return "gather"
-    complete = len(pattern) == sum(len(group) - 1 for _ in sources)
-    if complete and all(_sends_alike(pattern, source) for source in sources):
+    if is_full and is_alike:
         return "allgather"
-    return "alltoall" if len(pattern) == len(group) * (len(group) - 1) else "halo"
-
-
-def _sends_alike(pattern: Pattern, source: int) -> bool:
-    return len({content for (sender, _), content in pattern.items() if sender == source}) == 1
+    return "alltoall" if is_full and is_mutual else "halo"

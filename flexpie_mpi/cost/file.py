@@ -18,7 +18,7 @@ from typing import Any
 from ..core.document import DocumentError, from_json, made, one_line, read_document, shown
 from ..core.errors import CostError
 from ..files.atomic import write_text
-from .features import CALL, COMPUTE, EXCHANGE
+from .features import FEATURES
 from .forest import Forest, ForestError
 from .learned import LABELS, HeldOut, LearnedCost, Ranges
 from .origins import DeviceFactor
@@ -30,9 +30,6 @@ FORMAT = "flexpie_mpi cost"
 FORMAT_VERSION = 1
 MOST_BYTES = 8 << 20
 
-
-_COLUMNS = {"compute": COMPUTE, "call": CALL, "exchange": EXCHANGE}
-"""Features of each table's forest."""
 
 _MOST_CONSTANT, _LEAST_RATE, _MOST_CROWDING, _MOST_EXPONENT = 1e30, 1e-30, 10.0, 500.0
 """Far beyond anything that is measured; within, no price overflows."""
@@ -152,7 +149,7 @@ def _cost(record: Mapping[str, Any]) -> LearnedCost:
         )
     for device in content.devices:
         _need(0 < device.slowdown < inf and 0 < device.factor < inf, f"a device is {device.factor} times slower")
-    _need(set(content.held_out) <= set(_COLUMNS), "'held_out' has an unknown table")
+    _need(set(content.held_out) <= set(FEATURES), "'held_out' has an unknown table")
     return LearnedCost(
         prior=AnalyticCost(
             kernels={op: _values(KERNEL_CONSTANTS, each) for op, each in prior.kernels.items()},
@@ -177,11 +174,11 @@ def _need(is_so: bool, otherwise: str) -> None:
 
 def _forest(table: str, text: str) -> Forest:
     """A forest that gives a finite factor whatever it is asked."""
-    _need(table in _COLUMNS, f"there is no table {shown(table)} to have a forest")
+    _need(table in FEATURES, f"there is no table {shown(table)} to have a forest")
     forest = Forest(text)
     _need(
-        forest.columns == len(_COLUMNS[table]),
-        f"the forest of '{table}' knows {forest.columns} columns of {len(_COLUMNS[table])}",
+        forest.columns == len(FEATURES[table]),
+        f"the forest of '{table}' knows {forest.columns} columns of {len(FEATURES[table])}",
     )
     most = sum(max(map(abs, tree.values)) for tree in forest.trees)
     _need(most <= _MOST_EXPONENT, f"the forest of '{table}' multiplies by up to e^{most:.0f}")

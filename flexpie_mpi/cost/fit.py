@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import CostError
 from . import gbdt
 from .calibrate import calibrated, exposed
-from .features import CALL, COMPUTE, EXCHANGE, call_features, compute_features, exchange_features
+from .features import FEATURES, features_of
 from .forest import Forest
 from .gbdt import Lesson, best_rounds, train
 from .learned import HeldOut, LearnedCost, Ranges, held_out
@@ -27,7 +27,6 @@ FEWEST_ROWS, FEWEST_GROUPS = 40, 8
 """A forest is learned from so many distinct rows, in so many groups, at least; from fewer, the constants alone."""
 
 _ROUND_FOLDS = 4
-_SIGNS = {"compute": COMPUTE, "call": CALL, "exchange": EXCHANGE}
 
 Tell = Callable[[str], None]
 
@@ -144,10 +143,8 @@ def _predicted(table: str, lessons: Lessons, test: Samples) -> np.ndarray:
     ops = _ops(lessons)
     forest = _forest(table, lessons.samples[table], prior, factors, ops)
     cost = LearnedCost(prior, ops, {} if forest is None else {table: forest})
-    if table == "exchange":
-        return cost.exchange_s(test.rows)
-    price = cost.compute_s if table == "compute" else cost.call_s
-    return price(test.rows, test.active) * factors[test.device]
+    seconds = cost.seconds(table, test.rows, test.active)
+    return seconds if table == "exchange" else seconds * factors[test.device]
 
 
 def _calibrated(lessons: Lessons, tell: Tell) -> tuple[AnalyticCost, np.ndarray]:
@@ -165,17 +162,12 @@ def _forest(
     """The factor on a table's prior; None where rows are too few, or where constants do as well."""
     if len(samples) < FEWEST_ROWS or len(np.unique(samples.group)) < FEWEST_GROUPS:
         return None
-    if table == "compute":
-        features = compute_features(samples.rows, samples.active, prior, ops)
-        prior_s = prior.compute_s(samples.rows, samples.active) * factors[samples.device]
-    elif table == "call":
-        features = call_features(samples.rows, samples.active, prior)
-        prior_s = prior.call_s(samples.rows, samples.active) * factors[samples.device]
-    else:
-        features = exchange_features(samples.rows, prior)
-        prior_s = prior.exchange_s(samples.rows)
+    features = features_of(table, samples.rows, samples.active, prior, ops)
+    prior_s = prior.seconds(table, samples.rows, samples.active)
+    if table != "exchange":
+        prior_s *= factors[samples.device]
     target = np.log(samples.seconds / prior_s)
-    lesson = Lesson(features, target, samples.weights, tuple(_SIGNS[table].values()))
+    lesson = Lesson(features, target, samples.weights, tuple(feature.sign for feature in FEATURES[table].values()))
     rounds = best_rounds(lesson, folds(samples.group, _ROUND_FOLDS))
     return train(lesson, rounds) if rounds else None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .features import call_features, compute_features, exchange_features
+from .features import features_of
 from .forest import Forest
 from .model import CostModel
 from .origins import DeviceFactor, Origin
@@ -50,27 +50,27 @@ class LearnedCost(CostModel):
     held_out: Mapping[str, HeldOut] = field(default_factory=dict)
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of kernels on the fastest kind of device; see :class:`flexpie_mpi.cost.model.CostModel`."""
-        prior_s = self.prior.compute_s(work, active)
-        if "compute" not in self.forests:
-            return prior_s
-        return prior_s * self._factor("compute", compute_features(work, active, self.prior, self.ops))
+        """Seconds (n,) of fused groups on the fastest kind of device; see the base class."""
+        return self._priced("compute", work, active)
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of session calls on the fastest kind of device."""
-        prior_s = self.prior.call_s(calls, active)
-        if "call" not in self.forests:
-            return prior_s
-        features = call_features(calls, active, self.prior)
-        index, inverse = distinct_rows(features)
-        return prior_s * self._factor("call", features[index])[inverse]
+        """Seconds (n,) of session calls on the fastest kind of device."""
+        return self._priced("call", calls, active)
 
     def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
-        """Seconds of exchanges."""
-        prior_s = self.prior.exchange_s(transfers)
-        if "exchange" not in self.forests:
+        """Seconds (n,) of exchanges."""
+        return self._priced("exchange", transfers, np.ones(len(transfers)))
+
+    def _priced(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """The prior of each row times the factor that the table's forest predicts."""
+        prior_s = self.prior.seconds(table, rows, active)
+        if table not in self.forests:
             return prior_s
-        return prior_s * self._factor("exchange", exchange_features(transfers, self.prior))
+        features = features_of(table, rows, active, self.prior, self.ops)
+        if table != "call":
+            return prior_s * np.exp(self.forests[table].predict(features))
+        index, inverse = distinct_rows(features)  # most calls of a search are alike
+        return prior_s * np.exp(self.forests[table].predict(features[index]))[inverse]
 
     def outside(self, rows: np.ndarray) -> np.ndarray:
         """Which of `rows` are priced by extrapolation, bool array (n,).
@@ -87,9 +87,6 @@ class LearnedCost(CostModel):
     def device_factor(self, origin: Origin) -> float | None:
         """How much longer an origin takes than the fastest kind of device; None when nobody like it has measured."""
         return next((device.factor for device in self.devices if device.is_of(origin)), None)
-
-    def _factor(self, table: str, features: np.ndarray) -> np.ndarray:
-        return np.exp(self.forests[table].predict(features))
 
 
 # Training ranges

@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from ..core.errors import CostError
+from ..core.exchange import kind_of
 from ..core.program import Compute, Exchange, Program
 from ..core.region import Region
 from ..lower.facts import moved_bytes
@@ -20,6 +21,16 @@ from .rows import TRANSFER
 
 _SLAB = 1 << 19
 """Pairs of ranks looked at together, however many exchanges there are: a few MB at a time, which a cache holds."""
+
+
+_PRICED_AS = {"broadcast": "scatter", "allgather": "full", "alltoall": "full"}
+"""Kinds of exchange that are priced as another one of `KINDS`."""
+
+_KIND_OF = np.empty((4, 2, 2, 2, 2, 2), "S8")
+"""Every answer of :func:`flexpie_mpi.core.exchange.kind_of`, as it is priced, by what it is asked."""
+for _facts in np.ndindex(_KIND_OF.shape):
+    _kind = kind_of(_facts[0], *map(bool, _facts[1:]))
+    _KIND_OF[_facts] = _PRICED_AS.get(_kind, _kind).encode()
 
 
 class Network:
@@ -103,9 +114,8 @@ class Network:
 def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network) -> np.ndarray:
     """Rows of `TRANSFER` of exchanges.
 
-    Which exchanges are collective is told from the bytes as :func:`flexpie_mpi.core.exchange.classify` tells it
-    from the contents. Only where some ranks send to all others, which send nothing, do contents matter: there, equal
-    sizes stand for equal contents.
+    The rule of :func:`flexpie_mpi.core.exchange.kind_of` tells which exchanges are collective. Only where some ranks
+    send to all others, which send nothing, do contents matter: there, equal sizes stand for equal contents.
 
     Parameters
     ----------
@@ -140,14 +150,12 @@ def _describe(part: np.ndarray, rows: np.ndarray) -> None:
     sent, received = _by_rank(part)
     group = np.count_nonzero(sends + receives, axis=1)
     sources, targets = np.count_nonzero(sends, axis=1), np.count_nonzero(receives, axis=1)
-    full = sends.sum(axis=1) == sources * (group - 1)
-    unsure = full & (sources < group)
-    full[unsure] = _are_alike(part[unsure])
-    rows["kind"] = np.select(
-        [group == 0, group < 3, sources == 1, targets == 1, full],
-        [b"local", b"halo", b"scatter", b"gather", b"full"],
-        b"halo",
-    )
+    is_full, is_mutual = sends.sum(axis=1) == sources * (group - 1), sources == group
+    is_alike = is_full.copy()
+    unsure = is_full & ~is_mutual  # elsewhere contents do not matter
+    is_alike[unsure] = _are_alike(part[unsure])
+    facts = np.minimum(group, 3), sources == 1, targets == 1, is_full, is_mutual, is_alike
+    rows["kind"] = _KIND_OF[tuple(fact.astype(np.intp) for fact in facts)]
     rows["ranks"] = group
     rows["messages"] = _busiest(sends, receives)
     rows["port_bytes"] = _busiest(sent, received)

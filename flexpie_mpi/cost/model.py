@@ -44,6 +44,12 @@ class CostModel(Protocol):
         """Seconds of exchanges, float array (n,), for an array (n,) of `TRANSFER`."""
         ...
 
+    def seconds(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Seconds (n,) of the rows of one table: ``compute``, ``call`` or ``exchange``."""
+        if table == "exchange":
+            return self.exchange_s(rows)
+        return self.compute_s(rows, active) if table == "compute" else self.call_s(rows, active)
+
     def outside(self, rows: np.ndarray) -> np.ndarray:
         """Which of `rows` (n,), of `WORK`, `CALL` or `TRANSFER`, are priced by extrapolation: bool array (n,)."""
         return np.ones(len(rows), bool)

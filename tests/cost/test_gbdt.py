@@ -53,9 +53,9 @@ def test_every_table_of_features_has_the_columns_it_names():
     rng, prior, one = np.random.default_rng(0), AnalyticCost(), np.ones(30)
     work = laws.work(30, rng)
     found = {
-        "COMPUTE": features.compute_features(work, one, prior, ("Conv", "Conv/1x1")),
-        "CALL": features.call_features(laws.calls(30, rng), one, prior),
-        "EXCHANGE": features.exchange_features(laws.transfers(30, rng), prior),
+        "COMPUTE": features.features_of("compute", work, one, prior, ("Conv", "Conv/1x1")),
+        "CALL": features.features_of("call", laws.calls(30, rng), one, prior),
+        "EXCHANGE": features.features_of("exchange", laws.transfers(30, rng), one, prior),
     }
     for name, matrix in found.items():
         assert matrix.shape == (30, len(getattr(features, name))) and np.isfinite(matrix).all()
@@ -65,14 +65,14 @@ def test_every_table_of_features_has_the_columns_it_names():
 
 def test_features_of_nothing_at_all_are_finite():
     row = np.zeros(1, laws.WORK)
-    assert np.isfinite(features.compute_features(row, np.ones(1), AnalyticCost(), ())).all()
-    assert np.isfinite(features.call_features(np.zeros(1, laws.CALL), np.ones(1), AnalyticCost())).all()
-    assert np.isfinite(features.exchange_features(np.zeros(1, laws.TRANSFER), AnalyticCost())).all()
+    assert np.isfinite(features.features_of("compute", row, np.ones(1), AnalyticCost(), ())).all()
+    assert np.isfinite(features.features_of("call", np.zeros(1, laws.CALL), np.ones(1), AnalyticCost())).all()
+    assert np.isfinite(features.features_of("exchange", np.zeros(1, laws.TRANSFER), np.ones(1), AnalyticCost())).all()
 
 
 @pytest.mark.parametrize(("channels", "waste"), [(1, 16.0), (16, 1.0), (17, 32 / 17), (48, 1.0)])
 def test_waste_is_what_filling_the_last_block_adds(channels, waste):
     row = np.zeros(1, laws.WORK)
     row["out_channels"] = channels
-    matrix = features.compute_features(row, np.ones(1), AnalyticCost(), ())
+    matrix = features.features_of("compute", row, np.ones(1), AnalyticCost(), ())
     assert matrix[0, list(features.COMPUTE).index("out_waste_16")] == pytest.approx(waste)

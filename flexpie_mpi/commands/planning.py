@@ -116,7 +116,7 @@ def prediction_of(planner: str, search: Search, basis: Basis, asked: Asked) -> P
 def _priced(plan: Plan, task: Task, begin_s: float) -> Search:
     """A plan that nothing was searched for."""
     priced = price(plan, task.graph, task.testbed, task.cost)
-    return Search((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
+    return Search.of_rule(priced, begin_s)
 
 
 def _searched(planner: str, task: Task, top: int) -> Search:

@@ -24,7 +24,7 @@ from ..cost.model import CostModel
 from ..testbed import Testbed
 from .boxes import ShardTable
 from .candidates import Family, candidates
-from .latency import PricedPlan, Search, find, price
+from .latency import Search, find, price
 from .problem import Choice
 from .rules import layout_plan, random_plan
 from .units import units
@@ -110,19 +110,14 @@ def _exists(kind: str, ranks: int) -> bool:
 
 def _rule(task: Task, preset: str) -> Search:
     begin_s = perf_counter()
-    made = layout_plan(task.graph, task.testbed.ranks, preset)
-    return _one(price(made, task.graph, task.testbed, task.cost), begin_s)
+    plan = layout_plan(task.graph, task.testbed.ranks, preset)
+    return Search.of_rule(price(plan, task.graph, task.testbed, task.cost), begin_s)
 
 
 def _random(task: Task) -> Search:
     begin_s = perf_counter()
-    made = random_plan(task.graph, task.testbed.ranks, Random(task.seed), task.root)
-    return _one(price(made, task.graph, task.testbed, task.cost), begin_s)
-
-
-def _one(priced: PricedPlan, begin_s: float) -> Search:
-    """The answer of a planner that searches nothing."""
-    return Search((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
+    plan = random_plan(task.graph, task.testbed.ranks, Random(task.seed), task.root)
+    return Search.of_rule(price(plan, task.graph, task.testbed, task.cost), begin_s)
 
 
 def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[ShardTable, int], np.ndarray]:

@@ -22,6 +22,12 @@ from flexpie_mpi.testbed import Device, switch
 
 from ..graphs import GRAPHS
 
+BOARDS = """
+topology = "switch"
+link = {bandwidth = "1Gb/s", latency = "20us"}
+device = [{name = "board", count = 3, slowdown = 8}]
+"""
+
 TESTBED = switch([Device(f"board{rank}", slowdown=8) for rank in range(3)], 125e6, 20e-6)
 
 
@@ -54,9 +60,7 @@ def test_every_planner_has_a_name_and_a_function() -> None:
 def test_a_planner_is_a_function_in_the_registry(monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setitem(REGISTRY, "best-rule", best_rule)
     monkeypatch.setitem(PLANNERS, "best-rule", "the best of all rules")
-    (tmp_path / "boards.toml").write_text(
-        'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\n[[device]]\nname = "b"\ncount = 3\nslowdown = 8\n'
-    )
+    (tmp_path / "boards.toml").write_text(BOARDS)
     words = ["plan", "--model", "builtin:tiny_cnn", "--testbed", str(tmp_path / "boards.toml"), "--layout", "best-rule"]
     assert main([*words, "--output", str(tmp_path / "plan.json")]) == 0, capsys.readouterr().err
     assert Plan.from_json((tmp_path / "plan.json").read_text()).ranks == 3

@@ -10,7 +10,7 @@ from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.measure.compare import Reference, verify
 from flexpie_mpi.measure.rounding import Rounding
-from flexpie_mpi.report.verdicts import verdict_lines, verdict_record
+from flexpie_mpi.report.run import verdict_lines, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
 
 from .model.build import make, save

@@ -10,8 +10,8 @@ from dataclasses import replace
 from ..cost.file import save_cost
 from ..cost.fit import evaluate, fit
 from ..cost.traces import Traces, merged
-from ..report.fit import fit_items, fit_record
 from ..report.progress import Progress
+from ..report.traces import fit_items, fit_record
 from .options import add_record_arguments, start_log
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError

@@ -20,6 +20,7 @@ from ..files.inputs import load_inputs
 from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
 from ..files.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
 from ..files.requests import STDIN, Source, offered_shapes, sample, standard_input
+from ..lower import lower
 from ..lower.facts import facts_of
 from ..measure.compare import verify
 from ..measure.recorder import Recorder
@@ -309,7 +310,8 @@ class Inference(RankPart):
         if args.save_plan is not None:
             write_text(args.save_plan, found.plan.to_json())
         if args.timeline is not None:
-            write_text(args.timeline, chrome_text(run_trace(found)))
+            programs = lower(found.typical_plan, found.model.graph)
+            write_text(args.timeline, chrome_text(run_trace(found, programs)))
         write_record(run_record(found), args.json)
 
 

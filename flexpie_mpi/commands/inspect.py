@@ -8,7 +8,7 @@ from typing import Any
 
 from ..model import BUILTIN, load
 from ..model.zoo import describe, names
-from ..report.inspection import builtins_table, inspect, inspection_items, inspection_record
+from ..report.models import builtins_table, inspect, inspection_items, inspection_record
 from ..report.progress import Progress
 from ..report.tables import Item
 from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log

@@ -17,10 +17,10 @@ from ..lower.facts import facts_of
 from ..model import Model, load
 from ..pipeline import EXACT, Pipeline, Problem, crossings, front, place, pose
 from ..placement.solvers import SOLVERS
-from ..report.front import Front, front_items, front_record
-from ..report.plans import facts_record, model_lines, model_record, plan_items, plan_record
+from ..report.models import model_lines, model_record
+from ..report.pipelines import Front, Throughput, front_items, front_record, throughput_items, throughput_record
+from ..report.plans import facts_record, plan_items, plan_record
 from ..report.progress import Progress
-from ..report.stages import Throughput, throughput_items, throughput_record
 from ..report.tables import Item
 from .basis import Basis, basis_of_files
 from .options import Parser, budget_of, cache_of, positive, seconds, shapes_of

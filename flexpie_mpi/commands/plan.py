@@ -17,18 +17,17 @@ from ..lower import lower
 from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load
 from ..planner import price
-from ..report.explain import Why, why, why_items, why_record
+from ..planner.explain import Why, why
+from ..report.models import model_lines, model_record
 from ..report.plans import (
     facts_record,
-    model_lines,
-    model_record,
     needs_record,
     needs_table,
     plan_items,
     plan_record,
     planner_line,
 )
-from ..report.predicted import choice_table, prediction_lines, prediction_record
+from ..report.predicted import choice_table, prediction_lines, prediction_record, why_items, why_record
 from ..report.progress import Progress
 from ..report.tables import Item
 from ..session.planning import Prediction

@@ -12,9 +12,10 @@ from ..core.plan import Plan
 from ..core.versions import versions
 from ..cost.prior import AnalyticCost
 from ..files.atomic import write_text
+from ..lower import lower
 from ..model import load
 from ..report.chrome import chrome_text
-from ..report.plans import model_lines, model_record
+from ..report.models import model_lines, model_record
 from ..report.progress import Progress
 from ..report.simulated import simulated_trace, study_items, study_record
 from ..report.tables import Item
@@ -92,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     }
     write_record(record, args.json)
     if args.timeline is not None:
-        write_text(args.timeline, chrome_text(simulated_trace(studies[-1], model.graph)))
+        programs = lower(studies[-1].counts[-1].plan.variant(0), model.graph)
+        write_text(args.timeline, chrome_text(simulated_trace(studies[-1], model.graph, programs)))
     head = [*model_lines(model), f"boards   {_boards(sketch, counts)}", f"costs    {source}", ""]
     publish(() if args.json == STDOUT else [*head, *_items(args, studies)], record, args.json)
     return 0

@@ -1,4 +1,4 @@
-"""Why a plan is as it is: what other layouts would have cost, and what fewer boards would."""
+"""Why a plan is as it is: what other layouts would have cost, and what more or fewer boards would."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.layout import Layout
+from .latency import PricedPlan
 from .problem import Problem
 from .search import search
 from .space import Options, Path, Space, replay
@@ -39,6 +40,75 @@ class Explanation:
     exit_s: float
     seconds: float
     by_team: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The same segments on `boards` boards: seconds by which they would compute and exchange longer."""
+
+    boards: int
+    compute_s: float
+    exchange_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoardsUsed:
+    """How many of all ranks the largest segments use, and what one more, or one fewer, would change.
+
+    `resized` is None where no plan shares its segments among another number.
+    """
+
+    used: int
+    ranks: int
+    resized: Resized | None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The prices of a plan's segments, and why they are as they are.
+
+    Attributes
+    ----------
+    layouts : tuple of Layout
+        Of the segments.
+    prices : tuple of (exchange, compute) seconds
+        Of the segments.
+    boundary_s : tuple of float
+        How much of the compute is the call of the segment's session and the re-layout of what enters and leaves.
+    reasons : Explanation, optional
+        None for a plan that nothing was searched for.
+    boards : BoardsUsed, optional
+        None for such a plan, too.
+    """
+
+    layouts: tuple[Layout, ...]
+    prices: tuple[tuple[float, float], ...]
+    boundary_s: tuple[float, ...]
+    reasons: Explanation | None = None
+    boards: BoardsUsed | None = None
+
+
+def why(
+    priced: PricedPlan, free: PricedPlan, ranks: int, problem: Problem | None = None, path: Path | None = None
+) -> Why:
+    """Prices of a plan's segments, and the reasons for them where the plan was searched for.
+
+    Parameters
+    ----------
+    priced, free : PricedPlan
+        The plan as it is, and as it would be if calling sessions took no time.
+    ranks : int
+        Of the job.
+    problem, path : Problem and Path, optional
+        What was searched, and the plan in it.
+    """
+    pairs = zip(priced.segments, free.segments, strict=True)
+    boundary_s = tuple(max(0.0, price.compute_s - other.compute_s) for price, other in pairs)
+    prices = tuple((price.exchange_s, price.compute_s) for price in priced.segments)
+    layouts = tuple(segment.layout for segment in priced.plan.segments)
+    if problem is None or path is None:
+        return Why(layouts, prices, boundary_s)
+    return Why(layouts, prices, boundary_s, explain(problem, path), boards_used(problem, path, ranks))
 
 
 def explain(problem: Problem, path: Path) -> Explanation:
@@ -98,3 +168,41 @@ def _only(options: Options, kept: np.ndarray) -> Options:
         options.fetches[:, kept],
         options.weights[kept],
     )
+
+
+def boards_used(problem: Problem, path: Path, ranks: int) -> BoardsUsed:
+    """How many boards the largest segments of a path use, and what another number of boards would change.
+
+    The other number is the next larger one that candidates have; the next smaller one where all `ranks` are used.
+    """
+    sizes = [len(layout.ranks) for layout in problem.shards.layouts]
+    used = max(sizes[layout] for _, _, layout in path)
+    known = sorted(size for size in set(sizes) if (size > used if used < ranks else size < used))
+    other = (known[0] if used < ranks else known[-1]) if known else used
+    changed = _resized(problem, path, used, other) if used > 1 else None
+    if changed is None:
+        return BoardsUsed(used, ranks, None)
+    now, then = replay(problem.space, path), replay(problem.space, changed)
+    compute_s = sum(then.compute_s) - sum(now.compute_s)
+    return BoardsUsed(used, ranks, Resized(other, compute_s, then.seconds - now.seconds - compute_s))
+
+
+def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None:
+    """The path with every segment on `used` ranks on `other` ranks instead, in a layout of the same kind if there is.
+
+    None where a segment cannot be.
+    """
+    layouts = problem.shards.layouts
+    changed = []
+    for begin, end, layout in path:
+        if len(layouts[layout].ranks) != used:
+            changed.append((begin, end, layout))
+            continue
+        options = problem.space.options[begin]
+        fitting = [p for p in np.flatnonzero(options.end == end) if len(layouts[options.layout[p]].ranks) == other]
+        if not fitting:
+            return None
+        kinds = {p: layouts[options.layout[p]].kind for p in fitting}
+        best = min(fitting, key=lambda p: (kinds[p] != layouts[layout].kind, options.seconds[p]))
+        changed.append((begin, end, int(options.layout[best])))
+    return tuple(changed)

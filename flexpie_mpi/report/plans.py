@@ -1,4 +1,4 @@
-"""Plans for people and for scripts."""
+"""Plans for people and for scripts: their segments, and what they ask of every rank."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
-from ..lower.facts import PlanFacts, RankNeeds, SegmentFacts, Traffic
-from ..model import Model
-from .tables import Column, Item, Table, fold
-from .units import count_of, flops, mb, milli, percent, ranges, shape_of
+from ..lower.facts import PlanFacts, SegmentFacts, Traffic
+from .tables import Column, Item, Table
+from .units import count_of, flops, mb, milli, percent, ranges
 
 if TYPE_CHECKING:  # those who report a plan without prices import no planner
     from ..planner import PricedPlan
@@ -22,39 +21,23 @@ _SEGMENTS = (
     Column("first node", "name"),
     Column("last node", "name"),
     Column("nodes", "number"),
-    Column("work", "number"),
+    Column("work", "number", percent),
     Column("exchange"),
-    Column("MB", "number"),
+    Column("MB", "number", mb),
 )
 
-_PRICED = (*_SEGMENTS[:6], Column("compute", "number"), *_SEGMENTS[7:], Column("ms", "number"))
+_PRICED = (*_SEGMENTS[:6], Column("compute", "number", milli), *_SEGMENTS[7:], Column("ms", "number", milli))
 """The same with what the segments are predicted to take in place of their work, and what the exchanges are."""
 
 _NEEDS = (
     Column("rank", "number"),
-    Column("work", "number"),
-    Column("weights", "number"),
-    Column("buffers", "number"),
-    Column("sum", "number"),
-    Column("sent", "number"),
+    Column("work", "number", percent),
+    Column("weights", "number", mb),
+    Column("buffers", "number", mb),
+    Column("sum", "number", mb),
+    Column("sent", "number", mb),
     Column("messages", "number"),
 )
-
-
-def model_lines(model: Model) -> list[Item]:
-    """What is run: name, size, and the shape of all that goes in and out."""
-    graph = model.graph
-
-    def described(names: tuple[str, ...]) -> str:
-        values = (graph.value(name) for name in names)
-        return ", ".join(f"{value.name} ({shape_of(value.shape)} {value.dtype})" for value in values)
-
-    size = f"{count_of(len(graph.nodes), 'node')}, {mb(graph.weight_bytes)} MB of weights"
-    return [
-        f"model    {model.name}: {size}",
-        f"inputs   {described(graph.inputs) or 'none'}",
-        f"outputs  {described(graph.outputs)}",
-    ]
 
 
 def planner_line(plan: Plan) -> Item:
@@ -68,33 +51,61 @@ def planner_line(plan: Plan) -> Item:
 
 def plan_items(facts: PlanFacts, priced: PricedPlan | None = None, *, everything: bool = False) -> list[Item]:
     """A line per segment, and the plan as a whole below; with what each is predicted to take, where that is known."""
-    columns = _PRICED if priced else _SEGMENTS
-    rows = [_segment_row(segment, facts.flops) for segment in facts.segments]
-    outputs: tuple[str, ...] = _outputs_row(facts.after)
+    rows = [_row(segment, segment.flops / facts.flops if facts.flops else None) for segment in facts.segments]
+    outputs: tuple[Any, ...] = ("", "", "", "(outputs)", "", "", "", *_exchange(facts.after))
     if priced:
-        rows = [_priced_row(row, *pair) for row, pair in zip(rows, _predicted(priced), strict=True)]
-        outputs = (*outputs, milli(priced.exit_s) if facts.after.kind else "")
-    shown = (*fold(rows, len(columns), everything=everything), outputs)
+        pairs = zip(rows, priced.segments, strict=True)
+        rows = [(*row[:6], price.compute_s, *row[7:], price.exchange_s or None) for row, price in pairs]
+        outputs = (*outputs, priced.exit_s if facts.after.kind else None)
+    title = "predicted compute and exchange in ms" if priced else ""
+    table = Table(_PRICED if priced else _SEGMENTS, rows, title).folded(everything=everything)
+    hint = " (-v lists them all)" if len(table.rows) < len(rows) else ""
     total = (
         f"{flops(facts.flops)} per request and {percent(facts.redundant)} redundant; "
         f"{mb(facts.sent_bytes)} MB in {count_of(facts.messages, 'message')}"
     )
-    hint = " (-v lists them all)" if len(shown) <= len(rows) else ""
-    title = "predicted compute and exchange in ms" if priced else ""
+    unequal = dict.fromkeys(segment.layout for segment in facts.segments if " " in segment.layout)
     return [
-        Table(columns, shown, title),
+        Table(table.columns, [*table.rows, outputs], title),
         f"{count_of(len(rows), 'segment')}{hint}: {total}",
-        *(f"* {share}" for share in _shares(facts)),
+        *(f"* {shares}" for shares in unequal),
     ]
 
 
-def needs_table(facts: PlanFacts) -> Item:
+def _row(segment: SegmentFacts, share: float | None) -> tuple[Any, ...]:
+    """A segment that does a share of the work; a star marks unequal shares of its ranks."""
+    count = len(segment.nodes)
+    name, *shares = segment.layout.split()
+    ranks = ranges(sorted(segment.ranks)) + (" in turn" if segment.turns > 1 else "")
+    last = segment.nodes[-1] if count > 1 else ""
+    layout = f"{name}*" if shares else name
+    return segment.index, layout, ranks, segment.nodes[0], last, count, share, *_exchange(segment.before)
+
+
+def _exchange(traffic: Traffic) -> tuple[str, int | None]:
+    return (traffic.kind, traffic.nbytes) if traffic.kind else ("-", None)
+
+
+def needs_table(facts: PlanFacts) -> Table:
     """What the plan asks of every rank."""
-    return Table(
-        _NEEDS,
-        tuple(_needs_row(rank, facts.flops) for rank in facts.ranks),
-        "per rank (MB; work as a share of the model's)",
-    )
+    rows = [
+        (
+            rank.rank,
+            rank.flops / facts.flops if facts.flops else None,
+            rank.weight_bytes,
+            rank.arena_bytes,
+            rank.weight_bytes + rank.arena_bytes,
+            rank.sent_bytes,
+            rank.messages,
+        )
+        for rank in facts.ranks
+    ]
+    return Table(_NEEDS, rows, "per rank (MB; work as a share of the model's)")
+
+
+def needs_record(facts: PlanFacts) -> list[dict[str, int]]:
+    """What the plan asks of every rank, in flops and bytes."""
+    return [asdict(rank) for rank in facts.ranks]
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -123,74 +134,6 @@ def facts_record(facts: PlanFacts) -> dict[str, Any]:
         ],
         "output_exchange": _traffic_record(facts.after),
     }
-
-
-def needs_record(facts: PlanFacts) -> list[dict[str, int]]:
-    """What the plan asks of every rank, in flops and bytes."""
-    return [asdict(rank) for rank in facts.ranks]
-
-
-def model_record(model: Model, source: str) -> dict[str, Any]:
-    """What was run."""
-    graph = model.graph
-    values = {
-        side: [{"name": n, "shape": graph.value(n).shape, "dtype": graph.value(n).dtype} for n in names]
-        for side, names in (("inputs", graph.inputs), ("outputs", graph.outputs))
-    }
-    return {
-        "source": source,
-        "name": model.name,
-        "digest": graph.digest,
-        "nodes": len(graph.nodes),
-        "weight_bytes": graph.weight_bytes,
-        **values,
-    }
-
-
-def _segment_row(segment: SegmentFacts, total: int) -> tuple[str, ...]:
-    count = len(segment.nodes)
-    name, *shares = segment.layout.split()
-    return (
-        str(segment.index),
-        f"{name}*" if shares else name,
-        ranges(sorted(segment.ranks)) + (" in turn" if segment.turns > 1 else ""),
-        segment.nodes[0],
-        segment.nodes[-1] if count > 1 else "",
-        str(count),
-        percent(segment.flops / total) if total else "",
-        segment.before.kind or "-",
-        mb(segment.before.nbytes) if segment.before.kind else "",
-    )
-
-
-def _priced_row(row: tuple[str, ...], exchange_s: float, compute_s: float) -> tuple[str, ...]:
-    return (*row[:6], milli(compute_s), *row[7:], milli(exchange_s) if exchange_s else "")
-
-
-def _predicted(priced: PricedPlan) -> list[tuple[float, float]]:
-    return [(price.exchange_s, price.compute_s) for price in priced.segments]
-
-
-def _shares(facts: PlanFacts) -> list[str]:
-    """Every layout with unequal shares, in words; the table marks them with a star."""
-    layouts = [segment.layout for segment in facts.segments if " " in segment.layout]
-    return list(dict.fromkeys(layouts))
-
-
-def _outputs_row(after: Traffic) -> tuple[str, ...]:
-    return ("", "", "", "(outputs)", "", "", "", after.kind or "-", mb(after.nbytes) if after.kind else "")
-
-
-def _needs_row(rank: RankNeeds, total: int) -> tuple[str, ...]:
-    return (
-        str(rank.rank),
-        percent(rank.flops / total) if total else "",
-        mb(rank.weight_bytes),
-        mb(rank.arena_bytes),
-        mb(rank.weight_bytes + rank.arena_bytes),
-        mb(rank.sent_bytes),
-        str(rank.messages),
-    )
 
 
 def _traffic_record(traffic: Traffic) -> dict[str, Any]:

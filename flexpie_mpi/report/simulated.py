@@ -1,4 +1,4 @@
-"""SimulatedRun runs on more and more boards: how much faster, how well used, and what does not fit."""
+"""Simulated runs on more and more boards: how much faster, how well used, and what does not fit."""
 
 from __future__ import annotations
 
@@ -6,69 +6,61 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.graph import Graph
-from ..lower import lower
+from ..core.program import Program
 from ..session.scaling import HELPS, ScalingStudy, SimulatedRun
 from .chrome import Job, chrome_trace
 from .plans import plan_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent
 
+_share = "{:.0%}".format
+
 _COUNTS = (
     Column("boards", "number"),
     Column("plan"),
-    Column("latency", "number"),
-    Column("speed-up", "number"),
-    Column("eff.", "number"),
-    Column("compute", "number"),
-    Column("exch.", "number"),
-    Column("wait", "number"),
+    Column("latency", "number", milli),
+    Column("speed-up", "number", "{:.2f}".format),
+    Column("eff.", "number", _share),
+    Column("compute", "number", _share),
+    Column("exch.", "number", _share),
+    Column("wait", "number", _share),
     Column("memory", "number"),
-    Column("sent", "number"),
+    Column("sent", "number", mb),
 )
-_BEFORE = (*_COUNTS[:2], Column("before", "number"), *_COUNTS[2:5], *_COUNTS[8:])
+_BEFORE = (*_COUNTS[:2], Column("before", "number", milli), *_COUNTS[2:5], *_COUNTS[8:])
+"""The same with what it was before a change, and without what the time goes to."""
 
 
 def study_items(study: ScalingStudy, before: ScalingStudy | None = None) -> list[Item]:
     """A line for each number of boards, and what follows from them; beside `before`, the same without the change."""
+    rows = [_row(study, run) for run in study.counts]
     if before is None:
-        rows = tuple(_row(study, found) for found in study.counts)
-        title = "ms; shares of the slowest rank's time; MB on the fullest board, and sent"
-        table = Table(_COUNTS, rows, title)
+        table = Table(_COUNTS, rows, "ms; shares of the slowest rank's time; MB on the fullest board, and sent")
     else:
-        pairs = zip(study.counts, before.counts, strict=True)
-        rows = tuple(_changed_row(_row(study, found), was) for found, was in pairs)
-        table = Table(_BEFORE, rows, f"what if {study.change}")
+        pairs = zip(rows, before.counts, strict=True)
+        changed = [(*row[:2], was.latency_s, *row[2:5], *row[8:]) for row, was in pairs]
+        table = Table(_BEFORE, changed, f"what if {study.change}")
     return [table, *_verdicts(study)]
 
 
 def study_record(study: ScalingStudy) -> dict[str, Any]:
-    """The same in seconds and bytes."""
+    """The study in seconds and bytes."""
     return {
         "what_if": study.change or None,
         "one_board": _record(study, study.one),
-        "counts": [_record(study, found) for found in study.counts],
+        "counts": [_record(study, run) for run in study.counts],
         "break_even": study.break_even.boards if study.break_even else None,
         "enough": study.enough.boards,
     }
 
 
-def _row(study: ScalingStudy, found: SimulatedRun) -> tuple[str, ...]:
-    speed_up, seconds, memory = study.speed_up(found), found.seconds, found.fullest
+def _row(study: ScalingStudy, run: SimulatedRun) -> tuple[Any, ...]:
+    """A number of boards; memory that a board lacks is marked."""
+    speed_up, seconds, memory = study.speed_up(run), run.seconds, run.fullest
     times = (seconds["compute"], seconds["send"] + seconds["receive"], seconds["wait"])
-    return (
-        str(found.boards),
-        found.made_by,
-        milli(found.latency_s),
-        f"{speed_up:.2f}",
-        f"{speed_up / found.boards:.0%}",
-        *(f"{spent / (found.latency_s or 1.0):.0%}" for spent in times),
-        mb(memory.needed_bytes) + ("!" if memory.lacking_bytes else ""),
-        mb(found.sent_bytes),
-    )
-
-
-def _changed_row(row: Sequence[str], was: SimulatedRun) -> tuple[str, ...]:
-    return (*row[:2], milli(was.latency_s), *row[2:5], *row[8:])
+    shares = (spent / (run.latency_s or 1.0) for spent in times)
+    needed = mb(memory.needed_bytes) + ("!" if memory.lacking_bytes else "")
+    return run.boards, run.made_by, run.latency_s, speed_up, speed_up / run.boards, *shares, needed, run.sent_bytes
 
 
 def _verdicts(study: ScalingStudy) -> list[Item]:
@@ -89,7 +81,7 @@ def _verdicts(study: ScalingStudy) -> list[Item]:
 
 def _shortages(study: ScalingStudy) -> list[Item]:
     """What does not fit, the one board that speed-ups are against included."""
-    short = {found.boards: found.fullest for found in (study.one, *study.counts) if found.fullest.lacking_bytes}
+    short = {run.boards: run.fullest for run in (study.one, *study.counts) if run.fullest.lacking_bytes}
     return [
         f"! {count_of(boards, 'board')}: '{memory.board}' needs {mb(memory.needed_bytes)} MB and has "
         f"{mb(memory.limit_bytes or 0)}"
@@ -98,16 +90,16 @@ def _shortages(study: ScalingStudy) -> list[Item]:
     ]
 
 
-def _record(study: ScalingStudy, found: SimulatedRun) -> dict[str, Any]:
-    memory = found.fullest
+def _record(study: ScalingStudy, run: SimulatedRun) -> dict[str, Any]:
+    memory = run.fullest
     return {
-        "boards": found.boards,
-        "made_by": found.made_by,
-        "latency_s": found.latency_s,
-        "planned_s": found.planned_s,
-        "speed_up": study.speed_up(found),
-        "efficiency": study.speed_up(found) / found.boards,
-        "slowest": {"rank": found.slowest, **{f"{kind}_s": spent for kind, spent in found.seconds.items()}},
+        "boards": run.boards,
+        "made_by": run.made_by,
+        "latency_s": run.latency_s,
+        "planned_s": run.planned_s,
+        "speed_up": study.speed_up(run),
+        "efficiency": study.speed_up(run) / run.boards,
+        "slowest": {"rank": run.slowest, **{f"{kind}_s": spent for kind, spent in run.seconds.items()}},
         "memory": {
             "board": memory.board,
             "weight_bytes": memory.weight_bytes,
@@ -116,15 +108,23 @@ def _record(study: ScalingStudy, found: SimulatedRun) -> dict[str, Any]:
             "limit_bytes": memory.limit_bytes,
             "fits": not memory.lacking_bytes,
         },
-        "sent_bytes": found.sent_bytes,
-        "messages": found.messages,
-        "plan": plan_record(found.plan),
+        "sent_bytes": run.sent_bytes,
+        "messages": run.messages,
+        "plan": plan_record(run.plan),
     }
 
 
-def simulated_trace(study: ScalingStudy, graph: Graph) -> dict[str, Any]:
-    """The request on the most boards of a study as an object of the Trace Event Format."""
+def simulated_trace(study: ScalingStudy, graph: Graph, programs: Sequence[Program]) -> dict[str, Any]:
+    """The request on the most boards of a study as an object of the Trace Event Format.
+
+    Parameters
+    ----------
+    study : ScalingStudy
+    graph : Graph
+    programs : sequence of Program
+        What the plan for the most boards was lowered to, by rank.
+    """
     last = study.counts[-1]
-    job = Job(last.plan, graph, lower(last.plan.variant(0), graph), [memory.board for memory in last.memory])
+    job = Job(last.plan, graph, programs, [memory.board for memory in last.memory])
     about = {"request": "simulated", "latency_s": last.latency_s, **({"what_if": study.change} if study.change else {})}
     return chrome_trace(last.timeline, job, about)

@@ -6,23 +6,24 @@ from typing import Any
 
 from ..measure.referee import Findings
 from ..measure.throughput import StageLoad, Throughput
-from ..runtime.admission import StreamStats
 from ..session.streaming import StreamRun
-from .plans import model_lines, model_record, plan_record, planner_line
-from .run import hosts_line
+from .models import model_lines, model_record
+from .plans import plan_record, planner_line
+from .run import agreement, check_record, difference, hosts_line
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
-from .verdicts import agreement, check_record, difference
 
 _STAGES = (
-    Column("stage", "number"),
-    Column("ranks"),
-    Column("turns", "number"),
-    Column("first node", "name"),
-    Column("last node", "name"),
-    Column("busy", "number"),
-    Column("measured", "number"),
-    Column("predicted", "number"),
+    Column("stage", "number", key="stage"),
+    Column("ranks", "text", ranges, "ranks"),
+    Column("turns", "number", lambda turns: str(turns) if turns > 1 else "", "turns"),
+    Column("segments", "recorded", key="segments"),
+    Column("first node", "name", key="first_node"),
+    Column("last node", "name", key="last_node"),
+    Column("busiest rank", "recorded", key="busiest_rank"),
+    Column("busy", "number", percent, "busy_share"),
+    Column("measured", "number", milli, "seconds_per_request"),
+    Column("predicted", "number", milli, "predicted_s"),
 )
 
 _PERCENTILES = (50, 90, 99)
@@ -45,7 +46,7 @@ def stream_items(stream: StreamRun) -> list[Item]:
         "",
         *_rate_lines(stream),
         "",
-        _stage_table(stream),
+        _stage_table(stream).without_empty(),
         *_bottleneck_lines(stream),
         *_findings_lines(stream.findings),
     ]
@@ -68,9 +69,17 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
         "whole": {"throughput_rps": measured.whole_rate, "seconds": measured.whole_s},
         "source_had_none_s": measured.starved_s,
         "latency_s": _latencies(measured),
-        "stages": [_stage_record(stream, number) for number in range(len(measured.stages))],
+        "stages": _stage_table(stream).records,
         "bottleneck": _bottleneck_record(stream),
-        "ranks": [_rank_record(flow, measured) for flow in measured.stats],
+        "ranks": [
+            {
+                "rank": stats.rank,
+                "busy_s": stats.busy_s,
+                "busy_share": stats.busy_s / measured.whole_s if measured.whole_s else 0.0,
+                "sent_bytes": stats.sent_bytes,
+            }
+            for stats in measured.stats
+        ],
         "plan": plan_record(stream.plan),
         "versions": dict(stream.versions),
     }
@@ -101,58 +110,15 @@ def _rate_lines(stream: StreamRun) -> list[Item]:
 
 
 def _stage_table(stream: StreamRun) -> Table:
-    """A row per stage; columns that say nothing are left out."""
-    rows = [_stage_row(stream, number) for number in range(len(stream.measured.stages))]
-    told = [place for place in range(len(_STAGES)) if any(row[place] for row in rows)]
-    title = "per stage: share of the time that its busiest rank computes, and ms per request"
-    return Table(
-        tuple(_STAGES[place] for place in told), tuple(tuple(row[place] for place in told) for row in rows), title
-    )
-
-
-def _stage_row(stream: StreamRun, number: int) -> tuple[str, ...]:
-    load, predicted_s = stream.measured.stages[number], _predicted_s(stream, number)
-    return (
-        str(number),
-        ranges(load.stage.ranks),
-        str(load.stage.period) if load.stage.period > 1 else "",
-        *load.nodes,
-        percent(load.busy_share),
-        milli(load.seconds),
-        "" if predicted_s is None else milli(predicted_s),
-    )
-
-
-def _stage_record(stream: StreamRun, number: int) -> dict[str, Any]:
-    load = stream.measured.stages[number]
-    return {
-        "stage": number,
-        "ranks": list(load.stage.ranks),
-        "turns": load.stage.period,
-        "segments": list(load.stage.segments),
-        "first_node": load.nodes[0],
-        "last_node": load.nodes[1],
-        "busiest_rank": load.rank,
-        "busy_share": load.busy_share,
-        "seconds_per_request": load.seconds,
-        "predicted_s": _predicted_s(stream, number),
-    }
-
-
-def _rank_record(flow: StreamStats, measured: Throughput) -> dict[str, Any]:
-    return {
-        "rank": flow.rank,
-        "busy_s": flow.busy_s,
-        "busy_share": flow.busy_s / measured.whole_s if measured.whole_s else 0.0,
-        "sent_bytes": flow.sent_bytes,
-    }
-
-
-def _predicted_s(stream: StreamRun, number: int) -> float | None:
-    """What the busiest rank of a stage is predicted to compute per request."""
-    if stream.occupancy is None:
-        return None
-    return max(float(stream.occupancy.compute_s[rank]) for rank in stream.measured.stages[number].stage.ranks)
+    rows = []
+    for number, load in enumerate(stream.measured.stages):
+        stage, occupancy = load.stage, stream.occupancy
+        predicted_s = None
+        if occupancy is not None:
+            predicted_s = max(float(occupancy.compute_s[rank]) for rank in stage.ranks)
+        which = (number, list(stage.ranks), stage.period, list(stage.segments))
+        rows.append((*which, *load.nodes, load.rank, load.busy_share, load.seconds, predicted_s))
+    return Table(_STAGES, rows, "per stage: share of the time that its busiest rank computes, and ms per request")
 
 
 def _bottleneck_lines(stream: StreamRun) -> list[Item]:
@@ -212,11 +178,11 @@ def _bottleneck_record(stream: StreamRun) -> dict[str, Any]:
 
 
 def _latencies(measured: Throughput) -> dict[str, float | None]:
-    found = measured.latencies_s
-    each: dict[str, float | None] = {
-        f"p{share}": measured.latency_s(share) if found else None for share in _PERCENTILES
-    }
-    return each | {"max": max(found) if found else None, "mean": sum(found) / len(found) if found else None}
+    latencies_s = measured.latencies_s
+    if not latencies_s:
+        return dict.fromkeys((*(f"p{share}" for share in _PERCENTILES), "max", "mean"))
+    each: dict[str, float | None] = {f"p{share}": measured.latency_s(share) for share in _PERCENTILES}
+    return each | {"max": max(latencies_s), "mean": sum(latencies_s) / len(latencies_s)}
 
 
 def _findings_lines(findings: Findings | None) -> list[Item]:

@@ -1,12 +1,16 @@
-"""Tables and lines as text: coloured on a terminal, plain elsewhere, never wider than the width they are given."""
+"""Tables, each specified once by its columns: how an entry is headed, shown as text, and named in a record.
+
+In go rows of plain values; out come lines for a terminal, Markdown (:mod:`flexpie_mpi.report.section`) and records for
+scripts. The one difficulty is room: text on a terminal is never wider than the width it is given.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -25,29 +29,84 @@ NARROWEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its heading and what it holds.
+    """A column of a table.
 
-    ``text`` and ``number`` are shown whole, a ``name`` may lose its beginning, ``prose`` is broken into lines.
+    Attributes
+    ----------
+    heading : str
+    kind : str
+        ``text`` and ``number`` are shown whole, a ``name`` may lose its beginning, ``prose`` is broken into lines, and
+        what is ``recorded`` is not shown.
+    show : callable
+        Makes text of an entry that is not text already.
+    key : str
+        The name of the entry in records; a column without one is not recorded.
     """
 
     heading: str
     kind: str = "text"
+    show: Callable[[Any], str] = str
+    key: str = ""
+
+    def cell(self, entry: Any, missing: str = "") -> str:
+        """An entry as text; `missing` stands for None."""
+        return entry if isinstance(entry, str) else missing if entry is None else self.show(entry)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under columns, with a line above them if there is something to say."""
+    """Rows of entries under columns, with a line above them if there is something to say.
 
-    columns: tuple[Column, ...]
-    rows: tuple[Sequence[str], ...]
+    An entry is a value that its column can show, or text as it is to be read, or None where there is nothing.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
     title: str = ""
+    missing: str = ""
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns that are not only recorded."""
+        return tuple(column for column in self.columns if column.kind != "recorded")
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Texts of the shown columns, row by row."""
+        return [
+            [
+                column.cell(entry, self.missing)
+                for column, entry in zip(self.columns, row, strict=True)
+                if column.kind != "recorded"
+            ]
+            for row in self.rows
+        ]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The entries of every row by the keys of their columns."""
+        return [
+            {column.key: entry for column, entry in zip(self.columns, row, strict=True) if column.key}
+            for row in self.rows
+        ]
+
+    def without_empty(self) -> Table:
+        """The table without the columns that are empty in every row."""
+        texts = list(zip(*self.cells, strict=True))
+        kept = tuple(column for column, cells in zip(self.shown, texts, strict=True) if any(cells))
+        rows = list(zip(*(cells for cells in texts if any(cells)), strict=True))
+        return replace(self, columns=kept, rows=rows)
+
+    def folded(self, *, everything: bool) -> Table:
+        """The table without the middle of its rows where there are many."""
+        return replace(self, rows=fold(self.rows, len(self.columns), everything=everything))
 
 
 Item = Table | str
 """Part of a report: a table, or a line that is broken between words where it is too long."""
 
 
-def fold(rows: Sequence[Sequence[str]], width: int, *, everything: bool) -> list[Sequence[str]]:
+def fold(rows: Sequence[Sequence[Any]], width: int, *, everything: bool) -> list[Sequence[Any]]:
     """Rows with the middle of a long table left out; `width` is the number of its columns."""
     if everything or len(rows) <= MAX_ROWS:
         return list(rows)
@@ -89,34 +148,35 @@ def shorten(name: str, width: int) -> str:
 
 
 def _rich(table: Table, width: int) -> RichTable:
-    widths, gap = _widths(table, width)
+    columns, rows = table.shown, table.cells
+    widths, gap = _widths(columns, rows, width)
     made = RichTable(
         title=table.title or None, title_justify="left", title_style="", header_style="bold", box=None, pad_edge=False,
         padding=(0, gap, 0, 0),
     )  # fmt: skip
-    for column, columns in zip(table.columns, widths, strict=True):
+    for column, room in zip(columns, widths, strict=True):
         is_prose = column.kind == "prose"
         made.add_column(
             column.heading,
             justify="right" if column.kind == "number" else "left",
-            width=None if is_prose else columns,
+            width=None if is_prose else room,
             no_wrap=not is_prose,
         )
-    for row in table.rows:
-        cells = zip(table.columns, row, widths, strict=True)
-        made.add_row(*(shorten(cell, columns) if column.kind == "name" else cell for column, cell, columns in cells))
+    for row in rows:
+        cells = zip(columns, row, widths, strict=True)
+        made.add_row(*(shorten(cell, room) if column.kind == "name" else cell for column, cell, room in cells))
     return made
 
 
-def _widths(table: Table, width: int) -> tuple[list[int], int]:
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> tuple[list[int], int]:
     """Width of each column and of the gap between two: names give way, the widest first, until all fit."""
-    cells = zip(*([column.heading for column in table.columns], *table.rows), strict=True)
+    cells = zip(*([column.heading for column in columns], *rows), strict=True)
     widths = [max(map(cell_len, column)) for column in cells]
-    names = [place for place, column in enumerate(table.columns) if column.kind == "name"]
+    names = [index for index, column in enumerate(columns) if column.kind == "name"]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
     room = width - gap * (len(widths) - 1)
     while names and sum(widths) > room:
-        widest = max(names, key=lambda place: widths[place])
+        widest = max(names, key=lambda index: widths[index])
         if widths[widest] <= NARROWEST:
             break
         widths[widest] -= 1

@@ -37,3 +37,8 @@ class TimedRun:
     """Names of the testbed's boards by rank, where there is one."""
     timeline: Timeline | None = None
     """Of all ranks in the typical request of the trial, where it was recorded."""
+
+    @property
+    def typical_plan(self) -> Plan:
+        """What the plan asks for in the typical request of the trial, where replicas take turns."""
+        return self.plan.variant(int(self.settings["warmup"]) + self.trial.typical)

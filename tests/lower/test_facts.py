@@ -12,7 +12,7 @@ from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.report.inspection import inspect, inspection_items
+from flexpie_mpi.report.models import inspect, inspection_items
 from flexpie_mpi.report.plans import plan_items
 from flexpie_mpi.report.tables import MAX_ROWS, text_of
 

@@ -14,7 +14,7 @@ from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.compare import verify, with_boundaries
 from flexpie_mpi.model.equality import apart, compare
 from flexpie_mpi.ops import rule_for
-from flexpie_mpi.report.verdicts import divergence_sentence, verdict_record
+from flexpie_mpi.report.run import divergence_sentence, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
 from flexpie_mpi.runtime.loopback import alone
 

@@ -10,13 +10,16 @@ import pytest
 from flexpie_mpi import load
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
-from flexpie_mpi.report.explain import why, why_items, why_record
+from flexpie_mpi.planner.explain import why
 from flexpie_mpi.report.predicted import (
+    boards_line,
     choice_table,
     comparison_items,
     comparison_record,
     prediction_lines,
     prediction_record,
+    why_items,
+    why_record,
 )
 from flexpie_mpi.report.tables import text_of
 from flexpie_mpi.session.planning import Comparison, Prediction
@@ -87,7 +90,7 @@ def test_one_more_board_is_told_by_the_same_segments(search):
     used = max(len(segment.layout.ranks) for segment in best.plan.segments)
     assert used == 4
     found = why(best, best, 4, search.problem, search.paths[0])
-    assert found.boards.startswith("4 of 4 boards are used: on 3 the same segments would compute ")
+    assert boards_line(found.boards).startswith("4 of 4 boards are used: on 3 the same segments would compute ")
 
 
 def test_boards_that_are_not_worth_it_are_said_to_be(search):
@@ -95,6 +98,6 @@ def test_boards_that_are_not_worth_it_are_said_to_be(search):
     testbed = switch([Device(f"board{rank}") for rank in range(2)], 1e3, 1.0)
     alone = make_plans("auto", Task(GRAPH, testbed, COST))
     found = why(alone.plans[0], alone.plans[0], 2, alone.problem, alone.paths[0])
-    assert found.boards.startswith("1 of 2 boards is used: no plan that shares")
+    assert boards_line(found.boards).startswith("1 of 2 boards is used: no plan that shares")
     single = price(layout_plan(GRAPH, 1, "single"), GRAPH, testbed.subset(1), COST)
     assert why(single, single, 1).reasons is None

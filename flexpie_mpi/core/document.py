@@ -43,10 +43,8 @@ class DocumentError(FlexPieError):
 def read_document(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     """The content of a file that has no more than `most_bytes`.
 
-    Raises
-    ------
-    DocumentError
-        When it cannot be read, is larger, or is no file: a device never ends, and a pipe may never begin.
+    Raises DocumentError when it cannot be read, is larger, or is no file: a device never ends, and a pipe may never
+    begin.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -63,10 +61,7 @@ def read_document(path: str | os.PathLike[str], most_bytes: int) -> bytes:
 def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
     """What a JSON text says; with `has_infinite`, also Infinity and NaN, which JSON does not have and Python writes.
 
-    Raises
-    ------
-    DocumentError
-        When it is no JSON, gives a name twice, or holds what no document of this program does.
+    Raises DocumentError when it is no JSON, gives a name twice, or holds what no document of this program does.
     """
     text = _text(content)
     check_values(text)
@@ -81,9 +76,7 @@ def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
 def check_values(text: str) -> None:
     """Check that a JSON text, or lines of such, hold no more values than can be looked at in a second or two.
 
-    Raises
-    ------
-    DocumentError
+    Raises DocumentError.
     """
     if sum(map(text.count, ",[{\n")) > MOST_VALUES:
         raise DocumentError(f"it holds more than {MOST_VALUES} values, the most that such a file may have")
@@ -92,10 +85,7 @@ def check_values(text: str) -> None:
 def from_toml(content: bytes | str) -> dict[str, Any]:
     """What a TOML text says.
 
-    Raises
-    ------
-    DocumentError
-        When it is no TOML, or holds what no document of this program does.
+    Raises DocumentError when it is no TOML, or holds what no document of this program does.
     """
     text = _text(content)
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
@@ -183,12 +173,7 @@ class Table:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, allowed: Sequence[str]) -> None:
-        """Check that there are no other keys.
-
-        Raises
-        ------
-        DocumentError
-        """
+        """Check that there are no other keys; raises DocumentError."""
         unknown = sorted(set(self.record) - set(allowed))
         if unknown:
             raise DocumentError(
@@ -198,10 +183,7 @@ class Table:
     def get(self, key: str, fits: Callable[[Any], bool], wanted: str, default: Any = None) -> Any:
         """The value of a key.
 
-        Raises
-        ------
-        DocumentError
-            When there is none, or one that does not fit; the sentence says what is `wanted`.
+        Raises DocumentError when there is none, or one that does not fit; the sentence says what is `wanted`.
         """
         found = self.record.get(key, self.defaults.get(key, default))
         if found is None:
@@ -232,10 +214,7 @@ class Table:
 def made(cls: type[_Made], record: object, where: str) -> _Made:
     """A dataclass out of a table of its fields; in it, dataclasses out of tables and tuples out of lists.
 
-    Raises
-    ------
-    DocumentError
-        When a field is missing, unknown, or of another type than the dataclass says; NaN is no number.
+    Raises DocumentError when a field is missing, unknown, or of another type than the dataclass says; NaN is no number.
     """
     if not isinstance(record, dict):
         raise DocumentError(f"{where} is no table")

@@ -93,10 +93,7 @@ class Layout:
     def region(self, shape: Sequence[int], rank: int) -> Region | None:
         """The shard of `rank` of a value of `shape`; None when it owns nothing of it.
 
-        Raises
-        ------
-        LayoutError
-            When the value has no axis of this kind.
+        Raises LayoutError when the value has no axis of this kind.
         """
         axes = cut_axes(self.kind, len(shape))
         if axes is None:

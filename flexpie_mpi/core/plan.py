@@ -157,10 +157,7 @@ class Plan:
     def from_json(cls, text: str | bytes) -> Plan:
         """Read a plan back.
 
-        Raises
-        ------
-        PlanError
-            When the text is no plan of a known format; the sentence names the field.
+        Raises PlanError when the text is no plan of a known format; the sentence names the field.
         """
         try:
             record = from_json(text)

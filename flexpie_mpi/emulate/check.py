@@ -78,10 +78,7 @@ class Checked:
 def check_cores(testbed: Testbed, ranks: int, cores: int) -> None:
     """Check that this machine's cores can carry so many ranks without one disturbing another.
 
-    Raises
-    ------
-    EmulationError
-        When they cannot.
+    Raises EmulationError when they cannot.
     """
     devices = testbed.devices[:ranks]
     busy = sum(device.busy_cores for device in devices)
@@ -129,10 +126,7 @@ def _trial(testbed: Testbed, number: int) -> Trial:
 def measure_links(network: Network, tell: Tell) -> tuple[Measured, ...]:
     """Every resource's bandwidth. One that seems off is measured again, since others may have used the machine.
 
-    Raises
-    ------
-    EmulationError
-        When one is off by more than `TOLERANCE`.
+    Raises EmulationError when one is off by more than `TOLERANCE`.
     """
     testbed, found = network.testbed, []
     for trial in trials(testbed):
@@ -164,10 +158,7 @@ def _measured(trial: Trial, ways: Sequence[tuple[str, str, str]]) -> Measured:
 def check_traffic(network: Network, job: Callable[[], None]) -> None:
     """Run `job`, in which the rank on every board sends `SENT_BYTES` to another, and see that they left the boards.
 
-    Raises
-    ------
-    EmulationError
-        When they did not: MPI found another way.
+    Raises EmulationError when they did not: MPI found another way.
     """
     before = [sent_bytes(space) for space in network.boards]
     job()

@@ -80,10 +80,7 @@ def abandoned() -> list[str]:
 def remove(prefix: str) -> None:
     """Remove everything of a prefix: processes, namespaces with their interfaces, control groups and files.
 
-    Raises
-    ------
-    EmulationError
-        When something withstands.
+    Raises EmulationError when something withstands.
     """
     end_processes(_spaces(prefix))
     memory = memory_here()
@@ -105,10 +102,7 @@ def _spaces(prefix: str) -> list[str]:
 def end_processes(spaces: Iterable[str], *, grace_s: float = 0.0) -> None:
     """End every process inside these namespaces; those that end by themselves within `grace_s` are let.
 
-    Raises
-    ------
-    EmulationError
-        When one cannot be ended.
+    Raises EmulationError when one cannot be ended.
     """
     paths = [SPACES / space for space in spaces]
     if _wait(paths, grace_s, lambda pid: None):

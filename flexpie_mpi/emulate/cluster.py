@@ -97,10 +97,7 @@ class Cluster:
     def probe(self) -> float:
         """Seconds of a small MPI message between the first two boards, after every rank has sent to the next.
 
-        Raises
-        ------
-        EmulationError
-            When the job fails.
+        Raises EmulationError when the job fails.
         """
         words = [sys.executable, "-m", f"{__package__}.probe", str(SENT_BYTES)]
         options: dict[str, Any] = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -196,10 +193,7 @@ def emulated(
 def dry_run(testbed: Testbed, words: Sequence[str], *, ranks: int | None = None, library: str | None = None) -> str:
     """The script that builds the boards, runs `words` on the first `ranks` of them, and takes them down.
 
-    Raises
-    ------
-    EmulationError
-        When there is no MPI library, or the testbed's topology cannot be built.
+    Raises EmulationError when there is no MPI library, or the testbed's topology cannot be built.
     """
     return "\n".join(_script(testbed, words, ranks or testbed.ranks, library)) + "\n"
 

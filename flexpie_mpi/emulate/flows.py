@@ -109,10 +109,7 @@ def sent_bytes(space: str) -> int:
 def inside(space: str, function: Callable[[], T]) -> T:
     """Result of `function`, called in a thread inside a namespace.
 
-    Raises
-    ------
-    EmulationError
-        When the namespace cannot be entered.
+    Raises EmulationError when the namespace cannot be entered.
     """
 
     def enter() -> T:

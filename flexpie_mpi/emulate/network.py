@@ -102,10 +102,7 @@ class Network:
 def network_of(testbed: Testbed, prefix: str) -> Network:
     """The network of a testbed.
 
-    Raises
-    ------
-    EmulationError
-        When its topology is none that can be built.
+    Raises EmulationError when its topology is none that can be built.
     """
     if not testbed.topology.is_cabled:
         known = ", ".join(name for name, topology in TOPOLOGIES.items() if topology.is_cabled)

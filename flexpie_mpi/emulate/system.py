@@ -32,10 +32,7 @@ _SYSTEM_PATH = "/usr/sbin:/sbin"
 def check_system() -> None:
     """Check that namespaces can be made here.
 
-    Raises
-    ------
-    EmulationError
-        When they cannot; says why, and what to do.
+    Raises EmulationError when they cannot; says why, and what to do.
     """
     if not sys.platform.startswith("linux"):
         raise EmulationError(f"boards are emulated by Linux namespaces, and this is {sys.platform}")
@@ -59,10 +56,7 @@ def search_path() -> str:
 def carry_out(commands: Iterable[Command]) -> None:
     """Run commands one after the other.
 
-    Raises
-    ------
-    EmulationError
-        When one fails, with what it said.
+    Raises EmulationError when one fails, with what it said.
     """
     for command in commands:
         done = subprocess.run(

@@ -36,11 +36,8 @@ UNFINISHED = ".new-"
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path to write to inside the block, which becomes `path` when the block ends well, links followed.
 
-    Raises
-    ------
-    DataError
-        When a file cannot be written there, whatever the block raised for it. Nothing new is then left, and an older
-        file stays as it was.
+    Raises DataError when a file cannot be written there, whatever the block raised for it. Nothing new is then left,
+    and an older file stays as it was.
     """
     with _explained(path), appearing(_target(path)) as part:
         yield part
@@ -63,10 +60,7 @@ def write_text(path: str | Path, text: str) -> None:
 def check_replaceable(path: str | Path) -> None:
     """Check that :func:`replacing` could write to `path`, so that a wrong path does not cost a run. Leaves no file.
 
-    Raises
-    ------
-    DataError
-        When the folder is missing, the path is no file, or a file cannot be made there.
+    Raises DataError when the folder is missing, the path is no file, or a file cannot be made there.
     """
     target = _target(path)
     with _explained(path), _gone_afterwards(_beside(target)) as part:
@@ -105,10 +99,8 @@ class LockedFile:
     def replacing(self) -> Iterator[Path]:
         """A path to write to inside the block, which becomes the file, on the disk, when the block ends well.
 
-        Raises
-        ------
-        CostError
-            When it cannot be written, whatever the block raised for it. The older file then stays as it was.
+        Raises CostError when it cannot be written, whatever the block raised for it. The older file then stays as it
+        was.
         """
         with self._explained(), _gone_afterwards(self._part) as part:
             yield part
@@ -145,12 +137,8 @@ class LockedFile:
 def lock_content(path: Path) -> int | None:
     """A descriptor of a file that this process alone writes from now on; None where the file system has no locks.
 
-    For a file that grows in its place. Readers are not kept away: HDF5 takes locks of another kind.
-
-    Raises
-    ------
-    DataError
-        When another process has it.
+    For a file that grows in its place. Readers are not kept away: HDF5 takes locks of another kind. Raises DataError
+    when another process has it.
     """
     descriptor = os.open(path, os.O_RDWR)
     try:

@@ -119,10 +119,8 @@ def _check_neighbours(right_of: Mapping[int, int]) -> None:
 def members(file: h5py.File) -> dict[str, h5py.Dataset]:
     """The datasets of a file by their paths, in the order of the file, each judged.
 
-    Raises
-    ------
-    ContainerError
-        When one of them is no array that the file itself holds, or there are too many; and what HDF5 raises.
+    Raises ContainerError when one of them is no array that the file itself holds, or there are too many; and what HDF5
+    raises.
     """
     datasets: dict[str, h5py.Dataset] = {}
     groups: list[tuple[str, tuple[int, ...]]] = [("", (_address(file["/"]),))]  # open groups would take more
@@ -153,12 +151,7 @@ def _address(group: h5py.Group) -> int:
 
 
 def check_dataset(item: h5py.Dataset, key: str) -> None:
-    """Check that a dataset is an array which the file itself holds.
-
-    Raises
-    ------
-    ContainerError
-    """
+    """Check that a dataset is an array which the file itself holds; raises ContainerError."""
     plan = item.id.get_create_plist()
     layout = plan.get_layout()  # before all else: even to ask for a shape may open the files behind a virtual dataset
     where = f"dataset {shown(key)}"

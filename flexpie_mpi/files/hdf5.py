@@ -65,10 +65,7 @@ _ESCAPES = (("%", "%25"), ("/", "%2F"))
 def hdf5_offers(path: Path) -> dict[str, Offer]:
     """The datasets of an HDF5 file by name, unread.
 
-    Raises
-    ------
-    DataError
-        When the file is damaged, or was written in a later version of the format.
+    Raises DataError when the file is damaged, or was written in a later version of the format.
     """
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
         return {name: _offer(item, path) for name, item in datasets(file, path).items()}
@@ -81,10 +78,7 @@ _WALK_BYTES = 256 << 20
 def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     """The datasets of an open file by the names of their values.
 
-    Raises
-    ------
-    DataError
-        When the file was written in a later version of the format.
+    Raises DataError when the file was written in a later version of the format.
     """
     check_heaps(file)
     with at_most(_WALK_BYTES):
@@ -232,10 +226,7 @@ class Stack:
     def count(self) -> int:
         """Number of requests.
 
-        Raises
-        ------
-        DataError
-            When the values do not have as many each.
+        Raises DataError when the values do not have as many each.
         """
         counts = {name: shape[0] if shape else 0 for name, shape in self.shapes.items()}
         for name, item in (*self._ragged.items(), *self._flat.items()):
@@ -286,9 +277,6 @@ class Stack:
     def read(self, request: int) -> dict[str, np.ndarray]:
         """The values of one request.
 
-        Raises
-        ------
-        DataError
-            When they cannot be read.
+        Raises DataError when they cannot be read.
         """
         return {name: offer.load() for name, offer in self.offers(request).items()}

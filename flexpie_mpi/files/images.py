@@ -57,10 +57,7 @@ class Normalisation:
     def apply(self, pixels: np.ndarray, where: str) -> np.ndarray:
         """Normalised float32 of pixels ``(H, W, C)``, computed in float64.
 
-        Raises
-        ------
-        DataError
-            When the number of means or scales is neither 1 nor C.
+        Raises DataError when the number of means or scales is neither 1 nor C.
         """
         channels = pixels.shape[-1]
         for name, numbers in (("mean", self.mean), ("scale", self.scale)):
@@ -77,13 +74,9 @@ def read_image(path: Path, value: Value, normalisation: Normalisation, budget: B
     """A picture as the input `value`, of shape ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1.
 
     C of 1, 3 or 4 means grey, RGB or RGBA; where both ends look like channels, the first is taken. The picture is
-    turned upright, resized to H x W without keeping its proportions (bilinear), and normalised; an input of type
-    uint8 takes the pixels as they are.
-
-    Raises
-    ------
-    DataError
-        When the file is no picture, or the input is not one that takes pictures.
+    turned upright, resized to H x W without keeping its proportions (bilinear), and normalised; an input of type uint8
+    takes the pixels as they are. Raises DataError when the file is no picture, or the input is not one that takes
+    pictures.
     """
     channel_axis, (height, width, channels) = _geometry(path, value)
     pixels = _decode(path, _MODES[channels], (width, height), budget).reshape(height, width, channels)

@@ -132,10 +132,7 @@ def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Sour
 def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
     """(name or None, path) of ``NAME=FILE`` or ``FILE``.
 
-    Raises
-    ------
-    DataError
-        When the name is no input of the graph.
+    Raises DataError when the name is no input of the graph.
     """
     named = [name for name in graph.inputs if argument.startswith(f"{name}=")]
     if named:

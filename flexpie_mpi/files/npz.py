@@ -55,10 +55,7 @@ def npy_offer(path: Path) -> Offer:
 def npz_offers(path: Path) -> dict[str, Offer]:
     """The arrays of a ``.npz`` file by name, unread, in the order of the file.
 
-    Raises
-    ------
-    DataError
-        When the file is damaged, holds the same name twice, or holds anything but arrays.
+    Raises DataError when the file is damaged, holds the same name twice, or holds anything but arrays.
     """
     with reading(path, "a .npz file"):
         return _npz_offers(path, path)
@@ -67,10 +64,7 @@ def npz_offers(path: Path) -> dict[str, Offer]:
 def bytes_offers(memory: bytes, where: Path) -> dict[str, Offer]:
     """The arrays in the bytes of a ``.npy`` file, under the name `UNNAMED`, or of a ``.npz`` file, unread.
 
-    Raises
-    ------
-    DataError
-        When the bytes are neither; the sentence calls them `where`.
+    Raises DataError when the bytes are neither; the sentence calls them `where`.
     """
     if memory.startswith(_NPY):
         with reading(where, "a .npy file"):
@@ -84,10 +78,7 @@ def bytes_offers(memory: bytes, where: Path) -> dict[str, Offer]:
 def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as an uncompressed ``.npz`` file; equal arrays give equal bytes.
 
-    Raises
-    ------
-    ValueError
-        When an array holds Python objects.
+    Raises ValueError when an array holds Python objects.
     """
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():

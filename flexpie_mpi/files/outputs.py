@@ -50,12 +50,8 @@ _UNSURE = ("optional", "undefined")
 def check_writable(path: str | Path) -> None:
     """Check that :func:`save_outputs` could write to `path`. Leaves no file.
 
-    To be called before any work, so that a wrong path does not cost a run.
-
-    Raises
-    ------
-    DataError
-        When the ending is unknown, the folder is missing, or a file cannot be made there.
+    To be called before any work, so that a wrong path does not cost a run. Raises DataError when the ending is unknown,
+    the folder is missing, or a file cannot be made there.
     """
     _check_suffix(path)
     check_replaceable(path)
@@ -240,12 +236,7 @@ class Results:
     def add(self, outputs: Mapping[str, object]) -> None:
         """Take the next request's outputs, which may be overwritten afterwards; waits while too many are held.
 
-        Outputs that are no tensors are left out.
-
-        Raises
-        ------
-        DataError
-            When earlier ones could not be written.
+        Outputs that are no tensors are left out. Raises DataError when earlier ones could not be written.
         """
         arrays = {name: np.array(array) for name, array in holdable(outputs)[0].items()}
         with self._changed:

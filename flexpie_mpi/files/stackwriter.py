@@ -117,10 +117,7 @@ class StackWriter:
     def close(self) -> None:
         """Close the file; to be called once.
 
-        Raises
-        ------
-        DataError
-            When that fails.
+        Raises DataError when that fails.
         """
         try:
             self._explained(self._file.close)

@@ -12,13 +12,9 @@ def random_inputs(graph: Graph, seed: int = 0, request: int = 0) -> dict[str, np
     """One array per input of the graph, by name.
 
     Floats are standard normal. Integers of 8 bits, which hold pixels and quantised numbers, cover their whole range;
-    wider ones, which hold positions and token ids, are 0 or 1, so that they are valid for a table of any length.
-    Every request of a stream has numbers of its own, which depend on the seed and its number alone.
-
-    Raises
-    ------
-    DataError
-        When an input has no static shape or a type that cannot be made up, or the seed is negative.
+    wider ones, which hold positions and token ids, are 0 or 1, so that they are valid for a table of any length. Every
+    request of a stream has numbers of its own, which depend on the seed and its number alone. Raises DataError when an
+    input has no static shape or a type that cannot be made up, or the seed is negative.
     """
     if seed < 0:
         raise DataError(f"the seed of random inputs is {seed}: give 0 or more")

@@ -176,10 +176,7 @@ class Testbed:
     def subset(self, count: int) -> Testbed:
         """The first `count` ranks; boards left out still forward what passes through them.
 
-        Raises
-        ------
-        TestbedError
-            When there are not so many.
+        Raises TestbedError when there are not so many.
         """
         if not 1 <= count <= self.ranks:
             raise TestbedError(f"testbed '{self.name}' has {self.ranks} devices, so it cannot give {count} ranks")

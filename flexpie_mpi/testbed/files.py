@@ -82,10 +82,8 @@ LATENCY = Quantity("latency", "50us", _SECONDS, above=-1.0)
 def read(path: str | PathLike[str]) -> Testbed:
     """The testbed of a TOML file.
 
-    Raises
-    ------
-    TestbedError
-        When the file cannot be read or says something that cannot be; the sentence names the file and the key.
+    Raises TestbedError when the file cannot be read or says something that cannot be; the sentence names the file and
+    the key.
     """
     sketch = read_sketch(path)
     try:

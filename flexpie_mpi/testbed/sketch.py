@@ -33,10 +33,7 @@ class Sketch:
     def testbed(self, ranks: int | None = None) -> Testbed:
         """The testbed of all devices, or of `ranks`: the first of them, or all and more like the last.
 
-        Raises
-        ------
-        TestbedError
-            When nothing says how fast the links are, or there would be more devices than can be.
+        Raises TestbedError when nothing says how fast the links are, or there would be more devices than can be.
         """
         count = len(self.devices)
         if ranks is None or ranks == count:

@@ -30,12 +30,7 @@ class FileLoader:
     budget: Budget | None = None
 
     def load(self, argument: str) -> Request:
-        """The request of ``FILE`` or ``NAME=FILE``.
-
-        Raises
-        ------
-        DataError
-        """
+        """The request of ``FILE`` or ``NAME=FILE``; raises DataError."""
         return load_inputs([argument], self.graph, mean=self.mean, scale=self.scale, budget=self.budget)
 
 
@@ -120,10 +115,7 @@ class Folder:
 def present(folder: Path) -> dict[tuple[str, int], int]:
     """The time of the last change, in ns, of every file of a watched folder that may be a request, by (name, inode).
 
-    Raises
-    ------
-    DataError
-        When the folder cannot be read.
+    Raises DataError when the folder cannot be read.
     """
     found = {}
     try:
@@ -150,10 +142,7 @@ def in_turn(found: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
 def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
     """The requests of an HDF5 file; None for one that holds the inputs of a single request.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be read, or a dataset does not have as many requests as another.
+    Raises DataError when the file cannot be read, or a dataset does not have as many requests as another.
     """
     name, path = parse_argument(argument, graph)
     with Stack(path) as stack:
@@ -170,10 +159,7 @@ def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
 def expanded(arguments: Iterable[str], graph: Graph) -> tuple[str, ...]:
     """The files of arguments, patterns among them, in the order of their names.
 
-    Raises
-    ------
-    DataError
-        When a pattern fits no file.
+    Raises DataError when a pattern fits no file.
     """
     found: list[str] = []
     for argument in arguments:

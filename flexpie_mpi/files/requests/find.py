@@ -61,11 +61,7 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Sourc
 
     A stream is: random requests where there are no arguments, but a limit; standard input (``-``) or a named pipe; a
     folder; a pattern; more files than the model has inputs; an HDF5 file whose datasets have one more axis in front.
-
-    Raises
-    ------
-    DataError
-        When a stream is asked for that there is not, or more than one.
+    Raises DataError when a stream is asked for that there is not, or more than one.
     """
     if not arguments:
         return None if asked.limit is None else MadeUp(graph, asked.seed, asked.limit)

@@ -67,10 +67,7 @@ class Pipe:
     def named(cls, path: Path) -> Pipe:
         """The named pipe at `path`.
 
-        Raises
-        ------
-        DataError
-            When it cannot be opened.
+        Raises DataError when it cannot be opened.
         """
         try:
             return cls(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # else it would wait for a writer, unstoppable
@@ -80,10 +77,7 @@ class Pipe:
     def read(self, size: int, stop: Stop) -> bytes:
         """So many bytes, or fewer at the end of the pipe.
 
-        Raises
-        ------
-        Stopped
-            When `stop` is set.
+        Raises Stopped when `stop` is set.
         """
         found = bytearray()
         while len(found) < size:

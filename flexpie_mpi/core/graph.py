@@ -24,6 +24,15 @@ ITEM_BYTES = {
 WIDER = {"bfloat16": "float32", "float8_e5m2": "float32", "int4": "int8", "uint4": "uint8"}
 """Types that numpy and onnxruntime cannot pass to each other, and the one in which outputs of them come."""
 
+AS_BYTES = ("float8_e4m3fn",)
+"""Types that numpy does not have, of which onnxruntime gives the bytes."""
+
+PACKED_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
+"""Bits per element of types that have several elements to a byte."""
+
+WITHHELD = ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2")
+"""How onnxruntime's names begin of types whose elements it does not give to Python."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.graph import ITEM_BYTES, WIDER, Value
+from ..core.graph import AS_BYTES, ITEM_BYTES, WIDER, Value
 from .atomic import check_replaceable, replacing
 from .hdf5 import SUFFIXES as HDF5_SUFFIXES
 from .hdf5 import write_hdf5
@@ -39,9 +39,6 @@ _STACKED_BYTES = 1 << 20
 
 _LOOK_S = 0.05
 """How often the writer looks whether it is to hurry: a signal handler cannot wake it."""
-
-_CODES = ("float8_e4m3fn",)
-"""Types that numpy does not have, of which onnxruntime gives the bytes."""
 
 _UNSURE = ("optional", "undefined")
 """Types that may turn out to be tensors."""
@@ -142,7 +139,7 @@ def widened_types(outputs: Iterable[Value]) -> dict[str, str]:
 def is_holdable(value: Value) -> bool:
     """Whether a file can hold an output, as far as its type says."""
     dtype = value.dtype
-    return dtype in ITEM_BYTES or dtype in WIDER or dtype in ("string", *_CODES, *_UNSURE)
+    return dtype in ITEM_BYTES or dtype in WIDER or dtype in ("string", *AS_BYTES, *_UNSURE)
 
 
 def _check_suffix(path: str | Path) -> None:

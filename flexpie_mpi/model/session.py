@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 
 from ..core.errors import ModelError
+from ..core.graph import WITHHELD
 from .complaint import reason
 from .read import Source
 from .weights import StoredTensor, mapped, numpy_dtype, type_name
@@ -194,9 +195,7 @@ def create(
 
 def _is_withheld(kind: ValueType) -> bool:
     """Whether onnxruntime has no Python value for a type."""
-    return kind.type.removeprefix("tensor(").startswith(
-        ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2")
-    )
+    return kind.type.removeprefix("tensor(").startswith(WITHHELD)
 
 
 def _supply(tensor: onnx.TensorProto, stored: StoredTensor, arrays: dict[str, np.ndarray]) -> None:

@@ -18,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..core.errors import ModelError
+from ..core.graph import PACKED_BITS
 from ..core.region import Bounds, Region
 
 _BLOCK_BYTES = 1 << 20
@@ -28,7 +29,6 @@ MOST_AXES = 32
 """Of a tensor: numpy 1 knows no more."""
 _MOST_ELEMENTS = 1 << 60
 
-_PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _UNSIZED = ("STRING", "UNDEFINED")
 
 
@@ -95,7 +95,7 @@ class WeightStore:
 
 def _read(file: IO[bytes], tensor: StoredTensor, region: Region) -> np.ndarray:
     place = tensor.place
-    if type_name(tensor.data_type) in _PACKED_BITS:
+    if dtype_name(tensor.data_type) in PACKED_BITS:
         raw = _read_into(file, place.offset, np.empty(place.length, np.uint8))
         whole = decode(raw.tobytes(), tensor.data_type, tensor.shape)
         return np.ascontiguousarray(whole[region.slices(Region.full(tensor.shape))])
@@ -237,7 +237,8 @@ def byte_length(data_type: int, shape: Iterable[int]) -> int | None:
     name = type_name(data_type)
     if not name or name in _UNSIZED:
         return None
-    bits = _PACKED_BITS.get(name, numpy_dtype(data_type).itemsize * 8)
+    dtype = numpy_dtype(data_type)
+    bits = PACKED_BITS.get(dtype.name, dtype.itemsize * 8)
     return (prod(shape) * bits + 7) // 8
 
 

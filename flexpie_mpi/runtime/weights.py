@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ModelError
+from ..core.graph import PACKED_BITS
 from ..core.region import Region
 from ..files.cache import Cache
 from ..model import Model
@@ -28,8 +29,6 @@ from .transport import Transport
 
 KIND = "weights"
 PIECE_BYTES = 4 << 20
-
-_PACKED_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _pass_on(transport: Transport, link: _Link, memory: np.ndarray) -> None:
 def _read(model: Model, part: _Part) -> Iterator[np.ndarray]:
     """The raw bytes of a part, run by run, from the root's store."""
     assert model.store is not None, "only the root reads"
-    bits = _PACKED_BITS.get(model.graph.value(part.constant).dtype)
+    bits = PACKED_BITS.get(model.graph.value(part.constant).dtype)
     for run in _runs(part):
         array = model.store.read(part.constant, run)
         yield array.reshape(-1).view(np.uint8) if bits is None else _packed(array, bits)

@@ -28,8 +28,7 @@ import onnxruntime
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flexpie_mpi import AnalyticCost, Engine, Model, Plan, Task, layout_plan, load, make_plans, one_host, run_ranks
 from flexpie_mpi.files.cache import Cache
-from flexpie_mpi.measure.compare import Reference
-from flexpie_mpi.measure.rounding import RULES, Rounding
+from flexpie_mpi.measure.compare import RULES, Reference, Rounding
 from flexpie_mpi.model.equality import apart
 from tests.quantised import forms, inputs, write
 

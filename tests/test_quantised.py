@@ -8,8 +8,7 @@ from onnx import helper
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.files.cache import Cache
-from flexpie_mpi.measure.compare import Reference, verify
-from flexpie_mpi.measure.rounding import Rounding
+from flexpie_mpi.measure.compare import Reference, Rounding, verify
 from flexpie_mpi.report.run import verdict_lines, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
 

@@ -15,8 +15,8 @@ from ..core.errors import FlexPieError, LayoutError, PlanError
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..lower import lower
+from ..measure.agreement import UntriedError
 from ..measure.observed import Observation, observe
-from ..measure.together import UntriedError
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
 from ..planner import layout_plan

@@ -19,9 +19,8 @@ from ..cost.origins import Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Recorder, Traces, merged
 from ..files.cache import Cache
-from ..measure.campaign import Subject
+from ..measure.campaign import Measured, Subject, measure_cluster
 from ..measure.cluster import cluster_digest, origins_of, testbed_of
-from ..measure.cluster_cost import Measured, measure_cluster
 from ..model import Model
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed

@@ -22,7 +22,7 @@ from ..cost.traces import Recorder, Traces, merged
 from ..files.cache import Cache
 from ..files.inputs import SUFFIXES, load_inputs
 from ..files.requests import offered_shapes
-from ..measure.budget import Budget, with_time_left
+from ..measure.agreement import Budget, with_time_left
 from ..measure.campaign import Campaign, Subject
 from ..measure.cluster import cluster_digest, origins_of
 from ..model import BUILTIN

@@ -18,6 +18,13 @@ MESSAGES_ONLY = ("local", "halo", "alltoall")
 would wait for every rank to look in."""
 
 
+Order = tuple[int, int, int]
+"""(segment, order there, exchange): where a step stands among those of all ranks, which have one common order."""
+
+_FINISH, _COMPUTE, _START = 0, 1, 2
+"""Order at one segment: what the segment needs, the segment, what can leave after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Buffer:
     """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value."""
@@ -77,6 +84,8 @@ class Exchange:
     lane : int
         Collectives with the same lane are never under way together on this rank, so their messages may share memory;
         negative for an exchange that shares with none.
+    after : int
+        The segment after which all that is sent is there, on every rank; -1 for the beginning of a request.
     """
 
     index: int
@@ -86,6 +95,7 @@ class Exchange:
     receives: tuple[Message, ...]
     copies: tuple[Copy, ...]
     lane: int = -1
+    after: int = -1
 
     @property
     def is_collective(self) -> bool:
@@ -113,6 +123,10 @@ class Compute:
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
 
+    @property
+    def order(self) -> Order:
+        return self.segment, _COMPUTE, 0
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -120,12 +134,20 @@ class Start:
 
     exchange: Exchange
 
+    @property
+    def order(self) -> Order:
+        return self.exchange.after, _START, self.exchange.index
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """End an exchange: wait for what this rank receives, unpack it, and make its own copies."""
 
     exchange: Exchange
+
+    @property
+    def order(self) -> Order:
+        return self.exchange.index, _FINISH, self.exchange.index
 
 
 Step = Compute | Start | Finish

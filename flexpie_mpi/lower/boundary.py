@@ -103,7 +103,8 @@ class Boundary:
         if not (sends or receives or copies):
             return None
         kind = self.kind if sends or receives else "local"
-        return Exchange(index, kind, group if kind != "local" else (), tuple(sends), tuple(receives), copies)
+        members = group if kind != "local" else ()
+        return Exchange(index, kind, members, tuple(sends), tuple(receives), copies, after=self.after)
 
 
 def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int) -> Boundary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from ..core.errors import PlanError
 from ..core.graph import Graph, Value
@@ -17,22 +18,16 @@ from .arena import arena_of, with_lanes
 from .boundary import Boundary, Holdings, build_exchange
 from .shards import SegmentShard, segment_problems, segment_shard
 
-_FINISH, _COMPUTE, _START = 0, 1, 2
-"""Order of steps at one place: what a segment needs, the segment, what can leave after it."""
-
 
 @dataclass(slots=True)
 class _Draft:
-    """Steps of one rank, each with the key that orders them: (segment, order there, exchange)."""
+    """Steps of one rank in the order in which the walk finds them, and the weights that they read."""
 
-    steps: list[tuple[tuple[int, int, int], Step]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     weights: dict[tuple[str, Region | None], None] = field(default_factory=dict)
 
-    def add(self, segment: int, order: int, exchange: int, step: Step) -> None:
-        self.steps.append(((segment, order, exchange), step))
-
     def ordered(self) -> tuple[Step, ...]:
-        return tuple(step for _, step in sorted(self.steps, key=lambda item: item[0]))
+        return tuple(sorted(self.steps, key=attrgetter("order")))
 
 
 def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
@@ -121,7 +116,7 @@ def _lower_segment(
     for rank, shard in shards.items():
         inputs = tuple((name, _buffer_of(holdings, boundary, name, rank)) for name, _ in shard.inputs)
         outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
-        drafts[rank].add(index, _COMPUTE, 0, Compute(index, shard.blocks, inputs, outputs))
+        drafts[rank].steps.append(Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
 
 
@@ -151,8 +146,8 @@ def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, boundary: Bo
         if part is None:
             continue
         if part.kind != "local":
-            draft.add(boundary.after, _START, segment, Start(part))
-        draft.add(segment, _FINISH, segment, Finish(part))
+            draft.steps.append(Start(part))
+        draft.steps.append(Finish(part))
 
 
 def _program(

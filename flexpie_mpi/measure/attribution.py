@@ -1,18 +1,29 @@
-"""Attribution: which kernel each event of a profile belongs to.
+"""Attribution: what a profiled run on one rank says of its kernels and calls, as rows of traces.
 
 onnxruntime names a fused node after the last it was made of, or gives it a name of its own; it runs nodes in another
-order than the graph's, and adds some of ours (crops) and some of its own (re-layouts, views).
+order than the graph's, and adds some of ours (crops) and some of its own (re-layouts, views). For one segment, with e
+the seconds of a kernel's events and o what writing them took,
+
+    call    = call with profiler - first event's begin to last event's end - writing of the run + re-layouts
+    kernels = (call without profiler - call) shared in proportion to e - o
+
+so that a call and its kernels add up to what the session takes by itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ..cost.groups import StepWork
-from .profile import NodeEvent
+from ..cost.rows import CALL_TRACE, COMPUTE_TRACE
+from .observed import spread
+from .profiled_run import NodeEvent, Run, SegmentTimes, gap_s, inside_s, span_s
 
 CALL = -1
 """In place of a kernel's number: a part of the session's call."""
@@ -24,6 +35,14 @@ _PREFIX = "fused "
 _RELAYOUT = ("ReorderInput", "ReorderOutput")
 _VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
 """What onnxruntime adds around nodes that it rewrites."""
+
+FLOOR_S = 0.2e-6
+"""No kernel and no call is recorded as shorter."""
+_RUN_GAPS = 1.4
+"""What writing the events of a run as a whole takes, in gaps between events."""
+
+_MOST_CALL = 0.95
+"""The largest part of a segment's time that a call can be, where a kernel was seen."""
 
 
 @dataclass(frozen=True)
@@ -117,3 +136,73 @@ def _adopt(event: NodeEvent, idle: list[int], before: int, work: Work) -> int | 
         return None
     idle.remove(ranked[0])
     return ranked[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What every row of a segment says of where it comes from, as in :data:`flexpie_mpi.cost.rows.TIMING`."""
+
+    active: float
+    origin: int
+    model: str
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A segment's seconds, each with the distance of its quartiles."""
+
+    call_s: float
+    call_spread_s: float
+    kernels: dict[int, tuple[float, float]]
+
+
+def pooled_gap_s(segments: Iterable[SegmentTimes]) -> float:
+    """The gap between events on this rank, from all of a plan's segments."""
+    return gap_s(run for times in segments for run in times.runs)
+
+
+def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
+    """A segment's time without the profiler, `total`, by kernels, and what is left for the call."""
+    tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
+    calls = [
+        max(FLOOR_S, seconds - span_s(run) - _RUN_GAPS * gap + table.get(CALL, 0.0))
+        for seconds, run, table in zip(times.profiled_s, times.runs, tables, strict=True)
+    ]
+    raw = {number: [table[number] for table in tables] for number in tables[0] if number != CALL}
+    sums = sum(map(statistics.median, raw.values()))
+    call = min(statistics.median(calls), _MOST_CALL * total) if raw else total
+    scale = (total - call) / sums if sums else 1.0
+    kernels = {number: (max(FLOOR_S, statistics.median(s) * scale), spread(s) * scale) for number, s in raw.items()}
+    return Split(call, spread(calls), kernels)
+
+
+def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
+    """Seconds of every kernel that has events, and of `CALL`, in one run."""
+    found: dict[int, float] = {}
+    for event, number in zip(run, attribute(run, work), strict=True):
+        found[number] = found.get(number, 0.0) + max(FLOOR_S, event.seconds - inside)
+    return found
+
+
+def compute_rows(work: Work, shares: Split, label: Label) -> np.ndarray:
+    """A row of COMPUTE_TRACE for each kernel that was seen at work."""
+    rows = np.zeros(len(shares.kernels), COMPUTE_TRACE)
+    for row, (number, seconds) in zip(rows, shares.kernels.items(), strict=True):
+        _fill(row, work.group_row(number), seconds, label)
+    return rows
+
+
+def call_row(work: Work, shares: Split, label: Label) -> np.ndarray:
+    """The row of CALL_TRACE of a segment."""
+    rows = np.zeros(1, CALL_TRACE)
+    _fill(rows[0], work.call_row(), (shares.call_s, shares.call_spread_s), label)
+    return rows
+
+
+def _fill(row: np.void, work: np.ndarray, seconds: tuple[float, float], label: Label) -> None:
+    """Fill a row of a trace with the one row that says what was done, the seconds and their spread, and the label."""
+    for name in work.dtype.names or ():
+        row[name] = work[name][0]
+    row["seconds"], row["spread_s"], row["repeats"] = *seconds, label.repeats
+    row["active"], row["origin"], row["model"] = label.active, label.origin, label.model.encode()[:32]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..cost.rows import LINK_TRACE
 from ..runtime.transport import Transport
-from .budget import Budget
+from .agreement import Budget
 
 Pair = tuple[int, int]
 """(source rank, target rank)."""

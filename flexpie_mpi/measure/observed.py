@@ -1,45 +1,54 @@
-"""What a running engine's requests take, segment by segment, as rows for the next fit."""
+"""What the requests of a plan took, taken apart: its segments, its exchanges, and the rows of traces they make."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..core.plan import Plan
+from ..core.program import Program
+from ..cost.links import job_transfers
+from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
 from ..runtime.engine import Engine
 from ..testbed import Testbed
-from .clocks import clock_offset
-from .measures import spread
-from .moves import exchange_rows
-from .plans import plan_row
-from .together import UntriedError, together
+from .agreement import UntriedError, clock_offset, together
+from .critical_path import RankRequest, exchange_costs
 from .trial import try_request
-from .waves import Trip, Waves
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Requests of an engine, as the root sees them.
+    """Requests of a plan, as the root sees them.
 
     Attributes
     ----------
-    engine : Engine
+    plan : Plan
+    model : str
+        Name of the model.
+    programs : sequence of Program
+        Of all ranks.
     compute_s : tuple of float
-        Of the slowest rank of every segment, median.
-    exchanges_s : list of mapping
+        Of the slowest rank of every segment.
+    exchanges_s : sequence of mapping
         For each request, by how much each exchange made it longer, by number of the exchange.
     latencies_s : tuple of float
         Of each request.
+    typical : callable
+        The one number that stands for those of all requests.
     """
 
-    engine: Engine
+    plan: Plan
+    model: str
+    programs: Sequence[Program]
     compute_s: tuple[float, ...]
     exchanges_s: Sequence[Mapping[int, float]]
     latencies_s: tuple[float, ...]
+    typical: Callable[[Sequence[float]], float] = statistics.median
 
     @property
     def latency_s(self) -> float:
@@ -48,8 +57,8 @@ class Observation:
 
     @property
     def exchange_s(self) -> tuple[float, ...]:
-        """Median of the exchange before every segment, and of the one behind the last."""
-        return tuple(self._median_s(index) for index in range(len(self.compute_s) + 1))
+        """Of the exchange before every segment, and of the one behind the last."""
+        return tuple(self.typical(self._samples(index)) for index in range(len(self.compute_s) + 1))
 
     def rows(self, testbed: Testbed, predicted_s: float = np.nan) -> dict[str, np.ndarray]:
         """Rows of the tables ``exchange`` and ``plan``, whose origin is the root.
@@ -61,29 +70,24 @@ class Observation:
         predicted_s : float
             Of the whole plan; NaN when nothing was predicted.
         """
-        return {"exchange": self._exchange_rows(testbed), "plan": self._plan_row(predicted_s)}
-
-    def _exchange_rows(self, testbed: Testbed) -> np.ndarray:
-        moves, rows = exchange_rows(self.engine.programs, testbed)
-        for row, index in zip(rows, moves, strict=True):
-            row["seconds"], row["spread_s"] = self._median_s(index), spread(self._samples(index))
-        rows["active"] = 1.0
-        return self._labelled(rows)
-
-    def _plan_row(self, predicted_s: float) -> np.ndarray:
-        compute_s, exchange_s = sum(self.compute_s), sum(self.exchange_s)
-        return self._labelled(plan_row(self.engine.plan, compute_s, exchange_s, self.latencies_s, predicted_s))
-
-    def _labelled(self, rows: np.ndarray) -> np.ndarray:
-        name = self.engine.model.name.encode()[:32]
-        rows["origin"], rows["model"], rows["repeats"] = self.engine.plan.root, name, len(self.latencies_s)
-        return rows
+        numbers, exchanges = exchange_rows(self.programs, testbed)
+        for row, index in zip(exchanges, numbers, strict=True):
+            row["seconds"], row["spread_s"] = self.typical(self._samples(index)), spread(self._samples(index))
+        exchanges["active"] = 1.0
+        plan = np.zeros(1, PLAN_TRACE)
+        plan["planner"] = name_of(self.plan).encode()
+        plan["ranks"] = len({rank for segment in self.plan.segments for rank in segment.layout.ranks})
+        plan["segments"] = len(self.plan.segments)
+        plan["compute_s"], plan["exchange_s"] = sum(self.compute_s), sum(self.exchange_s)
+        plan["predicted_s"] = predicted_s
+        plan["seconds"], plan["spread_s"] = self.latency_s, spread(self.latencies_s)
+        for rows in (exchanges, plan):
+            rows["origin"], rows["model"] = self.plan.root, self.model.encode()[:32]
+            rows["repeats"] = len(self.latencies_s)
+        return {"exchange": exchanges, "plan": plan}
 
     def _samples(self, index: int) -> list[float]:
         return [costs.get(index, 0.0) for costs in self.exchanges_s]
-
-    def _median_s(self, index: int) -> float:
-        return statistics.median(self._samples(index))
 
 
 def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observation | None:
@@ -109,38 +113,67 @@ def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observa
     """
     transport, root = engine.transport, engine.plan.root
     offset_s = clock_offset(transport, root)
-    trips, latencies_s = [], []
+    parts, latencies_s = [], []
     for _ in range(requests):
         seconds, _, error = try_request(engine, inputs)
         if error is not None:
             raise UntriedError(str(error))
         latencies_s.append(seconds)
-        trips.append(Trip(transport.rank, engine.began_s + offset_s, engine.timeline()))
-    everyone = transport.gather((trips, latencies_s), root)
+        parts.append(RankRequest(transport.rank, engine.began_s + offset_s, engine.timeline()))
+    everyone = transport.gather((parts, latencies_s), root)
     return together(transport, partial(_seen, engine, everyone), "reading what was measured")
 
 
 def _seen(engine: Engine, everyone: Sequence[Any] | None) -> Observation | None:
     if everyone is None:
         return None
-    by_request = list(zip(*(trips for trips, _ in everyone), strict=True))
-    waves = Waves(engine.programs)
+    requests = list(zip(*(parts for parts, _ in everyone), strict=True))
     return Observation(
-        engine,
-        _slowest(by_request, len(engine.plan.segments)),
-        [waves.exchange_costs(request) for request in by_request],
+        engine.plan,
+        engine.model.name,
+        engine.programs,
+        _slowest(requests, len(engine.plan.segments)),
+        [exchange_costs(engine.programs, request) for request in requests],
         tuple(map(max, zip(*(latencies for _, latencies in everyone), strict=True))),
     )
 
 
-def _slowest(requests: Sequence[Sequence[Trip]], segments: int) -> tuple[float, ...]:
+def _slowest(requests: Sequence[Sequence[RankRequest]], segments: int) -> tuple[float, ...]:
     """Median over requests of each rank's compute in each segment; the slowest rank counts."""
     samples: dict[tuple[int, int], list[float]] = {}
-    for trip in (trip for request in requests for trip in request):
-        for event in trip.timeline.events:
+    for part in (part for request in requests for part in request):
+        for event in part.timeline.events:
             if event.kind == "compute":
-                samples.setdefault((event.segment, trip.rank), []).append(event.seconds)
+                samples.setdefault((event.segment, part.rank), []).append(event.seconds)
     slowest = [0.0] * segments
-    for (segment, _), found in samples.items():
-        slowest[segment] = max(slowest[segment], statistics.median(found))
+    for (segment, _), seconds in samples.items():
+        slowest[segment] = max(slowest[segment], statistics.median(seconds))
     return tuple(slowest)
+
+
+def exchange_rows(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[int, ...], np.ndarray]:
+    """Numbers of a job's exchanges, and a row of `EXCHANGE_TRACE` for each with what it moves, but no seconds yet.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        Of all ranks.
+    testbed : Testbed
+    """
+    numbers, transfers = job_transfers(programs, testbed)
+    rows = np.zeros(len(numbers), EXCHANGE_TRACE)
+    columns = list(transfers.dtype.names or ())
+    rows[columns] = transfers[columns]
+    return numbers, rows
+
+
+def name_of(plan: Plan) -> str:
+    """What planned a plan, for rows and people; of at most 32 letters."""
+    words = (plan.provenance.get("planner", "plan"), plan.provenance.get("fusion", ""))
+    return " ".join(filter(None, words))[:32]
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Distance of the quartiles."""
+    lower, upper = np.percentile(samples, (25, 75))
+    return float(upper - lower)

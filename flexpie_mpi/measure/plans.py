@@ -1,33 +1,44 @@
-"""Whole plans: run with a request, and turned into rows about kernels, calls, exchanges and the plan itself."""
+"""Whole plans of a model: which to measure, and the rows about kernels, calls, exchanges and plans they are run for."""
 
 from __future__ import annotations
 
 import gc
-import statistics
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import numpy as np
 
-from ..core.plan import Plan
+from ..core.graph import Graph
+from ..core.layout import Layout
+from ..core.plan import Plan, Segment
 from ..core.program import Compute
 from ..cost.groups import fused_groups
-from ..cost.rows import PLAN_TRACE, TABLES
+from ..cost.rows import TABLES
+from ..lower.shards import segment_problems
 from ..model import Model
+from ..planner import layout_plan
+from ..planner.rules import ROOT, square
+from ..planner.units import Units, units
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
-from .attribution import Work
-from .measures import Label, call_row, compute_rows, pooled_gap_s, split, spread
-from .moves import exchange_rows
-from .rehearsal import Rehearsal, Rehearser, scratch
-from .together import UntriedError, together
-from .waves import Trip, Waves
+from .agreement import UntriedError, together
+from .attribution import Label, Work, call_row, compute_rows, pooled_gap_s, split
+from .critical_path import exchange_costs
+from .observed import Observation, name_of
+from .profiled_run import PlanProfiler, ProfiledRun, scratch
 
 Keep = Callable[[str, np.ndarray], None]
 """Takes rows of a table of :data:`flexpie_mpi.cost.rows.TABLES`; called on the root only."""
+
+RANDOM_PLANS = 24
+_KINDS = ("rows", "channels", "columns", "grid")
+_RUN_UNITS = 5
+"""Units in a run of one layout in a random plan, on average."""
 
 
 @dataclass(slots=True)
@@ -85,12 +96,12 @@ def collect_plans(
     order = iter(plans)
     try:
         with scratch(transport) as folder:
-            rehearser = Rehearser(transport, model, inputs, folder, threads)
+            profiler = PlanProfiler(transport, model, inputs, folder, threads)
             while clock() > last_s and (plan := _next(transport, order)) is not None:
                 begin = time.monotonic()
                 tell(f"{model.name}: plan {outcome.measured + 1}, {name_of(plan)}")
                 try:
-                    rows = _Rows(transport, model, plan, testbed, rehearser.rehearse(plan)).gathered()
+                    rows = _Rows(transport, model, plan, testbed, profiler.run(plan)).gathered()
                 except UntriedError as error:
                     outcome.left_out.append(f"{name_of(plan)}: {error}")
                 else:
@@ -109,12 +120,6 @@ def _keep(rows: Mapping[str, np.ndarray], keep: Keep) -> None:
         keep(table, found)
 
 
-def name_of(plan: Plan) -> str:
-    """What planned a plan, for rows and people; of at most 32 letters."""
-    words = (plan.provenance.get("planner", "plan"), plan.provenance.get("fusion", ""))
-    return " ".join(filter(None, words))[:32]
-
-
 def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
     """The root's next plan; None when there are no more. To find it may take the root longer than any deadline."""
     plan = together(transport, lambda: transport.attend(lambda: next(plans, None)), "finding a plan")
@@ -124,13 +129,13 @@ def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of one rehearsal."""
+    """Rows of one profiled run."""
 
     transport: Transport
     model: Model
     plan: Plan
     testbed: Testbed
-    rehearsal: Rehearsal
+    run: ProfiledRun
 
     def gathered(self) -> dict[str, np.ndarray]:
         """What every rank has found, by table, on the root; nothing elsewhere.
@@ -140,75 +145,170 @@ class _Rows:
         UntriedError
             On every rank, when what was measured on any makes no sense.
         """
-        found = self.rehearsal
-        seconds = {times.step.segment: found.typical(times.plain_s) for times in found.segments}
+        run = self.run
+        seconds = {times.step.segment: run.typical(times.plain_s) for times in run.segments}
         mine = together(self.transport, partial(self._own_rows, seconds), "reading what was measured")
-        everyone = self.transport.gather((*mine, seconds, found.trips))
+        everyone = self.transport.gather((*mine, seconds, run.requests))
         return together(self.transport, partial(self._joined, everyone), "reading what was measured")
 
     def _joined(self, everyone: Sequence[Any] | None) -> dict[str, np.ndarray]:
         if everyone is None:
             return {}
-        computes, call_rows, by_rank, trips = zip(*everyone, strict=True)
-        exchanges = self._exchange_rows(list(zip(*trips, strict=True)))
-        slowest = [max(each.get(place, 0.0) for each in by_rank) for place in range(len(self.plan.segments))]
-        plan = self._plan_row(sum(slowest), exchanges)
-        tables = {"compute": np.concatenate(computes), "call": np.concatenate(call_rows)}
-        return tables | {"exchange": exchanges, "plan": plan}
+        computes, calls, by_rank, parts = zip(*everyone, strict=True)
+        programs, segments = self.run.programs, range(len(self.plan.segments))
+        observation = Observation(
+            self.plan,
+            self.model.name,
+            programs,
+            tuple(max(seconds.get(segment, 0.0) for seconds in by_rank) for segment in segments),
+            [exchange_costs(programs, request) for request in zip(*parts, strict=True)],
+            self.run.latencies_s,
+            self.run.typical,
+        )
+        tables = {"compute": np.concatenate(computes), "call": np.concatenate(calls)}
+        return tables | observation.rows(self.testbed)
 
     def _own_rows(self, seconds: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
         """This rank's rows about kernels and calls, from the seconds of its segments."""
         graph, rank = self.model.graph, self.transport.rank
-        known = fused_groups(graph, [first for _, first, _ in self.plan.spans])
-        gap = pooled_gap_s(self.rehearsal.segments)
-        compute, calls = [], []
-        for times in self.rehearsal.segments:
-            work = Work(graph, known, self.rehearsal.programs[rank], times.step)
-            found = split(times, work, gap, seconds[times.step.segment])
-            label = Label(self._active(times.step), rank, self.model.name)
-            compute.append(compute_rows(work, found, label, len(times.plain_s)))
-            calls.append(call_row(work, found, label, len(times.plain_s)))
-        return _joined(compute, "compute"), _joined(calls, "call")
+        groups = fused_groups(graph, [first for _, first, _ in self.plan.spans])
+        gap = pooled_gap_s(self.run.segments)
+        computes, calls = [np.zeros(0, TABLES["compute"])], [np.zeros(0, TABLES["call"])]
+        for times in self.run.segments:
+            work = Work(graph, groups, self.run.programs[rank], times.step)
+            shares = split(times, work, gap, seconds[times.step.segment])
+            label = Label(self._active(times.step), rank, self.model.name, len(times.plain_s))
+            computes.append(compute_rows(work, shares, label))
+            calls.append(call_row(work, shares, label))
+        return np.concatenate(computes), np.concatenate(calls)
 
     def _active(self, step: Compute) -> float:
         ranks = self.plan.segments[step.segment].layout.ranks
         return float(self.testbed.active(ranks)[ranks.index(self.transport.rank)])
 
-    def _exchange_rows(self, requests: Sequence[Sequence[Trip]]) -> np.ndarray:
-        """A row of EXCHANGE_TRACE for each exchange of the plan."""
-        waves = Waves(self.rehearsal.programs)
-        costs = [waves.exchange_costs(trips) for trips in requests]
-        moves, rows = exchange_rows(self.rehearsal.programs, self.testbed)
-        for row, index in zip(rows, moves, strict=True):
-            samples = [cost.get(index, 0.0) for cost in costs]
-            row["seconds"], row["spread_s"] = self.rehearsal.typical(samples), spread(samples)
-        self._label(rows, len(costs))
-        return rows
 
-    def _plan_row(self, compute_s: float, exchanges: np.ndarray) -> np.ndarray:
-        latencies = self.rehearsal.latencies_s
-        row = plan_row(self.plan, compute_s, exchanges["seconds"].sum(), latencies)
-        self._label(row, len(latencies))
-        return row
+def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:
+    """Plans for a job of `ranks` ranks, without repetition, the most telling first.
 
-    def _label(self, rows: np.ndarray, repeats: int) -> None:
-        rows["origin"], rows["model"], rows["repeats"] = self.plan.root, self.model.name.encode()[:32], repeats
-        if "active" in (rows.dtype.names or ()):
-            rows["active"] = 1.0
+    One layout wherever it can be, on all ranks, fused and not; the root alone; then random layouts side by side, which
+    bring every kind of exchange, in turn with fewer ranks.
+    """
+    known = set()
+    for plan in _all_plans(graph, ranks, seed):
+        if plan.segments not in known:
+            known.add(plan.segments)
+            yield plan
 
 
-def plan_row(
-    plan: Plan, compute_s: float, exchange_s: float, latencies_s: Sequence[float], predicted_s: float = np.nan
-) -> np.ndarray:
-    """A row of PLAN_TRACE that does not say yet where it was measured."""
-    row = np.zeros(1, PLAN_TRACE)
-    row["planner"] = name_of(plan).encode()
-    row["ranks"] = len({rank for segment in plan.segments for rank in segment.layout.ranks})
-    row["segments"] = len(plan.segments)
-    row["compute_s"], row["exchange_s"], row["predicted_s"] = compute_s, exchange_s, predicted_s
-    row["seconds"], row["spread_s"] = statistics.median(latencies_s), spread(latencies_s)
-    return row
+def _all_plans(graph: Graph, ranks: int, seed: int) -> Iterator[Plan]:
+    parts = units(graph)
+    chance = random.Random(f"plans {graph.digest} {ranks} {seed}")
+    yield _preset(graph, ranks, ranks, "rows")
+    yield _preset(graph, ranks, 1, "single")
+    yield _cut(parts, ranks, ranks, "rows", 1)
+    yield _preset(graph, ranks, ranks, "channels")
+    yield _random(parts, ranks, chance)
+    for kind in _kinds(ranks)[2:]:
+        yield _preset(graph, ranks, ranks, kind)
+    yield _cut(parts, ranks, 1, "single", 1)
+    yield _random(parts, ranks, chance)
+    drawn = (_random(parts, ranks, chance) for _ in range(RANDOM_PLANS))
+    for pair in zip_longest(_regular(parts, ranks), drawn):
+        yield from filter(None, pair)
 
 
-def _joined(rows: Sequence[np.ndarray], table: str) -> np.ndarray:
-    return np.concatenate([np.zeros(0, TABLES[table]), *rows])
+def _regular(parts: Units, ranks: int) -> Iterator[Plan]:
+    """Plans in one layout with other fusions, and on fewer ranks."""
+    for size in _fewer(ranks):
+        for kind in _kinds(size)[:2]:
+            yield _preset(parts.graph, ranks, size, kind)
+    for kind in _kinds(ranks):
+        yield _cut(parts, ranks, ranks, kind, 4)
+        yield _cut(parts, ranks, ranks, kind, 1)
+    for size in _fewer(ranks):
+        for kind in _kinds(size)[2:]:
+            yield _preset(parts.graph, ranks, size, kind)
+    yield _cut(parts, ranks, 1, "single", 4)
+    yield layout_plan(parts.graph, ranks, "rows", fusion="all-legal")
+
+
+def _kinds(ranks: int) -> tuple[str, ...]:
+    """Kinds of layout that differ on so many ranks."""
+    return _KINDS if square(ranks)[1] > 1 else _KINDS[:3]
+
+
+def _fewer(ranks: int) -> list[int]:
+    """Smaller numbers of ranks worth a look: all of a few, else halves and what lies between.
+
+    >>> _fewer(2), _fewer(4), _fewer(16)
+    ([], [3, 2], [15, 12, 8, 6, 4, 3, 2])
+    """
+    sizes = {ranks - 1}
+    while ranks > 1:
+        sizes |= {ranks // 2, ranks // 2 * 3 // 2 if ranks // 2 * 3 // 2 < ranks else 0}
+        ranks //= 2
+    return sorted((size for size in sizes if size > 1), reverse=True)
+
+
+def _preset(graph: Graph, ranks: int, size: int, preset: str) -> Plan:
+    """One layout wherever it can be, on the first `size` ranks of the job."""
+    return _widened(layout_plan(graph, size, preset), ranks)
+
+
+def _widened(plan: Plan, ranks: int) -> Plan:
+    return replace(plan, ranks=ranks)
+
+
+def _cut(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
+    """The same with at most `count` units in a segment."""
+    plan = layout_plan(parts.graph, size, preset, fusion="all-legal")
+    segments: list[Segment] = []
+    for segment, first, end in plan.spans:
+        inside = [first, *(place for place in parts.ends if first < place < end), end]
+        segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
+    return _widened(replace(plan, segments=tuple(segments), provenance=_label(parts.graph, preset, str(count))), ranks)
+
+
+def _segments(graph: Graph, borders: Sequence[int], layout: Layout) -> list[Segment]:
+    return [Segment(tuple(n.name for n in graph.nodes[first:end]), layout) for first, end in pairwise(borders)]
+
+
+def _label(graph: Graph, planner: str, fusion: str) -> dict[str, str]:
+    return {"model": graph.name, "planner": planner, "fusion": fusion}
+
+
+def _random(parts: Units, ranks: int, chance: random.Random) -> Plan:
+    """Runs of units in a random layout each, cut into segments at random."""
+    graph, segments = parts.graph, []
+    place, last = 0, len(parts)
+    while place < last:
+        end = min(last, place + 1 + int(chance.expovariate(1 / _RUN_UNITS)))
+        layout = random_layout(ranks, chance)
+        cuts = [place, *(cut for cut in range(place + 1, end) if chance.random() < 0.25), end]
+        for first, behind in pairwise(cuts):
+            segments += _placed(parts, first, behind, layout)
+        place = end
+    return Plan(tuple(segments), ranks, graph.digest, provenance=_label(graph, "random", ""))
+
+
+def _placed(parts: Units, first: int, end: int, layout: Layout) -> list[Segment]:
+    """Units [first, end) as one segment in a layout, or unit by unit, on the root, where that is not allowed."""
+    graph, ends = parts.graph, parts.ends
+    if not segment_problems(graph, ends[first], ends[end], layout):
+        return _segments(graph, (ends[first], ends[end]), layout)
+    if end - first > 1:
+        return [segment for place in range(first, end) for segment in _placed(parts, place, place + 1, layout)]
+    return _segments(graph, (ends[first], ends[end]), ROOT)
+
+
+def random_layout(ranks: int, chance: random.Random) -> Layout:
+    """Any layout on some of the ranks of a job, more often on all, now and then with unequal shares."""
+    size = ranks if chance.random() < 0.7 else chance.randint(1, ranks)
+    team = tuple(sorted(chance.sample(range(ranks), size)))
+    kind = chance.choice((*_kinds(size), "rows", "channels", "replicated", "single"))
+    if size == 1 or kind == "single":
+        return Layout("single", (chance.choice(team),))
+    if kind == "grid":
+        return Layout(kind, team, grid=square(size))
+    shares = tuple(chance.randint(1, 4) for _ in team) if chance.random() < 0.2 and kind != "replicated" else ()
+    return Layout(kind, team, shares)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..core.timeline import Timeline, merge
 from ..runtime.transport import Transport
-from .clocks import Clock, clock_offset
+from .agreement import Clock, clock_offset
 
 
 class _Reading(NamedTuple):

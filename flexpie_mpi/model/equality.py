@@ -36,7 +36,7 @@ class Check:
     rounding : float
         The part of the largest magnitude that is allowed on top of the tolerance, since rounding changes as much.
     rule : str
-        Where `rounding` was seen: "levels" or "nudges" (:mod:`..measure.rounding`); empty where none was needed.
+        Where `rounding` was seen: "levels" or "nudges" (:mod:`..measure.compare`); empty where none was needed.
     """
 
     value: str

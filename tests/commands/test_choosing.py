@@ -141,5 +141,5 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
 
     (_, found), (_, nothing) = choose(cache, after=compare)
     assert nothing is None and found.added == "not added to traces: the disk is full"
-    monkeypatch.setattr("flexpie_mpi.measure.observed.Waves", broken)
+    monkeypatch.setattr("flexpie_mpi.measure.observed.exchange_costs", broken)
     assert [found for _, found in choose(cache, after=compare)] == [None, None] and "a defect" in caplog.text

@@ -23,8 +23,8 @@ from flexpie_mpi.cost.rows import PLAN_TRACE
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
-from flexpie_mpi.measure import campaign, cluster_cost, rehearsal
-from flexpie_mpi.measure.budget import Budget
+from flexpie_mpi.measure import campaign, profiled_run
+from flexpie_mpi.measure.agreement import Budget
 
 MODEL = load("builtin:tiny_vgg")
 OTHER = load("builtin:tiny_cnn")
@@ -36,10 +36,9 @@ LOOK_S = 0.02
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch):
-    monkeypatch.setattr(rehearsal, "PROFILED_S", 0.0)
-    monkeypatch.setattr(rehearsal, "PLAIN_S", 0.0)
-    for module in (campaign, cluster_cost):
-        monkeypatch.setattr(module, "Budget", partial(Budget, clock=partial(next, count(0.0, LOOK_S))))
+    monkeypatch.setattr(profiled_run, "PROFILED_S", 0.0)
+    monkeypatch.setattr(profiled_run, "PLAIN_S", 0.0)
+    monkeypatch.setattr(campaign, "Budget", partial(Budget, clock=partial(next, count(0.0, LOOK_S))))
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ def test_where_no_plan_can_be_measured_there_are_formulas(cache, said, monkeypat
     def refuse(model, program, *rest):
         raise RuntimeError("index out of bounds")
 
-    monkeypatch.setattr(rehearsal, "open_segment", refuse)
+    monkeypatch.setattr(profiled_run, "open_segment", refuse)
     basis, _ = find(cache, said)
     assert isinstance(basis.cost, AnalyticCost) and basis.source == UNMEASURED and basis.is_here
     assert [MODEL.name in text and "index out of bounds" in text for text in caplog.messages] == [True]

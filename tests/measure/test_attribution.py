@@ -7,7 +7,7 @@ import pytest
 from flexpie_mpi.cost.groups import fused_groups
 from flexpie_mpi.lower import lower
 from flexpie_mpi.measure.attribution import CALL, Work, attribute
-from flexpie_mpi.measure.profile import NodeEvent, Run, gap_s, inside_s
+from flexpie_mpi.measure.profiled_run import NodeEvent, Run, gap_s, inside_s
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.cost.rows import LINK_TRACE
-from flexpie_mpi.measure import clocks
-from flexpie_mpi.measure.budget import Budget
+from flexpie_mpi.measure import agreement
+from flexpie_mpi.measure.agreement import Budget
 from flexpie_mpi.measure.links import MOST_RANKS, SIZES, collect_links, contended, measure_round, rounds, sampled_pairs
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 
@@ -88,11 +88,11 @@ def test_one_rank_has_no_links():
 
 def test_ranks_elsewhere_learn_the_clock_of_the_root(monkeypatch):
     here = {"rank 0": "a", "rank 1": "b", "rank 2": "a", "rank 3": "c"}
-    monkeypatch.setattr(clocks, "place", lambda name: (name, here[threading.current_thread().name], (0,)))
+    monkeypatch.setattr(agreement, "place", lambda name: (name, here[threading.current_thread().name], (0,)))
     ahead_s = (0.0, 1000.0, 0.0, -500.0)
 
     def offset(transport):
-        return clocks.clock_offset(transport, 0, lambda: time.perf_counter() + ahead_s[transport.rank])
+        return agreement.clock_offset(transport, 0, lambda: time.perf_counter() + ahead_s[transport.rank])
 
     found = run_ranks(4, offset)
     assert found[0] == found[2] == 0.0

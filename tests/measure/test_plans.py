@@ -17,11 +17,9 @@ from flexpie_mpi.cost.groups import fused_groups
 from flexpie_mpi.cost.rows import TABLES, WORK
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure import rehearsal
-from flexpie_mpi.measure.attribution import Work
-from flexpie_mpi.measure.measures import pooled_gap_s, split
-from flexpie_mpi.measure.plans import collect_plans
-from flexpie_mpi.measure.samples import sample_plans
+from flexpie_mpi.measure import profiled_run
+from flexpie_mpi.measure.attribution import Work, pooled_gap_s, split
+from flexpie_mpi.measure.plans import collect_plans, sample_plans
 from flexpie_mpi.model import Model, load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.planner.latency import price
@@ -35,8 +33,8 @@ Rows = dict[str, np.ndarray]
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(rehearsal, "PROFILED_S", 0.0)
-    monkeypatch.setattr(rehearsal, "PLAIN_S", 0.0)
+    monkeypatch.setattr(profiled_run, "PROFILED_S", 0.0)
+    monkeypatch.setattr(profiled_run, "PLAIN_S", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -130,7 +128,7 @@ def check(plan: Plan, rows: Rows, programs: tuple, testbed: Testbed) -> None:  #
 def test_kernels_and_call_are_the_whole_segment(name: str, place: int, tmp_path: Path) -> None:
     model = load(f"builtin:{name}")
     plan = list(islice(sample_plans(model.graph, 1), 2))[place]
-    found = rehearsal.Rehearser(alone(), model, random_inputs(model.graph), tmp_path).rehearse(plan)
+    found = profiled_run.PlanProfiler(alone(), model, random_inputs(model.graph), tmp_path).run(plan)
     known = fused_groups(model.graph, [first for _, first, _ in plan.spans])
     for times in found.segments:
         work = Work(model.graph, known, found.programs[0], times.step)
@@ -156,7 +154,7 @@ def test_a_plan_that_cannot_run_is_left_out() -> None:
 def test_a_session_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one rank only; the other is not left waiting."""
     plans = [layout_plan(load("builtin:tiny_cnn").graph, 2, preset) for preset in ("rows", "columns")]
-    opened = rehearsal.open_segment
+    opened = profiled_run.open_segment
     failures = iter((True,))
 
     def open_segment(model: Model, program, *rest):  # type: ignore[no-untyped-def]
@@ -164,7 +162,7 @@ def test_a_session_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
             raise MemoryError("all is full")
         return opened(model, program, *rest)
 
-    monkeypatch.setattr(rehearsal, "open_segment", open_segment)
+    monkeypatch.setattr(profiled_run, "open_segment", open_segment)
     told: list[str] = []
     counts, kept = collect("tiny_cnn", 2, plans, left_out=told)
     assert counts == [1, 1]
@@ -181,6 +179,6 @@ def test_it_stops_when_time_is_over() -> None:
 
 def test_what_is_typical_of_parts_adds_up() -> None:
     """Also where each part is slow in another request, which the medians of the parts would not show."""
-    found = rehearsal.Rehearsal((), (), (), (3.0, 9.0, 3.5, 3.0, 8.0, 3.0))
+    found = profiled_run.ProfiledRun((), (), (), (3.0, 9.0, 3.5, 3.0, 8.0, 3.0))
     parts = [(2.0, 5.0, 2.5, 0.5, 5.0, 0.5), (0.5, 2.0, 0.5, 2.0, 2.0, 0.5), (0.5, 2.0, 0.5, 0.5, 1.0, 2.0)]
     assert sum(map(found.typical, parts)) == pytest.approx(3.0)

@@ -9,8 +9,8 @@ import pytest
 
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure.moves import exchange_rows
-from flexpie_mpi.measure.samples import sample_plans
+from flexpie_mpi.measure.observed import exchange_rows
+from flexpie_mpi.measure.plans import sample_plans
 from flexpie_mpi.model import load
 from flexpie_mpi.testbed import one_host
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flexpie_mpi.core.graph import Graph, Value
-from flexpie_mpi.measure.steering import steering
+from flexpie_mpi.measure.weights import steering
 from flexpie_mpi.model import load
 from tests.graphs import GraphBuilder
 

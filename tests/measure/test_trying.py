@@ -13,11 +13,10 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 
 from flexpie_mpi.core.plan import Plan
+from flexpie_mpi.measure import observed, profiled_run
 from flexpie_mpi.measure import plans as plans_module
-from flexpie_mpi.measure import rehearsal
-from flexpie_mpi.measure.plans import Outcome, collect_plans
-from flexpie_mpi.measure.samples import sample_plans
-from flexpie_mpi.measure.together import UntriedError, together
+from flexpie_mpi.measure.agreement import UntriedError, together
+from flexpie_mpi.measure.plans import Outcome, collect_plans, sample_plans
 from flexpie_mpi.model import Model, load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.engine import load_shared
@@ -29,8 +28,8 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(rehearsal, "PROFILED_S", 0.0)
-    monkeypatch.setattr(rehearsal, "PLAIN_S", 0.0)
+    monkeypatch.setattr(profiled_run, "PROFILED_S", 0.0)
+    monkeypatch.setattr(profiled_run, "PLAIN_S", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -139,7 +138,8 @@ def test_whatever_goes_wrong_on_a_rank_is_known_to_all(part: str, tmp_path: Path
     def fail(*given, **named):  # type: ignore[no-untyped-def]
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(rehearsal if part == "read_runs" else plans_module, part, fail)
+    module = {"read_runs": profiled_run, "compute_rows": plans_module, "exchange_rows": observed}[part]
+    monkeypatch.setattr(module, part, fail)
     proto, inputs = one_row()
     outcomes, kept = collect(saved(proto, tmp_path), inputs, 2)
     assert outcomes[0] == outcomes[1] and outcomes[0].measured == 0 and kept == {}

@@ -1,18 +1,24 @@
-"""Rehearsals: a plan run over and over with one request, and the time of everything in it.
+"""Profiled runs: a plan run over and over with one request, and the time of everything in it.
 
 Every session is timed twice by the same requests: first while its profiler writes down what each node takes, which
-itself takes time, then as it is. All ranks rehearse together.
+itself takes time, then as it is. All ranks run together. Writing an event takes longer than many a small node: about
+half of that time falls into the event, the other half between it and the next::
+
+    |--node--|str|    |--node--|str|    |--node--|str|
+    |---event----|gap |---event----|gap |---event----|
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,15 +35,41 @@ from ..runtime.guard import Guard
 from ..runtime.kernels import make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
-from .clocks import clock_offset
-from .profile import Run, read_runs
-from .together import UntriedError, settle, together
-from .waves import Trip
+from .agreement import UntriedError, clock_offset, settle, together
+from .critical_path import RankRequest
 from .weights import TrialWeights
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
 """How long requests are repeated with the profiler and without, within the bounds of `repeats_in`."""
 _FEWEST, _MOST = 5, 30
+
+
+_SUFFIX = "_kernel_time"
+_INSIDE = 0.9
+"""What falls into an event as a part of the gap behind it; measured with runs of nodes that do nothing."""
+
+_USUAL_GAP_S = 3e-6
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """One node of a session in one run, in seconds since the session began.
+
+    `name` is that of the node after onnxruntime's fusions, `shape` that of its first output, None when not known.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...] | None
+    begin_s: float
+    end_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end_s - self.begin_s
+
+
+Run = tuple[NodeEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +106,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class ProfiledRun:
     """What a plan took on this rank.
 
     Attributes
@@ -82,7 +114,7 @@ class Rehearsal:
     programs : tuple of Program
         Of all ranks.
     segments : tuple of SegmentTimes
-    trips : tuple of Trip
+    requests : tuple of RankRequest
         The requests without the profiler.
     latencies_s : tuple of float
         Of the same requests, until the slowest rank was done.
@@ -90,7 +122,7 @@ class Rehearsal:
 
     programs: tuple[Program, ...]
     segments: tuple[SegmentTimes, ...]
-    trips: tuple[Trip, ...]
+    requests: tuple[RankRequest, ...]
     latencies_s: tuple[float, ...]
 
     def typical(self, samples: Sequence[float]) -> float:
@@ -104,7 +136,7 @@ class Rehearsal:
 
 
 @dataclass(slots=True)
-class _Stage:
+class _OpenPlan:
     """A plan's sessions on this rank, by segment, under one guard, and the files of their profiles."""
 
     sessions: dict[int, OpenSegment]
@@ -120,8 +152,8 @@ class _Stage:
         self.profiles = {segment: session.end_profiling() for segment, session in self.sessions.items()}
 
 
-class Rehearser:
-    """Rehearses plans of one model, one at a time; called by all ranks together.
+class PlanProfiler:
+    """Runs plans of one model with profilers, one at a time; called by all ranks together.
 
     Parameters
     ----------
@@ -146,7 +178,7 @@ class Rehearser:
         self._weights = TrialWeights(transport, model, folder)
         self._threads = threads
 
-    def rehearse(self, plan: Plan) -> Rehearsal:
+    def run(self, plan: Plan) -> ProfiledRun:
         """Run `plan` and time it.
 
         Raises
@@ -155,55 +187,57 @@ class Rehearser:
             On every rank, when any cannot run it.
         """
         try:
-            return self._rehearsed(plan)
+            return self._timed(plan)
         finally:
             shutil.rmtree(self._profiles, ignore_errors=True)
 
-    def _rehearsed(self, plan: Plan) -> Rehearsal:
+    def _timed(self, plan: Plan) -> ProfiledRun:
         transport = self._transport
         programs = together(transport, partial(lower, plan, self._model.graph), "lowering")
         program = programs[transport.rank]
-        stage = self._set(program)
-        executor = self._ready(stage, program)
+        opened = self._open(program)
+        executor = self._ready(opened, program)
         try:
-            profiled, offset, plain = self._run(stage, executor, plan.root)
+            profiled, offset, plain = self._timed_requests(opened, executor, plan.root)
         except UntriedError:
             executor.close()
             raise
         executor.close()
-        read = partial(_segments, stage, program, profiled, plain)
+        read = partial(_segments, opened, program, profiled, plain)
         segments = together(transport, read, "reading profiles")
-        trips = tuple(Trip(transport.rank, request.begin_s + offset, request.timeline) for request in plain)
+        parts = tuple(RankRequest(transport.rank, request.begin_s + offset, request.timeline) for request in plain)
         everyone = transport.all_gather([request.seconds for request in plain])
-        return Rehearsal(programs, segments, trips, tuple(map(max, zip(*everyone, strict=True))))
+        return ProfiledRun(programs, segments, parts, tuple(map(max, zip(*everyone, strict=True))))
 
-    def _run(self, stage: _Stage, executor: Executor, root: int) -> tuple[list[Request], float, list[Request]]:
+    def _timed_requests(
+        self, opened: _OpenPlan, executor: Executor, root: int
+    ) -> tuple[list[Request], float, list[Request]]:
         """Requests with the profiler, how far this rank's clock is off, and requests without."""
-        self._requests(stage, executor, 1)
-        warm = max(request.seconds for request in self._requests(stage, executor, 2))
+        self._requests(opened, executor, 1)
+        warm = max(request.seconds for request in self._requests(opened, executor, 2))
         seconds = max(self._transport.all_gather(warm))
-        profiled = self._requests(stage, executor, repeats_in(PROFILED_S, seconds))
-        together(self._transport, stage.end_profiles, "for profiles")
+        profiled = self._requests(opened, executor, repeats_in(PROFILED_S, seconds))
+        together(self._transport, opened.end_profiles, "for profiles")
         offset = clock_offset(self._transport, root)
-        self._requests(stage, executor, 1)
-        return profiled, offset, self._requests(stage, executor, repeats_in(PLAIN_S, seconds))
+        self._requests(opened, executor, 1)
+        return profiled, offset, self._requests(opened, executor, repeats_in(PLAIN_S, seconds))
 
-    def _set(self, program: Program) -> _Stage:
+    def _open(self, program: Program) -> _OpenPlan:
         """This rank's sessions."""
         weights = self._weights.files(program)
 
-        def set_up() -> _Stage:
+        def open_all() -> _OpenPlan:
             self._profiles.mkdir()
             provider = make_provider("cpu", ProviderOptions(self._threads, self._profiles))
-            return _Stage(
+            return _OpenPlan(
                 {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
             )
 
-        return together(self._transport, set_up, "for sessions")
+        return together(self._transport, open_all, "for sessions")
 
-    def _ready(self, stage: _Stage, program: Program) -> Executor:
+    def _ready(self, opened: _OpenPlan, program: Program) -> Executor:
         channels = self._transport.open(by_index(program))
-        kernel = stage.guard.around(stage.make)
+        kernel = opened.guard.around(opened.make)
         try:
             make = partial(Executor, program, self._transport, kernel, channels)
             return together(self._transport, make, "for buffers")
@@ -211,24 +245,24 @@ class Rehearser:
             self._transport.release(channels)
             raise
 
-    def _requests(self, stage: _Stage, executor: Executor, count: int) -> list[Request]:
+    def _requests(self, opened: _OpenPlan, executor: Executor, count: int) -> list[Request]:
         """Run the same request `count` times."""
         found = []
-        with stage.guard.on():
+        with opened.guard.on():
             for _ in range(count):
                 self._transport.barrier()
                 begin = perf_counter()
                 executor.run(self._inputs)
                 seconds = perf_counter() - begin
                 found.append(Request(begin, seconds, executor.timeline()))
-        settle(self._transport, stage.guard.take(), "running")
+        settle(self._transport, opened.guard.take(), "running")
         return found
 
 
 def _segments(
-    stage: _Stage, program: Program, profiled: Sequence[Request], plain: Sequence[Request]
+    opened: _OpenPlan, program: Program, profiled: Sequence[Request], plain: Sequence[Request]
 ) -> tuple[SegmentTimes, ...]:
-    return tuple(_times(step, stage.profiles[step.segment], profiled, plain) for step in program.computes)
+    return tuple(_times(step, opened.profiles[step.segment], profiled, plain) for step in program.computes)
 
 
 def _times(step: Compute, file: Path, profiled: Sequence[Request], plain: Sequence[Request]) -> SegmentTimes:
@@ -261,3 +295,51 @@ def scratch(transport: Transport) -> Iterator[Path]:
         yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The events of every run of a session, out of the file that its profiler wrote.
+
+    Nodes inside another (the body of a loop) do not count: they are part of it.
+    """
+    events = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    runs = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("name") == "model_run")
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
+    found = _outermost(sorted(map(_event, nodes), key=lambda event: (event.begin_s, -event.end_s)))
+    return [
+        tuple(e for e in found if begin <= e.begin_s * 1e6 + 0.5 and e.end_s * 1e6 - 0.5 <= end) for begin, end in runs
+    ]
+
+
+def _event(record: dict) -> NodeEvent:  # type: ignore[type-arg]
+    shapes = record["args"].get("output_type_shape") or [{}]
+    extents = next(iter(shapes[0].values()), None)
+    begin_s, seconds = record["ts"] * 1e-6, record["dur"] * 1e-6
+    shape = None if extents is None else tuple(extents)
+    return NodeEvent(record["name"].removesuffix(_SUFFIX), record["args"]["op_name"], shape, begin_s, begin_s + seconds)
+
+
+def _outermost(events: Iterable[NodeEvent]) -> list[NodeEvent]:
+    """Events in order without those that another encloses."""
+    found: list[NodeEvent] = []
+    for event in events:
+        if not found or event.end_s > found[-1].end_s or event.begin_s >= found[-1].end_s:
+            found.append(event)
+    return found
+
+
+def gap_s(runs: Iterable[Run]) -> float:
+    """Mean seconds between an event and the next, interruptions set aside; a usual value when no run has two."""
+    gaps = [after.begin_s - event.end_s for run in runs for event, after in pairwise(run)]
+    limit = 2 * statistics.median(gaps) if gaps else 0.0
+    return statistics.fmean(gap for gap in gaps if gap <= limit) if gaps else _USUAL_GAP_S
+
+
+def inside_s(gap: float) -> float:
+    """Seconds of an event that writing it took, from the gaps between events."""
+    return _INSIDE * gap
+
+
+def span_s(run: Sequence[NodeEvent]) -> float:
+    """Seconds from the first event's begin to the last one's end."""
+    return run[-1].end_s - run[0].begin_s if run else 0.0

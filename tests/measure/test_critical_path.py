@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi.core.program import Compute, Exchange, Finish, Message, Program, Start, Step
 from flexpie_mpi.core.timeline import Event, Timeline
-from flexpie_mpi.measure.waves import Trip, Waves
+from flexpie_mpi.measure.critical_path import RankRequest, exchange_costs
 
 Span = tuple[str, int, float]
 """(kind, segment, seconds)."""
@@ -20,19 +20,19 @@ def compute(segment: int) -> Compute:
     return Compute(segment, (), (), ())
 
 
-def exchange(index: int, rank: int) -> Exchange:
+def exchange(index: int, rank: int, after: int = 0) -> Exchange:
     def message(source: int) -> Message:
         return Message(source, 1 - source, index, (), 8)
 
-    return Exchange(index, "halo", (0, 1), (message(rank),), (message(1 - rank),), ())
+    return Exchange(index, "halo", (0, 1), (message(rank),), (message(1 - rank),), (), after=after)
 
 
-def trip(rank: int, *spans: Span, origin_s: float = 100.0) -> Trip:
+def trip(rank: int, *spans: Span, origin_s: float = 100.0) -> RankRequest:
     events, now = [], 0.0
     for kind, segment, seconds in spans:
         events.append(Event(rank, kind, segment, now, now + seconds))
         now += seconds
-    return Trip(rank, origin_s, Timeline(tuple(events)))
+    return RankRequest(rank, origin_s, Timeline(tuple(events)))
 
 
 def halo(index: int, pack: float, wait: float, unpack: float) -> tuple[Span, ...]:
@@ -68,7 +68,7 @@ def test_waiting_for_a_late_rank_is_no_exchange() -> None:
             ("wait", 4, 0.0),
         ),
     )
-    assert Waves(PROGRAMS).exchange_costs(trips) == {1: pytest.approx(3.5)}
+    assert exchange_costs(PROGRAMS, trips) == {1: pytest.approx(3.5)}
 
 
 def test_costs_and_slowest_computes_are_the_latency() -> None:
@@ -80,7 +80,7 @@ def test_costs_and_slowest_computes_are_the_latency() -> None:
             1, ("exchange", 0, 1.0), ("compute", 0, 8.0), *halo(1, 2.0, 3.0, 1.0), ("compute", 1, 6.0), ("wait", 4, 0.0)
         ),
     )
-    found = Waves(PROGRAMS).exchange_costs(trips)
+    found = exchange_costs(PROGRAMS, trips)
     latency = max(t.timeline.latency_s for t in trips)
     assert 2.0 + 7.0 + found[1] + 6.0 == pytest.approx(
         latency + 1.0
@@ -90,7 +90,7 @@ def test_costs_and_slowest_computes_are_the_latency() -> None:
 def test_ranks_begin_at_different_times() -> None:
     spans = (("exchange", 0, 0.0), ("compute", 0, 10.0), *halo(1, 1.0, 0.0, 1.0), ("compute", 1, 5.0), ("wait", 4, 0.0))
     late = (("exchange", 0, 0.0), ("compute", 0, 10.0), *halo(1, 1.0, 0.0, 1.0), ("compute", 1, 5.0), ("wait", 4, 0.0))
-    found = Waves(PROGRAMS).exchange_costs((trip(0, *spans), trip(1, *late, origin_s=103.0)))
+    found = exchange_costs(PROGRAMS, (trip(0, *spans), trip(1, *late, origin_s=103.0)))
     assert found == {1: pytest.approx(2.0)}
 
 
@@ -104,4 +104,4 @@ def test_an_exchange_that_begins_early_counts_in_both_places() -> None:
         ("exchange", 0, 1.0), ("compute", 0, 10.0), ("wait", 2, 0.5), ("exchange", 2, 1.5), ("compute", 1, 20.0),
         ("wait", 2, 3.0), ("exchange", 2, 4.0), ("compute", 2, 5.0), ("wait", 5, 9.0),
     )  # fmt: skip
-    assert Waves(programs).exchange_costs((trip(0, *spans), trip(1, *spans))) == {2: pytest.approx(9.0)}
+    assert exchange_costs(programs, (trip(0, *spans), trip(1, *spans))) == {2: pytest.approx(9.0)}

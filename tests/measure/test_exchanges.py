@@ -14,16 +14,26 @@ from flexpie_mpi.core.region import Region
 from flexpie_mpi.cost.rows import EXCHANGE_TRACE
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.measure import exchanges
-from flexpie_mpi.measure.budget import Budget
-from flexpie_mpi.measure.exchanges import collect_exchanges, measure_program, price, rows_of, travel
-from flexpie_mpi.measure.patterns import LEAST_BYTES, MOST_BYTES, PATTERNS, Move, journeys
+from flexpie_mpi.measure.agreement import Budget
+from flexpie_mpi.measure.exchanges import (
+    LEAST_BYTES,
+    MOST_BYTES,
+    PATTERNS,
+    Move,
+    collect_exchanges,
+    journeys,
+    measure_program,
+    price,
+    rows_of,
+    travel,
+)
 from flexpie_mpi.runtime.executor import Executor
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.testbed import one_host
 
 
 def small(monkeypatch):
-    monkeypatch.setattr("flexpie_mpi.measure.patterns.MOST_BYTES", 16 << 10)
+    monkeypatch.setattr("flexpie_mpi.measure.exchanges.MOST_BYTES", 16 << 10)
     monkeypatch.setattr(exchanges, "_WORK_BYTES", 1 << 10)
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
+from flexpie_mpi.measure.weights import SyntheticWeights
 from flexpie_mpi.model import Model, load
 from flexpie_mpi.model.weights import byte_length
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.executor import Executor
 from flexpie_mpi.runtime.kernels import Sessions, make_kernel, make_provider
 from flexpie_mpi.runtime.loopback import LoopbackTransport, run_ranks
-from flexpie_mpi.runtime.madeup import MadeUpWeights
 from flexpie_mpi.runtime.provider import ProviderOptions
 
 
@@ -32,7 +32,7 @@ def test_outputs_are_ordinary_numbers(name: str, preset: str, tmp_path: Path) ->
         folder = tmp_path / str(transport.rank)
         folder.mkdir()
         sessions = Sessions(
-            model, MadeUpWeights(folder).files(model, program.weights), make_provider("cpu", ProviderOptions())
+            model, SyntheticWeights(folder).files(model, program.weights), make_provider("cpu", ProviderOptions())
         )
 
         def kernel(step, values):  # type: ignore[no-untyped-def]
@@ -49,7 +49,7 @@ def test_outputs_are_ordinary_numbers(name: str, preset: str, tmp_path: Path) ->
 def test_files_grow_with_what_is_asked_of_them(tmp_path: Path) -> None:
     model = load("builtin:tiny_resnet")
     stored = [value for value in model.graph.constants if model.is_stored(value.name)]
-    made = MadeUpWeights(tmp_path)
+    made = SyntheticWeights(tmp_path)
     for value in sorted(stored, key=lambda value: value.nbytes):
         files = made.files(model, [(value.name, None)])
         nbytes = byte_length(model.element_type(value.name), value.shape or ())

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from flexpie_mpi.files.hdf5 import hdf5_offers
+from flexpie_mpi.files.hdf5 import Stack, hdf5_offers
 from flexpie_mpi.files.npz import npy_offer, npz_offers
 
 
@@ -28,3 +28,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """The attributes of an HDF5 file."""
     with h5py.File(path, "r") as file:
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
+
+
+def read_request(stack: Stack, request: int) -> dict[str, np.ndarray]:
+    return {name: offer.load() for name, offer in stack.offers(request).items()}

@@ -114,7 +114,7 @@ def record(cluster: Cluster) -> dict[str, Any]:
         ],
         "mpi": str(cluster.library),
         "links": [
-            {"name": link.resource, "bandwidth": link.wanted, "measured_bandwidth": link.found}
+            {"name": link.resource, "bandwidth": link.wanted, "measured_bandwidth": link.carried}
             for link in (checked.links if checked else ())
         ],
         "latency_s": checked.wanted_latency_s if checked else None,

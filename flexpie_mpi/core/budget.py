@@ -57,11 +57,11 @@ def memory_bytes() -> int:
 
 def _usable_bytes() -> int:
     """Memory of this host, or what the control group of this process may use where that is less."""
-    found = [memory_bytes()]
+    limits = [memory_bytes()]
     for path in _CGROUP_LIMITS:
         with suppress(OSError, ValueError):  # no such group, or no limit ("max")
-            found.append(int(path.read_text()))
-    return min(found)
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 @contextmanager

@@ -66,11 +66,11 @@ def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
     text = _text(content)
     check_values(text)
     try:
-        found = json.loads(text, object_pairs_hook=_table)
+        document = json.loads(text, object_pairs_hook=_table)
     except (ValueError, RecursionError) as error:
         raise DocumentError(one_line(error)) from error
-    _check(found, has_infinite=has_infinite)
-    return found
+    _check(document, has_infinite=has_infinite)
+    return document
 
 
 def check_values(text: str) -> None:
@@ -91,11 +91,11 @@ def from_toml(content: bytes | str) -> dict[str, Any]:
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
         raise DocumentError(f"a line of it has more than {_MOST_DOTS} dots, and no key has so many parts")
     try:
-        found = tomllib.loads(text)
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(one_line(error)) from error
-    _check(found, has_infinite=True)
-    return found
+    _check(document, has_infinite=True)
+    return document
 
 
 def read_toml(
@@ -185,16 +185,16 @@ class Table:
 
         Raises DocumentError when there is none, or one that does not fit; the sentence says what is `wanted`.
         """
-        found = self.record.get(key, self.defaults.get(key, default))
-        if found is None:
+        value = self.record.get(key, self.defaults.get(key, default))
+        if value is None:
             raise DocumentError(f"{self.where} lacks the key '{key}'")
-        if not fits(found):
-            raise DocumentError(f"{self.where}: {key} = {shown(found)} must be {wanted}")
-        return found
+        if not fits(value):
+            raise DocumentError(f"{self.where}: {key} = {shown(value)} must be {wanted}")
+        return value
 
     def text(self, key: str, default: str | None = None) -> str:
         """The text of a key; errors as of :meth:`get`."""
-        return str(self.get(key, lambda found: isinstance(found, str), "a text", default))
+        return str(self.get(key, lambda value: isinstance(value, str), "a text", default))
 
     def check_format(self, known: int) -> None:
         """Check that the document, if it says its format, says the one that is read; DocumentError."""
@@ -271,12 +271,12 @@ def _text(content: bytes | str) -> str:
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise DocumentError(f"it gives {shown(twice)} twice")
-    return found
+    return table
 
 
 def _check(document: Any, *, has_infinite: bool) -> None:

@@ -49,19 +49,19 @@ def transfers(have: Mapping[int, Sequence[Region]], need: Mapping[int, Region]) 
     [(1, 0, Region([4:5])), (0, 1, Region([3:4]))]
     """
     load = dict.fromkeys(have, 0)
-    found: list[Transfer] = []
+    sent: list[Transfer] = []
     for target in sorted(need):
         missing = _outside(need[target], have.get(target, ()))
         holders = _holders(have, target, need[target]) if missing else []
-        order = [(_preference(holder, missing, target, load), place) for place, holder in enumerate(holders)]
+        order = [(_preference(holder, missing, target, load), index) for index, holder in enumerate(holders)]
         heapify(order)
         while missing:
             source, region = _best_holder(order, holders, missing, target, load)
             pieces = [part for box in missing if not (part := box.intersect(region)).is_empty]
-            found += [(source, target, piece) for piece in pieces]
+            sent += [(source, target, piece) for piece in pieces]
             load[source] += sum(piece.size for piece in pieces)
             missing = [rest for box in missing for rest in box.subtract(region)]
-    return found
+    return sent
 
 
 def _outside(region: Region, held: Iterable[Region]) -> list[Region]:
@@ -87,12 +87,12 @@ def _best_holder(
 ) -> Holder:
     """The holder to prefer now. What was preferred before can only have become worse: it is looked at again first."""
     while order:
-        known, place = heappop(order)
-        now = _preference(holders[place], missing, target, load)
+        known, index = heappop(order)
+        now = _preference(holders[index], missing, target, load)
         if now == known and now[0] < 0:
-            return holders[place]
+            return holders[index]
         if now[0] < 0:
-            heappush(order, (now, place))
+            heappush(order, (now, index))
     raise ProgramError(f"rank {target} needs {missing[0]}, which no rank holds")
 
 

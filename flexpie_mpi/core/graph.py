@@ -179,17 +179,17 @@ class Graph:
     @cached_property
     def position(self) -> Mapping[str, int]:
         """Place of each node in the topological order, by name."""
-        return {node.name: place for place, node in enumerate(self.nodes)}
+        return {node.name: index for index, node in enumerate(self.nodes)}
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
         """Place of the node that writes each computed value."""
-        return {name: place for place, node in enumerate(self.nodes) for name in node.writes}
+        return {name: index for index, node in enumerate(self.nodes) for name in node.writes}
 
     @cached_property
     def last_use(self) -> Mapping[str, int]:
         """Place of the last node that reads each value; ``len(nodes)`` for graph outputs."""
-        uses = {name: place for place, node in enumerate(self.nodes) for name in node.reads}
+        uses = {name: index for index, node in enumerate(self.nodes) for name in node.reads}
         return uses | {name: len(self.nodes) for name in self.outputs}
 
     @cached_property
@@ -204,18 +204,18 @@ class Graph:
     @cached_property
     def derived(self) -> frozenset[str]:
         """Values computed from constants alone (a weight dequantised or cast): every rank makes its own."""
-        found: set[str] = set()
+        derived: set[str] = set()
         for node in self.bound:
             reads = node.node.reads
-            settled = reads and all(name in found or self.values[name].is_constant for name in reads)
+            settled = reads and all(name in derived or self.values[name].is_constant for name in reads)
             if settled and not node.is_random and not self.is_dynamic(node.node):
-                found.update(node.node.writes)
-        return frozenset(found)
+                derived.update(node.node.writes)
+        return frozenset(derived)
 
     @cached_property
     def preparing(self) -> Collection[int]:
         """Places of the nodes that write nothing but derived values, in order."""
-        return dict.fromkeys(place for place, node in enumerate(self.nodes) if self.derived.issuperset(node.writes))
+        return dict.fromkeys(index for index, node in enumerate(self.nodes) if self.derived.issuperset(node.writes))
 
     @cached_property
     def constants(self) -> tuple[Value, ...]:

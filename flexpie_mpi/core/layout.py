@@ -42,8 +42,8 @@ def cut_axes(kind: str, ndim: int) -> tuple[int, ...] | None:
         return ()
     axes = _AXES.get(min(ndim, 4), {})
     wanted = ("rows", "columns" if "columns" in axes else "channels") if kind == "grid" else (kind,)
-    found = tuple(axes[name] for name in wanted if name in axes)
-    return found if len(found) == len(wanted) else None
+    cut = tuple(axes[name] for name in wanted if name in axes)
+    return cut if len(cut) == len(wanted) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +102,18 @@ class Layout:
             return None
         region = Region.full(shape)
         grain = _grain(self.kind, shape, len(self.ranks))
-        for axis, place, parts, weights in self._cuts(axes, self.ranks.index(rank)):
-            region = region.with_axis(axis, _block(shape[axis], parts, place, weights, grain))
+        for axis, index, parts, weights in self._cuts(axes, self.ranks.index(rank)):
+            region = region.with_axis(axis, _block(shape[axis], parts, index, weights, grain))
         return None if region.is_empty else region
 
-    def _cuts(self, axes: tuple[int, ...], place: int) -> list[tuple[int, int, int, tuple[float, ...]]]:
-        """(axis, place along it, parts, weights) for every cut axis."""
+    def _cuts(self, axes: tuple[int, ...], index: int) -> list[tuple[int, int, int, tuple[float, ...]]]:
+        """(axis, index along it, parts, weights) for every cut axis."""
         if not axes:
             return []
         if self.kind != "grid":
-            return [(axes[0], place, len(self.ranks), self.weights)]
+            return [(axes[0], index, len(self.ranks), self.weights)]
         rows, columns = self.grid
-        down, across = divmod(place, columns)
+        down, across = divmod(index, columns)
         return [
             (axes[0], down, rows, self.weights[:rows]),
             (axes[1], across, columns, self.weights[rows:]),
@@ -130,9 +130,9 @@ def _grain(kind: str, shape: Sequence[int], parts: int) -> int:
     return BLOCK
 
 
-def _block(extent: int, parts: int, place: int, weights: tuple[float, ...], grain: int) -> Bounds:
+def _block(extent: int, parts: int, index: int, weights: tuple[float, ...], grain: int) -> Bounds:
     pieces = extent // grain
-    begin, end = split_weighted(pieces, weights)[place] if weights else split(pieces, parts, place)
+    begin, end = split_weighted(pieces, weights)[index] if weights else split(pieces, parts, index)
     return begin * grain, end * grain
 
 

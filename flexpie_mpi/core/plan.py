@@ -132,17 +132,17 @@ class Plan:
         A plan for latency is a single one.
         """
         alike: dict[frozenset[int], list[int]] = {}
-        for place, segment in enumerate(self.segments):
-            alike.setdefault(frozenset(segment.ranks), []).append(place)
-        found: list[tuple[frozenset[int], list[int]]] = []
+        for index, segment in enumerate(self.segments):
+            alike.setdefault(frozenset(segment.ranks), []).append(index)
+        stages: list[tuple[frozenset[int], list[int]]] = []
         for item in alike.items():
-            shared = [other for other in found if not other[0].isdisjoint(item[0])]
-            found = [other for other in found if other not in shared]
-            sets, places = zip(item, *shared, strict=True)
-            found.append((frozenset().union(*sets), sorted(chain.from_iterable(places))))
+            shared = [other for other in stages if not other[0].isdisjoint(item[0])]
+            stages = [other for other in stages if other not in shared]
+            sets, indices = zip(item, *shared, strict=True)
+            stages.append((frozenset().union(*sets), sorted(chain.from_iterable(indices))))
         return tuple(
-            Stage(tuple(sorted(ranks)), tuple(places), lcm(*(len(self.segments[place].layouts) for place in places)))
-            for ranks, places in sorted(found, key=lambda item: item[1])
+            Stage(tuple(sorted(ranks)), tuple(indices), lcm(*(len(self.segments[index].layouts) for index in indices)))
+            for ranks, indices in sorted(stages, key=lambda item: item[1])
         )
 
     def to_json(self) -> str:
@@ -164,11 +164,11 @@ class Plan:
         except DocumentError as error:
             raise PlanError(f"the plan is not JSON: {error}") from error
         if not isinstance(record, dict) or not is_whole(record.get("format"), 1, FORMAT):
-            found = shown(record.get("format")) if isinstance(record, dict) else type(record).__name__
-            raise PlanError(f"the plan has format {found}; this version reads formats up to {FORMAT}")
+            known = shown(record.get("format")) if isinstance(record, dict) else type(record).__name__
+            raise PlanError(f"the plan has format {known}; this version reads formats up to {FORMAT}")
         _check_fields(record, ("format", "model", "ranks", "root", "provenance", "segments"), "the plan")
         plan = cls(
-            segments=tuple(_read_segment(place, item) for place, item in enumerate(_get(record, "segments", list))),
+            segments=tuple(_read_segment(index, item) for index, item in enumerate(_get(record, "segments", list))),
             ranks=_get(record, "ranks", int),
             model=_get(record, "model", str),
             root=_get(record, "root", int),
@@ -187,32 +187,32 @@ def problems(plan: Plan, graph: Graph) -> list[str]:
 
     Whether each operator allows the layout asked of it is judged by :func:`flexpie_mpi.lower.shards.segment_problems`.
     """
-    found = []
+    wrong = []
     if plan.model != graph.digest:
-        found.append(
+        wrong.append(
             f"the plan was made for another model (digest {printable(plan.model, 80)}, "
             f"this model '{graph.name}' has {graph.digest}); "
             "make a new plan, or pass the same model and --shape as then"
         )
     if plan.ranks < 1 or not 0 <= plan.root < plan.ranks:
-        found.append(f"ranks = {plan.ranks} and root = {plan.root} do not fit; need ranks >= 1 and 0 <= root < ranks")
-    found += _node_problems(plan, graph)
-    for place, segment in enumerate(plan.segments):
+        wrong.append(f"ranks = {plan.ranks} and root = {plan.root} do not fit; need ranks >= 1 and 0 <= root < ranks")
+    wrong += _node_problems(plan, graph)
+    for index, segment in enumerate(plan.segments):
         if max(segment.ranks) >= plan.ranks:
-            found.append(f"segment {place} uses rank {max(segment.ranks)}, but the plan has only {plan.ranks} ranks")
-    return found + (_carried_problems(plan, graph) if not found else [])
+            wrong.append(f"segment {index} uses rank {max(segment.ranks)}, but the plan has only {plan.ranks} ranks")
+    return wrong + (_carried_problems(plan, graph) if not wrong else [])
 
 
 def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
     """What is carried must be there to be carried, and must be something that can be sent."""
-    found = []
-    for place, (segment, first, _) in enumerate(plan.spans):
+    wrong = []
+    for index, (segment, first, _) in enumerate(plan.spans):
         for name in segment.forwards:
             if name not in graph.inputs and graph.producer.get(name, first) >= first:
-                found.append(f"segment {place} carries '{printable(name)}', which nothing before it makes")
+                wrong.append(f"segment {index} carries '{printable(name)}', which nothing before it makes")
             elif graph.value(name).is_opaque:
-                found.append(f"segment {place} carries '{name}', which has a shape or type known only at run time")
-    return found
+                wrong.append(f"segment {index} carries '{name}', which has a shape or type known only at run time")
+    return wrong
 
 
 def _node_problems(plan: Plan, graph: Graph) -> list[str]:
@@ -229,8 +229,8 @@ def _node_problems(plan: Plan, graph: Graph) -> list[str]:
     if len(listed) > len(expected):
         twice = next(name for name, times in Counter(listed).items() if times > 1)
         return [f"the plan lists node '{twice}' more than once"]
-    place = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
-    return [f"the plan has node '{printable(listed[place])}' where the model's order has '{expected[place]}'"]
+    first = next(i for i, (a, b) in enumerate(zip(listed, expected, strict=True)) if a != b)
+    return [f"the plan has node '{printable(listed[first])}' where the model's order has '{expected[first]}'"]
 
 
 def _others(names: list[str]) -> str:
@@ -250,8 +250,8 @@ def _layout_record(layout: Layout) -> dict[str, Any]:
     return {key: value for key, value in asdict(layout).items() if value}
 
 
-def _read_segment(place: int, record: Any) -> Segment:
-    where = f"segment {place} of the plan"
+def _read_segment(index: int, record: Any) -> Segment:
+    where = f"segment {index} of the plan"
     if not isinstance(record, dict):
         raise PlanError(f"{where} is not an object")
     _check_fields(record, ("layout", "turns", "carries", "nodes"), where)

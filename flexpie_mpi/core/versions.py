@@ -15,7 +15,7 @@ def versions(mpi_library: str = "") -> dict[str, str]:
 
     Packages that are not installed (a source tree that is run as it is) are left out.
     """
-    packages = {package: found for package in PACKAGES if (found := _version(package))}
+    packages = {package: installed for package in PACKAGES if (installed := _version(package))}
     library = {"mpi": mpi_library} if mpi_library else {}
     return {"python": platform.python_version(), **packages, **library}
 

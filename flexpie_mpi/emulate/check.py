@@ -49,12 +49,12 @@ class Measured:
 
     resource: str
     wanted: float
-    found: float
+    carried: float
 
     @property
     def off(self) -> float:
         """How far off it is, as a share; negative when too slow."""
-        return self.found / self.wanted - 1
+        return self.carried / self.wanted - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def trials(testbed: Testbed) -> tuple[Trial, ...]:
     """One trial for each resource: a way that passes nothing else, or else two whose other ends differ.
 
     >>> from flexpie_mpi.testbed import Device, switch
-    >>> found = trials(switch([Device("a"), Device("b"), Device("c")], 1e8, 0.0))
-    >>> found[0]
+    >>> made = trials(switch([Device("a"), Device("b"), Device("c")], 1e8, 0.0))
+    >>> made[0]
     Trial(resource='a out', ways=((0, 1), (0, 2)), bandwidth=100000000.0)
     """
     return tuple(_trial(testbed, number) for number in range(len(testbed.resources)))
@@ -110,14 +110,14 @@ def trials(testbed: Testbed) -> tuple[Trial, ...]:
 
 def _trial(testbed: Testbed, number: int) -> Trial:
     own = testbed.resources[number]
-    found = []  # (other resources, bandwidth they leave, ends), the shortest and widest first
+    ways = []  # (other resources, bandwidth they leave, ends), the shortest and widest first
     for source, row in enumerate(testbed.routes):
         for target, route in enumerate(row):
             if route is not None and number in route.resources:
                 others = [testbed.resources[other].bandwidth for other in route.resources if other != number]
-                found.append((len(others), min([own.bandwidth, *others]), (source, target)))
-    found.sort(key=lambda way: (way[0], -way[1]))
-    fewest = [way for way in found if way[0] == found[0][0]]
+                ways.append((len(others), min([own.bandwidth, *others]), (source, target)))
+    ways.sort(key=lambda way: (way[0], -way[1]))
+    fewest = [way for way in ways if way[0] == ways[0][0]]
     chosen = fewest[:2] if fewest[0][0] else fewest[:1]
     total = sum(bandwidth for _, bandwidth, _ in chosen)
     return Trial(own.name, tuple(ends for _, _, ends in chosen), min(own.bandwidth, total))
@@ -128,19 +128,19 @@ def measure_links(network: Network, tell: Tell) -> tuple[Measured, ...]:
 
     Raises EmulationError when one is off by more than `TOLERANCE`.
     """
-    testbed, found = network.testbed, []
+    testbed, links = network.testbed, []
     for trial in trials(testbed):
         tell(f"measuring {trial.resource}")
         ways = [(network.boards[a], network.boards[b], network.address(testbed.devices[b].name)) for a, b in trial.ways]
         link = _measured(trial, ways)
         if abs(link.off) > TOLERANCE:
             raise EmulationError(
-                f"'{link.resource}' carries {link.found * 8e-6:.4g} Mb/s, and testbed '{testbed.name}' says "
+                f"'{link.resource}' carries {link.carried * 8e-6:.4g} Mb/s, and testbed '{testbed.name}' says "
                 f"{link.wanted * 8e-6:.4g}: this machine is too slow or too busy for it; use fewer boards or a slower "
                 "link, or take it as it is with --no-check"
             )
-        found.append(link)
-    return tuple(found)
+        links.append(link)
+    return tuple(links)
 
 
 def _measured(trial: Trial, ways: Sequence[tuple[str, str, str]]) -> Measured:

@@ -44,14 +44,14 @@ def prefix_of(name: str) -> str | None:
     >>> prefix_of("flexpie-4711-98765-a0b1-switch"), prefix_of("flexpie"), prefix_of("docker-4711-98765-a0b1")
     ('flexpie-4711-98765-a0b1', None, None)
     """
-    found = _OWNED.fullmatch(name)
-    return found[1] if found else None
+    match = _OWNED.fullmatch(name)
+    return match[1] if match else None
 
 
 def is_abandoned(prefix: str) -> bool:
     """Whether the process that built this is gone. A process that has its number by now started at another time."""
-    found = _OWNED.fullmatch(prefix)
-    return found is not None and started(int(found[2])) != int(found[3])
+    match = _OWNED.fullmatch(prefix)
+    return match is not None and started(int(match[2])) != int(match[3])
 
 
 def started(pid: int) -> int | None:
@@ -114,13 +114,13 @@ def end_processes(spaces: Iterable[str], *, grace_s: float = 0.0) -> None:
 def _wait(paths: Iterable[Path], seconds: float, act: Callable[[int], None]) -> list[int]:
     """Processes that are there still when so many seconds have passed."""
     until = time.monotonic() + seconds
-    while found := _processes(paths):
-        for pid in found:
+    while pids := _processes(paths):
+        for pid in pids:
             act(pid)
         if time.monotonic() >= until:
             break
         time.sleep(0.01)
-    return found
+    return pids
 
 
 def _processes(paths: Iterable[Path]) -> list[int]:
@@ -132,10 +132,10 @@ def _processes(paths: Iterable[Path]) -> list[int]:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # gone, or a thread of the kernel
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _kill(pid: int) -> None:

@@ -66,12 +66,12 @@ def find_library(name: str | None = None) -> Library:
     refused: EmulationError | None = None
     for path in paths:
         try:
-            found = _library(path)
+            library = _library(path)
         except EmulationError as error:  # another one may do
             refused = refused or error
             continue
-        if found is not None and name in (None, found.name):
-            return found
+        if library is not None and name in (None, library.name):
+            return library
     if refused is not None and name != "mpich":
         raise refused
     wanted = name or "mpich"
@@ -100,13 +100,13 @@ def library_of(mpirun: str, text: str) -> Library | None:
     >>> library_of("/usr/bin/mpirun", "mpirun (Open MPI) 5.0.11")
     Library(name='openmpi', mpirun='/usr/bin/mpirun', version='5.0.11')
     """
-    if found := re.search(r"\(Open MPI\) (\d+)(\S*)", text):
-        if int(found[1]) < OLDEST_OPENMPI:
+    if match := re.search(r"\(Open MPI\) (\d+)(\S*)", text):
+        if int(match[1]) < OLDEST_OPENMPI:
             raise EmulationError(
-                f"{mpirun} is of Open MPI {found[1]}{found[2]}, and boards are emulated with Open MPI "
+                f"{mpirun} is of Open MPI {match[1]}{match[2]}, and boards are emulated with Open MPI "
                 f"{OLDEST_OPENMPI} or later, or MPICH: pip install flexpie-mpi[mpich]"
             )
-        return Library("openmpi", mpirun, found[1] + found[2])
+        return Library("openmpi", mpirun, match[1] + match[2])
     if "HYDRA" in text:
         version = re.search(r"Version:\s*(\S+)", text)
         return Library("mpich", mpirun, version[1] if version else "")

@@ -131,13 +131,13 @@ def _interfaces(sides: Mapping[tuple[str, str], float]) -> tuple[Interface, ...]
     """Both ends of a cable for every pair of stations with a resource between them, numbered at each station."""
     cables = dict.fromkeys(tuple(sorted(side)) for side in sides)
     used: dict[str, int] = {}
-    found = []
+    interfaces = []
     for a, b in cables:
         packet = packet_bytes(min(sides[way] for way in ((a, b), (b, a)) if way in sides))
         for station, peer in ((a, b), (b, a)):
             number = used[station] = used.get(station, -1) + 1
-            found.append(Interface(f"eth{number}", station, peer, sides.get((station, peer)), packet))
-    return tuple(found)
+            interfaces.append(Interface(f"eth{number}", station, peer, sides.get((station, peer)), packet))
+    return tuple(interfaces)
 
 
 def _hops(testbed: Testbed, stations: Sequence[str]) -> dict[tuple[str, str], Hop]:
@@ -161,12 +161,12 @@ def _add_hops(hops: dict[tuple[str, str], Hop], testbed: Testbed, source: int, t
     way = [passed[0].ends[0], *(resource.ends[1] for resource in passed)]
     packet = packet_bytes(min(resource.bandwidth for resource in passed))
     name = testbed.devices[target].name
-    for place, (station, following) in enumerate(pairwise(way)):
+    for index, (station, following) in enumerate(pairwise(way)):
         known = hops.setdefault((station, name), Hop(following, packet))
         if known.next != following:
             raise EmulationError(
                 f"testbed '{testbed.name}' sends what '{station}' has for '{name}' to '{following}', and what it hands "
                 f"on to '{known.next}': a board cannot do both"
             )
-        if not place:
+        if not index:
             hops[station, name] = Hop(following, packet)

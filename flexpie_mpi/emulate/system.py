@@ -112,8 +112,8 @@ class Memory:
     def times_exhausted(self, name: str) -> int:
         """How often the kernel ended a process of a board because its memory was full."""
         file = "memory.oom_control" if self.version == 1 else "memory.events"
-        found = re.search(r"^oom_kill (\d+)$", _read(self.group(name) / file), re.MULTILINE)
-        return int(found[1]) if found else 0
+        match = re.search(r"^oom_kill (\d+)$", _read(self.group(name) / file), re.MULTILINE)
+        return int(match[1]) if match else 0
 
     def names(self) -> list[str]:
         """Names of all control groups at the top of the hierarchy."""
@@ -141,9 +141,9 @@ def memory_of(mounts: str) -> Memory | None:
     >>> memory_of("proc /proc proc rw 0 0")
     """
     fields = [line.split() for line in mounts.splitlines()]
-    found = [Memory(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)]
-    found += [Memory(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
-    return next((memory for memory in found if memory.can_limit), None)
+    hierarchies = [Memory(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)]
+    hierarchies += [Memory(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
+    return next((memory for memory in hierarchies if memory.can_limit), None)
 
 
 def memory_here() -> Memory | None:

@@ -39,7 +39,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises DataError when a file cannot be written there, whatever the block raised for it. Nothing new is then left,
     and an older file stays as it was.
     """
-    with _explained(path), appearing(_target(path)) as part:
+    with explained(path), appearing(_target(path)) as part:
         yield part
 
 
@@ -49,6 +49,19 @@ def appearing(target: Path) -> Iterator[Path]:
     with _gone_afterwards(_beside(target)) as part:
         yield part
         os.replace(part, target)
+
+
+@contextmanager
+def explained(
+    path: str | Path, errors: tuple[type[Exception], ...] = (OSError, RuntimeError, TypeError, ValueError)
+) -> Iterator[None]:
+    """Turn these errors of whoever writes an output inside the block into a sentence that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except errors as error:
+        raise DataError(f"output '{path}' cannot be written: {reason(error)}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -63,7 +76,7 @@ def check_replaceable(path: str | Path) -> None:
     Raises DataError when the folder is missing, the path is no file, or a file cannot be made there.
     """
     target = _target(path)
-    with _explained(path), _gone_afterwards(_beside(target)) as part:
+    with explained(path), _gone_afterwards(_beside(target)) as part:
         part.open("xb").close()
         with suppress(FileNotFoundError):
             target.stat()  # a name that the file system does not take
@@ -196,14 +209,6 @@ def _target(path: str | Path) -> Path:
     if os.path.exists(target) and not os.access(target, os.W_OK):
         raise DataError(f"output '{path}' cannot be written: it exists and may not be changed by this user")
     return target
-
-
-@contextmanager
-def _explained(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"output '{path}' cannot be written: {reason(error)}") from error
 
 
 def _beside(target: Path) -> Path:

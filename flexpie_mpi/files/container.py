@@ -57,40 +57,40 @@ def check_heaps(file: h5py.File) -> None:
     if file.id.get_create_plist().get_sizes() != (8, 8):
         raise ContainerError("its places and sizes are not of 8 bytes")
     descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock
-    for place in _places(descriptor, _HEAP):
-        _check_heap(descriptor, place)
-    for place in _places(descriptor, _NAMES):
-        _check_names(descriptor, place)
-    heads = {place: os.pread(descriptor, _NODE_HEAD, place) for place in _places(descriptor, _NODE)}
-    _check_neighbours({place: int.from_bytes(head[16:24], "little") for place, head in heads.items()})
+    for offset in _places(descriptor, _HEAP):
+        _check_heap(descriptor, offset)
+    for offset in _places(descriptor, _NAMES):
+        _check_names(descriptor, offset)
+    heads = {offset: os.pread(descriptor, _NODE_HEAD, offset) for offset in _places(descriptor, _NODE)}
+    _check_neighbours({offset: int.from_bytes(head[16:24], "little") for offset, head in heads.items()})
 
 
 def _places(descriptor: int, wanted: bytes) -> Iterator[int]:
     for first in range(0, min(_SCANNED_BYTES, os.fstat(descriptor).st_size), _BLOCK_BYTES):
         block = os.pread(descriptor, _BLOCK_BYTES + len(wanted) - 1, first)
-        place = block.find(wanted)
-        while place >= 0:
-            yield first + place
-            place = block.find(wanted, place + 1)
+        offset = block.find(wanted)
+        while offset >= 0:
+            yield first + offset
+            offset = block.find(wanted, offset + 1)
 
 
-def _check_heap(descriptor: int, place: int) -> None:
-    head = os.pread(descriptor, _HEAP_HEAD, place)
-    end = place + int.from_bytes(head[8:], "little")
+def _check_heap(descriptor: int, offset: int) -> None:
+    head = os.pread(descriptor, _HEAP_HEAD, offset)
+    end = offset + int.from_bytes(head[8:], "little")
     if end > os.fstat(descriptor).st_size:  # no heap, or one that HDF5 cannot read
         return
-    place += _HEAP_HEAD
-    while place + _OBJECT_HEAD <= end:
-        number, size = struct.unpack("<H6xQ", os.pread(descriptor, _OBJECT_HEAD, place))
+    offset += _HEAP_HEAD
+    while offset + _OBJECT_HEAD <= end:
+        number, size = struct.unpack("<H6xQ", os.pread(descriptor, _OBJECT_HEAD, offset))
         step = _OBJECT_HEAD + -(-size // 8) * 8 if number else size
-        if not 0 < step <= end - place:
+        if not 0 < step <= end - offset:
             raise ContainerError("a heap of its texts is damaged")
-        place += step
+        offset += step
 
 
-def _check_names(descriptor: int, place: int) -> None:
+def _check_names(descriptor: int, offset: int) -> None:
     """Check that every free block of a group's heap names one that was not named before, or none."""
-    head = os.pread(descriptor, _NAMES_HEAD, place)
+    head = os.pread(descriptor, _NAMES_HEAD, offset)
     if len(head) < _NAMES_HEAD:
         return
     size, block, data = struct.unpack("<QQQ", head[len(_NAMES) :])
@@ -107,12 +107,12 @@ def _check_neighbours(right_of: Mapping[int, int]) -> None:
     """Check that no node of a tree is its own neighbour, also through others; by the place of each."""
     judged: set[int] = set()
     for start in right_of:
-        place, chain = start, set[int]()
-        while place in right_of and place not in judged:
-            if place in chain:
+        node, chain = start, set[int]()
+        while node in right_of and node not in judged:
+            if node in chain:
                 raise ContainerError("the order of its names or chunks is damaged")
-            chain.add(place)
-            place = right_of[place]
+            chain.add(node)
+            node = right_of[node]
         judged |= chain
 
 

@@ -4,11 +4,11 @@ One dataset per value at the root, and attributes ``format``, ``format_version``
 writer had (digests, versions). A slash in HDF5 would open a group, so it is written ``%2F`` and a percent sign
 ``%25``. In files of other writers nothing is decoded: a dataset ``b`` in group ``a`` has the name ``a/b``.
 
-A file of *many requests* has one more axis in front of every value, which counts requests. It has an attribute
-``requests`` besides: how many of them are complete. Rows are written in batches,
-and a batch is on its way to the disk before the next one begins: a process that is killed between two batches leaves a
-file that can be read, and appended to, as if it had ended there. The file format is HDF5's oldest, because the newer
-ones mark a file that was not closed as one that must not be opened.
+A file of *many requests* has one more axis in front of every value, which counts requests, and an attribute
+``requests``: how many of them are complete. Rows are written in batches, and a batch is on its way to the disk before
+the next one begins: a process that is killed between two batches leaves a file that can be read, and appended to, as if
+it had ended there. The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that
+must not be opened.
 
 An output whose shape differs from request to request is *ragged*. Its rows are as large as its largest request along
 every axis, and beside it, from the first request that differs on, is a dataset ``NAME%shape`` of the shape of every
@@ -58,6 +58,9 @@ ABSENT = -1
 
 _MOST_AXES = 64
 
+_WALK_BYTES = 256 << 20
+"""What a walk over the datasets of a file may take; a thousandth of it is plenty."""
+
 _ESCAPES = (("%", "%25"), ("/", "%2F"))
 """In the order of writing."""
 
@@ -71,10 +74,6 @@ def hdf5_offers(path: Path) -> dict[str, Offer]:
         return {name: _offer(item, path) for name, item in datasets(file, path).items()}
 
 
-_WALK_BYTES = 256 << 20
-"""What a walk over the datasets of a file may take; a thousandth of it is plenty."""
-
-
 def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     """The datasets of an open file by the names of their values.
 
@@ -82,7 +81,7 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     """
     check_heaps(file)
     with at_most(_WALK_BYTES):
-        found = members(file)
+        items = members(file)
     is_ours = attribute(file, "format") == FORMAT
     version = attribute(file, "format_version") if is_ours else 0
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -90,15 +89,14 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
             f"'{path}' is in version {shown(version)} of the format and this program reads up to {FORMAT_VERSION}: "
             "use a newer flexpie-mpi"
         )
-    ragged = {
-        key for key in found if is_ours and f"{key.removesuffix(FLAT)}{SHAPES}" in found
-    }  # not all of their rows is written
     complete = attribute(file, COUNT) if is_ours else None  # rows behind them were on their way
-    for key in found.keys() - ragged:
-        check_written(found[key], key, complete if isinstance(complete, int) else None)
+    for key, item in items.items():
+        is_ragged = is_ours and f"{key.removesuffix(FLAT)}{SHAPES}" in items
+        if not is_ragged:  # else not all of the rows is written
+            check_written(item, key, complete if isinstance(complete, int) else None)
     if not is_ours:
-        return found
-    return {unescape(key): item for key, item in found.items() if not key.endswith((SHAPES, FLAT))}
+        return items
+    return {unescape(key): item for key, item in items.items() if not key.endswith((SHAPES, FLAT))}
 
 
 def beside(file: h5py.File, values: Mapping[str, h5py.Dataset], suffix: str) -> dict[str, h5py.Dataset]:
@@ -118,14 +116,14 @@ def beside(file: h5py.File, values: Mapping[str, h5py.Dataset], suffix: str) -> 
         When one has not the form that it must have.
     """
     is_ours = attribute(file, "format") == FORMAT
-    found = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
-    for name, item in found.items():
+    items = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
+    for name, item in items.items():
         is_table = isinstance(item, h5py.Dataset) and item.shape is not None and item.ndim == 2
         if is_table and suffix == SHAPES:
             is_table = item.dtype.kind in "iu" and item.shape[1] <= _MOST_AXES
         if not is_table or (suffix == FLAT and item.dtype != values[name].dtype):
             raise DataError(f"'{file.filename}' is damaged: the shapes of {shown(name)} are no shapes")
-    return found
+    return items
 
 
 def write_hdf5(
@@ -251,13 +249,13 @@ class Stack:
         most = self.shapes[name][1:]
         shape = self._shape(name, request) if name in self._ragged else most
         if len(shape) != len(most):
-            item, place = self._flat[name], (request, slice(prod(shape)))
+            item, index = self._flat[name], (request, slice(prod(shape)))
         else:
-            item, place = self._datasets[name], (request, *(() if shape == most else map(slice, shape)))
+            item, index = self._datasets[name], (request, *(() if shape == most else map(slice, shape)))
 
         def load() -> np.ndarray:
             with reading(self._path, "an HDF5 file"):
-                return np.asarray(item[place]).reshape(shape)
+                return np.asarray(item[index]).reshape(shape)
 
         return Offer(shape, self._dtypes[name], load)
 
@@ -273,10 +271,3 @@ class Stack:
         if not fits or tuple(row[: len(shape)]) != shape:
             raise DataError(f"'{self._path}' is damaged: request {request} of {shown(name)} has the shape {shape}")
         return shape
-
-    def read(self, request: int) -> dict[str, np.ndarray]:
-        """The values of one request.
-
-        Raises DataError when they cannot be read.
-        """
-        return {name: offer.load() for name, offer in self.offers(request).items()}

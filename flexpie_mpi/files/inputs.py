@@ -97,9 +97,9 @@ def fit_inputs(
 def _fitted(
     sources: Sequence[Source], graph: Graph, normalisation: Normalisation, budget: Budget | None
 ) -> dict[str, np.ndarray]:
-    found = _by_name(sources, graph)
+    by_name = _by_name(sources, graph)
     budget = budget or Budget.of_machine()
-    return {name: _load(found[name], graph.value(name), normalisation, budget) for name in graph.inputs}
+    return {name: _load(by_name[name], graph.value(name), normalisation, budget) for name in graph.inputs}
 
 
 def _load(source: Source, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
@@ -126,7 +126,7 @@ def _open(argument: str, graph: Graph) -> list[Source]:
 def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Source]:
     if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
         return [Source(path, None, offers[UNNAMED])]
-    return [Source(path, found, offer) for found, offer in offers.items()]
+    return [Source(path, name, offer) for name, offer in offers.items()]
 
 
 def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
@@ -154,23 +154,23 @@ def _pick(name: str, offers: dict[str, Offer], path: Path) -> Offer:
 def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
     """One source for each input of the graph, or an error that names those that are missing or too many."""
     sources = list(sources)
-    found: dict[str, Source] = {}
+    given: dict[str, Source] = {}
     for source in sources:
         if source.name is None:
             continue
         if source.name not in graph.inputs:
             raise DataError(f"{source} holds '{printable(source.name, 80)}', and the model has {_quoted(graph.inputs)}")
-        if source.name in found:
-            raise DataError(f"input '{source.name}' is given twice, by {found[source.name]} and by {source}")
-        found[source.name] = source
-    left = [name for name in graph.inputs if name not in found]
+        if source.name in given:
+            raise DataError(f"input '{source.name}' is given twice, by {given[source.name]} and by {source}")
+        given[source.name] = source
+    left = [name for name in graph.inputs if name not in given]
     unnamed = [source for source in sources if source.name is None]
     if len(unnamed) > len(left):
         raise DataError(f"{unnamed[len(left)]} is one input too many: the model has {_quoted(graph.inputs)}")
-    found |= dict(zip(left, unnamed, strict=False))
+    given |= dict(zip(left, unnamed, strict=False))
     if len(unnamed) < len(left):
         raise DataError(f"no file gives {_quoted(left[len(unnamed) :])}: give every input, or none for random ones")
-    return found
+    return given
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -160,10 +160,10 @@ class _Limited:
         """As of a stream; ValueError beyond the limit."""
         if self.most is None:
             return self._read(size)
-        found = self._read(self.most + 1 if size < 0 else min(size, self.most + 1))
-        if len(found) > self.most:
+        content = self._read(self.most + 1 if size < 0 else min(size, self.most + 1))
+        if len(content) > self.most:
             raise ValueError(f"its directory has more than {self.most} bytes")
-        return found
+        return content
 
 
 def _header(stream: IO[bytes]) -> tuple[np.dtype, bool, tuple[int, ...]]:
@@ -174,13 +174,13 @@ def _header(stream: IO[bytes]) -> tuple[np.dtype, bool, tuple[int, ...]]:
     size = int.from_bytes(_exactly(stream, 2 if magic[6] == 1 else 4), "little")
     if size > _HEADER_BYTES:
         raise ValueError(f"its header says that it has {size} bytes")
-    found = _HEADER.fullmatch(_exactly(stream, size).decode("latin-1"))
-    if not found:
+    match = _HEADER.fullmatch(_exactly(stream, size).decode("latin-1"))
+    if not match:
         raise ValueError("its header is not that of an array of plain numbers")
-    dtype = np.dtype(found[1])
+    dtype = np.dtype(match[1])
     if dtype.kind not in _KINDS:
         raise ValueError(f"it holds {'Python objects' if dtype.hasobject else dtype.name}, not plain numbers")
-    return dtype, found[2] == "True", tuple(int(word) for word in found[3].replace(",", " ").split())
+    return dtype, match[2] == "True", tuple(int(word) for word in match[3].replace(",", " ").split())
 
 
 def _check_room(dtype: np.dtype, shape: tuple[int, ...], room: int) -> None:
@@ -204,7 +204,7 @@ def _array(stream: IO[bytes]) -> np.ndarray:
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
-    found = stream.read(size)
-    if len(found) < size:
+    content = stream.read(size)
+    if len(content) < size:
         raise ValueError("it ends within its header")
-    return found
+    return content

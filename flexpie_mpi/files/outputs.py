@@ -218,8 +218,8 @@ class Results:
         types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         check_results(path, appends=appends)
-        place = Path(os.path.realpath(path))
-        self._writer = StackWriter(place, provenance, appends=appends, varying=varying, types=types)
+        target = Path(os.path.realpath(path))
+        self._writer = StackWriter(target, provenance, appends=appends, varying=varying, types=types)
         self.first = self._writer.count
         self._error: DataError | None = None
         self._held: list[dict[str, np.ndarray]] = []
@@ -303,7 +303,7 @@ class Results:
                     stacked = {name: _stacked([row[name] for row in rows]) for name in rows[0]}
                     shapes = {name: shapes for name, (_, shapes) in stacked.items() if shapes is not None}
                     whole = {name: array for name, (array, _) in stacked.items()}
-                    self._writer.write_ragged(whole, shapes) if shapes else self._writer.write(whole)
+                    self._writer.write(whole, shapes)
         except DataError as error:
             self._error = error
         except Exception as error:  # memory, mostly: the stream has to end, not the thread alone

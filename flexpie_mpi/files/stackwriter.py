@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +11,17 @@ from types import MappingProxyType
 import h5py
 import numpy as np
 
-from ..core.document import one_line, printable, reason
+from ..core.document import one_line, printable
 from ..core.errors import DataError
-from .atomic import lock_content
+from .atomic import explained, lock_content
 from .container import attribute
 from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, beside, datasets, escape
 
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
+
+_ANY = (Exception,)
+"""h5py raises what the libraries below it raise."""
 
 _MOST_CHUNKS_BEHIND = 1 << 16
 _CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
@@ -82,12 +85,13 @@ class StackWriter:
             raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
         try:
             self._lock = lock_content(path)
-            self._explained(lambda: self._begin(provenance) if is_new else self._resume(provenance))
+            with explained(self._path, _ANY):
+                self._begin(provenance) if is_new else self._resume(provenance)
         except BaseException:
             self.close()
             raise
 
-    def write(self, rows: Mapping[str, np.ndarray]) -> None:
+    def write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
         """Add requests, and let the system have them: whatever becomes of this process now, they are in the file.
 
         Parameters
@@ -95,24 +99,16 @@ class StackWriter:
         rows : mapping of str to array
             All values, each with as many requests along its first axis. The other axes may be longer, shorter, more or
             fewer than those of earlier requests.
+        shapes : mapping of str to array of int
+            The shapes ``(requests, axes)`` of those values that are smaller than their rows.
 
         Raises
         ------
         DataError
             When a value has another name or type than in earlier requests, or cannot be written.
         """
-        self.write_ragged(rows, {})
-
-    def write_ragged(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
-        """Add requests as :meth:`write` does, some of whose values are smaller than their rows.
-
-        Parameters
-        ----------
-        rows : mapping of str to array
-        shapes : mapping of str to array of int
-            The shapes of those values, ``(requests, axes)``.
-        """
-        self._explained(lambda: self._write(rows, shapes))
+        with explained(self._path, _ANY):
+            self._write(rows, shapes)
 
     def close(self) -> None:
         """Close the file; to be called once.
@@ -120,7 +116,8 @@ class StackWriter:
         Raises DataError when that fails.
         """
         try:
-            self._explained(self._file.close)
+            with explained(self._path, _ANY):
+                self._file.close()
         finally:
             if self._lock is not None:
                 os.close(self._lock)
@@ -136,10 +133,10 @@ class StackWriter:
         if not isinstance(count, int) or attribute(self._file, "format") != FORMAT:
             raise DataError(f"output '{self._path}' was not written by a stream: nothing can be appended to it")
         for name in SAME:
-            found = attribute(self._file, name)
-            if name in provenance and found != provenance[name]:
+            held = attribute(self._file, name)
+            if name in provenance and held != provenance[name]:
                 raise DataError(
-                    f"output '{self._path}' has {name} {printable(str(found), 80)} and this stream "
+                    f"output '{self._path}' has {name} {printable(str(held), 80)} and this stream "
                     f"{provenance[name]}: append to a file of the same model, or give another name"
                 )
         self._datasets = datasets(self._file, self._path)
@@ -253,15 +250,6 @@ class StackWriter:
                     f"'{self._path}' holds {item.dtype.name}: give another name"
                 )
 
-    def _explained(self, function: Callable[[], object]) -> None:
-        """Turn what HDF5 and the system say into a sentence that names the file."""
-        try:
-            function()
-        except DataError:
-            raise
-        except Exception as error:  # h5py raises what the libraries below it raise
-            raise DataError(f"output '{self._path}' cannot be written: {reason(error)}") from error
-
 
 def _is_resumable(item: h5py.Dataset, count: int) -> bool:
     """Whether a dataset has so many rows, and no more behind them than an unfinished batch: HDF5 visits each chunk."""
@@ -298,7 +286,7 @@ def _widened(shapes: np.ndarray, columns: int) -> np.ndarray:
 def _flattened(array: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Rows of the elements that are within each request's shape, ``(requests, most elements)``."""
     block = np.zeros((len(array), int(shapes.prod(axis=1).max(initial=0))), array.dtype)
-    for place, shape in enumerate(shapes.tolist()):
-        whole: tuple[int | slice, ...] = (place, *map(slice, shape))
-        block[place, : prod(shape)] = np.ravel(array[whole])
+    for row, shape in enumerate(shapes.tolist()):
+        whole: tuple[int | slice, ...] = (row, *map(slice, shape))
+        block[row, : prod(shape)] = np.ravel(array[whole])
     return block

@@ -156,9 +156,9 @@ class Testbed:
     topology: Topology
 
     def __post_init__(self) -> None:
-        found = _device_problems(self.devices) or _route_problems(self)
-        if found:
-            raise TestbedError(found[0])
+        problems = _device_problems(self.devices) or _route_problems(self)
+        if problems:
+            raise TestbedError(problems[0])
 
     @property
     def ranks(self) -> int:
@@ -227,9 +227,11 @@ def _device_problems(devices: Sequence[Device]) -> list[str]:
     if len(devices) > MOST_DEVICES:
         return [f"{len(devices)} devices are more than the {MOST_DEVICES} that a testbed may have"]
     names = [device.name for device in devices]
-    found = [f"two devices are called '{name}'" for name in sorted({name for name in names if names.count(name) > 1})]
+    problems = [
+        f"two devices are called '{name}'" for name in sorted({name for name in names if names.count(name) > 1})
+    ]
     first = {device.host: device for device in reversed(devices) if device.host}
-    return found + [
+    return problems + [
         f"device '{device.name}': cores = {device.cores}, but '{first[device.host].name}' on the same host "
         f"'{device.host}' has cores = {first[device.host].cores}"
         for device in devices
@@ -241,13 +243,13 @@ def _route_problems(testbed: Testbed) -> list[str]:
     ranks, routes = range(len(testbed.devices)), testbed.routes
     if len(routes) != len(ranks) or any(len(row) != len(ranks) for row in routes):
         return [f"testbed '{testbed.name}' has {len(ranks)} devices, so its routes must be {len(ranks)} x {len(ranks)}"]
-    found = []
+    problems = []
     for source in ranks:
         for target in ranks:
             route = routes[source][target]
             if (route is None) != (source == target):
                 missing = "needs a" if route is None else "cannot have a"
-                found.append(f"testbed '{testbed.name}' {missing} route from rank {source} to rank {target}")
+                problems.append(f"testbed '{testbed.name}' {missing} route from rank {source} to rank {target}")
             elif route and not all(0 <= number < len(testbed.resources) for number in route.resources):
-                found.append(f"the route from rank {source} to rank {target} passes a resource that does not exist")
-    return found
+                problems.append(f"the route from rank {source} to rank {target} passes a resource that does not exist")
+    return problems

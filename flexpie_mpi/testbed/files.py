@@ -53,13 +53,13 @@ class Quantity:
         >>> MEMORY.parse("512 MiB"), BANDWIDTH.parse("1Gb/s"), LATENCY.parse("250us")
         (536870912.0, 125000000.0, 0.00025)
         """
-        found = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
-        if not found or found[2] not in self.units:
+        match = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
+        if not match or match[2] not in self.units:
             raise TestbedError(
                 f"{_quoted(text)} is no {self.noun}: write it like {_quoted(self.example)}, "
                 f"a number and one of the units {' '.join(self.units)}"
             )
-        number, unit = float(found[1]), self.units[found[2]]
+        number, unit = float(match[1]), self.units[match[2]]
         number = number * unit if unit >= 1 else number / round(1 / unit)  # 50us is then the float 5e-5
         if not self.above < number < float("inf"):
             raise TestbedError(f"{_quoted(text)} is no {self.noun} that can exist: it must be above 0 and finite")
@@ -129,10 +129,10 @@ def _device_tables(top: Table) -> list[Table]:
 
 
 def _link_table(record: Mapping[str, Any]) -> Table:
-    found = record.get("link", {})
-    if not isinstance(found, dict):
+    link = record.get("link", {})
+    if not isinstance(link, dict):
         raise TestbedError("link must be one table, headed [link]")
-    table = Table("[link]", found)
+    table = Table("[link]", link)
     table.check(_PORT)
     return table
 
@@ -215,12 +215,12 @@ def read_change(text: str) -> Change:
 
 def _slowdown(text: str) -> float:
     try:
-        found = float(text)
+        slowdown = float(text)
     except ValueError:
-        found = 0.0
-    if not 0 < found < inf:
+        slowdown = 0.0
+    if not 0 < slowdown < inf:
         raise TestbedError(f'"{text}" is no slowdown: write a number above 0')
-    return found
+    return slowdown
 
 
 _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {

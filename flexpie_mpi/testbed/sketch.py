@@ -60,8 +60,8 @@ class Sketch:
             raise TestbedError(
                 f"testbed '{self.name}' does not say how fast its links are: it lacks a table [link] with {unknown[0]}"
             )
-        bandwidth = [found or 1.0 for found in self.bandwidth]  # a single device sends nothing
-        latency = [found or 0.0 for found in self.latency]
+        bandwidth = [speed or 1.0 for speed in self.bandwidth]  # a single device sends nothing
+        latency = [delay or 0.0 for delay in self.latency]
         assert self.topology.lay is not None, "only what a file can name is sketched"
         return self.topology.lay(self.devices, bandwidth, latency, self.name)
 

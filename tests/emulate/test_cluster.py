@@ -73,7 +73,7 @@ def test_jobs_run_one_after_the_other_on_a_star(capfd):
 def test_links_are_as_fast_as_the_testbed_says_and_noticed_when_they_are_not():
     testbed = bed("switch", 3, [SLOW, SLOW, SLOW / 2])
     with emulated(testbed, check=False) as cluster:
-        found = {link.resource: link.found for link in measure_links(cluster.network, lambda text: None)}
+        found = {link.resource: link.carried for link in measure_links(cluster.network, lambda text: None)}
         assert found["d2 in"] == pytest.approx(SLOW / 2, rel=0.15)
         assert found["d0 out"] == pytest.approx(SLOW, rel=0.15)
         faster = network_of(bed("switch", 3, 2 * SLOW), cluster.network.prefix)

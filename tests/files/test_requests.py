@@ -20,7 +20,7 @@ from PIL import Image
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.files.requests import Finding, Reader, Source, find_source, offered_shapes
-from flexpie_mpi.files.requests.files import FileLoader, Files, Folder, Stacked
+from flexpie_mpi.files.requests.files import Files, Folder, Stacked
 from flexpie_mpi.files.requests.pipes import Frames, Pipe, Spool
 from flexpie_mpi.files.requests.source import AtMost, MadeUp, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
@@ -207,7 +207,7 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no input")
     (tmp_path / "folder.npy").mkdir()
     found, stop = [], Stop()
-    requests = Folder(tmp_path, FileLoader(ONE), look_s=0.001).requests(0, stop)
+    requests = Folder(tmp_path, Finding().loader(ONE), look_s=0.001).requests(0, stop)
     found += [next(requests)["x"][0, 0] for _ in range(3)]
     put("a.npy", 3, age=0)
     found.append(next(requests)["x"][0, 0])
@@ -219,7 +219,7 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
 
 def test_a_file_in_a_folder_is_taken_once_whatever_is_done_to_it(tmp_path: Path) -> None:
     saved(tmp_path, ["a.npy"])
-    requests = Folder(tmp_path, FileLoader(ONE), look_s=0.001).requests(0, Stop())
+    requests = Folder(tmp_path, Finding().loader(ONE), look_s=0.001).requests(0, Stop())
     found = [next(requests)["x"][0, 0]]
     os.utime(tmp_path / "a.npy", (1, 1))
     with (tmp_path / "a.npy").open("r+b") as file:
@@ -352,7 +352,7 @@ def test_a_reader_reads_a_few_requests_ahead_and_no_more() -> None:
 def test_a_bad_request_ends_the_stream_behind_those_before_it(tmp_path: Path) -> None:
     files = saved(tmp_path, ["0.npy", "1.npy", "2.npy"])
     Path(files[1]).write_bytes(b"no numbers")
-    reader, found = Reader(Files(tuple(files), FileLoader(ONE)), first=10), []
+    reader, found = Reader(Files(tuple(files), Finding().loader(ONE)), first=10), []
     with pytest.raises(DataError, match=r"request 11: '.*1.npy' cannot be read as a .npy file"):
         while not reader.is_over:
             found.append(reader.take())
@@ -372,7 +372,7 @@ def test_a_reader_that_is_stopped_gives_nothing_out(kind: str, pipe: Path, tmp_p
     sources: dict[str, Source] = {
         "counted": Counted(10**9),
         "pipe": Frames(pipe, ONE),  # nobody writes
-        "folder": Folder(tmp_path / "folder", FileLoader(ONE)),
+        "folder": Folder(tmp_path / "folder", Finding().loader(ONE)),
     }
     reader = Reader(sources[kind])
     assert not reader.is_over

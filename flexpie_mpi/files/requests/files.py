@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,23 +15,11 @@ from ...core.budget import Budget
 from ...core.errors import DataError
 from ...core.graph import Graph
 from ..hdf5 import Stack
-from ..images import Numbers
-from ..inputs import SUFFIXES, fit_inputs, load_inputs, parse_argument
+from ..inputs import SUFFIXES, fit_inputs, parse_argument
 from .source import Request, Stop
 
-
-@dataclass(frozen=True, slots=True)
-class FileLoader:
-    """How a file becomes a request: with the graph's shapes, and pictures normalised as :func:`load_inputs` does."""
-
-    graph: Graph
-    mean: Numbers = None
-    scale: Numbers = None
-    budget: Budget | None = None
-
-    def load(self, argument: str) -> Request:
-        """The request of ``FILE`` or ``NAME=FILE``; raises DataError."""
-        return load_inputs([argument], self.graph, mean=self.mean, scale=self.scale, budget=self.budget)
+Load = Callable[[str], Request]
+"""The request of ``FILE`` or ``NAME=FILE``; raises DataError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +27,7 @@ class Files:
     """One request per file, in the order of their names: 2 comes before 10."""
 
     arguments: tuple[str, ...]
-    loader: FileLoader
+    load: Load
 
     def __str__(self) -> str:
         first, last = self.arguments[0], self.arguments[-1]
@@ -51,7 +39,7 @@ class Files:
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """As of :class:`Source`."""
-        return map(self.loader.load, self.arguments)
+        return map(self.load, self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +76,7 @@ class Folder:
     """
 
     path: Path
-    loader: FileLoader
+    load: Load
     look_s: float = 0.1
 
     def __str__(self) -> str:
@@ -102,13 +90,13 @@ class Folder:
         """As of :class:`Source`."""
         known: set[tuple[str, int]] = set()
         while not stop.is_set():
-            found = present(self.path)
-            known &= found.keys()  # a name that is gone may come again
-            for file in in_turn({file: found[file] for file in found.keys() - known}):
+            there = present(self.path)
+            known &= there.keys()  # a name that is gone may come again
+            for file in in_turn({file: there[file] for file in there.keys() - known}):
                 known.add(file)
                 if stop.is_set():
                     return
-                yield self.loader.load(str(self.path / file[0]))
+                yield self.load(str(self.path / file[0]))
             time.sleep(self.look_s)
 
 
@@ -117,7 +105,7 @@ def present(folder: Path) -> dict[tuple[str, int], int]:
 
     Raises DataError when the folder cannot be read.
     """
-    found = {}
+    times = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -128,15 +116,15 @@ def present(folder: Path) -> dict[tuple[str, int], int]:
                 except FileNotFoundError:
                     continue  # gone since its name was read
                 if stat.S_ISREG(status.st_mode):
-                    found[entry.name, status.st_ino] = status.st_mtime_ns
+                    times[entry.name, status.st_ino] = status.st_mtime_ns
     except OSError as error:
         raise DataError(f"folder '{folder}' cannot be read: {error.strerror}") from error
-    return found
+    return times
 
 
-def in_turn(found: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
+def in_turn(times: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
     """Files as of :func:`present`, in the order in which they are taken."""
-    return sorted(found, key=lambda file: (found[file], natural(file[0])))
+    return sorted(times, key=lambda file: (times[file], natural(file[0])))
 
 
 def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
@@ -151,7 +139,7 @@ def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
         pairs = [(shapes[item], graph.value(item).shape) for item in wanted if item in shapes]
         if name is not None and not pairs and len(shapes) == 1:
             pairs = [(next(iter(shapes.values())), graph.value(name).shape)]
-        if not pairs or any(shape is None or len(found) != len(shape) + 1 for found, shape in pairs):
+        if not pairs or any(shape is None or len(stored) != len(shape) + 1 for stored, shape in pairs):
             return None
         return Stacked(path, name, graph, stack.count, budget)
 
@@ -161,17 +149,17 @@ def expanded(arguments: Iterable[str], graph: Graph) -> tuple[str, ...]:
 
     Raises DataError when a pattern fits no file.
     """
-    found: list[str] = []
+    words: list[str] = []
     for argument in arguments:
         if not is_pattern(argument, graph):
-            found.append(argument)
+            words.append(argument)
             continue
         name, pattern = parse_argument(argument, graph)
         files = [path for path in glob.glob(str(pattern), recursive=True) if not os.path.isdir(path)]
         if not files:
             raise DataError(f"no file fits the pattern '{pattern}'")
-        found += [path if name is None else f"{name}={path}" for path in files]
-    return tuple(sorted(found, key=natural))
+        words += [path if name is None else f"{name}={path}" for path in files]
+    return tuple(sorted(words, key=natural))
 
 
 def is_pattern(argument: str, graph: Graph) -> bool:
@@ -186,4 +174,4 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     ['a.png', 'b9.png', 'b10.png']
     """
     parts = re.split(r"([0-9]+)", text)
-    return tuple((0, int(part), part) if place % 2 else (1, 0, part) for place, part in enumerate(parts))
+    return tuple((0, int(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(parts))

@@ -15,10 +15,10 @@ from ...core.errors import DataError
 from ...core.graph import Graph
 from ..hdf5 import SUFFIXES as HDF5_SUFFIXES
 from ..images import Numbers, picture_shape
-from ..inputs import ARCHIVES, SUFFIXES, parse_argument
+from ..inputs import ARCHIVES, SUFFIXES, load_inputs, parse_argument
 from ..npz import UNNAMED, npy_offer
 from ..offers import check_readable
-from .files import FileLoader, Files, Folder, expanded, in_turn, is_pattern, present, stacked
+from .files import Files, Folder, Load, expanded, in_turn, is_pattern, present, stacked
 from .pipes import Frames
 from .source import AtMost, MadeUp, Source
 
@@ -55,6 +55,10 @@ class Finding:
     seed: int = 0
     budget: Budget = field(default_factory=Budget.of_machine)
 
+    def loader(self, graph: Graph) -> Load:
+        """What makes a request of ``FILE`` or ``NAME=FILE``."""
+        return lambda argument: load_inputs([argument], graph, mean=self.mean, scale=self.scale, budget=self.budget)
+
 
 def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
     """The source that arguments ``[NAME=]FILE`` stand for; None when they are the files of one request.
@@ -65,25 +69,26 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Sourc
     """
     if not arguments:
         return None if asked.limit is None else MadeUp(graph, asked.seed, asked.limit)
-    source = _alone(arguments, graph, asked) or _several(arguments, graph, asked)
-    if source is None or asked.limit is None:
-        return source
-    return AtMost(source, asked.limit)
-
-
-def _alone(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
-    """The source that a single argument is, if one of them is such."""
+    source: Source | None = None
     for argument in arguments:
         source = _single(argument, graph, asked)
-        if source is None:
-            continue
-        if len(arguments) > 1:
+        if source is not None and len(arguments) > 1:
             raise DataError(f"'{argument}' is a stream by itself: give it alone, not with {len(arguments) - 1} more")
-        return source
-    return None
+    if source is None:
+        is_asked = asked.is_stream or asked.limit is not None
+        if not (is_asked or _are_several(arguments, graph)):
+            return None
+        source = Files(expanded(arguments, graph), asked.loader(graph))
+    return source if asked.limit is None else AtMost(source, asked.limit)
+
+
+def _are_several(arguments: Sequence[str], graph: Graph) -> bool:
+    """Whether files are more than those of one request."""
+    return len(arguments) > len(graph.inputs) or any(is_pattern(argument, graph) for argument in arguments)
 
 
 def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
+    """The source that an argument is by itself."""
     if argument == STDIN:
         return Frames(None, graph, asked.budget)
     name, path = (None, Path(argument)) if is_pattern(argument, graph) else parse_argument(argument, graph)
@@ -95,16 +100,8 @@ def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
     if stat.S_ISFIFO(mode):
         return Frames(path, graph, asked.budget)
     if stat.S_ISDIR(mode):
-        return Folder(path, FileLoader(graph, asked.mean, asked.scale, asked.budget))
+        return Folder(path, asked.loader(graph))
     return stacked(argument, graph, asked.budget) if path.suffix.lower() in HDF5_SUFFIXES else None
-
-
-def _several(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
-    is_asked = asked.is_stream or asked.limit is not None
-    has_pattern = any(is_pattern(argument, graph) for argument in arguments)
-    if not (is_asked or has_pattern or len(arguments) > len(graph.inputs)):
-        return None
-    return Files(expanded(arguments, graph), FileLoader(graph, asked.mean, asked.scale, asked.budget))
 
 
 def offered_shapes(
@@ -149,8 +146,7 @@ def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> 
             return []
         if path.is_dir():  # its oldest file, if there is one yet
             return [str(path / name) for name, _ in in_turn(present(path))[:1]]
-    has_pattern = any(is_pattern(argument, graph) for argument in arguments)
-    if has_pattern or len(arguments) > len(graph.inputs) or is_stream:
+    if is_stream or _are_several(arguments, graph):
         return list(expanded(arguments, graph)[:1])
     return list(arguments)
 

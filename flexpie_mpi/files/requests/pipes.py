@@ -79,13 +79,13 @@ class Pipe:
 
         Raises Stopped when `stop` is set.
         """
-        found = bytearray()
-        while len(found) < size:
-            piece = self.piece(min(PIPE_BYTES, size - len(found)), stop)
+        taken = bytearray()
+        while len(taken) < size:
+            piece = self.piece(min(PIPE_BYTES, size - len(taken)), stop)
             if not piece:
                 break
-            found += piece
-        return bytes(found)
+            taken += piece
+        return bytes(taken)
 
     def piece(self, size: int, stop: Stop) -> bytes:
         """Whatever is there next, `size` bytes at most; nothing at the end."""
@@ -122,19 +122,19 @@ class Spool:
 
     def read(self, size: int, stop: Stop) -> bytes:
         """As of a pipe."""
-        found = bytearray()
-        while len(found) < size:
+        content = bytearray()
+        while len(content) < size:
             with self._changed:
                 self._changed.wait_for(lambda: self._held or self._is_over, timeout=_LOOK_S)
                 if stop.is_set():
                     raise Stopped
                 if self._is_over and not self._held:
                     break
-                taken = min(size - len(found), len(self._held))
-                found += self._held[:taken]
+                taken = min(size - len(content), len(self._held))
+                content += self._held[:taken]
                 del self._held[:taken]
                 self._changed.notify_all()
-        return bytes(found)
+        return bytes(content)
 
     def close(self) -> None:
         """Nothing: standard input stays."""
@@ -210,7 +210,7 @@ class Frames:
         (self.budget or Budget.of_machine()).admit(size, f"a request from '{self._where}'", DataError)
         return self._whole(pipe.read(size, stop), size)
 
-    def _whole(self, found: bytes, size: int) -> bytes:
-        if len(found) < size:
-            raise DataError(f"'{self._where}' ends in the middle of a request, {len(found)} of {size} bytes")
-        return found
+    def _whole(self, frame: bytes, size: int) -> bytes:
+        if len(frame) < size:
+            raise DataError(f"'{self._where}' ends in the middle of a request, {len(frame)} of {size} bytes")
+        return frame

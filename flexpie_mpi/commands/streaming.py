@@ -28,9 +28,9 @@ from ..pipeline import Need, enough_in_flight, memory_problems, most_in_flight, 
 from ..pipeline.memory import mb
 from ..report.streams import stream_items, stream_record
 from ..runtime.admission import Requests, StreamStats
+from ..runtime.ending import Stopped, stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.mpi import library
-from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import on_root
 from ..session.streaming import StreamRun
 from ..simulate.occupancy import Occupancy, occupancy

@@ -31,8 +31,7 @@ from ..core.timeline import Timeline
 from ..lower import lower
 from ..model import Model
 from ..runtime.executor import Executor, by_index
-from ..runtime.guard import Guard
-from ..runtime.kernels import make_provider, open_segment
+from ..runtime.kernels import Guard, make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
 from .agreement import UntriedError, clock_offset, settle, together

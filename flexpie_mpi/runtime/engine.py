@@ -23,8 +23,7 @@ from ..model import Model, load
 from ..model.inputs import Shapes
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
 from .executor import Executor, by_index
-from .guard import Guard
-from .kernels import Sessions, make_kernel, make_provider
+from .kernels import Guard, Sessions, make_kernel, make_provider
 from .pacing import Pacer, settle
 from .provider import ProviderOptions
 from .stream import Stream, as_messages, with_tags

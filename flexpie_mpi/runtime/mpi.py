@@ -24,10 +24,8 @@ from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
 from .collectives import aligned, packed_bytes
 from .ending import end_job_on_error, leave, say
 from .machine import host_ranks, is_crowded, place, wake_promptly
-from .pieces import PIECE_BYTES, bytes_of, pickled, pieces, unpickled
-from .signs import Signs
-from .transport import Channel, Transport
-from .waiting import DEADLINE_S, Patience, late, wait
+from .transport import PIECE_BYTES, Channel, Transport, bytes_of, pickled, pieces, unpickled
+from .waiting import DEADLINE_S, Patience, Signs, late, wait
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False

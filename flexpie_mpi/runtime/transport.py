@@ -6,7 +6,8 @@ request) moves bytes between buffers made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,9 @@ from ..core.program import Exchange, Piece
 from .waiting import Patience
 
 T = TypeVar("T")
+
+PIECE_BYTES = 4 << 20
+"""What travels beside requests goes in pieces of a size that MPI can count and that may be in memory twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +173,25 @@ def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T
     if error is not None:
         raise error
     return result
+
+
+def pieces(memory: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive parts of bytes (uint8, one axis)."""
+    return (memory[begin : begin + PIECE_BYTES] for begin in range(0, memory.size, PIECE_BYTES))
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """The memory of a contiguous array."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"only contiguous arrays travel, not one of shape {array.shape} with strides {array.strides}")
+    return array.reshape(-1).view(np.uint8)
+
+
+def pickled(item: Any) -> np.ndarray:
+    """An object for another rank of this job."""
+    return np.frombuffer(bytearray(pickle.dumps(item)), np.uint8)
+
+
+def unpickled(memory: np.ndarray) -> Any:
+    """An object from another rank of this job."""
+    return pickle.loads(memory.tobytes())  # noqa: S301 (from a rank of this job)

@@ -25,10 +25,9 @@ from ..files.cache import Cache
 from ..model import Model
 from ..model.shard import Slice, WeightFiles
 from ..model.weights import byte_length
-from .transport import Transport
+from .transport import PIECE_BYTES, Transport
 
 KIND = "weights"
-PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.measure.trial import Rounds, measure, process_age_s, race, race_in_turns
 from flexpie_mpi.runtime import engine, kernels
-from flexpie_mpi.runtime.guard import Guard
+from flexpie_mpi.runtime.kernels import Guard
 from flexpie_mpi.runtime.loopback import alone
 from flexpie_mpi.runtime.pacing import Pacer
 

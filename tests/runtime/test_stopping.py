@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flexpie_mpi.runtime.stopping import SIGNALS, stopping
+from flexpie_mpi.runtime.ending import SIGNALS, stopping
 
 by_signal = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 

@@ -17,7 +17,7 @@ from flexpie_mpi.runtime.admission import Latencies, Requests
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.ort import CpuProvider
-from flexpie_mpi.runtime.worker import ComputeThread
+from flexpie_mpi.runtime.stream import Worker
 
 from .streams import PLANS, Delivered, assert_equal, chain, on, streamed
 
@@ -118,7 +118,7 @@ def test_an_error_of_onnxruntime_is_the_ranks_own(in_flight, model, requests, ca
 
 
 def test_what_is_done_is_heard_of_while_waiting_and_while_not():
-    with ComputeThread(lambda: None) as worker:
+    with Worker(lambda: None) as worker:
         for _ in range(200):
             assert worker.submit("owner", lambda: None, 1.0) is None
             while worker.pending:
@@ -136,7 +136,7 @@ def test_what_is_short_is_computed_at_once_unless_the_thread_is_at_work():
         begun.set()
         over.wait(20)
 
-    with ComputeThread(lambda: None) as worker:
+    with Worker(lambda: None) as worker:
         assert worker.submit("a", lambda: threads.append(threading.current_thread().name), 0.0) >= 0
         worker.submit("b", long, 1.0)
         assert begun.wait(20) and not worker.is_full

@@ -10,7 +10,7 @@ from ..core.errors import PlanError
 from ..core.plan import Plan
 from ..lower.slots import SLOTS_PER_TURN
 from ..placement import MOST_TURNS, Instance, Outcome, Placement
-from ..placement.answer import Clock
+from ..placement.outcome import Deadline
 from ..placement.solvers import SOLVERS
 from .instance import Problem
 from .refusal import hopeless
@@ -103,7 +103,7 @@ def place(
     """
     if solver not in SOLVERS:
         raise PlanError(f"unknown planner '{solver}'; choose from {', '.join(SOLVERS)}")
-    search = _Search(problem, solver, seed, Clock.start(time_limit_s))
+    search = _Search(problem, solver, seed, Deadline.start(time_limit_s))
     views = list(_views(problem, most_boards))
     for number, view in enumerate(views):
         search.look(view, len(views) - number)
@@ -148,7 +148,7 @@ def _views(problem: Problem, most_boards: int | None) -> Iterator[_View]:
 class _Search:
     """The best plan so far, and what is proved of all."""
 
-    def __init__(self, problem: Problem, solver: str, seed: int, clock: Clock) -> None:
+    def __init__(self, problem: Problem, solver: str, seed: int, clock: Deadline) -> None:
         self.problem, self.solver, self.seed, self.clock = problem, solver, seed, clock
         self.best: tuple[Streamed, Placement] | None = None
         self.lower_s, self.explored, self.is_hopeless = inf, 0, True
@@ -179,7 +179,7 @@ class _Search:
                 break
             outcome, fits = self._solve(view.instance(replicas), clock.part(FIRST if replicas > 1 else 1))
 
-    def _solve(self, instance: Instance, clock: Clock) -> tuple[Outcome, bool]:
+    def _solve(self, instance: Instance, clock: Deadline) -> tuple[Outcome, bool]:
         """What the solver finds, and whether the boards have room for as many requests as keep them busy."""
         limit_s = max(0.0, clock.limit_s) if isfinite(clock.limit_s) else None
         outcome = SOLVERS[self.solver].solve(instance, self.seed, limit_s)

@@ -8,7 +8,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from .crews import Spans, most_boards, most_replicas
+from .groups import StageTimes, most_boards, most_replicas
 from .instance import Instance
 
 TINY = 1e-30
@@ -29,7 +29,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class TeamSpans:
-    """Spans that boards of these classes run together, and what each takes them at least; arrays by span."""
+    """StageTimes that boards of these classes run together, and what each takes them at least; arrays by span."""
 
     members: tuple[int, ...]
     begin: np.ndarray
@@ -48,7 +48,7 @@ class Work:
     ----------
     rest : array (w, m + 1)
         Work from each cut to the end, by measure; all of it is 1.
-    spans : Spans
+    spans : StageTimes
     teams : tuple of TeamSpans
     row : int array (k,)
         Where in the two arrays below a class is: classes that are as fast share theirs.
@@ -57,14 +57,14 @@ class Work:
     """
 
     rest: np.ndarray
-    spans: Spans
+    spans: StageTimes
     teams: tuple[TeamSpans, ...]
     row: np.ndarray
     _seconds: np.ndarray
     _most: np.ndarray
 
     @classmethod
-    def of(cls, instance: Instance, spans: Spans, teams: Sequence[TeamSpans] = ()) -> Work:
+    def of(cls, instance: Instance, spans: StageTimes, teams: Sequence[TeamSpans] = ()) -> Work:
         """Choose measures and sort all spans."""
         done = _measures(instance, spans)
         begin, end = np.triu_indices(instance.units + 1, 1)
@@ -118,7 +118,7 @@ class Work:
         return held.max(axis=1, initial=0.0)
 
 
-def _measures(instance: Instance, spans: Spans) -> np.ndarray:
+def _measures(instance: Instance, spans: StageTimes) -> np.ndarray:
     """Work before each cut by up to `MOST_MEASURES` measures, array (w, m + 1).
 
     Computing on average and for the fastest and the slowest class, memory; and of computing and memory the heaviest
@@ -146,7 +146,7 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
     Parameters
     ----------
     by_size : mapping of int to bool array (m + 1, m + 1)
-        Spans that crews of so many boards may run.
+        StageTimes that crews of so many boards may run.
     limit : int
         Boards.
     """
@@ -165,7 +165,7 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
     return enough
 
 
-def relaxed_s(instance: Instance, spans: Spans, work: Work) -> float:
+def relaxed_s(instance: Instance, spans: StageTimes, work: Work) -> float:
     """A lower bound that knows no links, and lets every board come again, in crews of whatever boards are best."""
     m, kinds = instance.units, spans.kinds
     sizes = range(1, most_replicas(instance) + 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .instance import Instance
-from .passages import Passages, Shares
+from .resources import Resources, Shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Classes:
         Infinite where a board of the class cannot run the span by itself.
     out_s, in_s, both_s : array (k,)
     pair_s : array (k, k)
-        As of :class:`~.passages.Passages`; the diagonal is for two boards of one class.
+        As of :class:`~.resources.Resources`; the diagonal is for two boards of one class.
     shared_s : mapping of (class, class) to Shares
     """
 
@@ -52,7 +52,7 @@ class Classes:
         return len(self.groups)
 
 
-def classes(instance: Instance, ways: Passages) -> Classes:
+def classes(instance: Instance, ways: Resources) -> Classes:
     """Group the boards of an instance.
 
     Two boards are alike when they compute alike, fit the same spans, have equal ports, and reach and are reached by
@@ -90,14 +90,14 @@ def classes(instance: Instance, ways: Passages) -> Classes:
     )
 
 
-def _mark(instance: Instance, ways: Passages, compute: np.ndarray, board: int) -> tuple:
+def _mark(instance: Instance, ways: Resources, compute: np.ndarray, board: int) -> tuple:
     """What boards of a class have in common, and can be told without looking at others."""
     ports = (float(ways.out_s[board]), float(ways.in_s[board]), float(ways.both_s[board]))
     links = [np.delete(row, board) for row in (ways.pair_s[board], ways.pair_s[:, board])]
     return (board == instance.root, ports, compute[board, 0].tobytes(), *(np.sort(row).tobytes() for row in links))
 
 
-def _can_swap(ways: Passages, compute: np.ndarray, a: int, b: int) -> bool:
+def _can_swap(ways: Resources, compute: np.ndarray, a: int, b: int) -> bool:
     """Whether boards a and b compute alike, reach all others equally, and each other equally both ways."""
     if not np.array_equal(compute[a], compute[b]):
         return False
@@ -115,7 +115,7 @@ def _can_swap(ways: Passages, compute: np.ndarray, a: int, b: int) -> bool:
     )
 
 
-def _shares(ways: Passages, groups: list[tuple[int, ...]]) -> dict[tuple[int, int], Shares]:
+def _shares(ways: Resources, groups: list[tuple[int, ...]]) -> dict[tuple[int, int], Shares]:
     found = {}
     for a, sources in enumerate(groups if ways.shared_s else []):
         for b, targets in enumerate(groups):

@@ -10,25 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf, isfinite, sqrt
 
-from .answer import Clock
-from .frontier import Frontier
-from .ground import Ground
 from .instance import Instance
 from .loads import Placement, loads
-from .outcome import Outcome
-from .passages import passages, without_shares
-from .walk import Walk
+from .outcome import Deadline, Outcome
+from .resources import resources, without_shares
+from .search import Search
 
-Finder = Frontier | Walk
-
-WIDTHS = (8, 64, 1024, 16384, 1 << 18)
-"""States of equally many boards that a search by tables keeps, one search after the other."""
-
-STEPS = (2_000, 50_000, 1_000_000, 5_000_000)
-"""Steps that a search by paths takes."""
+WIDTHS = (8, 64, 1024, 16384, 1 << 17)
+"""States of equally many boards that are kept, one search after the other."""
 
 SOME = 3
-"""How many of the efforts the simpler instance is worth."""
+"""How many of the widths the simpler instance is worth."""
 
 PART = 0.3
 """Part of the time left that the simpler instance may take."""
@@ -37,7 +29,7 @@ HUGE = 1e300
 """Seconds that every placement stays below."""
 
 HALVINGS = 20
-"""Steps in which the bound is raised with one effort."""
+"""Steps in which the bound is raised with one width."""
 
 CLOSE = 2e-3
 """Part of the best bottleneck: once what is left to search is smaller, the proof is tried."""
@@ -63,7 +55,7 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     instance : Instance
     time_limit_s : float, optional
         Seconds after which the search ends with what it has, or soon after when it has nothing yet. None to go on
-        until the proof, or until `WIDTHS` and `STEPS` are used up; the same instance has the same outcome then.
+        until the proof, or until `WIDTHS` are used up; the same instance has the same outcome then.
     start : Placement, optional
         One to begin with.
 
@@ -78,50 +70,41 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     PlacementError
         When `start` is no placement of the instance.
     """
-    search = _Search(instance, Clock.start(time_limit_s))
+    search = _Bisection(instance, Deadline.start(time_limit_s))
     if start is not None:
         search.offer(start)
-    finder, efforts = _finder(instance)
-    if isinstance(finder, Walk):
+    if instance.teams or resources(instance).shared:
         _prepare(search)
-    search.run(finder, efforts)
-    if isinstance(finder, Frontier):
-        search.trim(finder)
+    finder = Search.of(instance)
+    search.run(finder, WIDTHS)
+    search.trim(finder)
     return search.outcome()
 
 
-def _finder(instance: Instance) -> tuple[Finder, tuple[int, ...]]:
-    """The search that is exact for an instance, and its efforts."""
-    if instance.teams or passages(instance).shared:
-        return Walk.of(instance), STEPS
-    return Frontier.of(Ground.of(instance)), WIDTHS
-
-
-def _prepare(search: _Search) -> None:
+def _prepare(search: _Bisection) -> None:
     """A placement, and bounds, from a simpler instance: without teams, or with nothing shared."""
-    instance, clock = search.instance, search.clock.part(PART)
+    instance = search.instance
     easier = replace(instance, teams=()) if instance.teams else without_shares(instance)
-    simpler = _Search(easier, clock)
-    finder, efforts = _finder(easier)
-    simpler.run(finder, efforts[:SOME])
+    simpler = _Bisection(easier, search.deadline.part(PART))
+    simpler.run(Search.of(easier), WIDTHS[:SOME])
     search.offer(simpler.placement)
     search.explored = simpler.explored
     if not instance.teams:
         search.lower_s = simpler.lower_s
 
 
-class _Search:
+class _Bisection:
     """The best placement so far, and the bound."""
 
-    def __init__(self, instance: Instance, clock: Clock) -> None:
-        self.instance, self.clock = instance, clock
+    def __init__(self, instance: Instance, deadline: Deadline) -> None:
+        self.instance, self.deadline = instance, deadline
         self.placement: Placement | None = None
         self.best_s, self.lower_s = inf, 0.0
-        self.explored = self.effort = self.last_explored = 0
+        self.explored = self.width = self.last_explored = 0
 
     def outcome(self) -> Outcome:
         lower = self.best_s if self.is_closed else self.lower_s
-        return Outcome(self.placement, self.best_s, lower, self.clock.elapsed_s, self.explored)
+        return Outcome(self.placement, self.best_s, lower, self.deadline.elapsed_s, self.explored)
 
     def offer(self, placement: Placement | None) -> float:
         """Take a placement if it is better than the best; its bottleneck, infinite for none."""
@@ -132,23 +115,23 @@ class _Search:
             self.placement, self.best_s = placement, seconds
         return seconds
 
-    def run(self, finder: Finder, efforts: tuple[int, ...]) -> None:
-        """Search with more and more effort until the best is proved or time is up."""
+    def run(self, finder: Search, widths: tuple[int, ...]) -> None:
+        """Search with more and more width until the best is proved or time is up."""
         self.lower_s = max(self.lower_s, finder.start_s)
-        for effort in efforts:
-            if self.is_closed or (self.clock.is_over and effort != efforts[0]):
+        for width in widths:
+            if self.is_closed or (self.deadline.is_over and width != widths[0]):
                 break
-            self.effort = effort
-            close = CLOSE if effort == efforts[0] else inf
-            self._improve(finder, effort, close)
-            if not self.is_closed and (isfinite(self.clock.limit_s) or effort == efforts[-1]):
-                self._raise(finder, effort)
+            self.width = width
+            close = CLOSE if width == widths[0] else inf
+            self._improve(finder, width, close)
+            if not self.is_closed and (isfinite(self.deadline.limit_s) or width == widths[-1]):
+                self._raise(finder, width)
 
-    def trim(self, finder: Frontier) -> None:
+    def trim(self, finder: Search) -> None:
         """Take a placement of fewer boards that is as good as the proved best, if the proof was quick."""
-        if self.placement is None or not self.is_closed or self.clock.is_over or self.last_explored > QUICK:
+        if self.placement is None or not self.is_closed or self.deadline.is_over or self.last_explored > QUICK:
             return
-        answer = finder.find(self.best_s, max(self.effort, TRIMMED), self.clock)
+        answer = finder.find(self.best_s, max(self.width, TRIMMED), self.deadline)
         self.explored += answer.explored
         if answer.placement is not None and len(answer.placement.boards) < len(self.placement.boards):
             self.placement = answer.placement
@@ -158,10 +141,10 @@ class _Search:
     def is_closed(self) -> bool:
         return self.lower_s == inf or self.best_s * (1 - PROVED) <= self.lower_s
 
-    def _ask(self, finder: Finder, seconds: float, effort: int) -> bool | None:
+    def _ask(self, finder: Search, seconds: float, width: int) -> bool | None:
         """Whether there is a placement within `seconds`, None when undecided; what is found or proved is kept."""
         is_first = self.explored == 0 and self.placement is None  # something has to be there, however short the time
-        answer = finder.find(seconds, effort, Clock.start(None) if is_first else self.clock)
+        answer = finder.find(seconds, width, Deadline.start(None) if is_first else self.deadline)
         self.explored += answer.explored
         self.last_explored = answer.explored
         found_s = self.offer(answer.placement)
@@ -171,19 +154,19 @@ class _Search:
             return True
         return False if answer.is_sure else None
 
-    def _improve(self, finder: Finder, effort: int, close: float) -> None:
+    def _improve(self, finder: Search, width: int, close: float) -> None:
         """Halve what is left between the bound, or what was undecided, and the best; then prove the best, or beat it.
 
         The proof is tried early once, after the first of a smaller bottleneck: often there is nothing in between.
         """
-        if self.placement is None and not self._ask(finder, HUGE, effort):
+        if self.placement is None and not self._ask(finder, HUGE, width):
             return
         floor, is_hasty = self.lower_s, True
-        while not self.is_closed and not self.clock.is_over:
+        while not self.is_closed and not self.deadline.is_over:
             is_early = is_hasty and self.lower_s == floor > finder.start_s
             is_last = self.best_s - floor <= close * self.best_s
             seconds = self.best_s * (1 - PROVED) if is_early or is_last else middle(floor, self.best_s)
-            found = self._ask(finder, seconds, effort)
+            found = self._ask(finder, seconds, width)
             if (is_early or is_last) and found is False:
                 self.lower_s = self.best_s
             elif is_last and found is None:
@@ -194,14 +177,14 @@ class _Search:
                 floor = seconds
             is_hasty &= not is_early
 
-    def _raise(self, finder: Finder, effort: int) -> None:
-        """Prove as high a bound as this effort can."""
+    def _raise(self, finder: Search, width: int) -> None:
+        """Prove as high a bound as this width can."""
         undecided = self.best_s
         for _ in range(HALVINGS if isfinite(undecided) else 0):
-            if undecided - self.lower_s <= CLOSE * undecided or self.clock.is_over:
+            if undecided - self.lower_s <= CLOSE * undecided or self.deadline.is_over:
                 break
             seconds = middle(self.lower_s, undecided)
-            if self._ask(finder, seconds, effort) is not False:
+            if self._ask(finder, seconds, width) is not False:
                 undecided = min(seconds, self.best_s)
 
 

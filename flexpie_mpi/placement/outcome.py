@@ -1,9 +1,10 @@
-"""What a solver found, and what it proved."""
+"""What solvers and searches answer, and the time they may take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, isfinite
+from time import perf_counter
 
 from .loads import Placement
 
@@ -44,3 +45,46 @@ class Outcome:
     def is_optimal(self) -> bool:
         """Whether nothing better exists, up to a part in a billion; or nothing at all, when there is no placement."""
         return self.gap <= 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether there is a placement within a bottleneck.
+
+    Attributes
+    ----------
+    placement : Placement or None
+    is_sure : bool
+        Without a placement: whether it is proved that there is none.
+    explored : int
+        States looked at.
+    """
+
+    placement: Placement | None
+    is_sure: bool
+    explored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment at which to begin, and for how many seconds to go on."""
+
+    began: float
+    limit_s: float
+
+    @classmethod
+    def start(cls, limit_s: float | None) -> Deadline:
+        """From now on; without an end when `limit_s` is None."""
+        return cls(perf_counter(), inf if limit_s is None else limit_s)
+
+    @property
+    def elapsed_s(self) -> float:
+        return perf_counter() - self.began
+
+    @property
+    def is_over(self) -> bool:
+        return self.elapsed_s >= self.limit_s
+
+    def part(self, share: float) -> Deadline:
+        """A deadline after a part of the time that is left."""
+        return Deadline.start(max(0.0, self.limit_s - self.elapsed_s) * share)

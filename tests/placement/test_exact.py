@@ -24,14 +24,11 @@ from flexpie_mpi.placement import (
     loads,
     problems,
 )
-from flexpie_mpi.placement.answer import Clock
-from flexpie_mpi.placement.frontier import Frontier
-from flexpie_mpi.placement.ground import Ground
-from flexpie_mpi.placement.passages import passages
-from flexpie_mpi.placement.walk import Walk
+from flexpie_mpi.placement.outcome import Deadline
+from flexpie_mpi.placement.search import Search
 from tests.placement.instances import brute_force, instances, tight_instances
 
-FOREVER = Clock.start(None)
+FOREVER = Deadline.start(None)
 PLAIN = ("none", "ports", "links", "both ways", "matrix", "star")
 ADDING_UP = ("ring", "air", "odd", "both ways")
 
@@ -92,23 +89,20 @@ def test_a_search_without_time_says_what_it_has_and_no_more(instance: Instance, 
 
 @few
 @given(instances(units=4), st.integers(1, 5), st.floats(0.3, 1.5))
-def test_a_narrow_search_never_says_too_much(instance: Instance, effort: int, factor: float) -> None:
+def test_a_narrow_search_never_says_too_much(instance: Instance, width: int, factor: float) -> None:
     best = brute_force(instance).seconds
     seconds = (best if best < inf else 3.0) * factor
-    finders: list[Frontier | Walk] = [Walk.of(instance)]
-    if not instance.teams and not passages(instance).shared:
-        finders.append(Frontier.of(Ground.of(instance)))
-    for finder in finders:
-        answer = finder.find(seconds, effort, FOREVER)
-        if answer.placement is not None:
-            assert not answer.is_sure
-            assert loads(instance, answer.placement).seconds <= seconds * (1 + 1e-9)
-        elif answer.is_sure:
-            assert best > seconds
-        assert finder.start_s <= best * (1 + 1e-9)
-        again = finder.find(seconds, 10**6, FOREVER)
-        assert (again.placement is not None) == (best <= seconds) or best == pytest.approx(seconds)
-        assert (again.placement is None) == again.is_sure
+    search = Search.of(instance)
+    answer = search.find(seconds, width, FOREVER)
+    if answer.placement is not None:
+        assert not answer.is_sure
+        assert loads(instance, answer.placement).seconds <= seconds * (1 + 1e-9)
+    elif answer.is_sure:
+        assert best > seconds
+    assert search.start_s <= best * (1 + 1e-9)
+    again = search.find(seconds, 10**6, FOREVER)
+    assert (again.placement is not None) == (best <= seconds) or best == pytest.approx(seconds)
+    assert (again.placement is None) == again.is_sure
 
 
 @few
@@ -120,20 +114,17 @@ def test_a_narrow_search_never_says_too_much(instance: Instance, effort: int, fa
         tight_instances(4, 4, ("links", "ports", "ring"), replicas=2, teams=3),
     )
 )
-def test_both_searches_find_the_best_by_themselves_and_nothing_below(instance: Instance) -> None:
+def test_the_search_finds_the_best_by_itself_and_nothing_below(instance: Instance) -> None:
     best = brute_force(instance).seconds
     seconds = best if best < inf else 1e9
-    finders: list[Frontier | Walk] = [Walk.of(instance)]
-    if not instance.teams and not passages(instance).shared:
-        finders.append(Frontier.of(Ground.of(instance)))
-    for finder in finders:
-        if seconds > 0:
-            below = finder.find(seconds * (1 - 1e-6), 10**6, FOREVER)
-            assert (below.placement, below.is_sure) == (None, True)
-        if best < inf:
-            at = finder.find(seconds, 10**6, FOREVER).placement
-            assert at is not None
-            assert loads(instance, at).seconds == pytest.approx(best)
+    search = Search.of(instance)
+    if seconds > 0:
+        below = search.find(seconds * (1 - 1e-6), 10**6, FOREVER)
+        assert (below.placement, below.is_sure) == (None, True)
+    if best < inf:
+        at = search.find(seconds, 10**6, FOREVER).placement
+        assert at is not None
+        assert loads(instance, at).seconds == pytest.approx(best)
 
 
 # Against what is known otherwise
@@ -218,7 +209,7 @@ def test_turns_that_take_too_long_to_begin_anew_are_left_out(air: float | None) 
     assert found.is_optimal
     assert found.seconds == pytest.approx(min(max(5 / p, 4 / q) for p, q in pairs))
     assert found.seconds > 1.0
-    answer = Walk.of(instance).find(found.seconds * 0.999, 10**6, FOREVER)
+    answer = Search.of(instance).find(found.seconds * 0.999, 10**6, FOREVER)
     assert (answer.placement, answer.is_sure) == (None, True)
 
 
@@ -240,9 +231,9 @@ def test_the_root_as_a_replica_bears_the_inputs_and_outputs_of_the_others(crossi
     found = exact(instance)
     assert found.is_optimal
     assert found.seconds == pytest.approx(8 * 2 / 3 * 1.2)
-    for finder in (Walk.of(instance), *([] if is_shared else [Frontier.of(Ground.of(instance))])):
-        assert finder.find(found.seconds, 1000, FOREVER).placement is not None
-        assert finder.find(found.seconds * 0.999, 1000, FOREVER).is_sure
+    search = Search.of(instance)
+    assert search.find(found.seconds, 1000, FOREVER).placement is not None
+    assert search.find(found.seconds * 0.999, 1000, FOREVER).is_sure
 
 
 def test_a_link_is_not_used_to_and_fro() -> None:

@@ -16,11 +16,11 @@ import numpy as np
 from .instance import Instance
 
 Shares = tuple[tuple[int, float], ...]
-"""(place among the shared resources, seconds per byte) of the shared resources that a message passes."""
+"""(index among the shared resources, seconds per byte) of the shared resources that a message passes."""
 
 
 @dataclass(frozen=True, eq=False)
-class Passages:
+class Resources:
     """Seconds for which one byte occupies the slowest resource of each kind; 0 where there is none.
 
     Attributes
@@ -43,7 +43,7 @@ class Passages:
     shared_s: Mapping[tuple[int, int], Shares]
 
 
-def passages(instance: Instance, *, plain: bool = False) -> Passages:
+def resources(instance: Instance, *, plain: bool = False) -> Resources:
     """Sort the resources of an instance.
 
     Parameters
@@ -69,7 +69,7 @@ def passages(instance: Instance, *, plain: bool = False) -> Passages:
         else:
             port = {"out": out_s, "in": in_s, "both": both_s}[kind]
             port[owner] = max(port[owner], seconds)
-    return Passages(out_s, in_s, both_s, pair_s, tuple(number for number, _ in shared), _shares(instance, shared))
+    return Resources(out_s, in_s, both_s, pair_s, tuple(number for number, _ in shared), _shares(instance, shared))
 
 
 def _users(instance: Instance, pair_s: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -117,16 +117,16 @@ def _kind(instance: Instance, users: np.ndarray) -> tuple[str, int]:
 
 def _shares(instance: Instance, shared: list[tuple[int, np.ndarray]]) -> dict[tuple[int, int], Shares]:
     found: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for place, (number, users) in enumerate(shared):
+    for index, (number, users) in enumerate(shared):
         for a, b in users.tolist():
-            found[a, b][place] += float(instance.resource_s[number])
+            found[a, b][index] += float(instance.resource_s[number])
     return {pair: tuple(sorted(shares.items())) for pair, shares in found.items()}
 
 
 def without_shares(instance: Instance) -> Instance:
     """The same without sharing: what several pairs share is a link of its own for each of them. Never slower."""
-    shared_s = passages(instance).shared_s
-    shared = set(passages(instance).shared)
+    shared_s = resources(instance).shared_s
+    shared = set(resources(instance).shared)
     resource_s = list(np.asarray(instance.resource_s, float))
     routes = [[tuple(q for q in way if q not in shared) for way in row] for row in instance.routes]
     for (a, b), shares in shared_s.items():

@@ -1,4 +1,4 @@
-"""Crews: the boards, by class, that a stage may have, and what they take for every span.
+"""ReplicaGroups: the boards, by class, that a stage may have, and what they take for every span.
 
 All that a crew of g replicas does is shared among them: each computes, receives and sends for one request of g. Which
 of them come after which matters only for the links between two crews.
@@ -18,18 +18,18 @@ import numpy as np
 from .classes import Classes
 from .instance import MOST_TURNS, Instance
 
-MOST_CREWS = 2100
-"""Crews that are told apart. Where more exist, only those of boards of like speed are looked at."""
+MOST_GROUPS = 2100
+"""ReplicaGroups that are told apart. Where more exist, only those of boards of like speed are looked at."""
 
 MOST_ALIKE = 300
-"""Crews of several boards of like speed that are looked at, about."""
+"""ReplicaGroups of several boards of like speed that are looked at, about."""
 
 Members = tuple[int, ...]
 """The classes of a crew's boards, in the order of their turns."""
 
 
 @dataclass(frozen=True, eq=False)
-class Crews:
+class ReplicaGroups:
     """K crews of one board, or of several that take turns.
 
     Attributes
@@ -75,18 +75,18 @@ def most_replicas(instance: Instance) -> int:
     return min(instance.replicas, most_boards(instance))
 
 
-def crews(instance: Instance, kinds: Classes, *, in_order: bool) -> Crews:
+def replica_groups(instance: Instance, kinds: Classes, *, in_order: bool) -> ReplicaGroups:
     """All crews of an instance; `in_order` tells apart crews of the same boards in different orders."""
     limit = most_replicas(instance)
     every = _sequences(kinds, limit) if in_order and limit > 1 else _multisets(kinds, limit)
-    found = list(islice(every, MOST_CREWS + 1))
-    is_complete = len(found) <= MOST_CREWS
+    found = list(islice(every, MOST_GROUPS + 1))
+    is_complete = len(found) <= MOST_GROUPS
     if not is_complete:
         found = _alike(instance, kinds, limit)
     counts = np.zeros((len(found), kinds.count), int)
     for row, members in zip(counts, found, strict=True):
         np.add.at(row, list(members), 1)
-    return Crews(tuple(found), counts, is_complete)
+    return ReplicaGroups(tuple(found), counts, is_complete)
 
 
 def _multisets(kinds: Classes, limit: int) -> Iterator[Members]:
@@ -136,7 +136,7 @@ def _alike(instance: Instance, kinds: Classes, limit: int) -> list[Members]:
 
 
 @dataclass(frozen=True, eq=False)
-class Spans:
+class StageTimes:
     """What one board of each class takes for every span, by itself or as a replica.
 
     Attributes
@@ -152,7 +152,7 @@ class Spans:
     alone_s: np.ndarray
 
     @classmethod
-    def of(cls, instance: Instance, kinds: Classes) -> Spans:
+    def of(cls, instance: Instance, kinds: Classes) -> StageTimes:
         """Price all spans, for the root as a crew of its own."""
         alone = kinds.compute_s.copy()
         for kind in range(kinds.count):

@@ -1,0 +1,144 @@
+"""What is possible within a bottleneck, as sets of cuts: bit c of an integer is cut c."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from .bounds import within_boards
+from .grouped import ROOT, GroupedInstance, TeamOption
+from .groups import most_boards
+from .labels import Labels
+
+
+class Within:
+    """Stages, and what hands over to what, within so many seconds.
+
+    Parameters
+    ----------
+    grouped : GroupedInstance
+    labels : Labels or None
+        Where they say that nothing can follow within the seconds, a stage does not end.
+    seconds : float
+
+    Attributes
+    ----------
+    enough : list of int
+        Cuts from which so many boards may be enough, by number of boards.
+    needs_root : bool
+        Whether the root has to be in a stage, as its ports cannot carry all inputs and outputs.
+    """
+
+    def __init__(self, grouped: GroupedInstance, labels: Labels | None, seconds: float) -> None:
+        self.grouped, self.labels, self.seconds = grouped, labels, seconds
+        self._groups = len(grouped.table)
+        self._rows = list(range(self._groups)) if labels else grouped.table.tolist()
+        self._is_span = (labels.through_s if labels else grouped.table_s) <= seconds
+        self._ends: dict[int, list[int]] = {}
+        self._unions: dict[tuple[int, int], int] = {}
+        self._onward: dict[int, list[int]] = {}
+        self.enough = sets(within_boards(self._spans_by_size(), most_boards(grouped.instance)))
+        self.needs_root = grouped.times.idle_s > seconds
+
+    def _spans_by_size(self) -> dict[int, np.ndarray]:
+        size, row = self.grouped.groups.size, np.array(self._rows)
+        found = {count: self._is_span[np.unique(row[size == count])].any(axis=0) for count in set(size.tolist())}
+        for team in self.grouped.teams:
+            spans = found.setdefault(len(team.members), np.zeros(self._is_span.shape[1:], bool))
+            spans[team.begin, team.end] |= team.load[0] <= self.seconds
+        return found
+
+    def ends(self, option: int, begins: int) -> int:
+        """Cuts at which a stage may end that an option begins at one of several cuts."""
+        if option >= self._groups:
+            team = self.grouped.teams[option - self._groups]
+            return 1 << team.end if begins >> team.begin & 1 and team.load[0] <= self.seconds else 0
+        row = self._rows[option]
+        found = self._unions.get((row, begins))
+        if found is None:
+            if row not in self._ends:
+                self._ends[row] = sets(self._is_span[row])
+            found = 0
+            for cut in cuts_of(begins):
+                found |= self._ends[row][cut]
+            self._unions[row, begins] = found
+        return found
+
+    def onward(self, last: int) -> list[int]:
+        """Cuts at which an option, or `ROOT` at first, may hand over to each option: a list by option."""
+        if last not in self._onward:
+            teams = enumerate(self.grouped.teams, self._groups)
+            self._onward[last] = self._to_groups(last) + [self._to_team(last, team, number) for number, team in teams]
+        return self._onward[last]
+
+    def _to_groups(self, last: int) -> list[int]:
+        grouped = self.grouped
+        if last >= self._groups:
+            team = grouped.teams[last - self._groups]
+            seconds = (grouped.load(last, group, team.end)[0] for group in range(self._groups))
+            return [
+                self._begins[group] & 1 << team.end if each <= self.seconds else 0 for group, each in enumerate(seconds)
+            ]
+        per_byte = grouped.first_s if last == ROOT else grouped.hand_over_s[min(last, len(grouped.hand_over_s) - 1)]
+        order, smallest = self._by_size
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            count = np.searchsorted(order, self.seconds / per_byte, side="right")
+        count[np.isinf(per_byte)] = 0
+        allowed = np.broadcast_to(count, len(self._begins)).tolist()
+        found = [smallest[number] & begins for number, begins in zip(allowed, self._begins, strict=True)]
+        for group, cut in self._only_back.get(last, ()):
+            found[group] &= ~(1 << cut)
+        return found
+
+    def _to_team(self, last: int, team: TeamOption, number: int) -> int:
+        is_first = last == ROOT
+        if team.load[0] > self.seconds or is_first != (team.begin == 0) or (not is_first and last >= self._groups):
+            return 0
+        return 1 << team.begin if self.grouped.load(last, number, team.begin)[0] <= self.seconds else 0
+
+    @cached_property
+    def _by_size(self) -> tuple[np.ndarray, list[int]]:
+        """Crossings in ascending order, and the sets of so many cuts of the smallest."""
+        order = np.argsort(self.grouped.crossing, kind="stable").tolist()
+        smallest = [0]
+        for cut in order:
+            smallest.append(smallest[-1] | 1 << cut)
+        return self.grouped.crossing[order], smallest
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        """Cuts at which each group may begin a stage."""
+        if self.labels:
+            is_begin: np.ndarray = self.seconds >= self.labels.best_s.T
+            return sets(is_begin)
+        by_row = sets(self._is_span.any(axis=2))
+        return [by_row[row] for row in self._rows]
+
+    @cached_property
+    def _only_back(self) -> dict[int, list[tuple[int, int]]]:
+        """For each group that cannot come again, the groups and cuts from which every way on leads back to it."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        if self.labels:
+            labels, returns = self.labels, np.isfinite(np.diagonal(self.grouped.hand_over_s))
+            is_only = (labels.best_s <= self.seconds) & (labels.other_s > self.seconds) & (labels.next >= 0)
+            for cut, group in np.argwhere(is_only).tolist():
+                if not returns[labels.next[cut, group]]:
+                    found.setdefault(int(labels.next[cut, group]), []).append((group, cut))
+        return found
+
+
+def sets(flags: np.ndarray) -> list[int]:
+    """The cuts of every row of flags, bool array (N, m + 1)."""
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
+
+
+def cuts_of(bits: int) -> list[int]:
+    """The cuts of a set, ascending."""
+    found = []
+    while bits:
+        low = bits & -bits
+        found.append(low.bit_length() - 1)
+        bits ^= low
+    return found

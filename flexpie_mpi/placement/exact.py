@@ -13,7 +13,7 @@ from math import inf, isfinite, sqrt
 from .instance import Instance
 from .loads import Placement, loads
 from .outcome import Deadline, Outcome
-from .resources import resources, without_shares
+from .resources import without_shares
 from .search import Search
 
 WIDTHS = (8, 64, 1024, 16384, 1 << 17)
@@ -73,11 +73,12 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
     search = _Bisection(instance, Deadline.start(time_limit_s))
     if start is not None:
         search.offer(start)
-    if instance.teams or resources(instance).shared:
-        _prepare(search)
     finder = Search.of(instance)
+    if finder.grouped.adds_up:
+        _prepare(search)
     search.run(finder, WIDTHS)
-    search.trim(finder)
+    if not finder.grouped.adds_up:
+        search.trim(finder)
     return search.outcome()
 
 

@@ -63,6 +63,8 @@ class GroupedInstance:
     Attributes
     ----------
     instance : Instance
+    adds_up : bool
+        Whether there are teams or shared resources.
     kinds : Classes
     times : StageTimes
     groups : ReplicaGroups
@@ -80,6 +82,7 @@ class GroupedInstance:
     """
 
     instance: Instance
+    adds_up: bool
     kinds: Classes
     times: StageTimes
     groups: ReplicaGroups
@@ -94,23 +97,24 @@ class GroupedInstance:
     def of(cls, instance: Instance) -> GroupedInstance:
         """Sort boards into classes, and list the options."""
         ways = resources(instance)
-        is_plain = bool(instance.teams or ways.shared)
-        kinds = classes(instance, resources(instance, plain=True) if is_plain else ways)
+        adds_up = bool(instance.teams or ways.shared)
+        kinds = classes(instance, resources(instance, plain=True) if adds_up else ways)
         groups = replica_groups(instance, kinds, in_order=bool(kinds.pair_s.any()) or not _is_even(kinds))
         zero = np.zeros(kinds.count)
         without_ports = replace(kinds, out_s=zero, in_s=zero, both_s=zero)
-        times = StageTimes.of(instance, without_ports if is_plain else kinds)
-        ports = kinds if is_plain else without_ports
+        times = StageTimes.of(instance, without_ports if adds_up else kinds)
+        ports = kinds if adds_up else without_ports
         table, table_s = _tables(times, groups)
         return cls(
             instance,
+            adds_up,
             kinds,
             times,
             groups,
             tuple(_team_options(instance, kinds)),
             table,
             table_s,
-            _hand_over_s(groups, ports) if is_plain or kinds.pair_s.any() else np.zeros((1, len(groups.members))),
+            _hand_over_s(groups, ports) if adds_up or kinds.pair_s.any() else np.zeros((1, len(groups.members))),
             _root_s(groups, kinds.root, ports.pair_s[kinds.root], ports.in_s),
             _root_s(groups, kinds.root, ports.pair_s[:, kinds.root], ports.out_s),
         )

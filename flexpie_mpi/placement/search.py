@@ -4,6 +4,11 @@ State: the boards left, by class, the boards of teams used, what matters of the 
 the loads of shared resources so far; of each state the *set of cuts* that can be reached, as the bits of an integer. A
 step puts one more option behind a state, at all its cuts at once. With a narrow search only the most promising states
 of each number of boards are kept, and not finding a placement proves nothing.
+
+One search serves every instance. Measured on the cells of bench/placement (two cores that were busy otherwise, seconds
+of CPU, the search for the best with its proof): every one of 534 instances proved; median 0.04 s and largest 0.4 s on
+the paper's networks on 50 boards, largest 1.3 s of all, for random chains on 12 boards. A second search, of states in
+numpy arrays, for instances without teams and shared resources took 0.034, 0.25 and 0.29 s and 500 lines.
 """
 
 from __future__ import annotations
@@ -32,6 +37,9 @@ SLACK = 1e-12
 
 POWER = 4
 """Of the mean of loads by several measures: between that of an average and that of the largest alone."""
+
+SPARE = 8
+"""How many times the states that are kept are compared with each other."""
 
 Loads = tuple[float, ...]
 State = tuple[int, int, int, int, Loads]
@@ -149,10 +157,8 @@ class _Sweep:
         for used in range(self.limit):
             if self.goal is not None and self.goal.used <= used + 1:
                 break
-            states = undominated(self.waiting.pop(used, {}))
-            if len(states) > self.width:
-                states, self.is_cut = self._best(states), True
-            self.layers[used] = states
+            states = self._best(self.waiting.pop(used, {}), SPARE * self.width)
+            self.layers[used] = states = self._best(undominated(states), self.width)
             self.explored += len(states) if used else 0
             available: dict[tuple[int, int], list[int]] = {}
             for state, cuts in states.items():
@@ -241,11 +247,14 @@ class _Sweep:
                 return None
         return tuple(found)
 
-    def _best(self, states: States) -> States:
+    def _best(self, states: States, width: int) -> States:
         """The `width` states that leave the most room for the work that is left.
 
         Half of them are the best of all, the others the best by their last options, so that these stay different.
         """
+        if len(states) <= width:
+            return states
+        self.is_cut = True
 
         def load(state: State) -> tuple[float, int, int]:
             furthest = states[state].bit_length() - 1
@@ -254,14 +263,14 @@ class _Sweep:
             return total, -furthest, -states[state].bit_count()
 
         order = sorted(states, key=load)
-        best, others = order[: self.width // 2], order[self.width // 2 :]
+        best, others = order[: width // 2], order[width // 2 :]
         before: Counter[int] = Counter()
         rank = {}
         for state in others:
             rank[state] = before[state[2]]
             before[state[2]] += 1
         others.sort(key=rank.__getitem__)
-        return {state: states[state] for state in (*best, *others[: self.width - len(best)])}
+        return {state: states[state] for state in (*best, *others[: width - len(best)])}
 
     def placement(self) -> Placement:
         """A placement that leads to the goal, from the last stage to the first, any that the sets allow."""

@@ -110,9 +110,8 @@ class Within:
     def _begins(self) -> list[int]:
         """Cuts at which each group may begin a stage."""
         if self.labels:
-            is_begin: np.ndarray = self.seconds >= self.labels.best_s.T
-            return sets(is_begin)
-        by_row = sets(self._is_span.any(axis=2))
+            return sets((self.labels.best_s <= self.seconds).T)
+        by_row = sets(np.array(self._is_span.any(axis=2)))
         return [by_row[row] for row in self._rows]
 
     @cached_property

@@ -13,7 +13,7 @@ from flexpie_mpi.pipeline import Problem, Streamed, place, pose, streamed
 from flexpie_mpi.pipeline.crowding import crowds
 from flexpie_mpi.pipeline.stages import segments_of
 from flexpie_mpi.pipeline.teams import Recruiter
-from flexpie_mpi.placement import Outcome, Placement, Stage, answer
+from flexpie_mpi.placement import Outcome, Placement, Stage, outcome
 from flexpie_mpi.placement.solvers import SOLVERS, Solver
 from flexpie_mpi.testbed import Device, Testbed, one_host, switch
 
@@ -127,7 +127,7 @@ def test_all_searches_together_take_no_longer_than_allowed(monkeypatch, fits):
         now[0] += limit
         return Outcome(Placement((Stage(0, units, (0,)),)) if fits else None, 1.0, 0.0, limit)
 
-    monkeypatch.setattr(answer, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(outcome, "perf_counter", lambda: now[0])
     monkeypatch.setitem(SOLVERS, "slow", Solver("", solve))
     problem = pose(GRAPHS["residual"], one_host(4, cores=1), COST)
     if fits:

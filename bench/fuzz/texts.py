@@ -22,7 +22,7 @@ from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.verify import require_sound
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan, price
-from flexpie_mpi.report.page import whole
+from flexpie_mpi.report import page as pages
 from flexpie_mpi.report.plans import plan_record
 from flexpie_mpi.report.planview import plan_view
 from flexpie_mpi.simulate import simulate
@@ -200,8 +200,8 @@ def _read_report(path: Path, place: Place) -> object:
     """What ``report`` does but for the pictures."""
     sources = [str(path)]
     rows: Mapping[object, Result] = {(row.suite, *row.key): row for row in read_results(path)}
-    page = whole.make_page(tuple(rows.values()), sources)
-    return [page.text, json.dumps(page.record, default=str), list(whole.summary_items(page, "."))]
+    page = pages.make_page(tuple(rows.values()), sources)
+    return [page.text, json.dumps(page.record, default=str), list(pages.summary_items(page, "."))]
 
 
 KINDS_OF_TEXT = (

@@ -10,8 +10,8 @@ from ratios import RATIO_ABOUT, Cell, beaten, by_study, cells_of, effort, effort
 from trials import Trial
 
 from flexpie_mpi.core.errors import ReportError
-from flexpie_mpi.report.page.section import Part, Section
-from flexpie_mpi.report.page.whole import Page
+from flexpie_mpi.report.page import Page
+from flexpie_mpi.report.section import Part, Section
 from flexpie_mpi.report.tables import Column, Item, Table
 from flexpie_mpi.report.units import count_of, ranges
 

@@ -17,7 +17,7 @@ from published import (
 )
 from ratios import EXACT, MIB, Cell, beaten, effort, effort_text, ratio_table, record, seconds, solvers_in
 
-from flexpie_mpi.report.page.section import Folded, Part, Picture, Section
+from flexpie_mpi.report.section import Folded, Part, Picture, Section
 from flexpie_mpi.report.tables import Column, Item, Table
 from flexpie_mpi.report.units import percent, signed
 

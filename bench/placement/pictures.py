@@ -7,8 +7,9 @@ from typing import Any
 
 from ratios import Cell, spread
 
-from flexpie_mpi.report.figure import Draw, Figure
-from flexpie_mpi.report.plots.axes import (
+from flexpie_mpi.report.figure import (
+    Draw,
+    Figure,
     curved,
     dotted,
     entitle,

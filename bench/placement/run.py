@@ -23,7 +23,7 @@ from trying import again, attempt, circumstances
 
 from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.placement.solvers import SOLVERS
-from flexpie_mpi.report.page.whole import summary_items, write_page
+from flexpie_mpi.report.page import summary_items, write_page
 from flexpie_mpi.report.progress import Progress
 from flexpie_mpi.report.tables import text_of
 

@@ -10,7 +10,7 @@ from pictures import along, label, lanes
 from ratios import Cell, ratio_table, record, solvers_in
 
 from flexpie_mpi.report.figure import Draw
-from flexpie_mpi.report.page.section import Part, Picture, Section
+from flexpie_mpi.report.section import Part, Picture, Section
 from flexpie_mpi.report.tables import Column, Item, Table
 from flexpie_mpi.report.units import count_of
 

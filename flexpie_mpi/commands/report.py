@@ -44,7 +44,7 @@ def _report_results(args: argparse.Namespace) -> int:
     if args.output is None:
         raise UsageError("report needs a folder to write to: give --output DIR")
     check_paths({"--json": args.json})
-    page = late("report.page.whole")  # draws, so it needs matplotlib
+    page = late("report.page")  # draws, so it needs matplotlib
     rows = _read(args.results)
     folder = make_folder(args.output)
     with Progress(sys.stderr) as progress:

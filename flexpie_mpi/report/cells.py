@@ -1,98 +1,226 @@
-"""Cells of a suite for people and for scripts: what the planners of each took, side by side."""
+"""Cells: results that were measured side by side, what they say about each other, and a table of each.
+
+In go rows of :mod:`flexpie_mpi.suite.results`. The one difficulty: times are worth comparing only where they were
+measured side by side, so every ratio is taken round by round inside a cell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import exp, log
+from pathlib import PurePath
+from statistics import quantiles
+from typing import Any, TypeVar
 
+from ..core.choices import PLANNERS
 from ..suite.results import Result
-from .results.cells import ratio
 from .tables import Column, Item, Table
 from .units import count_of, ms
 
-REFERENCE = "auto"
-"""The planner that others are held against; the first of a cell that lacks it."""
+AUTO, SINGLE = "auto", "single"
+FIXED = ("rows", "columns", "grid", "channels")
+"""One layout throughout: InH, InW, 2D-grid and OutC of the paper."""
 
-_COLUMNS = (
-    Column("planner", "prose"),
-    Column("median", "number"),
-    Column("quartiles", "number"),
-    Column("ratio", "number"),
-    Column("predicted", "number"),
-    Column("simulated", "number"),
+SEARCHED = ("layerwise", "fused")
+"""FlexPie's two strong baselines: either its layouts or its fusion."""
+
+_PLANNERS = (
+    Column("planner", "prose", key="planner"),
+    Column("median", "number", ms, "median_s"),
+    Column("quartiles", "number", lambda ends: " .. ".join(ms(end).removesuffix(" ms") for end in ends), "quartiles_s"),
+    Column("ratio", "number", "{:.3f}".format, "ratio"),
+    Column("predicted", "number", ms, "predicted_s"),
+    Column("simulated", "number", ms, "simulated_s"),
+    Column("plan", "recorded", key="plan_digest"),
 )
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One row's times over another's: median and quartiles over the rounds they took together.
+
+    `rounds` is 0 where they were not measured together; medians are then divided, and there are no quartiles to tell.
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Rows of one model and batch on the first ranks of one testbed, by planner, in the order of `PLANNERS`."""
+
+    suite: str
+    model: str
+    batch: int
+    testbed: str
+    ranks: int
+    rows: Mapping[str, Result]
+
+    @cached_property
+    def best(self) -> Result:
+        """The row with the least median."""
+        return min(self.rows.values(), key=lambda row: row.median_s)
+
+    @property
+    def any(self) -> Result:
+        """A row, for what all rows of a cell have in common."""
+        return next(iter(self.rows.values()))
+
+    def best_of(self, planners: Collection[str]) -> Result | None:
+        """The row with the least median among those of `planners`; None when there is none."""
+        rows = [row for planner, row in self.rows.items() if planner in planners]
+        return min(rows, key=lambda row: row.median_s, default=None)
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether planners other than ``auto`` and ``single`` took part, on two boards or more."""
+        return self.ranks > 1 and len(self.rows) > 1 and not set(self.rows) <= {AUTO, SINGLE}
+
+    @property
+    def where(self) -> str:
+        """Testbed, boards and batch."""
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        return f"{self.testbed}, {count_of(self.ranks, 'board')}{batch}"
+
+    @property
+    def name(self) -> str:
+        """Model, testbed, boards and batch."""
+        return f"{self.model} on {self.where}"
+
+    @property
+    def family(self) -> tuple[str, str, int, str]:
+        """What cells have in common that differ in their number of boards only."""
+        return self.suite, self.model, self.batch, self.testbed
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Which cell it is, for scripts."""
+        return {"model": self.model, "batch": self.batch, "testbed": self.testbed, "ranks": self.ranks}
+
+
+def cells_of(results: Iterable[Result]) -> tuple[Cell, ...]:
+    """Cells in the order of their first rows; rows without a measured round are left out."""
+    measured = [result for result in results if result.measured_s]
+    order = {planner: index for index, planner in enumerate(PLANNERS)}
+    cells = []
+    for those in grouped(measured, lambda row: (row.suite, *row.cell)).values():
+        rows = {row.planner: row for row in those}
+        planners = sorted(rows, key=lambda planner: order.get(planner, len(order)))
+        kept = {planner: rows[planner] for planner in planners}
+        one = rows[planners[0]]
+        cells.append(Cell(one.suite, model_name(one.model), one.batch, one.testbed, one.ranks, kept))
+    return tuple(cells)
+
+
+def grouped(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
+    """Things by a key, in the order of the first of each.
+
+    >>> grouped(["one", "two", "three"], len)
+    {3: ['one', 'two'], 5: ['three']}
+    """
+    groups: dict[Key, list[Thing]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups
+
+
+def by_model(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Cells by model, in order."""
+    return grouped(cells, lambda cell: cell.model)
+
+
+def ratio(one: Result, other: Result) -> Ratio:
+    """Times of `one` over times of `other`.
+
+    Round k of both took place together, so that what disturbed the one disturbed the other: rounds are divided first.
+    """
+    together = (one.suite, *one.cell, one.turn, one.date, len(one.measured_s))
+    if together != (other.suite, *other.cell, other.turn, other.date, len(other.measured_s)):
+        whole = one.median_s / other.median_s
+        return Ratio(whole, whole, whole, 0)
+    shares = [a / b for a, b in zip(one.measured_s, other.measured_s, strict=True)]
+    if len(shares) < 2:
+        return Ratio(shares[0], shares[0], shares[0], 1)
+    low, middle, high = quantiles(shares, n=4, method="inclusive")
+    return Ratio(middle, low, high, len(shares))
+
+
+def geometric_mean(numbers: Sequence[float]) -> float:
+    """The mean of ratios: that of a ratio and its inverse is 1.
+
+    >>> geometric_mean([2.0, 0.5]), round(geometric_mean([1.1, 1.2, 1.3]), 4)
+    (1.0, 1.1972)
+    """
+    return exp(sum(map(log, numbers)) / len(numbers))
+
+
+def model_name(text: str) -> str:
+    """A model as people call it.
+
+    >>> model_name("builtin:resnet18"), model_name("models/net.onnx"), model_name("hf.v1.5")
+    ('resnet18', 'net', 'hf.v1.5')
+    """
+    name = PurePath(text.removeprefix("builtin:")).name
+    return name.removesuffix(".onnx")
+
+
+def is_cnn(model: str) -> bool:
+    """Whether the paper would count a model among its CNNs: all but BERT are."""
+    return "bert" not in model.lower()
+
+
+def planners_in(cells: Iterable[Cell]) -> list[str]:
+    """Planners of any of the cells, in the order of `PLANNERS`; unknown ones follow."""
+    names = dict.fromkeys(planner for cell in cells for planner in cell.rows)
+    return [*(name for name in PLANNERS if name in names), *(name for name in names if name not in PLANNERS)]
+
+
+# What ``bench`` says of the cells that it has measured
 
 
 def cells_items(rows: Sequence[Result]) -> list[Item]:
-    """A table per cell: planners that found the same plan share a line; `ratio` is to `REFERENCE`."""
+    """A table per cell; planners that found the same plan share a line."""
     items: list[Item] = []
-    for cell, found in by_cell(rows):
-        items += [Table(_COLUMNS, tuple(_lines(found)), f"{_title(*cell)} ({_rounds(found)})"), ""]
+    for those in grouped(rows, lambda row: row.cell).values():
+        lines = []
+        for same in grouped(those, lambda row: (row.plan_digest, row.date)).values():
+            _, *numbers = _planner(same[0], those)
+            lines.append((", ".join(row.planner for row in same), *numbers))
+        lines.sort(key=lambda line: line[1])
+        items += [Table(_PLANNERS, lines, _title(those)), ""]
     return items[:-1]
 
 
 def cells_record(rows: Sequence[Result]) -> list[dict[str, Any]]:
-    """The same in seconds."""
+    """The same in seconds, with a line for every planner."""
     return [
         {
-            "model": cell[0],
-            "batch": cell[1],
-            "testbed": cell[2],
-            "ranks": cell[3],
-            "planners": [
-                {
-                    "planner": row.planner,
-                    "median_s": row.median_s,
-                    "quartiles_s": list(row.quartiles_s),
-                    "ratio": ratio(row, _reference(found)).median,
-                    "predicted_s": row.predicted_s,
-                    "simulated_s": row.simulated_s,
-                    "plan_digest": row.plan_digest,
-                }
-                for row in found
-            ],
+            **dict(zip(("model", "batch", "testbed", "ranks"), cell, strict=True)),
+            "planners": Table(_PLANNERS, [_planner(row, those) for row in those]).records,
         }
-        for cell, found in by_cell(rows)
+        for cell, those in grouped(rows, lambda row: row.cell).items()
     ]
 
 
-def by_cell(rows: Sequence[Result]) -> list[tuple[tuple[str, int, str, int], list[Result]]]:
-    """Rows by their cell, cells in the order in which they first occur."""
-    order = {cell: place for place, cell in enumerate(dict.fromkeys(row.cell for row in rows))}
-    ordered = sorted(rows, key=lambda row: order[row.cell])
-    return [(cell, list(found)) for cell, found in groupby(ordered, key=lambda row: row.cell)]
+def _planner(row: Result, cell: Sequence[Result]) -> tuple[Any, ...]:
+    """A planner's line; its ratio is to ``auto``, or to the first planner of a cell without."""
+    reference = next((row for row in cell if row.planner == AUTO), cell[0])
+    relative = ratio(row, reference).median
+    times = (row.median_s, list(row.quartiles_s), relative, row.predicted_s, row.simulated_s)
+    return row.planner, *times, row.plan_digest
 
 
-def _reference(rows: Sequence[Result]) -> Result:
-    return next((row for row in rows if row.planner == REFERENCE), rows[0])
-
-
-def _lines(rows: Sequence[Result]) -> list[tuple[str, ...]]:
-    alike: dict[tuple[str, str], list[Result]] = {}
-    for row in rows:
-        alike.setdefault((row.plan_digest, row.date), []).append(row)
-    reference = _reference(rows)
-    return [_line(found, reference) for found in sorted(alike.values(), key=lambda found: found[0].median_s)]
-
-
-def _line(rows: Sequence[Result], reference: Result) -> tuple[str, ...]:
-    row = rows[0]
-    low, high = row.quartiles_s
-    return (
-        ", ".join(row.planner for row in rows),
-        ms(row.median_s),
-        f"{ms(low).removesuffix(' ms')} .. {ms(high).removesuffix(' ms')}",
-        f"{ratio(row, reference).median:.3f}",
-        ms(row.predicted_s),
-        ms(row.simulated_s),
-    )
-
-
-def _title(model: str, batch: int, testbed: str, ranks: int) -> str:
-    return f"{model} on {testbed}, {count_of(ranks, 'rank')}" + (f", batch {batch}" if batch > 1 else "")
-
-
-def _rounds(rows: Sequence[Result]) -> str:
+def _title(rows: Sequence[Result]) -> str:
+    model, batch, testbed, ranks = rows[0].cell
+    batches = f", batch {batch}" if batch > 1 else ""
     counts = sorted({len(row.measured_s) for row in rows})
-    return " or ".join(map(str, counts)) + (" round" if counts == [1] else " rounds")
+    rounds = " or ".join(map(str, counts)) + (" round" if counts == [1] else " rounds")
+    return f"{model} on {testbed}, {count_of(ranks, 'rank')}{batches} ({rounds})"

@@ -65,7 +65,7 @@ def test_mistakes_are_one_sentence(here, results, tmp_path):
 def test_without_matplotlib_a_sentence_says_what_to_install(results, tmp_path):
     program = (
         "import sys; sys.modules['matplotlib'] = None; sys.modules['mpi4py'] = None\n"
-        "import flexpie_mpi.report.page, flexpie_mpi.report.theme, flexpie_mpi.report.run\n"
+        "import flexpie_mpi.report.gains, flexpie_mpi.report.theme, flexpie_mpi.report.run\n"
         "from flexpie_mpi.__main__ import main\n"
         "sys.exit(main(['report', *sys.argv[1:]]))\n"
     )

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from flexpie_mpi.core.errors import ReportError
-from flexpie_mpi.report.markdown import table_lines
-from flexpie_mpi.report.page.whole import make_page
+from flexpie_mpi.report.page import make_page
+from flexpie_mpi.report.section import table_lines
 from flexpie_mpi.report.tables import Column, Table
 
 from . import rows

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from flexpie_mpi.report.figure import image, painted
-from flexpie_mpi.report.page.whole import make_page
+from flexpie_mpi.report.page import make_page
 from flexpie_mpi.report.theme import DARK, LIGHT
 
 from . import rows

@@ -7,11 +7,11 @@ from math import inf, nan, sqrt
 
 import pytest
 
-from flexpie_mpi.report.results.accuracy import Case, cases_of, errors, grouped, worst
-from flexpie_mpi.report.results.boards import duels, fullest, over_limit
-from flexpie_mpi.report.results.cells import cells_of, ratio
-from flexpie_mpi.report.results.scaling import batches, by_ranks, curves, points_of
-from flexpie_mpi.report.results.versus import Versus, relative, summary
+from flexpie_mpi.report.accuracy import Case, cases_of, errors, groups_of, worst
+from flexpie_mpi.report.boards import duels, fullest, over_limit
+from flexpie_mpi.report.cells import cells_of, ratio
+from flexpie_mpi.report.gains import Versus, relative, summary
+from flexpie_mpi.report.scaling import batches, by_ranks, curves, points_of
 
 from .rows import row
 
@@ -135,7 +135,7 @@ def test_errors_of_predictions():
     assert errors(cases, "simulated").cases == 1 and errors(cases[1:], "simulated") is None
     case, error = worst(cases, "predicted")
     assert case.row.planner == "rows" and error == pytest.approx(0.3)
-    assert {key: list(groups) for key, groups in grouped(cases).items()} == {
+    assert {key: list(groups) for key, groups in groups_of(cases).items()} == {
         "boards": ["4", "3"], "planner": ["auto", "flexpie", "rows", "grid"]
     }  # fmt: skip
 

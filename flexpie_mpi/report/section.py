@@ -1,17 +1,20 @@
-"""A section of a page: what is read, what is drawn, what scripts get, and what the terminal says."""
+"""A section of a page: what is read, what is drawn, what scripts get, and what the terminal says; and its Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
 
-from ..figure import Draw
-from ..markdown import picture_lines, table_lines
-from ..tables import Item, Table
+from .figure import Draw
+from .tables import Item, Table
 
 PAGE_WIDTH = 120
+"""Letters of a line of prose."""
+
+PICTURE_WIDTH = 900
+"""Pixels, in a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Section:
     heading: str
     parts: Sequence[Part]
     record: Mapping[str, Any]
-    summary: Sequence[Item] = field(default=())
+    summary: Sequence[Item] = ()
 
     def lines(self) -> Iterator[str]:
         """The section as Markdown."""
@@ -71,23 +74,40 @@ def _lines(parts: Sequence[Part]) -> Iterator[str]:
         if isinstance(part, Table):
             yield from table_lines(part)
         elif isinstance(part, Picture):
-            yield from picture_lines(part.stem, part.about)
+            yield from _picture_lines(part)
         elif isinstance(part, Folded):
             yield from ("<details>", f"<summary>{part.title}</summary>", "")
             yield from _lines(part.parts)
             yield from ("</details>", "")
         else:
-            yield from _paragraph(part)
+            yield from map(_wrapped, part.split("\n"))
+            yield ""
 
 
-def _paragraph(text: str) -> Iterator[str]:
-    """Lines of a paragraph, a heading or a list, no wider than a page."""
-    for line in text.split("\n"):
-        indent = "  " if line.startswith("- ") else ""
-        is_whole = line.startswith("#") or not line
-        yield (
-            line
-            if is_whole
-            else fill(line, PAGE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        )
-    yield ""
+def _wrapped(line: str) -> str:
+    """A line of a paragraph, a heading or a list, no wider than a page; headings stay whole."""
+    if line.startswith("#") or not line:
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return fill(line, PAGE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table as Markdown, numbers to the right; its title stands before it as a line of its own."""
+    heads = [column.heading for column in table.shown]
+    rules = ["---:" if column.kind == "number" else ":---" for column in table.shown]
+    title = [table.title, ""] if table.title else []
+    rows = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in [heads, rules, *table.cells])
+    return [*title, *(f"| {row} |" for row in rows), ""]
+
+
+def _picture_lines(picture: Picture) -> list[str]:
+    """A picture that :func:`flexpie_mpi.report.figure.save` writes; it follows the reader's light or dark theme."""
+    about = picture.about.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return [
+        "<picture>",
+        f'  <source media="(prefers-color-scheme: dark)" srcset="{picture.stem}-dark.png">',
+        f'  <img src="{picture.stem}.png" width="{PICTURE_WIDTH}" alt="{about}">',
+        "</picture>",
+        "",
+    ]

@@ -1,13 +1,15 @@
-"""Planners against each other: the paper's scores, what ``auto`` gains, and where it falls behind."""
+"""Planners in numbers: the paper's scores, what ``auto`` gains over the others, and where it falls behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, geometric_mean, is_cnn, planners_in, ratio
+from .units import milli, percent, signed
 
 BEHIND = 0.03
 """``auto`` may be so much slower than the best of all others before it is named."""
@@ -24,8 +26,35 @@ class Gain:
     other: str
     ratio: Ratio
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The gain for scripts."""
+        return {
+            "suite": self.cell.suite,
+            **self.cell.record,
+            "other": self.other,
+            "gain": self.ratio.median,
+            "quartiles": [self.ratio.low, self.ratio.high],
+            "rounds": self.ratio.rounds,
+        }
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def words(self) -> str:
+        """The gain as a sentence without its end."""
+        mine, other = self.cell.rows[AUTO], self.cell.rows[self.other]
+        slower = 1 / self.ratio.median - 1
+        told = f"{percent(abs(slower))} {'slower' if slower > 0 else 'faster'} than `{self.other}`"
+        times = f"medians {milli(mine.median_s)} and {milli(other.median_s)} ms"
+        if mine.plan_digest == other.plan_digest:
+            same = f"as fast as `{self.other}`, which found the same plan ({milli(mine.median_s)} ms)"
+            return f"{self.cell.name}: {same}"
+        if not self.ratio.rounds:
+            return f"{self.cell.name}: {told} ({times}, which were not measured together)"
+        quartiles = f"{signed(1 / self.ratio.high - 1)} to {signed(1 / self.ratio.low - 1)}"
+        return f"{self.cell.name}: {told} round by round (quartiles {quartiles}; {times})"
+
+
+@dataclass(frozen=True)
 class Summary:
     """Gains in several cells: their geometric mean, and the least and the most of them."""
 
@@ -66,8 +95,8 @@ class Versus:
 
     def score(self, planner: str, cells: Iterable[Cell]) -> float | None:
         """The paper's: the mean, over the cells a planner took part in, of the best time over its own."""
-        found = [1 / relative(cell, planner).median for cell in cells if planner in cell.rows]
-        return fmean(found) if found else None
+        scores = [1 / relative(cell, planner).median for cell in cells if planner in cell.rows]
+        return fmean(scores) if scores else None
 
     @cached_property
     def over_fixed(self) -> list[Gain]:
@@ -82,30 +111,23 @@ class Versus:
     @cached_property
     def over_all(self) -> list[Gain]:
         """Over the best of all others."""
-        return list(_gains(self.cells, [planner for planner in self.planners if planner != AUTO]))
+        return list(_gains(self.cells, self.planners))
+
+    @property
+    def gains(self) -> dict[str, list[Gain]]:
+        """All three kinds of gains, as records name them."""
+        return {"over_fixed": self.over_fixed, "over_searched": self.over_searched, "over_all": self.over_all}
 
     @cached_property
     def behind(self) -> list[Gain]:
         """Cells in which ``auto`` takes more than `BEHIND` longer than the best of all others, the worst first."""
-        found = [gain for gain in self.over_all if 1 / gain.ratio.median > 1 + BEHIND]
-        return sorted(found, key=lambda gain: gain.ratio.median)
+        gains = [gain for gain in self.over_all if 1 / gain.ratio.median > 1 + BEHIND]
+        return sorted(gains, key=lambda gain: gain.ratio.median)
 
     @cached_property
     def worst(self) -> Gain | None:
         """The cell in which ``auto`` gains least over the best of all others."""
         return min(self.over_all, key=lambda gain: gain.ratio.median, default=None)
-
-
-def relative(cell: Cell, planner: str) -> Ratio:
-    """A planner's time over the best one's; 1 for the best."""
-    return ratio(cell.rows[planner], cell.best)
-
-
-def summary(gains: Sequence[Gain], cells: Iterable[Cell]) -> Summary | None:
-    """Gains in some of the cells; None where there are none."""
-    wanted = {id(cell) for cell in cells}
-    found = [gain.ratio.median for gain in gains if id(gain.cell) in wanted]
-    return Summary(len(found), geometric_mean(found), min(found), max(found)) if found else None
 
 
 def _gains(cells: Iterable[Cell], others: Sequence[str]) -> Iterator[Gain]:
@@ -115,17 +137,13 @@ def _gains(cells: Iterable[Cell], others: Sequence[str]) -> Iterator[Gain]:
             yield Gain(cell, best.planner, ratio(best, cell.rows[AUTO]))
 
 
-def gain_record(gain: Gain) -> Mapping[str, object]:
-    """A gain as numbers."""
-    found = gain.ratio
-    return {
-        "suite": gain.cell.suite,
-        "model": gain.cell.model,
-        "batch": gain.cell.batch,
-        "testbed": gain.cell.testbed,
-        "ranks": gain.cell.ranks,
-        "other": gain.other,
-        "gain": found.median,
-        "quartiles": [found.low, found.high],
-        "rounds": found.rounds,
-    }
+def relative(cell: Cell, planner: str) -> Ratio:
+    """A planner's time over the best one's; 1 for the best."""
+    return ratio(cell.rows[planner], cell.best)
+
+
+def summary(gains: Sequence[Gain], cells: Iterable[Cell]) -> Summary | None:
+    """Gains in some of the cells; None where there are none."""
+    wanted = set(map(id, cells))
+    ratios = [gain.ratio.median for gain in gains if id(gain.cell) in wanted]
+    return Summary(len(ratios), geometric_mean(ratios), min(ratios), max(ratios)) if ratios else None

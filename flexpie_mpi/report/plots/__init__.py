@@ -1,1 +1,0 @@
-"""Plots of results: functions that take numbers and give what draws them; see :mod:`flexpie_mpi.report.figure`."""

@@ -46,7 +46,9 @@ class Case:
         if alone is None or alone.plan_digest == self.row.plan_digest:
             return None
         whole, own = Case(self.cell, alone, (SINGLE,)).error(source), self.error(source)
-        return None if whole is None or own is None else (1 + whole) / (1 + own) - 1
+        if whole is None or own is None or own <= -1:  # so short a time cannot be told from none
+            return None
+        return (1 + whole) / (1 + own) - 1
 
     def seconds(self, source: str) -> float | None:
         """What it was predicted, or simulated, to take; None where that is no time."""

@@ -52,19 +52,18 @@ class Work(StepWork):
     @cached_property
     def names(self) -> dict[str, int]:
         """Kernel of nodes, and of crops, which belong to who reads them first."""
-        found: dict[str, int] = {}
-        for place, block in self.blocks.items():
-            node = self.graph.bound[place]
-            found[block.node] = self.owner[place]
-            for value, region in zip(node.inputs, block.inputs, strict=True):
+        names: dict[str, int] = {}
+        for node, block in self.blocks.items():
+            names[block.node] = self.owner[node]
+            for value, region in zip(self.graph.bound[node].inputs, block.inputs, strict=True):
                 if value is not None and region is not None and not value.is_constant:
-                    found.setdefault(f"{value.name}{region}", self.owner[place])
-        return found
+                    names.setdefault(f"{value.name}{region}", self.owner[node])
+        return names
 
     @cached_property
     def makers(self) -> dict[str, int]:
         """Kernel that makes each value."""
-        return {name: n for place, n in self.owner.items() for name in self.graph.nodes[place].writes}
+        return {name: n for node, n in self.owner.items() for name in self.graph.nodes[node].writes}
 
     @cached_property
     def borders(self) -> frozenset[tuple[int, ...]]:
@@ -74,8 +73,8 @@ class Work(StepWork):
 
     def made_here(self, number: int) -> tuple[int, ...] | None:
         """Shape of what a kernel's last node makes here."""
-        places = [place for place, owner in self.owner.items() if owner == number]
-        regions = [region for region in self.blocks[max(places)].outputs if region is not None]
+        nodes = [node for node, owner in self.owner.items() if owner == number]
+        regions = [region for region in self.blocks[max(nodes)].outputs if region is not None]
         return regions[0].shape if regions else None
 
     def operators(self, number: int) -> Iterator[str]:
@@ -90,14 +89,14 @@ def attribute(run: Sequence[NodeEvent], work: Work) -> list[int]:
     A re-layout inside belongs to the neighbour whose data is not in blocks. Nothing is left over.
     """
     known = {name: _known(name, work) for name in {event.name for event in run}}
-    found: list[int | None] = [_border(event, work) or known[event.name] for event in run]
-    idle = [number for number in work.numbers if number not in found]
-    before = next((number for number in found if number is not None and number != CALL), CALL)
+    numbers: list[int | None] = [_border(event, work) or known[event.name] for event in run]
+    idle = [number for number in work.numbers if number not in numbers]
+    before = next((number for number in numbers if number is not None and number != CALL), CALL)
     result: list[int] = []
-    for place, event in enumerate(run):
-        number = found[place]
+    for index, event in enumerate(run):
+        number = numbers[index]
         if number is None and event.op == "ReorderOutput":
-            number = next((n for n in found[place + 1 :] if n is not None and n != CALL), before)
+            number = next((n for n in numbers[index + 1 :] if n is not None and n != CALL), before)
         elif number is None and event.op not in _RELAYOUT:
             number = _adopt(event, idle, before, work)
         number = before if number is None else number
@@ -179,10 +178,10 @@ def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
 
 def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
     """Seconds of every kernel that has events, and of `CALL`, in one run."""
-    found: dict[int, float] = {}
+    seconds: dict[int, float] = {}
     for event, number in zip(run, attribute(run, work), strict=True):
-        found[number] = found.get(number, 0.0) + max(FLOOR_S, event.seconds - inside)
-    return found
+        seconds[number] = seconds.get(number, 0.0) + max(FLOOR_S, event.seconds - inside)
+    return seconds
 
 
 def compute_rows(work: Work, shares: Split, label: Label) -> np.ndarray:

@@ -94,14 +94,14 @@ class Campaign:
 
     def links(self, seed: int = 0) -> np.ndarray:
         """Measure the links; all their rows, on every rank."""
-        found = [np.zeros(0, LINK_TRACE)]
+        links = [np.zeros(0, LINK_TRACE)]
 
         def keep(rows: np.ndarray) -> None:
-            found.append(rows)
+            links.append(rows)
             self._keep("link", rows)
 
         collect_links(self.transport, self.budget.part(LINKS_SHARE), keep, self.tell, seed)
-        return np.concatenate(found)
+        return np.concatenate(links)
 
     def exchanges(self, testbed: Testbed, seed: int = 0, share: float = EXCHANGES_SHARE) -> None:
         """Measure exchange patterns."""
@@ -221,7 +221,7 @@ def measure_cluster(
         transport,
         tuple(origins),
         Budget(transport, budget_s),
-        lambda table, found: rows[table].append(found),
+        lambda table, more: rows[table].append(more),
         with_time_left(tell, budget_s),
     )
     if subject is None:
@@ -231,5 +231,5 @@ def measure_cluster(
         testbed = campaign.run([lambda: subject])
     else:
         campaign.plans(testbed, [lambda: subject])
-    tables = {name: np.concatenate(found) for name, found in rows.items() if found}
+    tables = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
     return Measured(testbed, Traces(tables, tuple(origins)))

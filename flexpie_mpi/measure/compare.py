@@ -18,13 +18,13 @@ import numpy as np
 
 from ..core.errors import ModelError
 from ..core.graph import Graph
-from ..core.plan import Plan
+from ..core.layout import Layout
+from ..core.plan import Plan, Segment
 from ..files.cache import Cache
 from ..lower.shards import live_out, shard_region
 from ..model import Model
 from ..model.equality import Check, apart, compare
 from ..model.nudge import factors, nudged
-from ..planner import layout_plan
 from ..runtime.engine import Engine
 from ..runtime.loopback import alone
 from ..runtime.transport import on_root
@@ -206,7 +206,8 @@ class Rounding:
 
 def run_whole(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
     """Outputs of the model as one session in this process, which must have its weights."""
-    plan = layout_plan(model.graph, 1, "single", fusion="all-legal")
+    nodes = tuple(node.name for node in model.graph.nodes)
+    plan = Plan((Segment(nodes, Layout("single", (0,))),) if nodes else (), 1, model.graph.digest)
     return Engine(alone(), model, plan, cache=cache, threads=threads).run(inputs)
 
 
@@ -224,13 +225,13 @@ def _first_divergence(
     """
     transport, plan = engine.transport, engine.plan
     model, graph = with_boundaries(engine.model, plan), engine.model.graph
-    found = Engine(transport, model, replace(plan, model=model.graph.digest), cache=cache, threads=threads).run(inputs)
+    ours = Engine(transport, model, replace(plan, model=model.graph.digest), cache=cache, threads=threads).run(inputs)
 
     def search() -> Divergence | None:
         expected = run_whole(model, inputs, cache, threads)
         for allowed in dict.fromkeys((rounding, 0.0)):
             for index, name in _boundaries(graph, plan):
-                check = compare(name, found[name], expected[name], allowed)
+                check = compare(name, ours[name], expected[name], allowed)
                 if check.problem:
                     return Divergence(index, check, _ranks_in(graph, plan, index, check))
         return None

@@ -321,8 +321,8 @@ def _shape(chance: random.Random) -> tuple[int, int, int, int]:
 def _regions(layout: Layout, shape: tuple[int, ...], width: int) -> Regions:
     """What each rank of a layout has of a value, grown by `width` rows, and columns where these are cut too."""
     axes = (_ROWS, _COLUMNS) if layout.kind == "grid" else (_ROWS,)
-    found = ((rank, layout.region(shape, rank)) for rank in layout.ranks)
-    return tuple((rank, _grown(region, axes, width, shape)) for rank, region in found if region is not None)
+    regions = ((rank, layout.region(shape, rank)) for rank in layout.ranks)
+    return tuple((rank, _grown(region, axes, width, shape)) for rank, region in regions if region is not None)
 
 
 def _grown(region: Region, axes: Sequence[int], width: int, shape: tuple[int, ...]) -> Region:

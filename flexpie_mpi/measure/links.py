@@ -67,9 +67,9 @@ def rounds(ranks: int, seed: int = 0) -> Iterator[tuple[tuple[Pair, ...], int]]:
     """Every round as (pairs at once, bytes of a message), the most telling first."""
     pairs = sampled_pairs(ranks, seed)
     together = contended(ranks)
-    for place, nbytes in enumerate(SIZES):
+    for index, nbytes in enumerate(SIZES):
         yield from (((pair,), nbytes) for pair in pairs)
-        if place > 0:
+        if index > 0:
             yield from ((group, nbytes) for group in together)
 
 
@@ -104,7 +104,7 @@ def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
     while count < ranks:
         groups.append(tuple((0, target) for target in range(1, count + 1)))
         if 2 * count <= ranks:
-            groups.append(tuple((2 * place, 2 * place + 1) for place in range(count)))
+            groups.append(tuple((2 * pair, 2 * pair + 1) for pair in range(count)))
         count = min(2 * count, ranks - 1) if count < ranks - 1 else ranks
     return tuple(groups)
 

@@ -116,8 +116,8 @@ def collect_plans(
 
 
 def _keep(rows: Mapping[str, np.ndarray], keep: Keep) -> None:
-    for table, found in rows.items():
-        keep(table, found)
+    for table, some in rows.items():
+        keep(table, some)
 
 
 def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
@@ -264,7 +264,7 @@ def _cut(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
     plan = layout_plan(parts.graph, size, preset, fusion="all-legal")
     segments: list[Segment] = []
     for segment, first, end in plan.spans:
-        inside = [first, *(place for place in parts.ends if first < place < end), end]
+        inside = [first, *(cut for cut in parts.ends if first < cut < end), end]
         segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
     return _widened(replace(plan, segments=tuple(segments), provenance=_label(parts.graph, preset, str(count))), ranks)
 
@@ -280,14 +280,14 @@ def _label(graph: Graph, planner: str, fusion: str) -> dict[str, str]:
 def _random(parts: Units, ranks: int, chance: random.Random) -> Plan:
     """Runs of units in a random layout each, cut into segments at random."""
     graph, segments = parts.graph, []
-    place, last = 0, len(parts)
-    while place < last:
-        end = min(last, place + 1 + int(chance.expovariate(1 / _RUN_UNITS)))
+    unit, last = 0, len(parts)
+    while unit < last:
+        end = min(last, unit + 1 + int(chance.expovariate(1 / _RUN_UNITS)))
         layout = random_layout(ranks, chance)
-        cuts = [place, *(cut for cut in range(place + 1, end) if chance.random() < 0.25), end]
+        cuts = [unit, *(cut for cut in range(unit + 1, end) if chance.random() < 0.25), end]
         for first, behind in pairwise(cuts):
             segments += _placed(parts, first, behind, layout)
-        place = end
+        unit = end
     return Plan(tuple(segments), ranks, graph.digest, provenance=_label(graph, "random", ""))
 
 
@@ -297,7 +297,7 @@ def _placed(parts: Units, first: int, end: int, layout: Layout) -> list[Segment]
     if not segment_problems(graph, ends[first], ends[end], layout):
         return _segments(graph, (ends[first], ends[end]), layout)
     if end - first > 1:
-        return [segment for place in range(first, end) for segment in _placed(parts, place, place + 1, layout)]
+        return [segment for unit in range(first, end) for segment in _placed(parts, unit, unit + 1, layout)]
     return _segments(graph, (ends[first], ends[end]), ROOT)
 
 

@@ -131,7 +131,7 @@ class ProfiledRun:
         a request that something else on the machine has disturbed does not count.
         """
         order = sorted(range(len(samples)), key=self.latencies_s.__getitem__)
-        return statistics.fmean(samples[place] for place in order[: (len(order) + 1) // 2])
+        return statistics.fmean(samples[request] for request in order[: (len(order) + 1) // 2])
 
 
 @dataclass(slots=True)
@@ -246,16 +246,16 @@ class PlanProfiler:
 
     def _requests(self, opened: _OpenPlan, executor: Executor, count: int) -> list[Request]:
         """Run the same request `count` times."""
-        found = []
+        requests = []
         with opened.guard.on():
             for _ in range(count):
                 self._transport.barrier()
                 begin = perf_counter()
                 executor.run(self._inputs)
                 seconds = perf_counter() - begin
-                found.append(Request(begin, seconds, executor.timeline()))
+                requests.append(Request(begin, seconds, executor.timeline()))
         settle(self._transport, opened.guard.take(), "running")
-        return found
+        return requests
 
 
 def _segments(
@@ -304,9 +304,10 @@ def read_runs(path: Path) -> list[Run]:
     events = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     runs = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("name") == "model_run")
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
-    found = _outermost(sorted(map(_event, nodes), key=lambda event: (event.begin_s, -event.end_s)))
+    outermost = _outermost(sorted(map(_event, nodes), key=lambda event: (event.begin_s, -event.end_s)))
     return [
-        tuple(e for e in found if begin <= e.begin_s * 1e6 + 0.5 and e.end_s * 1e6 - 0.5 <= end) for begin, end in runs
+        tuple(e for e in outermost if begin <= e.begin_s * 1e6 + 0.5 and e.end_s * 1e6 - 0.5 <= end)
+        for begin, end in runs
     ]
 
 
@@ -320,11 +321,11 @@ def _event(record: dict) -> NodeEvent:  # type: ignore[type-arg]
 
 def _outermost(events: Iterable[NodeEvent]) -> list[NodeEvent]:
     """Events in order without those that another encloses."""
-    found: list[NodeEvent] = []
+    outermost: list[NodeEvent] = []
     for event in events:
-        if not found or event.end_s > found[-1].end_s or event.begin_s >= found[-1].end_s:
-            found.append(event)
-    return found
+        if not outermost or event.end_s > outermost[-1].end_s or event.begin_s >= outermost[-1].end_s:
+            outermost.append(event)
+    return outermost
 
 
 def gap_s(runs: Iterable[Run]) -> float:

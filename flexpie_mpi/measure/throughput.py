@@ -169,7 +169,7 @@ def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight
 def _load(plan: Plan, stage: Stage, stats: Sequence[StreamStats], requests: int, whole_s: float) -> StageLoad:
     rank = max(stage.ranks, key=lambda number: stats[number].busy_s)
     busy_s = stats[rank].busy_s
-    first, last = (plan.segments[place] for place in (stage.segments[0], stage.segments[-1]))
+    first, last = (plan.segments[index] for index in (stage.segments[0], stage.segments[-1]))
     return StageLoad(
         stage,
         (first.nodes[0], last.nodes[-1]),

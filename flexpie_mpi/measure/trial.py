@@ -106,7 +106,7 @@ class Trial:
     @cached_property
     def typical(self) -> int:
         """Place of the repeat whose latency is nearest to the median, the first of several."""
-        return min(range(len(self.latencies_s)), key=lambda place: abs(self.latencies_s[place] - self.median_s))
+        return min(range(len(self.latencies_s)), key=lambda repeat: abs(self.latencies_s[repeat] - self.median_s))
 
     @cached_property
     def p90_s(self) -> float:
@@ -158,11 +158,11 @@ def measure(
     ModelError
         On every rank, when a segment cannot be run on any.
     """
-    lane = _Lane(engine, keep)
-    _run([lane], inputs, Rounds(repeat, warmup), tell)
-    if lane.error is not None:
-        raise lane.error
-    return lane.trial(), {name: _kept(value) for name, value in lane.outputs.items()}
+    runner = _Runner(engine, keep)
+    _run([runner], inputs, Rounds(repeat, warmup), tell)
+    if runner.error is not None:
+        raise runner.error
+    return runner.trial(), {name: _kept(value) for name, value in runner.outputs.items()}
 
 
 def race(
@@ -183,9 +183,9 @@ def race(
     rounds : Rounds
     tell : callable
     """
-    lanes = [_Lane(engine) for engine in engines]
-    _run(lanes, inputs, rounds, tell)
-    return tuple(lane.error or lane.trial() for lane in lanes)
+    runners = [_Runner(engine) for engine in engines]
+    _run(runners, inputs, rounds, tell)
+    return tuple(runner.error or runner.trial() for runner in runners)
 
 
 def race_in_turns(
@@ -213,18 +213,18 @@ def race_in_turns(
         Of each turn.
     tell : callable
     """
-    found: dict[int, Outcome] = {}
-    for number, turn in enumerate(turns, 1):
-        tell_turn = partial(_tell_after, tell, f"turn {number} of {len(turns)}: ") if len(turns) > 1 else tell
-        engines, failed = _made({place: plans[place] for place in turn}, make, tell_turn)
+    known: dict[int, Outcome] = {}
+    for nth, turn in enumerate(turns, 1):
+        tell_turn = partial(_tell_after, tell, f"turn {nth} of {len(turns)}: ") if len(turns) > 1 else tell
+        engines, failed = _made({number: plans[number] for number in turn}, make, tell_turn)
         outcomes = race(tuple(engines.values()), inputs, rounds, tell_turn) if engines else ()
-        for place, outcome in (*failed.items(), *zip(engines, outcomes, strict=True)):
-            found.setdefault(place, outcome)
+        for number, outcome in (*failed.items(), *zip(engines, outcomes, strict=True)):
+            known.setdefault(number, outcome)
         for engine in engines.values():
             engine.close()
         del engines
         gc.collect()
-    return tuple(found[place] for place in range(len(plans)))
+    return tuple(known[number] for number in range(len(plans)))
 
 
 def _tell_after(tell: Tell, front: str, text: str) -> None:
@@ -237,18 +237,18 @@ def _made(
     """Engines of the plans that have one, and why the others have none, by place."""
     engines: dict[int, Engine] = {}
     failed: dict[int, FlexPieError] = {}
-    for number, (place, plan) in enumerate(plans.items(), 1):
-        tell(f"making the sessions of plan {number} of {len(plans)}")
+    for nth, (number, plan) in enumerate(plans.items(), 1):
+        tell(f"making the sessions of plan {nth} of {len(plans)}")
         try:
-            engines[place] = make(plan)
+            engines[number] = make(plan)
         except TransportError:  # a rank is late, which the others do not know
             raise
         except FlexPieError as error:
-            failed[place] = error
+            failed[number] = error
     return engines, failed
 
 
-class _Lane:
+class _Runner:
     """One engine of a race, and what its requests have taken so far."""
 
     def __init__(self, engine: Engine, keep: Keep | None = None) -> None:
@@ -289,10 +289,10 @@ class _Lane:
         )
 
 
-def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
+def _run(runners: Sequence[_Runner], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
     """Round after round, until there are enough and no time is left for more."""
-    transport, begin_s = lanes[0].engine.transport, 0.0
-    settle_pace([lane.engine for lane in lanes])
+    transport, begin_s = runners[0].engine.transport, 0.0
+    settle_pace([runner.engine for runner in runners])
     for number in range(rounds.limit):
         counted = number - rounds.warmup
         if counted == 0:
@@ -300,9 +300,9 @@ def _run(lanes: Sequence[_Lane], inputs: Mapping[str, Any], rounds: Rounds, tell
         if counted >= rounds.repeat and transport.broadcast(time.perf_counter() - begin_s >= rounds.seconds):
             return
         tell(f"round {number + 1} of {rounds.limit}")
-        for lane in lanes if number % 2 == 0 else reversed(lanes):
-            lane.request(inputs, counts=counted >= 0)
-        if all(lane.error for lane in lanes):
+        for runner in runners if number % 2 == 0 else reversed(runners):
+            runner.request(inputs, counts=counted >= 0)
+        if all(runner.error for runner in runners):
             return
 
 

@@ -143,9 +143,11 @@ class P2PAllgather:
 
     def __init__(self, exchange: Exchange, packing: Packing, communicator: Any) -> None:
         block, me, tag = packing.receive, communicator.rank, exchange.index
-        others = [place for place in range(communicator.size) if place != me]
-        sends = [communicator.Send_init(block.part(me), place, tag) for place in others if block.counts[me]]
-        receives = [communicator.Recv_init(block.part(place), place, tag) for place in others if block.counts[place]]
+        others = [member for member in range(communicator.size) if member != me]
+        sends = [communicator.Send_init(block.part(me), member, tag) for member in others if block.counts[me]]
+        receives = [
+            communicator.Recv_init(block.part(member), member, tag) for member in others if block.counts[member]
+        ]
         self._requests = [*receives, *sends]
 
     def begin(self) -> P2PAllgather:

@@ -305,7 +305,7 @@ def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[
         )
     programs = turns_of(plan, model.graph)
     digests = transport.all_gather([digest(turn) for turn in programs])
-    odd = [rank for rank, found in enumerate(digests) if found != digests[0]]
+    odd = [rank for rank, theirs in enumerate(digests) if theirs != digests[0]]
     if odd:
         raise ProgramError(
             f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere"

@@ -103,8 +103,8 @@ class Executor:
         marks, clock = self._marks, perf_counter
         marks[0] = clock()
         self.begin(inputs)
-        for place, task in enumerate(self.tasks, 1):
-            marks[place] = clock()
+        for number, task in enumerate(self.tasks, 1):
+            marks[number] = clock()
             task.act()
         marks[-1] = clock()
         return self.outputs
@@ -124,8 +124,8 @@ class Executor:
         origin, rank, marks = self._marks[0], self.program.rank, self._marks
         begin = Event(rank, "receive", 0, 0.0, marks[1] - origin)
         events = (
-            Event(rank, task.kind, task.segment, marks[place] - origin, marks[place + 1] - origin)
-            for place, task in enumerate(self.tasks, 1)
+            Event(rank, task.kind, task.segment, marks[number] - origin, marks[number + 1] - origin)
+            for number, task in enumerate(self.tasks, 1)
         )
         return Timeline((begin, *events))
 

@@ -53,12 +53,12 @@ def host_ranks(places: Sequence[Place]) -> dict[str, tuple[int, ...]]:
     {'pi #0': (0, 2), 'pi #1': (1,), 'nuc': (3,)}
     """
     hosts = list(dict.fromkeys(place[:2] for place in places))
-    found: dict[str, tuple[int, ...]] = {}
+    ranks: dict[str, tuple[int, ...]] = {}
     for name, machine in hosts:
         alike = [other for other in hosts if other[0] == name]
         label = name if len(alike) == 1 else f"{name} #{alike.index((name, machine))}"
-        found[label] = tuple(rank for rank, place in enumerate(places) if place[:2] == (name, machine))
-    return found
+        ranks[label] = tuple(rank for rank, place in enumerate(places) if place[:2] == (name, machine))
+    return ranks
 
 
 def is_crowded(places: Sequence[Place], rank: int) -> bool:

@@ -211,8 +211,8 @@ class MPITransport:
     def gather(self, item: Any, root: int = 0) -> list[Any] | None:
         """Every rank's `item`, by rank, on the root; None elsewhere."""
         begin = partial(self._control.Igatherv, root=root)
-        found = self._collect(item, begin, "a gather", receives=self.rank == root)
-        return found if self.rank == root else None
+        items = self._collect(item, begin, "a gather", receives=self.rank == root)
+        return items if self.rank == root else None
 
     def all_gather(self, item: Any) -> list[Any]:
         """Every rank's `item`, by rank, on every rank."""
@@ -278,9 +278,9 @@ class MPITransport:
         """Give back channels that are no longer used, with their memory, once what they sent has left."""
         for channel in channels:
             channel.drain()
-            place = next((i for i, known in enumerate(self._channels) if known is channel), None)
-            if place is not None:
-                self._channels.pop(place).free()
+            number = next((i for i, known in enumerate(self._channels) if known is channel), None)
+            if number is not None:
+                self._channels.pop(number).free()
 
     def close(self) -> None:
         """Free what the transport holds; channels end with it. Returns when all ranks close.
@@ -325,7 +325,7 @@ class MPITransport:
             self._complete(begin(memory[offset : offset + step], target), what)
             for rank, part in enumerate(np.split(block, np.cumsum(counts)[:-1]) if receives else ()):
                 parts[rank].append(part)
-        return [unpickled(np.concatenate(found)) for found in parts] if receives else []
+        return [unpickled(np.concatenate(part)) for part in parts] if receives else []
 
     def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
         peers = self._others if peers is None else peers

@@ -301,8 +301,8 @@ def widened(kind: str, shape: tuple[int, ...], address: int) -> np.ndarray:
         Of its memory, row-major; two elements of 4 bits share a byte, the first in the low half.
     """
     size = prod(shape)
-    found = _DECODERS[kind](address, size) if size else np.empty(0)
-    return found.astype(WIDER[kind]).reshape(shape)
+    elements = _DECODERS[kind](address, size) if size else np.empty(0)
+    return elements.astype(WIDER[kind]).reshape(shape)
 
 
 def _memory(address: int, nbytes: int) -> np.ndarray:

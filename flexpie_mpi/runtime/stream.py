@@ -158,10 +158,18 @@ def _timed(action: Action) -> float:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """The place of one request at a time.
+    """Room for one request at a time.
 
-    `number` is the request's, negative when there is none; `place` the task that is next; `before` the slot of the
-    request before it of the same turn. `seconds` is what each task has last taken, as far as it computes.
+    Attributes
+    ----------
+    seconds : list of float
+        What each task has last taken, as far as it computes.
+    before : _Slot or None
+        The slot of the request before this one of the same turn.
+    number : int
+        Of the request; negative when there is none.
+    next_task : int
+        Number of the task that is to be done next.
     """
 
     executor: Executor
@@ -170,31 +178,31 @@ class _Slot:
     sent_bytes: int
     before: _Slot | None = None
     number: int = -1
-    place: int = 0
+    next_task: int = 0
     is_computing: bool = False
     began_s: float = 0.0
 
     def begin(self, number: int, inputs: Mapping[str, object]) -> None:
         self.began_s = perf_counter()
-        self.number, self.place = number, 0
+        self.number, self.next_task = number, 0
         self.executor.begin(inputs)
 
     @property
     def limit(self) -> int:
         """The task before which this request must stay: the one at which the request before it is."""
         before = self.before
-        return before.place if before is not None and 0 <= before.number < self.number else len(self.tasks)
+        return before.next_task if before is not None and 0 <= before.number < self.number else len(self.tasks)
 
     @property
     def is_done(self) -> bool:
-        return self.place == len(self.tasks) and not self.is_computing
+        return self.next_task == len(self.tasks) and not self.is_computing
 
     @property
     def wait(self) -> Task | None:
         """The wait that this request is in, if it is in one."""
-        if self.is_computing or self.place >= self.limit or self.tasks[self.place].is_over is None:
+        if self.is_computing or self.next_task >= self.limit or self.tasks[self.next_task].is_over is None:
             return None
-        return self.tasks[self.place]
+        return self.tasks[self.next_task]
 
 
 class Stream:
@@ -225,9 +233,9 @@ class Stream:
         self._transport = transport
         self._admission = admission
         self._slots = [_slot(executor) for executor in executors]
-        for place, slot in enumerate(self._slots if len(executors) > turns else ()):
+        for index, slot in enumerate(self._slots if len(executors) > turns else ()):
             if slot is not None:
-                slot.before = self._slots[place - turns]
+                slot.before = self._slots[index - turns]
         self._in_flight = in_flight
         self._worker = Worker[_Slot](prepare_thread if in_flight > 1 else None)
         self._active: deque[_Slot] = deque()
@@ -302,9 +310,9 @@ class Stream:
 
     def _advance(self, slot: _Slot) -> bool:
         """Do tasks of a request until it has to wait; whether any was done."""
-        began, limit = slot.place, slot.limit
-        while slot.place < limit:
-            task = slot.tasks[slot.place]
+        began, limit = slot.next_task, slot.limit
+        while slot.next_task < limit:
+            task = slot.tasks[slot.next_task]
             if task.kind == "compute":
                 if self._worker.is_full or not self._compute(slot, task):
                     break
@@ -312,17 +320,17 @@ class Stream:
                 task.act()
             elif not task.is_over():
                 break
-            slot.place += 1
-        return slot.place > began
+            slot.next_task += 1
+        return slot.next_task > began
 
     def _compute(self, slot: _Slot, task: Task) -> bool:
         """Hand a task to the worker; whether it has been done at once."""
-        seconds = self._worker.submit(slot, task.act, slot.seconds[slot.place])
+        seconds = self._worker.submit(slot, task.act, slot.seconds[slot.next_task])
         if seconds is None:
             slot.is_computing = True
-            slot.place += 1
+            slot.next_task += 1
             return False
-        slot.seconds[slot.place] = seconds
+        slot.seconds[slot.next_task] = seconds
         return True
 
     def _note(self, done: tuple[_Slot, float] | None) -> bool:
@@ -331,7 +339,7 @@ class Stream:
             return False
         slot, seconds = done
         slot.is_computing = False
-        slot.seconds[slot.place - 1] = seconds
+        slot.seconds[slot.next_task - 1] = seconds
         return True
 
     def _end(self, slot: _Slot) -> None:

@@ -138,16 +138,16 @@ def agree(transport: Transport, error: FlexPieError | None) -> None:
     FlexPieError
         Of the failing rank's own class.
     """
-    found = anyones(transport, error)
-    if found is not None:
-        raise found
+    theirs = anyones(transport, error)
+    if theirs is not None:
+        raise theirs
 
 
 def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | None:
     """On every rank, the error of the lowest rank that has one, with its number in front; None when none has."""
-    for rank, found in enumerate(transport.all_gather(error)):
-        if found is not None:
-            return found if transport.size == 1 else type(found)(f"rank {rank}: {found}")
+    for rank, theirs in enumerate(transport.all_gather(error)):
+        if theirs is not None:
+            return theirs if transport.size == 1 else type(theirs)(f"rank {rank}: {theirs}")
     return None
 
 

@@ -130,9 +130,9 @@ def _link(part: _Part, needers: Sequence[int], root: int, rank: int) -> _Link:
     chain = [root, *(needer for needer in needers if needer != root)]
     if rank not in chain:
         return _Link(part, None, None, is_needed=False)
-    place = chain.index(rank)
-    source = chain[place - 1] if place > 0 else None
-    target = chain[place + 1] if place + 1 < len(chain) else None
+    index = chain.index(rank)
+    source = chain[index - 1] if index > 0 else None
+    target = chain[index + 1] if index + 1 < len(chain) else None
     return _Link(part, source, target, is_needed=rank in needers)
 
 

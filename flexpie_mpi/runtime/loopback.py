@@ -76,7 +76,10 @@ def alone() -> LoopbackTransport:
 
 
 class LoopbackTransport:
-    """One rank's transport in a job of threads; see :func:`run_ranks`."""
+    """One rank's transport in a job of threads, made by :func:`run_ranks`.
+
+    What each method does is said of :class:`.transport.Transport`. Objects that are broadcast or gathered are copied.
+    """
 
     def __init__(self, rank: int, office: _PostOffice) -> None:
         self.rank = rank
@@ -91,7 +94,6 @@ class LoopbackTransport:
         self.close()
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
-        """The root's `item`, on every rank; each other rank has its own copy."""
         if self.rank != root:
             return self._take("broadcast", root)
         for target in range(self.size):
@@ -100,14 +102,12 @@ class LoopbackTransport:
         return item
 
     def gather(self, item: Any, root: int = 0) -> list[Any] | None:
-        """Every rank's `item`, by rank, on the root; None elsewhere."""
         if self.rank != root:
             self._put("gather", root, item)
             return None
         return [item if source == root else self._take("gather", source) for source in range(self.size)]
 
     def all_gather(self, item: Any) -> list[Any]:
-        """Every rank's `item`, by rank, on every rank."""
         others = [rank for rank in range(self.size) if rank != self.rank]
         for target in others:
             self._put("all-gather", target, item)
@@ -115,7 +115,6 @@ class LoopbackTransport:
         return [taken.get(rank, item) for rank in range(self.size)]
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
         self.all_gather(None)
 
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
@@ -126,15 +125,12 @@ class LoopbackTransport:
             return work()
 
     def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
-        """Send a contiguous array; return when it may be changed again."""
         self._office.put(("array", self.rank, target, tag), array.tobytes())
 
     def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
-        """Fill a contiguous array with what `source` sent."""
         _fill(array.reshape(-1).view(np.uint8), self._office.take(("array", source, self.rank, tag)))
 
     def open(self, exchanges: Sequence[Exchange]) -> tuple[LoopbackChannel, ...]:
-        """Channels for this rank's part of every exchange of the job, in the job's order."""
         return tuple(LoopbackChannel(exchange, self.rank, self._office) for exchange in exchanges)
 
     def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:

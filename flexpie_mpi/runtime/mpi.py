@@ -164,6 +164,8 @@ class _Job:
 class MPITransport:
     """One rank's transport in an MPI job; made by :func:`start`, the same on every rank.
 
+    What each method does is said of :class:`.transport.Transport`.
+
     Attributes
     ----------
     rank, size : int
@@ -198,7 +200,6 @@ class MPITransport:
         self.close()
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
-        """The root's `item`, on every rank."""
         is_root = self.rank == root
         memory = pickled(item) if is_root else np.empty(0, np.uint8)
         length = np.array([memory.size])
@@ -209,17 +210,14 @@ class MPITransport:
         return item if is_root else unpickled(memory)
 
     def gather(self, item: Any, root: int = 0) -> list[Any] | None:
-        """Every rank's `item`, by rank, on the root; None elsewhere."""
         begin = partial(self._control.Igatherv, root=root)
         items = self._collect(item, begin, "a gather", receives=self.rank == root)
         return items if self.rank == root else None
 
     def all_gather(self, item: Any) -> list[Any]:
-        """Every rank's `item`, by rank, on every rank."""
         return self._collect(item, self._control.Iallgatherv, "an all-gather", receives=True)
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
         self._complete(self._control.Ibarrier(), "a barrier")
 
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
@@ -247,7 +245,6 @@ class MPITransport:
             self._in_flight.append((self._control.Isend(piece.copy(), target, tag), target))
 
     def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
-        """Fill a contiguous array with what `source` sent."""
         for piece in pieces(bytes_of(array)):
             self._complete(self._control.Irecv(piece, source, tag), f"a message with tag {tag}", (source,))
 
@@ -275,7 +272,6 @@ class MPITransport:
         self._control.Iprobe(self.rank)  # nobody writes to itself: the library looks around in vain, and well
 
     def release(self, channels: Iterable[Channel]) -> None:
-        """Give back channels that are no longer used, with their memory, once what they sent has left."""
         for channel in channels:
             channel.drain()
             number = next((i for i, known in enumerate(self._channels) if known is channel), None)

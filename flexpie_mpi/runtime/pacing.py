@@ -81,7 +81,7 @@ class PacedStep:
         if left > 0:
             clocks.rest(left)
 
-    def rehearse(self) -> None:
+    def sample(self) -> None:
         """Run once on made-up inputs, where their shapes are known, and note the processor time."""
         if self.inputs is None:
             return
@@ -152,10 +152,10 @@ class Pacer:
         self.steps.append(paced)
         return paced
 
-    def rehearse(self) -> None:
+    def sample(self) -> None:
         """Run all steps that can be, one right behind the other; their buffers hold nothing of use afterwards."""
         for step in self.steps:
-            step.rehearse()
+            step.sample()
 
 
 def _arrays(pairs: Sequence[tuple[str, int]], values: Mapping[int, Any]) -> tuple[np.ndarray, ...] | None:
@@ -181,7 +181,7 @@ def settle(transport: Transport, pacers: Sequence[Pacer], clock: Callable[[], fl
         for pacer in pacers:
             for rank in turns:
                 if rank == transport.rank:
-                    pacer.rehearse()
+                    pacer.sample()
                 transport.barrier()
         rounds += 1
     _pool(transport, [step for pacer in pacers for step in pacer.steps])

@@ -131,7 +131,7 @@ def test_made_up_inputs_are_no_wrong_index_and_no_zero_divisor():
     machine, held = Machine(), values()
     pacer = Pacer(lambda step, held: lambda: machine.seen.append(held[1].copy()), 2, machine.clocks)
     run = pacer(ONE_STEP, held)
-    run.rehearse()
+    run.sample()
     assert machine.seen[0].tolist() == [1, 1, 1] and held[0].tolist() == [0, 0, 0, 0]
 
 

@@ -21,11 +21,10 @@ from typing import Any
 
 import flexpie_mpi as fp
 from flexpie_mpi.core.graph import Graph
-from flexpie_mpi.core.plan import Plan
+from flexpie_mpi.core.plan import Plan, enough_in_flight
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.compare import Reference
-from flexpie_mpi.pipeline import enough_in_flight
 from flexpie_mpi.runtime.transport import on_root
 
 FIRST = 100

@@ -25,12 +25,11 @@ from typing import Any
 import numpy as np
 
 from flexpie_mpi import Engine, Requests, load_shared, start
-from flexpie_mpi.core.plan import Plan
+from flexpie_mpi.core.plan import Plan, enough_in_flight
 from flexpie_mpi.core.versions import versions
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.emulate import emulated
 from flexpie_mpi.files.synthetic import random_inputs
-from flexpie_mpi.pipeline import enough_in_flight
 from flexpie_mpi.planner import price
 from flexpie_mpi.runtime.engine import settle_pace
 from flexpie_mpi.simulate.occupancy import occupancy

@@ -11,10 +11,10 @@ from io import StringIO
 
 from . import __version__
 from .commands import VERBS
-from .commands.launch import WRONG_INPUT, launcher_rank, sentence
 from .commands.parser import parse
-from .commands.stdio import emit, mend_streams, tell
+from .commands.stdio import WRONG_INPUT, emit, mend_streams, sentence, tell
 from .core.errors import FlexPieError, TransportError
+from .runtime.machine import launcher_rank
 
 INTERRUPTED = 130
 

@@ -61,6 +61,22 @@ OWNERS = {
 }
 """The places that may import a package: rows, rooms, or modules."""
 
+LATE = {
+    "commands/infer.py": ("report", "session.streaming"),
+    "commands/output.py": ("report.tables",),
+    "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
+    "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "suite.memory"),
+    "session/inputs.py": ("cost.fit",),
+    "session/opening.py": ("pipeline",),
+    "session/streaming.py": ("measure.compare", "measure.referee", "session.inputs", "simulate.occupancy"),
+    "session/timing.py": ("measure.compare", "measure.recorder"),
+}
+"""What a module may import inside of a function: rooms or modules that are large, or need a package that may be
+missing, and that few starts of the program, or the root alone, come to need. All other imports stand at the top."""
+
+STARTERS = ("__init__.py", "__main__.py", "commands/parser.py")
+"""Modules that may choose at run time what to import: they start the program, or offer it."""
+
 MAX_LINES, MAX_FUNCTION = 400, 60
 VAGUE = {"util", "utils", "utilities", "helper", "helpers", "misc", "common", "tools"}
 
@@ -186,20 +202,36 @@ def _places(owners: tuple) -> str:
 
 
 def imports_stand_at_the_top(sources: Sources) -> Iterator[str]:
+    """But for what `LATE` allows a module to import when it comes to need it."""
     for module in sources.modules.values():
         functions = [
             node for node in ast.walk(module.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         ]
         inside = {node for function in functions for node in ast.walk(function)}
-        for node in inside:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                yield module.problem(node, "import inside a function")
+        late = tuple(f"{sources.root.name}.{target}" for target in LATE.get(module.place, ()))
+        for item in sources.imports(module):
+            if item.node in inside and not any(f"{item.target}.".startswith(f"{target}.") for target in late):
+                yield module.problem(item.node, f"import of '{item.target}' inside a function")
+
+
+def late_imports_are_late(sources: Sources) -> Iterator[str]:
+    """What `LATE` names is imported by that module inside of a function only, or the table says too much."""
+    for module in sources.modules.values():
+        for target in LATE.get(module.place, ()):
+            name = f"{sources.root.name}.{target}"
+            nodes = [item.node for item in sources.imports(module) if f"{item.target}.".startswith(f"{name}.")]
+            typing = [node for node in module.tree.body if isinstance(node, ast.If)]
+            top = {*module.tree.body}
+            if any(node in top for node in nodes):
+                yield module.problem(next(node for node in nodes if node in top), f"'{target}' is imported at the top")
+            elif not any(node not in {child for part in typing for child in part.body} for node in nodes):
+                yield module.problem(1, f"LATE allows it '{target}', which it does not import")
 
 
 def imports_are_visible(sources: Sources) -> Iterator[str]:
     """Only what starts the program, or offers it, may choose at run time what to import."""
     for module in sources.modules.values():
-        if module.room in ("__init__", "__main__", "commands"):
+        if module.place in STARTERS:
             continue
         for node in ast.walk(module.tree):
             name = getattr(node, "attr", getattr(node, "id", "")) if isinstance(node, (ast.Name, ast.Attribute)) else ""
@@ -266,6 +298,7 @@ RULES: tuple[Rule, ...] = (
     imports_go_up_the_table,
     packages_stay_with_their_owners,
     imports_stand_at_the_top,
+    late_imports_are_late,
     imports_are_visible,
     no_cycles,
     names_say_something,
@@ -300,7 +333,10 @@ GOOD = {
     "ops/conv.py": '"""Convolution."""\nfrom ..core.errors import Wrong\n\n\ndef rule():\n    """A rule."""\n',
     "model/zoo/vgg.py": '"""A network."""\nimport onnx.helper\nimport numpy as np\nfrom ...ops.conv import rule\n',
     "runtime/ort.py": '"""Kernels."""\nfrom onnxruntime import InferenceSession\n',
-    "commands/infer.py": '"""A verb."""\nfrom importlib import import_module\nimport rich\n',
+    "report/run.py": '"""Tables."""\nimport rich\n',
+    "commands/output.py": '"""Words."""\n\n\ndef _publish():\n    from ..report.tables import text_of\n',
+    "report/tables.py": '"""Tables."""\n',
+    "commands/parser.py": '"""Verbs."""\nfrom importlib import import_module\nimport rich\n',
 }
 
 PLANTED = (
@@ -315,6 +351,16 @@ PLANTED = (
     (packages_stay_with_their_owners, "runtime/other.py", '"""O."""\nimport onnxruntime.capi\n', 2),
     (packages_stay_with_their_owners, "model/load.py", '"""L."""\nimport torch\n', 2),
     (imports_stand_at_the_top, "core/region.py", '"""B."""\n\n\ndef _box():\n    if True:\n        import os\n', 6),
+    (imports_stand_at_the_top, "ops/conv.py", '"""C."""\n\n\ndef _box():\n    from ..testbed import Board\n', 5),
+    (
+        imports_stand_at_the_top,
+        "commands/output.py",
+        '"""W."""\nfrom ..report import tables\n\n\ndef _p():\n    import rich\n',
+        6,
+    ),
+    (late_imports_are_late, "commands/output.py", '"""W."""\nfrom ..report import tables\n', 2),
+    (late_imports_are_late, "commands/output.py", '"""W."""\n', 1),
+    (imports_are_visible, "commands/infer.py", '"""V."""\nimport importlib\n\nimportlib.import_module("rich")\n', 4),
     (imports_are_visible, "core/region.py", '"""B."""\nimport importlib\n\nimportlib.import_module("onnx")\n', 4),
     (imports_are_visible, "core/region.py", '"""B."""\n__import__("onnx")\n', 2),
     (no_cycles, "ops/conv.py", '"""C."""\nfrom . import rule\n', 1),

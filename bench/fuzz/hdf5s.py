@@ -16,7 +16,6 @@ from arrays import SHAPE, graph_of
 from cases import CANARY, Kind, Place
 from mutate import REALS, TEXTS, WHOLES, damaged, value
 
-from flexpie_mpi.commands.basis import traced_testbed
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.fit import fit
 from flexpie_mpi.cost.prior import AnalyticCost
@@ -26,6 +25,7 @@ from flexpie_mpi.files.inputs import load_inputs
 from flexpie_mpi.files.outputs import Results
 from flexpie_mpi.files.requests import Finding, find_source
 from flexpie_mpi.files.requests.source import Stop
+from flexpie_mpi.session.inputs import traced_testbed
 
 _SOME = 8
 _FIT_EVERY = 16

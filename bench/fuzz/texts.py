@@ -13,7 +13,6 @@ from typing import Any
 from cases import Kind, Place
 from mutate import TEXTS, changed, damaged, to_json, to_toml
 
-from flexpie_mpi.commands.planning import read_plan
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.layout import KINDS
 from flexpie_mpi.cost.prior import AnalyticCost
@@ -25,6 +24,7 @@ from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.report import page as pages
 from flexpie_mpi.report.plans import plan_record
 from flexpie_mpi.report.planview import plan_view
+from flexpie_mpi.session.opening import read_plan
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.suite.files import read as read_suite
 from flexpie_mpi.suite.results import RankResult, Result, append_results, read_results

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.errors import count_of
 from ..emulate import LIBRARIES, Cluster, available_cores, check_cores, check_system, dry_run, emulated
-from ..report.progress import Progress
-from ..report.units import count_of, ms, percent
+from ..report.units import ms, percent
+from ..session.opening import first_ranks
 from ..testbed import read as read_testbed
 from . import VERBS
-from .basis import first_ranks
 from .options import positive
 from .output import check_paths, write_record
 from .parser import UsageError, parse
+from .progress import Progress
 from .stdio import emit, tell
 
 PROGRAM = "flexpie_mpi"
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="flexpie-mpi: %(message)s", force=True)
     words = job_words(args.command, args.testbed)
     testbed = read_testbed(args.testbed)
-    ranks = first_ranks(testbed, args.ranks or testbed.ranks).ranks
+    ranks = first_ranks(testbed, args.ranks).ranks
     if args.dry_run:
         emit(dry_run(testbed, words, ranks=ranks, library=args.mpi))
         return 0

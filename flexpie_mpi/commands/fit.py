@@ -6,15 +6,16 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 
 from ..cost.file import save_cost
 from ..cost.fit import evaluate, fit
 from ..cost.traces import Traces, merged
-from ..report.progress import Progress
 from ..report.traces import fit_items, fit_record
 from .options import add_record_arguments, start_log
 from .output import STDOUT, check_paths, publish, write_record
 from .parser import UsageError
+from .progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     save_cost(cost, args.output)
     record = fit_record(cost, args.output)
     write_record(record, args.json)
-    publish(fit_items(cost, args.output, everything=args.verbose), record, args.json)
+    publish(partial(fit_items, cost, args.output, everything=args.verbose), record, args.json)
     return 0
 
 

@@ -7,38 +7,34 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.versions import versions
 from ..files.atomic import write_text
-from ..files.cache import Cache
 from ..files.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..files.inputs import load_inputs
 from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
-from ..files.outputs import check_holdable, check_writable, holdable, is_holdable, save_outputs, widened_types
-from ..files.requests import STDIN, Source, offered_shapes, sample, standard_input
+from ..files.outputs import (
+    check_holdable,
+    check_results,
+    check_writable,
+    holdable,
+    is_holdable,
+    save_outputs,
+    widened_types,
+)
+from ..files.requests import STDIN, Finding, Source, find_source, offered_shapes, sample, standard_input
 from ..lower import lower
-from ..lower.facts import facts_of
-from ..measure.compare import verify
-from ..measure.recorder import Recorder
-from ..measure.trial import measure
 from ..model.inputs import Asked
-from ..report.chrome import chrome_text
-from ..report.run import run_items, run_record, run_trace
 from ..runtime.engine import Engine, load_shared
-from ..runtime.mpi import library
+from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
-from ..session.timing import TimedRun
-from ..testbed import Device
-from ..testbed import read as read_testbed
-from .basis import first_ranks
-from .choosing import Chooser, Chosen
-from .job import ROOT, RankPart, on_every_rank, run_job
-from .launch import launcher_rank
+from ..session.choosing import Chooser, Chosen
+from ..session.opening import ROOT, read_boards, requests_in_flight, shared_devices, shared_plan
+from ..session.timing import TimedRun, time_request
+from .job import RankPart, run_job
 from .options import (
     DEFAULT_MODEL,
     add_cost_arguments,
@@ -46,27 +42,42 @@ from .options import (
     add_model_arguments,
     add_record_arguments,
     budget_of,
-    cache_of,
+    check_choices,
+    choice_of,
+    files_of,
     natural,
     numbers,
     positive,
     seconds,
     seconds_or_none,
     shapes_of,
-    start_log,
+    sources_of,
     threads,
 )
-from .output import STDOUT, check_paths, publish, write_record
-from .planning import check_choices, read_plan
-from .streaming import DIFFERS, Streaming, add_stream_arguments, depth_of, source_of
+from .output import check_paths, publish, write_record
+from .parser import UsageError
+
+if TYPE_CHECKING:
+    from ..session.streaming import StreamRun
 
 log = logging.getLogger(__name__)
+
+AUTO = "auto"
+
+DIFFERS = 1
+"""Exit code when ``--verify`` finds a difference."""
 
 BUDGET_S = 20.0
 """Most that is measured before planning, where this cluster and model have not been yet."""
 
 WARMUP = 2
 """Requests to warm up when one is run over and over."""
+
+_ABOUT_STREAMS = (
+    "Many requests are a stream: several are under way at once. A signal ends it in order, with what is under way "
+    "finished and written, and exit code 0: SIGTERM or Ctrl-C to mpirun, but SIGUSR1 to Open MPI's, which passes on no "
+    "other; or any of them to the process of rank 0."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layout.add_argument("--save-plan", metavar="FILE", help="write the plan that was used")
     _add_planning_arguments(layout)
     _add_run_arguments(parser.add_argument_group("run"))
-    add_stream_arguments(parser)
+    _add_stream_arguments(parser.add_argument_group("stream", _ABOUT_STREAMS))
     add_record_arguments(parser)
 
 
@@ -160,10 +171,28 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--requests", type=positive, metavar="R", help="so many random requests, or at most so many of --input"
+    )
+    group.add_argument(
+        "--in-flight",
+        type=in_flight,
+        metavar="K|auto",
+        help="requests under way at once (default: auto, enough for the plan's stages)",
+    )
+    group.add_argument("--append", action="store_true", help="add to the .h5 file of --output, if it is there")
+
+
+def in_flight(text: str) -> int | str:
+    """A number of requests from 1 on, or ``auto``."""
+    return text if text == AUTO else positive(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     check_choices(args)
-    if STDIN in (file for group in args.input for file in group) and not launcher_rank():
+    if STDIN in files_of(args) and not launcher_rank():
         standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
     run_job(args.deadline, lambda transport: Inference(transport, args).run())
 
@@ -174,150 +203,174 @@ class Inference(RankPart):
     def run(self) -> int:
         """The exit code."""
         args, transport = self.args, self.transport
-        start_log(args.verbose, transport.rank)
-        cache = on_every_rank(transport, partial(cache_of, args))
         with self.progress:
             on_root(transport, partial(_check_outputs, args), ROOT)
-            given = self._given_plan()
-            devices = self._devices()
+            given = None if args.plan is None else shared_plan(transport, args.plan)
+            devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
-            model = load_shared(transport, args.model, self._shapes, cache, budget=budget_of(args))
-            source = on_root(transport, partial(self._source, model.graph), ROOT)
-            is_stream = transport.broadcast(source is not None, ROOT)
-            inputs = on_root(transport, partial(self._inputs, model.graph, source), ROOT)
-            make = partial(Engine, transport, model, cache=cache, threads=args.threads, slowdown=slowdown)
-            chooser = Chooser(transport, args, cache, model, self.progress.tell)
-            chosen = chooser.choose(given, make, inputs)
+            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget_of(args))
+            source = on_root(transport, partial(_source, args, model.graph), ROOT)
+            is_stream = bool(transport.broadcast(source is not None, ROOT))
+            request = on_root(transport, partial(_request, args, model.graph, source), ROOT)
+            make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
+            chooser = Chooser(
+                transport,
+                model,
+                choice_of(args),
+                sources_of(args),
+                self.cache,
+                self.progress.tell,
+                reports=args.report,
+            )
+            chosen = chooser.choose(given, make, request)
             depth = None
             if is_stream or given is not None:  # a plan that does not fit the boards' memory ends here
-                depth = on_root(transport, partial(depth_of, args, chosen.plan, model.graph, bool(is_stream)), ROOT)
+                depth = on_root(transport, partial(_in_flight, args, chosen.plan, model.graph, is_stream), ROOT)
             self.progress.tell("making sessions")
             if is_stream:
-                engine = make(chosen.plan, in_flight=depth or 1)  # the root's counts
-                return Streaming(transport, args, engine, source, chosen.basis).run()
-            found = self._run(make(chosen.plan), inputs or {}, cache, chooser, chosen)
-            found = replace(found, boards=tuple(device.name for device in devices))
-            on_root(transport, partial(self._save, found), ROOT)
-        on_root(transport, partial(_publish, args, found), ROOT)
-        return DIFFERS if found.verdict is not None and not found.verdict.is_equal else 0
+                return self._stream(make(chosen.plan, in_flight=depth or 1), source, chosen)  # the root's depth counts
+            run = self._time(make(chosen.plan), request or {}, chooser, chosen)
+            run = replace(run, boards=tuple(device.name for device in devices))
+            on_root(transport, partial(_save, args, run), ROOT)
+        on_root(transport, partial(_publish, args, run), ROOT)
+        return DIFFERS if run.is_wrong else 0
 
-    def _run(
-        self, engine: Engine, inputs: Mapping[str, Any], cache: Cache, chooser: Chooser, chosen: Chosen
-    ) -> TimedRun:
+    def _time(self, engine: Engine, request: Mapping[str, Any], chooser: Chooser, chosen: Chosen) -> TimedRun:
         """One request, over and over."""
-        found = self._measured(engine, inputs, cache)
-        compared = chooser.compare(engine, chosen, inputs) if self.args.report else None
-        return replace(found, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
-
-    def _given_plan(self) -> Plan | None:
-        """The plan of ``--plan``, read by the root."""
-        if self.args.plan is None:
-            return None
-
-        def read() -> str:
-            plan = read_plan(self.args.plan)
-            if plan.ranks != self.transport.size:
-                raise PlanError(
-                    f"plan file '{self.args.plan}' is for {plan.ranks} ranks and the job has {self.transport.size}: "
-                    f"start it with mpirun -n {plan.ranks}, or make a plan for {self.transport.size}"
-                )
-            if plan.root != ROOT:
-                raise PlanError(
-                    f"plan file '{self.args.plan}' has root {plan.root}: infer reads and writes on rank {ROOT}"
-                )
-            return plan.to_json()
-
-        return Plan.from_json(self.transport.broadcast(on_root(self.transport, read, ROOT), ROOT))
-
-    def _devices(self) -> tuple[Device, ...]:
-        """The boards of all ranks in ``--testbed``; empty without one."""
-        path, transport = self.args.testbed, self.transport
-        if path is None:
-            return ()
-
-        def read() -> tuple[Device, ...]:
-            return first_ranks(read_testbed(path), transport.size).devices
-
-        devices: tuple[Device, ...] = transport.broadcast(on_root(transport, read, ROOT), ROOT)
-        return devices
-
-    @property
-    def _files(self) -> list[str]:
-        return [file for group in self.args.input for file in group]
-
-    @property
-    def _shapes(self) -> Asked:
-        """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
-        is_stream = self.args.requests is not None or self.args.in_flight is not None
-        return Asked(shapes_of(self.args), partial(offered_shapes, self._files, is_stream=is_stream))
-
-    def _source(self, graph: Graph) -> Source | None:
-        """The stream that is asked for, if one is; what the file of outputs will not hold is said."""
-        source = source_of(self.args, graph)
-        if self.args.output is not None:
-            for sentence in check_holdable(self.args.output, map(graph.value, graph.outputs)):
-                log.warning("%s", sentence)
-        return source
-
-    def _inputs(self, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
-        """What is run over and over; of a stream, what plans are tried with, if there is anything."""
-        args = self.args
-        if source is not None:
-            return sample(source, graph, args.seed)
-        return load_inputs(self._files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
-
-    def _measured(self, engine: Engine, inputs: Mapping[str, Any], cache: Cache) -> TimedRun:
-        args = self.args
-        warmup = WARMUP if args.warmup is None else args.warmup
-        recorder = Recorder(self.transport, ROOT) if args.timeline is not None else None
-        keep = recorder.keep if recorder else None
-        trial, outputs = measure(engine, inputs, args.repeat, warmup, self.progress.tell, keep)
-        timeline = recorder.merged(trial.typical) if recorder else None
-        verdict = None
-        if args.verify:
-            self.progress.tell("comparing with one session")
-            verdict = verify(engine, inputs, outputs, cache=cache, threads=args.threads)
-        return TimedRun(
+        args, warmup = self.args, WARMUP if self.args.warmup is None else self.args.warmup
+        asked = {name: getattr(args, name) for name in ("output", "seed", "repeat")}
+        run = time_request(
+            engine,
+            request,
+            args.repeat,
+            warmup,
+            self.progress.tell,
             source=args.model,
-            model=engine.model,
-            plan=engine.plan,
-            facts=facts_of(engine.plan, engine.model.graph, engine.programs),
-            trial=trial,
-            outputs=outputs,
-            hosts=self.transport.host_ranks(),
-            settings={
-                "input": self._files,
-                **{name: getattr(args, name) for name in ("output", "seed", "repeat")},
-                "warmup": warmup,
-                "threads": args.threads,
-            },
-            versions=versions(library()),
-            verdict=verdict,
-            timeline=timeline,
+            settings={"input": files_of(args), **asked, "warmup": warmup, "threads": args.threads},
+            cache=self.cache,
+            threads=args.threads,
+            records=args.timeline is not None,
+            verifies=args.verify,
         )
+        compared = chooser.compare(engine, chosen, request, args.repeat) if args.report else None
+        return replace(run, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
 
-    def _save(self, found: TimedRun) -> None:
-        args = self.args
-        if args.output is not None:
-            graph = found.model.graph
-            provenance = {"model": found.model.name, "model_digest": graph.digest, **found.versions}
-            fit = {name: value for name, value in found.outputs.items() if is_holdable(graph.value(name))}
-            held, said = holdable(fit)
-            for sentence in said:
-                log.warning("%s", sentence)
-            save_outputs(args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
-        if args.save_plan is not None:
-            write_text(args.save_plan, found.plan.to_json())
-        if args.timeline is not None:
-            programs = lower(found.typical_plan, found.model.graph)
-            write_text(args.timeline, chrome_text(run_trace(found, programs)))
-        write_record(run_record(found), args.json)
+    def _stream(self, engine: Engine, source: Source | None, chosen: Chosen) -> int:
+        """All requests, several at a time."""
+        from ..session.streaming import StreamTerms, stream_requests
+
+        args, names = self.args, ("output", "append", "seed", "requests", "threads")
+        terms = StreamTerms(
+            model=args.model,
+            sources=sources_of(args),
+            settings={"input": files_of(args), **{name: getattr(args, name) for name in names}},
+            output=args.output,
+            appends=args.append,
+            verifies=args.verify,
+            reads_stdin=files_of(args) == [STDIN],
+            warmup=args.warmup,
+        )
+        run = stream_requests(
+            engine, source, terms, self.progress.tell, inputs=chosen.inputs, keep=partial(_save_stream, args)
+        )
+        self.progress.clear()
+        on_root(self.transport, partial(_publish_stream, args, run), ROOT)
+        return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0
 
 
-def _publish(args: argparse.Namespace, found: TimedRun) -> None:
-    items = () if args.json == STDOUT else run_items(found, everything=args.verbose)
-    publish(items, run_record(found), args.json)
+def _shapes(args: argparse.Namespace) -> Asked:
+    """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
+    is_stream = args.requests is not None or args.in_flight is not None
+    return Asked(shapes_of(args), partial(offered_shapes, files_of(args), is_stream=is_stream))
+
+
+def _source(args: argparse.Namespace, graph: Graph) -> Source | None:
+    """The requests that the arguments mean, None when they mean a single one; what will not be held is said.
+
+    Raises
+    ------
+    UsageError
+        When arguments do not go together.
+    DataError
+        When there is no such stream, or its outputs cannot be written.
+    """
+    asked = Finding(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed, budget_of(args))
+    source = find_source(files_of(args), graph, asked)
+    options = (("--in-flight", args.in_flight is not None), ("--append", args.append))
+    said = "goes with a stream: give --requests R, or an --input of many requests"
+    if source is not None:
+        options = (("--timeline", bool(args.timeline)), ("--report", args.report))
+        said = f"looks at single requests, and this is a stream: {source}"
+    for option, is_given in options:
+        if is_given:
+            raise UsageError(f"{option} {said}")
+    if args.append and args.output is None:
+        raise UsageError("--append adds to a file: give --output as well")
+    if source is not None and args.output is not None:
+        check_results(args.output, appends=args.append, source=str(source))
+    if args.output is not None:
+        for sentence in check_holdable(args.output, map(graph.value, graph.outputs)):
+            log.warning("%s", sentence)
+    return source
+
+
+def _request(args: argparse.Namespace, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
+    """What is run over and over; of a stream, what plans are tried with, if there is anything."""
+    if source is not None:
+        return sample(source, graph, args.seed)
+    files = files_of(args)
+    return load_inputs(files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
+
+
+def _in_flight(args: argparse.Namespace, plan: Plan, graph: Graph, is_stream: bool) -> int:
+    """Requests under way at once."""
+    asked = args.in_flight if isinstance(args.in_flight, int) else None
+    testbed = None if args.testbed is None else read_boards(args.testbed, plan.ranks)
+    return requests_in_flight(plan, graph, testbed, asked, holds_whole=args.verify and is_stream)
+
+
+def _save(args: argparse.Namespace, run: TimedRun) -> None:
+    """Write every file that is asked for."""
+    from ..report.run import run_record, run_trace
+
+    if args.output is not None:
+        graph = run.model.graph
+        provenance = {"model": run.model.name, "model_digest": graph.digest, **run.versions}
+        fit = {name: value for name, value in run.outputs.items() if is_holdable(graph.value(name))}
+        held, said = holdable(fit)
+        for sentence in said:
+            log.warning("%s", sentence)
+        save_outputs(args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
+    if args.save_plan is not None:
+        write_text(args.save_plan, run.plan.to_json())
+    if args.timeline is not None:
+        from ..report.chrome import chrome_text
+
+        programs = lower(run.typical_plan, run.model.graph)
+        write_text(args.timeline, chrome_text(run_trace(run, programs)))
+    write_record(run_record(run), args.json)
+
+
+def _publish(args: argparse.Namespace, run: TimedRun) -> None:
+    from ..report.run import run_items, run_record
+
+    publish(partial(run_items, run, everything=args.verbose), run_record(run), args.json)
+
+
+def _save_stream(args: argparse.Namespace, run: StreamRun) -> None:
+    from ..report.streams import stream_record
+
+    if args.save_plan is not None:
+        write_text(args.save_plan, run.plan.to_json())
+    write_record(stream_record(run), args.json)
+
+
+def _publish_stream(args: argparse.Namespace, run: StreamRun | None) -> None:
+    from ..report.streams import stream_items, stream_record
+
+    assert run is not None, "on the root"
+    publish(partial(stream_items, run), stream_record(run), args.json)
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from ..model import BUILTIN, load
 from ..model.zoo import describe, names
 from ..report.models import builtins_table, inspect, inspection_items, inspection_record
-from ..report.progress import Progress
 from ..report.tables import Item
 from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
 from .output import check_paths, publish, write_record
 from .parser import UsageError
+from .progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _leave(items: list[Item], record: dict[str, Any], json_path: str | None) -> int:
     write_record(record, json_path)
-    publish(items, record, json_path)
+    publish(lambda: items, record, json_path)
     return 0

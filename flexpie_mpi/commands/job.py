@@ -6,18 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from functools import partial
+from typing import NoReturn
 
 from ..core.errors import FlexPieError
-from ..report.progress import Progress
+from ..files.cache import Cache
 from ..runtime.mpi import MPITransport, start, stop
-from ..runtime.transport import Transport, agree
-from .launch import WRONG_INPUT, sentence
-
-T = TypeVar("T")
-
-ROOT = 0
-"""The rank that reads and writes files."""
+from ..runtime.transport import on_every_rank
+from ..session.opening import ROOT
+from .options import cache_of, start_log
+from .progress import Progress
+from .stdio import WRONG_INPUT, sentence
 
 
 @dataclass
@@ -28,16 +27,25 @@ class RankPart:
     ----------
     transport : MPITransport
     args : Namespace
+    cache : Cache
     progress : Progress
         Seen on the root only.
     """
 
     transport: MPITransport
     args: argparse.Namespace
+    cache: Cache = field(init=False)
     progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:
-        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
+        start_log(self.args.verbose, self.transport.rank)
+        self.cache = on_every_rank(self.transport, partial(cache_of, self.args))
+        self.progress = Progress(sys.stderr if self.is_root else None)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this rank reads and writes files."""
+        return self.transport.rank == ROOT
 
 
 def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
@@ -59,21 +67,3 @@ def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
     except FlexPieError as error:
         stop(transport, WRONG_INPUT, sentence(error))
     stop(transport, code)
-
-
-def on_every_rank(transport: Transport, function: Callable[[], T]) -> T:
-    """Each rank's result of `function`; an error on any of them is raised on all.
-
-    Raises
-    ------
-    FlexPieError
-        What `function` raised on the lowest rank where it did.
-    """
-    result: list[T] = []
-    error = None
-    try:
-        result.append(function())
-    except FlexPieError as raised:
-        error = raised
-    agree(transport, error)
-    return result[0]

@@ -9,13 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from ..core.budget import Budget
-from ..core.choices import FUSIONS, PLANNERS, PRESETS
+from ..core.choices import AUTO, FUSIONS, PLANNERS, PRESETS, SEARCHING
 from ..core.errors import TestbedError
 from ..files.cache import Cache
 from ..runtime.machine import threads_problem
+from ..session.opening import CostSources, PlanChoice
 from ..testbed import MEMORY
+from .parser import UsageError
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
+
+_CHOICES = ("layout", "fuse", "weights", "grid", "autotune")
+_OF_RULES = ("fuse", "weights", "grid")
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -94,6 +99,45 @@ def add_record_arguments(parser: Parser) -> None:
     """What to say, and where."""
     parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - for nothing but JSON on stdout")
     parser.add_argument("-v", "--verbose", action="store_true", help="leave nothing out of long tables, and log")
+
+
+def check_choices(args: argparse.Namespace) -> None:
+    """Refuse arguments that do not go together.
+
+    Raises
+    ------
+    UsageError
+    """
+    given = [f"--{name}" for name in _CHOICES if getattr(args, name, None) is not None]
+    planner = args.layout or AUTO
+    if getattr(args, "plan", None) is not None and given:
+        raise UsageError(f"--plan already says what {given[0]} chooses: give one of the two")
+    if args.grid is not None and planner != "grid":
+        raise UsageError(f"--grid goes with --layout grid, not {planner}")
+    if args.weights is not None and planner == "single":
+        raise UsageError("--weights goes with a layout that shares the work, not single")
+    ruled = [f"--{name}" for name in _OF_RULES if getattr(args, name) is not None]
+    if ruled and planner not in PRESETS:
+        raise UsageError(f"{ruled[0]} goes with a layout that is a rule ({', '.join(PRESETS)}), not {planner}")
+    for name in ("top", "autotune"):
+        if (getattr(args, name, None) or 1) > 1 and planner not in SEARCHING:
+            raise UsageError(f"--{name} goes with a planner that searches ({', '.join(SEARCHING)}), not {planner}")
+
+
+def choice_of(args: argparse.Namespace) -> PlanChoice:
+    """Who plans, and how."""
+    return PlanChoice(args.layout, args.fuse, args.weights, args.grid, getattr(args, "autotune", None) or 1)
+
+
+def sources_of(args: argparse.Namespace) -> CostSources:
+    """Where boards and costs come from."""
+    threads, budget_s = getattr(args, "threads", None) or 1, getattr(args, "trace_budget", None) or 0.0
+    return CostSources(args.testbed, args.cost, getattr(args, "traces", None), threads, budget_s)
+
+
+def files_of(args: argparse.Namespace) -> list[str]:
+    """All files of ``--input``, in order."""
+    return [file for group in args.input for file in group]
 
 
 def cache_of(args: argparse.Namespace) -> Cache:
@@ -199,14 +243,14 @@ def board_counts(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     if "..." not in words:
         return tuple(sorted({positive(word) for word in words}))
-    place = words.index("...")
-    before, after = ([positive(word) for word in some] for some in (words[:place], words[place + 1 :]))
+    dots = words.index("...")
+    before, after = ([positive(word) for word in some] for some in (words[:dots], words[dots + 1 :]))
     if len(before) < 2 or not after:
         raise argparse.ArgumentTypeError(f"'{text}': dots need two numbers before them and one behind, as in 1,2,...,8")
-    found = _continued(before, after[0])
-    if not found or found[-1] != after[0]:
+    between = _continued(before, after[0])
+    if not between or between[-1] != after[0]:
         raise argparse.ArgumentTypeError(f"'{text}': the numbers before the dots do not lead to {after[0]}")
-    return tuple(sorted({*before, *found, *after}))
+    return tuple(sorted({*before, *between, *after}))
 
 
 def _continued(known: Sequence[int], last: int) -> list[int]:
@@ -215,10 +259,10 @@ def _continued(known: Sequence[int], last: int) -> list[int]:
     is_times = a * c == b * b
     if not is_times and c - b != b - a:
         return []
-    found = [c]
-    while b < c and found[-1] < last:
-        found.append(found[-1] * c // b if is_times else found[-1] + c - b)
-    return found
+    numbers = [c]
+    while b < c and numbers[-1] < last:
+        numbers.append(numbers[-1] * c // b if is_times else numbers[-1] + c - b)
+    return numbers
 
 
 def positive(text: str) -> int:

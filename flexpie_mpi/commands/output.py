@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ReportError
 from ..files.atomic import check_replaceable, write_text
-from ..report.tables import Item, text_of
 from .parser import UsageError
 from .stdio import emit
+
+if TYPE_CHECKING:
+    from ..report.tables import Item
 
 STDOUT = "-"
 
@@ -59,9 +61,14 @@ def make_folder(name: str) -> Path:
     return Path(name)
 
 
-def publish(items: Iterable[Item], record: Mapping[str, Any], json_path: str | None) -> None:
-    """Print `items`, or nothing but `record` where ``--json -`` asks for it."""
-    emit(_text(record) if json_path == STDOUT else text_of(items, sys.stdout))
+def publish(items: Callable[[], Iterable[Item]], record: Mapping[str, Any], json_path: str | None) -> None:
+    """Print what `items` returns, or nothing but `record` where ``--json -`` asks for it."""
+    if json_path == STDOUT:
+        emit(_text(record))
+        return
+    from ..report.tables import text_of
+
+    emit(text_of(items(), sys.stdout))
 
 
 def write_record(record: Mapping[str, Any], json_path: str | None) -> None:

@@ -1,24 +1,29 @@
-"""``flexpie-mpi plan``: choose segments and layouts for boards, without starting any."""
+"""``flexpie-mpi plan``: choose segments and layouts for boards, without starting any; or pipelines for streams."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from ..core.errors import PlanError
 from ..core.versions import versions
 from ..files.atomic import write_text
 from ..lower import lower
 from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load
+from ..pipeline import EXACT, Pipeline, Problem, crossings, front, place, pose
+from ..placement.solvers import SOLVERS
 from ..planner import price
 from ..planner.explain import Why, why
 from ..report.models import model_lines, model_record
+from ..report.pipelines import Front, Throughput, front_items, front_record, throughput_items, throughput_record
 from ..report.plans import (
     facts_record,
     needs_record,
@@ -28,27 +33,38 @@ from ..report.plans import (
     planner_line,
 )
 from ..report.predicted import choice_table, prediction_lines, prediction_record, why_items, why_record
-from ..report.progress import Progress
 from ..report.tables import Item
-from ..session.planning import Prediction
-from .basis import Basis, basis_of_files
+from ..session.inputs import PredictionInputs, inputs_of_files
+from ..session.planning import CountingCostModel, Prediction, predict
 from .options import (
     DEFAULT_MODEL,
+    Parser,
     add_cost_arguments,
     add_layout_arguments,
     add_model_arguments,
     add_record_arguments,
     budget_of,
     cache_of,
+    check_choices,
+    choice_of,
     positive,
+    seconds,
     shapes_of,
+    sources_of,
     start_log,
 )
-from .output import STDOUT, check_paths, publish, write_record
-from .pipelines import LATENCY, PARETO, THROUGHPUT, add_pipeline_arguments, check_objective, run_pipelines
-from .planning import Asked, check_choices, predict
+from .output import check_paths, publish, write_record
+from .parser import UsageError
+from .progress import Progress
 
+LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
 OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)
+
+TIME_LIMIT_S = 60.0
+"""What a search may take where nothing else is said."""
+
+_OF_PIPELINES = ("planner", "time_limit", "most_boards", "compare")
+_OF_LATENCY = ("layout", "fuse", "weights", "grid", "explain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,37 +81,105 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cost_arguments(parser)
     add_model_arguments(parser)
     add_layout_arguments(parser, OBJECTIVES)
-    add_pipeline_arguments(parser)
+    _add_pipeline_arguments(parser)
     add_record_arguments(parser)
+
+
+def _add_pipeline_arguments(parser: Parser) -> None:
+    """How to search for pipelines."""
+    parser.add_argument(
+        "--planner",
+        choices=tuple(SOLVERS),
+        metavar="NAME",
+        help=f"for throughput, who places stages on boards: {', '.join(SOLVERS)} (default: {EXACT}, the best, proved)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help=f"for throughput, seconds of search; then it says how far off it can be (default: {TIME_LIMIT_S:g})",
+    )
+    parser.add_argument("--most-boards", type=positive, metavar="N", help="for throughput, use no more boards than N")
+    parser.add_argument("--compare", action="store_true", default=None, help="for throughput, try every planner")
+
+
+def _check_objective(args: argparse.Namespace) -> None:
+    """Refuse arguments that do not go with the objective.
+
+    Raises
+    ------
+    UsageError
+    """
+    wrong = _OF_PIPELINES if args.objective == LATENCY else _OF_LATENCY
+    given = [name for name in wrong if getattr(args, name) not in (None, False)]
+    if args.objective != LATENCY and args.top > 1:
+        given.append("top")
+    if args.objective == PARETO and args.compare:
+        given.append("compare")
+    if given:
+        raise UsageError(f"--{given[0].replace('_', '-')} does not go with --objective {args.objective}")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the plan, write it, and say what it asks of every rank and what it is predicted to take."""
+    began_s = perf_counter()
     start_log(args.verbose)
     check_choices(args)
-    check_objective(args)
-    if args.objective != LATENCY:
-        return run_pipelines(args)
+    _check_objective(args)
     paths = _paths(args.output, args.top)
-    check_paths({**{f"--output ({place + 1})": path for place, path in enumerate(paths)}, "--json": args.json})
+    labels = (
+        ["--output"] if args.objective != LATENCY else [f"--output ({number})" for number in range(1, args.top + 1)]
+    )
+    check_paths({**dict(zip(labels, paths, strict=False)), "--json": args.json})
     with Progress(sys.stderr) as progress:
         progress.tell("reading what predictions stand on")
-        basis = basis_of_files(args)
+        inputs = _inputs(args)
         progress.tell(f"loading {args.model}")
         model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
-        progress.tell(f"planning {model.name} for {basis.testbed.ranks} ranks")
-        prediction = predict(args, model.graph, basis, args.top)
-        facts = facts_of(prediction.best.plan, model.graph, lower(prediction.best.plan, model.graph))
-        progress.tell("explaining the plan")
-        reasons = _why(prediction, model, basis) if args.explain else None
-    plans = prediction.search.plans
-    for path, priced in zip(paths, plans, strict=False):  # there may be fewer plans than were asked for
-        write_text(path, priced.plan.to_json())
-    record = _record(args, model, prediction, facts, reasons)
+        if args.objective == LATENCY:
+            items, record = _latency(args, model, inputs, paths, progress.tell)
+        else:
+            progress.tell(f"pricing {model.name} on {inputs.testbed.ranks} boards")
+            problem = pose(model.graph, inputs.testbed, inputs.cost)
+            work = _front if args.objective == PARETO else _throughput
+            items, record = work(args, model, inputs, problem, progress.tell, began_s)
+    record = {"model": model_record(model, args.model), **record, "versions": versions()}
     write_record(record, args.json)
-    items = () if args.json == STDOUT else _items(args, model, prediction, facts, reasons)
-    publish(items, record, args.json)
+    publish(lambda: [*model_lines(model), *items()], record, args.json)
     return 0
+
+
+Items = Callable[[], Sequence[Item]]
+"""What is to be printed, made only where something is."""
+
+Tell = Callable[[str], None]
+
+
+def _inputs(args: argparse.Namespace) -> PredictionInputs:
+    """What predictions stand on.
+
+    Raises
+    ------
+    UsageError
+        When nothing says for how many boards.
+    """
+    if args.testbed is None and not args.traces and args.ranks is None:
+        raise UsageError("plan needs to know for how many boards: give --ranks, --testbed or --traces")
+    return inputs_of_files(sources_of(args), args.ranks)
+
+
+def _latency(
+    args: argparse.Namespace, model: Model, inputs: PredictionInputs, paths: Sequence[str], tell: Tell
+) -> tuple[Items, dict[str, Any]]:
+    """The plans of the least seconds of a request."""
+    tell(f"planning {model.name} for {inputs.testbed.ranks} ranks")
+    prediction = predict(choice_of(args), model.graph, inputs, args.top)
+    facts = facts_of(prediction.best.plan, model.graph, lower(prediction.best.plan, model.graph))
+    tell("explaining the plan")
+    reasons = _why(prediction, model, inputs) if args.explain else None
+    for path, priced in zip(paths, prediction.search.plans, strict=False):  # there may be fewer than were asked for
+        write_text(path, priced.plan.to_json())
+    return partial(_items, args, prediction, facts, reasons), _record(prediction, facts, reasons)
 
 
 def _paths(output: str | None, top: int) -> list[str]:
@@ -107,24 +191,22 @@ def _paths(output: str | None, top: int) -> list[str]:
     return [output, *others]
 
 
-def _why(prediction: Prediction, model: Model, basis: Basis) -> Why:
+def _why(prediction: Prediction, model: Model, inputs: PredictionInputs) -> Why:
     best, search = prediction.best, prediction.search
-    free = price(best.plan, model.graph, basis.testbed, _WithoutCalls(basis.cost))
+    free = price(best.plan, model.graph, inputs.testbed, _WithoutCalls(inputs.cost))
     path = search.paths[0] if search.paths else None
-    return why(best, free, basis.testbed.ranks, search.problem, path)
+    return why(best, free, inputs.testbed.ranks, search.problem, path)
 
 
-class _WithoutCalls(Asked):
+class _WithoutCalls(CountingCostModel):
     """A cost model by which calling sessions takes no time."""
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
         return np.zeros(len(calls))
 
 
-def _items(
-    args: argparse.Namespace, model: Model, prediction: Prediction, facts: PlanFacts, reasons: Why | None
-) -> Sequence[Item]:
-    items: list[Item] = [*model_lines(model), planner_line(prediction.best.plan), *prediction_lines(prediction), ""]
+def _items(args: argparse.Namespace, prediction: Prediction, facts: PlanFacts, reasons: Why | None) -> Sequence[Item]:
+    items: list[Item] = [planner_line(prediction.best.plan), *prediction_lines(prediction), ""]
     items += plan_items(facts, prediction.best, everything=args.verbose)
     items += ["", needs_table(facts)]
     if len(prediction.search.plans) > 1:
@@ -134,17 +216,73 @@ def _items(
     return items
 
 
-def _record(
-    args: argparse.Namespace, model: Model, prediction: Prediction, facts: PlanFacts, reasons: Why | None
-) -> dict[str, Any]:
-    others = [replace(prediction, chosen=place) for place in range(1, len(prediction.search.plans))]
+def _record(prediction: Prediction, facts: PlanFacts, reasons: Why | None) -> dict[str, Any]:
+    others = prediction.search.plans[1:]
     record = {
-        "model": model_record(model, args.model),
         **prediction_record(prediction),
         "plan": plan_record(prediction.best.plan),
         "plan_facts": facts_record(facts),
         "ranks": needs_record(facts),
-        "others": [{"predicted_s": other.best.seconds, "plan": plan_record(other.best.plan)} for other in others],
-        "versions": versions(),
+        "others": [{"predicted_s": other.seconds, "plan": plan_record(other.plan)} for other in others],
     }
     return record | ({"explanation": why_record(reasons)} if reasons else {})
+
+
+def _throughput(
+    args: argparse.Namespace, model: Model, inputs: PredictionInputs, problem: Problem, tell: Tell, began_s: float
+) -> tuple[Items, dict[str, Any]]:
+    solver = args.planner or EXACT
+    tell(f"placing {model.name}: {solver}")
+    made = _placed(args, problem, solver)
+    others: dict[str, Pipeline | str] = {}
+    for name in SOLVERS if args.compare else ():
+        if name != solver:
+            tell(f"placing {model.name}: {name}")
+            others[name] = _placed_or_why(args, problem, name)
+    plan = made.streamed.plan
+    if args.output is not None:
+        write_text(args.output, plan.to_json())
+    facts = facts_of(plan, model.graph, lower(plan.variant(0), model.graph))
+    result = Throughput(problem, made, others, inputs.boards, inputs.source, perf_counter() - began_s)
+    more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
+    record = {**throughput_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
+    return lambda: [*throughput_items(result), *more], record
+
+
+def _placed(args: argparse.Namespace, problem: Problem, solver: str) -> Pipeline:
+    return place(problem, solver, time_limit_s=args.time_limit or TIME_LIMIT_S, most_boards=args.most_boards)
+
+
+def _placed_or_why(args: argparse.Namespace, problem: Problem, solver: str) -> Pipeline | str:
+    try:
+        return _placed(args, problem, solver)
+    except PlanError as error:
+        return str(error)
+
+
+def _front(
+    args: argparse.Namespace, model: Model, inputs: PredictionInputs, problem: Problem, tell: Tell, began_s: float
+) -> tuple[Items, dict[str, Any]]:
+    chosen = front(
+        problem,
+        args.planner or EXACT,
+        time_limit_s=args.time_limit or TIME_LIMIT_S,
+        most_boards=args.most_boards,
+        tell=tell,
+    )
+    paths = tuple(_numbered(args.output, len(chosen))) if args.output is not None else ()
+    for path, one in zip(paths, chosen, strict=False):  # no paths without --output
+        write_text(path, one.streamed.plan.to_json())
+    seconds_s = perf_counter() - began_s
+    result = Front(problem, chosen, crossings(chosen), paths, inputs.boards, inputs.source, seconds_s)
+    return partial(front_items, result), front_record(result)
+
+
+def _numbered(output: str, count: int) -> list[str]:
+    """``plan-1.json``, ``plan-2.json``, and so on.
+
+    >>> _numbered("plan.json", 2)
+    ['plan-1.json', 'plan-2.json']
+    """
+    first = Path(output)
+    return [str(first.with_name(f"{first.stem}-{number}{first.suffix}")) for number in range(1, count + 1)]

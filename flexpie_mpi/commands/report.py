@@ -1,6 +1,6 @@
 """``flexpie-mpi report``: tables and plots of what ``bench`` measured, or the picture of a plan.
 
-Needs no ranks, but matplotlib.
+Needs no ranks, but matplotlib, which what draws says where there is none.
 """
 
 from __future__ import annotations
@@ -8,15 +8,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
+from pathlib import Path
 
-from ..core.errors import ReportError
-from ..report.progress import Progress
+from ..core.errors import PlanError, ReportError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..model import load
+from ..model.zoo import MODELS
+from ..report.plans import plan_record
+from ..report.planview import plan_view
+from ..session.opening import read_plan
 from ..suite.results import Result, read_results
-from .basis import late
-from .options import add_record_arguments, start_log
+from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
 from .output import check_paths, make_folder, publish, write_record
 from .parser import UsageError
-from .planpicture import add_plan_arguments, draw_plan
+from .progress import Progress
+
+PICTURES = (".png", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for README.md and its pictures, or for those of --plan; made where missing",
     )
-    add_plan_arguments(parser.add_argument_group("a plan"))
+    _add_plan_arguments(parser.add_argument_group("a plan"))
     add_record_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Report on what is given."""
     start_log(args.verbose)
-    return draw_plan(args) if args.plan is not None else _report_results(args)
+    return _draw_plan(args) if args.plan is not None else _report_results(args)
 
 
 def _report_results(args: argparse.Namespace) -> int:
@@ -44,14 +53,15 @@ def _report_results(args: argparse.Namespace) -> int:
     if args.output is None:
         raise UsageError("report needs a folder to write to: give --output DIR")
     check_paths({"--json": args.json})
-    page = late("report.page")  # draws, so it needs matplotlib
+    from ..report import page
+
     rows = _read(args.results)
     folder = make_folder(args.output)
     with Progress(sys.stderr) as progress:
         made = page.make_page(rows, args.results)
         page.write_page(made, folder, progress.tell)
     write_record(made.record, args.json)
-    publish(page.summary_items(made, args.output), made.record, args.json)
+    publish(partial(page.summary_items, made, args.output), made.record, args.json)
     return 0
 
 
@@ -68,3 +78,79 @@ def _read(paths: list[str]) -> tuple[Result, ...]:
     if not found:
         raise ReportError(f"there are no rows in {', '.join(paths)}: let 'flexpie-mpi bench' measure some first")
     return tuple(found.values())
+
+
+def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
+    """What to draw."""
+    group.add_argument("--plan", metavar="plan.json", help="draw this plan instead: nodes, ranks, layouts, messages")
+    group.add_argument(
+        "--model",
+        metavar="FILE.onnx|builtin:NAME",
+        help="the plan's model, for its messages and redundant work (default: the built-in one that the plan names)",
+    )
+    add_model_arguments(group)
+
+
+def _draw_plan(args: argparse.Namespace) -> int:
+    """Write the picture of ``--plan`` for light and dark pages, as PNG and SVG.
+
+    Raises
+    ------
+    PlanError
+        When there is no such plan, or it is not one of ``--model``.
+    ReportError
+        Without matplotlib.
+    """
+    if args.output is None:
+        raise UsageError("report needs a place for the picture: give --output DIR, or --output FILE.png")
+    folder, stem = _target(args.output)
+    names = [f"{stem}{dark}{kind}" for dark in ("", "-dark") for kind in PICTURES]
+    if args.results:
+        raise UsageError(f"report draws --plan or reports on '{args.results[0]}': give one of the two")
+    plan = read_plan(args.plan)
+    from ..report import figure, planpicture
+
+    make_folder(str(folder))
+    check_paths({**{f"--output ({name})": str(folder / name) for name in names}, "--json": args.json})
+    with Progress(sys.stderr) as progress:
+        progress.tell("reading the model")
+        graph = _graph(args, plan)
+        progress.tell("drawing")
+        view = plan_view(plan, graph)
+        paths = figure.save(planpicture.plan_picture(view), folder, stem)
+    words = planpicture.plan_words(view)
+    pictures = [str(path) for path in paths]
+    record = {"plan": plan_record(plan), "about": words, "redundant_share": view.redundant, "pictures": pictures}
+    write_record(record, args.json)
+    hint = [] if graph else ["messages and redundant work need the plan's model: give --model"]
+    publish(lambda: [f"plan     {words}", *hint, f"pictures {', '.join(pictures)}"], record, args.json)
+    return 0
+
+
+def _target(output: str) -> tuple[Path, str]:
+    """The folder of the pictures, and what their names begin with: ``plan`` unless a file is asked for."""
+    path = Path(output)
+    return (path.parent, path.stem) if path.suffix in PICTURES else (path, "plan")
+
+
+def _graph(args: argparse.Namespace, plan: Plan) -> Graph | None:
+    """The plan's graph; None where it is not known.
+
+    Raises
+    ------
+    PlanError
+        When the model that is given is another.
+    """
+    name = plan.provenance.get("model")
+    source = args.model or (f"builtin:{name}" if name in MODELS else None)
+    if source is None:
+        return None
+    graph = load(source, shapes_of(args), cache_of(args), budget=budget_of(args)).graph
+    if graph.digest == plan.model:
+        return graph
+    if args.model is None:
+        return None
+    raise PlanError(
+        f"plan file '{args.plan}' is for another model (digest {plan.model}; '{args.model}' has {graph.digest}): "
+        "give the model and the --shape that the plan was made with"
+    )

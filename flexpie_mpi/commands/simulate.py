@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.errors import PlanError, TestbedError
+from ..core.choices import AUTO
+from ..core.errors import PlanError, TestbedError, count_of
 from ..core.plan import Plan
 from ..core.versions import versions
 from ..cost.prior import AnalyticCost
@@ -16,13 +17,12 @@ from ..lower import lower
 from ..model import load
 from ..report.chrome import chrome_text
 from ..report.models import model_lines, model_record
-from ..report.progress import Progress
 from ..report.simulated import simulated_trace, study_items, study_record
 from ..report.tables import Item
-from ..report.units import count_of
-from ..session.scaling import ScalingStudy
+from ..session.inputs import UNMEASURED, given_cost
+from ..session.opening import CostSources, read_plan
+from ..session.scaling import RULES, SEARCHED, Scaling, ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
-from .basis import UNMEASURED, given_cost
 from .options import (
     DEFAULT_MODEL,
     add_layout_arguments,
@@ -31,12 +31,13 @@ from .options import (
     board_counts,
     budget_of,
     cache_of,
+    check_choices,
+    choice_of,
     shapes_of,
     start_log,
 )
-from .output import STDOUT, check_paths, publish, write_record
-from .planning import AUTO, check_choices, planner_of, read_plan
-from .scaling import RULES, SEARCHED, Scaling
+from .output import check_paths, publish, write_record
+from .progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
     with Progress(sys.stderr) as progress:
         progress.tell("reading what predictions stand on")
         sketch = read_sketch(args.testbed)
-        cost, source = given_cost(args, None) or (AnalyticCost(), UNMEASURED)
+        cost, source = given_cost(CostSources(cost=args.cost), None) or (AnalyticCost(), UNMEASURED)
         given = read_plan(args.plan) if args.plan is not None else None
         counts = _counts(args.ranks, sketch, given)
         progress.tell(f"loading {args.model}")
         model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
-        scaling = Scaling(args, model, cost, given, progress.tell)
+        scaling = Scaling(model, choice_of(args), cost, given, progress.tell)
         studies = [scaling.study(sketch, counts)]
         if change is not None:
             studies.append(scaling.study(sketch.changed(change), counts, args.what_if))
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         programs = lower(studies[-1].counts[-1].plan.variant(0), model.graph)
         write_text(args.timeline, chrome_text(simulated_trace(studies[-1], model.graph, programs)))
     head = [*model_lines(model), f"boards   {_boards(sketch, counts)}", f"costs    {source}", ""]
-    publish(() if args.json == STDOUT else [*head, *_items(args, studies)], record, args.json)
+    publish(lambda: [*head, *_items(args, studies)], record, args.json)
     return 0
 
 
@@ -105,7 +106,7 @@ def _items(args: argparse.Namespace, studies: Sequence[ScalingStudy]) -> list[It
     items: list[Item] = []
     for study in studies:
         items += [*study_items(study, None if study is studies[0] else studies[0]), ""]
-    if studies[0].counts[-1].boards > SEARCHED and planner_of(args) == AUTO and args.plan is None:
+    if studies[0].counts[-1].boards > SEARCHED and choice_of(args).planner == AUTO and args.plan is None:
         rules = ", ".join(RULES)
         items += [f"beyond {SEARCHED} boards plans are not searched but chosen: {rules}, or that of fewer boards", ""]
     return items[:-1]

@@ -6,7 +6,10 @@ import os
 import sys
 from contextlib import suppress
 
-from ..core.errors import DataError
+from ..core.errors import DataError, FlexPieError
+
+WRONG_INPUT = 2
+"""Exit code for everything that a FlexPieError says."""
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
@@ -51,6 +54,12 @@ def tell(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def sentence(error: FlexPieError) -> str:
+    """An error in one line, as the command prints it."""
+    lines = Exception.__str__(error).split()  # onnxruntime breaks its own; what else cannot be shown is escaped
+    return f"flexpie-mpi: error: {FlexPieError(' '.join(lines))}"
 
 
 def _is_open(descriptor: int) -> bool:

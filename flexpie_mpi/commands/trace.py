@@ -19,7 +19,6 @@ from ..core.graph import Graph
 from ..core.versions import versions
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
-from ..files.cache import Cache
 from ..files.inputs import SUFFIXES, load_inputs
 from ..files.requests import offered_shapes
 from ..measure.agreement import Budget, with_time_left
@@ -30,23 +29,24 @@ from ..model.inputs import Asked, Shapes
 from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
 from ..runtime.engine import load_shared
+from ..runtime.machine import launcher_rank
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
+from ..session.opening import ROOT, from_root
 from ..testbed import read as read_testbed
-from .job import ROOT, RankPart, on_every_rank, run_job
-from .launch import launcher_rank
+from .job import RankPart, run_job
 from .options import (
     add_model_arguments,
     add_record_arguments,
     budget_of,
-    cache_of,
+    files_of,
     seconds,
     shapes_of,
     start_log,
     threads,
 )
-from .output import STDOUT, check_paths, publish, write_record
+from .output import check_paths, publish, write_record
 from .parser import UsageError
 
 log = logging.getLogger(__name__)
@@ -128,8 +128,7 @@ def _leave(traces: Traces, args: argparse.Namespace, extra: dict[str, Any] | Non
     """Say what is in the file."""
     record = {"output": args.output, **traces_record(traces), **(extra or {})}
     write_record(record, args.json)
-    items = () if args.json == STDOUT else [f"traces   {args.output}", *traces_items(traces)]
-    publish(items, record, args.json)
+    publish(lambda: [f"traces   {args.output}", *traces_items(traces)], record, args.json)
 
 
 class Tracing(RankPart):
@@ -138,15 +137,13 @@ class Tracing(RankPart):
     def run(self) -> int:
         """The exit code."""
         args, transport = self.args, self.transport
-        start_log(args.verbose, transport.rank)
-        cache = on_every_rank(transport, partial(cache_of, args))
         with self.progress, ExitStack() as stack:
             on_root(transport, partial(_check_paths, args), ROOT)
             origins = origins_of(transport, args.threads or 1, self._slowdown())
-            subjects = self._subjects(cache)
+            subjects = self._subjects()
             recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
             budget = Budget(transport, args.budget or BUDGET_S)
-            keep = _Keeper(recorder).keep if recorder else _nowhere
+            keep = _FlushedRows(recorder).keep if recorder else _nowhere
             Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
             traces = recorder.traces() if recorder else Traces.empty()
             on_root(transport, stack.close, ROOT)
@@ -158,35 +155,31 @@ class Tracing(RankPart):
         path, transport = self.args.testbed, self.transport
         if path is None:
             return 1.0
-        slowdowns = transport.broadcast(on_root(transport, partial(_slowdowns, path, transport.size), ROOT), ROOT)
+        slowdowns = from_root(transport, partial(_slowdowns, path, transport.size))
         return float(slowdowns[transport.rank])
 
-    def _subjects(self, cache: Cache) -> list[Callable[[], Subject]]:
+    def _subjects(self) -> list[Callable[[], Subject]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""
         if self.args.no_models:
             return []
         if self.args.model is None:
-            return [partial(self._subject, f"{BUILTIN}{name}", {}, cache) for name in default_models()]
+            return [partial(self._subject, f"{BUILTIN}{name}", {}) for name in default_models()]
         sources = [source for group in self.args.model for source in group]
-        shapes = Asked(shapes_of(self.args), partial(offered_shapes, self._files))
-        loaded = [self._subject(source, shapes, cache) for source in sources]
+        shapes = Asked(shapes_of(self.args), partial(offered_shapes, files_of(self.args)))
+        loaded = [self._subject(source, shapes) for source in sources]
         return [partial(_given, subject) for subject in loaded]
 
-    @property
-    def _files(self) -> list[str]:
-        return [file for group in self.args.input for file in group]
-
-    def _subject(self, source: str, shapes: Shapes, cache: Cache) -> Subject:
+    def _subject(self, source: str, shapes: Shapes) -> Subject:
         self.progress.tell(f"loading {source}")
-        model = load_shared(self.transport, source, shapes, cache, budget=budget_of(self.args))
+        model = load_shared(self.transport, source, shapes, self.cache, budget=budget_of(self.args))
         return Subject(model, on_root(self.transport, partial(self._inputs, model.graph), ROOT))
 
     def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:
         """The request that plans are measured with; None where there is none, and none can be made up."""
         try:
-            return load_inputs(self._files, graph, budget=budget_of(self.args))
+            return load_inputs(files_of(self.args), graph, budget=budget_of(self.args))
         except DataError as error:
-            if self._files:
+            if self.args.input:
                 raise
             log.warning("%s", error)
             return None
@@ -211,7 +204,7 @@ def _nowhere(table: str, rows: np.ndarray) -> None:
 
 
 @dataclass
-class _Keeper:
+class _FlushedRows:
     """Hands rows to a recorder, and has them written every now and then."""
 
     recorder: Recorder

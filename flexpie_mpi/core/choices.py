@@ -6,6 +6,9 @@ know them without importing a search.
 
 from __future__ import annotations
 
+AUTO = "auto"
+"""The planner that is taken when none is asked for."""
+
 PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
 """Layouts of which a rule makes a plan: one layout wherever it can be."""
 
@@ -14,7 +17,7 @@ FUSIONS = ("free", "none", "all-legal")
 ``all-legal``: as long as the layout stays the same, whatever is computed twice. A number K means up to K nodes."""
 
 PLANNERS = {
-    "auto": "any layout, team of ranks, shares and fusion: the fastest that is predicted",
+    AUTO: "any layout, team of ranks, shares and fusion: the fastest that is predicted",
     "flexpie": "FlexPie: four layouts, fusion, all ranks, equal shares",
     "fused": "AOFL, EdgeCI: one layout, fusion",
     "layerwise": "DINA, PartialDI: four layouts, no redundant work",
@@ -22,3 +25,6 @@ PLANNERS = {
     "random": "a random legal plan, for tests",
 }
 """Every planner, with a line about it. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""
+
+SEARCHING = tuple(name for name in PLANNERS if name not in (*PRESETS, "random"))
+"""Planners that ask a cost model; the others follow a rule."""

@@ -15,6 +15,15 @@ def escaped(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number and what it counts, for a sentence.
+
+    >>> count_of(1, "rank"), count_of(3, "rank")
+    ('1 rank', '3 ranks')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 class FlexPieError(Exception):
     r"""Base of every error that names what is wrong, where, and what to do about it.
 

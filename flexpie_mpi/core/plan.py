@@ -29,6 +29,9 @@ MOST_BYTES, MOST_RANKS, MOST_PERIOD = 8 << 20, 1024, 1024
 
 _MOST_WEIGHT = 1e9
 
+BUSY = 2
+"""Requests that keep a board, or a team, busy: one that is computed, and one on its way there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -180,6 +183,15 @@ class Plan:
                 f"at most {MOST_RANKS} and {MOST_PERIOD} are possible"
             )
         return plan
+
+
+def enough_in_flight(plan: Plan) -> int:
+    """Requests under way that keep all boards busy, and one more; a multiple of the plan's period.
+
+    Of every replica, and of every group of boards that work for the same requests, `BUSY`: 3 for a latency plan.
+    """
+    wanted = BUSY * sum(stage.period for stage in plan.stages) + 1
+    return -(-wanted // plan.period) * plan.period
 
 
 def problems(plan: Plan, graph: Graph) -> list[str]:

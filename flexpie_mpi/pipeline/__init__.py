@@ -9,7 +9,7 @@ from .front import Candidate, Crossing, crossings, front, undominated
 from .instance import Problem, pose
 from .memory import Need, memory_problems, most_in_flight, needs
 from .pipeline import EXACT, Pipeline, place
-from .streamed import Streamed, computing, enough_in_flight, streamed
+from .streamed import Streamed, computing, streamed
 
 __all__ = [
     "EXACT",
@@ -21,7 +21,6 @@ __all__ = [
     "Streamed",
     "computing",
     "crossings",
-    "enough_in_flight",
     "front",
     "memory_problems",
     "most_in_flight",

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..core.graph import Graph
-from ..core.plan import Segment
+from ..core.plan import BUSY, Segment
 from ..cost.model import CostModel
 from ..lower.slots import SLOTS_PER_TURN
 from ..placement import MOST_TURNS, Instance, Span, Team, TeamSpan
@@ -17,7 +17,6 @@ from ..planner.units import Units, units
 from ..testbed import Testbed
 from .crowding import Crowd, crowds
 from .landmarks import asks
-from .memory import BUSY
 from .solo import Solo, solo
 from .stages import Crews
 from .teams import Offer, Recruiter

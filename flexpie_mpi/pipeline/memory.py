@@ -21,10 +21,6 @@ COPIES = 2
 """Of everything that comes and goes: in a buffer, and in a message."""
 
 
-BUSY = 2
-"""Requests that keep a board, or a team, busy: one that is computed, and one on its way there."""
-
-
 @dataclass(frozen=True, slots=True)
 class Need:
     """Memory of one rank, in bytes.

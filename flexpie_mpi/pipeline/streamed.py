@@ -8,14 +8,14 @@ from functools import cached_property
 
 from ..core.errors import PlanError
 from ..core.graph import Graph
-from ..core.plan import Plan
+from ..core.plan import Plan, enough_in_flight
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import turns_of
 from ..simulate import simulate
 from ..simulate.occupancy import Occupancy, occupancy
 from ..testbed import Testbed
-from .memory import BUSY, Need, most_in_flight, needs
+from .memory import Need, most_in_flight, needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +66,6 @@ class Streamed:
 def computing(plan: Plan) -> tuple[int, ...]:
     """Ranks that run any segment in any turn."""
     return tuple(sorted({rank for segment in plan.segments for rank in segment.ranks}))
-
-
-def enough_in_flight(plan: Plan) -> int:
-    """Requests under way that keep all boards busy, and one more; a multiple of the plan's period.
-
-    Of every replica, and of every group of boards that work for the same requests, `BUSY`: 3 for a latency plan.
-    """
-    wanted = BUSY * sum(stage.period for stage in plan.stages) + 1
-    return -(-wanted // plan.period) * plan.period
 
 
 def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:

@@ -9,7 +9,8 @@ from ..core.layout import Layout
 from ..core.plan import Plan
 from ..planner import PricedPlan
 from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
-from ..session.planning import Comparison, Prediction
+from ..session.choosing import Comparison
+from ..session.planning import Prediction
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from ..core.errors import count_of as count_of  # numbers of things, for all tables
+
 
 def ms(seconds: float) -> str:
     """Milliseconds to three digits.
@@ -71,15 +73,6 @@ def signed(share: float) -> str:
     ('+12.6 %', '-0.3 %')
     """
     return f"{share:+.1%}".replace("%", " %")
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number and what it counts.
-
-    >>> count_of(1, "rank"), count_of(3, "rank")
-    ('1 rank', '3 ranks')
-    """
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def flops(count: int) -> str:

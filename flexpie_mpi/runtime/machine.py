@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -27,6 +27,19 @@ WAKING_S = 100e-6
 
 _NICE = 10
 """By how much a thread gives way: it then has a tenth of the weight of others."""
+
+
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+def launcher_rank(environment: Mapping[str, str] = os.environ) -> int | None:
+    """This process's rank as the launcher gives it, known before MPI is started; None without a launcher.
+
+    >>> launcher_rank({"PMI_RANK": "3"}), launcher_rank({})
+    (3, None)
+    """
+    given = (environment.get(name, "") for name in _RANK)
+    return next((int(rank) for rank in given if rank.isdecimal()), None)
 
 
 def place(name: str) -> Place:

@@ -68,6 +68,9 @@ class Transport(Protocol):
     def patience(self) -> Patience:
         """How this rank waits."""
 
+    def host_ranks(self) -> dict[str, tuple[int, ...]]:
+        """Ranks by the name of their host."""
+
     def broadcast(self, item: Any, root: int = 0) -> Any:
         """The root's `item`, on every rank."""
 
@@ -195,3 +198,21 @@ def pickled(item: Any) -> np.ndarray:
 def unpickled(memory: np.ndarray) -> Any:
     """An object from another rank of this job."""
     return pickle.loads(memory.tobytes())  # noqa: S301 (from a rank of this job)
+
+
+def on_every_rank(transport: Transport, function: Callable[[], T]) -> T:
+    """Each rank's own result of `function`; an error on any of them is raised on all.
+
+    Raises
+    ------
+    FlexPieError
+        What `function` raised on the lowest rank where it did.
+    """
+    result: list[T] = []
+    error = None
+    try:
+        result.append(function())
+    except FlexPieError as raised:
+        error = raised
+    agree(transport, error)
+    return result[0]

@@ -1,12 +1,30 @@
-"""A plan with what it is predicted to take, and what it took when it was run."""
+"""Plans by the name of their planner, with what they are predicted to take and what that stands on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from random import Random
+from time import perf_counter
 
-from ..planner import PricedPlan, Search
+import numpy as np
+
+from ..core.choices import PRESETS, SEARCHING
+from ..core.errors import LayoutError, PlanError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..cost.model import CostModel
+from ..cost.prior import AnalyticCost
+from ..lower import digest, lower
+from ..planner import PricedPlan, Search, Task, layout_plan, make_plans, price
+from ..planner.rules import random_plan
 from ..testbed import Testbed
+from .inputs import PredictionInputs
+from .opening import PlanChoice
+
+_SPARE = (4, 16, 64)
+"""So many times more plans are searched for than are wanted, until enough of them differ in more than words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +66,165 @@ class Prediction:
         """Whether there was anything to choose; rules choose nothing."""
         return self.search.problem is not None
 
+    def only(self, indices: Sequence[int], chosen: int) -> Prediction:
+        """The prediction of some of its plans, in the order of `indices`, one of which is chosen."""
+        return replace(self, search=_some(self.search, indices), chosen=indices.index(chosen))
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A plan's run, segment by segment.
 
-    Attributes
+def rule_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
+    """The plan of a rule.
+
+    Raises
+    ------
+    PlanError, LayoutError
+        When the choice does not fit the ranks.
+    """
+    weights, grid = choice.weights, choice.grid
+    if weights is not None and choice.planner != "grid" and len(weights) != ranks:
+        raise PlanError(f"--weights gives {len(weights)} shares and there are {ranks} ranks: give one per rank")
+    if grid is not None and prod(grid) != ranks:
+        raise PlanError(f"--grid {grid[0]}x{grid[1]} has {prod(grid)} places and there are {ranks} ranks")
+    return layout_plan(graph, ranks, choice.planner, fusion=choice.fuse or "free", weights=weights or (), grid=grid)
+
+
+def plans_to_try(
+    choice: PlanChoice,
+    given: Plan | None,
+    graph: Graph,
+    ranks: int,
+    inputs: PredictionInputs | None,
+    without_cost: Callable[[PredictionInputs, Exception], PredictionInputs],
+) -> tuple[Prediction | None, tuple[Plan, ...]]:
+    """Plans of a job to choose from, the one that is predicted to be the fastest first.
+
+    Parameters
     ----------
-    compute_s : sequence of float
-        Of the slowest rank of every segment.
-    exchange_s : sequence of float
-        Of the exchange before every segment, and of the one that brings the outputs to the root.
-    latency_s : float
-    added : str
-        Where the measurements were added to, or why they were not.
+    choice : PlanChoice
+        Who plans, where no plan is `given`.
+    given : Plan or None
+    graph : Graph
+    ranks : int
+    inputs : PredictionInputs or None
+        What predictions stand on; without them nothing is predicted.
+    without_cost : callable
+        The same inputs by formulas, where the cost model has learned what no prices come of.
     """
 
-    compute_s: Sequence[float]
-    exchange_s: Sequence[float]
-    latency_s: float
-    added: str
+    def predicted(predict: Callable[[PredictionInputs], Prediction]) -> Prediction | None:
+        if inputs is None:
+            return None
+        try:
+            return predict(inputs)
+        except (PlanError, LayoutError):
+            raise
+        except Exception as error:  # LightGBM raises its own; what was learned may be of another version
+            return predict(without_cost(inputs, error))
+
+    searches = choice.planner in SEARCHING and ranks > 1
+    if given is None and inputs is not None and (searches or choice.planner in PRESETS):
+        prediction = predicted(lambda inputs: predict(choice, graph, inputs, choice.autotune))
+        assert prediction is not None, "there are inputs"
+        return prediction, tuple(priced.plan for priced in prediction.search.plans)
+    plan = _simple_plan(choice, graph, ranks) if given is None else given
+    return predicted(lambda inputs: predict_given(plan, graph, inputs)), (plan,)
+
+
+def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
+    """A plan that no cost model is asked for."""
+    if choice.planner in PRESETS:
+        return rule_plan(choice, graph, ranks)
+    return random_plan(graph, ranks, Random(0)) if choice.planner == "random" else layout_plan(graph, 1, "single")
+
+
+def predict(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, top: int = 1) -> Prediction:
+    """The `top` best plans of the planner that is chosen, with what they are predicted to take.
+
+    Raises
+    ------
+    PlanError, LayoutError
+        When there is no plan, or the choice does not fit the ranks.
+    """
+    cost = CountingCostModel(inputs.cost)
+    task = Task(graph, inputs.testbed, cost)
+    if choice.planner in PRESETS:
+        begin_s = perf_counter()
+        search = _priced(rule_plan(choice, graph, inputs.testbed.ranks), task, begin_s)
+    else:
+        search = _searched(choice.planner, task, top)
+    return _prediction(choice.planner, search, inputs, cost)
+
+
+def predict_given(plan: Plan, graph: Graph, inputs: PredictionInputs) -> Prediction:
+    """What a plan that is given is predicted to take."""
+    cost = CountingCostModel(inputs.cost)
+    search = _priced(plan, Task(graph, inputs.testbed, cost), perf_counter())
+    return _prediction(str(plan.provenance.get("planner", "")) or "from a file", search, inputs, cost)
+
+
+def _prediction(planner: str, search: Search, inputs: PredictionInputs, cost: CountingCostModel) -> Prediction:
+    """A search with everything that is said of it."""
+    is_measured = not isinstance(inputs.cost, AnalyticCost)
+    return Prediction(planner, search, inputs.testbed, inputs.boards, inputs.source, is_measured, *cost.counts())
+
+
+def _priced(plan: Plan, task: Task, begin_s: float) -> Search:
+    """A plan that nothing was searched for."""
+    priced = price(plan, task.graph, task.testbed, task.cost)
+    return Search.of_rule(priced, begin_s)
+
+
+def _searched(planner: str, task: Task, top: int) -> Search:
+    """The `top` best plans that make ranks do different things, or as many as there are."""
+    if top == 1:
+        return make_plans(planner, task)
+    begin_s = perf_counter()
+    for spare in _SPARE:
+        search = make_plans(planner, replace(task, top=spare * top))
+        different = _different(search, task.graph, top)
+        if len(different.plans) == top or len(search.plans) < spare * top:
+            break
+    return replace(different, planning_s=perf_counter() - begin_s)
+
+
+def _different(search: Search, graph: Graph, top: int) -> Search:
+    """The first `top` plans of a search of which no two have the same programs."""
+    first: dict[str, int] = {}
+    for index, priced in enumerate(search.plans):
+        first.setdefault(digest(lower(priced.plan, graph)), index)
+    return _some(search, list(first.values())[:top])
+
+
+def _some(search: Search, indices: Sequence[int]) -> Search:
+    """A search with some of its plans only, in the order of `indices`."""
+    return replace(
+        search,
+        plans=tuple(search.plans[index] for index in indices),
+        paths=tuple(search.paths[index] for index in indices) if search.paths else (),
+    )
+
+
+class CountingCostModel(CostModel):
+    """A cost model that remembers what it was asked."""
+
+    def __init__(self, cost: CostModel) -> None:
+        self.cost = cost
+        self._rows: list[np.ndarray] = []
+
+    def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Seconds of kernels."""
+        self._rows.append(work)
+        return self.cost.compute_s(work, active)
+
+    def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Seconds of session calls."""
+        self._rows.append(calls)
+        return self.cost.call_s(calls, active)
+
+    def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
+        """Seconds of exchanges."""
+        self._rows.append(transfers)
+        return self.cost.exchange_s(transfers)
+
+    def counts(self) -> tuple[int, int]:
+        """Number of prices, and how many of them are extrapolated."""
+        return sum(map(len, self._rows)), sum(int(self.cost.outside(rows).sum()) for rows in self._rows)

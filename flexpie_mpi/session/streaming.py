@@ -1,28 +1,65 @@
-"""A stream of requests."""
+"""Many requests that stream through the ranks, several of them in flight, and what the root does with their outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
-from ..measure.referee import Findings
-from ..measure.throughput import Throughput
+from ..core.versions import versions
+from ..files.outputs import Results, widened_types
+from ..files.requests import Reader, Source
+from ..measure.throughput import Meter, Throughput, throughput
 from ..model import Model
-from ..simulate.occupancy import Occupancy
+from ..runtime.admission import Requests, StreamStats
+from ..runtime.ending import Stopped, stopping
+from ..runtime.engine import Engine, settle_pace
+from ..runtime.mpi import library
+from ..runtime.transport import on_root
+from .opening import ROOT, CostSources, Tell
+
+if TYPE_CHECKING:
+    from ..measure.referee import Findings, Referee
+    from ..simulate.occupancy import Occupancy
+    from .inputs import PredictionInputs
+
+log = logging.getLogger(__name__)
+
+_TELL_S = 0.5
+_TURN_S = 5e-4
+"""How long a thread may go on in Python while another waits, a tenth of the usual."""
+
+_STDIN_LIMITS = {
+    "MPICH": "MPICH's mpirun ends the job when more of standard input than a pipe holds (64 KiB) is not read yet",
+    "Open MPI": "Open MPI's mpirun may not pass on the end of standard input: send a length of 0 at the end",
+}
+"""What is to be known of requests on standard input under an MPI library."""
 
 
 @dataclass(frozen=True)
 class StreamRun:
-    """Everything there is to say about a stream, on the root.
+    """A stream that is over, on the root.
 
     Attributes
     ----------
     source : str
         Of the model.
+    model : Model
+    plan : Plan
+    measured : Throughput
     data : str
         Where the requests came from.
+    hosts, settings, versions : mapping
+        As of :class:`flexpie_mpi.session.timing.TimedRun`.
+    basis : str
+        On what grounds `occupancy` are predicted, or why nothing is.
     stopped_by : str
         The signal that ended it; empty where it ended by itself.
     left : int
@@ -30,9 +67,8 @@ class StreamRun:
     written : int or None
         Requests in the output file, earlier ones among them.
     occupancy : Occupancy or None
-        What is predicted; `basis` says on what grounds, or why nothing is.
     findings : Findings or None
-        Of ``--verify``.
+        Of a comparison with one session of the whole model.
     """
 
     source: str
@@ -49,3 +85,260 @@ class StreamRun:
     written: int | None = None
     occupancy: Occupancy | None = None
     findings: Findings | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether outputs were compared and any differ."""
+        return self.findings is not None and not self.findings.is_equal
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTerms:
+    """What becomes of a stream.
+
+    Attributes
+    ----------
+    model : str
+        Where the model came from.
+    sources : CostSources
+        What predictions stand on, where the plan was made without any.
+    settings : mapping
+        As of :class:`StreamRun`.
+    output : str or None
+        File of the outputs.
+    appends : bool
+        Whether to add to that file.
+    verifies : bool
+        Whether to compare all outputs with one session of the whole model.
+    reads_stdin : bool
+        Whether the requests come through standard input.
+    warmup : int or None
+        Requests that are in no statistics; as many as are in flight when None.
+    """
+
+    model: str
+    sources: CostSources
+    settings: Mapping[str, Any]
+    output: str | None = None
+    appends: bool = False
+    verifies: bool = False
+    reads_stdin: bool = False
+    warmup: int | None = None
+
+
+class StreamHandler:
+    """The root's side of a stream: a supply that hands out requests, and what becomes of their outputs.
+
+    Parameters
+    ----------
+    source : Source
+    meter : Meter
+    tell : callable
+        Is told what goes on.
+    results : Results, optional
+        The file of outputs; its requests go before those of the stream.
+    referee : Referee, optional
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        meter: Meter,
+        tell: Tell,
+        results: Results | None = None,
+        referee: Referee | None = None,
+    ) -> None:
+        self.first = results.first if results else 0
+        self.meter = meter
+        self.reader = Reader(source, self.first)
+        self.count = self.reader.count
+        self._results, self._referee = results, referee
+        self._tell, self._told_s = tell, 0.0
+        self._kept: deque[Mapping[str, Any]] = deque()
+
+    @property
+    def is_over(self) -> bool:
+        """As of a supply."""
+        return self.reader.is_over
+
+    def take(self) -> Mapping[str, Any] | None:
+        """As of a supply."""
+        request = self.reader.take()
+        self.meter.look(is_ready=request is not None or self.reader.is_over)
+        if request is not None and self._referee is not None:
+            self._kept.append(request)
+        return request
+
+    def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+        """Takes the outputs of requests in order."""
+        self.meter.deliver()
+        if self._results is not None:
+            self._results.add(outputs)
+        if self._referee is not None:
+            self._referee.add(self.first + number, self._kept.popleft(), outputs)
+        now = time.monotonic()
+        if now - self._told_s >= _TELL_S:
+            self._told_s = now
+            rate = self.meter.rate
+            of = "" if self.count is None else f" of {self.count}"
+            self._tell(f"request {number + 1}{of}" + (f", {rate:.3g} per second" if rate else ""))
+
+    def stop(self) -> None:
+        """Admit no more; may be called by a signal handler."""
+        self.reader.stop()
+        if self._results is not None:
+            self._results.hurry()
+
+    def written(self) -> int | None:
+        """Requests in the file of outputs when all are."""
+        return None if self._results is None else self._results.close()
+
+    def findings(self) -> Findings | None:
+        """What the referee found, when all is compared."""
+        return None if self._referee is None else self._referee.close()
+
+
+def stream_requests(
+    engine: Engine,
+    source: Source | None,
+    terms: StreamTerms,
+    tell: Tell,
+    *,
+    inputs: PredictionInputs | None = None,
+    keep: Callable[[StreamRun], None] = lambda run: None,
+) -> StreamRun | None:
+    """Let all requests of a source stream through the engine; called by all ranks together.
+
+    A signal ends the stream in order: what is under way is finished, delivered and kept.
+
+    Parameters
+    ----------
+    engine : Engine
+    source : Source or None
+        On the root.
+    terms : StreamTerms
+    tell : callable
+    inputs : PredictionInputs or None
+        What the plan was made on, on the root, where that is known.
+    keep : callable
+        Called on the root with the stream that is over, while signals do no harm yet.
+
+    Returns
+    -------
+    StreamRun or None
+        On the root; None elsewhere.
+
+    Raises
+    ------
+    FlexPieError
+        On every rank, what the source or the file of outputs raised.
+    """
+    transport = engine.transport
+    settle_pace([engine])
+    with ExitStack() as stack:
+        stack.enter_context(_taking_turns_often())
+        handler = on_root(transport, partial(_handler, engine, source, terms, tell, stack), ROOT)
+        stopped = stack.enter_context(stopping(handler.stop if handler else None))
+        tell("streaming")
+        log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
+        stats = engine.stream(handler or Requests(()), handler.deliver if handler else _ignored)
+        everyones = transport.gather(stats, ROOT)
+
+        def finish() -> StreamRun:
+            assert handler is not None and everyones is not None, "on the root"
+            run = _run(engine, handler, everyones, stopped, terms, str(source), inputs)
+            keep(run)
+            return run
+
+        return on_root(transport, finish, ROOT)
+
+
+def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Tell, stack: ExitStack) -> StreamHandler:
+    """What the root needs; taken down again when the stack is left."""
+    model, referee, results = engine.model, None, None
+    assert source is not None, "the root has found it"
+    if terms.verifies:
+        from ..measure.compare import Reference
+        from ..measure.referee import Referee
+
+        referee = Referee(Reference(model, terms.sources.threads))
+    if terms.output is not None:
+        provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(library())}
+        outputs = [model.graph.value(name) for name in model.graph.outputs]
+        varying = [value.name for value in outputs if value.shape is None]
+        types = widened_types(outputs)
+        results = Results(terms.output, provenance, appends=terms.appends, varying=varying, types=types)
+        stack.callback(results.leave)
+    if terms.reads_stdin:
+        warn_of_stdin(engine.transport.size)
+    handler = StreamHandler(source, Meter(_warmup(engine, terms)), tell, results, referee)
+    stack.callback(handler.reader.close)
+    return handler
+
+
+def _warmup(engine: Engine, terms: StreamTerms) -> int:
+    return engine.in_flight if terms.warmup is None else terms.warmup
+
+
+def _run(
+    engine: Engine,
+    handler: StreamHandler,
+    everyones: Sequence[StreamStats],
+    stopped: Stopped,
+    terms: StreamTerms,
+    data: str,
+    inputs: PredictionInputs | None,
+) -> StreamRun:
+    """What is to be said of the stream, when all is written and compared."""
+    handler.reader.close()
+    measured = throughput(engine.plan, everyones, handler.meter, engine.in_flight)
+    predicted, basis = _predicted(engine, terms.sources, inputs)
+    return StreamRun(
+        source=terms.model,
+        model=engine.model,
+        plan=engine.plan,
+        measured=measured,
+        data=data,
+        hosts=engine.transport.host_ranks(),
+        settings={"input": terms.settings["input"], "warmup": _warmup(engine, terms), **terms.settings},
+        versions=versions(library()),
+        basis=basis,
+        stopped_by=stopped.by,
+        left=handler.reader.left if stopped.by else 0,
+        written=handler.written(),
+        occupancy=predicted,
+        findings=handler.findings(),
+    )
+
+
+def _predicted(engine: Engine, sources: CostSources, inputs: PredictionInputs | None) -> tuple[Occupancy | None, str]:
+    """What the stream is predicted to ask of boards and links, and on what grounds."""
+    if inputs is None and not (sources.testbed or sources.traces):
+        return None, "give --testbed and --cost, or --traces"
+    from ..simulate.occupancy import occupancy
+    from .inputs import inputs_of_files
+
+    known = inputs or inputs_of_files(sources, engine.transport.size)
+    return occupancy(engine.programs_by_turn, engine.model.graph, known.testbed, known.cost), known.source
+
+
+@contextmanager
+def _taking_turns_often() -> Iterator[None]:
+    """Let the thread that moves messages wait less for those that read, write and compare."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+    """What is delivered on a rank where nothing is."""
+
+
+def warn_of_stdin(ranks: int) -> None:
+    """Say what a launcher does to standard input, where requests come through one."""
+    limit = next((said for name, said in _STDIN_LIMITS.items() if library().startswith(name)), None)
+    if ranks > 1 and limit is not None:
+        log.warning("%s; a named pipe (mkfifo PIPE, --input PIPE) comes without it", limit)

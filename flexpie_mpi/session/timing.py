@@ -1,23 +1,58 @@
-"""One request that is run over and over."""
+"""One request that is run over and over, and everything that is known of it afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
 from ..core.timeline import Timeline
-from ..lower.facts import PlanFacts
-from ..measure.compare import Verdict
-from ..measure.trial import Trial
+from ..core.versions import versions
+from ..files.cache import Cache
+from ..lower.facts import PlanFacts, facts_of
+from ..measure.trial import Trial, measure
 from ..model import Model
-from .planning import Comparison, Prediction
+from ..runtime.engine import Engine
+from ..runtime.mpi import library
+from .opening import ROOT, Tell
+
+if TYPE_CHECKING:
+    from ..measure.compare import Verdict
+    from .choosing import Comparison
+    from .planning import Prediction
 
 
 @dataclass(frozen=True)
 class TimedRun:
-    """Everything there is to say about a run, on the root."""
+    """A request that was run over and over, the same on every rank but for what only the root knows.
+
+    Attributes
+    ----------
+    source : str
+        Of the model.
+    model : Model
+    plan : Plan
+    facts : PlanFacts
+    trial : Trial
+    outputs : mapping of str to array
+        Of the last request, on the root; empty elsewhere.
+    hosts : mapping of str to sequence of int
+        Ranks by the name of their host.
+    settings : mapping of str to anything JSON can hold
+        What the user asked for, to be kept with the figures.
+    versions : mapping of str to str
+    verdict : Verdict or None
+        Of a comparison with one session of the whole model, where it was asked for.
+    timeline : Timeline or None
+        Of all ranks in the typical request of the trial, where it was recorded.
+    prediction : Prediction or None
+    raced_s : tuple of float
+        Medians of the plans of the prediction, where they were run to choose among them.
+    compared : Comparison or None
+    boards : tuple of str
+        Names of the testbed's boards by rank, where there is one.
+    """
 
     source: str
     model: Model
@@ -31,14 +66,84 @@ class TimedRun:
     verdict: Verdict | None = None
     prediction: Prediction | None = None
     raced_s: tuple[float, ...] = ()
-    """Medians of the plans of the prediction, where they were run to choose among them."""
     compared: Comparison | None = None
     boards: tuple[str, ...] = ()
-    """Names of the testbed's boards by rank, where there is one."""
     timeline: Timeline | None = None
-    """Of all ranks in the typical request of the trial, where it was recorded."""
 
     @property
     def typical_plan(self) -> Plan:
         """What the plan asks for in the typical request of the trial, where replicas take turns."""
         return self.plan.variant(int(self.settings["warmup"]) + self.trial.typical)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether outputs were compared and differ."""
+        return self.verdict is not None and not self.verdict.is_equal
+
+
+def time_request(
+    engine: Engine,
+    request: Mapping[str, Any],
+    repeat: int,
+    warmup: int,
+    tell: Tell,
+    *,
+    source: str,
+    settings: Mapping[str, Any],
+    cache: Cache,
+    threads: int = 1,
+    records: bool = False,
+    verifies: bool = False,
+) -> TimedRun:
+    """Run a request ``warmup + repeat`` times; called by all ranks together.
+
+    Parameters
+    ----------
+    engine : Engine
+    request : mapping of str to array
+        On the root; ignored elsewhere.
+    repeat, warmup : int
+        Requests that count, at least one, and those before them that do not.
+    tell : callable
+    source, settings : str and mapping
+        As of :class:`TimedRun`.
+    cache : Cache
+        Of weights.
+    threads : int
+        onnxruntime threads of the session to compare with.
+    records : bool
+        Whether to keep what every rank did when.
+    verifies : bool
+        Whether to compare the outputs with one session of the whole model.
+
+    Raises
+    ------
+    ModelError
+        On every rank, when a segment cannot be run on any, or the whole model on the root.
+    """
+    recorder = None
+    if records:
+        from ..measure.recorder import Recorder
+
+        recorder = Recorder(engine.transport, ROOT)
+    trial, outputs = measure(engine, request, repeat, warmup, tell, recorder.keep if recorder else None)
+    timeline = recorder.merged(trial.typical) if recorder else None
+    verdict = None
+    if verifies:
+        from ..measure.compare import verify
+
+        tell("comparing with one session")
+        verdict = verify(engine, request, outputs, cache=cache, threads=threads)
+    return TimedRun(
+        source=source,
+        model=engine.model,
+        plan=engine.plan,
+        facts=facts_of(engine.plan, engine.model.graph, engine.programs),
+        trial=trial,
+        outputs=outputs,
+        hosts=engine.transport.host_ranks(),
+        settings=settings,
+        versions=versions(library()),
+        verdict=verdict,
+        timeline=timeline,
+    )

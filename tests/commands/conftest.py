@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flexpie_mpi.__main__ import main
 from flexpie_mpi.commands import job as job_module
-from flexpie_mpi.runtime.loopback import LoopbackTransport, alone
+from flexpie_mpi.runtime.loopback import alone
 from tests.launch import run
 
 
@@ -82,7 +82,6 @@ def two_by_two(tmp_path_factory) -> Path:
 def one(monkeypatch, capsys):
     """The whole program on one rank that needs no MPI, in this process: (exit code, stdout, stderr)."""
     monkeypatch.setattr(job_module, "start", lambda deadline_s: alone())
-    monkeypatch.setattr(LoopbackTransport, "host_ranks", lambda transport: {"here": (0,)}, raising=False)
 
     def call(*words):
         capsys.readouterr()

@@ -192,7 +192,7 @@ def test_verbs_without_ranks(here, words):
 def test_a_cache_limit_that_is_wrong_on_one_rank_ends_all(job, tmp_path):
     program = tmp_path / "odd.py"
     program.write_text(
-        "import os, sys\nfrom flexpie_mpi.commands.launch import launcher_rank\n"
+        "import os, sys\nfrom flexpie_mpi.runtime.machine import launcher_rank\n"
         "if launcher_rank() == 1: os.environ['FLEXPIE_CACHE_BYTES'] = 'much'\n"
         "from flexpie_mpi.__main__ import main\nsys.exit(main())\n"
     )

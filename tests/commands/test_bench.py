@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pytest
 
 from flexpie_mpi import Plan, load
-from flexpie_mpi.commands import clusters
 from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.learned import LearnedCost
@@ -18,6 +17,7 @@ from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate.system import check_system
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.facts import facts_of
+from flexpie_mpi.session import suite_boards
 from flexpie_mpi.suite.memory import needed_bytes
 from flexpie_mpi.suite.results import read_results
 
@@ -161,8 +161,8 @@ def boards(here, one, monkeypatch):
     def emulated(testbed, **options):
         yield Cluster(testbed)
 
-    monkeypatch.setattr(clusters, "check_system", lambda: None)
-    monkeypatch.setattr(clusters, "emulated", emulated)
+    monkeypatch.setattr(suite_boards, "check_system", lambda: None)
+    monkeypatch.setattr(suite_boards, "emulated", emulated)
     return lambda *words: (built, *here("bench", *words))
 
 
@@ -190,7 +190,7 @@ def test_where_boards_cannot_be_emulated_it_is_said_before_anything_is_measured(
     def refuse():
         raise EmulationError("emulating boards needs root")
 
-    monkeypatch.setattr(clusters, "check_system", refuse)
+    monkeypatch.setattr(suite_boards, "check_system", refuse)
     path = suite(["auto"], 'testbeds = ["two.toml"]\n')
     code, out, err = here("bench", path, "--output", tmp_path / "results.jsonl")
     assert (code, out) == (2, "") and "needs root" in err and not list(tmp_path.glob("results*"))

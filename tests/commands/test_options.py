@@ -5,8 +5,9 @@ import argparse
 import pytest
 
 from flexpie_mpi.commands import options
-from flexpie_mpi.commands.launch import launcher_rank, sentence
+from flexpie_mpi.commands.stdio import sentence
 from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.runtime.machine import launcher_rank
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import Plan, load
-from flexpie_mpi.commands.basis import traced_testbed
 from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.fit import fit
@@ -18,6 +17,7 @@ from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.cost.traces import Origin, Traces
 from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.verify import violations
+from flexpie_mpi.session.inputs import traced_testbed
 from tests.cost import laws
 
 TINY = "builtin:tiny_resnet"

@@ -8,10 +8,10 @@ import re
 import pytest
 
 from flexpie_mpi import Plan, layout_plan, load
-from flexpie_mpi.commands import scaling
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower
 from flexpie_mpi.planner.problem import RESERVE_BYTES
+from flexpie_mpi.session import scaling
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.testbed import read
 

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import load
-from flexpie_mpi.commands.streaming import Desk
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.files.hdf5 import COUNT
@@ -28,6 +27,7 @@ from flexpie_mpi.lower import turns_of
 from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.pipeline import needs
 from flexpie_mpi.runtime.mpi import library
+from flexpie_mpi.session.streaming import StreamHandler
 from tests.arrays import read_hdf5
 from tests.launch import REPOSITORY, environment, launcher
 
@@ -134,12 +134,12 @@ def test_a_bad_request_ends_the_stream_and_keeps_those_before_it(one, tmp_path):
 
 
 def test_a_difference_is_exit_code_1_and_names_the_request(one, monkeypatch, tmp_path):
-    deliver = Desk.deliver
+    deliver = StreamHandler.deliver
 
     def wrong(desk, number, outputs, latency_s):
         deliver(desk, number, {name: value + (number == 3) for name, value in outputs.items()}, latency_s)
 
-    monkeypatch.setattr(Desk, "deliver", wrong)
+    monkeypatch.setattr(StreamHandler, "deliver", wrong)
     code, out, _ = one("infer", "--model", TINY, "--requests", 6, "--verify", "--json", tmp_path / "run.json")
     assert code == 1 and "verify   request 3 DIFFERS from one onnxruntime session: output 'scores'" in out
     found = json.loads((tmp_path / "run.json").read_text())["verify"]

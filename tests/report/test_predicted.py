@@ -22,7 +22,8 @@ from flexpie_mpi.report.predicted import (
     why_record,
 )
 from flexpie_mpi.report.tables import text_of
-from flexpie_mpi.session.planning import Comparison, Prediction
+from flexpie_mpi.session.choosing import Comparison
+from flexpie_mpi.session.planning import Prediction
 from flexpie_mpi.testbed import Device, switch
 
 GRAPH = load("builtin:tiny_resnet").graph

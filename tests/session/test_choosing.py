@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -10,20 +9,20 @@ from itertools import count
 import pytest
 
 from flexpie_mpi import Engine, load, run_ranks
-from flexpie_mpi.commands.basis import UNMEASURED
-from flexpie_mpi.commands.choosing import Chooser
-from flexpie_mpi.commands.costs import JobBasis
 from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.trial import measure
 from flexpie_mpi.runtime import engine, kernels
+from flexpie_mpi.session.choosing import Chooser
+from flexpie_mpi.session.cluster import InputsFinder
+from flexpie_mpi.session.inputs import UNMEASURED
+from flexpie_mpi.session.opening import CostSources, PlanChoice
 
 MODEL = load("builtin:tiny_cnn")
 INPUTS = random_inputs(MODEL.graph)
-NOTHING = dict.fromkeys(("testbed", "cost", "traces", "layout", "fuse", "weights", "grid"))
-ARGS = Namespace(**NOTHING, threads=1, trace_budget=0.0, autotune=3, report=True, repeat=2)
+CHOICE, SOURCES = PlanChoice(autotune=3), CostSources()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def choose(cache, inputs=INPUTS, after=lambda chooser, make, chosen: None):
 
     def rank(transport):
         make = partial(Engine, transport, MODEL, cache=cache)
-        chooser = Chooser(transport, ARGS, cache, MODEL, lambda text: None)
+        chooser = Chooser(transport, MODEL, CHOICE, SOURCES, cache, lambda text: None, reports=True)
         chosen = chooser.choose(None, make, inputs if transport.rank == 0 else None)
         return chosen, after(chooser, make, chosen)
 
@@ -110,13 +109,13 @@ def test_a_cost_model_that_fails_gives_way_to_formulas(cache, monkeypatch, caplo
         def compute_s(self, work, active):
             raise ValueError("another number of features")
 
-    find = JobBasis.find
+    find = InputsFinder.find
 
     def find_broken(job, *given):
-        basis = find(job, *given)
-        return basis and replace(basis, cost=Broken(), source="measured")
+        inputs = find(job, *given)
+        return inputs and replace(inputs, cost=Broken(), source="measured")
 
-    monkeypatch.setattr(JobBasis, "find", find_broken)
+    monkeypatch.setattr(InputsFinder, "find", find_broken)
     (first, _), (second, _) = choose(cache)
     assert first.plan == second.plan and first.prediction.source == UNMEASURED
     assert not first.prediction.is_measured and "another number of features" in caplog.text
@@ -129,15 +128,15 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
     def broken(transport, *rest):
         raise KeyError("a defect")
 
-    monkeypatch.setattr(JobBasis, "add", refuse)
+    monkeypatch.setattr(InputsFinder, "add", refuse)
 
     def compare(chooser, make, chosen):
         made = make(chosen.plan)
         measure(made, INPUTS, repeat=1, warmup=0)
-        return chooser.compare(made, replaced(chosen), INPUTS)
+        return chooser.compare(made, replaced(chosen), INPUTS, repeat=2)
 
     def replaced(chosen):
-        return chosen if chosen.basis is None else replace(chosen, basis=replace(chosen.basis, is_here=True))
+        return chosen if chosen.inputs is None else replace(chosen, inputs=replace(chosen.inputs, is_here=True))
 
     (_, found), (_, nothing) = choose(cache, after=compare)
     assert nothing is None and found.added == "not added to traces: the disk is full"

@@ -1,8 +1,7 @@
-"""The basis of a job: from files, from what the cache keeps of this cluster, or from measuring it now in a moment."""
+"""What predictions in a job stand on: files, what the cache keeps of this cluster, or what is measured in a moment."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,8 @@ import numpy as np
 
 from ..core.budget import memory_bytes
 from ..core.errors import FlexPieError
+from ..cost.file import load_cost, save_cost
+from ..cost.learned import LearnedCost
 from ..cost.model import CostModel
 from ..cost.origins import Origin
 from ..cost.prior import AnalyticCost
@@ -24,19 +25,18 @@ from ..measure.cluster import cluster_digest, origins_of, testbed_of
 from ..model import Model
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
-from ..testbed import read as read_testbed
-from .basis import (
+from .inputs import (
     UNMEASURED,
-    Basis,
-    first_ranks,
+    PredictionInputs,
+    fit_cost,
     given_cost,
     job_of,
-    late,
     links_of,
     read_traces,
     traced_testbed,
     with_speeds,
 )
+from .opening import CostSources, Tell, first_ranks, read_boards
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ COVERS = "covers"
 """Key in a kept cost model's provenance: digests of the graphs whose plans were measured."""
 
 
-class Keeper:
+class ClusterCache:
     """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only.
 
     A cache serves the next start and no more than that: what cannot be read is measured anew, what cannot be written is
@@ -67,19 +67,18 @@ class Keeper:
         """Everything measured on this cluster so far."""
         return self._read(TRACES, Traces.read) or Traces.empty()
 
-    def cost(self) -> CostModel | None:
+    def cost(self) -> LearnedCost | None:
         """The cost model of this cluster."""
-        found: CostModel | None = self._read(COST, late("cost.file").load_cost)
-        return found
+        return self._read(COST, load_cost)
 
-    def keep(self, traces: Traces, cost: CostModel | None = None) -> None:
+    def keep(self, traces: Traces, cost: LearnedCost | None = None) -> None:
         """Put newer traces, and a newer cost model, in place of the older."""
         try:
             self._cache.discard(TRACES, self._key)
             self._cache.store(TRACES, self._key, traces.write)
             if cost is not None:
                 self._cache.discard(COST, self._key)
-                self._cache.store(COST, self._key, partial(late("cost.file").save_cost, cost))
+                self._cache.store(COST, self._key, partial(save_cost, cost))
         except Exception as error:  # whatever the file's libraries raise
             log.warning("what was measured is not kept for the next start: %s", error)
 
@@ -98,8 +97,8 @@ class Keeper:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the root has; None for what is still to be found.
+class _Known:
+    """What the root has; None for what is still to be measured.
 
     `testbed` is that of a file; `links` are the boards and links of this very job, at full speed.
     """
@@ -119,32 +118,29 @@ class _Found:
         return "links" if self.testbed is None and self.links is None else ""
 
 
-class JobBasis:
-    """Finds the basis of a job's predictions; every method but `add` is called by all ranks together.
+class InputsFinder:
+    """Finds what a job's predictions stand on; all ranks together call every method but `add` and `without_cost`.
 
     Parameters
     ----------
     transport : Transport
     cache : Cache
         The root's counts.
-    args : Namespace
-        ``testbed``, ``cost``, ``traces``, ``threads``, ``trace_budget``.
+    sources : CostSources
     tell : callable
         Is told what goes on.
     """
 
-    def __init__(
-        self, transport: Transport, cache: Cache, args: argparse.Namespace, tell: Callable[[str], None]
-    ) -> None:
-        self.origins = origins_of(transport, args.threads)
+    def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
+        self.origins = origins_of(transport, sources.threads)
         self._transport = transport
-        self._args = args
+        self._sources = sources
         self._tell = tell
         self._memory = transport.all_gather(memory_bytes())
-        self._keeper = Keeper(cache, self.origins)
+        self._kept = ClusterCache(cache, self.origins)
 
-    def find(self, model: Model, inputs: Mapping[str, Any] | None) -> Basis | None:
-        """The basis for a model, on the root; None elsewhere. What is not known is measured, and kept.
+    def find(self, model: Model, inputs: Mapping[str, Any] | None) -> PredictionInputs | None:
+        """What predictions for a model stand on, on the root; None elsewhere. What is not known is measured, and kept.
 
         Parameters
         ----------
@@ -157,24 +153,24 @@ class JobBasis:
         CostError, TestbedError
             On every rank, when a file cannot be used.
         """
-        found = on_root(self._transport, partial(self._look, model))
-        measured = self._measured(Subject(model, inputs), found)
+        known = on_root(self._transport, partial(self._look, model))
+        measured = self._measured(Subject(model, inputs), known)
 
-        def finish() -> Basis | None:
-            return None if found is None else self._basis(self._learned(model, found, measured))
+        def finish() -> PredictionInputs | None:
+            return None if known is None else self._completed(self._learned(model, known, measured))
 
         return on_root(self._transport, finish)
 
-    def without_cost(self, basis: Basis, error: Exception) -> Basis:
-        """The basis with formulas in place of a cost model that has failed, which the cache keeps no longer.
+    def without_cost(self, inputs: PredictionInputs, error: Exception) -> PredictionInputs:
+        """The same with formulas in place of a cost model that has failed, which the cache keeps no longer.
 
         Called on the root.
         """
-        if self._args.cost is None and self._args.traces is None:
-            self._keeper.forget(COST, error)
+        if self._sources.cost is None and self._sources.traces is None:
+            self._kept.forget(COST, error)
         else:
             log.warning("formulas are taken in place of the cost model, which fails: %s", error)
-        return replace(basis, cost=AnalyticCost(), source=UNMEASURED)
+        return replace(inputs, cost=AnalyticCost(), source=UNMEASURED)
 
     def add(self, rows: Mapping[str, np.ndarray]) -> str:
         """Add rows, whose origins are ranks, to the traces that the next fit reads; where they are, in words.
@@ -184,34 +180,34 @@ class JobBasis:
         Raises
         ------
         CostError
-            When the file of ``--traces`` cannot be written.
+            When the file of traces cannot be written.
         """
-        if not self._args.traces:
-            self._keeper.keep(merged(self._keeper.traces(), Traces(rows, self.origins)))
+        if not self._sources.traces:
+            self._kept.keep(merged(self._kept.traces(), Traces(rows, self.origins)))
             return "the traces that the cache keeps of these hosts"
-        with Recorder(self._args.traces[0], self.origins) as recorder:
+        path = self._sources.traces[0]
+        with Recorder(path, self.origins) as recorder:
             for table, found in rows.items():
                 recorder.add(table, found)
-        return str(self._args.traces[0])
+        return str(path)
 
-    def _look(self, model: Model) -> _Found:
+    def _look(self, model: Model) -> _Known:
         """What files and the cache have for a model."""
-        args, ranks = self._args, self._transport.size
-        traces, kept = read_traces(args.traces), self._keeper.traces()
-        cost, source = given_cost(args, traces) or (self._kept_cost(model), "measured on these hosts before")
+        sources, ranks = self._sources, self._transport.size
+        traces, kept = read_traces(sources), self._kept.traces()
+        cost, source = given_cost(sources, traces) or (self._kept_cost(model), "measured on these hosts before")
         links = self._links(kept)
-        if args.testbed is not None:
-            testbed = first_ranks(read_testbed(args.testbed), ranks)
-            return _Found(testbed, args.testbed, False, cost, source, links)
+        if sources.testbed is not None:
+            return _Known(read_boards(sources.testbed, ranks), sources.testbed, False, cost, source, links)
         if traces is not None:
             testbed = first_ranks(traced_testbed(traces, cost or AnalyticCost()), ranks)
             is_here = cluster_digest(job_of(traces)) == cluster_digest(self.origins)
-            return _Found(testbed, f"as measured in {', '.join(args.traces)}", is_here, cost, source, links)
-        return _Found(None, "these hosts, links measured before", True, cost, source, links)
+            return _Known(testbed, f"as measured in {sources.traced}", is_here, cost, source, links)
+        return _Known(None, "these hosts, links measured before", True, cost, source, links)
 
     def _kept_cost(self, model: Model) -> CostModel | None:
         """The cost model that is kept, if it covers a model."""
-        cost = self._keeper.cost()
+        cost = self._kept.cost()
         return cost if model.graph.digest in _covered(cost) else None
 
     def _links(self, traces: Traces) -> Testbed | None:
@@ -223,62 +219,61 @@ class JobBasis:
             links = links_of(traces, job)
             return testbed_of(self.origins, links, self._memory) if len(links) else None
         except FlexPieError as error:  # numbers that no link has
-            self._keeper.forget(TRACES, error)
+            self._kept.forget(TRACES, error)
             return None
 
-    def _measured(self, subject: Subject, found: _Found | None) -> Measured | None:
+    def _measured(self, subject: Subject, known: _Known | None) -> Measured | None:
         """What is measured now; None where nothing need be, or may be."""
-        lacks, links = self._transport.broadcast((found.lacks, found.links) if found else None)
-        budget_s = self._args.trace_budget
+        lacks, links = self._transport.broadcast((known.lacks, known.links) if known else None)
+        budget_s = self._sources.trace_budget_s
         if not lacks or not budget_s:
             return None
         if lacks == "links":
             return measure_cluster(self._transport, self.origins, min(budget_s, LINKS_S), tell=self._tell)
         return measure_cluster(self._transport, self.origins, budget_s, subject, links, self._tell)
 
-    def _learned(self, model: Model, found: _Found, measured: Measured | None) -> _Found:
+    def _learned(self, model: Model, known: _Known, measured: Measured | None) -> _Known:
         """What is known when the measurements are in; it is kept for the next start."""
         if measured is None:
-            return found
-        traces = merged(self._keeper.traces(), measured.traces)
-        cost, source = found.cost, found.source
-        if cost is None and len(traces.tables["compute"]):
+            return known
+        traces = merged(self._kept.traces(), measured.traces)
+        fitted, source = None, known.source
+        if known.cost is None and len(traces.tables["compute"]):
             self._tell("fitting a cost model")
             new = {model.graph.digest} if len(measured.traces.tables["compute"]) else set()
-            cost = _fitted(traces, new | _covered(self._keeper.cost()))
-            if cost is not None:
-                spent = f"{self._args.trace_budget:g} s at most"
+            fitted = _fitted(traces, new | _covered(self._kept.cost()))
+            if fitted is not None:
+                spent = f"{self._sources.trace_budget_s:g} s at most"
                 source = f"measured on these hosts in {spent}, and kept for the next start"
-        self._keeper.keep(traces, cost if cost is not found.cost else None)
-        boards = found.boards if found.links else found.boards.replace("before", "now")
-        return replace(found, cost=cost, source=source, links=measured.testbed, boards=boards)
+        self._kept.keep(traces, fitted)
+        boards = known.boards if known.links else known.boards.replace("before", "now")
+        return replace(known, cost=fitted or known.cost, source=source, links=measured.testbed, boards=boards)
 
-    def _basis(self, found: _Found) -> Basis:
-        """The basis with whatever is best for what could not be found."""
-        cost, source = found.cost, found.source
+    def _completed(self, known: _Known) -> PredictionInputs:
+        """What is known, with whatever is best for what could not be measured."""
+        cost, source = known.cost, known.source
         if cost is None:
-            cost, source = self._keeper.cost(), f"{source}, with other models than this"
+            cost, source = self._kept.cost(), f"{source}, with other models than this"
         if cost is None:
             cost, source = AnalyticCost(), UNMEASURED
-        if found.testbed is not None:
-            return Basis(found.testbed, cost, found.boards, source, found.is_here)
+        if known.testbed is not None:
+            return PredictionInputs(known.testbed, cost, known.boards, source, known.is_here)
         none = Traces.empty().tables["link"]
-        links = found.links or testbed_of(self.origins, none, self._memory)
-        boards = found.boards if found.links else "these hosts, links not measured but assumed"
-        return Basis(with_speeds(links, self.origins, cost), cost, boards, source, found.links is not None)
+        links = known.links or testbed_of(self.origins, none, self._memory)
+        boards = known.boards if known.links else "these hosts, links not measured but assumed"
+        return PredictionInputs(with_speeds(links, self.origins, cost), cost, boards, source, known.links is not None)
 
 
-def _covered(cost: CostModel | None) -> set[str]:
+def _covered(cost: LearnedCost | None) -> set[str]:
     """Digests of the graphs that a kept cost model was measured with."""
     return set() if cost is None else set(cost.provenance.get(COVERS, ()))
 
 
-def _fitted(traces: Traces, covers: set[str]) -> CostModel | None:
+def _fitted(traces: Traces, covers: set[str]) -> LearnedCost | None:
     """A cost model of traces; None where none can be learned from them."""
     try:
-        cost = late("cost.fit").fit(traces)
+        cost = fit_cost(traces)
     except Exception as error:  # LightGBM raises its own
         log.warning("no cost model can be fitted to what was measured: %s", error)
         return None
-    fitted: CostModel = replace(cost, provenance={**cost.provenance, COVERS: sorted(covers)})
-    return fitted
+    return replace(cost, provenance={**cost.provenance, COVERS: sorted(covers)})

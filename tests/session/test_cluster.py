@@ -1,20 +1,15 @@
-"""The basis of a job: measured once, kept, taken from the cache ever after; files come first."""
+"""What predictions in a job stand on: measured once, kept, taken from the cache ever after; files come first."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from flexpie_mpi import load, run_ranks
-from flexpie_mpi.commands import costs
-from flexpie_mpi.commands.basis import UNMEASURED
-from flexpie_mpi.commands.costs import COST, TRACES, JobBasis
 from flexpie_mpi.core.errors import CostError, TestbedError
 from flexpie_mpi.cost.file import save_cost
 from flexpie_mpi.cost.fit import fit
@@ -25,6 +20,10 @@ from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure import campaign, profiled_run
 from flexpie_mpi.measure.agreement import Budget
+from flexpie_mpi.session import cluster
+from flexpie_mpi.session.cluster import COST, TRACES, InputsFinder
+from flexpie_mpi.session.inputs import UNMEASURED
+from flexpie_mpi.session.opening import CostSources
 
 MODEL = load("builtin:tiny_vgg")
 OTHER = load("builtin:tiny_cnn")
@@ -52,16 +51,16 @@ def said():
 
 
 def find(cache, said, model=MODEL, ranks=2, rows=None, has_request=True, **given):
-    """The root's basis in a job of so many ranks in this process, and what adding rows to it says."""
+    """The root's inputs in a job of so many ranks in this process, and what adding rows to it says."""
     inputs = random_inputs(model.graph) if has_request else None
-    given = {"testbed": None, "cost": None, "traces": None, "threads": 1, "trace_budget": 1.0, **given}
+    sources = CostSources(**{"trace_budget_s": 1.0, **given})
 
     def rank(transport):
         tell = said.append if transport.rank == 0 else lambda text: None
-        job = JobBasis(transport, cache if transport.rank == 0 else Cache(None), Namespace(**given), tell)
-        basis = job.find(model, inputs if transport.rank == 0 else None)
-        assert (basis is None) == (transport.rank != 0)
-        return basis, job.add(rows) if rows and transport.rank == 0 else ""
+        job = InputsFinder(transport, cache if transport.rank == 0 else Cache(None), sources, tell)
+        found = job.find(model, inputs if transport.rank == 0 else None)
+        assert (found is None) == (transport.rank != 0)
+        return found, job.add(rows) if rows and transport.rank == 0 else ""
 
     return run_ranks(ranks, rank)[0]
 
@@ -100,13 +99,13 @@ def test_another_model_is_measured_as_well_and_the_links_are_not_again(cache, sa
 
 
 def test_without_a_budget_there_are_formulas_or_what_is_known(cache, said):
-    basis, _ = find(cache, said, trace_budget=0.0)
-    assert isinstance(basis.cost, AnalyticCost) and basis.source == UNMEASURED and not basis.is_here
-    assert "assumed" in basis.boards and not (cache.folder / TRACES).exists()
+    inputs, _ = find(cache, said, trace_budget_s=0.0)
+    assert isinstance(inputs.cost, AnalyticCost) and inputs.source == UNMEASURED and not inputs.is_here
+    assert "assumed" in inputs.boards and not (cache.folder / TRACES).exists()
     find(cache, said, OTHER)
     said.clear()
-    basis, _ = find(cache, said, trace_budget=0.0)
-    assert "with other models" in basis.source and basis.is_here and not measured(said)
+    inputs, _ = find(cache, said, trace_budget_s=0.0)
+    assert "with other models" in inputs.source and inputs.is_here and not measured(said)
 
 
 def test_damaged_entries_are_measured_anew(cache, said):
@@ -125,19 +124,19 @@ def test_where_no_plan_can_be_measured_there_are_formulas(cache, said, monkeypat
         raise RuntimeError("index out of bounds")
 
     monkeypatch.setattr(profiled_run, "open_segment", refuse)
-    basis, _ = find(cache, said)
-    assert isinstance(basis.cost, AnalyticCost) and basis.source == UNMEASURED and basis.is_here
+    inputs, _ = find(cache, said)
+    assert isinstance(inputs.cost, AnalyticCost) and inputs.source == UNMEASURED and inputs.is_here
     assert [MODEL.name in text and "index out of bounds" in text for text in caplog.messages] == [True]
     assert Traces.read(kept(cache, TRACES)).tables["link"].size and not (cache.folder / COST).exists()
     caplog.clear()
-    basis, _ = find(cache, said, has_request=False)
-    assert basis.source == UNMEASURED and [text.count("no request") for text in caplog.messages] == [1]
+    inputs, _ = find(cache, said, has_request=False)
+    assert inputs.source == UNMEASURED and [text.count("no request") for text in caplog.messages] == [1]
 
 
 def test_what_cannot_be_fitted_is_a_warning(cache, said, monkeypatch, caplog):
-    monkeypatch.setattr(costs, "late", lambda module: SimpleNamespace(fit=refuse_rows, load_cost=None))
-    basis, _ = find(cache, said)
-    assert basis.source == UNMEASURED and basis.is_here and "too few" in caplog.text
+    monkeypatch.setattr(cluster, "fit_cost", refuse_rows)
+    inputs, _ = find(cache, said)
+    assert inputs.source == UNMEASURED and inputs.is_here and "too few" in caplog.text
 
 
 def refuse_rows(traces):
@@ -151,8 +150,8 @@ def test_links_that_no_network_has_are_measured_anew(cache, said, caplog):
     traces.tables["link"]["seconds"] = -1.0
     traces.write(path)
     said.clear()
-    basis, _ = find(cache, said)
-    assert basis.is_here and measured(said) and "measured anew" in caplog.text
+    inputs, _ = find(cache, said)
+    assert inputs.is_here and measured(said) and "measured anew" in caplog.text
     assert (Traces.read(kept(cache, TRACES)).tables["link"]["seconds"] > 0).all()
 
 
@@ -164,8 +163,8 @@ def test_rows_that_are_added_are_kept_for_the_next_fit(cache, said, tmp_path):
     file = tmp_path / "mine.h5"
     Traces.read(kept(cache, TRACES)).write(file)
     before = Traces.read(file).tables["plan"]
-    basis, where = find(cache, said, traces=[str(file)], rows={"plan": rows})
-    assert basis.is_here and where == str(file) and len(Traces.read(file).tables["plan"]) == len(before) + 1
+    inputs, where = find(cache, said, traces=[str(file)], rows={"plan": rows})
+    assert inputs.is_here and where == str(file) and len(Traces.read(file).tables["plan"]) == len(before) + 1
     assert not find(cache, said, traces=[str(file)], ranks=1)[0].is_here  # links of two ranks, not of this job
 
 
@@ -177,11 +176,11 @@ def test_files_come_first(cache, said, tmp_path):
         'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "1ms"\n[[device]]\nname = "b"\ncount = 3\n'
     )
     said.clear()
-    basis, _ = find(Cache(tmp_path / "new"), said, OTHER, cost=str(file))
-    assert basis.cost.provenance == {"mine": 1} and basis.is_here and measured(said)  # links are not in the file
+    inputs, _ = find(Cache(tmp_path / "new"), said, OTHER, cost=str(file))
+    assert inputs.cost.provenance == {"mine": 1} and inputs.is_here and measured(said)  # links are not in the file
     said.clear()
-    basis, _ = find(Cache(tmp_path / "newer"), said, OTHER, cost=str(file), testbed=str(boards))
-    assert basis.testbed.ranks == 2 and basis.testbed.name == "boards" and not basis.is_here and not measured(said)
+    inputs, _ = find(Cache(tmp_path / "newer"), said, OTHER, cost=str(file), testbed=str(boards))
+    assert inputs.testbed.ranks == 2 and inputs.testbed.name == "boards" and not inputs.is_here and not measured(said)
     with pytest.raises(TestbedError, match="3 boards and 4 ranks"):
         find(cache, said, ranks=4, testbed=str(boards))
     with pytest.raises(CostError, match=r"none\.json"):
@@ -192,6 +191,6 @@ def test_a_cache_that_cannot_be_written_is_a_warning(cache, said, monkeypatch, c
     def refuse(self, path):
         raise CostError("the disk is full")
 
-    monkeypatch.setattr(costs.Traces, "write", refuse)
-    basis, _ = find(cache, said)
-    assert basis.is_here and "the disk is full" in caplog.text
+    monkeypatch.setattr(cluster.Traces, "write", refuse)
+    inputs, _ = find(cache, said)
+    assert inputs.is_here and "the disk is full" in caplog.text

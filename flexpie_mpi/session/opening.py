@@ -1,0 +1,232 @@
+"""From a plan to a job that can run it: plans and boards from outside are read and checked before anything starts.
+
+A rank that is given its plan needs this module, the engine and no planner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from ..core.choices import AUTO
+from ..core.document import DocumentError, read_document
+from ..core.errors import PlanError, TestbedError, count_of
+from ..core.graph import Graph
+from ..core.plan import MOST_BYTES, Plan, enough_in_flight
+from ..lower import turns_of
+from ..runtime.transport import Transport, on_root
+from ..testbed import Device, Testbed
+from ..testbed import read as read_testbed
+
+if TYPE_CHECKING:
+    from ..pipeline import Need
+
+T = TypeVar("T")
+
+Tell = Callable[[str], None]
+"""Is told what goes on, for people to see."""
+
+ROOT = 0
+"""The rank that reads and writes files."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChoice:
+    """Who plans, and how.
+
+    Attributes
+    ----------
+    layout : str or None
+        One of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` when None.
+    fuse : str or None
+        Of rules: one of :data:`flexpie_mpi.core.choices.FUSIONS`, or a number of nodes.
+    weights : sequence of numbers or None
+        Of rules: the relative share of each rank.
+    grid : (r, c) or None
+        Rows and columns of the layout ``grid``.
+    autotune : int
+        So many of the best plans are run, and the fastest is kept.
+    """
+
+    layout: str | None = None
+    fuse: str | None = None
+    weights: Sequence[float] | None = None
+    grid: tuple[int, int] | None = None
+    autotune: int = 1
+
+    @property
+    def planner(self) -> str:
+        """The planner's name."""
+        return self.layout or AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class CostSources:
+    """Where boards and costs come from; what is left out is measured, taken from the cache, or assumed.
+
+    Attributes
+    ----------
+    testbed, cost : str or None
+        Files of boards and of a cost model.
+    traces : sequence of str or None
+        Files of measurements: boards and links unless `testbed` says, costs unless `cost` does.
+    threads : int
+        onnxruntime threads of a rank.
+    trace_budget_s : float
+        Most that a job measures before it plans.
+    """
+
+    testbed: str | None = None
+    cost: str | None = None
+    traces: Sequence[str] | None = None
+    threads: int = 1
+    trace_budget_s: float = 0.0
+
+    @property
+    def traced(self) -> str:
+        """Where boards or costs come from that `traces` show, in words."""
+        return ", ".join(self.traces or ())
+
+
+def from_root(transport: Transport, function: Callable[[], T]) -> T:
+    """The root's result of `function`, on every rank; so is its error."""
+    result: T = transport.broadcast(on_root(transport, function, ROOT), ROOT)
+    return result
+
+
+def read_plan(path: str) -> Plan:
+    """A plan from its file.
+
+    Raises
+    ------
+    PlanError
+        When there is no such file, or it holds no plan; the sentence names the file.
+    """
+    try:
+        content = read_document(path, MOST_BYTES)
+    except DocumentError as error:
+        raise PlanError(f"plan file '{path}' cannot be read: {error}") from error
+    try:
+        return Plan.from_json(content)
+    except PlanError as error:
+        raise PlanError(f"plan file '{path}': {error}") from error
+
+
+def shared_plan(transport: Transport, path: str) -> Plan:
+    """The plan of a file for this job, on every rank; the root reads it.
+
+    Raises
+    ------
+    PlanError
+        On every rank, when it cannot be read, is for another number of ranks, or has another root.
+    """
+
+    def read() -> str:
+        plan = read_plan(path)
+        if plan.ranks != transport.size:
+            raise PlanError(
+                f"plan file '{path}' is for {plan.ranks} ranks and the job has {transport.size}: "
+                f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
+            )
+        if plan.root != ROOT:
+            raise PlanError(f"plan file '{path}' has root {plan.root}: infer reads and writes on rank {ROOT}")
+        return plan.to_json()
+
+    return Plan.from_json(from_root(transport, read))
+
+
+def read_boards(path: str, ranks: int | None = None) -> Testbed:
+    """The first `ranks` boards of a testbed's file; all without a number.
+
+    Raises
+    ------
+    TestbedError
+        When it cannot be read, or has fewer.
+    """
+    return first_ranks(read_testbed(path), ranks)
+
+
+def first_ranks(testbed: Testbed, ranks: int | None) -> Testbed:
+    """The first `ranks` of a testbed; all without a number.
+
+    Raises
+    ------
+    TestbedError
+        When it has fewer.
+    """
+    ranks = ranks or testbed.ranks
+    if ranks > testbed.ranks:
+        raise TestbedError(
+            f"testbed '{testbed.name}' has {count_of(testbed.ranks, 'board')} and {count_of(ranks, 'rank')} are asked "
+            "for: take fewer ranks, or describe more boards"
+        )
+    return testbed.subset(ranks)
+
+
+def shared_devices(transport: Transport, path: str | None) -> tuple[Device, ...]:
+    """The boards of all ranks as a testbed's file has them, on every rank; none without a file.
+
+    Raises
+    ------
+    TestbedError
+        On every rank, when it cannot be read, or has fewer boards than the job has ranks.
+    """
+    return () if path is None else from_root(transport, partial(_devices, path, transport.size))
+
+
+def _devices(path: str, ranks: int) -> tuple[Device, ...]:
+    return read_boards(path, ranks).devices
+
+
+def requests_in_flight(
+    plan: Plan, graph: Graph, testbed: Testbed | None, asked: int | None = None, *, holds_whole: bool = False
+) -> int:
+    """Requests that are under way at once: as asked, or enough to keep all ranks busy, as far as boards have room.
+
+    Parameters
+    ----------
+    plan : Plan
+    graph : Graph
+    testbed : Testbed, optional
+        Boards whose memory is looked at; without them nothing is.
+    asked : int, optional
+    holds_whole : bool
+        Whether the root holds the whole model beside its part, to compare outputs with it.
+
+    Raises
+    ------
+    PlanError
+        When a board has no room for its part of the plan, not for so many requests, or not for the whole model.
+    """
+    wanted = asked or enough_in_flight(plan)
+    if testbed is None:
+        return wanted
+    from ..pipeline import memory_problems, most_in_flight, needs
+
+    needed = needs(turns_of(plan, graph), graph, plan.root)
+    problems = memory_problems(needed, testbed, asked or 1)
+    if problems:
+        raise PlanError(problems[0])
+    if holds_whole:
+        needed = tuple(_with_reference(need, graph) if need.rank == plan.root else need for need in needed)
+        if memory_problems(needed, testbed, asked or 1):
+            raise PlanError(_no_room_to_verify(needed[plan.root], graph, testbed.devices[plan.root], asked or 1))
+    return asked or most_in_flight(needed, testbed, wanted)
+
+
+def _with_reference(need: Need, graph: Graph) -> Need:
+    """What the root needs when it holds the whole model as well."""
+    return replace(need, weight_bytes=need.weight_bytes + graph.weight_bytes)
+
+
+def _no_room_to_verify(need: Need, graph: Graph, device: Device, in_flight: int) -> str:
+    from ..pipeline.memory import mb
+
+    beside = need.total_bytes(in_flight) - graph.weight_bytes
+    return (
+        f"--verify holds the whole model on rank {need.rank}, {mb(graph.weight_bytes)} of weights beside "
+        f"{mb(beside)} for its part of the stream, and '{device.name}' has {mb(device.memory_bytes or 0)}: "
+        "leave it out here, and verify the same plan on larger machines, without --testbed"
+    )

@@ -1,0 +1,188 @@
+"""A suite outside of a job: boards are emulated testbed by testbed, and the cells of each are measured on them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import TypeVar
+
+from ..core.errors import EmulationError, SuiteError, count_of
+from ..emulate import Cluster, emulated
+from ..emulate.system import check_system
+from ..files.cache import Cache
+from ..model import load
+from ..suite.cells import HOSTS, Cell, Site, Suite, is_done
+from ..suite.files import read as read_suite
+from ..testbed import Testbed
+from .opening import Tell
+from .suite_task import CellProgress, SuiteCost, SuiteRun, SuiteTask
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+EMULATED_SHARE = 0.25
+"""Of the time to measure, so much goes to the first emulated boards: messages take another way there."""
+
+REFUSED, INTERRUPTED = 2, 130
+"""Exit codes of a job whose input is wrong, and of one that a person has ended."""
+
+
+class JobEnded(Exception):
+    """A job has ended with a `code` that no other job can follow."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class BoardCells:
+    """Measures the cells of a suite on boards that it builds, one job for each number of ranks.
+
+    Attributes
+    ----------
+    task : SuiteTask
+    cache : Cache
+        Of models.
+    job_words : callable
+        The words of a command that measures the cells of one testbed in a job: from the task of the job and the
+        progress so far.
+    cache_words : sequence of str
+        Of a command that measures: where to cache models.
+    tell, say : callable
+        Are told what goes on, and what is left out.
+    """
+
+    task: SuiteTask
+    cache: Cache
+    job_words: Callable[[SuiteTask, CellProgress], Sequence[str]]
+    cache_words: Sequence[str]
+    tell: Tell
+    say: Tell
+    _began_s: float = field(default_factory=time.monotonic)
+    _progress: CellProgress = field(default_factory=lambda: CellProgress(0))
+
+    def run(self) -> SuiteRun:
+        """Measure all cells that have no rows yet, as long as time allows.
+
+        Raises
+        ------
+        JobEnded
+            When a person has ended a job, or the very first one was refused.
+        """
+        self.task.rows()
+        suite = read_suite(self.task.suite)
+        cells = self._cells(suite)
+        waiting = self._waiting(suite, cells)
+        self._progress = CellProgress(len(waiting))
+        return SuiteRun(suite, cells, not waiting or self._measure(suite, waiting))
+
+    def _cells(self, suite: Suite) -> list[Cell]:
+        """Cells on boards that can be emulated."""
+        task = self.task
+        asked = [cell for cell in suite.cells if task.testbed is None or task.is_here(cell)]
+        asked = [cell for cell in asked if cell.matches(task.only)]
+        on_boards = [cell for cell in asked if cell.site.path]
+        if asked and not on_boards:
+            raise SuiteError(
+                f"{task.suite} asks for the testbed '{HOSTS}': start it on them, "
+                f"mpirun -n N flexpie-mpi bench {task.suite} --output {task.output}"
+            )
+        if not asked:
+            raise SuiteError(f"{task.suite} has no cell that --only and --testbed match")
+        if len(on_boards) < len(asked):
+            count = count_of(len(asked) - len(on_boards), "cell")
+            self.say(f"{count} on '{HOSTS}' left for a job that mpirun starts")
+        return on_boards
+
+    def _waiting(self, suite: Suite, cells: Sequence[Cell]) -> list[Cell]:
+        """Cells that are not done; every model is loaded to see whether it still is what it was."""
+        rows = self.task.rows()
+        digests: dict[tuple[str, int], str] = {}
+        for source, batch in {(cell.source, cell.batch): None for cell in cells}:
+            self.tell(f"loading {source}")
+            digests[source, batch] = load(source, cache=self.cache, batch=batch).graph.digest
+        return [
+            cell
+            for cell in cells
+            if not is_done(rows, suite.name, cell, digests[cell.source, cell.batch], cell.site.digest)
+        ]
+
+    def _measure(self, suite: Suite, cells: Sequence[Cell]) -> bool:
+        """Measure cells on all their testbeds; whether all could be."""
+        check_system()  # before anything that takes long
+        costs = SuiteCost(self.task, self.tell)
+        cost_path, budget_s = costs.known(), self.task.budget_s(suite)
+        if cost_path is None:
+            self.tell(f"measuring for the cost model, {budget_s:g} s")
+            costs.measure(["--model", *suite.sources, *self.cache_words], budget_s * (1 - EMULATED_SHARE))
+        is_complete, waiting = True, _by(cells, attrgetter("site.name"))
+        for number, (name, cells_there) in enumerate(waiting.items(), 1):
+            if self._is_late:
+                break
+            site = cells_there[0].site
+            assert site.testbed is not None, "cells on hosts are left out"
+            try:
+                with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
+                    self.tell("")
+                    if cost_path is None:
+                        cost_path = self._learn(cluster, site, costs, budget_s)
+                        self._progress = CellProgress(self._progress.total)  # cells last as long as cells have lasted
+                    is_complete &= self._on_boards(cluster, site, cells_there, cost_path)
+            except EmulationError as error:
+                if number == len(waiting) and self._progress.done == 0:  # none can be emulated
+                    raise
+                self.say(f"the boards of {name} are left out: {error}")
+                is_complete = False
+        return is_complete
+
+    def _on_boards(self, cluster: Cluster, site: Site, cells: Sequence[Cell], cost_path: str) -> bool:
+        """Measure the cells of one testbed; whether all could be."""
+        is_complete = True
+        for ranks, cells_there in _by(cells, attrgetter("ranks")).items():
+            if self._is_late:
+                break
+            left_s = self.task.seconds_left(self._began_s)
+            task = replace(self.task, testbed=site.path, cost=cost_path, time_limit_s=left_s, is_emulated=True)
+            code = cluster.run(self.job_words(task, self._progress), ranks=ranks)
+            if code == INTERRUPTED or (code == REFUSED and self._progress.done == 0):
+                raise JobEnded(code)
+            is_complete &= code == 0
+            self._progress.finish(len(cells_there))
+        return is_complete
+
+    @property
+    def _is_late(self) -> bool:
+        return self.task.seconds_left(self._began_s) == 0
+
+    def _tell_of(self, site: Site) -> Tell:
+        return lambda text: self.tell(f"{self._progress}: {site.name}: {text}")
+
+    def _learn(self, cluster: Cluster, site: Site, costs: SuiteCost, budget_s: float) -> str:
+        """Measure messages between the boards as well, and fit a cost model to all."""
+        here_s, there_s = budget_s * (1 - EMULATED_SHARE), budget_s * EMULATED_SHARE
+        self.tell(f"measuring for the cost model on {site.name}, {there_s:g} s")
+        words = ["--no-models", "--testbed", site.path]  # boards share cores here: kernels would show that
+        measured = f"measured on this machine for {here_s:g} s"
+        if cluster.run(costs.trace_words(words, there_s), ranks=cluster.testbed.ranks):
+            log.warning("messages between the boards of %s could not be measured for the cost model", site.name)
+        else:
+            measured += f" and on {site.name} for {there_s:g} s"
+        return costs.fit(measured)
+
+
+def _unlimited(testbed: Testbed) -> Testbed:
+    """The testbed, each board with all of this machine's memory: plans keep within its own, but several are there."""
+    return replace(testbed, devices=tuple(replace(device, memory_bytes=None) for device in testbed.devices))
+
+
+def _by(cells: Sequence[Cell], key: Callable[[Cell], T]) -> dict[T, list[Cell]]:
+    """Cells by what they have in common, in the order in which that first occurs."""
+    groups: dict[T, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups

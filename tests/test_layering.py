@@ -344,7 +344,7 @@ PLANTED = (
     (imports_go_up_the_table, "core/errors.py", '"""E."""\n\nfrom ..ops import conv\n', 3),
     (imports_go_up_the_table, "core/errors.py", '"""E."""\nimport flexpie_mpi.ops.conv\n', 2),
     (imports_go_up_the_table, "ops/conv.py", '"""E."""\nfrom ..testbed import Region\n', 2),
-    (imports_go_up_the_table, "model/zoo/vgg.py", '"""V."""\nfrom ...commands import infer\n', 2),
+    (imports_go_up_the_table, "model/zoo/vgg.py", '"""V."""\nfrom ...commands import parser\n', 2),
     (imports_go_up_the_table, "ops/conv.py", '"""C."""\nfrom flexpie_mpi import rule\n', 2),
     (packages_stay_with_their_owners, "ops/conv.py", '"""C."""\n\n\nimport numpy as np\n', 4),
     (packages_stay_with_their_owners, "runtime/kernels.py", '"""K."""\nfrom onnx import helper\n', 2),

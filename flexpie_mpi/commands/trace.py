@@ -30,7 +30,6 @@ from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
 from ..runtime.engine import load_shared
 from ..runtime.machine import launcher_rank
-from ..runtime.mpi import library
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.opening import ROOT, from_root
@@ -185,7 +184,7 @@ class Tracing(RankPart):
             return None
 
     def _finish(self, traces: Traces, origins: Sequence[Origin]) -> None:
-        extra = {"cluster": cluster_digest(origins), "versions": versions(library())}
+        extra = {"cluster": cluster_digest(origins), "versions": versions(self.transport.library)}
         _leave(traces, self.args, extra)
 
 

@@ -93,6 +93,11 @@ class LoopbackTransport:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def library(self) -> str:
+        """None: ranks are threads of this process."""
+        return ""
+
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """All ranks, on a host without a name of its own."""
         return {"here": tuple(range(self.size))}

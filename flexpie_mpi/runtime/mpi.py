@@ -303,6 +303,11 @@ class MPITransport:
         self._free_channels()
         self._job.end(code, message, inf if code == 0 else GRACE_S)
 
+    @property
+    def library(self) -> str:
+        """Name and version of the MPI library."""
+        return library()
+
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """Ranks by the name of their host; hosts that share a name are numbered."""
         return host_ranks(self._places)

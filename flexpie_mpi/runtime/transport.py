@@ -65,6 +65,10 @@ class Transport(Protocol):
     size: int
 
     @property
+    def library(self) -> str:
+        """Name and version of the library that carries messages; empty without one."""
+
+    @property
     def patience(self) -> Patience:
         """How this rank waits."""
 

@@ -21,8 +21,13 @@ from ..model import Model
 from ..runtime.admission import Requests, StreamStats
 from ..runtime.ending import Stopped, stopping
 from ..runtime.engine import Engine, settle_pace
+<<<<<<< HEAD
 from ..runtime.mpi import library
 from ..runtime.transport import on_root
+=======
+from ..runtime.stopping import Stopped, stopping
+from ..runtime.transport import Transport, on_root
+>>>>>>> 22e1f86 (session: transports say which library they are)
 from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:
@@ -263,14 +268,14 @@ def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Te
 
         referee = Referee(Reference(model, terms.sources.threads))
     if terms.output is not None:
-        provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(library())}
+        provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(engine.transport.library)}
         outputs = [model.graph.value(name) for name in model.graph.outputs]
         varying = [value.name for value in outputs if value.shape is None]
         types = widened_types(outputs)
         results = Results(terms.output, provenance, appends=terms.appends, varying=varying, types=types)
         stack.callback(results.leave)
     if terms.reads_stdin:
-        warn_of_stdin(engine.transport.size)
+        warn_of_stdin(engine.transport)
     handler = StreamHandler(source, Meter(_warmup(engine, terms)), tell, results, referee)
     stack.callback(handler.reader.close)
     return handler
@@ -301,7 +306,7 @@ def _run(
         data=data,
         hosts=engine.transport.host_ranks(),
         settings={"input": terms.settings["input"], "warmup": _warmup(engine, terms), **terms.settings},
-        versions=versions(library()),
+        versions=versions(engine.transport.library),
         basis=basis,
         stopped_by=stopped.by,
         left=handler.reader.left if stopped.by else 0,
@@ -337,8 +342,8 @@ def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
     """What is delivered on a rank where nothing is."""
 
 
-def warn_of_stdin(ranks: int) -> None:
+def warn_of_stdin(transport: Transport) -> None:
     """Say what a launcher does to standard input, where requests come through one."""
-    limit = next((said for name, said in _STDIN_LIMITS.items() if library().startswith(name)), None)
-    if ranks > 1 and limit is not None:
+    limit = next((said for name, said in _STDIN_LIMITS.items() if transport.library.startswith(name)), None)
+    if transport.size > 1 and limit is not None:
         log.warning("%s; a named pipe (mkfifo PIPE, --input PIPE) comes without it", limit)

@@ -14,7 +14,6 @@ from ..files.synthetic import random_inputs
 from ..measure.cluster import cluster_digest
 from ..model import Model
 from ..runtime.engine import load_shared
-from ..runtime.mpi import library
 from ..runtime.transport import Transport, on_root
 from ..suite.cells import HOSTS, Cell, Suite, planners_done
 from ..suite.files import read as read_suite
@@ -137,7 +136,7 @@ class JobCells:
                 bandwidth=slowest(cell.site.testbed or inputs.testbed),
                 is_emulated=self.task.is_emulated,
                 cost=in_words(inputs.cost, inputs.source),
-                mpi=library(),
+                mpi=self.transport.library,
             )
 
         return from_root(self.transport, scene), inputs.cost if inputs else None

@@ -14,7 +14,6 @@ from ..lower.facts import PlanFacts, facts_of
 from ..measure.trial import Trial, measure
 from ..model import Model
 from ..runtime.engine import Engine
-from ..runtime.mpi import library
 from .opening import ROOT, Tell
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def time_request(
         outputs=outputs,
         hosts=engine.transport.host_ranks(),
         settings=settings,
-        versions=versions(library()),
+        versions=versions(engine.transport.library),
         verdict=verdict,
         timeline=timeline,
     )

@@ -21,13 +21,7 @@ from ..model import Model
 from ..runtime.admission import Requests, StreamStats
 from ..runtime.ending import Stopped, stopping
 from ..runtime.engine import Engine, settle_pace
-<<<<<<< HEAD
-from ..runtime.mpi import library
-from ..runtime.transport import on_root
-=======
-from ..runtime.stopping import Stopped, stopping
 from ..runtime.transport import Transport, on_root
->>>>>>> 22e1f86 (session: transports say which library they are)
 from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from flexpie_mpi.core.document import (
     MOST_DEPTH,
     MOST_VALUES,
     DocumentError,
-    Table,
+    DocumentTable,
     from_json,
     from_toml,
     is_number,
@@ -92,7 +92,7 @@ def test_numbers_are_numbers() -> None:
 
 
 def test_a_table_says_what_it_wants() -> None:
-    table = Table("the box", {"sides": "\x1b[31m\n", "x\ny": 1}, {"top": "open"})
+    table = DocumentTable("the box", {"sides": "\x1b[31m\n", "x\ny": 1}, {"top": "open"})
     assert table.text("top") == "open"
     with pytest.raises(DocumentError, match="the box lacks the key 'height'"):
         table.text("height")

@@ -16,7 +16,7 @@ from pathlib import Path
 from .errors import FlexPieError
 
 _SHARE = 16
-"""Without word from the user, one file may take so many parts of the machine's memory: one."""
+"""One file may take this fraction (1/16) of the machine's memory, unless the user allows more."""
 _LEAST_BYTES = 256 << 20
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -66,7 +66,7 @@ def _usable_bytes() -> int:
 
 @contextmanager
 def at_most(nbytes: int) -> Iterator[None]:
-    """Let this process take so much more memory inside the block, where the system can hold it to that.
+    """Limit the memory that this process may take inside the block to `nbytes` more, where the system can do that.
 
     For libraries that take what a damaged file says, and say so themselves when they do not get it.
     """

@@ -1,8 +1,8 @@
 """Documents of strangers: JSON and TOML, weighed and checked before anything is made of them.
 
 What comes out of a document is plain: tables with text keys, lists, texts, numbers, true and false, not deep, without
-half characters and without numbers that nothing could be done with. Which of them belong where, a :class:`Table` asks
-key by key, and :func:`made` for a whole dataclass.
+half characters and without numbers that nothing could be done with. A :class:`DocumentTable` checks key by key which of
+them belong where, and :func:`made` does so for a whole dataclass.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ else:
 
 MOST_DEPTH, MOST_VALUES = 32, 1_000_000
 MOST_BITS = 1000
-"""Of a whole number: any float has more range."""
+"""A whole number of more bits is refused: any float has more range."""
 
 _MOST_DOTS = 200
-"""In a line of TOML: the time that its reader takes grows with the square of a key's parts."""
+"""Dots in a line of TOML: the time that its reader takes grows with the square of a key's parts."""
 
 _Made = TypeVar("_Made")
 
 
 class DocumentError(FlexPieError):
-    """What is wrong with a document, without its name: the reader of its kind says that, and raises its own error."""
+    """Says what is wrong with a document. Whoever reads that kind of document names the file in its own error."""
 
 
 def read_document(path: str | os.PathLike[str], most_bytes: int) -> bytes:
@@ -145,12 +145,12 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str, most: int = 300) -> str:
-    """A text of a stranger for a sentence: what is no letter or sign is escaped, what is too long is cut."""
+    """A stranger's text as a sentence can hold it: what cannot be printed is escaped, what is too long is cut."""
     return escaped(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
 def shown(value: object) -> str:
-    """A value of a stranger for a sentence, in a line and not at length."""
+    """A stranger's value as a sentence can hold it: on one line and short."""
     return _SHORT.repr(value)
 
 
@@ -165,8 +165,8 @@ def is_number(value: object, least: float = -math.inf, most: float = math.inf) -
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table of a document, called `where` in sentences; what it lacks, `defaults` may have."""
+class DocumentTable:
+    """A table of a document, checked key by key. Sentences call it `where`; `defaults` stand in for keys it lacks."""
 
     where: str
     record: Mapping[str, Any]
@@ -197,7 +197,7 @@ class Table:
         return str(self.get(key, lambda value: isinstance(value, str), "a text", default))
 
     def check_format(self, known: int) -> None:
-        """Check that the document, if it says its format, says the one that is read; DocumentError."""
+        """Check that the document names no other format than the one that is read; raises DocumentError."""
         if self.record.get("format", known) != known:
             raise DocumentError(f"format = {shown(self.record['format'])}, and this version reads format {known}")
 
@@ -212,7 +212,7 @@ class Table:
 
 
 def made(cls: type[_Made], record: object, where: str) -> _Made:
-    """A dataclass out of a table of its fields; in it, dataclasses out of tables and tuples out of lists.
+    """Make a dataclass of a table that has its fields; tables inside become dataclasses too, and lists tuples.
 
     Raises DocumentError when a field is missing, unknown, or of another type than the dataclass says; NaN is no number.
     """
@@ -238,7 +238,7 @@ def _hints(cls: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _fitted(hint: Any, value: Any, where: str) -> Any:
-    """A value as a field of a type wants it."""
+    """Convert a value of a document to the type of a field, or refuse it."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any or (hint is bool and isinstance(value, bool)) or (hint is str and isinstance(value, str)):
         return value
@@ -280,7 +280,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(document: Any, *, has_infinite: bool) -> None:
-    """Check what no kind of document may have."""
+    """Refuse what no kind of document may hold: deep nesting, half characters, numbers that are no use."""
     level, depth = [document], 0
     while level:
         depth += 1

@@ -5,7 +5,7 @@ package and is shown with its traceback.
 """
 
 _HEAD, _TAIL = 1500, 400
-"""Letters that are kept of a sentence which is longer: files can bring names of megabytes."""
+"""A longer sentence keeps so many letters at its beginning and end: files can bring names of megabytes."""
 
 
 def escaped(text: str) -> str:

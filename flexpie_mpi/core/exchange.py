@@ -20,7 +20,7 @@ Holder = tuple[int, Region]
 """A rank, and something it holds."""
 
 Preference = tuple[int, int, int, int]
-"""The less, the rather; the first number is the part of what is missing that a holder has, negative."""
+"""A sort key: the holder with the smallest one sends. See :func:`_preference`."""
 
 Pattern = Mapping[tuple[int, int], object]
 """What each (source, target) pair of ranks exchanges; equal contents compare equal."""
@@ -85,7 +85,7 @@ def _best_holder(
     target: int,
     load: Mapping[int, int],
 ) -> Holder:
-    """The holder to prefer now. What was preferred before can only have become worse: it is looked at again first."""
+    """The preferred holder. Preferences only become worse after `order` is made, so the first is checked again."""
     while order:
         known, index = heappop(order)
         now = _preference(holders[index], missing, target, load)

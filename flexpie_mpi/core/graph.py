@@ -31,7 +31,7 @@ PACKED_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 """Bits per element of types that have several elements to a byte."""
 
 WITHHELD = ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2")
-"""How onnxruntime's names begin of types whose elements it does not give to Python."""
+"""Types whose elements onnxruntime does not give to Python, by the first letters of its names for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _AXES = {
 }
 
 BLOCK, LEAST_BLOCKS = 8, 8
-"""Channels of an image that stay together where every rank gets at least so many blocks on average."""
+"""`BLOCK` channels of an image stay together where every rank gets at least `LEAST_BLOCKS` blocks on average."""
 
 KINDS = ("rows", "columns", "grid", "channels", "batch", "replicated", "single")
 
@@ -121,7 +121,7 @@ class Layout:
 
 
 def _grain(kind: str, shape: Sequence[int], parts: int) -> int:
-    """Elements that a cut keeps together: `BLOCK` channels of an image where that costs no more than a little balance.
+    """How many elements a cut keeps together: `BLOCK` channels of an image where that costs little balance, else 1.
 
     onnxruntime convolves blocks of channels; a shard of another number of them takes up to twice as long.
     """

@@ -22,10 +22,10 @@ from .layout import Layout
 from .region import consecutive
 
 FORMAT = 2
-"""Written; format 1 knew no turns and nothing carried, and is read as well."""
+"""The format that is written. Format 1, which has no turns and carries nothing, is read as well."""
 
 MOST_BYTES, MOST_RANKS, MOST_PERIOD = 8 << 20, 1024, 1024
-"""Of a plan that is read: as many ranks as a testbed may have, and so many requests until replicas begin anew."""
+"""A plan that is read has no more bytes, ranks, and requests until its replicas begin anew."""
 
 _MOST_WEIGHT = 1e9
 
@@ -116,7 +116,7 @@ class Plan:
 
     @property
     def period(self) -> int:
-        """Requests after which all replicas have had their turns, and the first ones are next again; 1 without any."""
+        """The number of requests after which every segment is at its first replica again; 1 without replicas."""
         return lcm(*(len(segment.layouts) for segment in self.segments))
 
     def variant(self, request: int) -> Plan:
@@ -216,7 +216,7 @@ def problems(plan: Plan, graph: Graph) -> list[str]:
 
 
 def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
-    """What is carried must be there to be carried, and must be something that can be sent."""
+    """Segments may carry only values that exist before them and that can be sent."""
     wrong = []
     for index, (segment, first, _) in enumerate(plan.spans):
         for name in segment.forwards:

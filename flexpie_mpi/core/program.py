@@ -57,7 +57,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class LocalCopy:
     """A region copied between two of this rank's own buffers."""
 
     source: int
@@ -79,7 +79,7 @@ class Exchange:
         Every rank that sends or receives, ascending; the communicator of a collective.
     sends, receives : tuple of Message
         By target and by source, ascending.
-    copies : tuple of Copy
+    copies : tuple of LocalCopy
         What this rank already has.
     lane : int
         Collectives with the same lane are never under way together on this rank, so their messages may share memory;
@@ -93,7 +93,7 @@ class Exchange:
     group: tuple[int, ...]
     sends: tuple[Message, ...]
     receives: tuple[Message, ...]
-    copies: tuple[Copy, ...]
+    copies: tuple[LocalCopy, ...]
     lane: int = -1
     after: int = -1
 
@@ -103,8 +103,8 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A node as one rank computes it: the region of each output, and of each input that takes.
+class NodeBlock:
+    """A node as one rank computes it: the region of each output, and the region of each input that this needs.
 
     None stands for an absent input or output, one that this rank does not need, and an opaque value.
     """
@@ -119,7 +119,7 @@ class Compute:
     """Run one segment's nodes: one onnxruntime session from input buffers to output buffers."""
 
     segment: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[NodeBlock, ...]
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
 

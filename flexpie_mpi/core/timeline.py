@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 KINDS = ("compute", "send", "receive", "wait")
 
 OF_NONE = -1
-"""The segment of an event that belongs to none: waiting, at the end, until all that was sent has left."""
+"""Stands for the segment of an event that belongs to none: the wait, at the end, until all that was sent has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Timeline:
         return sum(event.seconds for event in self.events if event.kind == kind and event.rank == rank)
 
     def shifted(self, seconds: float) -> Timeline:
-        """The same events, all so much later."""
+        """The same events, all later by `seconds`."""
         moved = (replace(e, begin_s=e.begin_s + seconds, end_s=e.end_s + seconds) for e in self.events)
         return Timeline(tuple(moved))
 

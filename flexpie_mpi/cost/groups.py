@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from ..core.graph import BoundNode, Graph, Value
-from ..core.program import Block, Compute, Program
+from ..core.program import Compute, NodeBlock, Program
 from ..core.region import Region
 from ..lower.shards import node_flops
 from ..ops import rule_for
@@ -244,7 +244,7 @@ class StepWork:
     step: Compute
 
     @cached_property
-    def blocks(self) -> dict[int, Block]:
+    def blocks(self) -> dict[int, NodeBlock]:
         """The rank's blocks by place of their node."""
         return {self.graph.position[block.node]: block for block in self.step.blocks}
 
@@ -295,7 +295,7 @@ class StepWork:
         return row
 
 
-def _inputs(block: Block) -> Sequence[np.ndarray | None]:
+def _inputs(block: NodeBlock) -> Sequence[np.ndarray | None]:
     return [None if region is None else _extents(region) for region in block.inputs]
 
 

@@ -10,12 +10,12 @@ The difficulty is the shape of short messages: see :mod:`.commands`. What cannot
 buckets add none, so a message is as early as this machine lets it be.
 """
 
-from .check import Checked, Measured, check_cores
+from .check import Checked, MeasuredLink, check_cores
 from .cluster import Cluster, available_cores, dry_run, emulated
 from .launch import LIBRARIES, Library
 from .system import check_system
 
 __all__ = [
-    "LIBRARIES", "Checked", "Cluster", "Library", "Measured", "available_cores", "check_cores", "check_system",
+    "LIBRARIES", "Checked", "Cluster", "Library", "MeasuredLink", "available_cores", "check_cores", "check_system",
     "dry_run", "emulated",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from .network import Network
 
 TOLERANCE = 0.15
 ATTEMPTS, PAUSE_S = 6, 0.2
-"""Times that a link that seems off is measured, and how much longer the check rests before each: the machine may have
-been busy with something else for a moment."""
+"""A link that seems off is measured so many times, and before each time the check rests so much longer: the machine may
+have been busy with something else for a moment."""
 
 SENT_BYTES = 400_000
 
@@ -26,8 +26,8 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What to keep full to see how much a resource lets through.
+class LinkTrial:
+    """The connections that are kept full at once to measure one resource.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredLink:
     """A resource, the bytes per second it must let through, and those it did."""
 
     resource: str
@@ -63,14 +63,14 @@ class Checked:
 
     Attributes
     ----------
-    links : tuple of Measured
+    links : tuple of MeasuredLink
     latency_s : float
         Of a small MPI message between the first two boards.
     wanted_latency_s : float
         What the testbed says of it; this machine does not add what is missing.
     """
 
-    links: tuple[Measured, ...]
+    links: tuple[MeasuredLink, ...]
     latency_s: float
     wanted_latency_s: float
 
@@ -97,18 +97,18 @@ def check_cores(testbed: Testbed, ranks: int, cores: int) -> None:
         )
 
 
-def trials(testbed: Testbed) -> tuple[Trial, ...]:
+def trials(testbed: Testbed) -> tuple[LinkTrial, ...]:
     """One trial for each resource: a way that passes nothing else, or else two whose other ends differ.
 
     >>> from flexpie_mpi.testbed import Device, switch
     >>> made = trials(switch([Device("a"), Device("b"), Device("c")], 1e8, 0.0))
     >>> made[0]
-    Trial(resource='a out', ways=((0, 1), (0, 2)), bandwidth=100000000.0)
+    LinkTrial(resource='a out', ways=((0, 1), (0, 2)), bandwidth=100000000.0)
     """
     return tuple(_trial(testbed, number) for number in range(len(testbed.resources)))
 
 
-def _trial(testbed: Testbed, number: int) -> Trial:
+def _trial(testbed: Testbed, number: int) -> LinkTrial:
     own = testbed.resources[number]
     ways = []  # (other resources, bandwidth they leave, ends), the shortest and widest first
     for source, row in enumerate(testbed.routes):
@@ -120,11 +120,11 @@ def _trial(testbed: Testbed, number: int) -> Trial:
     fewest = [way for way in ways if way[0] == ways[0][0]]
     chosen = fewest[:2] if fewest[0][0] else fewest[:1]
     total = sum(bandwidth for _, bandwidth, _ in chosen)
-    return Trial(own.name, tuple(ends for _, _, ends in chosen), min(own.bandwidth, total))
+    return LinkTrial(own.name, tuple(ends for _, _, ends in chosen), min(own.bandwidth, total))
 
 
-def measure_links(network: Network, tell: Tell) -> tuple[Measured, ...]:
-    """Every resource's bandwidth. One that seems off is measured again, since others may have used the machine.
+def measure_links(network: Network, tell: Tell) -> tuple[MeasuredLink, ...]:
+    """Measure every resource. One that seems off is measured again, since others may have used the machine.
 
     Raises EmulationError when one is off by more than `TOLERANCE`.
     """
@@ -143,11 +143,11 @@ def measure_links(network: Network, tell: Tell) -> tuple[Measured, ...]:
     return tuple(links)
 
 
-def _measured(trial: Trial, ways: Sequence[tuple[str, str, str]]) -> Measured:
+def _measured(trial: LinkTrial, ways: Sequence[tuple[str, str, str]]) -> MeasuredLink:
     best = None
     for attempt in range(ATTEMPTS):
         time.sleep(attempt * PAUSE_S)
-        again = Measured(trial.resource, trial.bandwidth, throughput(ways, trial.bandwidth))
+        again = MeasuredLink(trial.resource, trial.bandwidth, throughput(ways, trial.bandwidth))
         best = again if best is None or abs(again.off) < abs(best.off) else best
         if abs(best.off) <= TOLERANCE / 2:
             break

@@ -100,7 +100,7 @@ def _spaces(prefix: str) -> list[str]:
 
 
 def end_processes(spaces: Iterable[str], *, grace_s: float = 0.0) -> None:
-    """End every process inside these namespaces; those that end by themselves within `grace_s` are let.
+    """Kill every process inside these namespaces that does not end by itself within `grace_s` seconds.
 
     Raises EmulationError when one cannot be ended.
     """
@@ -112,7 +112,7 @@ def end_processes(spaces: Iterable[str], *, grace_s: float = 0.0) -> None:
 
 
 def _wait(paths: Iterable[Path], seconds: float, act: Callable[[int], None]) -> list[int]:
-    """Processes that are there still when so many seconds have passed."""
+    """Call `act` for every process in these namespaces until none is left; those left after so many seconds."""
     until = time.monotonic() + seconds
     while pids := _processes(paths):
         for pid in pids:

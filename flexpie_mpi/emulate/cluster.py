@@ -25,7 +25,7 @@ from .cleanup import abandoned, end_processes, new_prefix, remove, scratch, unow
 from .commands import build, take_down
 from .launch import Library, enter_script, find_library, job_command, job_environment
 from .network import Network, network_of
-from .system import Memory, carry_out, check_system, memory_here
+from .system import MemoryGroups, carry_out, check_system, memory_here
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 5.0
@@ -34,7 +34,7 @@ GRACE_S = 1.0
 """How long processes may outlive the mpirun that started them."""
 PROBE_S = 120.0
 ANYWHERE = 1
-"""In the place of this process in a script: the first process of the machine is no board."""
+"""Takes the place of this process in a script: the first process of the machine is no board."""
 
 _log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ def _built(network: Network, library: Library, tell: Tell) -> Cluster:
     return Cluster(network.testbed, library, network, groups)
 
 
-def _limited(network: Network, memory: Memory | None) -> Iterator[tuple[str, str]]:
+def _limited(network: Network, memory: MemoryGroups | None) -> Iterator[tuple[str, str]]:
     """Limit the boards' memory: devices and the names of their groups. Where the kernel refuses, a warning."""
     limits = {device.name: device.memory_bytes for device in network.testbed.devices if device.memory_bytes}
     if limits and memory is None:

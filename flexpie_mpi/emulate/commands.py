@@ -21,7 +21,7 @@ SMALLEST_BURST = 1600
 
 ETHERNET_BYTES = 14
 HEADER_BYTES = 52
-"""Of IP, TCP and its time stamps, in every packet."""
+"""IP, TCP and its time stamps take so much of every packet."""
 
 QUEUE_BYTES = 256_000_000
 """More than senders can have on their way: a packet that is dropped costs the sender 200 ms."""

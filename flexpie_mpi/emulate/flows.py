@@ -28,7 +28,7 @@ MEASURED_S = 0.1
 PATIENCE_S = 5.0
 BLOCK_BYTES = 1 << 18
 QUEUE_S = 0.01
-"""What a sender may have on its way, in seconds of the bandwidth: it delays whatever is measured next."""
+"""A sender may have so many seconds' worth of bytes on their way: they delay whatever is measured next."""
 
 
 @dataclass(slots=True)

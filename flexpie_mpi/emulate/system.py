@@ -81,7 +81,7 @@ def write(value: object, path: str) -> Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryGroups:
     """Where memory is limited: the mounted hierarchy, and which version it is."""
 
     root: Path
@@ -133,20 +133,22 @@ class Memory:
             time.sleep(0.01)
 
 
-def memory_of(mounts: str) -> Memory | None:
+def memory_of(mounts: str) -> MemoryGroups | None:
     """Where memory can be limited, from the text of ``/proc/self/mounts``; None where it cannot.
 
     >>> memory_of("cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0")
-    Memory(root=PosixPath('/sys/fs/cgroup/memory'), version=1)
+    MemoryGroups(root=PosixPath('/sys/fs/cgroup/memory'), version=1)
     >>> memory_of("proc /proc proc rw 0 0")
     """
     fields = [line.split() for line in mounts.splitlines()]
-    hierarchies = [Memory(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)]
-    hierarchies += [Memory(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
+    hierarchies = [
+        MemoryGroups(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)
+    ]
+    hierarchies += [MemoryGroups(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
     return next((memory for memory in hierarchies if memory.can_limit), None)
 
 
-def memory_here() -> Memory | None:
+def memory_here() -> MemoryGroups | None:
     """Where this machine can limit memory."""
     return memory_of(_read(Path(MOUNTS)))
 

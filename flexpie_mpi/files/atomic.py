@@ -29,7 +29,7 @@ from ..core.document import reason
 from ..core.errors import CostError, DataError
 
 UNFINISHED = ".new-"
-"""How the names of folders begin that hold what is not published yet, or not any more."""
+"""The names of folders begin so that hold what is not published yet, or not any more."""
 
 
 @contextmanager

@@ -17,26 +17,26 @@ import numpy as np
 from ..core.document import shown
 
 MOST_ITEMS, MOST_DEPTH = 10_000, 32
-"""Groups and datasets of a file, and how deep they lie."""
+"""A file has no more groups and datasets, and they lie no deeper."""
 
 _CHUNK_BYTES = 1 << 29
 """A chunk is unpacked as a whole, however little of it is wanted."""
 
 _SCANNED_BYTES = 1 << 28
-"""So much of a file is looked through for heaps: what is written first, attributes and small texts."""
+"""The first bytes of a file are searched for heaps: there is what is written first, attributes and small texts."""
 _BLOCK_BYTES = 1 << 20
 _HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1", 16, 16
-"""How a heap begins, and the bytes before its first object and before the content of each."""
+"""The first bytes of a heap; the number of bytes before its first object, and before the content of each object."""
 _NAMES, _NAMES_HEAD = b"HEAP\0\0\0\0", 32
-"""How a heap of a group's names begins, and the bytes that say how large it is, where it is free, and where it is."""
+"""The first bytes of a heap of a group's names; the size of its head, which says how large it is, and where."""
 _BLOCK_HEAD, _NO_BLOCK = 16, 1
-"""Bytes of a free block that say which is the next, and what stands there where none is."""
+"""The size of a free block's head, which names the next one; what stands there where no other follows."""
 _NODE, _NODE_HEAD = b"TREE", 24
-"""How a node of a tree begins, and the bytes of it up to the place of its right neighbour."""
+"""The first bytes of a node of a tree; the size of its head, which ends with the place of its right neighbour."""
 
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF)
 _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING, h5py.h5t.COMPOUND)
-"""Classes of types whose elements are bytes of the dataset; of strings, also those that lie elsewhere in the file."""
+"""Classes of types whose elements are bytes of the dataset; strings may also lie elsewhere in the file."""
 
 
 class ContainerError(ValueError):

@@ -51,10 +51,10 @@ TYPE = "onnx_type"
 """Attribute of a value that the model has in another type, such as bfloat16."""
 
 SHAPES, FLAT = "%shape", "%flat"
-"""What the names of datasets beside a value's end in: the shapes of its requests, and those with other axes."""
+"""Endings of the names of the datasets beside a value's: the shapes of its requests, and its requests of other axes."""
 
 ABSENT = -1
-"""In the shapes of requests, for an axis that a request does not have."""
+"""Stands in the shapes of requests for an axis that a request does not have."""
 
 _MOST_AXES = 64
 
@@ -62,7 +62,7 @@ _WALK_BYTES = 256 << 20
 """What a walk over the datasets of a file may take; a thousandth of it is plenty."""
 
 _ESCAPES = (("%", "%25"), ("/", "%2F"))
-"""In the order of writing."""
+"""Signs that names of datasets have in another form, in the order in which they are replaced."""
 
 
 def hdf5_offers(path: Path) -> dict[str, Offer]:
@@ -260,7 +260,7 @@ class Stack:
         return Offer(shape, self._dtypes[name], load)
 
     def _shape(self, name: str, request: int) -> tuple[int, ...]:
-        """The shape of a request, which the file has room for."""
+        """The shape of a request, after a check that the file has room for it."""
         row = [int(extent) for extent in self._ragged[name][request]]
         shape = tuple(extent for extent in row if extent != ABSENT)
         most = self.shapes[name][1:]

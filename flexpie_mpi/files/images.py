@@ -21,13 +21,13 @@ Numbers = Sequence[float] | float | None
 """One number, one per channel, or None for the default."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
-"""What is decoded, whatever the file is called."""
+"""The formats that are decoded, whatever the file is called."""
 
 _MOST_PIXELS, _PIXEL_BYTES = 80_000_000, 12
-"""Of a picture: decoded, turned and converted, each with four bytes to a pixel."""
+"""A picture has no more pixels; each takes four bytes decoded, four turned and four converted."""
 
 _SCAN, _MOST_SCANS = b"\xff\xda", 100
-"""What each pass over a JPEG picture begins with, and how many passes there may be: a few bytes make one."""
+"""Each pass over a JPEG picture begins with this; there may be so many passes, of which a few bytes make one."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 

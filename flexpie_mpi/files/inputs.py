@@ -28,13 +28,13 @@ ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
 """Formats that hold several arrays by name."""
 
 _SAID = 8
-"""Names in a sentence."""
+"""A sentence lists no more names."""
 
 SUFFIXES = (".npy", *ARCHIVES, *images.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputSource:
     """Where one input comes from. There is no offer of a picture: it needs to know its input first."""
 
     path: Path
@@ -84,7 +84,7 @@ def load_inputs(
 def fit_inputs(
     offers: Mapping[str, Offer], graph: Graph, where: Path, budget: Budget | None = None
 ) -> dict[str, np.ndarray]:
-    """Arrays, read where they fit, as one per input of the graph; a single one under `UNNAMED` has no name.
+    """Read offered arrays as the inputs of the graph; a single offer under `UNNAMED` counts as one without a name.
 
     Raises
     ------
@@ -95,20 +95,20 @@ def fit_inputs(
 
 
 def _fitted(
-    sources: Sequence[Source], graph: Graph, normalisation: Normalisation, budget: Budget | None
+    sources: Sequence[InputSource], graph: Graph, normalisation: Normalisation, budget: Budget | None
 ) -> dict[str, np.ndarray]:
     by_name = _by_name(sources, graph)
     budget = budget or Budget.of_machine()
     return {name: _load(by_name[name], graph.value(name), normalisation, budget) for name in graph.inputs}
 
 
-def _load(source: Source, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
+def _load(source: InputSource, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
     if source.offer is None:
         return read_image(source.path, value, normalisation, budget)
     return source.offer.fitted(value, str(source), budget)
 
 
-def _open(argument: str, graph: Graph) -> list[Source]:
+def _open(argument: str, graph: Graph) -> list[InputSource]:
     """The sources that one argument stands for, pictures unread."""
     name, path = parse_argument(argument, graph)
     suffix = path.suffix.lower()
@@ -116,17 +116,17 @@ def _open(argument: str, graph: Graph) -> list[Source]:
     if suffix not in SUFFIXES:
         raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
     if suffix not in ARCHIVES:
-        return [Source(path, name, npy_offer(path) if suffix == ".npy" else None)]
+        return [InputSource(path, name, npy_offer(path) if suffix == ".npy" else None)]
     offers = ARCHIVES[suffix](path)
     if name is not None:
-        return [Source(path, name, _pick(name, offers, path))]
+        return [InputSource(path, name, _pick(name, offers, path))]
     return _sources(offers, path, graph)
 
 
-def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Source]:
+def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[InputSource]:
     if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
-        return [Source(path, None, offers[UNNAMED])]
-    return [Source(path, name, offer) for name, offer in offers.items()]
+        return [InputSource(path, None, offers[UNNAMED])]
+    return [InputSource(path, name, offer) for name, offer in offers.items()]
 
 
 def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
@@ -151,10 +151,10 @@ def _pick(name: str, offers: dict[str, Offer], path: Path) -> Offer:
     raise DataError(f"'{path}' holds {_quoted(offers)}, none of them named '{name}'")
 
 
-def _by_name(sources: Iterable[Source], graph: Graph) -> dict[str, Source]:
+def _by_name(sources: Iterable[InputSource], graph: Graph) -> dict[str, InputSource]:
     """One source for each input of the graph, or an error that names those that are missing or too many."""
     sources = list(sources)
-    given: dict[str, Source] = {}
+    given: dict[str, InputSource] = {}
     for source in sources:
         if source.name is None:
             continue

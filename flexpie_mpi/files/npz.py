@@ -31,10 +31,10 @@ MOST_ARRAYS = 4096
 
 _SUFFIX = ".npy"
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
-"""How the bytes of the two kinds of files begin."""
+"""The first bytes of the two kinds of files."""
 
 _KINDS = "biufcUS"
-"""Of types whose elements are the bytes themselves."""
+"""numpy's letters for types whose elements are the bytes themselves."""
 
 _HEADER_BYTES = 1 << 16
 _HEADER = re.compile(
@@ -43,7 +43,7 @@ _HEADER = re.compile(
 )
 _DIRECTORY_BYTES = MOST_ARRAYS * 512
 _DEFLATE_MOST = 1032
-"""So many bytes can come of one."""
+"""One packed byte can become so many."""
 
 
 def npy_offer(path: Path) -> Offer:
@@ -120,7 +120,7 @@ def _npz_offers(source: Path | bytes, where: Path) -> dict[str, Offer]:
 
 
 def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path | bytes, where: Path) -> Offer:
-    """An array of a zip whose sizes can be true."""
+    """The array of a member of a zip, after a check that the sizes it gives can be true."""
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MOST}.get(member.compress_type, 0)
     if member.file_size > member.compress_size * most:
         raise ValueError(f"its member {shown(member.filename)} cannot hold what it says, or is packed in another way")
@@ -140,7 +140,7 @@ def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Pat
 
 @contextmanager
 def _archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
-    """A zip whose directory is not large: all of that is read at once."""
+    """Open a zip. A large directory, which is read as a whole, is refused."""
     with _open(source) as stream:
         limited = _Limited(stream)
         with zipfile.ZipFile(limited) as archive:  # type: ignore[call-overload]  # as much of a file as it needs
@@ -149,7 +149,7 @@ def _archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
 
 
 class _Limited:
-    """A stream of which no more than `most` bytes are read at once, as long as there is such a limit."""
+    """A stream that refuses to read more than `most` bytes at once, until that limit is taken away."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
@@ -190,7 +190,7 @@ def _check_room(dtype: np.dtype, shape: tuple[int, ...], room: int) -> None:
 
 
 def _array(stream: IO[bytes]) -> np.ndarray:
-    """An array, whose room has been checked, with its own memory."""
+    """Read an array into memory of its own; that the stream has room for it has been checked."""
     dtype, is_fortran, shape = _header(stream)
     content = bytearray(prod(shape) * dtype.itemsize)
     view, filled = memoryview(content), 0

@@ -29,10 +29,10 @@ from .stackwriter import StackWriter
 SUFFIXES = (".npz", *HDF5_SUFFIXES)
 
 PERIOD_S = 0.5
-"""Outputs are in the file so long after they were given, if the disk can do it."""
+"""Outputs are in the file after this time, if the disk can do it."""
 
 BATCH_BYTES, HELD_BYTES = 4 << 20, 8 << 20
-"""Outputs are written when they are so much, and the stream waits for the disk when so much is not written yet."""
+"""Outputs are written when they are `BATCH_BYTES`; the stream waits for the disk when it holds `HELD_BYTES`."""
 
 _STACKED_BYTES = 1 << 20
 """Small outputs are copied together before they are written, at most so much at once."""
@@ -55,7 +55,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_holdable(path: str | Path, outputs: Iterable[Value]) -> list[str]:
-    """What is to be said, before a run, of outputs that a file does not hold, or not in their own type.
+    """Sentences to tell before a run: which outputs the file will not hold, or not in their own type.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ class Results:
                 self.close()
 
     def close(self) -> int:
-        """Write what is held, close the file; the number of requests in it. To be called once.
+        """Write what is held, close the file, and return the number of requests in it. To be called once.
 
         Raises
         ------
@@ -296,7 +296,7 @@ class Results:
         return is_old or self._is_hurried or self._is_closing or self._held_bytes >= BATCH_BYTES
 
     def _write(self, batch: list[dict[str, np.ndarray]]) -> None:
-        """Runs of requests that fit one file: one that does not must not take the others with it."""
+        """Write requests of one kind together, so that one that does not fit leaves those before it in the file."""
         try:
             for _, run in groupby(batch, key=_kinds):
                 for rows in _pieces(list(run)):
@@ -311,7 +311,7 @@ class Results:
 
 
 def _pieces(rows: list[dict[str, np.ndarray]]) -> Iterator[list[dict[str, np.ndarray]]]:
-    """The rows again, so many at a time that a copy of them, all as large as the largest, is small."""
+    """Cut rows into pieces whose copies, with all rows as large as the largest, stay under `_STACKED_BYTES`."""
     piece: list[dict[str, np.ndarray]] = []
     largest: dict[str, tuple[int, ...]] = {}
     for row in rows:
@@ -341,7 +341,7 @@ def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
-    """What must be equal to be stacked: axes may be longer and shorter, and so may texts."""
+    """What requests must have in common to be stacked; the lengths of axes and of texts may differ."""
     return {
         name: (array.ndim, "text" if array.dtype.kind == "U" else array.dtype.str) for name, array in arrays.items()
     }

@@ -20,20 +20,19 @@ from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, bes
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
 
-_ANY = (Exception,)
-"""h5py raises what the libraries below it raise."""
+_ANY = (Exception,)  # h5py raises what the libraries below it raise
 
 _MOST_CHUNKS_BEHIND = 1 << 16
 _CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1024
-"""A chunk is as large as fits into the one and has no more rows than the other."""
+"""A chunk has as many rows as fit into `_CHUNK_BYTES`, and no more than `_CHUNK_ROWS`."""
 
 _VARYING_BYTES, _VARYING_EXTENT = 1 << 10, 16
-"""A chunk of what may differ from request to request is about so large, since a long request makes room for all that
-share its chunks; and along an axis that is empty at first."""
+"""A chunk of values that may differ from request to request is about `_VARYING_BYTES` large, since a long request makes
+room for all that share its chunks. An axis that is empty at first gets chunks of `_VARYING_EXTENT`."""
 
 
 class StackWriter:
-    """A file of requests that grows; the only one that writes it.
+    """Writes a file of requests that grows, and keeps other writers from it.
 
     Parameters
     ----------
@@ -175,7 +174,7 @@ class StackWriter:
         self.count = count
 
     def _add(self, item: h5py.Dataset, array: np.ndarray | None, count: int) -> None:
-        """Rows that make it `count`, axes lengthened for them; without an array they mean nothing."""
+        """Add rows up to `count`, and lengthen axes for them; without an array the new rows mean nothing."""
         if array is None:
             item.resize(count, axis=0)
             return
@@ -184,7 +183,7 @@ class StackWriter:
         item[(slice(self.count, count), *map(slice, array.shape[1:]))] = given
 
     def _make_room(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
-        """Make the datasets beside values; that the rows there are have shapes is on its way to the disk before."""
+        """Make the datasets beside values that are needed, and flush them before any row relies on them."""
         made = len(self._ragged) + len(self._flat)
         for name, array in rows.items():
             held = self._datasets[name].shape[1:]
@@ -199,7 +198,7 @@ class StackWriter:
             self._file.flush()
 
     def _widen(self, name: str, columns: int) -> None:
-        """Give the dataset of shapes at least so many columns, all of them written."""
+        """Give a dataset of shapes at least `columns` columns; new ones are filled with `ABSENT`."""
         item = self._ragged[name]
         held = item.shape[1]
         if columns <= held:
@@ -213,14 +212,14 @@ class StackWriter:
         item[:, held:] = ABSENT
 
     def _create_shapes(self, name: str) -> h5py.Dataset:
-        """The dataset of shapes, with those of the rows there are."""
+        """Make the dataset of a value's shapes, which begins with those of the rows there are."""
         data = _alike((self.count, *self._datasets[name].shape[1:]))
         chunk = (_CHUNK_ROWS, max(1, data.shape[1]))
         key = escape(name) + SHAPES
         return self._file.create_dataset(key, data=data, maxshape=(None, None), chunks=chunk)
 
     def _create(self, name: str, array: np.ndarray, suffix: str = "") -> h5py.Dataset:
-        """A dataset without rows, every axis of which may grow."""
+        """Make a dataset without rows; all of its axes may grow."""
         shape = array.shape[1:]
         row = tuple(extent or _VARYING_EXTENT for extent in shape)
         nbytes = _VARYING_BYTES if suffix or name in self._varying else _CHUNK_BYTES
@@ -237,7 +236,7 @@ class StackWriter:
         return item
 
     def _check(self, rows: Mapping[str, np.ndarray]) -> None:
-        """What is written is what the file has."""
+        """Check that rows have the names and types that the file has."""
         if set(rows) != set(self._datasets):
             held, given = (", ".join(sorted(names)) for names in (self._datasets, rows))
             raise DataError(f"output '{self._path}' holds {held} and the stream gives {given}: give another name")
@@ -279,12 +278,12 @@ def _alike(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _widened(shapes: np.ndarray, columns: int) -> np.ndarray:
-    """Shapes with so many columns."""
+    """Shapes filled up with `ABSENT` to so many columns."""
     return np.pad(shapes, ((0, 0), (0, columns - shapes.shape[1])), constant_values=ABSENT)
 
 
 def _flattened(array: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Rows of the elements that are within each request's shape, ``(requests, most elements)``."""
+    """Each request's elements in one row, as an array ``(requests, most elements)``."""
     block = np.zeros((len(array), int(shapes.prod(axis=1).max(initial=0))), array.dtype)
     for row, shape in enumerate(shapes.tolist()):
         whole: tuple[int | slice, ...] = (row, *map(slice, shape))

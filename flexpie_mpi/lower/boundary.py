@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.exchange import Transfer, classify, transfers
 from ..core.graph import Graph, Value
-from ..core.program import Buffer, Copy, Exchange, Message, Piece
+from ..core.program import Buffer, Exchange, LocalCopy, Message, Piece
 from ..core.region import Region
 
 Pair = tuple[int, int]
@@ -91,7 +91,7 @@ class Boundary:
     received: dict[Pair, list[Piece]] = field(default_factory=dict)
     outgoing: dict[int, list[Pair]] = field(default_factory=dict)
     incoming: dict[int, list[Pair]] = field(default_factory=dict)
-    copies: dict[int, list[Copy]] = field(default_factory=dict)
+    copies: dict[int, list[LocalCopy]] = field(default_factory=dict)
     buffers: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def part(self, rank: int, index: int, graph: Graph) -> Exchange | None:
@@ -141,14 +141,14 @@ def _moves(holdings: Holdings, name: str, by_rank: Mapping[int, Region]) -> list
     return [move for rank in readers for move in transfers(holdings.regions(name, rank), {rank: by_rank[rank]})]
 
 
-def _copies(held: list[Held], target: int, need: Region) -> list[Copy]:
+def _copies(held: list[Held], target: int, need: Region) -> list[LocalCopy]:
     """Copies into a new buffer of what a rank already holds of it, each element once."""
     copies, missing = [], [need]
     for item in held:
         if item.region is None:
             continue
         parts = [part for box in missing if not (part := box.intersect(item.region)).is_empty]
-        copies += [Copy(item.buffer, target, part) for part in parts]
+        copies += [LocalCopy(item.buffer, target, part) for part in parts]
         missing = [rest for box in missing for rest in box.subtract(item.region)]
     return copies
 

@@ -18,7 +18,7 @@ from heapq import heapify, heappop, heappush
 
 from ..core.graph import BoundNode, Graph
 from ..core.layout import Layout, cut_axes
-from ..core.program import Block
+from ..core.program import NodeBlock
 from ..core.region import Region
 from ..ops import rule_for, whole, widen
 
@@ -32,7 +32,7 @@ class SegmentShard:
 
     Attributes
     ----------
-    blocks : tuple of Block
+    blocks : tuple of NodeBlock
         The nodes this rank runs, in order.
     inputs : (value, region) pairs
         What it must hold of values from outside the segment, constants set aside.
@@ -42,7 +42,7 @@ class SegmentShard:
         The parts of constants it reads, each once.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[NodeBlock, ...]
     inputs: Held
     outputs: Held
     weights: Held
@@ -111,7 +111,7 @@ class Growing:
         self._graph, self._first, self._layout, self._rank = graph, first, layout, rank
         self._leaving: dict[str, Region | None] = {}
         self._readers: dict[str, dict[int, Region | None]] = {}
-        self._blocks: dict[int, Block] = {}
+        self._blocks: dict[int, NodeBlock] = {}
 
     def grow(self, end: int) -> None:
         """Take in the nodes up to `end`."""
@@ -179,13 +179,13 @@ class Growing:
             if self._makes(name) and (name in old or not self._covers(name, new[name])):
                 yield self._graph.producer[name]
 
-    def _block(self, node: BoundNode) -> Block | None:
+    def _block(self, node: BoundNode) -> NodeBlock | None:
         """The node as this rank computes it; None when nothing of it is wanted."""
         wanted = [self._wanted(name) for name in node.node.outputs]
         if not any(wanted):
             return None
         out = widen(node, tuple(_hull(regions) if regions else None for regions in wanted))
-        return Block(node.node.name, out, rule_for(node).in_regions(node, out))
+        return NodeBlock(node.node.name, out, rule_for(node).in_regions(node, out))
 
     def _wanted(self, name: str) -> list[Region | None]:
         """Everything wanted of a value that the segment makes: its shard, and what later nodes read."""
@@ -215,13 +215,13 @@ def node_flops(node: BoundNode) -> int:
     return rule_for(node).flops(node, tuple(map(whole, node.outputs)))
 
 
-def blocks_flops(graph: Graph, blocks: Iterable[Block]) -> int:
+def blocks_flops(graph: Graph, blocks: Iterable[NodeBlock]) -> int:
     """Floating-point operations of nodes as one rank computes them."""
     bound = ((graph.bound[graph.position[block.node]], block) for block in blocks)
     return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
 
 
-def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, Region | None]]:
+def _reads(graph: Graph, node: BoundNode, block: NodeBlock) -> Iterable[tuple[str, Region | None]]:
     """(value, region) of everything a block reads; values that only a subgraph reads are read whole."""
     for name, value, region in zip(node.node.inputs, node.inputs, block.inputs, strict=True):
         if value is not None and (region is not None or value.is_opaque):
@@ -230,7 +230,7 @@ def _reads(graph: Graph, node: BoundNode, block: Block) -> Iterable[tuple[str, R
         yield name, whole(graph.value(name))
 
 
-def _read_by(graph: Graph, node: BoundNode, block: Block) -> dict[str, Region | None]:
+def _read_by(graph: Graph, node: BoundNode, block: NodeBlock) -> dict[str, Region | None]:
     """What a block reads of each value."""
     found: dict[str, Region | None] = {}
     for name, region in _reads(graph, node, block):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ..core.errors import ProgramError
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.program import Block, Buffer, Compute, Exchange, Finish, Message, Program, Start
+from ..core.program import Buffer, Compute, Exchange, Finish, Message, NodeBlock, Program, Start
 from ..core.region import Region
 from ..ops import rule_for, widen
 from .arena import lifetimes, spans_of
@@ -196,7 +196,7 @@ def _regions(program: Program, graph: Graph) -> Iterable[Violation]:
 
 
 def _block_regions(
-    program: Program, graph: Graph, step: Compute, block: Block, held: dict[str, Region | None]
+    program: Program, graph: Graph, step: Compute, block: NodeBlock, held: dict[str, Region | None]
 ) -> Iterable[Violation]:
     node = graph.bound[graph.position[block.node]]
     if widen(node, block.outputs) != block.outputs or rule_for(node).in_regions(node, block.outputs) != block.inputs:

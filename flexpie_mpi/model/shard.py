@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..core.graph import BoundNode, Value
-from ..core.program import Block
+from ..core.program import NodeBlock
 from ..core.region import Region
 from ..lower.facts import slice_bytes
 from ..lower.shards import Held
@@ -65,7 +65,7 @@ class SegmentModel:
         return proto.SerializeToString()
 
 
-def build(model: Model, name: str, blocks: Sequence[Block], inputs: Held, outputs: Held) -> SegmentModel:
+def build(model: Model, name: str, blocks: Sequence[NodeBlock], inputs: Held, outputs: Held) -> SegmentModel:
     """The model that computes `outputs` from `inputs` by running `blocks`.
 
     Parameters
@@ -74,7 +74,7 @@ def build(model: Model, name: str, blocks: Sequence[Block], inputs: Held, output
         The skeleton is enough; weights are named, not read.
     name : str
         Name of the ONNX graph.
-    blocks : sequence of Block
+    blocks : sequence of NodeBlock
         In topological order.
     inputs, outputs : (value, region) pairs
         What is held before and wanted after; values keep their names.
@@ -110,7 +110,7 @@ class _Builder:
         self._constants: dict[Const, str] = {}
         self._made: set[str] = set()
 
-    def add(self, block: Block) -> None:
+    def add(self, block: NodeBlock) -> None:
         """Append a block in its local form, or the node as it is when this rank computes all of it."""
         bound = self.model.graph.bound[self.model.graph.position[block.node]]
         inputs = [self._input(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True)]
@@ -224,7 +224,7 @@ class _Builder:
         return name
 
 
-def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[str, Slice]) -> bool:
+def _reads_weights_once(model: Model, blocks: Sequence[NodeBlock], weights: Mapping[str, Slice]) -> bool:
     """Whether matrix products of at most `FEW_ROWS` rows hold more than half of the weights."""
     total = slice_bytes(model.graph, weights.values())
     few = 0
@@ -241,7 +241,7 @@ def _reads_weights_once(model: Model, blocks: Sequence[Block], weights: Mapping[
     return few * 2 > total
 
 
-def _is_whole(bound: BoundNode, block: Block) -> bool:
+def _is_whole(bound: BoundNode, block: NodeBlock) -> bool:
     """Whether a block reads every input whole and leaves none of its regions cut, so that the node runs as it is."""
     reads = all(_covers(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True))
     writes = zip(bound.outputs, block.outputs, strict=True)

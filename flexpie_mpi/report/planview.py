@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..core.graph import Graph, Value
 from ..core.layout import Layout
 from ..core.plan import Plan, Segment
-from ..core.program import Block, Program
+from ..core.program import NodeBlock, Program
 from ..core.region import Region
 from ..lower import lower
 from ..lower.facts import Traffic, model_flops, rank_flops, redundant_share, traffic_of
@@ -172,7 +172,7 @@ def _nominal(layout: Layout, rank: int) -> float:
     return rows[down] / sum(rows) * columns[across] / sum(columns)
 
 
-Blocks = Mapping[tuple[str, int], Block]
+Blocks = Mapping[tuple[str, int], NodeBlock]
 """A rank's block of a node, by both."""
 
 
@@ -196,7 +196,7 @@ def _parts(graph: Graph, segment: Segment, name: str, blocks: Blocks, ranks: int
     return tuple(Part(held[rank] - again[rank], again[rank]) if rank in held else NOTHING for rank in range(ranks))
 
 
-def _written(block: Block) -> Region | None:
+def _written(block: NodeBlock) -> Region | None:
     """The region of the first output that is there."""
     return next((region for region in block.outputs if region is not None), None)
 

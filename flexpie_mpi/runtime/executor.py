@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ProgramError
-from ..core.program import Buffer, Compute, Copy, Exchange, Finish, Program, Start
+from ..core.program import Buffer, Compute, Exchange, Finish, LocalCopy, Program, Start
 from ..core.region import Region
 from ..core.timeline import OF_NONE, Event, Timeline
 from .provider import Action
@@ -199,7 +199,7 @@ class Executor:
             offset += nbytes
         return pairs
 
-    def _copies(self, copies: Sequence[Copy]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _copies(self, copies: Sequence[LocalCopy]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(self._view(c.target, c.region), self._view(c.source, c.region)) for c in copies]
 
     def _view(self, buffer: int, region: Region) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.choices import PLANNERS
-from ..core.document import Table, is_number, is_whole, printable, read_toml, shown
+from ..core.document import DocumentTable, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import FlexPieError, SuiteError
 from ..testbed import read as read_testbed
 from .cells import BUILTIN, HOSTS, Cell, Site, Suite, Terms, merged
@@ -41,7 +41,7 @@ def read(path: str | PathLike[str]) -> Suite:
     return read_toml(path, MOST_BYTES, "suite", lambda record: _suite(record, Path(path)), SuiteError)
 
 
-def _texts(table: Table, key: str) -> list[str]:
+def _texts(table: DocumentTable, key: str) -> list[str]:
     return _distinct(table.where, key, table.get(key, _are_texts, "a list of texts, with one at least"))
 
 
@@ -49,7 +49,7 @@ def _are_texts(found: object) -> bool:
     return isinstance(found, list) and bool(found) and all(isinstance(item, str) and item for item in found)
 
 
-def _wholes(table: Table, key: str, default: list[int]) -> list[int]:
+def _wholes(table: DocumentTable, key: str, default: list[int]) -> list[int]:
     """Whole numbers; `default` where there are none."""
     if key not in table.record:
         return default
@@ -60,11 +60,11 @@ def _are_wholes(found: object) -> bool:
     return isinstance(found, list) and bool(found) and all(is_whole(item, 1) for item in found)
 
 
-def _whole(table: Table, key: str, least: int, default: int) -> int:
+def _whole(table: DocumentTable, key: str, least: int, default: int) -> int:
     return int(table.get(key, partial(is_whole, least=least), f"a whole number from {least} on", default))
 
 
-def _seconds(table: Table, key: str, default: float) -> float:
+def _seconds(table: DocumentTable, key: str, default: float) -> float:
     return float(table.get(key, _is_time, "a number of seconds from 0 on", default))
 
 
@@ -82,13 +82,13 @@ def _distinct(where: str, key: str, found: list[Any]) -> list[Any]:
 
 
 def _suite(record: Mapping[str, Any], path: Path) -> Suite:
-    top = Table("the suite", record)
+    top = DocumentTable("the suite", record)
     top.check(_TOP)
     top.check_format(FORMAT)
     name = top.text("name", path.stem)
     studies = top.tables("study", "studies", "models and testbeds")
     shared = {key: value for key, value in record.items() if key in _SHARED}
-    tables = [Table(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
+    tables = [DocumentTable(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
     cells = list(islice((cell for table in tables for cell in _cells(table, path.parent)), MOST_CELLS + 1))
     if len(cells) > MOST_CELLS:
         raise SuiteError(f"its studies ask for more than {MOST_CELLS} cells, the most that a suite may have")
@@ -96,7 +96,7 @@ def _suite(record: Mapping[str, Any], path: Path) -> Suite:
     return Suite(name, merged(cells), _seconds(top, "trace_budget", TRACE_BUDGET_S))
 
 
-def _cells(table: Table, folder: Path) -> Iterator[Cell]:
+def _cells(table: DocumentTable, folder: Path) -> Iterator[Cell]:
     """The cells of a study: testbed by testbed, and on each by ranks."""
     table.check(_STUDY)
     models, planners = _texts(table, "models"), _planners(table)
@@ -108,7 +108,7 @@ def _cells(table: Table, folder: Path) -> Iterator[Cell]:
             yield Cell(model, _source(model, folder), batch, site, count, planners, terms)
 
 
-def _planners(table: Table) -> tuple[str, ...]:
+def _planners(table: DocumentTable) -> tuple[str, ...]:
     found = _texts(table, "planners")
     for name in found:
         if name not in PLANNERS:
@@ -118,7 +118,7 @@ def _planners(table: Table) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _terms(table: Table) -> Terms:
+def _terms(table: DocumentTable) -> Terms:
     wholes = {key: _whole(table, key, least, getattr(Terms(), key)) for key, least in _given(table)}
     terms = Terms(**wholes, seconds=_seconds(table, "seconds", 0.0))
     if terms.most_repeats and terms.most_repeats < terms.repeats:
@@ -128,12 +128,12 @@ def _terms(table: Table) -> Terms:
     return terms
 
 
-def _given(table: Table) -> Iterator[tuple[str, int]]:
+def _given(table: DocumentTable) -> Iterator[tuple[str, int]]:
     """The whole numbers that a study, or the suite, gives; others keep what they are by default."""
     return ((key, least) for key, least in _WHOLE.items() if key in table.record or key in table.defaults)
 
 
-def _site(table: Table, text: str, folder: Path) -> Site:
+def _site(table: DocumentTable, text: str, folder: Path) -> Site:
     if text == HOSTS:
         return Site(HOSTS)
     path = folder / text
@@ -144,7 +144,7 @@ def _site(table: Table, text: str, folder: Path) -> Site:
     return Site(testbed.name, str(path), testbed)
 
 
-def _ranks(table: Table, site: Site, ranks: list[int]) -> Sequence[int | None]:
+def _ranks(table: DocumentTable, site: Site, ranks: list[int]) -> Sequence[int | None]:
     """Numbers of ranks on a testbed: those of the study, or else all its boards."""
     if site.testbed is None:
         return ranks or [None]

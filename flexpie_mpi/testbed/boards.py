@@ -12,7 +12,7 @@ from ..core.errors import TestbedError
 
 MOST_DEVICES = 1024
 HUB = "the switch"
-"""The station in the middle, which is no device: none can have its name."""
+"""The station in the middle of a network; no device can have its name."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -62,7 +62,7 @@ class Device:
 
     @property
     def busy_cores(self) -> float:
-        """Cores of its host it keeps busy while it computes: pacing leaves them idle the rest of the time."""
+        """How many cores of its host the device keeps busy while it computes; pacing leaves them idle in between."""
         return self.threads / max(1.0, self.slowdown)
 
 
@@ -209,7 +209,7 @@ class Testbed:
 def used(
     resources: Sequence[Resource], routes: Sequence[Sequence[Route | None]]
 ) -> tuple[tuple[Resource, ...], tuple[tuple[Route | None, ...], ...]]:
-    """The resources that some route passes, in their order, and the routes with the numbers they then have."""
+    """Leave out resources that no route passes; the others in their order, and routes with their new numbers."""
     passed = sorted({number for row in routes for route in row if route for number in route.resources})
     if len(passed) == len(resources):
         return tuple(resources), tuple(map(tuple, routes))

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.document import Table, is_number, is_whole, printable, read_toml, shown
+from ..core.document import DocumentTable, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import TestbedError
 from .boards import MOST_DEVICES, Device, Testbed
 from .sketch import Change, Sketch
@@ -97,11 +97,11 @@ def read_sketch(path: str | PathLike[str]) -> Sketch:
     return read_toml(path, MOST_BYTES, "testbed", lambda record: _sketch(record, Path(path).stem), TestbedError)
 
 
-def _whole(table: Table, key: str) -> int:
+def _whole(table: DocumentTable, key: str) -> int:
     return int(table.get(key, partial(is_whole, least=1), "a whole number, at least 1", 1))
 
 
-def _quantity(table: Table, key: str, quantity: Quantity) -> float | None:
+def _quantity(table: DocumentTable, key: str, quantity: Quantity) -> float | None:
     if key not in table.record:
         return None
     try:
@@ -111,7 +111,7 @@ def _quantity(table: Table, key: str, quantity: Quantity) -> float | None:
 
 
 def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
-    top = Table("the testbed", record)
+    top = DocumentTable("the testbed", record)
     top.check(_TOP)
     top.check_format(FORMAT)
     topology = top.text("topology")
@@ -122,25 +122,25 @@ def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
     return Sketch(top.text("name", stem), TOPOLOGIES[topology], tuple(devices), bandwidth, latency)
 
 
-def _device_tables(top: Table) -> list[Table]:
+def _device_tables(top: DocumentTable) -> list[DocumentTable]:
     records = top.tables("device", "devices", "a name")
-    tables = [Table(f"device {index}", record) for index, record in enumerate(records)]
-    return [Table(f"device '{printable(table.text('name'), 80)}'", table.record) for table in tables]
+    tables = [DocumentTable(f"device {index}", record) for index, record in enumerate(records)]
+    return [DocumentTable(f"device '{printable(table.text('name'), 80)}'", table.record) for table in tables]
 
 
-def _link_table(record: Mapping[str, Any]) -> Table:
+def _link_table(record: Mapping[str, Any]) -> DocumentTable:
     link = record.get("link", {})
     if not isinstance(link, dict):
         raise TestbedError("link must be one table, headed [link]")
-    table = Table("[link]", link)
+    table = DocumentTable("[link]", link)
     table.check(_PORT)
     return table
 
 
-def _devices(tables: Sequence[Table]) -> tuple[list[Device], list[Table]]:
+def _devices(tables: Sequence[DocumentTable]) -> tuple[list[Device], list[DocumentTable]]:
     """Every device, and the table it came from."""
     devices: list[Device] = []
-    owners: list[Table] = []
+    owners: list[DocumentTable] = []
     for table in tables:
         table.check(_DEVICE)
         count = _whole(table, "count")
@@ -155,7 +155,7 @@ def _devices(tables: Sequence[Table]) -> tuple[list[Device], list[Table]]:
     return devices, owners
 
 
-def _device(table: Table, name: str) -> Device:
+def _device(table: DocumentTable, name: str) -> Device:
     memory = _quantity(table, "memory", MEMORY)
     return Device(
         name,
@@ -168,7 +168,7 @@ def _device(table: Table, name: str) -> Device:
 
 
 def _ports(
-    link: Table, owners: Sequence[Table], needed: bool
+    link: DocumentTable, owners: Sequence[DocumentTable], needed: bool
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Bandwidth and latency of each device's port: its own, or that of the link table."""
     shared = (_quantity(link, "bandwidth", BANDWIDTH), _quantity(link, "latency", LATENCY))

@@ -41,7 +41,7 @@ class Sketch:
         return self._laid().subset(ranks) if ranks < count else self._extended(ranks)._laid()
 
     def changed(self, change: Change) -> Sketch:
-        """The same boards on the same network, all of them with what the change says."""
+        """The same boards on the same network, with the change made to all of them."""
         count, given = len(self.devices), change.of_devices()
         return replace(
             self,
@@ -51,7 +51,7 @@ class Sketch:
         )
 
     def without_limits(self) -> Sketch:
-        """The same boards, each with as much memory as anything needs."""
+        """The same boards without limits of memory."""
         return replace(self, devices=tuple(replace(device, memory_bytes=None) for device in self.devices))
 
     def _laid(self) -> Testbed:
@@ -82,7 +82,7 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is otherwise on every board and every link; None for what stays as it is."""
+    """New values for every board and every link; None keeps what each has."""
 
     bandwidth: float | None = None
     latency_s: float | None = None
@@ -90,6 +90,6 @@ class Change:
     memory_bytes: int | None = None
 
     def of_devices(self) -> Mapping[str, Any]:
-        """Fields of every device."""
+        """The changed fields of every device."""
         given = {"slowdown": self.slowdown, "memory_bytes": self.memory_bytes}
         return {key: value for key, value in given.items() if value is not None}

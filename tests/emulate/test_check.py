@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi.core.errors import EmulationError
 from flexpie_mpi.emulate import check
-from flexpie_mpi.emulate.check import Measured, check_cores, check_traffic, measure_links, trials
+from flexpie_mpi.emulate.check import MeasuredLink, check_cores, check_traffic, measure_links, trials
 from flexpie_mpi.emulate.network import network_of
 from flexpie_mpi.testbed import Device, switch
 from tests.emulate.beds import GIGABIT, SHAPES, bed
@@ -41,7 +41,7 @@ def test_a_link_may_be_off_by_15_percent(monkeypatch, share, is_right):
     monkeypatch.setattr(check, "PAUSE_S", 0.0)
     network = network_of(bed("star", 2), PREFIX)
     if is_right:
-        assert measure_links(network, lambda text: None)[0] == Measured("d0 -> d1", GIGABIT, share * GIGABIT)
+        assert measure_links(network, lambda text: None)[0] == MeasuredLink("d0 -> d1", GIGABIT, share * GIGABIT)
         return
     sentence = rf"'d0 -> d1' carries {share * 1000:g} Mb/s, and testbed 'star' says 1000: .*use fewer boards"
     with pytest.raises(EmulationError, match=sentence):

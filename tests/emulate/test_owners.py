@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from flexpie_mpi.emulate.cleanup import is_abandoned, new_prefix, prefix_of, started
-from flexpie_mpi.emulate.system import Memory, carry_out, memory_of
+from flexpie_mpi.emulate.system import MemoryGroups, carry_out, memory_of
 
 PREFIX = "flexpie-1-2-abcd"
 
@@ -53,7 +53,7 @@ def test_a_board_is_limited_to_its_memory(tmp_path, version, files, expected):
     memory = memory_of(
         f"none /proc proc rw 0 0\nnone {tmp_path} {kind.replace(' x', ' rw,', 1).replace(', ', ',')} 0 0"
     )
-    assert memory == Memory(tmp_path, version)
+    assert memory == MemoryGroups(tmp_path, version)
     group = tmp_path / PREFIX
     group.mkdir()
     for file in (*files, "memory.swap.max"):
@@ -75,7 +75,7 @@ def test_where_no_hierarchy_has_the_controller_memory_is_not_limited(tmp_path):
 )
 def test_boards_that_ran_out_of_memory_are_known(tmp_path, version, file, text):
     (tmp_path / PREFIX).mkdir()
-    memory = Memory(tmp_path, version)
+    memory = MemoryGroups(tmp_path, version)
     assert memory.times_exhausted(PREFIX) == 0
     (tmp_path / PREFIX / file).write_text(text)
     assert memory.times_exhausted(PREFIX) == 2

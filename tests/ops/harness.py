@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from flexpie_mpi.core.program import Block
+from flexpie_mpi.core.program import NodeBlock
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
@@ -147,7 +147,7 @@ def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
         assert not region.is_empty and Region.full(value.shape).contains(region), f"{name}: {region} of {value.shape}"
         held[name] = held[name].hull(region) if name in held else region
     outputs = [(name, region) for name, region in zip(bound.node.outputs, out, strict=True) if region is not None]
-    segment = build(model, "case", [Block(bound.node.name, out, into)], tuple(held.items()), tuple(outputs))
+    segment = build(model, "case", [NodeBlock(bound.node.name, out, into)], tuple(held.items()), tuple(outputs))
     proto = onnx.ModelProto()
     proto.CopyFrom(segment.proto)
     for item in proto.graph.initializer:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.errors import TestbedError
-from flexpie_mpi.core.program import Block, Compute
+from flexpie_mpi.core.program import Compute, NodeBlock
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load
@@ -109,7 +109,7 @@ def test_engines_that_are_compared_take_turns():
 
 def test_equal_work_takes_as_long_on_every_rank_and_in_every_engine():
     def block(first, end, node="conv"):
-        return Block(node, (Region(((first, end), (0, 4))),), (Region(((first, end + 1), (0, 4))),))
+        return NodeBlock(node, (Region(((first, end), (0, 4))),), (Region(((first, end + 1), (0, 4))),))
 
     blocks = {0: [block(0, 3), block(0, 3)], 1: [block(3, 6), block(6, 8)]}  # two engines: shapes alike but the last
     costs = {0: [0.1, 0.4], 1: [0.2, 0.7]}

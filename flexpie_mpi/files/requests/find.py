@@ -27,7 +27,7 @@ STDIN = "-"
 
 Shape = tuple[int, ...]
 Axes = tuple[int | str | None, ...]
-"""Of an input as the model has them: a size, a symbol, or nothing."""
+"""The axes of an input as the model has them: each a size, a symbol, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Sourc
 
 
 def _are_several(arguments: Sequence[str], graph: Graph) -> bool:
-    """Whether files are more than those of one request."""
+    """Whether these files are more than one request takes."""
     return len(arguments) > len(graph.inputs) or any(is_pattern(argument, graph) for argument in arguments)
 
 
 def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
-    """The source that an argument is by itself."""
+    """The stream that an argument is by itself; None for a file of a single request."""
     if argument == STDIN:
         return Frames(None, graph, asked.budget)
     name, path = (None, Path(argument)) if is_pattern(argument, graph) else parse_argument(argument, graph)

@@ -30,7 +30,7 @@ from .source import Request, Stop
 HEAD_BYTES = 8
 
 _SPARE_TIMES, _SPARE_BYTES = 16, 1 << 20
-"""A frame may have so many times the bytes of the inputs, and so many more: wider types, headers, names."""
+"""A frame may be so many times as large as the inputs, plus so many bytes: wider types, headers, names."""
 
 PIPE_BYTES = 1 << 20
 """What a pipe is asked to hold, and the most that is read at once."""
@@ -44,8 +44,8 @@ _LOOK_S = 0.1
 _STDIN = 0
 
 
-class Stopped(Exception):
-    """Nothing more is wanted."""
+class PipeStopped(Exception):
+    """Raised in a reader that waits for bytes when nothing more is wanted."""
 
 
 class Pipe:
@@ -75,9 +75,9 @@ class Pipe:
             raise DataError(f"input '{path}' cannot be opened: {error.strerror}") from error
 
     def read(self, size: int, stop: Stop) -> bytes:
-        """So many bytes, or fewer at the end of the pipe.
+        """Read `size` bytes, or fewer at the end of the pipe.
 
-        Raises Stopped when `stop` is set.
+        Raises PipeStopped when `stop` is set.
         """
         taken = bytearray()
         while len(taken) < size:
@@ -88,10 +88,10 @@ class Pipe:
         return bytes(taken)
 
     def piece(self, size: int, stop: Stop) -> bytes:
-        """Whatever is there next, `size` bytes at most; nothing at the end."""
+        """The next bytes that are there, at most `size`; no bytes at the end of the pipe."""
         while True:
             if stop.is_set():
-                raise Stopped
+                raise PipeStopped
             if self._poll.poll(_LOOK_S * 1e3):
                 with suppress(BlockingIOError):
                     return os.read(self._descriptor, size)
@@ -121,13 +121,13 @@ class Spool:
         Thread(target=self._run, name="standard input", daemon=True).start()
 
     def read(self, size: int, stop: Stop) -> bytes:
-        """As of a pipe."""
+        """Read as :meth:`Pipe.read` does."""
         content = bytearray()
         while len(content) < size:
             with self._changed:
                 self._changed.wait_for(lambda: self._held or self._is_over, timeout=_LOOK_S)
                 if stop.is_set():
-                    raise Stopped
+                    raise PipeStopped
                 if self._is_over and not self._held:
                     break
                 taken = min(size - len(content), len(self._held))
@@ -137,7 +137,7 @@ class Spool:
         return bytes(content)
 
     def close(self) -> None:
-        """Nothing: standard input stays."""
+        """Do nothing: standard input stays open."""
 
     def _run(self) -> None:
         while not self._is_over:
@@ -189,7 +189,7 @@ class Frames:
         try:
             while frame := self._frame(pipe, stop):
                 yield fit_inputs(bytes_offers(frame, self._where), self.graph, self._where, self.budget)
-        except Stopped:
+        except PipeStopped:
             return
         finally:
             pipe.close()

@@ -21,7 +21,7 @@ Request = Mapping[str, np.ndarray]
 """Every input of the graph by name."""
 
 DEPTH = 4
-"""Requests that are read before they are asked for, at most."""
+"""At most so many requests are read before they are asked for."""
 
 _LOOK_S = 0.05
 """How often a reader that has nothing to do looks whether it is to stop."""
@@ -37,16 +37,16 @@ class Stop:
         self._is_set = False
 
     def set(self) -> None:
-        """Nothing more is wanted."""
+        """Say that nothing more is wanted."""
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Whether that has been said."""
+        """Whether :meth:`set` was called."""
         return self._is_set
 
 
 class Source(Protocol):
-    """Where requests come from; ``str`` says it to people."""
+    """Where requests come from; ``str`` names it for people."""
 
     @property
     def count(self) -> int | None:
@@ -64,7 +64,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MadeUp:
-    """Random requests: the same seed and number, the same request."""
+    """Random requests; the seed and the number of a request decide its values."""
 
     graph: Graph
     seed: int
@@ -166,11 +166,11 @@ class Reader:
         return self._ready.qsize()
 
     def stop(self) -> None:
-        """Give nothing out any more, and read no further; may be called by a signal handler."""
+        """Stop reading and handing out requests; may be called by a signal handler."""
         self._stop.set()
 
     def close(self) -> None:
-        """Stop, and wait for the thread, if it is not in the middle of a slow disk's file."""
+        """Stop, and wait a second at most for the thread, which may be in the middle of a file."""
         self.stop()
         self._thread.join(timeout=1.0)
 

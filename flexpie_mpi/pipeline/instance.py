@@ -12,7 +12,7 @@ from ..core.graph import Graph
 from ..core.plan import BUSY, Segment
 from ..cost.model import CostModel
 from ..lower.slots import SLOTS_PER_TURN
-from ..placement import MOST_TURNS, Instance, Span, Team, TeamSpan
+from ..placement import MOST_PERIOD, Instance, Span, Team, TeamSpan
 from ..planner.units import Units, units
 from ..testbed import Testbed
 from .crowding import Crowd, crowds
@@ -84,7 +84,7 @@ class Problem:
         self,
         most_boards: int | None = None,
         slots: int = SLOTS_PER_TURN,
-        replicas: int = MOST_TURNS,
+        replicas: int = MOST_PERIOD,
         *,
         is_least: bool = False,
     ) -> Instance:

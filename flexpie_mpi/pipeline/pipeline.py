@@ -9,7 +9,7 @@ from math import inf, isfinite
 from ..core.errors import PlanError
 from ..core.plan import Plan
 from ..lower.slots import SLOTS_PER_TURN
-from ..placement import MOST_TURNS, Instance, Outcome, Placement
+from ..placement import MOST_PERIOD, Instance, Outcome, Placement
 from ..placement.outcome import Deadline
 from ..placement.solvers import SOLVERS
 from .instance import Problem
@@ -124,7 +124,7 @@ class _View:
     is_least: bool
     proves: bool
 
-    def instance(self, replicas: int = MOST_TURNS) -> Instance:
+    def instance(self, replicas: int = MOST_PERIOD) -> Instance:
         return self.problem.instance(self.most_boards, self.slots, replicas, is_least=self.is_least)
 
 

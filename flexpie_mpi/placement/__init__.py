@@ -5,12 +5,12 @@ bound. The one difficulty: the best crew for a stage depends on which boards the
 """
 
 from .exact import exact
-from .instance import MOST_TURNS, Instance, Span, Team, TeamSpan
+from .instance import MOST_PERIOD, Instance, Span, Team, TeamSpan
 from .loads import Loads, Placement, Stage, loads, messages, problems
 from .outcome import Outcome
 
 __all__ = [
-    "MOST_TURNS",
+    "MOST_PERIOD",
     "Instance",
     "Loads",
     "Outcome",

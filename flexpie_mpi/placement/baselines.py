@@ -1,18 +1,71 @@
-"""Baselines that look at no link: a random placement, and equal shares in order of rank."""
+"""Chains, stages of one board each, and the simple ways to make one: by chance, by equal shares, by fast links.
+
+No baseline makes replicas or teams, and none proves anything.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
 from time import perf_counter
 
 import numpy as np
 
-from .chains import chain, most_stages, outcome
 from .instance import Instance
-from .loads import Placement
+from .loads import Placement, Stage, loads
 from .outcome import Outcome
 
 TRIES = 20
 """Orders of boards that `random` tries before it gives up."""
+
+
+def most_stages(instance: Instance, boards: Sequence[int]) -> int:
+    """Stages that a chain on some of `boards` may have."""
+    limit = instance.boards if instance.most_boards is None else instance.most_boards
+    return min(len(boards), limit, instance.units)
+
+
+def min_sum(instance: Instance, boards: Sequence[int], capacity: float) -> tuple[int, ...] | None:
+    """Cuts, the first and the last among them, that send the fewest bytes in all, whoever runs the stages.
+
+    Every stage fits into `capacity`, and into at least one of `boards` by what it may compute. Of equal sums that with
+    the fewest stages is taken. The sum stands in for the bottleneck, which is a maximum (paper, section on
+    partitioning): state (stages so far, cut), minimised over the cut before, in O(n m^2) for n boards and m units.
+
+    Returns
+    -------
+    tuple of int, or None
+        None where no cuts will do.
+    """
+    most = most_stages(instance, boards)
+    is_span = instance.fits[list(boards)].any(axis=0) & (instance.need_bytes <= capacity)
+    price = np.where(is_span, np.concatenate([[0.0], instance.crossing[1:]])[:, None], inf)
+    sums = np.full((most + 1, instance.units + 1), inf)
+    before = np.zeros(sums.shape, int)
+    sums[0, 0] = 0.0
+    for count in range(most):
+        found = sums[count][:, None] + price
+        before[count + 1] = found.argmin(axis=0)
+        sums[count + 1] = found.min(axis=0)
+    count = int(sums[:, -1].argmin())
+    if sums[count, -1] == inf:
+        return None
+    cuts = [instance.units]
+    for stages in range(count, 0, -1):
+        cuts.append(int(before[stages, cuts[-1]]))
+    return tuple(reversed(cuts))
+
+
+def chain(cuts: Sequence[int], boards: Sequence[int]) -> Placement:
+    """The placement with these cuts, 0 .. m, and a board for each stage between two of them."""
+    return Placement(tuple(Stage(*span, (board,)) for span, board in zip(pairwise(cuts), boards, strict=True)))
+
+
+def outcome(instance: Instance, placement: Placement | None, began: float, explored: int) -> Outcome:
+    """The answer of a solver that proves nothing; `began` is what ``time.perf_counter`` said at its start."""
+    seconds = inf if placement is None else loads(instance, placement).seconds
+    return Outcome(placement, seconds, 0.0, perf_counter() - began, explored)
 
 
 def random(instance: Instance, seed: int = 0) -> Outcome:
@@ -97,3 +150,57 @@ def _work(instance: Instance) -> np.ndarray:
         found[0] = 0.0
     rising: np.ndarray = np.maximum.accumulate(found)
     return rising
+
+
+def greedy(instance: Instance) -> Outcome:
+    """The paper's joint baseline: its partition, then a walk from every board, of which the best is kept.
+
+    The partition is that of :func:`min_sum`, for the smallest memory of any board. A walk goes on to the unused board
+    with the highest bandwidth that may run the next stage, whatever is sent there.
+    """
+    began = perf_counter()
+    everyone = range(instance.boards)
+    placement, _, walks = _best_walk(instance, everyone, float(instance.capacity.min()))
+    return outcome(instance, placement, began, walks)
+
+
+def capacity_greedy(instance: Instance) -> Outcome:
+    """`greedy` once for every level of memory, on the boards that have as much; the best of these is kept."""
+    began = perf_counter()
+    best, least, explored = None, inf, 0
+    for level in np.unique(instance.capacity).tolist():
+        boards = np.flatnonzero(instance.capacity >= level).tolist()
+        placement, seconds, walks = _best_walk(instance, boards, level)
+        explored += walks
+        if placement is not None and (best is None or seconds < least):
+            best, least = placement, seconds
+    return outcome(instance, best, began, explored)
+
+
+def _best_walk(instance: Instance, boards: Sequence[int], capacity: float) -> tuple[Placement | None, float, int]:
+    """The best of all walks over `boards`, its bottleneck, and how many walks came to an end."""
+    cuts = min_sum(instance, boards, capacity)
+    walks = [] if cuts is None else [walk for start in boards if (walk := _walk(instance, cuts, start, boards))]
+    found = [(loads(instance, placement).seconds, number) for number, placement in enumerate(walks)]
+    if not found:
+        return None, inf, 0
+    seconds, number = min(found)
+    return walks[number], seconds, len(walks)
+
+
+def _walk(instance: Instance, cuts: Sequence[int], start: int, boards: Sequence[int]) -> Placement | None:
+    """One walk; None where the next stage fits no board that is left."""
+    is_free = np.zeros(instance.boards, bool)
+    is_free[list(boards)] = True
+    walked: list[int] = []
+    for span in pairwise(cuts):
+        may_run = is_free & instance.fits[(slice(None), *span)]
+        if not walked:
+            here = start
+        else:
+            here = int(np.where(may_run, instance.pair_s[walked[-1]], inf).argmin())
+        if not may_run[here]:
+            return None
+        walked.append(here)
+        is_free[here] = False
+    return chain(cuts, walked)

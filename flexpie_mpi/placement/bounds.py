@@ -88,7 +88,7 @@ class Work:
                 if place:
                     np.maximum(by_row[:, row], self._most[row, :, place - 1] / size, out=by_row[:, row])
         found = by_row[:, self.row]
-        root = self.spans.kinds.root
+        root = self.spans.classes.root
         if root >= 0:
             shares = [self._held(root, size, seconds) / size for size in sizes]
             found[:, root] = np.max(shares, axis=0)
@@ -101,9 +101,9 @@ class Work:
 
     def able(self, most: np.ndarray) -> np.ndarray:
         """The work that all boards can take on together, when each can take on so much: array (w,)."""
-        kinds, limit = self.spans.kinds, most_boards(self.spans.instance)
+        classes, limit = self.spans.classes, most_boards(self.spans.instance)
         order = np.argsort(-most, axis=1, kind="stable")
-        boards = np.minimum(np.cumsum(kinds.size[order], axis=1), limit)
+        boards = np.minimum(np.cumsum(classes.size[order], axis=1), limit)
         counted = np.diff(boards, axis=1, prepend=0)
         found: np.ndarray = (counted * np.take_along_axis(most, order, axis=1)).sum(axis=1)
         return found
@@ -167,11 +167,11 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
 
 def relaxed_s(instance: Instance, spans: StageTimes, work: Work) -> float:
     """A lower bound that knows no links, and lets every board come again, in crews of whatever boards are best."""
-    m, kinds = instance.units, spans.kinds
+    m, classes = instance.units, spans.classes
     sizes = range(1, most_replicas(instance) + 1)
     stage = np.full((m + 1, m + 1), np.inf)
-    for kind in range(kinds.count):
-        for size in sizes if kind == kinds.root else sizes[-1:]:
+    for kind in range(classes.count):
+        for size in sizes if kind == classes.root else sizes[-1:]:
             np.minimum(stage, spans.member_s(kind, size), out=stage)
     for team in work.teams:
         stage[team.begin, team.end] = np.minimum(stage[team.begin, team.end], team.seconds)

@@ -15,9 +15,9 @@ from math import lcm
 
 import numpy as np
 
-from .classes import Classes, classes
-from .groups import Members, ReplicaGroups, StageTimes, replica_groups
+from .groups import Classes, Members, ReplicaGroups, StageTimes, classes_of, replica_groups
 from .instance import Instance, Team, TeamSpan
+from .loads import parts
 from .resources import Shares, resources
 
 Load = tuple[float, Shares]
@@ -65,7 +65,7 @@ class GroupedInstance:
     instance : Instance
     adds_up : bool
         Whether there are teams or shared resources.
-    kinds : Classes
+    classes : Classes
     times : StageTimes
     groups : ReplicaGroups
         K of them.
@@ -83,7 +83,7 @@ class GroupedInstance:
 
     instance: Instance
     adds_up: bool
-    kinds: Classes
+    classes: Classes
     times: StageTimes
     groups: ReplicaGroups
     teams: tuple[TeamOption, ...]
@@ -98,25 +98,25 @@ class GroupedInstance:
         """Sort boards into classes, and list the options."""
         ways = resources(instance)
         adds_up = bool(instance.teams or ways.shared)
-        kinds = classes(instance, resources(instance, plain=True) if adds_up else ways)
-        groups = replica_groups(instance, kinds, in_order=bool(kinds.pair_s.any()) or not _is_even(kinds))
-        zero = np.zeros(kinds.count)
-        without_ports = replace(kinds, out_s=zero, in_s=zero, both_s=zero)
-        times = StageTimes.of(instance, without_ports if adds_up else kinds)
-        ports = kinds if adds_up else without_ports
+        classes = classes_of(instance, resources(instance, plain=True) if adds_up else ways)
+        groups = replica_groups(instance, classes, in_order=bool(classes.pair_s.any()) or not _is_even(classes))
+        zero = np.zeros(classes.count)
+        without_ports = replace(classes, out_s=zero, in_s=zero, both_s=zero)
+        times = StageTimes.of(instance, without_ports if adds_up else classes)
+        ports = classes if adds_up else without_ports
         table, table_s = _tables(times, groups)
         return cls(
             instance,
             adds_up,
-            kinds,
+            classes,
             times,
             groups,
-            tuple(_team_options(instance, kinds)),
+            tuple(_team_options(instance, classes)),
             table,
             table_s,
-            _hand_over_s(groups, ports) if adds_up or kinds.pair_s.any() else np.zeros((1, len(groups.members))),
-            _root_s(groups, kinds.root, ports.pair_s[kinds.root], ports.in_s),
-            _root_s(groups, kinds.root, ports.pair_s[:, kinds.root], ports.out_s),
+            _hand_over_s(groups, ports) if adds_up or classes.pair_s.any() else np.zeros((1, len(groups.members))),
+            _root_s(groups, classes.root, ports.pair_s[classes.root], ports.in_s),
+            _root_s(groups, classes.root, ports.pair_s[:, classes.root], ports.out_s),
         )
 
     @cached_property
@@ -131,8 +131,8 @@ class GroupedInstance:
     @cached_property
     def counts(self) -> np.ndarray:
         """Boards of each class in each option: int array (K + teams, k)."""
-        rows = [[Counter(team.members)[kind] for kind in range(self.kinds.count)] for team in self.teams]
-        return np.concatenate([self.groups.counts, np.array(rows, int).reshape(-1, self.kinds.count)])
+        rows = [[Counter(team.members)[kind] for kind in range(self.classes.count)] for team in self.teams]
+        return np.concatenate([self.groups.counts, np.array(rows, int).reshape(-1, self.classes.count)])
 
     @cached_property
     def alike(self) -> list[int]:
@@ -140,7 +140,7 @@ class GroupedInstance:
         if len(self.hand_over_s) == 1 and not self.teams:
             return [0] * len(self.options)
         first: dict[object, int] = {}
-        is_even = _is_even(self.kinds) and not self.kinds.pair_s.any()
+        is_even = _is_even(self.classes) and not self.classes.pair_s.any()
         marks = (self._mark(option) if is_even else number for number, option in enumerate(self.options))
         return [first.setdefault(mark, number) for number, mark in enumerate(marks)]
 
@@ -152,15 +152,15 @@ class GroupedInstance:
     @cached_property
     def shared(self) -> int:
         """How many shared resources there are."""
-        return max((index for shares in self.kinds.shared_s.values() for index, _ in shares), default=-1) + 1
+        return max((index for shares in self.classes.shared_s.values() for index, _ in shares), default=-1) + 1
 
     def _mark(self, option: Option) -> object:
         """What of an option matters for whoever comes next, where only ports do."""
-        root = self.kinds.root
+        root = self.classes.root
         if isinstance(option, TeamOption):
             member = option.members.index(root) if root in option.members else -1
             return option.end, option.span.exit_bytes.tobytes(), member
-        return len(option), max(float(self.kinds.out_s[kind]) for kind in option), root in option
+        return len(option), max(float(self.classes.out_s[kind]) for kind in option), root in option
 
     @cached_property
     def _loads(self) -> dict[tuple[int, int], Load]:
@@ -170,11 +170,11 @@ class GroupedInstance:
         """What handing over at a cut takes, from one option or `ROOT` to the next."""
         if self.instance.root is None and ROOT in (before, after):
             return 0.0, ()
-        ends = [self.options[number] if number != ROOT else (self.kinds.root,) for number in (before, after)]
+        ends = [self.options[number] if number != ROOT else (self.classes.root,) for number in (before, after)]
         has_team = any(isinstance(option, TeamOption) for option in ends)
         if (before, after) not in self._loads:
             nbytes = float(self.crossing[cut]) if has_team else 1.0
-            self._loads[before, after] = _handed_over(self.kinds, ends[0], ends[1], nbytes)
+            self._loads[before, after] = _handed_over(self.classes, ends[0], ends[1], nbytes)
         slowest, shared = self._loads[before, after]
         size = 1.0 if has_team else float(self.crossing[cut])
         return slowest * size, tuple((index, seconds * size) for index, seconds in shared)
@@ -186,10 +186,10 @@ class GroupedInstance:
         return (*shares, *option.load[1]) if isinstance(option, TeamOption) else shares
 
 
-def _is_even(kinds: Classes) -> bool:
+def _is_even(classes: Classes) -> bool:
     """Whether the only shared resources are ports of the root, which carry the same whoever is at the other end."""
-    root, pairs = kinds.root, kinds.shared_s
-    others = [kind for kind in range(kinds.count) if kind != root]
+    root, pairs = classes.root, classes.shared_s
+    others = [kind for kind in range(classes.count) if kind != root]
     out = {pairs.get((root, kind)) for kind in others}
     into = {pairs.get((kind, root)) for kind in others}
     return all(root in pair for pair in pairs) and len(out) <= 1 and len(into) <= 1
@@ -203,25 +203,25 @@ def _tables(times: StageTimes, groups: ReplicaGroups) -> tuple[np.ndarray, np.nd
     return np.array(table), np.stack(rows)
 
 
-def _hand_over_s(groups: ReplicaGroups, kinds: Classes) -> np.ndarray:
+def _hand_over_s(groups: ReplicaGroups, classes: Classes) -> np.ndarray:
     """Seconds per byte of the slowest link or port between every two groups, whose boards meet as their turns do."""
     count = len(groups.members)
     found = np.zeros((count, count))
     rows = {size: np.flatnonzero(groups.size == size) for size in sorted(set(groups.size.tolist()))}
     members = {size: np.array([groups.members[row] for row in which.tolist()]) for size, which in rows.items()}
-    for before, sources in members.items() if kinds.pair_s.any() else ():
+    for before, sources in members.items() if classes.pair_s.any() else ():
         for after, targets in members.items():
             period = lcm(before, after)
             slowest = np.zeros((len(sources), len(targets)))
             for turn in range(period):
-                met = kinds.pair_s[sources[:, turn % before][:, None], targets[:, turn % after][None, :]]
+                met = classes.pair_s[sources[:, turn % before][:, None], targets[:, turn % after][None, :]]
                 np.maximum(slowest, met, out=slowest)
             found[np.ix_(rows[before], rows[after])] = slowest / period
     ports = [
-        np.array([max(port[list(row)]) / len(row) for row in groups.members]) for port in (kinds.out_s, kinds.in_s)
+        np.array([max(port[list(row)]) / len(row) for row in groups.members]) for port in (classes.out_s, classes.in_s)
     ]
     np.maximum(found, np.maximum(ports[0][:, None], ports[1][None, :]), out=found)
-    for kind, size in enumerate(kinds.size.tolist() if kinds.pair_s.any() else ()):
+    for kind, size in enumerate(classes.size.tolist() if classes.pair_s.any() else ()):
         boards = groups.counts[:, kind]
         found[boards[:, None] + boards[None, :] > size] = np.inf
     return found
@@ -236,25 +236,26 @@ def _root_s(groups: ReplicaGroups, root: int, pair_s: np.ndarray, port_s: np.nda
     return np.array([max(slowest[list(row)]) / len(row) for row in groups.members])
 
 
-def _team_options(instance: Instance, kinds: Classes) -> Iterator[TeamOption]:
+def _team_options(instance: Instance, classes: Classes) -> Iterator[TeamOption]:
     """Every span of every team; where two teams of the same boards are offered for the same span, the first counts."""
     seen: set[tuple] = set()
     for team in instance.teams:
-        members = tuple(kinds.of[board] for board in team.boards)
+        members = tuple(classes.of[board] for board in team.boards)
         for (begin, end), span in team.spans.items():
             if (team.boards, begin, end) in seen:
                 continue
             seen.add((team.boards, begin, end))
-            load = _own_load(instance, kinds, team, (begin, end), span)
+            load = _own_load(instance, classes, team, (begin, end), span)
             if np.isfinite(load[0]):
                 yield TeamOption(team, begin, end, span, members, load)
 
 
-def _own_load(instance: Instance, kinds: Classes, team: Team, span: tuple[int, int], costs: TeamSpan) -> Load:
+def _own_load(instance: Instance, classes: Classes, team: Team, span: tuple[int, int], costs: TeamSpan) -> Load:
     """Computing and inner messages, together with what its own ports bear of the messages at its two ends."""
     has_root = instance.root is not None
     out = np.array(costs.exit_bytes, float) * (has_root or span[1] < instance.units)
     into = np.array(costs.entry_bytes, float) * (has_root or span[0] > 0)
+    members = [classes.of[board] for board in team.boards]
     links: dict[int, float] = defaultdict(float)
     shared: dict[int, float] = defaultdict(float)
     for (source, target), nbytes in costs.inner.items():
@@ -262,15 +263,16 @@ def _own_load(instance: Instance, kinds: Classes, team: Team, span: tuple[int, i
         into[target] += nbytes
         for resource in instance.routes[team.boards[source]][team.boards[target]]:
             links[resource] += nbytes * float(instance.resource_s[resource])
-        for index, seconds in kinds.shared_s.get((kinds.of[team.boards[source]], kinds.of[team.boards[target]]), ()):
+        for index, seconds in classes.shared_s.get(
+            (classes.of[team.boards[source]], classes.of[team.boards[target]]), ()
+        ):
             shared[index] += nbytes * seconds
-    members = [kinds.of[board] for board in team.boards]
-    ports = np.maximum(kinds.out_s[members] * out, kinds.in_s[members] * into)
+    ports = np.maximum(classes.out_s[members] * out, classes.in_s[members] * into)
     slowest = max(float(np.max(costs.compute_s)), float(ports.max()), max(links.values(), default=0.0))
     return slowest, tuple(sorted(shared.items()))
 
 
-def _handed_over(kinds: Classes, before: Option, after: Option, nbytes: float) -> Load:
+def _handed_over(classes: Classes, before: Option, after: Option, nbytes: float) -> Load:
     """What the messages between two options take, at a cut where so many bytes are alive.
 
     Of the ports only the root's, which are shared, carry anything else; so all others are known from here.
@@ -280,33 +282,23 @@ def _handed_over(kinds: Classes, before: Option, after: Option, nbytes: float) -
     shared: dict[int, float] = defaultdict(float)
     slowest = 0.0
     sources, targets = _members(before), _members(after)
-    for a, b, part in _messages(before, after, nbytes):
+    entry = after.span.entry_bytes if isinstance(after, TeamOption) else None
+    leaving = before.span.exit_bytes if isinstance(before, TeamOption) else None
+    for a, b, part in parts(len(sources), len(targets), nbytes, entry, leaving):
         pair = sources[a], targets[b]
-        if pair[0] == pair[1] == kinds.root:
+        if pair[0] == pair[1] == classes.root:
             continue
         out[a] += part
         into[b] += part
-        slowest = max(slowest, part * float(kinds.pair_s[pair]))
-        for index, seconds in kinds.shared_s.get(pair, ()):
+        slowest = max(slowest, part * float(classes.pair_s[pair]))
+        for index, seconds in classes.shared_s.get(pair, ()):
             shared[index] += part * seconds
     for member, total in out.items():
-        slowest = max(slowest, total * float(kinds.out_s[sources[member]]))
+        slowest = max(slowest, total * float(classes.out_s[sources[member]]))
     for member, total in into.items():
-        slowest = max(slowest, total * float(kinds.in_s[targets[member]]))
+        slowest = max(slowest, total * float(classes.in_s[targets[member]]))
     return slowest, tuple(sorted(shared.items()))
 
 
 def _members(option: Option) -> Sequence[int]:
     return option.members if isinstance(option, TeamOption) else option
-
-
-def _messages(before: Option, after: Option, nbytes: float) -> Iterator[tuple[int, int, float]]:
-    """(index in one option, index in the next, bytes per request)."""
-    p, q = len(_members(before)), len(_members(after))
-    if isinstance(after, TeamOption):
-        yield from ((a, b, float(after.span.entry_bytes[b]) / p) for a in range(p) for b in range(q))
-    elif isinstance(before, TeamOption):
-        yield from ((a, b, float(before.span.exit_bytes[a]) / q) for a in range(p) for b in range(q))
-    else:
-        period = lcm(p, q)
-        yield from ((turn % p, turn % q, nbytes / period) for turn in range(period))

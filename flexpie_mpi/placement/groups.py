@@ -1,13 +1,13 @@
-"""ReplicaGroups: the boards, by class, that a stage may have, and what they take for every span.
+"""Boards by class, and the replica groups that may run a stage.
 
-All that a crew of g replicas does is shared among them: each computes, receives and sends for one request of g. Which
-of them come after which matters only for the links between two crews.
+Swapping two boards of a class changes no placement's bottleneck, so a *replica group*, boards that take turns in one
+stage, is told by the classes of its boards. All that a group of g boards does is shared among them: each computes,
+receives and sends for one request of g. Which of them come after which matters only for the links between two groups.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,8 +15,8 @@ from math import lcm
 
 import numpy as np
 
-from .classes import Classes
-from .instance import MOST_TURNS, Instance
+from .instance import MOST_PERIOD, Instance
+from .resources import Resources, Shares
 
 MOST_GROUPS = 2100
 """ReplicaGroups that are told apart. Where more exist, only those of boards of like speed are looked at."""
@@ -25,12 +25,126 @@ MOST_ALIKE = 300
 """ReplicaGroups of several boards of like speed that are looked at, about."""
 
 Members = tuple[int, ...]
-"""The classes of a crew's boards, in the order of their turns."""
+"""The classes of a group's boards, in the order of their turns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Boards by class, and what is the same for all of a class.
+
+    Teams are left aside: a placement counts a team's boards with their classes, and says only at the end which boards
+    of a class the other stages get.
+
+    Attributes
+    ----------
+    groups : tuple of tuple of int
+        The boards of each class. The root is a class of its own.
+    of : tuple of int
+        The class of each board.
+    root : int
+        The root's class; -1 without a root.
+    size : array (k,)
+        Boards of each class.
+    compute_s : array (k, m + 1, m + 1)
+        Infinite where a board of the class cannot run the span by itself.
+    out_s, in_s, both_s : array (k,)
+    pair_s : array (k, k)
+        As of :class:`~.resources.Resources`; the diagonal is for two boards of one class.
+    shared_s : mapping of (class, class) to Shares
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    of: tuple[int, ...]
+    root: int
+    size: np.ndarray
+    compute_s: np.ndarray
+    out_s: np.ndarray
+    in_s: np.ndarray
+    both_s: np.ndarray
+    pair_s: np.ndarray
+    shared_s: Mapping[tuple[int, int], Shares]
+
+    @property
+    def count(self) -> int:
+        return len(self.groups)
+
+
+def classes_of(instance: Instance, ways: Resources) -> Classes:
+    """Group the boards of an instance.
+
+    Two boards are alike when they compute alike, fit the same spans, have equal ports, and reach and are reached by
+    every other board equally. What only spreads unequally over shared resources makes them different.
+    """
+    compute = np.where(instance.fits, instance.compute_s, np.inf)
+    groups: dict[tuple, list[list[int]]] = {}
+    for board in range(instance.boards):
+        alike = groups.setdefault(_mark(instance, ways, compute, board), [])
+        found = next((group for group in alike if _can_swap(ways, compute, group[0], board)), None)
+        if found is None:
+            alike.append([board])
+        else:
+            found.append(board)
+    ordered = sorted(tuple(group) for alike in groups.values() for group in alike)
+    first = np.array([group[0] for group in ordered])
+    twin = np.array([group[-1] for group in ordered])
+    of = [0] * instance.boards
+    for number, group in enumerate(ordered):
+        for board in group:
+            of[board] = number
+    pair_s = ways.pair_s[np.ix_(first, first)]
+    np.fill_diagonal(pair_s, ways.pair_s[first, twin])
+    return Classes(
+        tuple(ordered),
+        tuple(of),
+        of[instance.root] if instance.root is not None else -1,
+        np.array([len(group) for group in ordered]),
+        compute[first],
+        ways.out_s[first],
+        ways.in_s[first],
+        ways.both_s[first],
+        pair_s,
+        _shares(ways, ordered),
+    )
+
+
+def _mark(instance: Instance, ways: Resources, compute: np.ndarray, board: int) -> tuple:
+    """What boards of a class have in common, and can be told without looking at others."""
+    ports = (float(ways.out_s[board]), float(ways.in_s[board]), float(ways.both_s[board]))
+    links = [np.delete(row, board) for row in (ways.pair_s[board], ways.pair_s[:, board])]
+    return (board == instance.root, ports, compute[board, 0].tobytes(), *(np.sort(row).tobytes() for row in links))
+
+
+def _can_swap(ways: Resources, compute: np.ndarray, a: int, b: int) -> bool:
+    """Whether boards a and b compute alike, reach all others equally, and each other equally both ways."""
+    if not np.array_equal(compute[a], compute[b]):
+        return False
+    others = np.ones(len(ways.out_s), bool)
+    others[[a, b]] = False
+    for matrix in (ways.pair_s, ways.pair_s.T):
+        if not np.array_equal(matrix[a][others], matrix[b][others]) or matrix[a, b] != matrix[b, a]:
+            return False
+    if not ways.shared_s:
+        return True
+    reach = ways.shared_s.get
+    return reach((a, b)) == reach((b, a)) and all(
+        reach((a, other)) == reach((b, other)) and reach((other, a)) == reach((other, b))
+        for other in np.flatnonzero(others).tolist()
+    )
+
+
+def _shares(ways: Resources, groups: list[tuple[int, ...]]) -> dict[tuple[int, int], Shares]:
+    found = {}
+    for a, sources in enumerate(groups if ways.shared_s else []):
+        for b, targets in enumerate(groups):
+            passed = ways.shared_s.get((sources[0], targets[-1]))
+            if passed is not None:
+                found[a, b] = passed
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class ReplicaGroups:
-    """K crews of one board, or of several that take turns.
+    """K groups of one board, or of several that take turns.
 
     Attributes
     ----------
@@ -38,7 +152,7 @@ class ReplicaGroups:
     counts : array (K, k)
         Boards of each class.
     is_complete : bool
-        Whether these are all crews there are, but for the order of turns where it makes no difference.
+        Whether these are all groups there are, but for the order of turns where it makes no difference.
     """
 
     members: tuple[Members, ...]
@@ -47,22 +161,14 @@ class ReplicaGroups:
 
     @cached_property
     def size(self) -> np.ndarray:
-        """Boards of each crew: array (K,)."""
+        """Boards of each group: array (K,)."""
         found: np.ndarray = self.counts.sum(axis=1)
         return found
 
     @cached_property
-    def parts(self) -> tuple[np.ndarray, np.ndarray]:
-        """The classes of each crew and how many boards of each, filled up with none of class 0: int arrays (K, p)."""
-        rows = [sorted(Counter(members).items()) for members in self.members]
-        width = max(len(row) for row in rows)
-        padded = np.array([row + [(0, 0)] * (width - len(row)) for row in rows])
-        return padded[..., 0], padded[..., 1]
-
-    @cached_property
     def has_cycles(self) -> bool:
-        """Whether crews exist whose turns together take too long to begin anew."""
-        return lcm(*set(self.size.tolist())) > MOST_TURNS
+        """Whether groups exist whose turns together take too long to begin anew."""
+        return lcm(*set(self.size.tolist())) > MOST_PERIOD
 
 
 def most_boards(instance: Instance) -> int:
@@ -75,59 +181,61 @@ def most_replicas(instance: Instance) -> int:
     return min(instance.replicas, most_boards(instance))
 
 
-def replica_groups(instance: Instance, kinds: Classes, *, in_order: bool) -> ReplicaGroups:
-    """All crews of an instance; `in_order` tells apart crews of the same boards in different orders."""
+def replica_groups(instance: Instance, classes: Classes, *, in_order: bool) -> ReplicaGroups:
+    """All groups of an instance; `in_order` tells apart groups of the same boards in different orders."""
     limit = most_replicas(instance)
-    every = _sequences(kinds, limit) if in_order and limit > 1 else _multisets(kinds, limit)
+    every = _sequences(classes, limit) if in_order and limit > 1 else _multisets(classes, limit)
     found = list(islice(every, MOST_GROUPS + 1))
     is_complete = len(found) <= MOST_GROUPS
     if not is_complete:
-        found = _alike(instance, kinds, limit)
-    counts = np.zeros((len(found), kinds.count), int)
+        found = _alike(instance, classes, limit)
+    counts = np.zeros((len(found), classes.count), int)
     for row, members in zip(counts, found, strict=True):
         np.add.at(row, list(members), 1)
     return ReplicaGroups(tuple(found), counts, is_complete)
 
 
-def _multisets(kinds: Classes, limit: int) -> Iterator[Members]:
-    """Members in order of their classes, smaller crews first."""
+def _multisets(classes: Classes, limit: int) -> Iterator[Members]:
+    """Members in order of their classes, smaller groups first."""
 
     def longer(size: int, first: int, left: Sequence[int]) -> Iterator[Members]:
         if size == 0:
             yield ()
             return
-        for kind in range(first, kinds.count):
+        for kind in range(first, classes.count):
             if left[kind]:
                 rest = [*left[:kind], left[kind] - 1, *left[kind + 1 :]]
                 yield from ((kind, *members) for members in longer(size - 1, kind, rest))
 
     for size in range(1, limit + 1):
-        yield from longer(size, 0, kinds.size.tolist())
+        yield from longer(size, 0, classes.size.tolist())
 
 
-def _sequences(kinds: Classes, limit: int) -> Iterator[Members]:
-    """Members in every order, smaller crews first."""
+def _sequences(classes: Classes, limit: int) -> Iterator[Members]:
+    """Members in every order, smaller groups first."""
 
     def longer(size: int, left: Sequence[int]) -> Iterator[Members]:
         if size == 0:
             yield ()
             return
-        for kind in range(kinds.count):
+        for kind in range(classes.count):
             if left[kind]:
                 rest = [*left[:kind], left[kind] - 1, *left[kind + 1 :]]
                 yield from ((kind, *members) for members in longer(size - 1, rest))
 
     for size in range(1, limit + 1):
-        yield from longer(size, kinds.size.tolist())
+        yield from longer(size, classes.size.tolist())
 
 
-def _alike(instance: Instance, kinds: Classes, limit: int) -> list[Members]:
+def _alike(instance: Instance, classes: Classes, limit: int) -> list[Members]:
     """Every board by itself, and neighbours in order of speed together, as many as there is room for."""
     row = np.arange(instance.units)
-    unit = kinds.compute_s[:, row, row + 1]
+    unit = classes.compute_s[:, row, row + 1]
     speed = np.where(np.isfinite(unit), unit, 0.0).sum(axis=1)
-    order = [kind for kind in np.lexsort((speed, np.isinf(unit).sum(axis=1))).tolist() for _ in range(kinds.size[kind])]
-    found: dict[Members, None] = {(kind,): None for kind in range(kinds.count)}
+    order = [
+        kind for kind in np.lexsort((speed, np.isinf(unit).sum(axis=1))).tolist() for _ in range(classes.size[kind])
+    ]
+    found: dict[Members, None] = {(kind,): None for kind in range(classes.count)}
     stride = max(1, len(order) * (limit - 1) // MOST_ALIKE)
     for size in range(2, limit + 1):
         for start in range(0, len(order) - size + 1, stride):
@@ -142,57 +250,59 @@ class StageTimes:
     Attributes
     ----------
     instance : Instance
-    kinds : Classes
+    classes : Classes
     alone_s : array (k, m + 1, m + 1)
         By class, without replicas: the slowest of computing and the board's own ports; infinite where it cannot.
     """
 
     instance: Instance
-    kinds: Classes
+    classes: Classes
     alone_s: np.ndarray
 
     @classmethod
-    def of(cls, instance: Instance, kinds: Classes) -> StageTimes:
-        """Price all spans, for the root as a crew of its own."""
-        alone = kinds.compute_s.copy()
-        for kind in range(kinds.count):
-            if kind != kinds.root:
-                np.maximum(alone[kind], _ports_s(instance, kinds, kind, 1), out=alone[kind])
-        spans = cls(instance, kinds, alone)
-        if kinds.root >= 0:
-            alone[kinds.root] = spans.member_s(kinds.root, 1)
+    def of(cls, instance: Instance, classes: Classes) -> StageTimes:
+        """Price all spans, for the root as a group of its own."""
+        alone = classes.compute_s.copy()
+        for kind in range(classes.count):
+            if kind != classes.root:
+                np.maximum(alone[kind], _ports_s(instance, classes, kind, 1), out=alone[kind])
+        spans = cls(instance, classes, alone)
+        if classes.root >= 0:
+            alone[classes.root] = spans.member_s(classes.root, 1)
         return spans
 
     def member_s(self, kind: int, size: int) -> np.ndarray:
         """What a board takes for every span as one of `size` replicas: array (m + 1, m + 1)."""
-        if kind != self.kinds.root:
+        if kind != self.classes.root:
             return self.alone_s[kind] / size
-        compute = self.kinds.compute_s[kind] / size
-        return np.maximum(compute, _ports_s(self.instance, self.kinds, kind, size))
+        compute = self.classes.compute_s[kind] / size
+        return np.maximum(compute, _ports_s(self.instance, self.classes, kind, size))
 
     @property
     def idle_s(self) -> float:
         """What the root's ports take when it is in no stage: the inputs and the outputs."""
-        kinds, cross = self.kinds, self.instance.crossing
-        if kinds.root < 0:
+        classes, cross = self.classes, self.instance.crossing
+        if classes.root < 0:
             return 0.0
-        out, into, both = (float(port[kinds.root]) for port in (kinds.out_s, kinds.in_s, kinds.both_s))
+        out, into, both = (float(port[classes.root]) for port in (classes.out_s, classes.in_s, classes.both_s))
         return max(out * float(cross[0]), into * float(cross[-1]), both * float(cross[0] + cross[-1]))
 
 
-def _ports_s(instance: Instance, kinds: Classes, kind: int, size: int) -> np.ndarray:
+def _ports_s(instance: Instance, classes: Classes, kind: int, size: int) -> np.ndarray:
     """Seconds of the slowest port of one of `size` replicas, by span; those of the root carry all that it has to."""
     cross = np.asarray(instance.crossing, float)
     into, out = cross / size, cross / size
-    if kinds.root < 0:
+    if classes.root < 0:
         into[0] = out[-1] = 0.0
-    elif kind == kinds.root:
+    elif kind == classes.root:
         into[0] = out[-1] = 0.0
         brought = np.full(len(cross), cross[-1])  # the outputs, unless it made them itself
         brought[-1] *= (size - 1) / size
         given = np.full(len(cross), cross[0])
         given[0] *= (size - 1) / size
         into, out = into[:, None] + brought[None, :], out[None, :] + given[:, None]
-        return np.maximum.reduce([kinds.in_s[kind] * into, kinds.out_s[kind] * out, kinds.both_s[kind] * (into + out)])
-    row = [kinds.in_s[kind] * into[:, None], kinds.out_s[kind] * out[None, :]]
-    return np.maximum(np.maximum(*row), kinds.both_s[kind] * (into[:, None] + out[None, :]))
+        return np.maximum.reduce(
+            [classes.in_s[kind] * into, classes.out_s[kind] * out, classes.both_s[kind] * (into + out)]
+        )
+    row = [classes.in_s[kind] * into[:, None], classes.out_s[kind] * out[None, :]]
+    return np.maximum(np.maximum(*row), classes.both_s[kind] * (into[:, None] + out[None, :]))

@@ -22,7 +22,7 @@ from ..core.errors import PlacementError
 Span = tuple[int, int]
 """Units ``[begin, end)``."""
 
-MOST_TURNS = 16
+MOST_PERIOD = 16
 """Requests after which the turns of all stages begin anew, at most: replicas of all stages share this cycle."""
 
 
@@ -150,8 +150,8 @@ def _problems(instance: Instance) -> list[str]:
     found += _route_problems(instance)
     if instance.root is not None and not 0 <= instance.root < n:
         found.append(f"root = {instance.root} is none of the {n} boards")
-    if not 1 <= instance.replicas <= MOST_TURNS:
-        found.append(f"replicas = {instance.replicas} must be 1 to {MOST_TURNS}")
+    if not 1 <= instance.replicas <= MOST_PERIOD:
+        found.append(f"replicas = {instance.replicas} must be 1 to {MOST_PERIOD}")
     if instance.most_boards is not None and instance.most_boards < 1:
         found.append(f"most_boards = {instance.most_boards} must be at least 1")
     for team in instance.teams:

@@ -1,9 +1,9 @@
 """The paper's placement: cuts in classes of size, the largest class first, each run of cuts on the fastest path left.
 
 Kept as published, weaknesses and all, but for what made it fail or differ from run to run: the number of boards limits
-the partition while it is searched; the largest size belongs to the last class; any k different colours count
-(:mod:`flexpie_mpi.placement.colours`); colours come from a seed; a stage goes only to a board that may run it. A run of
-more than `LONGEST` boards is laid in pieces, since colour coding takes time exponential in its length.
+the partition while it is searched; the largest size belongs to the last class; any k different colors count
+(:mod:`flexpie_mpi.placement.color_coding`); colors come from a seed; a stage goes only to a board that may run it. A
+run of more than `LONGEST` boards is laid in pieces, since color coding takes time exponential in its length.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from time import perf_counter
 
 import numpy as np
 
-from .chains import chain, min_sum, outcome
-from .colours import find_path
+from .baselines import chain, min_sum, outcome
+from .color_coding import find_path
 from .instance import Instance
 from .loads import Placement, loads
 from .outcome import Outcome
 
 CLASSES = 20
-"""Of sizes; the paper's headline figures have so many."""
+"""Classes into which the sizes of cuts are sorted; the paper's headline figures are for so many."""
 
 LONGEST = 7
-"""Boards of one path."""
+"""Boards on one path, at most."""
 
 
 def kpath(instance: Instance, seed: int = 0, time_limit_s: float | None = None, classes: int = CLASSES) -> Outcome:

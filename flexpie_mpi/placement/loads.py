@@ -11,7 +11,7 @@ from math import lcm
 import numpy as np
 
 from ..core.errors import PlacementError
-from .instance import MOST_TURNS, Instance, Team, TeamSpan
+from .instance import MOST_PERIOD, Instance, Team, TeamSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Placement:
         return tuple(board for stage in self.stages for board in stage.boards)
 
     @property
-    def turns(self) -> int:
+    def period(self) -> int:
         """Requests after which the turns of all stages begin anew."""
         return lcm(*(1 if stage.together else len(stage.boards) for stage in self.stages))
 
@@ -107,21 +107,36 @@ def messages(instance: Instance, placement: Placement) -> Iterator[tuple[int, in
 
 
 def _handed_over(instance: Instance, before: Stage, after: Stage) -> Iterator[tuple[int, int, float]]:
-    """What one crew sends the next at the cut between them; what a board has already is not sent."""
+    """What one stage sends the next at the cut between them; what a board has already is not sent."""
+    entry = _team_span(instance, after).entry_bytes if after.together else None
+    leaving = _team_span(instance, before).exit_bytes if before.together else None
     size = float(instance.crossing[before.end])
-    if after.together:
-        parts = zip(after.boards, _team_span(instance, after).entry_bytes, strict=True)
-        pairs = [(a, b, float(part) / len(before.boards)) for b, part in parts for a in before.boards]
-    elif before.together:
-        parts = zip(before.boards, _team_span(instance, before).exit_bytes, strict=True)
-        pairs = [(a, b, float(part) / len(after.boards)) for a, part in parts for b in after.boards]
+    for source, target, nbytes in parts(len(before.boards), len(after.boards), size, entry, leaving):
+        if before.boards[source] != after.boards[target] and nbytes:
+            yield before.boards[source], after.boards[target], nbytes
+
+
+def parts(
+    before: int, after: int, nbytes: float, entry: np.ndarray | None, leaving: np.ndarray | None
+) -> Iterator[tuple[int, int, float]]:
+    """What each board of a stage sends each board of the next: (index in one, index in the other, bytes per request).
+
+    Parameters
+    ----------
+    before, after : int
+        Boards of the two stages; replicas meet as their turns do.
+    nbytes : float
+        Bytes alive at the cut between them.
+    entry, leaving : array, optional
+        Bytes that each board of a team receives where its span begins, or holds where its span ends.
+    """
+    if entry is not None:
+        yield from ((a, b, float(entry[b]) / before) for b in range(after) for a in range(before))
+    elif leaving is not None:
+        yield from ((a, b, float(leaving[a]) / after) for a in range(before) for b in range(after))
     else:
-        turns = lcm(len(before.boards), len(after.boards))
-        pairs = [
-            (before.boards[turn % len(before.boards)], after.boards[turn % len(after.boards)], size / turns)
-            for turn in range(turns)
-        ]
-    yield from ((a, b, nbytes) for a, b, nbytes in pairs if a != b and nbytes)
+        period = lcm(before, after)
+        yield from ((turn % before, turn % after, nbytes / period) for turn in range(period))
 
 
 def problems(instance: Instance, placement: Placement) -> list[str]:
@@ -141,8 +156,8 @@ def problems(instance: Instance, placement: Placement) -> list[str]:
         found += _stage_problems(instance, stage)
     if any(a.together and b.together for a, b in pairwise(stages)):
         found.append("two teams follow each other directly")
-    if placement.turns > MOST_TURNS:
-        found.append(f"turns begin anew after {placement.turns} requests, and at most {MOST_TURNS} are allowed")
+    if placement.period > MOST_PERIOD:
+        found.append(f"turns begin anew after {placement.period} requests, and at most {MOST_PERIOD} are allowed")
     if instance.most_boards is not None and len(boards) > instance.most_boards:
         found.append(f"{len(boards)} boards are more than the {instance.most_boards} allowed")
     return found

@@ -25,7 +25,7 @@ import numpy as np
 from .bounds import ROUNDING, TeamSpans, Work, least_possible, relaxed_s
 from .grouped import ROOT, GroupedInstance, TeamOption
 from .groups import most_boards
-from .instance import MOST_TURNS, Instance
+from .instance import MOST_PERIOD, Instance
 from .labels import Labels, labels
 from .loads import Placement, Stage
 from .outcome import Answer, Deadline
@@ -97,15 +97,15 @@ class Search:
 
         What each option takes, all guards, all boards, and the root's board (0 without a root).
         """
-        kinds = self.grouped.kinds
-        shifts = np.cumsum([0, *(boards.bit_length() + 1 for boards in kinds.size.tolist())]).tolist()
+        classes = self.grouped.classes
+        shifts = np.cumsum([0, *(boards.bit_length() + 1 for boards in classes.size.tolist())]).tolist()
 
         def code(counts: Sequence[int]) -> int:
             return sum(boards << shift for boards, shift in zip(counts, shifts[:-1], strict=True))
 
         codes = [code(row) for row in self.grouped.counts.tolist()]
         guards = sum(1 << shift - 1 for shift in shifts[1:])
-        return codes, guards, code(kinds.size.tolist()), 1 << shifts[kinds.root] if kinds.root >= 0 else 0
+        return codes, guards, code(classes.size.tolist()), 1 << shifts[classes.root] if classes.root >= 0 else 0
 
 
 def _team_spans(options: Sequence[TeamOption]) -> list[TeamSpans]:
@@ -203,7 +203,7 @@ class _Sweep:
         free, teams, last, cycle, loads = state
         if self.grouped.groups.has_cycles and option < len(self.grouped.table):
             cycle = lcm(cycle, self.sizes[option])
-            if cycle > MOST_TURNS:
+            if cycle > MOST_PERIOD:
                 return
         left, alike = free - self.codes[option], self.grouped.alike[option]
         teams |= self.grouped.team_boards[option]
@@ -327,7 +327,7 @@ def settle(grouped: GroupedInstance, stages: Sequence[tuple[int, int, int]]) -> 
     """Boards for the classes of (begin, end, option): in each class those that are in no team, the first ones first."""
     options = [(begin, end, grouped.options[option]) for begin, end, option in stages]
     taken = {board for *_, option in options if isinstance(option, TeamOption) for board in option.team.boards}
-    pools = [iter([board for board in boards if board not in taken]) for boards in grouped.kinds.groups]
+    pools = [iter([board for board in boards if board not in taken]) for boards in grouped.classes.groups]
     found = []
     for begin, end, option in options:
         if isinstance(option, TeamOption):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .baselines import even, random
+from .baselines import capacity_greedy, even, greedy, random
 from .exact import exact
-from .greedy import capacity_greedy, greedy
 from .instance import Instance
 from .kpath import kpath
 from .outcome import Outcome

@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given, settings
 
 from flexpie_mpi.placement import Instance, Placement, Stage, loads, problems
-from flexpie_mpi.placement.baselines import even, random
-from flexpie_mpi.placement.chains import chain, min_sum, most_stages
-from flexpie_mpi.placement.colours import find_path
-from flexpie_mpi.placement.greedy import capacity_greedy, greedy
+from flexpie_mpi.placement.baselines import (
+    capacity_greedy,
+    chain,
+    even,
+    greedy,
+    min_sum,
+    most_stages,
+    random,
+)
+from flexpie_mpi.placement.color_coding import find_path
 from flexpie_mpi.placement.kpath import LONGEST, kpath, pieces, runs, size_classes
 from flexpie_mpi.placement.solvers import SOLVERS
 

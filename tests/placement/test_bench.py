@@ -12,7 +12,7 @@ import pytest
 from published import PUBLISHED, published_artefact
 from trials import append_trials, has_trials, read_trials
 
-from flexpie_mpi.placement.chains import min_sum
+from flexpie_mpi.placement.baselines import min_sum
 
 from ..launch import REPOSITORY, environment
 

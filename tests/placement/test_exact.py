@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flexpie_mpi.core.errors import PlacementError
 from flexpie_mpi.placement import (
-    MOST_TURNS,
+    MOST_PERIOD,
     Instance,
     Outcome,
     Placement,
@@ -204,7 +204,7 @@ def test_turns_that_take_too_long_to_begin_anew_are_left_out(air: float | None) 
         np.full(int(air is not None), air or 0.0),
         replicas=boards,
     )
-    pairs = [(p, q) for p in range(1, boards) for q in range(1, boards - p + 1) if lcm(p, q) <= MOST_TURNS]
+    pairs = [(p, q) for p in range(1, boards) for q in range(1, boards - p + 1) if lcm(p, q) <= MOST_PERIOD]
     found = exact(instance)
     assert found.is_optimal
     assert found.seconds == pytest.approx(min(max(5 / p, 4 / q) for p, q in pairs))

@@ -70,8 +70,8 @@ def test_replicas_meet_as_their_turns_do() -> None:
     assert list(messages(instance(root=None), crossed)) == [(0, 3, 18), (1, 2, 18)]
     all_meet = stages((0, 2, (0,)), (2, 4, (1, 2, 3)))
     assert list(messages(instance(root=None), all_meet)) == [(0, 1, 12), (0, 2, 12), (0, 3, 12)]
-    assert pairs.turns == 2
-    assert stages((0, 1, (0, 1)), (1, 4, (2, 3, 4))).turns == 6
+    assert pairs.period == 2
+    assert stages((0, 1, (0, 1)), (1, 4, (2, 3, 4))).period == 6
 
 
 TEAM = Team(

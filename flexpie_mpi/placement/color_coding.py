@@ -1,7 +1,7 @@
-"""Colour coding: a simple path on k nodes, found through random colours (Alon, Yuster and Zwick, 1995).
+"""Color coding: a simple path on k nodes, found through random colors (Alon, Yuster and Zwick, 1995).
 
-Every node gets one of `COLOURS_PER_NODE` k colours. A path on which no colour comes twice visits no node twice, and
-such paths are found by a dynamic programme over sets of colours instead of sets of nodes.
+Every node gets one of `COLORS_PER_NODE` k colors. A path on which no color comes twice visits no node twice, and
+such paths are found by a dynamic programme over sets of colors instead of sets of nodes.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from math import ceil, log, perm
 
 import numpy as np
 
-COLOURS_PER_NODE = 1.3
-"""The paper's: a little more than one, so that a path's colours are more often all different."""
+COLORS_PER_NODE = 1.3
+"""The paper's: a little more than one, so that a path's colors are more often all different."""
 
 MISS = 1e-3
-"""Chance that a path which is there stays unseen in all colourings, at most."""
+"""Chance that a path which is there stays unseen in all colorings, at most."""
 
 Layer = dict[int, int]
-"""Nodes, as bits, at which a path with exactly these colours, as bits, may end."""
+"""Nodes, as bits, at which a path with exactly these colors, as bits, may end."""
 
 
-def colourings(nodes: int) -> int:
-    """How many colourings see a path on so many nodes, but for a chance of `MISS`.
+def colorings(nodes: int) -> int:
+    """How many colorings see a path on so many nodes, but for a chance of `MISS`.
 
-    The published code counts a path only when its colours are the first k of the 1.3 k there are, for which it would
-    need 1.3 to the k times as many; here any k different colours count.
+    The published code counts a path only when its colors are the first k of the 1.3 k there are, for which it would
+    need 1.3 to the k times as many; here any k different colors count.
 
-    >>> colourings(2), colourings(7)
+    >>> colorings(2), colorings(7)
     (7, 111)
     """
-    colours = _colours(nodes)
-    seen = perm(colours, nodes) / colours**nodes
+    colors = _colors(nodes)
+    seen = perm(colors, nodes) / colors**nodes
     return 1 if seen == 1 else ceil(log(MISS) / log(1 - seen))
 
 
@@ -45,22 +45,22 @@ def find_path(links: Sequence[int], allowed: Sequence[int], generator: np.random
     allowed : sequence of int
         Nodes, as bits, for each place of the path.
     generator : numpy.random.Generator
-        Draws the colours.
+        Draws the colors.
     """
     allowed = _reachable(links, allowed)
     if not all(allowed):
         return None
-    colours = _colours(len(allowed))
-    for _ in range(colourings(len(allowed))):
-        drawn = generator.integers(colours, size=len(links)).tolist()
-        path = _colourful(links, allowed, drawn, colours)
+    colors = _colors(len(allowed))
+    for _ in range(colorings(len(allowed))):
+        drawn = generator.integers(colors, size=len(links)).tolist()
+        path = _colorful(links, allowed, drawn, colors)
         if path is not None:
             return path
     return None
 
 
-def _colours(nodes: int) -> int:
-    return ceil(COLOURS_PER_NODE * nodes)
+def _colors(nodes: int) -> int:
+    return ceil(COLORS_PER_NODE * nodes)
 
 
 def _reachable(links: Sequence[int], allowed: Sequence[int]) -> list[int]:
@@ -73,23 +73,21 @@ def _reachable(links: Sequence[int], allowed: Sequence[int]) -> list[int]:
     return kept
 
 
-def _colourful(
-    links: Sequence[int], allowed: Sequence[int], drawn: Sequence[int], colours: int
+def _colorful(
+    links: Sequence[int], allowed: Sequence[int], drawn: Sequence[int], colors: int
 ) -> tuple[int, ...] | None:
-    """A path without two nodes of the same colour."""
-    of_colour = [0] * colours
-    for node, colour in enumerate(drawn):
-        of_colour[colour] |= 1 << node
-    layers: list[Layer] = [
-        {1 << colour: found for colour, nodes in enumerate(of_colour) if (found := nodes & allowed[0])}
-    ]
+    """A path without two nodes of the same color."""
+    of_color = [0] * colors
+    for node, color in enumerate(drawn):
+        of_color[color] |= 1 << node
+    layers: list[Layer] = [{1 << color: found for color, nodes in enumerate(of_color) if (found := nodes & allowed[0])}]
     for nodes in allowed[1:]:
         layer: Layer = {}
         for used, ends in layers[-1].items():
             following = _neighbours(links, ends) & nodes
-            for colour, those in enumerate(of_colour):
-                if following & those and not used >> colour & 1:
-                    key = used | 1 << colour
+            for color, those in enumerate(of_color):
+                if following & those and not used >> color & 1:
+                    key = used | 1 << color
                     layer[key] = layer.get(key, 0) | following & those
         if not layer:
             return None

@@ -15,11 +15,11 @@ from flexpie_mpi.core.document import (
     MOST_VALUES,
     DocumentError,
     DocumentTable,
+    dataclass_of,
     from_json,
     from_toml,
     is_number,
     is_whole,
-    made,
     printable,
     read_document,
     shown,
@@ -123,8 +123,8 @@ GOOD = {"points": [{"x": 1, "y": 2.5}], "labels": {"a": [1, 2]}, "is_closed": Fa
 
 
 def test_a_dataclass_comes_out_of_its_fields() -> None:
-    assert made(Shape, GOOD, "it") == Shape((Point(1.0, 2.5),), {"a": (1, 2)}, False)
-    assert made(Shape, GOOD | {"weight": 3}, "it").weight == 3
+    assert dataclass_of(Shape, GOOD, "it") == Shape((Point(1.0, 2.5),), {"a": (1, 2)}, False)
+    assert dataclass_of(Shape, GOOD | {"weight": 3}, "it").weight == 3
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_dataclass_comes_out_of_its_fields() -> None:
 )
 def test_a_field_of_another_type_is_named(change, sentence) -> None:
     with pytest.raises(DocumentError, match=sentence) as caught:
-        made(Shape, GOOD | change, "it")
+        dataclass_of(Shape, GOOD | change, "it")
     assert str(caught.value).isprintable()
 
 

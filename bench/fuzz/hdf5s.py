@@ -23,7 +23,7 @@ from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Origin, Recorder, Traces
 from flexpie_mpi.files.inputs import load_inputs
 from flexpie_mpi.files.outputs import Results
-from flexpie_mpi.files.requests import Finding, find_source
+from flexpie_mpi.files.requests import StreamOptions, find_source
 from flexpie_mpi.files.requests.source import Stop
 from flexpie_mpi.session.inputs import traced_testbed
 
@@ -143,7 +143,7 @@ def _make_requests(rng: Random, place: Place) -> Path:
 def _read_requests(path: Path, place: Place) -> object:
     """What ``infer --input`` does with an HDF5 file: one request or many."""
     graph = graph_of("x")
-    source = find_source([str(path)], graph, Finding())
+    source = find_source([str(path)], graph, StreamOptions())
     if source is None:
         return load_inputs([str(path)], graph)
     return [source.count, *islice(source.requests(0, Stop()), _SOME)]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from typing import Any
 
-from flexpie_mpi.core.document import DocumentError, check_values, from_json, made, read_document, shown
+from flexpie_mpi.core.document import DocumentError, check_values, dataclass_of, from_json, read_document, shown
 from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.placement import Outcome
 
@@ -181,7 +181,7 @@ def _trial(line: str, where: str) -> Trial:
         answers = record.get("answers")
         for found in answers.values() if isinstance(answers, dict) else ():
             _with_infinite(found)
-        trial = made(Trial, record, "it")
+        trial = dataclass_of(Trial, record, "it")
     except DocumentError as error:
         raise ReportError(f"{where} is no trial of placements: {error}") from error
     if not trial.memory or trial.boards < 1 or min(trial.memory) < 1:

@@ -24,7 +24,7 @@ from ..files.outputs import (
     save_outputs,
     widened_types,
 )
-from ..files.requests import STDIN, Finding, Source, find_source, offered_shapes, sample, standard_input
+from ..files.requests import STDIN, Source, StreamOptions, find_source, offered_shapes, sample, standard_input
 from ..lower import lower
 from ..model.inputs import Asked
 from ..runtime.engine import Engine, load_shared
@@ -295,7 +295,7 @@ def _source(args: argparse.Namespace, graph: Graph) -> Source | None:
     DataError
         When there is no such stream, or its outputs cannot be written.
     """
-    asked = Finding(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed, budget_of(args))
+    asked = StreamOptions(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed, budget_of(args))
     source = find_source(files_of(args), graph, asked)
     options = (("--in-flight", args.in_flight is not None), ("--append", args.append))
     said = "goes with a stream: give --requests R, or an --input of many requests"

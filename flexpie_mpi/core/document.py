@@ -2,7 +2,7 @@
 
 What comes out of a document is plain: tables with text keys, lists, texts, numbers, true and false, not deep, without
 half characters and without numbers that nothing could be done with. A :class:`DocumentTable` checks key by key which of
-them belong where, and :func:`made` does so for a whole dataclass.
+them belong where, and :func:`dataclass_of` does so for a whole dataclass.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class DocumentTable:
         return tables
 
 
-def made(cls: type[_Made], record: object, where: str) -> _Made:
+def dataclass_of(cls: type[_Made], record: object, where: str) -> _Made:
     """Make a dataclass of a table that has its fields; tables inside become dataclasses too, and lists tuples.
 
     Raises DocumentError when a field is missing, unknown, or of another type than the dataclass says; NaN is no number.
@@ -255,7 +255,7 @@ def _fitted(hint: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
         return {key: _fitted(inner[1], item, where) for key, item in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
-        return made(hint, value, where)
+        return dataclass_of(hint, value, where)
     raise DocumentError(f"{where} is {shown(value)}, which is no {getattr(hint, '__name__', hint)}")
 
 

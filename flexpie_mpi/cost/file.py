@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..core.document import DocumentError, from_json, made, one_line, read_document, shown
+from ..core.document import DocumentError, dataclass_of, from_json, one_line, read_document, shown
 from ..core.errors import CostError
 from ..files.atomic import write_text
 from .features import FEATURES
@@ -139,7 +139,7 @@ class _Content:
 
 
 def _cost(record: Mapping[str, Any]) -> LearnedCost:
-    content = made(_Content, record, "it")
+    content = dataclass_of(_Content, record, "it")
     prior = content.prior
     _need(ANY in prior.kernels, f"'kernels' has no constants of '{ANY}'")
     _need(0 <= prior.crowding <= _MOST_CROWDING, f"'crowding' is {prior.crowding}")

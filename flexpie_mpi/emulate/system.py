@@ -141,20 +141,15 @@ def memory_of(mounts: str) -> MemoryGroups | None:
     >>> memory_of("proc /proc proc rw 0 0")
     """
     fields = [line.split() for line in mounts.splitlines()]
-    hierarchies = [
-        MemoryGroups(Path(root), 1) for _, root, kind, options, *_ in fields if kind == "cgroup" and _has(options)
-    ]
-    hierarchies += [MemoryGroups(Path(root), 2) for _, root, kind, *_ in fields if kind == "cgroup2"]
-    return next((memory for memory in hierarchies if memory.can_limit), None)
+    first = [root for _, root, kind, options, *_ in fields if kind == "cgroup" and "memory" in options.split(",")]
+    second = [root for _, root, kind, *_ in fields if kind == "cgroup2"]
+    groups = [MemoryGroups(Path(root), version) for version, roots in ((1, first), (2, second)) for root in roots]
+    return next((memory for memory in groups if memory.can_limit), None)
 
 
 def memory_here() -> MemoryGroups | None:
     """Where this machine can limit memory."""
     return memory_of(_read(Path(MOUNTS)))
-
-
-def _has(options: str) -> bool:
-    return "memory" in options.split(",")
 
 
 def _read(path: Path) -> str:

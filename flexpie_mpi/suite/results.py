@@ -16,7 +16,7 @@ from functools import cached_property
 from statistics import median, quantiles
 from typing import Any
 
-from ..core.document import DocumentError, check_values, from_json, made, read_document, shown
+from ..core.document import DocumentError, check_values, dataclass_of, from_json, read_document, shown
 from ..core.errors import SuiteError
 from ..lower.facts import redundant_share
 
@@ -217,7 +217,7 @@ def _result(line: str, where: str) -> Result:
         raise SuiteError(f"{where} has format {found}, and this version reads format {FORMAT}")
     del record["format"]
     try:
-        result = made(Result, record, "a row")
+        result = dataclass_of(Result, record, "a row")
     except DocumentError as error:
         raise SuiteError(f"{where} is no row of results: {error}") from error
     if not result.measured_s or not all(0 < seconds < math.inf for seconds in result.measured_s):

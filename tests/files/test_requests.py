@@ -19,10 +19,10 @@ from PIL import Image
 
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import Graph
-from flexpie_mpi.files.requests import Finding, Reader, Source, find_source, offered_shapes
+from flexpie_mpi.files.requests import Reader, Source, StreamOptions, find_source, offered_shapes
 from flexpie_mpi.files.requests.files import Files, Folder, Stacked
 from flexpie_mpi.files.requests.pipes import Frames, Pipe, Spool
-from flexpie_mpi.files.requests.source import AtMost, MadeUp, Stop, sample
+from flexpie_mpi.files.requests.source import AtMost, RandomRequests, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
 from tests.launch import environment
 
@@ -78,8 +78,8 @@ def test_what_stays_a_single_request(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "one.h5", "w") as file:
         file["x"], file["n"] = tensor(0), np.zeros(1, np.int64)
     for graph, words in ((ONE, []), (ONE, [a]), (ONE, [f"x={a}"]), (TWO, [a, b]), (TWO, [str(tmp_path / "one.h5")])):
-        assert find_source(words, graph, Finding()) is None
-    assert find_source([str(tmp_path / "not there.npy")], ONE, Finding()) is None  # said by what reads it
+        assert find_source(words, graph, StreamOptions()) is None
+    assert find_source([str(tmp_path / "not there.npy")], ONE, StreamOptions()) is None  # said by what reads it
 
 
 def test_what_is_a_stream(tmp_path: Path) -> None:
@@ -89,36 +89,36 @@ def test_what_is_a_stream(tmp_path: Path) -> None:
         file["x"], file["n"] = np.zeros((7, 2, 3), np.float32), np.zeros((7, 1), np.int64)
     os.mkfifo(tmp_path / "pipe")
     kinds = [
-        ([], Finding(limit=5), MadeUp, 5),
-        (files, Finding(), Files, 2),
-        ([pattern], Finding(), Files, 2),
-        ([f"x={pattern}"], Finding(), Files, 2),
-        (files[:1], Finding(is_stream=True), Files, 1),
-        ([str(tmp_path)], Finding(), Folder, None),
-        ([str(tmp_path / "pipe")], Finding(), Frames, None),
-        (["-"], Finding(), Frames, None),
-        (files, Finding(limit=1), AtMost, 1),
+        ([], StreamOptions(limit=5), RandomRequests, 5),
+        (files, StreamOptions(), Files, 2),
+        ([pattern], StreamOptions(), Files, 2),
+        ([f"x={pattern}"], StreamOptions(), Files, 2),
+        (files[:1], StreamOptions(is_stream=True), Files, 1),
+        ([str(tmp_path)], StreamOptions(), Folder, None),
+        ([str(tmp_path / "pipe")], StreamOptions(), Frames, None),
+        (["-"], StreamOptions(), Frames, None),
+        (files, StreamOptions(limit=1), AtMost, 1),
     ]
     for words, asked, kind, count in kinds:
         source = find_source(words, ONE, asked)
         assert isinstance(source, kind) and source.count == count and str(source)
-    many = find_source([str(tmp_path / "many.h5")], TWO, Finding())
+    many = find_source([str(tmp_path / "many.h5")], TWO, StreamOptions())
     assert isinstance(many, Stacked) and many.count == 7
 
 
 def test_a_name_with_a_star_in_it_is_a_file(tmp_path: Path) -> None:
     (odd,) = saved(tmp_path, ["odd[1].npy"])
-    assert find_source([odd], ONE, Finding()) is None
+    assert find_source([odd], ONE, StreamOptions()) is None
 
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     file, _ = saved(tmp_path, ["a.npy", "b.npy"])
     with pytest.raises(DataError, match="is a stream by itself"):
-        find_source(["-", file], ONE, Finding())
+        find_source(["-", file], ONE, StreamOptions())
     with pytest.raises(DataError, match=r"no file fits the pattern '.*\*.png'"):
-        find_source([str(tmp_path / "*.png")], ONE, Finding())
+        find_source([str(tmp_path / "*.png")], ONE, StreamOptions())
     with pytest.raises(DataError, match="leave the name 'x' away"):
-        find_source([f"x={tmp_path}"], ONE, Finding())
+        find_source([f"x={tmp_path}"], ONE, StreamOptions())
 
 
 # What plans are tried with
@@ -127,7 +127,12 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
 def test_a_sample_is_the_first_request_or_a_random_one(tmp_path: Path) -> None:
     files = saved(tmp_path, ["a.npy", "b.npy"])
     first = np.load(files[0])
-    for words, asked in ((files, Finding()), (files, Finding(limit=1)), (["-"], Finding()), ([], Finding(limit=2))):
+    for words, asked in (
+        (files, StreamOptions()),
+        (files, StreamOptions(limit=1)),
+        (["-"], StreamOptions()),
+        ([], StreamOptions(limit=2)),
+    ):
         source = find_source(words, ONE, asked)
         assert source is not None
         found = sample(source, ONE, seed=5)
@@ -137,7 +142,7 @@ def test_a_sample_is_the_first_request_or_a_random_one(tmp_path: Path) -> None:
 
 def test_where_no_request_can_be_had_there_is_no_sample(tmp_path: Path) -> None:
     (tmp_path / "bad.npy").write_text("rubbish")
-    source = find_source([str(tmp_path / "bad.npy")], ONE, Finding(is_stream=True))
+    source = find_source([str(tmp_path / "bad.npy")], ONE, StreamOptions(is_stream=True))
     words = graph_of(t=("string", (2,)))
     assert source is not None and sample(source, ONE) is None
     assert sample(Frames(None, words), words) is None
@@ -147,7 +152,7 @@ def test_where_no_request_can_be_had_there_is_no_sample(tmp_path: Path) -> None:
 
 
 def test_random_requests_depend_on_seed_and_number_alone() -> None:
-    source = find_source([], ONE, Finding(limit=4, seed=3))
+    source = find_source([], ONE, StreamOptions(limit=4, seed=3))
     assert source is not None
     all_of_them = drained(source)
     assert len(set(all_of_them)) == 4 and drained(source) == all_of_them
@@ -159,19 +164,19 @@ def test_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     names = [f"frame{number}.npy" for number in range(12)]
     saved(tmp_path, names)
     for words in ([str(tmp_path / "frame*.npy")], sorted(str(tmp_path / name) for name in names)):
-        source = find_source(words, ONE, Finding())
+        source = find_source(words, ONE, StreamOptions())
         assert source is not None and drained(source) == list(range(12))
 
 
 def test_pictures_are_normalised_and_several_inputs_named(tmp_path: Path) -> None:
     for level in (0, 255):
         Image.new("RGB", (5, 5), (level,) * 3).save(tmp_path / f"{level}.png")
-    source = find_source([str(tmp_path / "*.png")], PICTURE, Finding(mean=55, scale=0.5))
+    source = find_source([str(tmp_path / "*.png")], PICTURE, StreamOptions(mean=55, scale=0.5))
     assert source is not None
     assert [request["image"].flat[0] for request in source.requests(0, Stop())] == [-27.5, 100.0]
     for number in range(3):
         np.savez(tmp_path / f"{number}.npz", x=tensor(number), n=np.array([number]))
-    both = find_source([str(tmp_path / "*.npz")], TWO, Finding())
+    both = find_source([str(tmp_path / "*.npz")], TWO, StreamOptions())
     assert both is not None
     assert [(r["x"][0, 0], r["n"][0]) for r in both.requests(0, Stop())] == [(0, 0), (1, 1), (2, 2)]
 
@@ -180,7 +185,7 @@ def test_a_file_of_many_requests_is_read_row_by_row(tmp_path: Path, monkeypatch:
     path = tmp_path / "many.h5"
     with h5py.File(path, "w") as file:
         file["x"] = np.arange(9, dtype=np.float32).repeat(6).reshape(9, 2, 3)
-    source = find_source([str(path)], ONE, Finding(limit=7))
+    source = find_source([str(path)], ONE, StreamOptions(limit=7))
     assert source is not None
     largest, read = [], h5py.Dataset.__getitem__
     monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *at: largest.append(read(*at).size) or read(*at))
@@ -192,7 +197,7 @@ def test_inputs_that_are_not_as_many_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "many.h5", "w") as file:
         file["x"], file["n"] = np.zeros((3, 2, 3), np.float32), np.zeros((4, 1), np.int64)
     with pytest.raises(DataError, match=r"not hold as many requests of every input: 4 of 'n', 3 of 'x'"):
-        find_source([str(tmp_path / "many.h5")], TWO, Finding())
+        find_source([str(tmp_path / "many.h5")], TWO, StreamOptions())
 
 
 def test_a_folder_is_watched(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no input")
     (tmp_path / "folder.npy").mkdir()
     found, stop = [], Stop()
-    requests = Folder(tmp_path, Finding().loader(ONE), look_s=0.001).requests(0, stop)
+    requests = Folder(tmp_path, StreamOptions().loader(ONE), look_s=0.001).requests(0, stop)
     found += [next(requests)["x"][0, 0] for _ in range(3)]
     put("a.npy", 3, age=0)
     found.append(next(requests)["x"][0, 0])
@@ -219,7 +224,7 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
 
 def test_a_file_in_a_folder_is_taken_once_whatever_is_done_to_it(tmp_path: Path) -> None:
     saved(tmp_path, ["a.npy"])
-    requests = Folder(tmp_path, Finding().loader(ONE), look_s=0.001).requests(0, Stop())
+    requests = Folder(tmp_path, StreamOptions().loader(ONE), look_s=0.001).requests(0, Stop())
     found = [next(requests)["x"][0, 0]]
     os.utime(tmp_path / "a.npy", (1, 1))
     with (tmp_path / "a.npy").open("r+b") as file:
@@ -306,7 +311,7 @@ def test_a_spool_reads_ahead_and_not_for_ever(pipe: Path) -> None:
 
 
 def test_standard_input(tmp_path: Path) -> None:
-    program = "from tests.files.test_requests import *\nprint(drained(find_source(['-'], ONE, Finding())))"
+    program = "from tests.files.test_requests import *\nprint(drained(find_source(['-'], ONE, StreamOptions())))"
     data = framed(*(npy(tensor(number)) for number in range(3)))
     done = subprocess.run(
         [sys.executable, "-c", program], input=data, capture_output=True, env=environment(), timeout=60
@@ -352,7 +357,7 @@ def test_a_reader_reads_a_few_requests_ahead_and_no_more() -> None:
 def test_a_bad_request_ends_the_stream_behind_those_before_it(tmp_path: Path) -> None:
     files = saved(tmp_path, ["0.npy", "1.npy", "2.npy"])
     Path(files[1]).write_bytes(b"no numbers")
-    reader, found = Reader(Files(tuple(files), Finding().loader(ONE)), first=10), []
+    reader, found = Reader(Files(tuple(files), StreamOptions().loader(ONE)), first=10), []
     with pytest.raises(DataError, match=r"request 11: '.*1.npy' cannot be read as a .npy file"):
         while not reader.is_over:
             found.append(reader.take())
@@ -372,7 +377,7 @@ def test_a_reader_that_is_stopped_gives_nothing_out(kind: str, pipe: Path, tmp_p
     sources: dict[str, Source] = {
         "counted": Counted(10**9),
         "pipe": Frames(pipe, ONE),  # nobody writes
-        "folder": Folder(tmp_path / "folder", Finding().loader(ONE)),
+        "folder": Folder(tmp_path / "folder", StreamOptions().loader(ONE)),
     }
     reader = Reader(sources[kind])
     assert not reader.is_over
@@ -383,7 +388,7 @@ def test_a_reader_that_is_stopped_gives_nothing_out(kind: str, pipe: Path, tmp_p
 
 
 def test_a_graph_without_inputs_can_be_streamed() -> None:
-    source = find_source([], Graph("none", (), {}, (), ()), Finding(limit=3))
+    source = find_source([], Graph("none", (), {}, (), ()), StreamOptions(limit=3))
     assert source is not None and list(source.requests(0, Stop())) == [{}, {}, {}]
 
 

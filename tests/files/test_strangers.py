@@ -20,7 +20,7 @@ from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.files.container import MOST_ITEMS
 from flexpie_mpi.files.inputs import load_inputs
 from flexpie_mpi.files.npz import MOST_ARRAYS
-from flexpie_mpi.files.requests import Finding, find_source
+from flexpie_mpi.files.requests import StreamOptions, find_source
 from flexpie_mpi.files.requests.source import Stop
 from flexpie_mpi.files.stackwriter import StackWriter
 from tests.files.graphs import graph_of
@@ -157,7 +157,7 @@ def test_a_number_of_requests_is_believed_as_far_as_there_are_any(count: object,
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["x"], file.attrs["requests"] = np.stack([X, X + 1]), count
     try:
-        source = find_source([str(tmp_path / "in.h5")], GRAPH, Finding())
+        source = find_source([str(tmp_path / "in.h5")], GRAPH, StreamOptions())
     except DataError as error:
         assert "in.h5" in str(error) and "says that it holds" in str(error)
     else:
@@ -168,7 +168,7 @@ def test_rows_that_were_never_written_are_no_requests(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file.create_dataset("x", (2**40, *SHAPE), "f4", chunks=(1, *SHAPE), maxshape=(None, *SHAPE))
     with pytest.raises(DataError, match=r"in\.h5.*not all of it was written"):
-        find_source([str(tmp_path / "in.h5")], GRAPH, Finding())
+        find_source([str(tmp_path / "in.h5")], GRAPH, StreamOptions())
 
 
 @pytest.mark.parametrize("count", ["abc", -1, 2**40])

@@ -20,7 +20,7 @@ from ..npz import UNNAMED, npy_offer
 from ..offers import check_readable
 from .files import Files, Folder, Load, expanded, in_turn, is_pattern, present, stacked
 from .pipes import Frames
-from .source import AtMost, MadeUp, Source
+from .source import AtMost, RandomRequests, Source
 
 STDIN = "-"
 """The argument that stands for standard input."""
@@ -31,7 +31,7 @@ Axes = tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StreamOptions:
     """What is asked for besides files.
 
     Attributes
@@ -60,7 +60,7 @@ class Finding:
         return lambda argument: load_inputs([argument], graph, mean=self.mean, scale=self.scale, budget=self.budget)
 
 
-def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Source | None:
+def find_source(arguments: Sequence[str], graph: Graph, asked: StreamOptions) -> Source | None:
     """The source that arguments ``[NAME=]FILE`` stand for; None when they are the files of one request.
 
     A stream is: random requests where there are no arguments, but a limit; standard input (``-``) or a named pipe; a
@@ -68,7 +68,7 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: Finding) -> Sourc
     Raises DataError when a stream is asked for that there is not, or more than one.
     """
     if not arguments:
-        return None if asked.limit is None else MadeUp(graph, asked.seed, asked.limit)
+        return None if asked.limit is None else RandomRequests(graph, asked.seed, asked.limit)
     source: Source | None = None
     for argument in arguments:
         source = _single(argument, graph, asked)
@@ -87,7 +87,7 @@ def _are_several(arguments: Sequence[str], graph: Graph) -> bool:
     return len(arguments) > len(graph.inputs) or any(is_pattern(argument, graph) for argument in arguments)
 
 
-def _single(argument: str, graph: Graph, asked: Finding) -> Source | None:
+def _single(argument: str, graph: Graph, asked: StreamOptions) -> Source | None:
     """The stream that an argument is by itself; None for a file of a single request."""
     if argument == STDIN:
         return Frames(None, graph, asked.budget)

@@ -63,7 +63,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MadeUp:
+class RandomRequests:
     """Random requests; the seed and the number of a request decide its values."""
 
     graph: Graph
@@ -84,7 +84,7 @@ def sample(source: Source, graph: Graph, seed: int = 0) -> Request | None:
 
     None when the first cannot be had, which whoever asks for it will be told, or none can be made up.
     """
-    known = source if source.count is not None else MadeUp(graph, seed, 1)
+    known = source if source.count is not None else RandomRequests(graph, seed, 1)
     try:
         return next(known.requests(0, Stop()), None)
     except DataError:

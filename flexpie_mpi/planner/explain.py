@@ -10,7 +10,7 @@ from ..core.layout import Layout
 from .latency import PricedPlan
 from .problem import Problem
 from .search import search
-from .space import Options, Path, Space, replay
+from .space import Path, replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +145,15 @@ def _alternatives(problem: Problem, path: Path, place: int) -> tuple[Alternative
 
 def by_team(problem: Problem) -> tuple[tuple[int, float], ...]:
     """Seconds of the best plan none of whose segments takes more than k ranks, for every k that candidates have."""
-    sizes = np.array([len(layout.ranks) for layout in problem.shards.layouts])
-    found = []
+    space, layouts = problem.space, problem.shards.layouts
+    sizes = np.array([len(layout.ranks) for layout in layouts])
+    best = []
     for size in sorted(set(sizes.tolist())):
-        paths = search(restricted(problem.space, sizes <= size)).seconds
-        if paths:
-            found.append((size, paths[0]))
-    return tuple(found)
-
-
-def restricted(space: Space, layouts: np.ndarray) -> Space:
-    """The space without the options in layouts that are not named, bool array (L,)."""
-    return replace(space, options=tuple(_only(options, layouts[options.layout]) for options in space.options))
-
-
-def _only(options: Options, kept: np.ndarray) -> Options:
-    return Options(
-        options.end[kept],
-        options.layout[kept],
-        options.seconds[kept],
-        options.needs[:, kept],
-        options.fetches[:, kept],
-        options.weights[kept],
-    )
+        options = (each.take(np.flatnonzero(sizes[each.layout] <= size)) for each in space.options)
+        seconds = search(replace(space, options=tuple(options))).seconds
+        if seconds:
+            best.append((size, seconds[0]))
+    return tuple(best)
 
 
 def boards_used(problem: Problem, path: Path, ranks: int) -> BoardsUsed:

@@ -39,6 +39,30 @@ class Options:
     fetches: np.ndarray
     weights: np.ndarray
 
+    def take(self, rows: np.ndarray) -> Options:
+        """Only some of the options."""
+        return Options(
+            self.end[rows],
+            self.layout[rows],
+            self.seconds[rows],
+            self.needs[:, rows],
+            self.fetches[:, rows],
+            self.weights[rows],
+        )
+
+    def row(self, end: int, layout: int) -> int:
+        """The option that ends at a cut in a layout.
+
+        Raises
+        ------
+        KeyError
+            When there is none.
+        """
+        rows = np.flatnonzero((self.end == end) & (self.layout == layout))
+        if not rows.size:
+            raise KeyError((end, layout))
+        return int(rows[0])
+
 
 @dataclass(frozen=True)
 class Space:
@@ -89,10 +113,6 @@ Path = tuple[tuple[int, int, int], ...]
 # The price of a path
 
 
-States = Mapping[int, int]
-"""State of every alive value."""
-
-
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What a path costs: seconds of exchange and of compute of every segment, and of the exit."""
@@ -107,26 +127,22 @@ class Replay:
 
 
 def replay(space: Space, path: Path) -> Replay:
-    """Follow a path and price every step.
+    """Follow a path and price every step, straight from the definition in :class:`Space`.
 
     Raises
     ------
     KeyError
         When a step of the path is no option of the space.
     """
-    states: States = dict(zip(space.alive[0], space.start, strict=True))
+    states = dict(zip(space.alive[0], space.start, strict=True))
     exchange_s, compute_s = [], []
     for cut, end, layout in path:
         options = space.options[cut]
-        matches = np.flatnonzero((options.end == end) & (options.layout == layout))
-        if not matches.size:
-            raise KeyError((cut, end, layout))
-        option = int(matches[0])
+        option = options.row(end, layout)
         needs = dict(zip(space.alive[cut], options.needs[:, option].tolist(), strict=True))
         fetched = dict(zip(space.alive[cut], options.fetches[:, option].tolist(), strict=True))
-        exchange_s.append(_together([
-            (space.latency[v][states[v], need], space.volume[v][states[v], need]) for v, need in needs.items()
-        ]))  # fmt: skip
+        fetches = [(space.latency[v][states[v], need], space.volume[v][states[v], need]) for v, need in needs.items()]
+        exchange_s.append(_together(fetches))
         compute_s.append(float(options.seconds[option]))
         held = {v: int(space.upgrade[state, layout]) if fetched[v] else state for v, state in states.items()}
         states = {v: held.get(v, layout) for v in space.alive[end]}

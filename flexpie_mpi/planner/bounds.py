@@ -1,4 +1,4 @@
-"""What the rest of a path costs at least: the same search backwards, knowing the states of a few values only."""
+"""Lower bounds on the cost to go: the search backwards, which knows the states of a few values only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = 1 << 18
 class CostToGo:
     """Least seconds from a cut to the end, exit included, by the states of the tracked values.
 
-    The others are taken as held in whatever state is best, so this never says too much; it says it exactly where all
+    The others are taken as held in whatever state is best, so the bound never says too much; it is exact where all
     alive values are tracked. A value is tracked from its making until it dies or newer ones take its place.
 
     Attributes
@@ -42,16 +42,13 @@ class CostToGo:
         """Bounds that know at most `count` values at every cut."""
         space = tables.space
         tracked = _tracked(space.alive, count)
-        code, size = _places(tracked, tables.states, len(space.latency))
+        code, size = _code(tracked, tables.states, len(space.latency))
         to_go = cls(code, np.full(size, np.inf), np.full(space.cuts + 1, np.inf))
         for cut in range(space.cuts, -1, -1):
             digits = _grid(space.alive[cut], tracked[cut], tables.states)
-            if cut == space.cuts:
-                found = tables.exit(digits)
-            else:
-                found = to_go._before(tables, cut, digits)
-            to_go.flat[code.of(space.alive[cut], cut, digits)] = found
-            to_go.least[cut] = found.min()
+            seconds = tables.exit(digits) if cut == space.cuts else to_go._before(tables, cut, digits)
+            to_go.flat[code.of(space.alive[cut], cut, digits)] = seconds
+            to_go.least[cut] = seconds.min()
         return to_go
 
     def at(self, tables: OptionTables, cut: int, digits: np.ndarray) -> np.ndarray:
@@ -63,21 +60,19 @@ class CostToGo:
         return self.flat[self.code.behind(bundle, digits)]
 
     def prune(self, tables: OptionTables, upper: float) -> OptionTables:
-        """The ground without options that are part of no path of at most `upper` seconds."""
+        """The tables without options that are part of no path of at most `upper` seconds."""
         before = np.full(len(self.least), np.inf)
         before[0] = 0
         kept = []
         for here in tables.bundles:
             for bundle in here:
                 np.minimum.at(before, bundle.end, before[bundle.cut] + bundle.least)
-            kept.append([
-                np.flatnonzero(before[bundle.cut] + bundle.least + self._least_behind(tables, bundle) <= upper)
-                for bundle in here
-            ])  # fmt: skip
+            through = (before[bundle.cut] + bundle.least + self._least_behind(bundle) for bundle in here)
+            kept.append([np.flatnonzero(seconds <= upper) for seconds in through])
         return tables.only(kept)
 
-    def _least_behind(self, tables: OptionTables, bundle: Bundle) -> np.ndarray:
-        """Bounds (M,) behind each option, whatever is carried."""
+    def _least_behind(self, bundle: Bundle) -> np.ndarray:
+        """Bounds (M,) behind each option, whatever the states of the values that are carried over."""
         numbers = self.code.makings(bundle)
         carries = np.zeros(len(numbers), dtype=bool)
         for carry in bundle.carries:
@@ -85,14 +80,15 @@ class CostToGo:
         return np.where(carries, self.least[bundle.end], self.flat[np.where(carries, 0, numbers)])
 
     def _before(self, tables: OptionTables, cut: int, digits: np.ndarray) -> np.ndarray:
-        found = np.full(digits.shape[1], np.inf)
+        """Bounds (S,) of labels of `digits` (K, S) at a cut, from those of all later cuts."""
+        seconds = np.full(digits.shape[1], np.inf)
         for bundle in tables.bundles[cut]:
             step = max(1, BLOCK // len(bundle.end))
-            for begin in range(0, len(found), step):
+            for begin in range(0, len(seconds), step):
                 part = slice(begin, begin + step)
                 total = bundle.price(digits[:, part]) + self.behind(bundle, digits[:, part])
-                np.minimum(found[part], total.min(axis=0), out=found[part])
-        return found
+                np.minimum(seconds[part], total.min(axis=0), out=seconds[part])
+        return seconds
 
 
 def work(tables: OptionTables, count: int) -> int:
@@ -113,15 +109,14 @@ def _tracked(alive: Sequence[Sequence[int]], count: int) -> list[tuple[int, ...]
     return tracked
 
 
-def _places(tracked: list[tuple[int, ...]], states: int, values: int) -> tuple[Code, int]:
+def _code(tracked: list[tuple[int, ...]], states: int, values: int) -> tuple[Code, int]:
     """Every cut's grid of tracked states, one behind the other, and the size of all."""
     strides = np.zeros((len(tracked), values), dtype=np.int64)
     origin = np.zeros(len(tracked), dtype=np.int64)
     size = 0
     for cut, known in enumerate(tracked):
         origin[cut] = size
-        for place, value in enumerate(known):
-            strides[cut, value] = states**place
+        strides[cut, list(known)] = states ** np.arange(len(known))
         size += states ** len(known)
     return Code(strides, origin), size
 
@@ -130,6 +125,6 @@ def _grid(alive: Sequence[int], known: tuple[int, ...], states: int) -> np.ndarr
     """Digits (K, H ** T) of all states of the T known values; the others not known, which is digit H."""
     count = states ** len(known)
     digits = np.full((len(alive), count), states, dtype=np.int64)
-    for place, value in enumerate(known):
-        digits[list(alive).index(value)] = np.arange(count) // states**place % states
+    for axis, value in enumerate(known):
+        digits[list(alive).index(value)] = np.arange(count) // states**axis % states
     return digits

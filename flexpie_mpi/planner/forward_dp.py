@@ -7,7 +7,7 @@ perfect bounds for walking back to the cheapest paths.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count, islice, pairwise
 
@@ -87,91 +87,71 @@ def forward_dp(
 
     Parameters
     ----------
-    ground : Ground
+    tables : OptionTables
     top : int
         Ways kept into each label.
     limit : int
-        Most labels at a cut; those of the least cost plus `rest` are kept.
-    rest : Rest, optional
+        Most labels at a cut; those of the least cost plus `to_go` are kept.
+    to_go : CostToGo, optional
         Bounds of what follows; needed wherever there may be more labels than `limit`.
     upper : float
-        Labels that can only be part of dearer paths are left out.
+        Seconds; labels that can only be part of dearer paths are left out.
+    is_proof : bool
+        Whether to give up, and return None, where a label is dropped that a path below `upper` may use.
     """
-    space = tables.space
-    start = np.array(
-        [[code.strides[0, list(space.alive[0])] @ np.array(space.start, dtype=np.int64)] for code in tables.words]
-    )
-    waiting: list[list[Ways]] = [[] for _ in range(space.cuts + 1)]
-    waiting[0].append((start, np.zeros(1), np.full(1, -1)))
+    cuts = tables.space.cuts
+    waiting: list[list[Ways]] = [[] for _ in range(cuts + 1)]
+    waiting[0].append((tables.start, np.zeros(1), np.full(1, -1)))
     fronts, dropped = [], np.inf
-    for cut in range(space.cuts + 1):
+    for cut in range(cuts + 1):
         front = _merge(tables, waiting[cut], top)
         waiting[cut] = []
         digits = tables.digits(cut, front.keys)
-        if cut == space.cuts:
+        if cut == cuts:
             fronts.append(_finish(front, tables.exit(digits), upper))
             break
         if to_go is not None and len(front.cost) > limit:
-            front, least = _narrow(front, front.cost + to_go.at(tables, cut, digits), limit)
-            digits, dropped = tables.digits(cut, front.keys), min(dropped, least)
-            if is_proof and least < upper:
+            score = front.cost + to_go.at(tables, cut, digits)
+            order = np.argsort(score, kind="stable")
+            front, dropped = front.take(np.sort(order[:limit])), min(dropped, float(score[order[limit]]))
+            digits = tables.digits(cut, front.keys)
+            if is_proof and score[order[limit]] < upper:
                 return None
         fronts.append(front)
-        if len(front.cost):
-            for bundle in tables.bundles[cut]:
-                _spread(tables, bundle, front, digits, to_go, upper, waiting)
+        for bundle in tables.bundles[cut] if len(front.cost) else ():
+            for end, ways in _spread(tables, bundle, front, digits, to_go, upper):
+                waiting[end].append(ways)
     return ForwardPass(tuple(fronts), dropped)
 
 
 def _merge(tables: OptionTables, ways: list[Ways], top: int) -> Front:
     """Labels of the ways that lead to a cut, the `top` cheapest ways to each kept."""
     if not ways:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Front(
-            np.zeros((len(tables.words), 0), dtype=np.int64), np.zeros(0), np.zeros(1, int), np.zeros(0), nothing
-        )
-    keys = np.concatenate([way[0] for way in ways], axis=1)
-    cost = np.concatenate([way[1] for way in ways])
-    option = np.concatenate([way[2] for way in ways])
+        nothing, ints = np.zeros(0), np.zeros(0, dtype=np.int64)
+        return Front(np.zeros((len(tables.words), 0), dtype=np.int64), nothing, np.zeros(1, int), nothing, ints)
+    keys, cost, option = (np.concatenate(arrays, axis=-1) for arrays in zip(*ways, strict=True))
     order = np.lexsort((cost, *keys))
     keys, cost, option = keys[:, order], cost[order], option[order]
     new = np.ones(len(cost), dtype=bool)
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     starts = np.flatnonzero(new)
-    place = np.arange(len(cost)) - starts[np.cumsum(new) - 1]
-    kept = place < top
-    edges = np.concatenate([np.flatnonzero(place[kept] == 0), [np.count_nonzero(kept)]])
+    rank = np.arange(len(cost)) - starts[np.cumsum(new) - 1]
+    kept = rank < top
+    edges = np.concatenate([np.flatnonzero(rank[kept] == 0), [np.count_nonzero(kept)]])
     return Front(keys[:, starts], cost[starts], edges, cost[kept], option[kept])
 
 
-def _finish(front: Front, exits: np.ndarray, upper: float) -> Front:
+def _finish(front: Front, exit_s: np.ndarray, upper: float) -> Front:
     """The labels of the last cut with the exit exchange paid."""
-    paid = Front(
-        front.keys,
-        front.cost + exits,
-        front.edges,
-        front.edge_cost + np.repeat(exits, np.diff(front.edges)),
-        front.edge_option,
-    )
+    edge_cost = front.edge_cost + np.repeat(exit_s, np.diff(front.edges))
+    paid = replace(front, cost=front.cost + exit_s, edge_cost=edge_cost)
     return paid.take(np.flatnonzero(paid.cost <= upper)) if np.isfinite(upper) else paid
 
 
-def _narrow(front: Front, score: np.ndarray, limit: int) -> tuple[Front, float]:
-    """The `limit` labels of the least score, and the least score of the others."""
-    order = np.argsort(score, kind="stable")
-    return front.take(np.sort(order[:limit])), float(score[order[limit]])
-
-
 def _spread(
-    tables: OptionTables,
-    bundle: Bundle,
-    front: Front,
-    digits: np.ndarray,
-    to_go: CostToGo | None,
-    upper: float,
-    waiting: list[list[Ways]],
-) -> None:
-    """Sends the labels of a front through the options of a bundle, to the cuts where those end."""
+    tables: OptionTables, bundle: Bundle, front: Front, digits: np.ndarray, to_go: CostToGo | None, upper: float
+) -> Iterator[tuple[int, Ways]]:
+    """Ways from the labels of a front through the options of a bundle, by the cuts where those end."""
     if to_go is not None and np.isfinite(upper):
         bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + to_go.least[bundle.end] <= upper))
     if not len(bundle.end):
@@ -190,9 +170,13 @@ def _spread(
         kinds = digits[:, part][:, starts]
         bound = total if to_go is None else total + to_go.behind(bundle, kinds)
         option, label = np.nonzero(bound <= min(upper, np.finfo(float).max))
-        ways = tables.lead(bundle, option, kinds[:, label]), total[option, label], bundle.number[option]
+        keys, seconds, number = (
+            tables.lead(bundle, option, kinds[:, label]),
+            total[option, label],
+            bundle.number[option],
+        )
         for end, rows in stretches(bundle.end[option]):
-            waiting[end].append((ways[0][:, rows], ways[1][rows], ways[2][rows]))
+            yield end, (keys[:, rows], seconds[rows], number[rows])
 
 
 def _alike(tables: OptionTables, bundle: Bundle, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,32 +192,31 @@ def _alike(tables: OptionTables, bundle: Bundle, digits: np.ndarray) -> tuple[np
     return order, new
 
 
-def stretches(end: np.ndarray) -> Iterator[tuple[int, slice]]:
+def stretches(numbers: np.ndarray) -> Iterator[tuple[int, slice]]:
     """The distinct numbers in a sorted array, and where each stands."""
-    bounds = [0, *(np.flatnonzero(end[1:] != end[:-1]) + 1).tolist(), len(end)]
+    bounds = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
     for begin, stop in pairwise(bounds):
         if begin < stop:
-            yield int(end[begin]), slice(begin, stop)
+            yield int(numbers[begin]), slice(begin, stop)
 
 
 # The walk back
-
 
 Step = tuple[float, int, int, int]
 """Seconds of the cheapest path that ends with this step, the cut and the label it begins at, and its option."""
 
 
-def best_paths(tables: OptionTables, found: ForwardPass, top: int) -> tuple[Path, ...]:
-    """The `top` cheapest distinct paths of a sweep that kept as many ways into each label, best first."""
-    return tuple(islice(_paths(tables, found, top), top))
+def best_paths(tables: OptionTables, forward: ForwardPass, top: int) -> tuple[Path, ...]:
+    """The `top` cheapest distinct paths of a pass that kept as many ways into each label, best first."""
+    return tuple(islice(_paths(tables, forward, top), top))
 
 
-def _paths(tables: OptionTables, found: ForwardPass, top: int) -> Iterator[Path]:
+def _paths(tables: OptionTables, forward: ForwardPass, top: int) -> Iterator[Path]:
     """Paths by price: of all half-walked ones, that with the least total is walked on."""
     order, steps = count(), {}
-    last = len(found.fronts) - 1
+    last = len(forward.fronts) - 1
     heap: list[tuple[float, int, int, int, Path]] = []
-    for label, cost in enumerate(found.fronts[last].cost.tolist()):
+    for label, cost in enumerate(forward.fronts[last].cost.tolist()):
         heappush(heap, (cost, next(order), last, label, ()))
     while heap:
         total, _, cut, label, path = heappop(heap)
@@ -241,31 +224,31 @@ def _paths(tables: OptionTables, found: ForwardPass, top: int) -> Iterator[Path]
             yield path
             continue
         if (cut, label) not in steps:
-            steps[cut, label] = _steps(tables, found, cut, label, top)
+            steps[cut, label] = _steps(tables, forward, cut, label, top)
         for seconds, before, origin, option in steps[cut, label]:
             bundle, row = tables.option(option)
             step = (before, int(bundle.end[row]), int(bundle.layout[row]))
-            longer = seconds - float(found.fronts[cut].cost[label])
+            longer = seconds - float(forward.fronts[cut].cost[label])
             heappush(heap, (total + longer, next(order), before, origin, (step, *path)))
 
 
-def _steps(tables: OptionTables, found: ForwardPass, cut: int, label: int, top: int) -> list[Step]:
+def _steps(tables: OptionTables, forward: ForwardPass, cut: int, label: int, top: int) -> list[Step]:
     """The `top` cheapest last steps of paths to a label."""
-    front = found.fronts[cut]
+    front = forward.fronts[cut]
     ways = front.edge_option[front.edges[label] : front.edges[label + 1]].tolist()
     numbers = dict.fromkeys(ways)  # an option comes twice when states that differ become one
-    steps = [step for number in numbers for step in _origins(tables, found, number, front.keys[:, label], top)]
+    steps = [step for number in numbers for step in _origins(tables, forward, number, front.keys[:, label], top)]
     paid = float(front.cost[label]) - min(steps)[0]  # the exit exchange, at the last cut
     return [(seconds + paid, before, origin, number) for seconds, before, origin, number in sorted(steps)[:top]]
 
 
-def _origins(tables: OptionTables, found: ForwardPass, number: int, key: np.ndarray, top: int) -> Iterator[Step]:
+def _origins(tables: OptionTables, forward: ForwardPass, number: int, key: np.ndarray, top: int) -> Iterator[Step]:
     """The `top` cheapest labels from which an option leads to the label of a key (W,)."""
     bundle, row = tables.option(number)
-    front = found.fronts[bundle.cut]
+    front = forward.fronts[bundle.cut]
     digits = tables.digits(bundle.cut, front.keys)
     reached = tables.lead(bundle, np.full(len(front.cost), row), digits)
     labels = np.flatnonzero((reached == key[:, None]).all(axis=0))
     seconds = bundle.take(np.array([row])).price(digits[:, labels])[0] + front.cost[labels]
-    for place in np.argsort(seconds, kind="stable")[:top].tolist():
-        yield float(seconds[place]), bundle.cut, int(labels[place]), number
+    for which in np.argsort(seconds, kind="stable")[:top].tolist():
+        yield float(seconds[which]), bundle.cut, int(labels[which]), number

@@ -1,9 +1,13 @@
-"""The search forward with labels that carry bytes: those of one key may all be worth keeping, each one path."""
+"""The forward dynamic program within memory: labels that carry bytes, each of which is the end of one path.
+
+Several labels of one key may be worth keeping: a cheaper one with more bytes, a dearer one with fewer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,19 +20,18 @@ RIVALS = 32
 """Cheaper labels that a label is compared with, at most, to find one that is better in everything."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """S labels of one cut, each the end of one path.
+class Labels(NamedTuple):
+    """S labels of one cut, each the end of one path; labels are the last axis of every array.
 
     Attributes
     ----------
     keys : int array (W, S)
     cost : float array (S,)
         Seconds.
-    load : float array (S, R)
+    load : float array (R, S)
         Bytes on every rank.
     origin, option : int array (S,)
-        The label it comes from, and the number of the option.
+        The label that each comes from, and the number of its last option.
     """
 
     keys: np.ndarray
@@ -37,27 +40,17 @@ class Labels:
     origin: np.ndarray
     option: np.ndarray
 
-    def take(self, rows: np.ndarray | slice) -> Labels:
-        """Only some of them."""
-        return Labels(self.keys[:, rows], self.cost[rows], self.load[rows], self.origin[rows], self.option[rows])
-
-    @classmethod
-    def join(cls, parts: Sequence[Labels]) -> Labels:
-        """All labels of some sets."""
-        return cls(
-            np.concatenate([part.keys for part in parts], axis=1),
-            np.concatenate([part.cost for part in parts]),
-            np.concatenate([part.load for part in parts]),
-            np.concatenate([part.origin for part in parts]),
-            np.concatenate([part.option for part in parts]),
-        )
+    def take(self, which: np.ndarray | slice) -> Labels:
+        """Only some of the labels."""
+        return Labels(*(array[..., which] for array in self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LagrangianBound:
-    """A Lagrangian bound: every rank's bytes cost `rates` (R,) seconds each, and its capacity is worth as much.
+    """A lower bound on the seconds of paths that fit into memory.
 
-    A path that fits costs no less than its seconds, plus its bytes at these rates, less all capacity at these rates.
+    Every rank's bytes cost `rates` (R,) seconds each, and its capacity is worth as much. So a path that fits costs no
+    less than its seconds, plus its bytes at these rates, less all capacity at these rates.
     """
 
     rates: np.ndarray
@@ -65,19 +58,23 @@ class LagrangianBound:
 
     @classmethod
     def of(cls, tables: OptionTables, rates: np.ndarray, count: int) -> LagrangianBound:
-        """The bound at some rates that knows `count` values."""
+        """The bound at some rates whose cost to go knows `count` values."""
         return cls(rates, CostToGo.of(tables.charged(rates), count))
+
+    def over(self, tables: OptionTables, load: np.ndarray) -> np.ndarray:
+        """Price (S,) of loads (R, S) less that of the capacities."""
+        price: np.ndarray = (load.T - tables.space.capacity) @ self.rates
+        return price
 
     def at(self, tables: OptionTables, cut: int, labels: Labels) -> np.ndarray:
         """Least seconds (S,) of the paths that labels of a cut can be part of."""
-        over = (labels.load - tables.space.capacity) @ self.rates
-        return labels.cost + over + self.to_go.at(tables, cut, tables.digits(cut, labels.keys))
+        to_go = self.to_go.at(tables, cut, tables.digits(cut, labels.keys))
+        return labels.cost + self.over(tables, labels.load) + to_go
 
     def behind(self, tables: OptionTables, bundle: Bundle, digits: np.ndarray, load: np.ndarray) -> np.ndarray:
-        """What to add (M, S) to the seconds of labels behind each option of a bundle, for the same."""
-        over = (load - tables.space.capacity) @ self.rates
+        """What to add (M, S) to the seconds of labels behind each option of a bundle, for the same bound."""
         to_go = self.to_go.behind(bundle, digits)
-        return to_go + over + (bundle.weights @ self.rates)[:, None]
+        return to_go + self.over(tables, load) + (bundle.weights @ self.rates)[:, None]
 
 
 def fewest_bytes(tables: OptionTables) -> np.ndarray:
@@ -85,9 +82,8 @@ def fewest_bytes(tables: OptionTables) -> np.ndarray:
     space = tables.space
     fewest = np.full((space.cuts + 1, len(space.capacity)), np.inf)
     fewest[-1] = 0
-    for cut in range(space.cuts - 1, -1, -1):
-        for bundle in tables.bundles[cut]:
-            np.minimum(fewest[cut], (bundle.weights + fewest[bundle.end]).min(axis=0), out=fewest[cut])
+    for bundle in tables.backwards():
+        np.minimum(fewest[bundle.cut], (bundle.weights + fewest[bundle.end]).min(axis=0), out=fewest[bundle.cut])
     return fewest
 
 
@@ -98,13 +94,13 @@ def memory_dp(
 
     Parameters
     ----------
-    ground : Ground
+    tables : OptionTables
     top : int
     limit : int
         Most labels at a cut; those of the least bound are kept.
     upper : float
-        Labels that can only be part of dearer paths are left out.
-    bounds : sequence of Priced
+        Seconds; labels that can only be part of dearer paths are left out.
+    bounds : sequence of LagrangianBound
 
     Returns
     -------
@@ -117,12 +113,13 @@ def memory_dp(
     """
     space, fewest, dropped = tables.space, fewest_bytes(tables), np.inf
     nowhere = np.full(1, -1)
-    start = Labels(tables.start, np.zeros(1), np.zeros((1, len(space.capacity))), nowhere, nowhere)
+    start = Labels(tables.start, np.zeros(1), np.zeros((len(space.capacity), 1)), nowhere, nowhere)
     waiting: list[list[Labels]] = [[start], *([] for _ in range(space.cuts))]
     fronts = []
     for cut in range(space.cuts + 1):
-        # a cut that nothing leads to has no labels: none of the start's
-        front = _undominated(Labels.join(waiting[cut]), top) if waiting[cut] else start.take(slice(0))
+        # a cut that nothing leads to has none of the start's labels
+        arrived = waiting[cut] or [start.take(slice(0))]
+        front = _undominated(Labels(*(np.concatenate(arrays, axis=-1) for arrays in zip(*arrived, strict=True))), top)
         waiting[cut] = []
         if len(front.cost) > limit:
             score = np.max([bound.at(tables, cut, front) for bound in bounds], axis=0)
@@ -132,7 +129,7 @@ def memory_dp(
         for bundle in tables.bundles[cut] if cut < space.cuts and len(front.cost) else ():
             for end, labels in _spread(tables, bundle, front, upper, fewest, bounds):
                 waiting[end].append(labels)
-    return _walks(tables, fronts, top), dropped, sum(len(front.cost) for front in fronts)
+    return _paths(tables, fronts, top), dropped, sum(len(front.cost) for front in fronts)
 
 
 def _undominated(labels: Labels, top: int) -> Labels:
@@ -143,7 +140,7 @@ def _undominated(labels: Labels, top: int) -> Labels:
         is_alike = (labels.keys[:, back:] == labels.keys[:, :-back]).all(axis=0)
         if not is_alike.any():
             break
-        beaten[back:] += is_alike & (labels.load[:-back] <= labels.load[back:]).all(axis=1)
+        beaten[back:] += is_alike & (labels.load[:, :-back] <= labels.load[:, back:]).all(axis=0)
     return labels.take(np.flatnonzero(beaten < top))
 
 
@@ -157,22 +154,22 @@ def _spread(
 ) -> Iterator[tuple[int, Labels]]:
     """Labels behind the options of a bundle, by the cuts where those end: only those that may yet fit and be news."""
     digits = tables.digits(bundle.cut, front.keys)
-    room = tables.space.capacity - fewest[bundle.end] - bundle.weights
+    room = (tables.space.capacity - fewest[bundle.end] - bundle.weights).T
     step = max(1, BLOCK // len(bundle.end))
     for begin in range(0, len(front.cost), step):
         part = slice(begin, begin + step)
-        load = front.load[part]
+        load = front.load[:, part]
         total = bundle.price(digits[:, part]) + front.cost[part]
         usable = np.ones(total.shape, dtype=bool)
-        for rank in range(load.shape[1]):
-            usable &= load[:, rank] <= room[:, rank, None]
+        for rank_load, rank_room in zip(load, room, strict=True):
+            usable &= rank_load <= rank_room[:, None]
         for bound in bounds:
             usable &= total + bound.behind(tables, bundle, digits[:, part], load) <= min(upper, np.finfo(float).max)
         option, label = np.nonzero(usable)
         labels = Labels(
             tables.lead(bundle, option, digits[:, begin + label]),
             total[option, label],
-            load[label] + bundle.weights[option],
+            load[:, label] + bundle.weights[option].T,
             begin + label,
             bundle.number[option],
         )
@@ -180,14 +177,14 @@ def _spread(
             yield end, labels.take(rows)
 
 
-def _walks(tables: OptionTables, fronts: Sequence[Labels], top: int) -> tuple[Path, ...]:
+def _paths(tables: OptionTables, fronts: Sequence[Labels], top: int) -> tuple[Path, ...]:
     """The paths of the `top` cheapest labels of the last cut."""
     last = fronts[-1]
     cost = last.cost + tables.exit(tables.digits(len(fronts) - 1, last.keys))
-    return tuple(_walk(tables, fronts, label) for label in np.argsort(cost, kind="stable")[:top].tolist())
+    return tuple(_path(tables, fronts, label) for label in np.argsort(cost, kind="stable")[:top].tolist())
 
 
-def _walk(tables: OptionTables, fronts: Sequence[Labels], label: int) -> Path:
+def _path(tables: OptionTables, fronts: Sequence[Labels], label: int) -> Path:
     """The one path of a label of the last cut."""
     cut, path = len(fronts) - 1, []
     while cut:

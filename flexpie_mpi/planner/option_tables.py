@@ -198,6 +198,10 @@ class OptionTables:
         """Number of states, H."""
         return len(self.space.upgrade)
 
+    def backwards(self) -> Iterator[Bundle]:
+        """All bundles, those of the last cut first."""
+        return (bundle for here in reversed(self.bundles) for bundle in here)
+
     @cached_property
     def _flat(self) -> tuple[list[int], list[Bundle]]:
         """The number of the first option of every bundle, and the bundles."""

@@ -30,12 +30,21 @@ QUICK = 100
 BEAM = 2000
 """Labels at a cut beyond which a sharper bound is tried before more labels are."""
 
+ROUNDS, FIRST_STEP = 25, 0.02
+"""Steps towards good prices of bytes, and how much the first of them is meant to raise the bound, relatively."""
+
+MOST_STEPS = 50
+"""Steps towards a proof that nothing fits."""
+
+FEW, MEMORY_BEAM = 30, 500
+"""Labels with bytes at a cut of a first look, and those kept in the end: many differ in their bytes alone."""
+
 
 def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
     """The `top` cheapest paths of a space.
 
-    A few labels give a good path at once. It is proved, or beaten, by sweeps that leave out every label whose bound is
-    above it; the bounds know one, two, three ... values until nothing need be dropped, or bounds grow too dear.
+    A few labels give a good path at once. It is proved, or beaten, by passes that leave out every label whose bound is
+    above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
     Parameters
     ----------
@@ -48,16 +57,16 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
 
     Returns
     -------
-    Found
+    SearchResult
         Without paths where there is none, or none was found that fits into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
     _search_free(tables, incumbents, beam)
-    found = incumbents.result()
-    if all(fits(space, path) for path in found.paths):
-        return found
-    return search_within(space, found, top, beam)
+    free = incumbents.result()
+    if all(fits(space, path) for path in free.paths):
+        return free
+    return search_within(space, free, top, beam)
 
 
 def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> None:
@@ -75,9 +84,9 @@ def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> Non
             if work(tables, count) > WORK:
                 break
             to_go = CostToGo.of(tables, count)
-        if _attempt(tables, incumbents, min(beam, QUICK), to_go) or _attempt(
-            tables, incumbents, beam, to_go, is_proof=True
-        ):
+        if _attempt(tables, incumbents, min(beam, QUICK), to_go):
+            return
+        if _attempt(tables, incumbents, beam, to_go, is_proof=True):
             return
     _attempt(tables, incumbents, beam, to_go)
 
@@ -85,36 +94,20 @@ def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> Non
 def _attempt(
     tables: OptionTables, incumbents: Incumbents, limit: int, to_go: CostToGo | None, is_proof: bool = False
 ) -> bool:
-    """One sweep of at most `limit` labels a cut, and whether there is nothing left to find.
+    """One pass with at most `limit` labels a cut, and whether there is nothing left to find.
 
     With `is_proof` it ends as soon as it has to drop a label that might have led to something better.
     """
-    found = forward_dp(tables, incumbents.top, limit, to_go, incumbents.upper, is_proof)
-    if found is None:
+    forward = forward_dp(tables, incumbents.top, limit, to_go, incumbents.upper, is_proof)
+    if forward is None:
         return False
-    incumbents.labels = found.labels
-    incumbents.add(best_paths(tables, found, incumbents.top))
-    incumbents.raise_bound(found.dropped)
-    return found.dropped >= incumbents.upper
+    incumbents.labels = forward.labels
+    incumbents.add(best_paths(tables, forward, incumbents.top))
+    incumbents.raise_bound(forward.dropped)
+    return forward.dropped >= incumbents.upper
 
 
 # Within memory
-
-
-ROUNDS = 25
-"""Steps towards good prices of bytes."""
-
-FIRST_STEP = 0.02
-"""How much the first of them is meant to raise the bound, relatively."""
-
-MOST_STEPS = 50
-"""Steps towards a proof that nothing fits."""
-
-FEW = 30
-"""Labels at a cut of a first look."""
-
-MEMORY_BEAM = 500
-"""Labels with bytes at a cut that are kept in the end: many differ in their bytes alone."""
 
 
 def fits(space: Space, path: Path) -> bool:
@@ -128,13 +121,17 @@ def search_within(space: Space, free: SearchResult, top: int, beam: int) -> Sear
     Parameters
     ----------
     space : Space
-    free : Found
+    free : SearchResult
         The answer without regard to memory.
     top, beam : int
         Most paths to find, and most labels at a cut.
     """
     ranks = _binding(space)
-    space = _of_ranks(space, ranks)
+    space = replace(
+        space,
+        options=tuple(replace(options, weights=options.weights[:, ranks]) for options in space.options),
+        capacity=space.capacity[ranks],
+    )
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top, free.lower_bound, free.labels)
     incumbents.add(path for path in free.paths if fits(space, path))
@@ -143,12 +140,12 @@ def search_within(space: Space, free: SearchResult, top: int, beam: int) -> Sear
         incumbents.raise_bound(np.inf)
         return incumbents.result(shortage)
     _search_labels(tables, incumbents, min(beam, MEMORY_BEAM))
-    found = incumbents.result()
-    return found if found.paths else replace(found, shortage=shortage)
+    result = incumbents.result()
+    return result if result.paths else replace(result, shortage=shortage)
 
 
 def _shortage(tables: OptionTables, ranks: np.ndarray) -> tuple[Shortage, bool]:
-    """The rank that lacks most, and whether no path fits.
+    """The rank that lacks most, and whether it is proved that no path fits.
 
     No path fits if for some weights of the ranks even the least weighted sum of bytes is more than that of capacities.
     Weights are moved towards what the path of the least sum has too much.
@@ -173,27 +170,21 @@ def _shortage(tables: OptionTables, ranks: np.ndarray) -> tuple[Shortage, bool]:
 
 
 def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> None:
-    """Sweeps of labels with bytes, after as many options as can be have been left out."""
+    """Passes with labels that carry bytes, after as many options as can be have been left out."""
     rates = _rates(tables, incumbents)
+    most = max(1, *map(len, tables.space.alive))
     for keep in (min(FEW, limit), limit):
-        tables = _prune(tables, incumbents, rates)
-        most = max(map(len, tables.space.alive))
-        count = max(count for count in range(1, max(most, 1) + 1) if count == 1 or work(tables, count) <= WORK / 4)
+        if np.isfinite(incumbents.upper):  # options that are part of nothing better are left out
+            charged = tables.charged(rates)
+            upper = incumbents.upper + float(rates @ tables.space.capacity)
+            tables = CostToGo.of(charged, 1).prune(charged, upper).charged(-rates)
+        count = max(count for count in range(1, most + 1) if count == 1 or work(tables, count) <= WORK / 4)
         bounds = [LagrangianBound.of(tables, some, count) for some in (np.zeros(len(rates)), rates)]
         paths, dropped, incumbents.labels = memory_dp(tables, incumbents.top, keep, incumbents.upper, bounds)
         incumbents.add(paths)
         incumbents.raise_bound(dropped)
         if dropped >= incumbents.upper:
             break
-
-
-def _prune(tables: OptionTables, incumbents: Incumbents, rates: np.ndarray) -> OptionTables:
-    """The ground without options that are part of no news, by the bound at some rates."""
-    if not np.isfinite(incumbents.upper):
-        return tables
-    charged = tables.charged(rates)
-    worth = float(rates @ tables.space.capacity)
-    return CostToGo.of(charged, 1).prune(charged, incumbents.upper + worth).charged(-rates)
 
 
 def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
@@ -221,43 +212,40 @@ def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
 
 
 def _relaxed(tables: OptionTables, incumbents: Incumbents, rates: np.ndarray) -> tuple[float, Path]:
-    """A path that is about the cheapest at some rates, and its seconds, with its bytes less the capacities at these.
+    """About the cheapest path at some rates, and its seconds, with its bytes less the capacities at these rates.
 
-    It goes into the record if it fits, and so does the bound that was proved.
+    It becomes an incumbent if it fits, and the bound that was proved is noted.
     """
     charged = tables.charged(rates)
-    found = forward_dp(charged, 1, FEW, CostToGo.of(charged, 1))
-    assert found is not None  # only a proof is given up
+    forward = forward_dp(charged, 1, FEW, CostToGo.of(charged, 1))
+    assert forward is not None  # only a proof is given up
     worth = float(rates @ tables.space.capacity)
-    total = float(found.fronts[-1].cost.min())
-    (path,) = best_paths(charged, found, 1)
+    total = float(forward.fronts[-1].cost.min())
+    (path,) = best_paths(charged, forward, 1)
     if fits(tables.space, path):
         incumbents.add([path])
-    incumbents.raise_bound(min(total, found.dropped) - worth)
+    incumbents.raise_bound(min(total, forward.dropped) - worth)
     return total - worth, path
 
 
 def _lightest(tables: OptionTables, weights: np.ndarray) -> np.ndarray:
-    """Bytes (R,) of the path of which the sum of bytes, weighted by (R,), is least."""
+    """Bytes (R,) of the path whose sum of bytes, weighted by (R,), is least."""
     cuts = tables.space.cuts
     least, load = np.full(cuts + 1, np.inf), np.zeros((cuts + 1, len(weights)))
     least[cuts] = 0
-    for cut in range(cuts - 1, -1, -1):
-        for bundle in tables.bundles[cut]:
-            total = bundle.weights @ weights + least[bundle.end]
-            best = int(np.argmin(total))
-            if total[best] < least[cut]:
-                least[cut], load[cut] = total[best], bundle.weights[best] + load[bundle.end[best]]
+    for bundle in tables.backwards():
+        total = bundle.weights @ weights + least[bundle.end]
+        best = int(np.argmin(total))
+        if total[best] < least[bundle.cut]:
+            least[bundle.cut], load[bundle.cut] = total[best], bundle.weights[best] + load[bundle.end[best]]
     return load[0]
 
 
 def _load(space: Space, path: Path) -> np.ndarray:
     """Bytes of constants (R,) that a path puts on every rank."""
     total = np.zeros(len(space.capacity))
-    if len(total):
-        for cut, end, layout in path:
-            options = space.options[cut]
-            total += options.weights[np.flatnonzero((options.end == end) & (options.layout == layout))[0]]
+    for cut, end, layout in path if len(total) else ():
+        total += space.options[cut].weights[space.options[cut].row(end, layout)]
     return total
 
 
@@ -274,12 +262,3 @@ def _binding(space: Space) -> np.ndarray:
         if most[0, rank] > space.capacity[rank]:
             tightest[weights[:, rank].tobytes()] = rank
     return np.array(sorted(tightest.values()), dtype=np.int64)
-
-
-def _of_ranks(space: Space, ranks: np.ndarray) -> Space:
-    """The space with the memory of some ranks only."""
-    return replace(
-        space,
-        options=tuple(replace(options, weights=options.weights[:, ranks]) for options in space.options),
-        capacity=space.capacity[ranks],
-    )

@@ -7,7 +7,7 @@ segment fetches all of them. Entering a segment costs an exchange for every valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np

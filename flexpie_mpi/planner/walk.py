@@ -21,56 +21,60 @@ from .units import Unit, Units
 
 
 class GroupPrices:
-    """Seconds of a graph's kernels on the reference device, remembered by shape."""
+    """Seconds of a graph's fused groups on the reference device; equal pieces of work are priced once.
+
+    Attributes
+    ----------
+    priced : int
+        Distinct pieces of work priced so far.
+    """
 
     def __init__(self, graph: Graph, cost: CostModel) -> None:
+        self.priced = 0
         self._graph = graph
         self._cost = cost
         self._known: dict[Hashable, dict[tuple[float, ...], float]] = {}
 
-    @property
-    def priced(self) -> int:
-        """Distinct pieces of work priced so far."""
-        return sum(map(len, self._known.values()))
-
     def seconds(
         self, group: FusedGroup, out: Boxes, inputs: Sequence[Boxes | None], sums: np.ndarray, active: np.ndarray
     ) -> np.ndarray:
-        """Seconds of each of n shards of a kernel, float array (n,).
+        """Seconds of each of n shards of a group, float array (n,).
 
         Parameters
         ----------
-        kernel : Kernel
+        group : FusedGroup
         out : Boxes
-            What each computes of the anchor's first output.
+            What each shard computes of the main node's first output.
         inputs : sequence of Boxes or None
-            What each reads of the anchor's inputs.
+            What it reads of the main node's inputs.
         sums : bool array (n,)
-            Whether the kernel takes an addition along.
+            Whether the group takes an addition along.
         active : float array (n,)
+            As of :meth:`flexpie_mpi.cost.model.CostModel.compute_s`.
         """
         node = self._graph.bound[group.main]
         first = next((box for box in inputs if box is not None), out)
         keys = np.column_stack((out.extents, first.extents, sums, active))
         index, inverse = distinct_rows(keys)
-        behind = epilogue_ops(self._graph, group)
-        known = self._known.setdefault((signature(node), behind), {})
-        rows = [tuple(row) for row in keys[index].tolist()]
-        missing = [place for place, row in enumerate(rows) if row not in known]
-        if missing:
-            at = index[missing]
+        epilogue = epilogue_ops(self._graph, group)
+        known = self._known.setdefault((signature(node), epilogue), {})
+        shapes = [tuple(row) for row in keys[index].tolist()]
+        new = [number for number, shape in enumerate(shapes) if shape not in known]
+        if new:
+            at = index[new]
             extents = [None if box is None else box.take(at).extents for box in inputs]
-            work = describe(node, out.take(at).extents, extents, behind)
+            work = describe(node, out.take(at).extents, extents, epilogue)
             work["sums"] = sums[at]
             prices = self._cost.compute_s(work, active[at])
-            known.update(zip((rows[place] for place in missing), prices.tolist(), strict=True))
-        found: np.ndarray = np.array([known[row] for row in rows])[inverse]
-        return found
+            known.update(zip((shapes[number] for number in new), prices.tolist(), strict=True))
+            self.priced += len(new)
+        seconds: np.ndarray = np.array([known[shape] for shape in shapes])[inverse]
+        return seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Every walk as it stands at cut `begin`: one segment each.
+    """Every walk as it stands at cut `begin`: one segment each, and a row for each rank of its layout.
 
     Attributes
     ----------
@@ -79,14 +83,14 @@ class Step:
     offsets : int array (walks + 1,)
         First row of each walk.
     rows : int array (rows,)
-        Row of the shard table.
+        Where the rank and the layout stand in the shard table.
     seconds : float array (rows,)
-        Kernels of that rank.
+        Of the fused groups that the rank runs.
     weights : float array (rows,)
-        Bytes of constants it reads.
+        Bytes of constants that the rank reads.
     calls : array (rows,) of CALL
     needs : dict of str to Boxes
-        What it must hold of each value from before the cut.
+        What the rank must hold of each value from before the cut.
     legal : bool array (walks,)
         Whether the layout cuts anything that leaves the segment.
     """
@@ -112,7 +116,11 @@ Keep = Callable[[Step], np.ndarray]
 
 @dataclass
 class _Walks:
-    """The walks under way."""
+    """The walks under way, as in :class:`Step`; `walk` is the walk of each row.
+
+    `wanted` is what later nodes of a segment read of values that are not made yet. `deferred_cost` is, by unit, the
+    seconds of groups that are free once the walk takes in that unit, since the group there runs them along.
+    """
 
     end: np.ndarray
     layout: np.ndarray
@@ -134,25 +142,21 @@ class _Walks:
     def begin(self, shards: ShardTable, cut: int, layouts: np.ndarray) -> None:
         """Add a walk that ends at `cut` for each of `layouts`."""
         sizes = shards.offsets[layouts + 1] - shards.offsets[layouts]
-        rows = np.concatenate(
-            [np.arange(shards.offsets[i], shards.offsets[i + 1]) for i in layouts] or [np.zeros(0, int)]
-        )
-        count = len(rows)
+        rows = np.flatnonzero(np.isin(shards.layout, layouts))
+        zeros = np.zeros(len(rows))
         self.walk = np.concatenate((self.walk, len(self.end) + np.repeat(np.arange(len(layouts)), sizes)))
         self.end = np.concatenate((self.end, np.full(len(layouts), cut)))
         self.layout = np.concatenate((self.layout, layouts))
         self.legal = np.concatenate((self.legal, np.zeros(len(layouts), bool)))
         self.rows = np.concatenate((self.rows, rows))
-        self.seconds = np.concatenate((self.seconds, np.zeros(count)))
-        self.weights = np.concatenate((self.weights, np.zeros(count)))
-        self.calls = np.concatenate((self.calls, np.zeros(count, CALL)))
-        self.wanted = {name: box.join(Boxes.absent(count, box.lo.shape[1])) for name, box in self.wanted.items()}
-        self.deferred_cost = {
-            unit: np.concatenate((deferred, np.zeros(count))) for unit, deferred in self.deferred_cost.items()
-        }
+        self.seconds = np.concatenate((self.seconds, zeros))
+        self.weights = np.concatenate((self.weights, zeros))
+        self.calls = np.concatenate((self.calls, np.zeros(len(rows), CALL)))
+        self.wanted = {name: box.join(Boxes.absent(len(rows), box.lo.shape[1])) for name, box in self.wanted.items()}
+        self.deferred_cost = {unit: np.concatenate((cost, zeros)) for unit, cost in self.deferred_cost.items()}
 
     def keep(self, going: np.ndarray) -> None:
-        """End every walk that `going` does not name."""
+        """End every walk that is not marked in `going`, bool array (walks,)."""
         if going.all():
             return
         kept = going[self.walk]
@@ -161,7 +165,7 @@ class _Walks:
         self.rows, self.seconds = self.rows[kept], self.seconds[kept]
         self.weights, self.calls = self.weights[kept], self.calls[kept]
         self.wanted = {name: box.take(kept) for name, box in self.wanted.items()}
-        self.deferred_cost = {unit: deferred[kept] for unit, deferred in self.deferred_cost.items()}
+        self.deferred_cost = {unit: cost[kept] for unit, cost in self.deferred_cost.items()}
 
     @property
     def offsets(self) -> np.ndarray:
@@ -175,7 +179,7 @@ class Walker:
     ----------
     units : Units
     shards : ShardTable
-    prices : KernelPrices
+    prices : GroupPrices
     """
 
     def __init__(self, units: Units, shards: ShardTable, prices: GroupPrices) -> None:
@@ -189,15 +193,16 @@ class Walker:
     def steps(self, allowed: Allowed, keep: Keep | None = None) -> Iterator[Step]:
         """Every step of all walks, from the last cut but one down to cut 0."""
         walks = _Walks.none()
-        for place in range(len(self._units) - 1, -1, -1):
-            unit = self._units[place]
+        for cut in range(len(self._units) - 1, -1, -1):
+            unit = self._units[cut]
             if unit.fixed:
                 walks.keep(walks.layout == 0)
-            layouts = np.flatnonzero(allowed(place + 1))
-            walks.begin(self._shards, place + 1, layouts[layouts == 0] if unit.fixed else layouts)
+            layouts = np.flatnonzero(allowed(cut + 1))
+            walks.begin(self._shards, cut + 1, layouts[layouts == 0] if unit.fixed else layouts)
             if len(walks.end):
-                self._pass(walks, unit, place)
-                step = self._step(walks, place)
+                walks.seconds = walks.seconds - walks.deferred_cost.pop(cut, 0.0)
+                self._pass(walks, unit)
+                step = self._step(walks, cut)
                 yield step
                 if keep is not None:
                     walks.keep(keep(step))
@@ -213,15 +218,14 @@ class Walker:
             walks.legal.copy(),
         )  # fmt: skip
 
-    def _pass(self, walks: _Walks, unit: Unit, place: int) -> None:
+    def _pass(self, walks: _Walks, unit: Unit) -> None:
         """Take the nodes of a unit along, last to first."""
         starting = {self._units.groups[number].main: number for number in unit.groups}
-        walks.seconds = walks.seconds - walks.deferred_cost.pop(place, 0.0)
         for position in range(unit.end - 1, unit.first - 1, -1):
             node = self._graph.bound[position]
             if position in self._graph.preparing and not set(node.node.writes) & set(self._graph.outputs):
                 continue
-            taken = self._fixed(walks, node) if unit.fixed else self._take(walks, node)
+            taken = self._take_whole(walks, node) if unit.fixed else self._take(walks, node)
             if taken is not None and position in starting:
                 self._charge(walks, starting[position], *taken)
 
@@ -235,16 +239,12 @@ class Walker:
         reader = self._map(node)
         taken = reader.widen([None if box is None else box.take(active) for box in out])
         inputs = reader.read(taken)
-        for name, box in zip(node.node.inputs, inputs, strict=True):
-            if box is not None:
-                self._want(walks, name, active, box)
-        for name in node.node.captures:
-            self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))
+        self._want_all(walks, node, active, inputs)
         main = next(box for box in taken if box is not None)
         return active, main, inputs
 
-    def _fixed(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]]:
-        """A node that the root runs whole, whatever is wanted of it."""
+    def _take_whole(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]]:
+        """The same for a node that the root runs whole, whatever is wanted of it."""
         active = np.arange(len(walks.rows))
         for name in node.node.writes:
             if not self._graph.value(name).is_opaque:
@@ -253,12 +253,7 @@ class Walker:
             None if value is None or value.is_opaque else Boxes.whole(len(active), value.shape or ())
             for value in (*node.inputs, *node.outputs)
         ]
-        for name, box in zip(node.node.inputs, whole, strict=False):
-            if box is not None:
-                self._want(walks, name, active, box)
-        for name in node.node.captures:
-            if not self._graph.value(name).is_opaque:
-                self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))
+        self._want_all(walks, node, active, whole[: len(node.inputs)])
         out = next((box for box in whole[len(node.inputs) :] if box is not None), Boxes.whole(len(active), ()))
         walks.legal[:] = True
         return active, out, whole[: len(node.inputs)]
@@ -284,6 +279,14 @@ class Walker:
         mask = leaving[:, None]
         return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
 
+    def _want_all(self, walks: _Walks, node: BoundNode, active: np.ndarray, inputs: Sequence[Boxes | None]) -> None:
+        """Note what a node reads on the rows `active`; values that only a subgraph reads are read whole."""
+        for name, box in zip(node.node.inputs, inputs, strict=True):
+            if box is not None:
+                self._want(walks, name, active, box)
+        for name in node.node.captures:
+            self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))
+
     def _want(self, walks: _Walks, name: str, active: np.ndarray, box: Boxes) -> None:
         value = self._graph.value(name)
         if value.is_opaque:
@@ -300,7 +303,7 @@ class Walker:
     def _charge(
         self, walks: _Walks, number: int, active: np.ndarray, out: Boxes, inputs: Sequence[Boxes | None]
     ) -> None:
-        """Add a kernel's price to the rows that run it; one that its absorber takes along is only lent."""
+        """Add a group's price to the rows that run it; note it for later if another group takes this one along."""
         group, shards, units = self._units.groups[number], self._shards, self._units
         rows = walks.rows[active]
         seconds = self._prices.seconds(group, out, inputs, self._sums(walks, number)[active], shards.active[rows])
@@ -309,22 +312,21 @@ class Walker:
         walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, group))
         walks.seconds = walks.seconds.copy()
         walks.seconds[active] += seconds
-        fused_into = units.unit_of_group.get(group.fused_into, -1)
-        if 0 <= fused_into < units.unit_of_group[number]:
-            deferred = walks.deferred_cost.setdefault(fused_into, np.zeros(len(walks.rows)))
+        unit = units.unit_of_group.get(group.fused_into, -1)
+        if 0 <= unit < units.unit_of_group[number]:
+            deferred = walks.deferred_cost.setdefault(unit, np.zeros(len(walks.rows)))
             deferred[active] += seconds
 
     def _sums(self, walks: _Walks, number: int) -> np.ndarray:
-        """Whether each row's segment holds an addition that this kernel takes along."""
-        adders = [
-            i
-            for i, group in enumerate(self._units.groups[number + 1 : number + 5], number + 1)
+        """Whether each row's segment holds an addition that this group takes along: bool array (rows,)."""
+        units = self._units
+        adding = [
+            units.unit_of_group[later]
+            for later, group in enumerate(units.groups[number + 1 : number + 5], number + 1)
             if group.fused_into == number
         ]
-        if not adders:
-            return np.zeros(len(walks.rows), bool)
-        found: np.ndarray = (walks.end > self._units.unit_of_group[adders[0]])[walks.walk]
-        return found
+        sums: np.ndarray = (walks.end > min(adding, default=len(units)))[walks.walk]
+        return sums
 
     def _map(self, node: BoundNode) -> NodeMap:
         key = signature(node)

@@ -88,12 +88,17 @@ def signature(node: BoundNode) -> Hashable:
 
 @dataclass
 class _Axis:
-    """What ranges along one output axis read of every input."""
+    """What ranges along one output axis read of every input.
+
+    A range [lo, hi) has the code ``lo * (extent + 1) + hi``. `bounds` holds, for each input, what the ranges read that
+    were asked for so far, int array (ranges, ndim, 2); `numbers` their place there by code, and `table` the same as an
+    array where the axis is short.
+    """
 
     node: BoundNode
     axis: int
     extent: int
-    rows: dict[int, int] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
     table: np.ndarray = field(init=False)
     bounds: list[np.ndarray] = field(init=False)
 
@@ -103,74 +108,73 @@ class _Axis:
         self.bounds = [np.zeros((0, _axes(value), 2), np.int32) for value in self.node.inputs]
 
     def find(self, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
-        """Rows of `bounds` for ranges [lo, hi)."""
+        """Places in `bounds` of ranges [lo, hi), int array (n,)."""
         codes = lo.astype(np.int64) * (self.extent + 1) + hi
         if self.table.size:
-            found = self.table[codes]
-            missing = np.unique(codes[found < 0])
-            self._learn(missing)
-            return found if not missing.size else self.table[codes]
+            numbers = self.table[codes]
+            if (numbers >= 0).all():
+                return numbers
+            self._learn(np.unique(codes[numbers < 0]))
+            return self.table[codes]
         distinct, inverse = np.unique(codes, return_inverse=True)
-        self._learn(np.array([code for code in distinct if int(code) not in self.rows], np.int64))
-        return np.array([self.rows[int(code)] for code in distinct], np.int32)[inverse]
+        self._learn(np.array([code for code in distinct if int(code) not in self.numbers], np.int64))
+        return np.array([self.numbers[int(code)] for code in distinct], np.int32)[inverse]
 
     def _learn(self, codes: np.ndarray) -> None:
+        """Ask the node's rule about ranges that are new."""
         if not codes.size:
             return
-        asked = [_ask(self.node, self.axis, *divmod(int(code), self.extent + 1)) for code in codes]
-        for place, known in enumerate(self.bounds):
-            self.bounds[place] = np.concatenate((known, np.stack([answer[place] for answer in asked])))
-        for code in codes:
-            self.rows[int(code)] = len(self.rows)
+        answers: list[list[np.ndarray]] = []
+        full = Region.full(self.node.out_shape())
+        for code in codes.tolist():
+            wanted = full.with_axis(self.axis, divmod(code, self.extent + 1))
+            answers.append(_bounds(self.node, rule_for(self.node).in_regions(self.node, (wanted,))))
+            self.numbers[code] = len(self.numbers)
+        self.bounds = [
+            np.concatenate((known, np.stack(more)))
+            for known, more in zip(self.bounds, zip(*answers, strict=True), strict=True)
+        ]
         if self.table.size:
-            self.table[codes] = np.arange(len(self.rows) - len(codes), len(self.rows))
+            self.table[codes] = np.arange(len(self.numbers) - len(codes), len(self.numbers))
 
 
 def _axes(value: Value | None) -> int:
     return 1 if value is None or value.shape is None else max(1, len(value.shape))
 
 
-def _ask(node: BoundNode, axis: int, lo: int, hi: int) -> list[np.ndarray]:
-    """Bounds (ndim, 2) of each input that the range [lo, hi) along one axis of the output reads."""
-    wanted = Region.full(node.out_shape()).with_axis(axis, (lo, hi))
-    return _bounds(node, rule_for(node).in_regions(node, (wanted,)))
-
-
 def _bounds(node: BoundNode, regions: Regions) -> list[np.ndarray]:
-    found = []
-    for value, region in zip(node.inputs, regions, strict=True):
-        if region is None:
-            found.append(np.tile(np.array([[FAR, 0]], np.int32), (_axes(value), 1)))
-        else:
-            found.append(np.array(region.bounds or ((0, 1),), np.int32))
-    return found
+    """Bounds (ndim, 2) of a region of each input; (FAR, 0) where there is none."""
+    return [
+        np.tile(np.array([[FAR, 0]], np.int32), (_axes(value), 1))
+        if region is None
+        else np.array(region.bounds or ((0, 1),), np.int32)
+        for value, region in zip(node.inputs, regions, strict=True)
+    ]
 
 
 class NodeMap:
     """Regions read by nodes of one signature, which all have static shapes."""
 
     def __init__(self, node: BoundNode) -> None:
+        rule = rule_for(node)
         self.node = node
-        self.cut = rule_for(node).cut_axes(node)
-        self._whole = [value is not None and value.shape == () for value in node.outputs]
+        self.cut = rule.cut_axes(node)
         self._axes: dict[int, _Axis] = {}
-        self._is_aligned = isinstance(rule_for(node), Elementwise) and node.op != "CastLike"
-        self._is_separable = len(node.outputs) == 1 and rule_for(node).separable
+        self._is_aligned = isinstance(rule, Elementwise) and node.op != "CastLike"
+        self._is_separable = len(node.outputs) == 1 and rule.separable
         if self._is_separable:
             shape = node.out_shape()
             self._axes = {axis: _Axis(node, axis, shape[axis]) for axis in sorted(self.cut[0])}
-            full = (Region.full(shape),)
-            self._base = _bounds(node, rule_for(node).in_regions(node, full))
+            self._base = _bounds(node, rule.in_regions(node, (Region.full(shape),)))
 
     def widen(self, out: Sequence[Boxes | None]) -> list[Boxes | None]:
         """The boxes with the full extent of every axis that may not be cut."""
-        return [None if box is None else self._widen(box, place) for place, box in enumerate(out)]
+        return [None if box is None else self._widen(box, number) for number, box in enumerate(out)]
 
-    def _widen(self, box: Boxes, place: int) -> Boxes:
-        shape, cut = self.node.out_shape(place), self.cut[place]
+    def _widen(self, box: Boxes, number: int) -> Boxes:
         lo, hi, present = box.lo.copy(), box.hi.copy(), box.present
-        for axis, extent in enumerate(shape):
-            if axis not in cut:
+        for axis, extent in enumerate(self.node.out_shape(number)):
+            if axis not in self.cut[number]:
                 lo[present, axis], hi[present, axis] = 0, extent
         return Boxes(lo, hi)
 
@@ -185,51 +189,45 @@ class NodeMap:
         if self._is_aligned:
             return [None if value is None or value.is_opaque else _aligned(box, value) for value in self.node.inputs]
         count = len(box.lo)
-        found = [np.broadcast_to(base, (count, *base.shape)) for base in self._base]
+        read = [np.broadcast_to(base, (count, *base.shape)) for base in self._base]
         for axis, ranges in self._axes.items():
-            rows = ranges.find(box.lo[:, axis], box.hi[:, axis])
-            found = [
-                _meet(known, base, ranges.bounds[i], rows)
-                for i, (known, base) in enumerate(zip(found, self._base, strict=True))
-            ]
-        return [self._boxes(place, bounds) for place, bounds in enumerate(found)]
-
-    def _boxes(self, place: int, bounds: np.ndarray) -> Boxes | None:
-        value = self.node.inputs[place]
-        if value is None or value.is_opaque:
-            return None
-        gone = np.asarray((bounds[..., 0] >= bounds[..., 1]).any(axis=1))
-        lo, hi = bounds[..., 0], bounds[..., 1]
-        if gone.any():
-            lo, hi = np.where(gone[:, None], FAR, lo), np.where(gone[:, None], 0, hi)
-        return Boxes(lo, hi)
+            numbers = ranges.find(box.lo[:, axis], box.hi[:, axis])
+            read = [_meet(*each, numbers) for each in zip(read, self._base, ranges.bounds, strict=True)]
+        return [_boxes_of(value, bounds) for value, bounds in zip(self.node.inputs, read, strict=True)]
 
     def _read_rows(self, out: Sequence[Boxes | None]) -> list[Boxes | None]:
         """The same for nodes with several outputs: the rule is asked once per distinct row."""
         parts = [part for box in out if box is not None for part in (box.lo, box.hi)]
         distinct, inverse = np.unique(np.concatenate(parts, axis=1), axis=0, return_inverse=True)
-        answers = [
-            _bounds(self.node, rule_for(self.node).in_regions(self.node, self._regions(row, out))) for row in distinct
-        ]
-        index = inverse.reshape(-1)
-        return [
-            self._boxes(place, np.stack([a[place] for a in answers])[index]) for place in range(len(self.node.inputs))
-        ]
+        rule = rule_for(self.node)
+        answers = [_bounds(self.node, rule.in_regions(self.node, self._regions(row, out))) for row in distinct]
+        read = (np.stack(bounds)[inverse.reshape(-1)] for bounds in zip(*answers, strict=True))
+        return [_boxes_of(value, bounds) for value, bounds in zip(self.node.inputs, read, strict=True)]
 
     def _regions(self, row: np.ndarray, out: Sequence[Boxes | None]) -> Regions:
+        """The regions of the outputs that one row of their bounds stands for."""
         regions: list[Region | None] = []
-        start = 0
-        for place, box in enumerate(out):
+        numbers = iter(row.tolist())
+        for value, box in zip(self.node.outputs, out, strict=True):
             if box is None:
                 regions.append(None)
                 continue
-            ndim = box.lo.shape[1]
-            lo, hi = row[start : start + ndim], row[start + ndim : start + 2 * ndim]
-            start += 2 * ndim
-            bounds = tuple(zip(lo.tolist(), hi.tolist(), strict=True))
-            there = lo[0] < hi[0]
-            regions.append(Region(() if self._whole[place] else bounds) if there else None)
+            lo, hi = ([next(numbers) for _ in range(box.lo.shape[1])] for _ in range(2))
+            is_scalar = value is not None and value.shape == ()
+            bounds = () if is_scalar else tuple(zip(lo, hi, strict=True))
+            regions.append(Region(bounds) if lo[0] < hi[0] else None)
         return widen(self.node, tuple(regions))
+
+
+def _boxes_of(value: Value | None, bounds: np.ndarray) -> Boxes | None:
+    """Boxes from bounds (n, ndim, 2) of an input; None for one that is absent or opaque."""
+    if value is None or value.is_opaque:
+        return None
+    lo, hi = bounds[..., 0], bounds[..., 1]
+    gone = np.asarray((lo >= hi).any(axis=1))
+    if gone.any():
+        lo, hi = np.where(gone[:, None], FAR, lo), np.where(gone[:, None], 0, hi)
+    return Boxes(lo, hi)
 
 
 def _aligned(box: Boxes, value: Value) -> Boxes:

@@ -112,7 +112,7 @@ def _attempt(
 
 def fits(space: Space, path: Path) -> bool:
     """Whether a path keeps within the capacity of every rank."""
-    return bool((_load(space, path) <= space.capacity).all())
+    return bool((load(space, path) <= space.capacity).all())
 
 
 def search_within(space: Space, free: SearchResult, top: int, beam: int) -> SearchResult:
@@ -201,7 +201,7 @@ def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
         value, path = _relaxed(tables, incumbents, tried / scale)
         if value > best:
             rates, best, step = tried, value, step * 1.5
-            excess = (_load(space, path) - space.capacity) / scale
+            excess = (load(space, path) - space.capacity) / scale
             excess[(rates == 0) & (excess < 0)] = 0
         else:
             step /= 2
@@ -231,17 +231,17 @@ def _relaxed(tables: OptionTables, incumbents: Incumbents, rates: np.ndarray) ->
 def _lightest(tables: OptionTables, weights: np.ndarray) -> np.ndarray:
     """Bytes (R,) of the path whose sum of bytes, weighted by (R,), is least."""
     cuts = tables.space.cuts
-    least, load = np.full(cuts + 1, np.inf), np.zeros((cuts + 1, len(weights)))
+    least, nbytes = np.full(cuts + 1, np.inf), np.zeros((cuts + 1, len(weights)))
     least[cuts] = 0
     for bundle in tables.backwards():
         total = bundle.weights @ weights + least[bundle.end]
         best = int(np.argmin(total))
         if total[best] < least[bundle.cut]:
-            least[bundle.cut], load[bundle.cut] = total[best], bundle.weights[best] + load[bundle.end[best]]
-    return load[0]
+            least[bundle.cut], nbytes[bundle.cut] = total[best], bundle.weights[best] + nbytes[bundle.end[best]]
+    return nbytes[0]
 
 
-def _load(space: Space, path: Path) -> np.ndarray:
+def load(space: Space, path: Path) -> np.ndarray:
     """Bytes of constants (R,) that a path puts on every rank."""
     total = np.zeros(len(space.capacity))
     for cut, end, layout in path if len(total) else ():

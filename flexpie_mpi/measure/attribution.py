@@ -162,7 +162,18 @@ def pooled_gap_s(segments: Iterable[SegmentTimes]) -> float:
 
 
 def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
-    """A segment's time without the profiler, `total`, by kernels, and what is left for the call."""
+    """A segment's time, divided among its kernels and the call.
+
+    Parameters
+    ----------
+    times : SegmentTimes
+    work : Work
+        What the rank runs in the segment.
+    gap : float
+        Mean seconds between two events of the profile.
+    total : float
+        Seconds of the segment without the profiler.
+    """
     tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
     calls = [
         max(FLOOR_S, seconds - span_s(run) - _RUN_GAPS * gap + table.get(CALL, 0.0))
@@ -177,7 +188,7 @@ def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
 
 
 def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
-    """Seconds of every kernel that has events, and of `CALL`, in one run."""
+    """Seconds in one run of every kernel that has events, and of `CALL`."""
     seconds: dict[int, float] = {}
     for event, number in zip(run, attribute(run, work), strict=True):
         seconds[number] = seconds.get(number, 0.0) + max(FLOOR_S, event.seconds - inside)

@@ -173,9 +173,17 @@ def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
 
 
 def measure_program(transport: Transport, programs: Sequence[Program], testbed: Testbed, budget: Budget) -> np.ndarray:
-    """Rows of `EXCHANGE_TRACE` of all exchanges of a job, in order, the same on every rank.
+    """Run programs over and over; rows of `EXCHANGE_TRACE` of all their exchanges, in order, the same on every rank.
 
-    Every request counts that is begun within the budget, and a few beyond it if there would be too few.
+    Parameters
+    ----------
+    transport : Transport
+    programs : sequence of Program
+        Of all ranks, from :func:`travel`.
+    testbed : Testbed
+        Of this job.
+    budget : Budget
+        Every request counts that is begun within it, and a few beyond it if there would be too few.
     """
     interludes = _Interludes(transport, clock_offset(transport))
     executor = Executor(programs[transport.rank], transport, interludes.make)
@@ -191,7 +199,16 @@ def measure_program(transport: Transport, programs: Sequence[Program], testbed: 
 
 
 def rows_of(programs: Sequence[Program], spans: Sequence[Sequence[Mapping[int, Span]]], testbed: Testbed) -> np.ndarray:
-    """Rows of `EXCHANGE_TRACE` from the spans of each rank, request by request, by number of the exchange."""
+    """Rows of `EXCHANGE_TRACE` of all exchanges of a job, in order.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        Of all ranks.
+    spans : sequence of sequence of mapping
+        By rank and by request, the span of each exchange by its number.
+    testbed : Testbed
+    """
     moves, rows = exchange_rows(programs, testbed)
     members = _members(programs)
     for row, index in zip(rows, moves, strict=True):

@@ -110,7 +110,16 @@ def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
 
 
 def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> np.ndarray:
-    """One row for each pair: half a round trip of `nbytes` bytes while all pairs are at work."""
+    """Measure a round; one row of `LINK_TRACE` for each pair, with half of the seconds of a round trip.
+
+    Parameters
+    ----------
+    transport : Transport
+    pairs : sequence of Pair
+        At work together.
+    nbytes : int
+        Of each message.
+    """
     targets = [target for source, target in pairs if source == transport.rank]
     sources = [source for source, target in pairs if target == transport.rank]
     memory = np.zeros(nbytes, np.uint8)

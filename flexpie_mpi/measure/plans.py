@@ -188,7 +188,7 @@ class _Rows:
 
 
 def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:
-    """Plans for a job of `ranks` ranks, without repetition, the most telling first.
+    """Plans for a job, without repetition, the most telling first; the same ones for the same seed.
 
     One layout wherever it can be, on all ranks, fused and not; the root alone; then random layouts side by side, which
     bring every kind of exchange, in turn with fewer ranks.

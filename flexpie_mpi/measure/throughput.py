@@ -1,4 +1,4 @@
-"""Throughput: what a stream was like, as a whole and stage by stage.
+"""Throughput: the rate, latencies and load of a stream, as a whole and stage by stage.
 
 A pipeline that has just begun is empty, and one at its end runs dry. What it sustains is what passes between two
 deliveries, after those with which it filled::
@@ -32,7 +32,7 @@ class Meter:
     ----------
     delivered : int
     starved_s : float
-        For so long there was room for a request and the source had none.
+        Seconds in which there was room for a request and the source had none.
     """
 
     def __init__(self, warmup: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -102,7 +102,7 @@ class Throughput:
     whole_s : float
         From the first admission to the last delivery.
     starved_s : float
-        Of that, there was room for a request and the source had none.
+        Seconds of it in which there was room for a request and the source had none.
     latencies_s : tuple of float
         From admission to delivery, of the last so many requests.
     stages : tuple of StageLoad
@@ -136,7 +136,7 @@ class Throughput:
 
 
 def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight: int) -> Throughput:
-    """What a stream was like, from what its ranks and its deliveries say.
+    """Rate, latencies and load of a stream that is over, from the statistics of its ranks and of its deliveries.
 
     Parameters
     ----------

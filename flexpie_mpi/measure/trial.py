@@ -22,7 +22,7 @@ from ..runtime.engine import Engine, RankFacts, settle_pace
 from ..runtime.transport import anyones
 
 _BORN = time.monotonic()
-"""When this module was read: what is known of the start of the process where the kernel does not tell."""
+"""When this module was read: the best guess at the start of the process where the kernel does not tell."""
 
 Tell = Callable[[str], None]
 """Is told what goes on, between requests."""
@@ -249,7 +249,7 @@ def _made(
 
 
 class _Runner:
-    """One engine of a race, and what its requests have taken so far."""
+    """One engine that is measured, alone or in a race, and what its requests have taken so far."""
 
     def __init__(self, engine: Engine, keep: Keep | None = None) -> None:
         self.engine = engine

@@ -28,10 +28,19 @@ FEW = 8
 
 
 class HaloChannel:
-    """One rank's end of an exchange by messages: a persistent request for each, made once.
+    """One rank's end of an exchange by messages: a persistent request for each message, made once.
 
-    Receives are begun by ``post``, so that a message finds its place when it arrives. A message of more than
-    `most_bytes` goes in pieces of so many, one begun after the other, so that none overtakes.
+    Receives are begun by ``post``, so that memory is ready for a message when it arrives.
+
+    Parameters
+    ----------
+    exchange : Exchange
+    rank : int
+    communicator
+        The job's, or any other in which ranks have the same numbers.
+    patience : Patience
+    most_bytes : int
+        A larger message goes in pieces of so many bytes, begun one after the other, so that none overtakes.
     """
 
     def __init__(
@@ -90,10 +99,19 @@ class HaloChannel:
 
 
 class CollectiveChannel:
-    """One rank's end of an exchange by a nonblocking collective, or its messages, begun anew for each request.
+    """One rank's end of an exchange by a nonblocking collective, begun anew for each request.
 
-    Every rank of the group starts it, whether it sends or not; `communicator` is the group's, and `memory` that of the
-    exchange's lane.
+    Every rank of the group starts it, whether it sends or not. An all-gather of a few ranks is made of messages.
+
+    Parameters
+    ----------
+    exchange : Exchange
+    rank : int
+    communicator
+        The group's.
+    patience : Patience
+    memory : array of uint8, optional
+        What the exchange shares with those that are never under way at the same time; memory of its own otherwise.
     """
 
     def __init__(
@@ -139,7 +157,7 @@ class CollectiveChannel:
 
 
 class P2PAllgather:
-    """The messages of an all-gather, begun and awaited together as a collective is."""
+    """An all-gather made of point-to-point messages, which are begun and awaited together, as a collective is."""
 
     def __init__(self, exchange: Exchange, packing: Packing, communicator: Any) -> None:
         block, me, tag = packing.receive, communicator.rank, exchange.index
@@ -206,7 +224,7 @@ def _start_in_turn(requests: Sequence[Any]) -> None:
 
 
 def _beginner(kind: str, packing: Packing, communicator: Any) -> Callable[[], Any]:
-    """What begins the collective of a kind with these blocks, the same call for every request."""
+    """The call that begins a collective of a kind on these blocks; it is the same for every request."""
     send, receive, root, me = packing.send, packing.receive, packing.root, communicator.rank
     sent = [send.memory, (send.counts, send.offsets)]
     received = [receive.memory, (receive.counts, receive.offsets)]

@@ -26,18 +26,18 @@ KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is done in one go for a request.
+    """What is done in one go for a request: computing, sending, receiving, or a wait.
 
     Attributes
     ----------
     kind, segment
-        As of the timeline's event.
+        As the timeline's event has them.
     act : callable
-        Does it; of a wait, returns when it is over.
-    is_over : callable, optional
-        Of a wait: whether it is over, found out without waiting.
+        Does the task. A wait returns when it is over.
+    is_over : callable or None
+        Says of a wait, without waiting, whether it is over. None for any other task: it can be done at once.
     channels : tuple of Channel
-        Of a wait: the channels it is for.
+        The channels that a wait is for.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Executor:
     kernel : callable
         Makes the action of each Compute step.
     channels : sequence of Channel, optional
-        Of the program's exchanges, where they have been opened together with others.
+        Those of the program's exchanges, when they have been opened together with others; opened here when not given.
 
     Attributes
     ----------
     tasks : tuple of Task
-        In order; nothing when this rank has no part in the program.
+        In the order in which a request needs them; empty when this rank has no part in the program.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Executor:
         self._marks = [0.0] * (len(self.tasks) + 2)
 
     def begin(self, inputs: Mapping[str, Any]) -> None:
-        """Take in a request: its inputs, on the root, and whatever messages of it come from now on."""
+        """Begin a request: copy its inputs, on the root, and be ready for its messages, which may come from now on."""
         for name, index in self.program.inputs:
             self._write(index, inputs[name])
         for channel in self._channels.values():
@@ -87,7 +87,7 @@ class Executor:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """Of the request whose tasks are all done, on the root; views that the next request overwrites."""
+        """Outputs of the request whose tasks are all done, on the root; views that the next request overwrites."""
         return {name: self.values[index] for name, index in self.program.outputs}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Executor:
         return self._marks[0]
 
     def timeline(self) -> Timeline:
-        """What the last request's time went to on this rank."""
+        """Where the time of the last request went on this rank."""
         origin, rank, marks = self._marks[0], self.program.rank, self._marks
         begin = Event(rank, "receive", 0, 0.0, marks[1] - origin)
         events = (
@@ -154,9 +154,9 @@ class Executor:
         return tasks
 
     def _mates(self, channel: Channel) -> list[Channel]:
-        """Channels that must be done sending before this one is packed: itself, and the one before in its lane.
+        """Channels that must be done sending before this one is packed: itself, and the last one that used its memory.
 
-        That one has waited for those before it, and the end of a request waits for all.
+        That one has waited for all earlier ones, and the end of a request waits for all of them.
         """
         lane = channel.exchange.lane
         before = self._in_lane.get(lane) if lane >= 0 else None
@@ -164,7 +164,7 @@ class Executor:
         return [channel] if before is None else [channel, before]
 
     def _wait(self, index: int, *channels: Channel) -> Task:
-        """Stay until everything sent has left: MPI may need this rank's help to finish a large message."""
+        """A task that waits until everything sent has left: MPI may need this rank's help to finish a large message."""
 
         def drain() -> None:
             for channel in channels:
@@ -237,7 +237,7 @@ def by_index(program: Program) -> list[Exchange]:
 
 
 def _check_alike(target: np.ndarray, source: Any, what: str) -> None:
-    """Nothing is copied that numpy would stretch or convert on the way."""
+    """Raise a ProgramError where numpy would stretch or convert what is copied."""
     shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
     if (shape, dtype) != (target.shape, target.dtype):
         raise ProgramError(
@@ -247,7 +247,7 @@ def _check_alike(target: np.ndarray, source: Any, what: str) -> None:
 
 
 def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]], what: str) -> Action:
-    """Action that copies each source view onto its target view, which are alike."""
+    """An action that copies each source view onto its target view; both must have the same shape and type."""
     pairs = tuple(pairs)
     copy = np.copyto
     for target, source in pairs:
@@ -261,5 +261,4 @@ def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]], what: str) -> Action:
 
 
 def _distinct(messages: Sequence[MessageBuffer]) -> list[MessageBuffer]:
-    """Parcels with memory of their own: those that share it are packed once."""
     return list({message.memory.ctypes.data: message for message in messages}.values())

@@ -79,7 +79,18 @@ def make_kernel(sessions: Sessions, program: Program, step: Compute, values: dic
 def open_segment(
     model: Model, program: Program, weights: WeightFiles, provider: Provider, step: Compute
 ) -> OpenSegment:
-    """The segment of a Compute step, opened."""
+    """The segment of a Compute step, opened by a provider.
+
+    Parameters
+    ----------
+    model : Model
+        Its skeleton is enough.
+    program : Program
+        The rank's; it says which regions the buffers of the step hold.
+    weights : WeightFiles
+    provider : Provider
+    step : Compute
+    """
     held = _held(program, step.inputs), _held(program, step.outputs)
     return provider.open(build(model, f"segment{step.segment}", step.blocks, *held), weights)
 
@@ -116,7 +127,7 @@ class Guard:
             self.is_on = False
 
     def take(self) -> FlexPieError | None:
-        """The error, which is kept no longer."""
+        """The error that was kept, if there is one; it is forgotten."""
         error, self.error = self.error, None
         return error
 
@@ -152,7 +163,10 @@ def _explained(error: Exception, step: Compute) -> FlexPieError:
 
 
 def _fill(step: Compute, values: Any) -> None:
-    """Give a step's outputs ones, which divide and, mostly, are indices; what has no place in memory gets nothing."""
+    """Fill a step's outputs with ones, by which others can divide and which mostly are valid indices.
+
+    Opaque values become None.
+    """
     for _, index in step.outputs:
         if isinstance(values.get(index), np.ndarray):
             values[index].fill(1)

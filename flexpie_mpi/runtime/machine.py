@@ -97,7 +97,7 @@ def wake_promptly() -> None:
 
 
 def offer_core() -> None:
-    """Let another process that waits for this core have it, if there is one."""
+    """Let another process that waits for this core have it."""
     os.sched_yield()
 
 
@@ -143,7 +143,7 @@ def can_step_back() -> bool:
 
 
 def rest(seconds: float) -> None:
-    """Let so many seconds pass: asleep, but for the last moment, since a sleeper is woken late."""
+    """Return after so many seconds. The thread sleeps until shortly before the end, since a sleeper is woken late."""
     end = time.perf_counter() + seconds
     if seconds > WAKING_S:
         time.sleep(seconds - WAKING_S)

@@ -127,10 +127,16 @@ def _writes_in_place(session: onnxruntime.InferenceSession, outputs: Mapping[str
 
 
 class Kernel:
-    """One segment's session on one rank, from and to buffers that stay where they are.
+    """One segment's session on one rank, which reads and writes buffers that stay where they are.
 
-    onnxruntime takes a buffer of one element for a scalar, and leaves an output alone that is an input as well: what
-    the first run made is looked at, and where, before any answer is given away.
+    onnxruntime takes a buffer of one element for a scalar, and does not write an output that is an input as well. So
+    after the first run the outputs are checked, their shapes, types and addresses, before anything is made of them.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    inputs, outputs : mapping of str to array
+        Memory of every input and output.
     """
 
     def __init__(
@@ -182,11 +188,17 @@ class Kernel:
 
 
 class OpaqueKernel:
-    """One segment's session that cannot be bound to memory: values go through a shared dictionary, and are copied.
+    """One segment's session that cannot be bound to memory: its values are taken from, and put into, a dictionary.
 
     That is so where inputs or outputs are no plain tensors, and where onnxruntime expects other sizes than it computes.
 
-    What is in the dictionary from the beginning keeps its place in memory.
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    inputs, outputs : mapping of str to int
+        Keys of every input and output in `values`.
+    values : dict
+        Arrays that are there from the beginning keep their memory: outputs are copied into them.
     """
 
     def __init__(
@@ -260,11 +272,19 @@ def _type_name(written: str) -> str:
 
 
 def check_made(session: onnxruntime.InferenceSession, name: str, made: Kind, planned: Kind) -> None:
-    """Check that a session made of a value what the plan expects: nothing is stretched or converted.
+    """Check that a session made of a value what the plan expects, so that nothing is stretched or converted.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    name : str
+        Of the value.
+    made, planned : (shape, type)
 
     Raises
     ------
     ModelError
+        When they differ.
     """
     if made != planned:
         said, expected = (f"shape {shape} and type {dtype}" for shape, dtype in (made, planned))

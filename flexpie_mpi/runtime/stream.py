@@ -105,7 +105,21 @@ class Worker(Generic[Owner]):
         return self._spent_here_s + self._spent_there_s
 
     def submit(self, owner: Owner, action: Action, expected_s: float) -> float | None:
-        """Let the thread do an action, unless it is short; the seconds it took, or None when its owner will be told."""
+        """Do an action at once when it is short, else hand it to the thread.
+
+        Parameters
+        ----------
+        owner : object
+            Given back by :meth:`take` when the thread has done the action.
+        action : callable
+        expected_s : float
+            How long it will probably take.
+
+        Returns
+        -------
+        float or None
+            Seconds that the action took; None when the thread does it.
+        """
         if self._thread is None or (expected_s < SHORT_S and not self.pending):
             seconds = _timed(action)
             self._spent_here_s += seconds
@@ -115,7 +129,7 @@ class Worker(Generic[Owner]):
         return None
 
     def take(self, timeout_s: float = 0.0) -> tuple[Owner, float] | None:
-        """The owner of an action that has ended since, and its seconds, waited for at most so long.
+        """Owner and seconds of the next action that the thread has ended; None when there is none within `timeout_s`.
 
         Raises
         ------
@@ -350,7 +364,7 @@ class Stream:
         slot.number = -1
 
     def _rest(self) -> None:
-        """Let a moment pass; a worker that is done ends it, so that while it works no moment need be short."""
+        """Nap for a moment. A worker that is done ends the nap, so that naps need not be short while it works."""
         now = perf_counter()
         self._idle_since = self._idle_since or now
         waited_s, is_computing = now - self._idle_since, self._worker.pending > 0

@@ -35,11 +35,11 @@ class MessageBuffer:
 class Channel(Protocol):
     """One rank's end of one exchange, reusable for every request.
 
-    In order, for each request: ``post`` once at its beginning, then the caller fills every `outgoing` buffer and calls
-    ``start``; ``finish`` returns when every `incoming` buffer is complete; ``drain`` returns when the outgoing
-    buffers may be filled again, at once where nothing was started. Who has other things to do asks, again and again,
-    whether the one or the other would return at once: ``has_arrived``, ``has_left``. ``late`` is the sentence for
-    whoever waits in vain.
+    A request uses it in this order: ``post`` once at its beginning; then the caller fills every `outgoing` buffer and
+    calls ``start``; ``finish`` returns when every `incoming` buffer is complete; ``drain`` returns when the outgoing
+    buffers may be filled again, at once where nothing was started. A caller that has other things to do asks now and
+    then whether ``finish`` or ``drain`` would return at once: ``has_arrived``, ``has_left``. ``late`` is the sentence
+    of an error when a caller has waited too long.
     """
 
     exchange: Exchange

@@ -116,7 +116,17 @@ def wait(
 
 
 def late(rank: int, what: str, peers: Sequence[int], waited_s: float) -> str:
-    """The sentence of a wait that came to nothing.
+    """The sentence of an error about a wait that reached its deadline.
+
+    Parameters
+    ----------
+    rank : int
+        The one that waited.
+    what : str
+        What it waited in, such as ``exchange 3 (halo)``.
+    peers : sequence of int
+        Ranks from which something is missing.
+    waited_s : float
 
     >>> late(1, "exchange 3 (halo)", [2], 120.0)
     'rank 1 waited 120 s in exchange 3 (halo) for rank 2: see whether that rank and its link are up, or allow more time'

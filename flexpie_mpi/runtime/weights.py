@@ -70,7 +70,7 @@ def distribute(
     model : Model
         With its store on one rank, the root of the distribution.
     needed : iterable of (constant, region)
-        What this rank's program reads.
+        What this rank's program reads; a region of None is the whole constant.
     cache : Cache
         This rank's own; what it has is not sent.
 

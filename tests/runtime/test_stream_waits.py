@@ -17,7 +17,7 @@ from flexpie_mpi.runtime.admission import Latencies, Requests
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.ort import CpuProvider
-from flexpie_mpi.runtime.stream import Worker
+from flexpie_mpi.runtime.worker import Worker
 
 from .streams import PLANS, Delivered, assert_equal, chain, on, streamed
 

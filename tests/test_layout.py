@@ -11,7 +11,7 @@ from flexpie_mpi.core.region import Region
 
 @st.composite
 def layouts(draw):
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from(tuple(KINDS)))
     grid = draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) if kind == "grid" else ()
     parts = grid[0] * grid[1] if grid else 1 if kind == "single" else draw(st.integers(1, 7))
     ranks = tuple(draw(st.permutations(range(parts + 2)))[:parts])

@@ -6,10 +6,12 @@ know them without importing a search.
 
 from __future__ import annotations
 
+from .layout import KINDS
+
 AUTO = "auto"
 """The planner that is taken when none is asked for."""
 
-PRESETS = ("rows", "columns", "grid", "channels", "batch", "single")
+PRESETS = tuple(kind for kind in KINDS if kind != "replicated")
 """Layouts of which a rule makes a plan: one layout wherever it can be."""
 
 FUSIONS = ("free", "none", "all-legal")

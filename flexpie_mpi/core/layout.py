@@ -1,6 +1,6 @@
-"""Layouts: a rule that gives each rank its region of a value.
+"""Layouts: a rule that gives each rank its region of a value, and the registry of the kinds of layout.
 
-Which axis a kind cuts follows from the number of axes of the value::
+Which axes a kind cuts follows from the number of axes of the value::
 
     axes           batch  channels  rows  columns
     4 (N, C, H, W)   0       1        2      3      (5 and more: the same, further axes are never cut)
@@ -9,27 +9,67 @@ Which axis a kind cuts follows from the number of axes of the value::
     1 (F)            -       0        -      -
 
 ``grid`` cuts rows and columns, or rows and channels where there are no columns.
+
+A kind is a row of :data:`KINDS`. Planners, programs, plan files, tables and pictures learn of it from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import LayoutError
 from .region import Bounds, Region, split, split_weighted
 
-_AXES = {
-    1: {"channels": 0},
-    2: {"batch": 0, "channels": 1, "rows": 0},
-    3: {"batch": 0, "channels": 2, "rows": 1},
-    4: {"batch": 0, "channels": 1, "rows": 2, "columns": 3},
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of layout.
+
+    Attributes
+    ----------
+    axes : mapping of int to tuple of int
+        The axes it cuts of a value with so many axes, or with more where there is no entry for those: none, one, or two
+        that the rows and columns of a grid of ranks share.
+    letter : str
+        How tables abbreviate it; empty for a kind that cuts nothing.
+    block, least_blocks : int
+        Elements of an image that stay together along the cut axis, where every rank gets at least `least_blocks` such
+        blocks on average.
+    is_rare : bool
+        Whether a search tries it only with models that have a value to cut: whose axes for it are longer than 1.
+    """
+
+    axes: Mapping[int, tuple[int, ...]]
+    letter: str = ""
+    block: int = 1
+    least_blocks: int = 1
+    is_rare: bool = False
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it cuts two axes."""
+        return max(map(len, self.axes.values())) == 2
+
+    def cut_axes(self, ndim: int) -> tuple[int, ...] | None:
+        """Axes that it cuts of a value with `ndim` axes; None where the value has no such axes."""
+        for count in range(ndim, -1, -1):
+            if count in self.axes:
+                return self.axes[count]
+        return None
+
+
+KINDS: dict[str, Kind] = {
+    "rows": Kind({2: (0,), 3: (1,), 4: (2,)}, "r"),
+    "columns": Kind({4: (3,)}, "c"),
+    "grid": Kind({2: (0, 1), 3: (1, 2), 4: (2, 3)}, "g"),
+    # onnxruntime convolves blocks of 8 channels; a shard of another number of them takes up to twice as long
+    "channels": Kind({1: (0,), 2: (1,), 3: (2,), 4: (1,)}, "k", block=8, least_blocks=8),
+    "batch": Kind({2: (0,)}, "b", is_rare=True),
+    "replicated": Kind({0: ()}),
+    "single": Kind({0: ()}),
 }
-
-BLOCK, LEAST_BLOCKS = 8, 8
-"""`BLOCK` channels of an image stay together where every rank gets at least `LEAST_BLOCKS` blocks on average."""
-
-KINDS = ("rows", "columns", "grid", "channels", "batch", "replicated", "single")
+"""Every kind by name. ``replicated`` gives all of a value to every rank, ``single`` to the only one."""
 
 
 def cut_axes(kind: str, ndim: int) -> tuple[int, ...] | None:
@@ -38,12 +78,7 @@ def cut_axes(kind: str, ndim: int) -> tuple[int, ...] | None:
     >>> cut_axes("grid", 4), cut_axes("rows", 3), cut_axes("columns", 2), cut_axes("replicated", 2)
     ((2, 3), (1,), None, ())
     """
-    if kind in ("replicated", "single"):
-        return ()
-    axes = _AXES.get(min(ndim, 4), {})
-    wanted = ("rows", "columns" if "columns" in axes else "channels") if kind == "grid" else (kind,)
-    cut = tuple(axes[name] for name in wanted if name in axes)
-    return cut if len(cut) == len(wanted) else None
+    return KINDS[kind].cut_axes(ndim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +87,15 @@ class Layout:
 
     Attributes
     ----------
-    kind : one of `KINDS`
+    kind : str
+        A name in `KINDS`.
     ranks : tuple of int
         The ranks that take part, in the order of their shards. The others own nothing.
     weights : tuple of numbers
-        Relative share of each rank; for ``grid`` first the shares of the grid's rows, then of its columns.
-        Empty for equal shares.
+        Relative share of each rank; with a grid first the shares of its rows, then of its columns. Empty for equal
+        shares.
     grid : (r, c), or ()
-        Rows and columns of a ``grid``; ``r * c`` ranks, row by row.
+        Rows and columns of the ranks of a kind that cuts two axes; ``r * c`` ranks, row by row.
 
     Examples
     --------
@@ -82,7 +118,7 @@ class Layout:
             raise LayoutError(f"layout {self}: {problem}")
 
     def __str__(self) -> str:
-        name = f"grid({self.grid[0]}x{self.grid[1]})" if len(self.grid) == 2 else self.kind
+        name = f"{self.kind}({self.grid[0]}x{self.grid[1]})" if len(self.grid) == 2 else self.kind
         shares = " " + ":".join(f"{weight:g}" for weight in self.weights) if self.weights else ""
         return f"{name}{shares} on {_ranges(self.ranks)}"
 
@@ -101,16 +137,16 @@ class Layout:
         if rank not in self.ranks:
             return None
         region = Region.full(shape)
-        grain = _grain(self.kind, shape, len(self.ranks))
-        for axis, index, parts, weights in self._cuts(axes, self.ranks.index(rank)):
-            region = region.with_axis(axis, _block(shape[axis], parts, index, weights, grain))
+        grain = _grain(KINDS[self.kind], shape, axes, len(self.ranks))
+        for axis, block, parts, weights in self._cuts(axes, self.ranks.index(rank)):
+            region = region.with_axis(axis, _block(shape[axis], parts, block, weights, grain))
         return None if region.is_empty else region
 
     def _cuts(self, axes: tuple[int, ...], index: int) -> list[tuple[int, int, int, tuple[float, ...]]]:
-        """(axis, index along it, parts, weights) for every cut axis."""
+        """(axis, number of the block along it, blocks, weights) for every axis that shard `index` is cut along."""
         if not axes:
             return []
-        if self.kind != "grid":
+        if not self.grid:
             return [(axes[0], index, len(self.ranks), self.weights)]
         rows, columns = self.grid
         down, across = divmod(index, columns)
@@ -120,14 +156,12 @@ class Layout:
         ]
 
 
-def _grain(kind: str, shape: Sequence[int], parts: int) -> int:
-    """How many elements a cut keeps together: `BLOCK` channels of an image where that costs little balance, else 1.
-
-    onnxruntime convolves blocks of channels; a shard of another number of them takes up to twice as long.
-    """
-    if kind != "channels" or len(shape) != 4 or shape[1] % BLOCK or shape[1] < BLOCK * LEAST_BLOCKS * parts:
+def _grain(kind: Kind, shape: Sequence[int], axes: tuple[int, ...], parts: int) -> int:
+    """How many elements a cut keeps together: a block of an image where that costs little balance, else 1."""
+    if kind.block == 1 or len(shape) != 4:
         return 1
-    return BLOCK
+    extent = shape[axes[0]]
+    return 1 if extent % kind.block or extent < kind.block * kind.least_blocks * parts else kind.block
 
 
 def _block(extent: int, parts: int, index: int, weights: tuple[float, ...], grain: int) -> Bounds:
@@ -145,9 +179,9 @@ def _problem(layout: Layout) -> str:
         return "ranks must be distinct, not negative, and at least one"
     if layout.kind == "single" and parts != 1:
         return f"'single' takes one rank, not {parts}"
-    if layout.kind == "grid":
+    if KINDS[layout.kind].is_grid:
         if len(layout.grid) != 2 or layout.grid[0] * layout.grid[1] != parts or min(layout.grid) < 1:
-            return f"'grid' needs grid=(r, c) with r x c = {parts} ranks"
+            return f"'{layout.kind}' needs grid=(r, c) with r x c = {parts} ranks"
         parts = sum(layout.grid)
     elif layout.grid:
         return "only 'grid' takes a grid"
@@ -157,7 +191,7 @@ def _problem(layout: Layout) -> str:
 
 
 def _groups_positive(layout: Layout) -> bool:
-    rows = layout.grid[0] if layout.kind == "grid" else 0
+    rows = layout.grid[0] if layout.grid else 0
     groups = (layout.weights[:rows], layout.weights[rows:]) if rows else (layout.weights,)
     return all(sum(group) > 0 for group in groups)
 

@@ -17,7 +17,7 @@ from functools import reduce
 from heapq import heapify, heappop, heappush
 
 from ..core.graph import BoundNode, Graph
-from ..core.layout import Layout, cut_axes
+from ..core.layout import KINDS, Layout, cut_axes
 from ..core.program import NodeBlock
 from ..core.region import Region
 from ..ops import rule_for, whole, widen
@@ -69,10 +69,14 @@ def shard_region(graph: Graph, name: str, layout: Layout, rank: int) -> Region |
 
 def can_cut(graph: Graph, name: str, layout: Layout) -> bool:
     """Whether `layout` can cut a value: it has the axes, and the operator that writes it lets them be cut."""
+    return _can_cut(graph, name, layout.kind)
+
+
+def _can_cut(graph: Graph, name: str, kind: str) -> bool:
     value = graph.value(name)
     if value.is_opaque or value.shape is None:
-        return layout.kind == "single"
-    axes = cut_axes(layout.kind, len(value.shape))
+        return kind == "single"
+    axes = cut_axes(kind, len(value.shape))
     if axes is None:
         return False
     node = graph.bound[graph.producer[name]]
@@ -282,8 +286,4 @@ def allowed_kinds(graph: Graph, node: BoundNode) -> tuple[str, ...]:
     """Layout kinds in which a node alone can be run."""
     if node.is_random or graph.is_dynamic(node.node):
         return ("single",)
-    candidates = (
-        Layout("rows", (0, 1)), Layout("columns", (0, 1)), Layout("grid", (0, 1, 2, 3), grid=(2, 2)),
-        Layout("channels", (0, 1)), Layout("batch", (0, 1)), Layout("replicated", (0, 1)), Layout("single", (0,)),
-    )  # fmt: skip
-    return tuple(c.kind for c in candidates if any(can_cut(graph, name, c) for name in node.node.writes))
+    return tuple(kind for kind in KINDS if any(_can_cut(graph, name, kind) for name in node.node.writes))

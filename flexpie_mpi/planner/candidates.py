@@ -8,10 +8,10 @@ slowest are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.errors import PlanError
-from ..core.layout import Layout
+from ..core.layout import KINDS, Layout
 from ..testbed import Testbed
 
 FEW, MANY = 8, 32
@@ -36,7 +36,7 @@ class Family:
         Whether ``grid`` means the most square grid only.
     """
 
-    kinds: tuple[str, ...] = ("rows", "columns", "grid", "channels", "batch", "replicated")
+    kinds: tuple[str, ...] = field(default_factory=lambda: tuple(kind for kind in KINDS if kind != "single"))
     subsets: bool = True
     weighted: bool = True
     square_only: bool = False
@@ -96,11 +96,11 @@ def _sizes(ranks: int) -> list[int]:
 def _shared(testbed: Testbed, team: Team, family: Family) -> Iterator[Layout]:
     speeds = _speeds(testbed, team) if family.weighted else ()
     for kind in family.kinds:
-        if kind == "grid":
+        if KINDS[kind].is_grid:
             for grid in _grids(len(team), family.square_only):
-                yield Layout("grid", team, grid=grid)
+                yield Layout(kind, team, grid=grid)
                 if speeds:
-                    yield Layout("grid", team, _grid_weights(speeds, grid), grid)
+                    yield Layout(kind, team, _grid_weights(speeds, grid), grid)
         else:
             yield Layout(kind, team)
             if speeds and kind != "replicated":

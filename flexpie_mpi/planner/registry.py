@@ -19,7 +19,7 @@ import numpy as np
 from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
-from ..core.layout import Layout
+from ..core.layout import KINDS, Kind, Layout
 from ..cost.model import CostModel
 from ..testbed import Testbed
 from .boxes import ShardTable
@@ -69,10 +69,15 @@ def _auto(task: Task) -> Search:
 
 
 def kinds_of(graph: Graph) -> tuple[str, ...]:
-    """All kinds, but cutting the batch only where there is one."""
-    shapes = (graph.value(name).shape for name in (*graph.inputs, *graph.producer))
-    is_batched = any(shape is not None and len(shape) > 1 and shape[0] > 1 for shape in shapes)
-    return tuple(kind for kind in Family().kinds if kind != "batch" or is_batched)
+    """All kinds, but those that are rare only where a value has something to cut."""
+    values = (graph.value(name) for name in (*graph.inputs, *graph.producer))
+    shapes = {value.shape for value in values if value.shape is not None}
+
+    def cuts(kind: Kind, shape: tuple[int, ...]) -> bool:
+        return any(shape[axis] > 1 for axis in kind.cut_axes(len(shape)) or ())
+
+    kinds = ((name, KINDS[name]) for name in Family().kinds)
+    return tuple(name for name, kind in kinds if not kind.is_rare or any(cuts(kind, shape) for shape in shapes))
 
 
 def _paper(task: Task, name: str, kinds: tuple[str, ...] = PAPER, free: bool = False) -> Search:
@@ -105,7 +110,7 @@ def _fused(task: Task) -> Search:
 
 def _exists(kind: str, ranks: int) -> bool:
     """Whether a grid of more than one row and column can be made."""
-    return kind != "grid" or any(ranks % parts == 0 for parts in range(2, ranks // 2 + 1))
+    return not KINDS[kind].is_grid or any(ranks % parts == 0 for parts in range(2, ranks // 2 + 1))
 
 
 def _rule(task: Task, preset: str) -> Search:

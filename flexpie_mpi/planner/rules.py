@@ -76,11 +76,11 @@ def _chooser(
     graph: Graph, ranks: int, preset: str, weights: tuple[float, ...], grid: tuple[int, int] | None
 ) -> Chooser:
     everyone = tuple(range(ranks))
-    if preset not in PRESETS:
+    if preset not in KINDS or preset == "replicated":
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
     if preset == "single" or ranks == 1:
         return lambda atom: ROOT
-    shape = (grid or square(ranks)) if preset == "grid" else ()
+    shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
     layout = Layout(preset, everyone, weights, shape)
     return lambda atom: layout if _cuts(graph, atom, layout) else None
 
@@ -216,7 +216,7 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
     while place < len(whole):
         count = min(source.choice(LENGTHS), len(whole) - place)
         first, end = whole[place].first, whole[place + count - 1].end
-        layouts = [_layout(kind, ranks, source) for kind in source.sample(KINDS, len(KINDS))]
+        layouts = [_layout(kind, ranks, source) for kind in source.sample(tuple(KINDS), len(KINDS))]
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
         layout = next(fitting, Layout("single", (root,)))
         segments.append(Segment(tuple(node.name for node in graph.nodes[first:end]), layout))
@@ -230,6 +230,6 @@ def _layout(kind: str, ranks: int, source: Random) -> Layout:
     size = ranks if source.random() < 0.7 else source.randint(1, ranks)
     team = tuple(sorted(source.sample(range(ranks), size)))
     weights = tuple(float(source.randint(1, 4)) for _ in team) if source.random() < 0.2 else ()
-    if kind == "grid":
-        return Layout("grid", team, grid=square(size))
+    if KINDS[kind].is_grid:
+        return Layout(kind, team, grid=square(size))
     return Layout(kind, team, weights if kind != "replicated" else ())

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.graph import BoundNode, Graph
+from ..core.layout import KINDS
 from ..lower.shards import allowed_kinds, node_flops
 from ..model import Model
 from .tables import Column, Item, Table
 from .units import count_of, flops, mb, mega, shape_of
-
-LETTERS = {"rows": "r", "columns": "c", "grid": "g", "channels": "k", "batch": "b"}
-"""Layouts that differ from node to node, as the table abbreviates them."""
 
 _NODES = (
     Column("#", "number"),
@@ -40,7 +38,7 @@ class NodeFacts:
     @property
     def letters(self) -> str:
         """The layouts as the table abbreviates them, with a ``-`` for each that the node does not allow."""
-        letters = [letter if kind in self.layouts else "-" for kind, letter in LETTERS.items()]
+        letters = [letter if kind in self.layouts else "-" for kind, letter in _letters().items()]
         return "".join([*letters, "+" if "replicated" in self.layouts else "-"])
 
 
@@ -102,8 +100,9 @@ def inspection_items(model: Model, nodes: tuple[NodeFacts, ...]) -> list[Item]:
         for index, node in enumerate(nodes)
     ]
     total = sum(node.flops for node in nodes)
-    sharded = sum(bool(set(node.layouts) & LETTERS.keys()) for node in nodes)
-    legend = ", ".join(f"{letter} {kind}" for kind, letter in LETTERS.items())
+    letters = _letters()
+    sharded = sum(bool(set(node.layouts) & letters.keys()) for node in nodes)
+    legend = ", ".join(f"{letter} {kind}" for kind, letter in letters.items())
     return [
         *model_lines(model),
         "",
@@ -123,3 +122,8 @@ def builtins_table(described: dict[str, str]) -> Table:
     """The built-in models: name and a line about each."""
     rows = [(f"builtin:{name}", text) for name, text in described.items()]
     return Table((Column("model"), Column("", "prose")), rows)
+
+
+def _letters() -> dict[str, str]:
+    """Kinds of layouts that differ from node to node, as the table abbreviates them."""
+    return {name: kind.letter for name, kind in KINDS.items() if kind.letter}

@@ -139,7 +139,7 @@ class _Drawer:
             self._text(caption.left, self.bottom + 1.6 * LINE, caption.text, theme.ink, "left")
 
     def _colour(self, block: Block) -> str:
-        return self.pen.theme.kinds[block.segment.layout.kind]
+        return self.pen.theme.kind(block.segment.layout.kind)
 
     def _frame(self, block: Block) -> Corners:
         left, right = self.origin.x + block.span.left, self.origin.x + block.span.right

@@ -138,7 +138,7 @@ def _draw_legend(axes: Axes, theme: Theme, entries: Iterable[_Entry], y: float) 
         elif entry.sign == _AGAIN:
             axes.add_collection(halos([box], theme, theme.faint))
         else:
-            axes.add_collection(bars([box], theme.kinds[entry.sign]))
+            axes.add_collection(bars([box], theme.kind(entry.sign)))
         axes.text(right + 0.06, y, entry.text, size=LETTERS, color=theme.ink, va="center_baseline")
         left += entry.width
 

@@ -165,7 +165,7 @@ def _nominal(layout: Layout, rank: int) -> float:
     if not layout.weights:
         return 1.0 / len(layout.ranks)
     place = layout.ranks.index(rank)
-    if layout.kind != "grid":
+    if not layout.grid:
         return layout.weights[place] / sum(layout.weights)
     rows, columns = layout.weights[: layout.grid[0]], layout.weights[layout.grid[0] :]
     down, across = divmod(place, layout.grid[1])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.layout import KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class Theme:
@@ -39,6 +41,10 @@ class Theme:
     def planner(self, name: str) -> str:
         """The colour of a planner; one that is not known is drawn in ink."""
         return self.planners.get(name, self.ink)
+
+    def kind(self, name: str) -> str:
+        """The colour of a kind of layout; one that has none of its own takes that of a series."""
+        return self.kinds.get(name) or self.series[list(KINDS).index(name) % len(self.series)]
 
     def on(self, colour: str) -> str:
         """Of ink and paper, the one that is easier to read on `colour`."""

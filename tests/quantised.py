@@ -19,9 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from flexpie_mpi.model.zoo import bert, resnet
-from flexpie_mpi.model.zoo.builder import Builder
-from flexpie_mpi.model.zoo.weights import write as write_weights
+from flexpie_mpi.model.zoo import bert, convolutional
+from flexpie_mpi.model.zoo.builder import Builder, write_weights
 
 _BLOCK = 32
 """Weights that share a scale in the form of 4 bits."""
@@ -30,7 +29,9 @@ _NETWORKS: dict[str, Callable[[Builder], None]] = {
     "bert": partial(
         bert.build, layers=4, hidden=64, heads=4, intermediate=256, tokens=24, vocabulary=256, positions=32
     ),
-    "resnet": partial(resnet.build, block=resnet.bottleneck, depths=(1, 2, 1), width=8, size=48, classes=10),
+    "resnet": partial(
+        convolutional.resnet, block=convolutional.bottleneck, depths=(1, 2, 1), width=8, size=48, classes=10
+    ),
 }
 
 

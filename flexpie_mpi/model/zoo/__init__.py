@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ...core.errors import ModelError
 from ...files.atomic import appearing
-from . import bert, inception, mobilenet, resnet, spread, tiny, vgg
-from .builder import Blueprint, Builder
-from .weights import write
+from . import bert, spread
+from . import convolutional as conv
+from .builder import Blueprint, Builder, write_weights
 
 __all__ = ["MODELS", "VERSION", "Blueprint", "Entry", "blueprint", "describe", "materialise", "names"]
 
@@ -32,25 +32,23 @@ class Entry:
 
 
 MODELS: dict[str, Entry] = {
-    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", mobilenet.build_v1),
-    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", mobilenet.build_v2),
-    "resnet18": Entry("ResNet-18, 8 basic blocks", partial(resnet.build, block=resnet.basic, depths=(2, 2, 2, 2))),
-    "resnet50": Entry("ResNet-50, 16 bottlenecks", partial(resnet.build, block=resnet.bottleneck, depths=(3, 4, 6, 3))),
-    "resnet101": Entry(
-        "ResNet-101, 33 bottlenecks", partial(resnet.build, block=resnet.bottleneck, depths=(3, 4, 23, 3))
-    ),
-    "vgg16": Entry("VGG-16, 13 convolutions and 3 fully connected layers", vgg.build),
-    "inception_v1": Entry("Inception v1 (GoogLeNet), 9 modules of four branches", inception.build),
+    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", conv.mobilenet_v1),
+    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", conv.mobilenet_v2),
+    "resnet18": Entry("ResNet-18, 8 basic blocks", partial(conv.resnet, block=conv.basic, depths=(2, 2, 2, 2))),
+    "resnet50": Entry("ResNet-50, 16 bottlenecks", partial(conv.resnet, block=conv.bottleneck, depths=(3, 4, 6, 3))),
+    "resnet101": Entry("ResNet-101, 33 bottlenecks", partial(conv.resnet, block=conv.bottleneck, depths=(3, 4, 23, 3))),
+    "vgg16": Entry("VGG-16, 13 convolutions and 3 fully connected layers", conv.vgg),
+    "inception_v1": Entry("Inception v1 (GoogLeNet), 9 modules of four branches", conv.inception),
     "bert_base": Entry("BERT base, 12 encoder layers of 12 heads, 128 tokens", bert.build),
-    "tiny_cnn": Entry("one of each convolutional pattern, 32 x 32", tiny.build),
+    "tiny_cnn": Entry("one of each convolutional pattern, 32 x 32", conv.tiny),
     "tiny_resnet": Entry(
         "a small ResNet, 4 bottlenecks, 64 x 64",
-        partial(resnet.build, block=resnet.bottleneck, depths=(1, 2, 1), width=8, size=64, classes=10),
+        partial(conv.resnet, block=conv.bottleneck, depths=(1, 2, 1), width=8, size=64, classes=10),
     ),
     "tiny_mobilenet": Entry(
         "a small MobileNetV2, 4 inverted residual blocks, 64 x 64",
         partial(
-            mobilenet.build_v2,
+            conv.mobilenet_v2,
             table=((1, 8, 1, 1), (6, 12, 2, 2), (6, 16, 1, 2)),
             stem=8,
             head=64,
@@ -60,12 +58,12 @@ MODELS: dict[str, Entry] = {
     ),
     "tiny_vgg": Entry(
         "a small VGG, 5 convolutions and 3 fully connected layers, 32 x 32",
-        partial(vgg.build, table=((8, 8), (16, 16), (32,)), hidden=64, size=32, classes=10),
+        partial(conv.vgg, table=((8, 8), (16, 16), (32,)), hidden=64, size=32, classes=10),
     ),
     "tiny_inception": Entry(
         "a small Inception v1, 3 modules of four branches, 64 x 64",
         partial(
-            inception.build,
+            conv.inception,
             table={"3a": (8, 8, 12, 4, 8, 4), "3b": (12, 8, 16, 4, 8, 8), "4a": (16, 12, 24, 4, 8, 8)},
             stem=(8, 16),
             size=64,
@@ -76,10 +74,12 @@ MODELS: dict[str, Entry] = {
         "a small BERT, 2 encoder layers of 4 heads, 16 tokens",
         partial(bert.build, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
     ),
-    "spread_1": Entry("operators of many shapes, to be timed, 224 x 224", partial(spread.build, seed=1, size=224)),
-    "spread_2": Entry("operators of many shapes, to be timed, 160 x 160", partial(spread.build, seed=2, size=160)),
-    "spread_3": Entry("operators of many shapes, to be timed, 192 x 192", partial(spread.build, seed=3, size=192)),
-    "spread_4": Entry("operators of many shapes, to be timed, 128 x 128", partial(spread.build, seed=4, size=128)),
+    **{
+        f"spread_{seed}": Entry(
+            f"operators of many shapes, to be timed, {size} x {size}", partial(spread.build, seed=seed, size=size)
+        )
+        for seed, size in enumerate((224, 160, 192, 128), 1)
+    },
 }
 
 
@@ -128,7 +128,7 @@ def materialise(name: str, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with appearing(folder / f"{name}.weights") as part, part.open("wb") as file:
-            write(model.external, file)
+            write_weights(model.external, file)
         with appearing(path) as part:
             part.write_bytes(model.proto.SerializeToString(deterministic=True))
     except OSError as error:

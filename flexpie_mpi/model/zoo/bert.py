@@ -9,7 +9,8 @@ from onnx import TensorProto
 from .builder import Builder, Tensor
 
 _BRANCH_GAIN = 0.1
-"""Of the last projection of a branch: small enough for the tokens to stay different over 12 layers."""
+"""Gain of the last projection of a branch: small enough for the tokens to stay different over 12 layers."""
+_EPSILON = 1e-12
 
 
 def build(
@@ -40,7 +41,7 @@ def build(
 def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positions: int, hidden: int) -> Tensor:
     """Sum of word, token type and position embeddings, normalised."""
     (tokens,) = ids.shape
-    places = b.constant("embeddings.position_ids", [range(tokens)], "int64")
+    position_ids = b.constant("embeddings.position_ids", [range(tokens)], "int64")
 
     def lookup(name: str, rows: int, index: Tensor | str) -> Tensor:
         table = b.weight(f"{name}.weight", (rows, hidden), 1.0)
@@ -48,9 +49,9 @@ def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positio
 
     word = lookup("embeddings.word", vocabulary, ids)
     kind = lookup("embeddings.token_type", 2, kinds)
-    place = lookup("embeddings.position", positions, places)
+    position = lookup("embeddings.position", positions, position_ids)
     x = b.add("embeddings.add_token_type", word, kind)
-    return _layer_norm(b, "embeddings.norm", b.add("embeddings.add_position", x, place))
+    return b.layer_norm("embeddings.norm", b.add("embeddings.add_position", x, position), _EPSILON)
 
 
 def _mask_bias(b: Builder, mask: Tensor) -> Tensor:
@@ -66,36 +67,29 @@ def _attention(b: Builder, name: str, x: Tensor, bias: Tensor, heads: int) -> Te
     """softmax(Q K^T / sqrt(d) + bias) V, projected, added to x and normalised."""
     tokens, hidden = x.shape
     size = hidden // heads
-    query = _heads(b, f"{name}.query", x, heads, (0, 2, 1, 3))
-    key = _heads(b, f"{name}.key", x, heads, (0, 2, 3, 1))
-    value = _heads(b, f"{name}.value", x, heads, (0, 2, 1, 3))
+    query, key, value = (
+        b.split_heads(f"{name}.{word}", b.dense(f"{name}.{word}", x, hidden, bias_first=True), heads, order)
+        for word, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3)))
+    )
     square = (heads, tokens, tokens)
     scores = b.node(f"{name}.scores", "MatMul", [query, key], square)
     scores = b.node(f"{name}.scale", "Div", [scores, b.constant(f"{name}.sqrt", sqrt(size), "float32")], square)
     scores = b.node(f"{name}.mask", "Add", [scores, bias], square)
     scores = b.node(f"{name}.softmax", "Softmax", [scores], square, axis=-1)
-    y = b.node(f"{name}.context", "MatMul", [scores, value], (heads, tokens, size))
-    y = b.node(f"{name}.context.transpose", "Transpose", [y], (tokens, heads, size), perm=(0, 2, 1, 3))
-    y = _reshape(b, f"{name}.context.merge", y, (tokens, hidden), [0, 0, hidden])
-    y = _dense(b, f"{name}.output", y, hidden, gain=_BRANCH_GAIN)
-    return _layer_norm(b, f"{name}.norm", b.add(f"{name}.add", y, x))
-
-
-def _heads(b: Builder, name: str, x: Tensor, heads: int, order: tuple[int, ...]) -> Tensor:
-    """A projection of x, cut into heads and transposed by `order`."""
-    tokens, hidden = x.shape
-    y = _dense(b, name, x, hidden)
-    split = (tokens, heads, hidden // heads)
-    y = _reshape(b, f"{name}.split", y, split, [0, 0, *split[1:]])
-    shape = tuple(split[axis - 1] for axis in order[1:])
-    return b.node(f"{name}.transpose", "Transpose", [y], shape, perm=order)
+    y = b.merge_heads(f"{name}.context", scores, value)
+    return _close_branch(b, name, x, y)
 
 
 def _feed_forward(b: Builder, name: str, x: Tensor, intermediate: int) -> Tensor:
     """Two dense layers with a Gelu between, added to x and normalised."""
-    y = _gelu(b, f"{name}.gelu", _dense(b, f"{name}.intermediate", x, intermediate, gain=2.0))
-    y = _dense(b, f"{name}.output", y, x.shape[1], gain=_BRANCH_GAIN)
-    return _layer_norm(b, f"{name}.norm", b.add(f"{name}.add", y, x))
+    y = b.dense(f"{name}.intermediate", x, intermediate, gain=2.0, bias_first=True)
+    return _close_branch(b, name, x, _gelu(b, f"{name}.gelu", y))
+
+
+def _close_branch(b: Builder, name: str, x: Tensor, y: Tensor) -> Tensor:
+    """A projection of y, added to x and normalised."""
+    y = b.dense(f"{name}.output", y, x.shape[1], gain=_BRANCH_GAIN, bias_first=True)
+    return b.layer_norm(f"{name}.norm", b.add(f"{name}.add", y, x), _EPSILON)
 
 
 def _gelu(b: Builder, name: str, x: Tensor) -> Tensor:
@@ -108,24 +102,3 @@ def _gelu(b: Builder, name: str, x: Tensor) -> Tensor:
     y = b.node(f"{name}.add", "Add", [y, one], x.shape)
     y = b.node(f"{name}.mul", "Mul", [x, y], x.shape)
     return b.node(name, "Mul", [y, half], x.shape)
-
-
-def _dense(b: Builder, name: str, x: Tensor, features: int, gain: float = 1.0) -> Tensor:
-    """Matrix product over the last axis, then a bias."""
-    tokens, size = x.shape
-    weight = b.weight(f"{name}.weight", (size, features), sqrt(3 * gain / size))
-    y = b.node(f"{name}.matmul", "MatMul", [x, weight], (tokens, features))
-    return b.node(name, "Add", [b.weight(f"{name}.bias", (features,), 0.1), y], (tokens, features))
-
-
-def _layer_norm(b: Builder, name: str, x: Tensor) -> Tensor:
-    features = x.shape[-1:]
-    scale = b.weight(f"{name}.weight", features, 0.2, centre=1.0)
-    return b.node(
-        name, "LayerNormalization", [x, scale, b.weight(f"{name}.bias", features, 0.1)], x.shape, axis=-1, epsilon=1e-12
-    )
-
-
-def _reshape(b: Builder, name: str, x: Tensor, shape: tuple[int, ...], target: list[int]) -> Tensor:
-    """Reshape to `target`, where 0 keeps the axis as it is (the batch and the tokens)."""
-    return b.node(name, "Reshape", [x, b.constant(f"{name}.shape", target, "int64")], shape)

@@ -1,17 +1,21 @@
-"""Writes an ONNX graph the way an exporter does, from one line per layer, and tracks shapes while doing so."""
+"""Writes an ONNX graph the way an exporter does, from one line per layer, and tracks shapes while doing so.
+
+Weights come out of a seed and are drawn block by block, so that a model of any size is written in a few megabytes of
+memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import pi, prod, sqrt
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-
-from .weights import Weight, place
 
 OPSET = 17
 IR_VERSION = 8
@@ -19,6 +23,62 @@ RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
 """Gain before a rectifier, which leaves 1/2 of the second moment; 1/(2 pi) is mean squared, cut to 1/4 by half sums."""
 INLINE_BYTES = 4096
 """Weights up to this size are stored in the .onnx file itself."""
+ALIGNMENT = 4096
+"""Bytes that the offset of a tensor in the weights file is a multiple of, so that it can be mapped by pages."""
+
+_DRAWN = 1 << 18
+"""Elements drawn at a time: 1 MiB, which stays in the cache between drawing, scaling and writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A float32 tensor whose elements are drawn uniformly from ``centre - spread`` to ``centre + spread``.
+
+    The seed is the pair (model, name), so a tensor does not depend on what else the model holds.
+    With `row`, each run of that many elements is moved halfway to having exactly the mean `centre`.
+    `is_parameter` is False for what training does not learn by gradient (running mean and variance), which
+    published parameter counts leave out.
+    """
+
+    model: str
+    name: str
+    shape: tuple[int, ...]
+    centre: float
+    spread: float
+    row: int = 0
+    is_parameter: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self.size
+
+    def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """The elements in row-major order, a block at a time; each block is valid until the next one."""
+        seed = hashlib.blake2b(f"{self.model}/{self.name}".encode(), digest_size=16).digest()
+        generator = np.random.Generator(np.random.SFC64(int.from_bytes(seed, "little")))
+        length = max(1, _DRAWN // self.row) * self.row if self.row else _DRAWN
+        buffer = np.empty(min(self.size, length), np.float32)
+        for start in range(0, self.size, length):
+            block = buffer[: self.size - start]
+            generator.random(dtype=np.float32, out=block)
+            if self.row:
+                # Draws are multiples of 2**-24, so their sums in float64 are exact: the same bytes on every machine.
+                rows = block.reshape(-1, self.row)
+                rows -= ((rows.mean(axis=1, keepdims=True, dtype=np.float64) + 0.5) / 2).astype(np.float32)
+            else:
+                block -= np.float32(0.5)
+            block *= np.float32(2 * self.spread)
+            block += np.float32(self.centre)
+            yield block
+
+    def tobytes(self) -> bytes:
+        """All elements, little-endian."""
+        return b"".join(_little_endian(block).tobytes() for block in self.blocks())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +168,7 @@ class Builder:
         external = tuple(weight for weight in self._weights if weight.nbytes > INLINE_BYTES)
         inline = [weight for weight in self._weights if weight.nbytes <= INLINE_BYTES]
         initializers = [_inline(weight) for weight in inline]
-        initializers += [_reference(weight, offset) for weight, offset in place(external)]
+        initializers += [_reference(weight, offset) for weight, offset in placed(external)]
         initializers += self._constants.values()
         graph = helper.make_graph(self._nodes, self.model, self._inputs, self._outputs, initializers)
         opset = helper.make_opsetid("", OPSET)
@@ -207,6 +267,43 @@ class Builder:
         y = self.node(name, "Gemm", [x, weight, bias], (features,), transB=1)
         return self.act(f"{name}.{act}", y, act) if act else y
 
+    # Layers of transformers
+
+    def dense(self, name: str, x: Tensor, features: int, *, gain: float = 1.0, bias_first: bool = False) -> Tensor:
+        """Matrix product over the last axis of (tokens, features), then a bias."""
+        tokens, size = x.shape
+        weight = self.weight(f"{name}.weight", (size, features), sqrt(3 * gain / size))
+        y = self.node(f"{name}.matmul", "MatMul", [x, weight], (tokens, features))
+        terms: list[Tensor | str] = [y, self.weight(f"{name}.bias", (features,), 0.1)]
+        return self.node(name, "Add", terms[::-1] if bias_first else terms, y.shape)
+
+    def layer_norm(self, name: str, x: Tensor, epsilon: float = 1e-5) -> Tensor:
+        """Normalisation over the last axis."""
+        features = x.shape[-1:]
+        scale = self.weight(f"{name}.weight", features, 0.2, centre=1.0)
+        parameters = [scale, self.weight(f"{name}.bias", features, 0.1)]
+        return self.node(name, "LayerNormalization", [x, *parameters], x.shape, axis=-1, epsilon=epsilon)
+
+    def reshape(self, name: str, x: Tensor, shape: tuple[int, ...], target: list[int]) -> Tensor:
+        """Reshape to `target`, where 0 keeps the axis as it is."""
+        return self.node(name, "Reshape", [x, self.constant(f"{name}.shape", target, "int64")], shape)
+
+    def split_heads(self, name: str, x: Tensor, heads: int, order: tuple[int, ...]) -> Tensor:
+        """(tokens, hidden) as (tokens, heads, size), its axes, the batch among them, then in another `order`."""
+        tokens, hidden = x.shape
+        split = (tokens, heads, hidden // heads)
+        y = self.reshape(f"{name}.split", x, split, [0, 0, *split[1:]])
+        return self.node(
+            f"{name}.transpose", "Transpose", [y], tuple(split[axis - 1] for axis in order[1:]), perm=order
+        )
+
+    def merge_heads(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
+        """What attention makes of `values`, (heads, tokens, size), under its weights, as (tokens, hidden)."""
+        heads, tokens, size = values.shape
+        y = self.node(name, "MatMul", [weights, values], (heads, tokens, size))
+        y = self.node(f"{name}.transpose", "Transpose", [y], (tokens, heads, size), perm=(0, 2, 1, 3))
+        return self.reshape(f"{name}.merge", y, (tokens, heads * size), [0, 0, heads * size])
+
 
 def _extent(size: int, kernel: int, stride: int, pad: int, ceil_mode: bool = False) -> int:
     """Number of windows along an axis of `size` elements with `pad` zeros at both ends."""
@@ -226,7 +323,27 @@ def _reference(weight: Weight, offset: int) -> TensorProto:
     tensor = TensorProto(
         name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape, data_location=TensorProto.EXTERNAL
     )
-    place_of = {"location": f"{weight.model}.weights", "offset": offset, "length": weight.nbytes}
-    for key, value in place_of.items():
+    entries = {"location": f"{weight.model}.weights", "offset": offset, "length": weight.nbytes}
+    for key, value in entries.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
+
+
+def placed(weights: Iterable[Weight]) -> Iterator[tuple[Weight, int]]:
+    """Each weight with its byte offset in the weights file."""
+    offset = 0
+    for weight in weights:
+        yield weight, offset
+        offset += -(-weight.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def write_weights(weights: Iterable[Weight], file: BinaryIO) -> None:
+    """Stream weights into a binary file, each at its offset of :func:`placed`."""
+    for weight, offset in placed(weights):
+        file.seek(offset)
+        for block in weight.blocks():
+            file.write(_little_endian(block).data)
+
+
+def _little_endian(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return block.astype("<f4", copy=False)

@@ -44,7 +44,7 @@ class _Draw:
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
         keys = [self._next() for _ in items]
-        return [items[place] for place in sorted(range(len(items)), key=keys.__getitem__)]
+        return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
 
     def width(self, x: Tensor, kernel: int = 1, *, stride: int = 1, group: int = 1, share: int = 1) -> int:
         """Channels for a convolution of x that is neither large nor small, of one of `share` branches."""
@@ -177,12 +177,12 @@ def _encoder(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
         return x
     y = b.conv(f"{name}.project", x, draw.pick([width for width in WIDTHS if 96 <= width <= 512]))
     hidden = y.shape[0]
-    y = _reshape(b, f"{name}.places", y, (hidden, tokens), [0, hidden, tokens])
+    y = b.reshape(f"{name}.places", y, (hidden, tokens), [0, hidden, tokens])
     y = b.node(f"{name}.tokens", "Transpose", [y], (tokens, hidden), perm=(0, 2, 1))
     y = _attention(b, draw, f"{name}.attention", y)
     y = _feed_forward(b, draw, f"{name}.mlp", y)
     y = b.node(f"{name}.channels", "Transpose", [y], (hidden, tokens), perm=(0, 2, 1))
-    y = _reshape(b, f"{name}.map", y, (hidden, *x.shape[1:]), [0, hidden, *x.shape[1:]])
+    y = b.reshape(f"{name}.map", y, (hidden, *x.shape[1:]), [0, hidden, *x.shape[1:]])
     return b.conv(f"{name}.restore", y, channels, act="relu")
 
 
@@ -199,62 +199,29 @@ def _attention(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     tokens, hidden = x.shape
     heads = draw.pick([heads for heads in (2, 4, 8) if hidden % heads == 0])
     size, square = hidden // heads, (heads, tokens, tokens)
-    y = _layer_norm(b, f"{name}.norm", x)
+    y = b.layer_norm(f"{name}.norm", x)
     query, key, value = (
-        _heads(b, f"{name}.{word}", y, heads, order)
+        b.split_heads(f"{name}.{word}", b.dense(f"{name}.{word}", y, hidden), heads, order)
         for word, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3)))
     )
     y = b.node(f"{name}.scores", "MatMul", [query, key], square)
     y = b.node(f"{name}.scale", "Mul", [y, b.constant(f"{name}.factor", 1 / sqrt(size), "float32")], square)
     y = b.node(f"{name}.softmax", "Softmax", [y], square, axis=-1)
-    y = b.node(f"{name}.context", "MatMul", [y, value], (heads, tokens, size))
-    y = b.node(f"{name}.context.transpose", "Transpose", [y], (tokens, heads, size), perm=(0, 2, 1, 3))
-    y = _reshape(b, f"{name}.context.merge", y, x.shape, [0, 0, hidden])
-    return b.add(f"{name}.add", x, _dense(b, f"{name}.output", y, hidden))
-
-
-def _heads(b: Builder, name: str, x: Tensor, heads: int, order: tuple[int, ...]) -> Tensor:
-    """A projection of x, cut into heads and transposed by `order`."""
-    tokens, hidden = x.shape
-    split = (tokens, heads, hidden // heads)
-    y = _reshape(b, f"{name}.split", _dense(b, name, x, hidden), split, [0, 0, *split[1:]])
-    return b.node(f"{name}.transpose", "Transpose", [y], tuple(split[axis - 1] for axis in order[1:]), perm=order)
+    y = b.merge_heads(f"{name}.context", y, value)
+    return b.add(f"{name}.add", x, b.dense(f"{name}.output", y, hidden))
 
 
 def _feed_forward(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     """Two dense layers of the normalised x beside a shortcut: products of stacks of matrices, or of rows alone."""
     tokens, hidden = x.shape
     wide = draw.pick((1, 2, 3, 4)) * hidden
-    y = _layer_norm(b, f"{name}.norm", x)
+    y = b.layer_norm(f"{name}.norm", x)
     if draw.pick((True, False)):
-        y = b.act(f"{name}.relu", _dense(b, f"{name}.dense1", y, wide), "relu")
-        return b.add(f"{name}.add", x, _dense(b, f"{name}.dense2", y, hidden))
-    y = _reshape(b, f"{name}.rows", y, (hidden,), [-1, hidden])
+        y = b.act(f"{name}.relu", b.dense(f"{name}.dense1", y, wide), "relu")
+        return b.add(f"{name}.add", x, b.dense(f"{name}.dense2", y, hidden))
+    y = b.reshape(f"{name}.rows", y, (hidden,), [-1, hidden])
     y = b.linear(f"{name}.dense2", b.linear(f"{name}.dense1", y, wide, act="relu"), hidden)
-    return b.add(f"{name}.add", x, _reshape(b, f"{name}.tokens", y, x.shape, [-1, tokens, hidden]))
-
-
-def _dense(b: Builder, name: str, x: Tensor, features: int) -> Tensor:
-    """Matrix product over the last axis, then a bias."""
-    tokens, size = x.shape
-    y = b.node(
-        f"{name}.matmul",
-        "MatMul",
-        [x, b.weight(f"{name}.weight", (size, features), sqrt(3 / size))],
-        (tokens, features),
-    )
-    return b.node(name, "Add", [y, b.weight(f"{name}.bias", (features,), 0.1)], y.shape)
-
-
-def _layer_norm(b: Builder, name: str, x: Tensor) -> Tensor:
-    features = x.shape[-1:]
-    parameters = [b.weight(f"{name}.weight", features, 0.2, centre=1.0), b.weight(f"{name}.bias", features, 0.1)]
-    return b.node(name, "LayerNormalization", [x, *parameters], x.shape, axis=-1, epsilon=1e-5)
-
-
-def _reshape(b: Builder, name: str, x: Tensor, shape: tuple[int, ...], target: list[int]) -> Tensor:
-    """Reshape to `target`, where 0 keeps the axis as it is."""
-    return b.node(name, "Reshape", [x, b.constant(f"{name}.shape", target, "int64")], shape)
+    return b.add(f"{name}.add", x, b.reshape(f"{name}.tokens", y, x.shape, [-1, tokens, hidden]))
 
 
 # From one stage to the next

@@ -23,8 +23,7 @@ from ..core.plan import Plan, Segment
 from ..files.cache import Cache
 from ..lower.shards import live_out, shard_region
 from ..model import Model
-from ..model.equality import Check, apart, compare
-from ..model.nudge import factors, nudged
+from ..model.equality import Check, apart, compare, factors, nudged
 from ..runtime.engine import Engine
 from ..runtime.loopback import alone
 from ..runtime.transport import on_root

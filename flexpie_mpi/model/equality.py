@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from ..core.region import Region
+from .read import read_source
 
 TOLERANCE = 1e-4
 """Largest difference between floats, as a part of the value's largest magnitude. A type that is coarser than this
@@ -16,6 +20,18 @@ TOLERANCE = 1e-4
 
 MOST = 0.1
 """The largest part of a value's magnitude that may count as rounding, however much rounding changes it."""
+
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_ARITHMETIC = frozenset(
+    (
+        "Add", "Sub", "Mul", "Div", "Conv", "ConvTranspose", "Gemm", "BatchNormalization", "InstanceNormalization",
+        "GroupNormalization", "LayerNormalization", "QuantizeLinear", "DequantizeLinear", "QLinearConv",
+        "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearSoftmax", "QLinearGlobalAveragePool", "QGemm",
+        "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits", "SkipLayerNormalization", "BiasGelu",
+    )
+)  # fmt: skip
+"""Operators whose constants are terms and factors; those of others are sizes, limits or places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +173,34 @@ def _box(wrong: np.ndarray) -> Region:
     if not wrong.ndim:
         return Region(())
     return Region(tuple((int(lo), int(hi) + 1) for lo, hi in zip(places.min(0), places.max(0), strict=True)))
+
+
+def factors(path: Path) -> dict[str, np.ndarray]:
+    """Biases, scales and factors of a model file that has been read before, by name.
+
+    Only constants that lie in the file itself, have one axis at most, and go into arithmetic.
+    """
+    graph = read_source(path).proto.graph
+    readers = {name: node.op_type for node in graph.node for name in node.input}
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type in _FLOATS
+        and tensor.data_location != onnx.TensorProto.EXTERNAL
+        and len(tensor.dims) < 2
+        and readers.get(tensor.name) in _ARITHMETIC
+    }
+
+
+def nudged(constants: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Constants of the same types and shapes, each element the next number above or below it, by chance.
+
+    Whole numbers stay: a factor of 2 is not rounded by any machine.
+    """
+    rng = np.random.default_rng(seed)
+    return {name: _nudge(array, rng) for name, array in constants.items()}
+
+
+def _nudge(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    towards = np.where(rng.integers(0, 2, array.shape), np.inf, -np.inf).astype(array.dtype)
+    return np.asarray(np.where(array == np.rint(array), array, np.nextafter(array, towards)), array.dtype)

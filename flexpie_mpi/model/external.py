@@ -18,8 +18,8 @@ import onnx
 from ..core.budget import Budget
 from ..core.document import shown
 from ..core.errors import ModelError
+from .strip_weights import MARK_ENTRIES
 from .weights import ByteRange, StoredTensor, byte_length, check_shape
-from .wire import MARK_ENTRIES
 
 EXTERNAL = onnx.TensorProto.EXTERNAL
 
@@ -36,7 +36,7 @@ class ExternalData:
     budget : Budget
         What is read into the message may take so much, all together.
     mark : str
-        The location of what :func:`.wire.slim` has left in the model's own file; nobody else may know it.
+        The location of what `strip_weights` has left in the model's own file; nobody else may know it.
     """
 
     def __init__(self, model_path: Path, budget: Budget, mark: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from ..core.errors import DataError, ModelError
-from .tidy import subgraphs
+from .walks import subgraphs
 
 Shape = tuple[int, ...]
 Dim = int | str | None

@@ -15,14 +15,13 @@ import onnx
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from ..files.cache import Cache
+from .canonicalise import drop_constant_inputs
 from .inputs import Shapes, bind_inputs
 from .model import Model
 from .prepare import FORMAT, read_prepared
-from .read import Source, read_source
+from .read import Source, read_source, spooled
 from .sandbox import prepare_apart
 from .session import VERSION as ONNXRUNTIME_VERSION
-from .spool import spooled
-from .tidy import drop_constant_inputs
 from .weights import StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
 from .zoo import materialise, names

@@ -12,14 +12,13 @@ from ..core.budget import Budget
 from ..core.errors import ModelError
 from ..core.graph import BoundNode
 from ..ops import rule_for, whole
-from .convert import convert
-from .faithful import Original
-from .functions import drop_functions, inline_functions
+from .canonicalise import canonicalise
+from .model import convert
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
-from .signed import drop_signs
+from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import Trial, infer_types
-from .tidy import tidy
+from .trial import Original
 from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
 
 log = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
     """A model in the form of a Graph, with types, that onnxruntime has accepted and that computes what it should."""
     drop_functions(source.proto)
     drop_signs(source.proto)
-    tidy(source.proto)
+    canonicalise(source.proto)
     _check_results(original, infer_types(source, budget, runs=original.runs))
     for node in convert(source.proto).bound:
         _try_rule(node)

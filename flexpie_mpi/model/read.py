@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -15,11 +18,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
+from .canonicalise import lift_constants
 from .external import EXTERNAL, ExternalData, inner_tensors, sparse_parts
-from .limits import check_counts, check_names
-from .tidy import lift_constants
+from .strip_weights import WireError, strip_weights
+from .walks import subgraphs
 from .weights import StoredTensor, check_shape, digest_of
-from .wire import WireError, slim
 
 LARGE_BYTES = 64 << 10
 """Weights larger than this are not loaded with the model."""
@@ -29,6 +32,11 @@ _MOST_PARSED = (1 << 31) - 1
 """Bytes that protobuf can parse."""
 _MOST_TIMES = 16
 """The weights may be so many times the bytes of the files that they are in: some share them."""
+
+MOST_NODES = 200_000
+"""The largest models in use have a tenth of it."""
+
+_Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def _parse(path: Path, threshold: int, mark: str, budget: Budget) -> onnx.ModelP
     try:
         _check_regular(path)
         with path.open("rb") as file:
-            data = slim(file, threshold, mark, min(budget.nbytes, _MOST_PARSED))
+            data = strip_weights(file, threshold, mark, min(budget.nbytes, _MOST_PARSED))
         proto = onnx.ModelProto.FromString(data)
     except FileNotFoundError as error:
         raise ModelError(f"Model file {path} does not exist.") from error
@@ -160,3 +168,125 @@ def _check_regular(path: Path) -> None:
         raise ModelError(f"Model {path} is a directory: give the .onnx file inside it.")
     if not stat.S_ISREG(mode):
         raise ModelError(f"Model {path} is a pipe or a device: weights are read later, so write it to a file first.")
+
+
+def spooled(path: Path) -> Path:
+    """The path itself, or, of a pipe, a file with all that comes through it.
+
+    The file has no name in any folder: it is found by this process's number and that of its descriptor, by child
+    processes too, and is gone with this process however that ends.
+
+    Raises
+    ------
+    ModelError
+        When the path is a device, or the pipe cannot be read, or there is no room for what comes through it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return path  # whoever opens it says why
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise ModelError(f"Model {path} is a device: give a file or a pipe.")
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return path
+    try:
+        with path.open("rb") as pipe, tempfile.TemporaryFile() as file:
+            shutil.copyfileobj(pipe, file, 1 << 20)
+            file.flush()
+            return Path(f"/proc/{os.getpid()}/fd/{os.dup(file.fileno())}")
+    except OSError as error:
+        raise ModelError(f"Model {path} cannot be read through its pipe: {error.strerror}.") from error
+
+
+# What must hold of a message before anything walks over it: a few kilobytes of functions that call each other can stand
+# for billions of nodes, and names may be no text
+
+
+def check_counts(proto: onnx.ModelProto) -> None:
+    """Check that a model has no more than `MOST_NODES` nodes.
+
+    Raises
+    ------
+    ModelError
+        When it has more, or a function calls itself.
+    """
+    count = count_of(proto)
+    if count > MOST_NODES:
+        raise ModelError(f"The model has {count} nodes, and {MOST_NODES} are the most that are run.")
+
+
+def count_of(proto: onnx.ModelProto) -> int:
+    """Nodes of a model, calls of its functions counted as what they stand for.
+
+    Raises
+    ------
+    ModelError
+        When a function calls itself.
+    """
+    functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
+    calls = {key: [*_calls(item.node)] for key, item in functions.items()}
+    sizes: dict[_Key, int] = {}
+    try:
+        order = tuple(
+            TopologicalSorter({key: set(called) & functions.keys() for key, called in calls.items()}).static_order()
+        )
+    except CycleError as error:
+        raise ModelError(
+            f"The model's function '{error.args[1][0][1]}' calls itself, directly or through others."
+        ) from error
+    for key in order:
+        sizes[key] = _size(calls[key], sizes)
+    return _size(_calls(proto.graph.node), sizes)
+
+
+def check_names(proto: onnx.ModelProto) -> None:
+    """Check that the names in a model are text; protobuf gives bytes, or raises, where they are not.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        is_text = all(isinstance(name, str) for name in _names(proto))
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise ModelError("A name in the model is no text (UTF-8).")
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[object]:
+    yield from (item.domain for item in proto.opset_import)
+    yield from _names_of_graph(proto.graph)
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+        yield from _names_of_nodes(function.node)
+
+
+def _names_of_graph(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+    yield from _names_of_nodes(graph.node)
+
+
+def _names_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[object]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for graph in subgraphs(node):
+            yield from _names_of_graph(graph)
+
+
+def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:
+    """What nodes, and those of graphs inside them, would be the calls of."""
+    for node in nodes:
+        yield node.domain, node.op_type, node.overload
+        for graph in subgraphs(node):
+            yield from _calls(graph.node)
+
+
+def _size(calls: Iterable[_Key], sizes: dict[_Key, int]) -> int:
+    return sum(sizes.get(key, 1) for key in calls)

@@ -6,6 +6,7 @@ the values of one request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Timer
@@ -15,9 +16,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from ..core.document import printable
 from ..core.errors import ModelError
 from ..core.graph import WITHHELD
-from .complaint import reason
 from .read import Source
 from .weights import StoredTensor, mapped, numpy_dtype, type_name
 
@@ -29,6 +30,17 @@ _INJECTABLE = frozenset(
 
 _PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 _DEFAULT = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PARENTHESES = r"\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)"
+_SIGNATURE = rf"[^()]*{_PARENTHESES}(?:::\S*?{_PARENTHESES}\S*)*(?: const)?(?: \[with [^]]*\])? "
+_PLACE = re.compile(
+    rf"(?:/\S+\.(?:h|hpp|cc|cpp):\d+ {_SIGNATURE}|(?<!\S)\w+\.(?:h|hpp|cc|cpp):\d+ (?:[\w~]+(?:\(\))? )?)"
+    r"(?:.{1,200}? was false\. (?=\S))?"
+)
+_NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ")
+_LONGEST, _LONGEST_READ = 400, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +230,24 @@ def can_feed(data_type: int) -> bool:
 def zeros(data_type: int, shape: Sequence[int]) -> np.ndarray:
     """An array that :func:`can_feed`, all zeros."""
     return np.zeros(tuple(shape), numpy_dtype(data_type))
+
+
+def reason(error: BaseException) -> str:
+    """The sentence in an onnxruntime error: without codes, places in its sources and signatures of its functions.
+
+    Parameters
+    ----------
+    error : exception
+
+    Returns
+    -------
+    str
+        One line that can be printed, with a full stop.
+    """
+    raw = " ".join(str(error)[:_LONGEST_READ].split())
+    text = _PLACE.sub("", _CODE.sub("", raw + " "))
+    text = _NODE.sub(lambda found: f"{found[1]} '{found[2]}': " if found[2] else f"{found[1]}: ", text).strip()
+    text = printable(text or type(error).__name__, _LONGEST)
+    if "IR version" in text or "opset" in text.lower():
+        text = text.rstrip(". ") + "; export the model at an older version or install a newer onnxruntime"
+    return text.rstrip(".!") + "."

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 import onnx
 
 from ..core.graph import RANDOM
-from .tidy import reads, subgraphs
+from .walks import reads, subgraphs
 
 _SHAPED_BY_DATA = frozenset(
     ("NonZero", "Unique", "Compress", "NonMaxSuppression", "StringSplit", "Tokenizer", "TfIdfVectorizer")

@@ -17,7 +17,7 @@ from ..lower.facts import slice_bytes
 from ..lower.shards import Held
 from ..ops import Const, LocalNode, crop, rule_for, whole
 from .model import Model
-from .tidy import fresh
+from .walks import fresh
 
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""

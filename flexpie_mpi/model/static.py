@@ -18,12 +18,12 @@ from onnx import helper, shape_inference
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
-from .measure import Measured, Shape, made_up, measure
+from .canonicalise import canonicalise
 from .read import Source
+from .rewrite import Shape, write_sizes
 from .session import LateError, ValueType, accept
 from .settled import fixed_shapes
-from .sizes import write_sizes
-from .tidy import tidy
+from .trial import Measured, made_up, measure
 from .weights import byte_length
 
 _ELEMENTS = {"float": onnx.TensorProto.FLOAT, "double": onnx.TensorProto.DOUBLE}
@@ -76,7 +76,7 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Trial |
             sizes, trial = _measured(source, types, static)
     types |= {name: _sized(types[name], sizes[name]) for name in values if name in sizes}
     if write_sizes(graph, _static_shapes(types)):
-        tidy(source.proto)
+        canonicalise(source.proto)
     _write(graph, types)
     return trial
 

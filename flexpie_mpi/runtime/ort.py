@@ -17,7 +17,7 @@ import onnxruntime
 from ..core.errors import ModelError
 from ..core.graph import WIDER
 from ..model import SegmentModel
-from ..model.complaint import reason
+from ..model.session import reason
 from ..model.shard import WeightFiles
 from .memory import share_memory
 from .provider import Action, ProviderOptions

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from ..core.errors import ModelError
-from ..model.complaint import reason
+from ..model.session import reason
 from .ort import outputs_of
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")

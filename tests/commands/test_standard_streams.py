@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from flexpie_mpi.commands import stdio
 from flexpie_mpi.core.errors import DataError
-from flexpie_mpi.model.spool import spooled
+from flexpie_mpi.model.read import spooled
 from tests.launch import REPOSITORY, environment
 
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from flexpie_mpi.model.complaint import reason
+from flexpie_mpi.model.session import reason
 
 from .build import make
 

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flexpie_mpi.core.budget import Budget
 from flexpie_mpi.core.errors import ModelError
-from flexpie_mpi.model import limits as limits_module
 from flexpie_mpi.model import load
+from flexpie_mpi.model import read as read_module
 from flexpie_mpi.model.read import read_source
-from flexpie_mpi.model.wire import varint
+from flexpie_mpi.model.strip_weights import varint
 
 from .build import make, noise, save, session
 
@@ -298,7 +298,7 @@ def test_functions_that_call_themselves_are_refused(tmp_path):
 def test_calls_count_as_what_they_stand_for(tmp_path, monkeypatch):
     doubling = [(f"F{level}", [f"F{level + 1}"] * 2) for level in range(40)]
     refused(functions(*doubling), tmp_path, f"has {2**40} nodes")
-    monkeypatch.setattr(limits_module, "MOST_NODES", 8)
+    monkeypatch.setattr(read_module, "MOST_NODES", 8)
     read_source(Path(save(functions(*doubling[:3]), tmp_path / "m.onnx")))
     refused(functions(*doubling[:4]), tmp_path, "has 16 nodes, and 8 are the most")
 

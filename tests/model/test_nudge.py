@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from flexpie_mpi.model.nudge import factors, nudged
+from flexpie_mpi.model.equality import factors, nudged
 
 from .build import make, noise
 

@@ -17,7 +17,7 @@ from onnx import helper
 
 from flexpie_mpi.core.budget import Budget
 from flexpie_mpi.core.errors import ModelError
-from flexpie_mpi.model import prepare, sandbox, sandboxed
+from flexpie_mpi.model import prepare, sandbox
 from flexpie_mpi.model.sandbox import Job
 
 from .build import classifier, make, noise
@@ -32,9 +32,9 @@ def job(tmp_path):
 
 def reply_to(job, monkeypatch, prepare):
     """What the server answers when `prepare` stands for the preparation."""
-    monkeypatch.setattr(sandboxed, "prepare", prepare)
-    monkeypatch.setattr(sandboxed, "_source", lambda job: None)
-    return sandboxed._apart(job, os.getppid())
+    monkeypatch.setattr(sandbox, "prepare", prepare)
+    monkeypatch.setattr(sandbox, "_source", lambda job: None)
+    return sandbox._apart(job, os.getppid())
 
 
 def test_what_goes_wrong_is_told(job, monkeypatch):
@@ -97,9 +97,9 @@ def test_a_model_that_dies_of_made_up_inputs_is_prepared_without_a_run(job, monk
         if runs:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(sandboxed, "prepare", die)
-    monkeypatch.setattr(sandboxed, "_source", lambda job: None)
-    reply = sandboxed._reply(job, os.getppid())
+    monkeypatch.setattr(sandbox, "prepare", die)
+    monkeypatch.setattr(sandbox, "_source", lambda job: None)
+    reply = sandbox._answer(job, os.getppid())
     assert "error" not in reply and "SIGKILL" in reply["warnings"][0]
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from flexpie_mpi.model.signed import drop_signs
+from flexpie_mpi.model.rewrite import drop_signs
 
 from .build import make, noise
 

@@ -9,11 +9,10 @@ import pytest
 from onnx import helper
 
 from flexpie_mpi.model import zoo
-from flexpie_mpi.model.heldout import held_out, misused
+from flexpie_mpi.model.canonicalise import canonicalise, drop_constant_inputs
 from flexpie_mpi.model.inputs import bind_inputs
-from flexpie_mpi.model.preoptimise import preoptimise
+from flexpie_mpi.model.preoptimise import misused, preoptimise, unfoldable
 from flexpie_mpi.model.read import Source, read_source
-from flexpie_mpi.model.tidy import drop_constant_inputs, tidy
 
 from .build import classifier, make, noise, save
 
@@ -31,7 +30,7 @@ def read(path: Path, threshold: int) -> Source:
 def optimised(source: Source, folder: Path) -> onnx.GraphProto:
     folder.mkdir()
     proto = preoptimise(source, folder).proto
-    tidy(proto)
+    canonicalise(proto)
     return proto.graph
 
 
@@ -52,14 +51,14 @@ def test_outcome_is_that_of_the_ordinary_way(name, tmp_path):
     else:
         path = zoo.materialise(name, tmp_path)
     thin, full = read(path, EVERYTHING_LARGE), read(path, NOTHING_LARGE)
-    assert held_out(thin.proto.graph, thin.large()) or name in ("tiny_resnet", "tiny_mobilenet")
+    assert unfoldable(thin.proto.graph, thin.large()) or name in ("tiny_resnet", "tiny_mobilenet")
     one, other = optimised(thin, tmp_path / "thin"), optimised(full, tmp_path / "full")
     assert signature(one) == signature(other)
 
 
 def test_weights_that_are_folded_into_are_not_held_out(tmp_path):
     source = read(Path(save(classifier(), tmp_path / "m.onnx")), EVERYTHING_LARGE)
-    assert held_out(source.proto.graph, source.large()) == {"w3", "g", "k"}
+    assert unfoldable(source.proto.graph, source.large()) == {"w3", "g", "k"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_weights_that_are_folded_into_are_not_held_out(tmp_path):
 def test_what_can_be_held_out(nodes, held):
     weights = {"w": noise(4, 4), "s": noise(4)}
     proto = make(nodes, {"x": (4, 4)}, ["y"], weights)
-    assert held_out(proto.graph, {"w"}) == ({"w"} if held else set())
+    assert unfoldable(proto.graph, {"w"}) == ({"w"} if held else set())
 
 
 def test_a_weight_that_is_an_output_or_captured_is_not_held_out():
@@ -95,8 +94,8 @@ def test_a_weight_that_is_an_output_or_captured_is_not_held_out():
     product = ("MatMul", ["x", "w"], ["y"])
     weights = {"w": noise(4, 4)}
     captured = make([product, choose], {"x": (4, 4), "p": ()}, ["y", "z"], weights, dtypes={"p": onnx.TensorProto.BOOL})
-    assert held_out(captured.graph, {"w"}) == set()
-    assert held_out(make([product], {"x": (4, 4)}, ["y", "w"], weights).graph, {"w"}) == set()
+    assert unfoldable(captured.graph, {"w"}) == set()
+    assert unfoldable(make([product], {"x": (4, 4)}, ["y", "w"], weights).graph, {"w"}) == set()
 
 
 def test_a_weight_that_an_optimiser_wraps_is_noticed():

@@ -9,21 +9,24 @@ known without a run.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from ..core.budget import Budget
 from ..core.errors import ModelError
+from .equality import TOLERANCE, compare
 from .read import Source
-from .session import LateError, RunError, accept, can_feed, zeros
-from .settled import Types
-from .tidy import all_nodes, fresh, reads, taken_names
-
-Shape = tuple[int, ...]
+from .rewrite import Shape
+from .session import LateError, RunError, Session, accept, can_feed, open_file, zeros
+from .settled import Types, is_random
+from .walks import all_nodes, fresh, reads, taken_names
 
 RUN_S = 60.0
 """Longest run on made-up inputs."""
@@ -34,6 +37,9 @@ _ROUNDS = 8
 """Types of operators that are left out, at most."""
 _FAILED_NODE = re.compile(r"while running \w+ node\. Name:'(.*?)' Status Message", re.DOTALL)
 _LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
+
+_UNITS = 8
+"""A model with types that are coarser than the tolerance may differ by so many units in the last place instead."""
 
 
 @dataclass(frozen=True)
@@ -186,3 +192,110 @@ def _failed(graph: onnx.GraphProto, text: str) -> tuple[str, str] | None:
     found = _FAILED_NODE.search(text)
     by_name = {node.name: (node.domain, node.op_type) for node in graph.node}
     return by_name.get(found[1]) if found else None
+
+
+class Original:
+    """The untouched file of a model, run in sessions of its own: without optimisations, and with the default ones.
+
+    The second counts where the first differs: what an optimiser of onnxruntime does to every user's session is no
+    fault of ours.
+
+    Parameters
+    ----------
+    path : Path
+    source : Source
+        As it was read.
+    budget : Budget
+        A model with more weights than this is not loaded a second time.
+    runs : bool
+        Whether models may be run at all.
+    """
+
+    def __init__(self, path: Path, source: Source, budget: Budget, *, runs: bool = True) -> None:
+        self.runs = runs
+        self._path = path
+        self._limit_s = time_limit(source.proto.graph)
+        self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
+        self._is_random = any(is_random(node) for node in all_nodes(source.proto.graph))
+        self._nbytes = sum(stored.place.length for stored in source.stored.values())
+        self._budget = budget
+        self._opened: dict[bool, Session | None] = {}
+        self._refusal = ""
+
+    @cached_property
+    def reason_to_skip(self) -> str:
+        """Why nothing can be compared, for the end of a sentence; empty where it can."""
+        if self._is_random:
+            return "it draws random numbers"
+        if self._is_large:
+            return f"its {self._nbytes / 1e9:.3g} GB of weights would be in memory a second time"
+        return ""
+
+    def agrees(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
+        """Whether a run of the file gives these outputs; also when it does not run with these inputs.
+
+        Raises
+        ------
+        ModelError
+            When onnxruntime does not accept the file.
+        """
+        could_run = False
+        for session in self._sessions():
+            try:
+                expected = session.run(feeds, self._limit_s)
+            except RunError:
+                continue
+            could_run = True
+            checks = (compare(name, outputs.get(name), expected[name], tolerance=self._tolerance) for name in expected)
+            if not any(check.problem for check in checks):
+                return True
+        return not could_run
+
+    def check_accepted(self) -> None:
+        """Check that onnxruntime accepts the file, where that takes no more memory than it may.
+
+        Raises
+        ------
+        ModelError
+            When it does not.
+        """
+        if not self._is_large:
+            next(self._sessions())
+
+    @property
+    def _is_large(self) -> bool:
+        return self._nbytes > self._budget.nbytes
+
+    def _sessions(self) -> Iterator[Session]:
+        """Sessions of the file, each made when it is first asked for."""
+        for optimised in (False, True):
+            if optimised not in self._opened:
+                self._opened[optimised] = self._open(optimised)
+            session = self._opened[optimised]
+            if session is not None:
+                yield session
+        if not any(self._opened.values()):
+            raise ModelError(self._refusal)
+
+    def _open(self, optimised: bool) -> Session | None:
+        try:
+            return open_file(str(self._path), optimised=optimised)
+        except ModelError as error:
+            self._refusal = self._refusal or str(error)
+            return None
+
+
+def _coarsest(proto: onnx.ModelProto) -> float:
+    """Unit in the last place, relative to 1, of the coarsest type of floats that a model speaks of."""
+    types = onnx.TensorProto
+    units: dict[int, float] = {types.FLOAT16: 2.0**-10, types.BFLOAT16: 2.0**-7}
+    return max((units.get(kind, 0.0) for kind in _element_types(proto)), default=0.0)
+
+
+def _element_types(proto: onnx.ModelProto) -> Iterable[int]:
+    """Element types of inputs, outputs, initializers and casts."""
+    graph = proto.graph
+    yield from (value.type.tensor_type.elem_type for value in (*graph.input, *graph.output))
+    yield from (tensor.data_type for tensor in graph.initializer)
+    for node in all_nodes(graph):
+        yield from (item.i for item in node.attribute if item.name == "to")

@@ -1,4 +1,4 @@
-"""One form for every model: constants are initializers, nodes are sorted, alive and uniquely named.
+"""The one form of every model: constants are initializers, nodes are sorted, alive and uniquely named.
 
 All functions change the message they are given.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
 from math import prod
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
+from .walks import all_nodes, fresh, reads, rename_reads, replace_nodes, taken_names
 from .weights import check_shape, elements
 
 _CONSTANTS = {
@@ -126,7 +126,7 @@ def drop_constant_inputs(proto: onnx.ModelProto) -> None:
     proto.ir_version = max(proto.ir_version, 4)
 
 
-def tidy(proto: onnx.ModelProto) -> None:
+def canonicalise(proto: onnx.ModelProto) -> None:
     """Bring an optimised (or original) model into the form that a Graph has."""
     graph = proto.graph
     lift_constants(graph)
@@ -139,62 +139,6 @@ def tidy(proto: onnx.ModelProto) -> None:
     _name_nodes(graph)
     _drop_unused(graph)
     _prune_opsets(proto)
-
-
-def reads(node: onnx.NodeProto) -> list[str]:
-    """Names of the values a node reads: its inputs, then what its subgraphs read of the graph around them."""
-    return list(dict.fromkeys([*filter(None, node.input), *captures(node)]))
-
-
-def captures(node: onnx.NodeProto) -> list[str]:
-    """Names that the subgraphs of a node read but do not define, in order of first use."""
-    names: dict[str, None] = {}
-    for graph in subgraphs(node):
-        known = _defined(graph)
-        wanted = [name for inner in graph.node for name in reads(inner)] + [item.name for item in graph.output]
-        names |= dict.fromkeys(name for name in wanted if name not in known)
-    return list(names)
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Graphs among the attributes of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of a graph and of the graphs inside it."""
-    return nodes_inside(graph.node)
-
-
-def nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Nodes, and those of the graphs inside them."""
-    for node in nodes:
-        yield node
-        for inner in subgraphs(node):
-            yield from nodes_inside(inner.node)
-
-
-def taken_names(proto: onnx.ModelProto) -> set[str]:
-    """Every name of a value or a node in a model, those inside its subgraphs included."""
-    graph = proto.graph
-    names = {item.name for item in (*graph.input, *graph.initializer, *graph.output)}
-    for node in all_nodes(graph):
-        names.update((node.name, *node.input, *node.output))
-        for inner in subgraphs(node):
-            names.update(item.name for item in (*inner.input, *inner.initializer, *inner.output))
-    return names
-
-
-def fresh(wanted: str, *taken: Collection[str]) -> str:
-    """A name that is in none of `taken`: the one that is wanted, or that with a number behind it."""
-    name, count = wanted, 0
-    while any(name in names for names in taken):
-        count += 1
-        name = f"{wanted}~{count}"
-    return name
 
 
 def _strip(proto: onnx.ModelProto) -> None:
@@ -230,30 +174,9 @@ def _write_outputs(proto: onnx.ModelProto) -> None:
     for name in wanted:
         inner = fresh(f"{name}_constant", taken)
         taken.add(inner)
-        _rename_reads(graph, name, inner)
+        rename_reads(graph, name, inner)
         constants[name].name = inner
         graph.node.add(op_type="Identity", input=[inner], output=[name])
-
-
-def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename what nodes read, down to subgraphs that give the name to a value of their own."""
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name == old:
-                node.input[place] = new
-        for inner in subgraphs(node):
-            if old not in _defined(inner):
-                _rename_reads(inner, old, new)
-                for output in inner.output:
-                    if output.name == old:
-                        output.name = new
-
-
-def _defined(graph: onnx.GraphProto) -> set[str]:
-    """Names that a graph gives to values itself."""
-    names = {item.name for item in (*graph.input, *graph.initializer)}
-    names |= {item.values.name for item in graph.sparse_initializer}
-    return names | {name for node in graph.node for name in node.output}
 
 
 def _alive(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -341,10 +264,3 @@ def _prune_opsets(proto: onnx.ModelProto) -> None:
     versions.setdefault("", _DEFAULT_OPSET)
     del proto.opset_import[:]
     proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)
-
-
-def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Give a graph other nodes, some of which may be its own."""
-    data = [node.SerializeToString() for node in nodes]
-    del graph.node[:]
-    graph.node.extend(onnx.NodeProto.FromString(item) for item in data)

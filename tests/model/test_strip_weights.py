@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie_mpi.model.wire import WireError, slim
+from flexpie_mpi.model.strip_weights import WireError, strip_weights
 
 from .build import classifier, make, noise
 
@@ -42,13 +42,13 @@ def large_everywhere() -> onnx.ModelProto:
 
 def test_with_nothing_large_the_model_is_unchanged():
     model = classifier()
-    assert onnx.ModelProto.FromString(slim(io.BytesIO(model.SerializeToString()), 1 << 30, "mark")) == model
+    assert onnx.ModelProto.FromString(strip_weights(io.BytesIO(model.SerializeToString()), 1 << 30, "mark")) == model
 
 
 def test_every_large_payload_is_at_its_place_in_the_file():
     model = large_everywhere()
     data = model.SerializeToString()
-    thin = onnx.ModelProto.FromString(slim(io.BytesIO(data), 100, "mark"))
+    thin = onnx.ModelProto.FromString(strip_weights(io.BytesIO(data), 100, "mark"))
     tensors = {tensor.name: tensor for tensor in (*thin.graph.initializer, thin.graph.node[0].attribute[0].t)}
     for name, seed, dtype in (("raw", 0, "f4"), ("inner", 1, "f4"), ("floats", 2, "f4"), ("doubles", 2, "f8")):
         place = entries(tensors[name])
@@ -65,10 +65,10 @@ def test_every_large_payload_is_at_its_place_in_the_file():
 def test_truncated_bytes_are_refused(cut):
     data = large_everywhere().SerializeToString()
     with pytest.raises(WireError):
-        slim(io.BytesIO(data[:-cut]), 100, "mark")
+        strip_weights(io.BytesIO(data[:-cut]), 100, "mark")
 
 
 @pytest.mark.parametrize("data", [b"\x0f", b"\xff" * 20, b"\x0a\x05ab", b"\x09abc"])
 def test_bytes_that_are_no_message_are_refused(data):
     with pytest.raises(WireError):
-        slim(io.BytesIO(data), 100, "mark")
+        strip_weights(io.BytesIO(data), 100, "mark")

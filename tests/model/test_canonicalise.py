@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flexpie_mpi.model.tidy import captures, tidy
+from flexpie_mpi.model.canonicalise import canonicalise
+from flexpie_mpi.model.walks import captures
 
 from .build import make, noise, session
 
@@ -18,7 +19,7 @@ def same_results(before: onnx.ModelProto, after: onnx.ModelProto, feeds: dict[st
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    tidy(copy)
+    canonicalise(copy)
     return copy
 
 

@@ -40,7 +40,7 @@ class WireError(ValueError):
     """The bytes are not a protobuf message, or end too early."""
 
 
-def slim(file: BinaryIO, threshold: int, mark: str, most_bytes: int = (1 << 31) - 1) -> bytes:
+def strip_weights(file: BinaryIO, threshold: int, mark: str, most_bytes: int = (1 << 31) - 1) -> bytes:
     """The model in `file` with every tensor payload over `threshold` bytes replaced by its place in the file.
 
     Such a tensor gets ``data_location`` EXTERNAL and, beside entries that it may have, a ``location`` that is `mark`,
@@ -51,10 +51,10 @@ def slim(file: BinaryIO, threshold: int, mark: str, most_bytes: int = (1 << 31) 
     ------
     WireError
     """
-    return _Walk(file, threshold, mark, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
+    return _Stripper(file, threshold, mark, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
 
 
-class _Walk:
+class _Stripper:
     def __init__(self, file: BinaryIO, threshold: int, mark: str, most_bytes: int) -> None:
         self._file = file
         self._threshold, self._mark = threshold, mark

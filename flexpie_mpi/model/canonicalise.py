@@ -6,7 +6,7 @@ All functions change the message they are given.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
-from .walks import all_nodes, fresh, reads, rename_reads, replace_nodes, taken_names
+from .walks import fresh, nodes_inside, reads, rename_reads, replace, taken_names
 from .weights import check_shape, elements
 
 _CONSTANTS = {
@@ -54,7 +54,7 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
         else:
             others.append(node)
     if len(others) < len(graph.node):
-        replace_nodes(graph, others)
+        replace(graph.node, others)
     _keep_last(graph)
 
 
@@ -110,19 +110,16 @@ def _dense(sparse: onnx.SparseTensorProto, name: str, budget: Budget) -> onnx.Te
 
 def _keep_last(graph: onnx.GraphProto) -> None:
     """Drop initializers whose name a later one has, as onnxruntime does."""
-    last = {tensor.name: place for place, tensor in enumerate(graph.initializer)}
-    for place in range(len(graph.initializer) - 1, -1, -1):
-        if last[graph.initializer[place].name] != place:
-            del graph.initializer[place]
+    last = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
+    for index in reversed(range(len(graph.initializer))):
+        if last[graph.initializer[index].name] != index:
+            del graph.initializer[index]
 
 
 def drop_constant_inputs(proto: onnx.ModelProto) -> None:
     """Initializers that are also listed as inputs, as IR versions before 4 demand, are only constants."""
     constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants]
-    if len(inputs) < len(proto.graph.input):
-        del proto.graph.input[:]
-        proto.graph.input.extend(inputs)
+    replace(proto.graph.input, [value for value in proto.graph.input if value.name not in constants])
     proto.ir_version = max(proto.ir_version, 4)
 
 
@@ -132,10 +129,10 @@ def canonicalise(proto: onnx.ModelProto) -> None:
     lift_constants(graph)
     drop_constant_inputs(proto)
     _strip(proto)
-    _unique_outputs(graph)
+    replace(graph.output, {value.name: value for value in graph.output}.values())  # one listed twice is one
     _write_outputs(proto)
     constants = {tensor.name for tensor in graph.initializer}
-    replace_nodes(graph, _late_constants(_sorted(_alive(graph)), constants))
+    replace(graph.node, _late_constants(_sorted(_alive(graph)), constants))
     _name_nodes(graph)
     _drop_unused(graph)
     _prune_opsets(proto)
@@ -147,19 +144,10 @@ def _strip(proto: onnx.ModelProto) -> None:
         proto.ClearField(field)  # type: ignore[arg-type]
     for field in ("doc_string", "metadata_props", "quantization_annotation"):
         proto.graph.ClearField(field)  # type: ignore[arg-type]
-    for node in all_nodes(proto.graph):
+    for node in nodes_inside(proto.graph.node):
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
         node.domain = "" if node.domain in _DEFAULT_DOMAINS else node.domain
-
-
-def _unique_outputs(graph: onnx.GraphProto) -> None:
-    """Outputs go by name, so one listed twice is one output."""
-    outputs = list({value.name: value for value in graph.output}.values())
-    if len(outputs) < len(graph.output):
-        outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
-        del graph.output[:]
-        graph.output.extend(outputs)
 
 
 def _write_outputs(proto: onnx.ModelProto) -> None:
@@ -173,41 +161,44 @@ def _write_outputs(proto: onnx.ModelProto) -> None:
     taken = taken_names(proto) if wanted else set()
     for name in wanted:
         inner = fresh(f"{name}_constant", taken)
-        taken.add(inner)
         rename_reads(graph, name, inner)
         constants[name].name = inner
         graph.node.add(op_type="Identity", input=[inner], output=[name])
 
 
+def _writers(nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
+    """Number of the node that writes each value."""
+    return {name: number for number, node in enumerate(nodes) for name in node.output if name}
+
+
 def _alive(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Nodes that an output depends on, in the order they are in."""
-    producer = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
-    wanted, stack = set[int](), [value.name for value in graph.output]
-    while stack:
-        place = producer.get(stack.pop())
-        if place is not None and place not in wanted:
-            wanted.add(place)
-            stack += reads(graph.node[place])
-    return [graph.node[place] for place in sorted(wanted)]
+    writers = _writers(graph.node)
+    alive, waiting = set[int](), [value.name for value in graph.output]
+    while waiting:
+        number = writers.get(waiting.pop())
+        if number is not None and number not in alive:
+            alive.add(number)
+            waiting += reads(graph.node[number])
+    return [graph.node[number] for number in sorted(alive)]
 
 
 def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """Nodes in topological order, as near to the order given as that allows."""
-    producer = {name: place for place, node in enumerate(nodes) for name in node.output if name}
-    needs = [{producer[name] for name in reads(node) if name in producer} for node in nodes]
+    writers = _writers(nodes)
+    waits_for = [{writers[name] for name in reads(node) if name in writers} for node in nodes]
     readers: list[list[int]] = [[] for _ in nodes]
-    for place, needed in enumerate(needs):
+    for number, needed in enumerate(waits_for):
         for other in needed:
-            readers[other].append(place)
-    waiting = [len(needed) for needed in needs]
-    ready = [place for place, count in enumerate(waiting) if count == 0]
+            readers[other].append(number)
+    ready = [number for number, needed in enumerate(waits_for) if not needed]
     order = []
     while ready:
-        place = heapq.heappop(ready)
-        order.append(nodes[place])
-        for reader in readers[place]:
-            waiting[reader] -= 1
-            if waiting[reader] == 0:
+        number = heapq.heappop(ready)
+        order.append(nodes[number])
+        for reader in readers[number]:
+            waits_for[reader].remove(number)
+            if not waits_for[reader]:
                 heapq.heappush(ready, reader)
     return order
 
@@ -219,48 +210,47 @@ def _late_constants(nodes: list[onnx.NodeProto], constants: set[str]) -> list[on
     any other DequantizeLinear: what is sent in front of it is a quarter of what is sent behind.
     """
     known = set(constants)
-    place_of = list(range(len(nodes)))
-    first_reader: dict[str, int] = {}
-    fixed = []
+    moves = []
     for node in nodes:
         is_settled = all(name in known for name in reads(node))
-        fixed.append(not is_settled and node.op_type != "DequantizeLinear")
+        moves.append(is_settled or node.op_type == "DequantizeLinear")
         known |= set(node.output) if is_settled else set()
-    for place in range(len(nodes) - 1, -1, -1):
-        if not fixed[place]:
-            place_of[place] = min((first_reader.get(name, place) for name in nodes[place].output), default=place)
-        for name in reads(nodes[place]):
-            first_reader[name] = min(first_reader.get(name, place_of[place]), place_of[place])
-    return [nodes[place] for place in sorted(range(len(nodes)), key=lambda place: (place_of[place], place))]
+    position = list(range(len(nodes)))
+    first_reader: dict[str, int] = {}
+    for number in reversed(range(len(nodes))):
+        if moves[number]:
+            position[number] = min((first_reader.get(name, number) for name in nodes[number].output), default=number)
+        for name in reads(nodes[number]):
+            first_reader[name] = min(first_reader.get(name, position[number]), position[number])
+    return [nodes[number] for number in sorted(range(len(nodes)), key=lambda number: (position[number], number))]
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Name nodes that have no name, or one used before, by operator and place."""
-    taken = Counter(node.name for node in graph.node)
-    seen = set[str]()
-    for place, node in enumerate(graph.node):
+    """Name nodes that have no name, or one used before, by operator and number."""
+    taken, seen = {node.name for node in graph.node}, set[str]()
+    for number, node in enumerate(graph.node):
         if not node.name or node.name in seen:
-            name = base = f"{node.op_type.lower()}_{place}"
+            name = base = f"{node.op_type.lower()}_{number}"
             count = 1
-            while taken[name]:
+            while name in taken:
                 name, count = f"{base}_{count}", count + 1
             node.name = name
-            taken[name] += 1
+            taken.add(name)
         seen.add(node.name)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
     """Drop initializers that no node reads."""
-    unread = {name for node in graph.node for name in reads(node)}
-    for place in range(len(graph.initializer) - 1, -1, -1):
-        if graph.initializer[place].name not in unread:
-            del graph.initializer[place]
+    read = {name for node in graph.node for name in reads(node)}
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in read:
+            del graph.initializer[index]
 
 
 def _prune_opsets(proto: onnx.ModelProto) -> None:
     """Keep the operator sets that nodes are from, each once, and always the default one."""
     versions = {"" if item.domain in _DEFAULT_DOMAINS else item.domain: item.version for item in proto.opset_import}
-    used = {node.domain for node in all_nodes(proto.graph)} | {""}
+    used = {node.domain for node in nodes_inside(proto.graph.node)} | {""}
     versions.setdefault("", _DEFAULT_OPSET)
     del proto.opset_import[:]
     proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)

@@ -12,7 +12,7 @@ import onnxruntime
 from .read import Source, read_source
 from .session import create, plain_options, with_weights
 from .settled import computed_values
-from .walks import captures
+from .walks import captures, replace
 
 STORED_BYTES = 1 << 10
 """Constants of more bytes than this are kept in a file beside the prepared model."""
@@ -69,9 +69,7 @@ def _optimise(source: Source, held: Collection[str], folder: Path) -> Source:
 def _put_back(optimised: Source, source: Source, held: Collection[str]) -> Source:
     """Make weights that were held out constants again; their bytes are where they were."""
     graph = optimised.proto.graph
-    inputs = [value for value in graph.input if value.name not in held]
-    del graph.input[:]
-    graph.input.extend(inputs)
+    replace(graph.input, [value for value in graph.input if value.name not in held])
     graph.initializer.extend(tensor for tensor in source.proto.graph.initializer if tensor.name in held)
     large = source.large()
     return Source(optimised.proto, optimised.stored | {name: large[name] for name in held})

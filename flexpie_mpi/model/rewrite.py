@@ -24,7 +24,7 @@ import onnx
 from onnx import TensorProto, defs, helper, inliner, numpy_helper
 
 from .canonicalise import lift_constants
-from .walks import all_nodes, fresh, nodes_inside, reads, replace_nodes, taken_names
+from .walks import fresh, nodes_inside, reads, replace, taken_names
 
 Shape = tuple[int, ...]
 
@@ -43,7 +43,7 @@ def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     if not proto.functions:
         return proto
-    _keep(proto, (item for item in proto.functions if not _is_operator(item)))
+    replace(proto.functions, [item for item in proto.functions if not _is_operator(item)])
     while proto.functions:
         called = {name for item in proto.functions for name in _calls(item.node) if name != _id(item)}
         outermost = {_id(item) for item in proto.functions} - called
@@ -52,7 +52,7 @@ def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
             break
         _write_defaults(proto)
         proto = inliner.inline_selected_functions(proto, sorted(outermost))
-        _keep(proto, (item for item in proto.functions if _id(item) not in outermost))
+        replace(proto.functions, [item for item in proto.functions if _id(item) not in outermost])
     lift_constants(proto.graph)
     return proto
 
@@ -60,7 +60,7 @@ def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
 def drop_functions(proto: onnx.ModelProto) -> None:
     """Drop functions that nothing calls, as after onnxruntime has inlined them."""
     called = set(_calls(proto.graph.node))
-    _keep(proto, (item for item in proto.functions if _id(item) in called))
+    replace(proto.functions, [item for item in proto.functions if _id(item) in called])
 
 
 def _id(function: onnx.FunctionProto) -> _Id:
@@ -75,16 +75,10 @@ def _calls(nodes: Iterable[onnx.NodeProto]) -> list[_Id]:
     return [(node.domain, node.op_type) for node in nodes_inside(nodes)]
 
 
-def _keep(proto: onnx.ModelProto, functions: Iterable[onnx.FunctionProto]) -> None:
-    data = [item.SerializeToString() for item in functions]
-    del proto.functions[:]
-    proto.functions.extend(map(onnx.FunctionProto.FromString, data))
-
-
 def _write_defaults(proto: onnx.ModelProto) -> None:
     """Give every call in the graph the defaults of attributes that it does not set."""
     functions = {(*_id(item), item.overload): item for item in proto.functions}
-    for node in all_nodes(proto.graph):
+    for node in nodes_inside(proto.graph.node):
         function = functions.get((node.domain, node.op_type, node.overload))
         if function is not None:
             given = {item.name for item in node.attribute}
@@ -102,15 +96,13 @@ def drop_signs(proto: onnx.ModelProto) -> None:
     if platform.machine().lower().startswith(_ARM):
         return
     graph, taken = proto.graph, taken_names(proto)
-    found = _signed(graph)
-    for writer, reader, zero in found:
+    pairs = _signed(graph)
+    for writer, reader, zero in pairs:
         name = fresh(f"{writer.output[0]}::zero", taken)
-        taken.add(name)
         graph.initializer.append(helper.make_tensor(name, TensorProto.UINT8, (), [zero + _SHIFT]))
         writer.input[_ZERO_POINT] = reader.input[_ZERO_POINT] = name
-    changed = {writer.output[0] for writer, _, _ in found}
-    for value in [value for value in graph.value_info if value.name in changed]:
-        graph.value_info.remove(value)
+    changed = {writer.output[0] for writer, _, _ in pairs}
+    replace(graph.value_info, [value for value in graph.value_info if value.name not in changed])
 
 
 def _signed(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto, int]]:
@@ -119,15 +111,15 @@ def _signed(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto
     times_read = Counter(name for node in graph.node for name in reads(node))
     times_read.update(value.name for value in graph.output)
     writers = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
-    found = []
+    pairs = []
     for reader in graph.node:
         writer = writers.get(reader.input[0]) if reader.op_type == "DequantizeLinear" else None
         if writer is None or times_read[writer.output[0]] != 1:
             continue
         zero = _zero_point(writer, zeros)
         if zero is not None and zero == _zero_point(reader, zeros):
-            found.append((writer, reader, zero))
-    return found
+            pairs.append((writer, reader, zero))
+    return pairs
 
 
 def _zero_point(node: onnx.NodeProto, zeros: dict[str, TensorProto]) -> int | None:
@@ -159,10 +151,10 @@ def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
             kept.append(node)
         else:
             graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-    found = len(kept) < len(graph.node)
-    if found:
-        replace_nodes(graph, kept)
-    return found
+    if len(kept) == len(graph.node):
+        return False
+    replace(graph.node, kept)
+    return True
 
 
 def _known(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> np.ndarray | None:

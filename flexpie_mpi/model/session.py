@@ -20,6 +20,7 @@ from ..core.document import printable
 from ..core.errors import ModelError
 from ..core.graph import WITHHELD
 from .read import Source
+from .walks import replace
 from .weights import StoredTensor, mapped, numpy_dtype, type_name
 
 VERSION = onnxruntime.__version__
@@ -166,9 +167,7 @@ def with_weights(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto
     for name in sorted(held):
         tensor = large[name]
         proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.shape))
-    kept = [tensor for tensor in source.proto.graph.initializer if tensor.name not in held]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
+    replace(proto.graph.initializer, [tensor for tensor in proto.graph.initializer if tensor.name not in held])
     arrays: dict[str, np.ndarray] = {}
     for tensor in proto.graph.initializer:
         if tensor.name in large:

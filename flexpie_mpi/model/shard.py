@@ -219,9 +219,7 @@ class _Builder:
 
     def _fresh(self, wanted: str) -> str:
         """A name that neither the model nor this segment has."""
-        name = fresh(wanted, self.model.names, self._made)
-        self._made.add(name)
-        return name
+        return fresh(wanted, self._made, self.model.names)
 
 
 def _reads_weights_once(model: Model, blocks: Sequence[NodeBlock], weights: Mapping[str, Slice]) -> bool:

@@ -1,9 +1,13 @@
-"""A run of a model on made-up inputs, to see what onnxruntime really computes: the shape of every value, and outputs.
+"""Runs of a model before a request: on made-up inputs, and of the untouched file to compare with.
 
-A ``Shape`` node behind every value tells its size, so that no value has to be kept longer than in any other run. Inputs
-that are made up are not always valid (a table of one row, lengths that contradict each other). An operator that refuses
-them is left out together with the others of its type: what it writes enters the model as zeros, of the shape that is
-known without a run.
+The first show what onnxruntime really computes: the shape of every value, and outputs. A ``Shape`` node behind every
+value tells its size, so that no value has to be kept longer than in any other run. Inputs that are made up are not
+always valid (a table of one row, lengths that contradict each other). An operator that refuses them is left out
+together with the others of its type: what it writes enters the model as zeros, of the shape that is known without a
+run.
+
+The second decide whether a rewriting is used. Folding, inlining and canonical form are meant to keep the meaning of a
+model. That is not believed: a model whose results differ from the file's is not used.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from .read import Source
 from .rewrite import Shape
 from .session import LateError, RunError, Session, accept, can_feed, open_file, zeros
 from .settled import Types, is_random
-from .walks import all_nodes, fresh, reads, taken_names
+from .walks import fresh, nodes_inside, reads, replace, taken_names
 
 RUN_S = 60.0
 """Longest run on made-up inputs."""
@@ -82,7 +86,7 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
     for _ in range(_ROUNDS):
         part = _Part(source, types, static, left_out)
         try:
-            found = accept(part.source()).run({**feeds, **part.made}, limit_s)
+            outputs = accept(part.source()).run({**feeds, **part.made}, limit_s)
         except ModelError:
             return Measured()
         except LateError:
@@ -93,16 +97,15 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
                 return Measured()
             left_out.add(failed)
             continue
-        shapes = {name: tuple(found[probe].tolist()) for name, probe in part.probes.items()}
+        shapes = {name: tuple(outputs[probe].tolist()) for name, probe in part.probes.items()}
         names = (value.name for value in source.proto.graph.output)
-        outputs = None if left_out else {name: found[name] for name in names if name in found}
-        return Measured(shapes, outputs)
+        return Measured(shapes, None if left_out else {name: outputs[name] for name in names if name in outputs})
     return Measured()
 
 
 def time_limit(graph: onnx.GraphProto) -> float:
     """Seconds that a run on made-up inputs may take."""
-    return LOOP_S if any(node.op_type in _LOOPS for node in all_nodes(graph)) else RUN_S
+    return LOOP_S if any(node.op_type in _LOOPS for node in nodes_inside(graph.node)) else RUN_S
 
 
 def made_up(graph: onnx.GraphProto) -> Iterator[dict[str, Any]]:
@@ -162,7 +165,6 @@ class _Part:
             for name in written:
                 if types[name].WhichOneof("value") == "tensor_type":
                     self.probes[name] = fresh(f"{name}_shape", taken)
-                    taken.add(self.probes[name])
         self._gone = gone
 
     def source(self) -> Source:
@@ -171,15 +173,13 @@ class _Part:
         proto.CopyFrom(self._source.proto)
         graph = proto.graph
         if self.made or self._gone:
-            del graph.node[:]
-            graph.node.extend(self._nodes)
+            replace(graph.node, self._nodes)
         for name, array in self.made.items():
             graph.input.append(
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             )
-        outputs = [value for value in graph.output if value.name not in self._gone | self.made.keys()]
-        del graph.output[:]
-        graph.output.extend(outputs)
+        missing = self._gone | self.made.keys()
+        replace(graph.output, [value for value in graph.output if value.name not in missing])
         del graph.value_info[:]
         for name, probe in self.probes.items():
             graph.node.add(op_type="Shape", input=[name], output=[probe])
@@ -189,9 +189,9 @@ class _Part:
 
 def _failed(graph: onnx.GraphProto, text: str) -> tuple[str, str] | None:
     """Domain and type of the operator that onnxruntime says has failed."""
-    found = _FAILED_NODE.search(text)
+    match = _FAILED_NODE.search(text)
     by_name = {node.name: (node.domain, node.op_type) for node in graph.node}
-    return by_name.get(found[1]) if found else None
+    return by_name.get(match[1]) if match else None
 
 
 class Original:
@@ -216,11 +216,10 @@ class Original:
         self._path = path
         self._limit_s = time_limit(source.proto.graph)
         self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
-        self._is_random = any(is_random(node) for node in all_nodes(source.proto.graph))
+        self._is_random = any(is_random(node) for node in nodes_inside(source.proto.graph.node))
         self._nbytes = sum(stored.place.length for stored in source.stored.values())
-        self._budget = budget
-        self._opened: dict[bool, Session | None] = {}
-        self._refusal = ""
+        self._is_large = self._nbytes > budget.nbytes
+        self._opened: list[Session | ModelError] = []
 
     @cached_property
     def reason_to_skip(self) -> str:
@@ -262,27 +261,28 @@ class Original:
         if not self._is_large:
             next(self._sessions())
 
-    @property
-    def _is_large(self) -> bool:
-        return self._nbytes > self._budget.nbytes
-
     def _sessions(self) -> Iterator[Session]:
-        """Sessions of the file, each made when it is first asked for."""
-        for optimised in (False, True):
-            if optimised not in self._opened:
-                self._opened[optimised] = self._open(optimised)
-            session = self._opened[optimised]
-            if session is not None:
-                yield session
-        if not any(self._opened.values()):
-            raise ModelError(self._refusal)
+        """Sessions of the file, each made when it is first asked for.
 
-    def _open(self, optimised: bool) -> Session | None:
+        Raises
+        ------
+        ModelError
+            When there is none; the reason is that of the session without optimisations.
+        """
+        for number, optimised in enumerate((False, True)):
+            if number == len(self._opened):
+                self._opened.append(self._open(optimised))
+            session = self._opened[number]
+            if isinstance(session, Session):
+                yield session
+        if isinstance(self._opened[0], ModelError) and isinstance(self._opened[1], ModelError):
+            raise self._opened[0]
+
+    def _open(self, optimised: bool) -> Session | ModelError:
         try:
             return open_file(str(self._path), optimised=optimised)
         except ModelError as error:
-            self._refusal = self._refusal or str(error)
-            return None
+            return error
 
 
 def _coarsest(proto: onnx.ModelProto) -> float:
@@ -297,5 +297,5 @@ def _element_types(proto: onnx.ModelProto) -> Iterable[int]:
     graph = proto.graph
     yield from (value.type.tensor_type.elem_type for value in (*graph.input, *graph.output))
     yield from (tensor.data_type for tensor in graph.initializer)
-    for node in all_nodes(graph):
+    for node in nodes_inside(graph.node):
         yield from (item.i for item in node.attribute if item.name == "to")

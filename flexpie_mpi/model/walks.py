@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import onnx
 
@@ -13,11 +14,6 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of a graph and of the graphs inside it."""
-    return nodes_inside(graph.node)
 
 
 def nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -37,55 +33,53 @@ def captures(node: onnx.NodeProto) -> list[str]:
     """Names that the subgraphs of a node read but do not define, in order of first use."""
     names: dict[str, None] = {}
     for graph in subgraphs(node):
-        known = defined(graph)
+        known = _defined(graph)
         wanted = [name for inner in graph.node for name in reads(inner)] + [item.name for item in graph.output]
         names |= dict.fromkeys(name for name in wanted if name not in known)
     return list(names)
 
 
-def defined(graph: onnx.GraphProto) -> set[str]:
+def _defined(graph: onnx.GraphProto) -> set[str]:
     """Names that a graph gives to values itself."""
     names = {item.name for item in (*graph.input, *graph.initializer)}
     names |= {item.values.name for item in graph.sparse_initializer}
     return names | {name for node in graph.node for name in node.output}
 
 
+def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename what nodes read, down to subgraphs that give the name to a value of their own."""
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        for inner in subgraphs(node):
+            if old not in _defined(inner):
+                rename_reads(inner, old, new)
+                for output in inner.output:
+                    output.name = new if output.name == old else output.name
+
+
+def replace(field: Any, items: Iterable[Any]) -> None:
+    """Give a repeated field of a message other items, some of which may be its own."""
+    kept = list(items)
+    del field[:]
+    field.extend(kept)
+
+
 def taken_names(proto: onnx.ModelProto) -> set[str]:
     """Every name of a value or a node in a model, those inside its subgraphs included."""
     graph = proto.graph
     names = {item.name for item in (*graph.input, *graph.initializer, *graph.output)}
-    for node in all_nodes(graph):
+    for node in nodes_inside(graph.node):
         names.update((node.name, *node.input, *node.output))
         for inner in subgraphs(node):
             names.update(item.name for item in (*inner.input, *inner.initializer, *inner.output))
     return names
 
 
-def fresh(wanted: str, *taken: Collection[str]) -> str:
-    """A name that is in none of `taken`: the one that is wanted, or that with a number behind it."""
+def fresh(wanted: str, made: set[str], taken: Collection[str] = ()) -> str:
+    """A name that is in neither set, and from now on in `made`: the wanted one, or that with a number behind it."""
     name, count = wanted, 0
-    while any(name in names for names in taken):
+    while name in made or name in taken:
         count += 1
         name = f"{wanted}~{count}"
+    made.add(name)
     return name
-
-
-def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename what nodes read, down to subgraphs that give the name to a value of their own."""
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name == old:
-                node.input[place] = new
-        for inner in subgraphs(node):
-            if old not in defined(inner):
-                rename_reads(inner, old, new)
-                for output in inner.output:
-                    if output.name == old:
-                        output.name = new
-
-
-def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Give a graph other nodes, some of which may be its own."""
-    data = [node.SerializeToString() for node in nodes]
-    del graph.node[:]
-    graph.node.extend(onnx.NodeProto.FromString(item) for item in data)

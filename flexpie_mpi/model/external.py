@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path, PurePosixPath
 
 import onnx
@@ -72,36 +73,30 @@ class ExternalData:
             raise ModelError(f"The {where} is bytes {offset} to {offset + length} of {path}, which has only {size}.")
         return StoredTensor(tensor.data_type, tuple(tensor.dims), ByteRange(path, offset, length))
 
-    def embed(self, tensor: onnx.TensorProto) -> None:
-        """Read the data of a tensor into its message, if they are elsewhere.
+    def embed(self, tensor: onnx.TensorProto, most_bytes: float = inf) -> StoredTensor | None:
+        """Read the data of a tensor into its message, if they are elsewhere and not more than `most_bytes`.
+
+        Returns
+        -------
+        StoredTensor or None
+            Where the data of a larger tensor are.
 
         Raises
         ------
         ModelError
             As of :meth:`locate`, or when this and what was read before take more than the budget.
         """
-        if tensor.data_location == EXTERNAL:
-            self._embed(tensor, self.locate(tensor))
-
-    def keep_or_embed(self, tensor: onnx.TensorProto, threshold: int) -> StoredTensor | None:
-        """Where the data of an external tensor of more than `threshold` bytes are; a smaller one is embedded.
-
-        Raises
-        ------
-        ModelError
-        """
-        found = self.locate(tensor)
-        if found.place.length > threshold:
-            return found
-        self._embed(tensor, found)
-        return None
-
-    def _embed(self, tensor: onnx.TensorProto, found: StoredTensor) -> None:
-        self._embedded += found.place.length
+        if tensor.data_location != EXTERNAL:
+            return None
+        stored = self.locate(tensor)
+        if stored.place.length > most_bytes:
+            return stored
+        self._embedded += stored.place.length
         self._budget.admit(self._embedded, "What it has in other files", ModelError)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
-        tensor.raw_data = found.place.read()
+        tensor.raw_data = stored.place.read()
+        return None
 
     def _entries(self, tensor: onnx.TensorProto, where: str) -> dict[str, str]:
         """The external data entries of a tensor, empty ones left out, which are all ours or all the model's."""
@@ -152,27 +147,25 @@ def sparse_parts(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Tensors everywhere but among the initializers of the main graph: in attributes, subgraphs and functions."""
-    for node in proto.graph.node:
-        yield from _of_attributes(node.attribute)
-    for function in proto.functions:
-        yield from _of_attributes(function.attribute_proto)
-        for node in function.node:
-            yield from _of_attributes(node.attribute)
+    nodes = [*proto.graph.node, *(node for item in proto.functions for node in item.node)]
+    defaults = (attribute for item in proto.functions for attribute in item.attribute_proto)
+    for attribute in (*defaults, *(attribute for node in nodes for attribute in node.attribute)):
+        yield from _of_attribute(attribute)
 
 
-def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in attributes:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        yield from _of_sparse(attribute.sparse_tensors)
-        if attribute.HasField("sparse_tensor"):
-            yield from _of_sparse([attribute.sparse_tensor])
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            yield from graph.initializer
-            yield from _of_sparse(graph.sparse_initializer)
-            for node in graph.node:
-                yield from _of_attributes(node.attribute)
+def _of_attribute(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+    yield from _of_sparse(attribute.sparse_tensors)
+    if attribute.HasField("sparse_tensor"):
+        yield from _of_sparse([attribute.sparse_tensor])
+    for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+        yield from graph.initializer
+        yield from _of_sparse(graph.sparse_initializer)
+        for node in graph.node:
+            for inner in node.attribute:
+                yield from _of_attribute(inner)
 
 
 def _of_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import onnx
-import onnxruntime
 
 from .read import Source, read_source
-from .session import create, plain_options, with_weights
+from .session import Level, create, options_of, with_weights
 from .settled import computed_values
 from .walks import captures, replace
 
@@ -54,8 +53,7 @@ def _optimise(source: Source, held: Collection[str], folder: Path) -> Source:
     path = folder / _MODEL_FILE
     for old in (path, folder / WEIGHTS_FILE):
         old.unlink(missing_ok=True)
-    options = plain_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options = options_of(Level.ORT_ENABLE_BASIC)
     options.optimized_model_filepath = str(path)
     prefix = "session.optimized_model_external_initializers_"
     options.add_session_config_entry(prefix + "file_name", WEIGHTS_FILE)

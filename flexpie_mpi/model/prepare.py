@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import onnx
@@ -17,8 +18,8 @@ from .model import convert
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .read import Source, stub, stub_entries
 from .rewrite import drop_functions, drop_signs, inline_functions
-from .static import Trial, infer_types
-from .trial import Original
+from .static import infer_types
+from .trial import Measured, Original
 from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _rewritten(source: Source, original: Original, folder: Path, budget: Budget)
 
 
 def _plain(source: Source, *, inlines: bool) -> Source:
-    proto = _copy(source.proto)
+    proto = deepcopy(source.proto)
     return Source(inline_functions(proto) if inlines else proto, source.stored)
 
 
@@ -136,10 +137,11 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
 
 def _try_rule(node: BoundNode) -> None:
     """Ask the rule of an operator about all of a node once: what makes no sense to it ends here, not in a plan."""
-    rule, out = rule_for(node), tuple(map(whole, node.outputs))
+    out = tuple(map(whole, node.outputs))
     if all(region is None for region in out):
         return
     try:
+        rule = rule_for(node)
         rule.cut_axes(node)
         rule.in_regions(node, out)
         rule.flops(node, out)
@@ -149,11 +151,11 @@ def _try_rule(node: BoundNode) -> None:
         ) from error
 
 
-def _check_results(original: Original, trial: Trial | None) -> None:
-    reason = original.reason_to_skip or ("" if trial else "it does not run on made-up inputs")
+def _check_results(original: Original, run: Measured) -> None:
+    reason = original.reason_to_skip or ("it does not run on made-up inputs" if run.outputs is None else "")
     if reason:
         log.warning("what is made of the model is not compared with its file: %s", reason)
-    elif trial is not None and not original.agrees(trial.feeds, trial.outputs):
+    elif run.outputs is not None and not original.agrees(run.feeds, run.outputs):
         raise ModelError("what is made of it does not compute what onnxruntime computes with the file.")
 
 
@@ -182,9 +184,3 @@ def _relocate(tensor: onnx.TensorProto, source: Source, folder: Path) -> None:
 
 def _entries(offset: int, length: int) -> dict[str, str]:
     return {"location": WEIGHTS_FILE, "offset": str(offset), "length": str(length)}
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    return copy

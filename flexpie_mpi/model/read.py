@@ -21,7 +21,7 @@ from ..core.errors import ModelError
 from .canonicalise import lift_constants
 from .external import EXTERNAL, ExternalData, inner_tensors, sparse_parts
 from .strip_weights import WireError, strip_weights
-from .walks import subgraphs
+from .walks import nodes_inside, subgraphs
 from .weights import StoredTensor, check_shape, digest_of
 
 LARGE_BYTES = 64 << 10
@@ -36,7 +36,8 @@ _MOST_TIMES = 16
 MOST_NODES = 200_000
 """The largest models in use have a tenth of it."""
 
-_Key = tuple[str, str, str]
+_Id = tuple[str, str, str]
+"""Domain, name and overload of a function."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None 
     try:
         check_names(proto)
         check_counts(proto)
-        stored = _settled(proto, ExternalData(path, budget, mark), threshold, budget)
+        stored = _embed_small(proto, ExternalData(path, budget, mark), threshold, budget)
         _stub_stored(proto.graph, stored)
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
     return Source(proto, stored)
 
 
-def _settled(proto: onnx.ModelProto, data: ExternalData, threshold: int, budget: Budget) -> dict[str, StoredTensor]:
+def _embed_small(proto: onnx.ModelProto, data: ExternalData, threshold: int, budget: Budget) -> dict[str, StoredTensor]:
     """Bring all data but large initializers' into the message, and say where those are."""
     for tensor in sparse_parts(proto.graph):
         data.embed(tensor)
@@ -97,8 +98,8 @@ def _settled(proto: onnx.ModelProto, data: ExternalData, threshold: int, budget:
     stored: dict[str, StoredTensor] = {}
     for tensor in proto.graph.initializer:
         check_shape(tensor.dims, f"Weight '{tensor.name}'")
-        if tensor.data_location == EXTERNAL and (found := data.keep_or_embed(tensor, threshold)):
-            stored[tensor.name] = found
+        if kept := data.embed(tensor, threshold):
+            stored[tensor.name] = kept
     for tensor in inner_tensors(proto):
         data.embed(tensor)
     return stored
@@ -173,8 +174,8 @@ def _check_regular(path: Path) -> None:
 def spooled(path: Path) -> Path:
     """The path itself, or, of a pipe, a file with all that comes through it.
 
-    The file has no name in any folder: it is found by this process's number and that of its descriptor, by child
-    processes too, and is gone with this process however that ends.
+    That file has no name in any folder: child processes find it too, by this process's number and that of its
+    descriptor, and it is gone with this process however that ends.
 
     Raises
     ------
@@ -198,18 +199,12 @@ def spooled(path: Path) -> Path:
         raise ModelError(f"Model {path} cannot be read through its pipe: {error.strerror}.") from error
 
 
-# What must hold of a message before anything walks over it: a few kilobytes of functions that call each other can stand
-# for billions of nodes, and names may be no text
+# What must hold of a message before anything walks over it: names are text, and nodes are not too many. A few kilobytes
+# of functions that call each other can stand for billions of nodes.
 
 
 def check_counts(proto: onnx.ModelProto) -> None:
-    """Check that a model has no more than `MOST_NODES` nodes.
-
-    Raises
-    ------
-    ModelError
-        When it has more, or a function calls itself.
-    """
+    """Raise ModelError when a model has more than `MOST_NODES` nodes, or a function that calls itself."""
     count = count_of(proto)
     if count > MOST_NODES:
         raise ModelError(f"The model has {count} nodes, and {MOST_NODES} are the most that are run.")
@@ -223,29 +218,25 @@ def count_of(proto: onnx.ModelProto) -> int:
     ModelError
         When a function calls itself.
     """
-    functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
-    calls = {key: [*_calls(item.node)] for key, item in functions.items()}
-    sizes: dict[_Key, int] = {}
+
+    def calls(nodes: Iterable[onnx.NodeProto]) -> list[_Id]:
+        return [(node.domain, node.op_type, node.overload) for node in nodes_inside(nodes)]
+
+    called = {(item.domain, item.name, item.overload): calls(item.node) for item in proto.functions}
+    graph = {name: called.keys() & names for name, names in called.items()}
     try:
-        order = tuple(
-            TopologicalSorter({key: set(called) & functions.keys() for key, called in calls.items()}).static_order()
-        )
+        order = tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        raise ModelError(
-            f"The model's function '{error.args[1][0][1]}' calls itself, directly or through others."
-        ) from error
-    for key in order:
-        sizes[key] = _size(calls[key], sizes)
-    return _size(_calls(proto.graph.node), sizes)
+        name = error.args[1][0][1]
+        raise ModelError(f"The model's function '{name}' calls itself, directly or through others.") from error
+    sizes: dict[_Id, int] = {}
+    for function in order:
+        sizes[function] = sum(sizes.get(name, 1) for name in called[function])
+    return sum(sizes.get(name, 1) for name in calls(proto.graph.node))
 
 
 def check_names(proto: onnx.ModelProto) -> None:
-    """Check that the names in a model are text; protobuf gives bytes, or raises, where they are not.
-
-    Raises
-    ------
-    ModelError
-    """
+    """Raise ModelError when a name in a model is no text; protobuf gives bytes for it, or raises."""
     try:
         is_text = all(isinstance(name, str) for name in _names(proto))
     except UnicodeDecodeError:
@@ -256,37 +247,16 @@ def check_names(proto: onnx.ModelProto) -> None:
 
 def _names(proto: onnx.ModelProto) -> Iterator[object]:
     yield from (item.domain for item in proto.opset_import)
-    yield from _names_of_graph(proto.graph)
+    nodes = list(nodes_inside([*proto.graph.node, *(node for item in proto.functions for node in item.node)]))
+    for graph in (proto.graph, *(inner for node in nodes for inner in subgraphs(node))):
+        yield graph.name
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+        yield from (tensor.name for tensor in graph.initializer)
+        yield from (tensor.values.name for tensor in graph.sparse_initializer)
     for function in proto.functions:
         yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
-        yield from _names_of_nodes(function.node)
-
-
-def _names_of_graph(graph: onnx.GraphProto) -> Iterator[object]:
-    yield graph.name
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        yield value.name
-        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (tensor.values.name for tensor in graph.sparse_initializer)
-    yield from _names_of_nodes(graph.node)
-
-
-def _names_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[object]:
     for node in nodes:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
-        for graph in subgraphs(node):
-            yield from _names_of_graph(graph)
-
-
-def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:
-    """What nodes, and those of graphs inside them, would be the calls of."""
-    for node in nodes:
-        yield node.domain, node.op_type, node.overload
-        for graph in subgraphs(node):
-            yield from _calls(graph.node)
-
-
-def _size(calls: Iterable[_Key], sizes: dict[_Key, int]) -> int:
-    return sum(sizes.get(key, 1) for key in calls)

@@ -119,13 +119,12 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _entry(stored: StoredTensor) -> list[Any]:
-    return [
-        stored.data_type,
-        list(stored.shape),
-        str(stored.place.path.absolute()),
-        stored.place.offset,
-        stored.place.length,
-    ]
+    place = stored.place
+    return [stored.data_type, stored.shape, str(place.path.absolute()), place.offset, place.length]
+
+
+def _stored(data_type: int, shape: list[int], path: str, offset: int, length: int) -> StoredTensor:
+    return StoredTensor(data_type, tuple(shape), ByteRange(Path(path), offset, length))
 
 
 def _reply(job: Job) -> dict[str, Any]:
@@ -236,7 +235,7 @@ def _work(job: Job, writing: int) -> NoReturn:
     """Do a job in this process, write the reply, and end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # replies go to stdout, where a library may print
     reply: dict[str, Any] = {"warnings": []}
-    logging.basicConfig(handlers=[_Keeper(reply["warnings"])], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[_Recorder(reply["warnings"])], level=logging.WARNING, force=True)
     try:
         _limit(job.data_bytes)
         prepare(_source(job), Path(job.path), Path(job.folder), Budget(job.budget_bytes), runs=job.runs)
@@ -268,12 +267,8 @@ def _source(job: Job) -> Source:
     return Source(proto, {name: _stored(*entry) for name, entry in entries.items()})
 
 
-def _stored(data_type: int, shape: list[int], path: str, offset: int, length: int) -> StoredTensor:
-    return StoredTensor(data_type, tuple(shape), ByteRange(Path(path), offset, length))
-
-
-class _Keeper(logging.Handler):
-    """Keeps what is logged."""
+class _Recorder(logging.Handler):
+    """Keeps the first texts that are logged."""
 
     def __init__(self, texts: list[str]) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from threading import Timer
 from typing import Any
@@ -29,8 +30,7 @@ _INJECTABLE = frozenset(
     ("FLOAT", "DOUBLE", "FLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
 )
 
-_PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-_DEFAULT = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+Level = onnxruntime.GraphOptimizationLevel
 
 
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -120,10 +120,7 @@ def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
     """
     proto, arrays = with_weights(source, ())
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
-    options = plain_options()
-    options.graph_optimization_level = _PLAIN
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return create(proto, options, arrays)
+    return create(proto, options_of(Level.ORT_DISABLE_ALL), arrays)
 
 
 def open_file(path: str, *, optimised: bool) -> Session:
@@ -134,21 +131,17 @@ def open_file(path: str, *, optimised: bool) -> Session:
     ModelError
         onnxruntime does not accept the file.
     """
-    options = plain_options()
-    options.graph_optimization_level = _DEFAULT if optimised else _PLAIN
-    if not optimised:  # as in `accept`: some kernels sum in another type when their weights are not packed
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    try:
-        return Session(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
-    except Exception as error:  # as above
-        raise ModelError(f"onnxruntime {VERSION} does not accept the model: {reason(error)}") from error
+    return Session(_create(path, options_of(Level.ORT_ENABLE_ALL if optimised else Level.ORT_DISABLE_ALL)))
 
 
-def plain_options() -> onnxruntime.SessionOptions:
-    """Options of a session in one thread that says nothing."""
+def options_of(level: Any) -> onnxruntime.SessionOptions:
+    """Options of a session in one thread that says nothing, at a :data:`Level` of optimisation."""
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if level == Level.ORT_DISABLE_ALL:  # some kernels sum in another type when their weights are not packed
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
@@ -161,8 +154,7 @@ def with_weights(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto
     arrays : dict of str to array
         Initializers of `proto` that are declared only, to be given to :func:`create`.
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(source.proto)
+    proto = deepcopy(source.proto)
     large = source.large()
     for name in sorted(held):
         tensor = large[name]
@@ -192,16 +184,18 @@ def create(
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
     if arrays:
         options.add_external_initializers(list(arrays), values)
+    return Session(_create(proto, options, disabled), (arrays, values))
+
+
+def _create(
+    model: onnx.ModelProto | str, options: onnxruntime.SessionOptions, disabled: Collection[str] = ()
+) -> onnxruntime.InferenceSession:
     try:
-        made = onnxruntime.InferenceSession(
-            proto.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(disabled),
-        )
-    except Exception as error:  # as above; a message over 2 GiB is refused by protobuf
+        data = model if isinstance(model, str) else model.SerializeToString()
+        providers = ["CPUExecutionProvider"]
+        return onnxruntime.InferenceSession(data, options, providers=providers, disabled_optimizers=list(disabled))
+    except Exception as error:  # onnxruntime raises a dozen classes; protobuf refuses a message over 2 GiB
         raise ModelError(f"onnxruntime {VERSION} does not accept the model: {reason(error)}") from error
-    return Session(made, (arrays, values))
 
 
 def _is_withheld(kind: ValueType) -> bool:
@@ -232,20 +226,13 @@ def zeros(data_type: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def reason(error: BaseException) -> str:
-    """The sentence in an onnxruntime error: without codes, places in its sources and signatures of its functions.
+    """The sentence in an onnxruntime error, one line that can be printed, with a full stop.
 
-    Parameters
-    ----------
-    error : exception
-
-    Returns
-    -------
-    str
-        One line that can be printed, with a full stop.
+    Codes, places in onnxruntime's sources and signatures of its functions are left out.
     """
     raw = " ".join(str(error)[:_LONGEST_READ].split())
     text = _PLACE.sub("", _CODE.sub("", raw + " "))
-    text = _NODE.sub(lambda found: f"{found[1]} '{found[2]}': " if found[2] else f"{found[1]}: ", text).strip()
+    text = _NODE.sub(lambda match: f"{match[1]} '{match[2]}': " if match[2] else f"{match[1]}: ", text).strip()
     text = printable(text or type(error).__name__, _LONGEST)
     if "IR version" in text or "opset" in text.lower():
         text = text.rstrip(". ") + "; export the model at an older version or install a newer onnxruntime"

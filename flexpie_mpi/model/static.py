@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import onnx
 from onnx import helper, shape_inference
@@ -31,21 +29,13 @@ _ELEMENTS = {"float": onnx.TensorProto.FLOAT, "double": onnx.TensorProto.DOUBLE}
 Types = dict[str, onnx.TypeProto]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The inputs of a run of the whole model, and its outputs."""
-
-    feeds: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-
-
-def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Trial | None:
+def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Measured:
     """Write the type of every computed value into ``value_info`` and the outputs, with its shape where static.
 
     Parameters
     ----------
     source : Source
-        Tidy, with static inputs. Changed in place.
+        In canonical form, with static inputs. Changed in place.
     budget : Budget
         A value that inference says is larger is refused before anything is run.
     runs : bool
@@ -53,8 +43,8 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Trial |
 
     Returns
     -------
-    Trial or None
-        What the run was, if all of the model could be run.
+    Measured
+        What a run of the model showed; without outputs if not all of it could be run.
 
     Raises
     ------
@@ -65,42 +55,38 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Trial |
     del graph.value_info[:]  # what exporters and functions declare is no proof
     values = list(dict.fromkeys(name for node in graph.node for name in node.output if name))
     outputs = {value.name for value in graph.output}
-    found = accept(source, [name for name in values if name not in outputs]).output_types()
-    types = {value.name: value.type for value in graph.input} | {name: _parse_type(found[name].type) for name in values}
-    static = _undisputed(_inferred(source.proto), _sizes(found))
+    told = accept(source, [name for name in values if name not in outputs]).output_types()
+    types = {value.name: value.type for value in graph.input} | {name: _parse_type(told[name].type) for name in values}
+    static = _undisputed(_inferred(source.proto), _sizes(told))
     _check_sizes(static, types, budget)
-    sizes: Mapping[str, Shape] = static
-    trial: Trial | None = None
+    sizes, run = static, Measured()
     if runs:
         with suppress(LateError):  # a loop, most likely, for which inputs that are made up mean nothing
-            sizes, trial = _measured(source, types, static)
+            sizes, run = _measured(source, types, static)
     types |= {name: _sized(types[name], sizes[name]) for name in values if name in sizes}
     if write_sizes(graph, _static_shapes(types)):
         canonicalise(source.proto)
     _write(graph, types)
-    return trial
+    return run
 
 
-def _measured(source: Source, types: Types, static: Mapping[str, Shape]) -> tuple[dict[str, Shape], Trial | None]:
+def _measured(source: Source, types: Types, static: Mapping[str, Shape]) -> tuple[dict[str, Shape], Measured]:
     """Shapes of all values that have the same in every request, and the run that showed them.
 
     Where shapes may depend on data, a second run on other inputs has to show the same.
     """
     fixed = fixed_shapes(source.proto.graph, types, static)
-    found, trial = Measured(), None
+    run = Measured()
     candidates = list(made_up(source.proto.graph))
     for feeds in candidates:
-        found = measure(source, types, static, feeds)
-        if found.outputs is not None:
-            trial = Trial(feeds, found.outputs)
+        run = measure(source, types, static, feeds)
+        if run.outputs is not None:
             break
-    if not fixed.issuperset(found.shapes) and candidates:
+    if not fixed.issuperset(run.shapes) and candidates:
         other = measure(source, types, static, candidates[-1])
-        differing = {name for name, shape in other.shapes.items() if found.shapes.get(name, shape) != shape}
-        fixed -= differing
-    computed = {name for node in source.proto.graph.node for name in node.output}
-    sizes = {name: shape for name, shape in {**static, **found.shapes}.items() if name in fixed and name in computed}
-    return sizes, trial
+        fixed -= {name for name, shape in other.shapes.items() if run.shapes.get(name, shape) != shape}
+    fixed &= {name for node in source.proto.graph.node for name in node.output}
+    return {name: shape for name, shape in {**static, **run.shapes}.items() if name in fixed}, run
 
 
 def _inferred(proto: onnx.ModelProto) -> dict[str, Shape]:
@@ -112,8 +98,8 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, Shape]:
         graph = shape_inference.infer_shapes(proto).graph
     except Exception:  # inference raises several unrelated classes on models that onnxruntime takes
         return {}
-    found = _static_shapes({value.name: value.type for value in (*graph.value_info, *graph.output)})
-    return {name: shape for name, shape in found.items() if min(shape, default=0) >= 0}
+    shapes = _static_shapes({value.name: value.type for value in (*graph.value_info, *graph.output)})
+    return {name: shape for name, shape in shapes.items() if min(shape, default=0) >= 0}
 
 
 def _undisputed(one: Mapping[str, Shape], other: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -121,9 +107,9 @@ def _undisputed(one: Mapping[str, Shape], other: Mapping[str, Shape]) -> dict[st
     return {name: shape for name, shape in {**one, **other}.items() if one.get(name, shape) == shape}
 
 
-def _sizes(found: Mapping[str, ValueType]) -> dict[str, Shape]:
+def _sizes(told: Mapping[str, ValueType]) -> dict[str, Shape]:
     """Static shapes among what onnxruntime says; it gives () to a tensor of unknown rank, so that () says nothing."""
-    shapes = {name: kind.shape for name, kind in found.items() if kind.type.startswith("tensor(") and kind.shape}
+    shapes = {name: kind.shape for name, kind in told.items() if kind.type.startswith("tensor(") and kind.shape}
     return {
         name: tuple(size for size in shape if isinstance(size, int))
         for name, shape in shapes.items()

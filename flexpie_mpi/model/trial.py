@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,12 +53,15 @@ class Measured:
 
     Attributes
     ----------
+    feeds : mapping of str to array
+        The inputs that were made up.
     shapes : dict of str to tuple of int
         Of every computed tensor that was reached.
     outputs : dict of str to value, or None
         Of the model itself; None when a part of it was left out.
     """
 
+    feeds: Mapping[str, Any] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     outputs: dict[str, Any] | None = None
 
@@ -99,7 +103,8 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
             continue
         shapes = {name: tuple(outputs[probe].tolist()) for name, probe in part.probes.items()}
         names = (value.name for value in source.proto.graph.output)
-        return Measured(shapes, None if left_out else {name: outputs[name] for name in names if name in outputs})
+        complete = None if left_out else {name: outputs[name] for name in names if name in outputs}
+        return Measured(feeds, shapes, complete)
     return Measured()
 
 
@@ -169,8 +174,7 @@ class _Part:
 
     def source(self) -> Source:
         """The part as a model of its own, with the outputs that are left and the probes."""
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self._source.proto)
+        proto = deepcopy(self._source.proto)
         graph = proto.graph
         if self.made or self._gone:
             replace(graph.node, self._nodes)

@@ -258,7 +258,7 @@ def test_what_onnxruntime_does_not_accept_is_refused_though_tidying_would_mend_i
 @pytest.mark.parametrize("folds", [True, False])
 def test_a_rewriting_that_changes_results_is_not_used(folds, loaded, monkeypatch, caplog):
     """Doubled results of the optimiser: the model is used as it is. Doubled by tidying: it is refused."""
-    make_it = prepare.preoptimise if folds else prepare.tidy
+    make_it = prepare.preoptimise if folds else prepare.canonicalise
 
     def spoil(source, *rest):
         made = make_it(source, *rest)
@@ -268,7 +268,7 @@ def test_a_rewriting_that_changes_results_is_not_used(folds, loaded, monkeypatch
         graph.node.add(op_type="Add", input=["half", "half"], output=["y"], name="double")
         return made
 
-    monkeypatch.setattr(prepare, "preoptimise" if folds else "tidy", spoil)
+    monkeypatch.setattr(prepare, "preoptimise" if folds else "canonicalise", spoil)
     monkeypatch.setattr(LOAD, "prepare_apart", prepare.prepare)
     if not folds:
         with pytest.raises(ModelError, match="does not compute what onnxruntime computes with the file"):

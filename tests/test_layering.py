@@ -74,8 +74,8 @@ LATE = {
 """What a module may import inside of a function: rooms or modules that are large, or need a package that may be
 missing, and that few starts of the program, or the root alone, come to need. All other imports stand at the top."""
 
-STARTERS = ("__init__.py", "__main__.py", "commands/parser.py")
-"""Modules that may choose at run time what to import: they start the program, or offer it."""
+STARTERS = ("__init__.py", "__main__.py", "commands/parser.py", "model/__init__.py")
+"""Modules that may choose at run time what to import: they start the program, or offer it or a room."""
 
 MAX_LINES, MAX_FUNCTION = 400, 60
 VAGUE = {"util", "utils", "utilities", "helper", "helpers", "misc", "common", "tools"}

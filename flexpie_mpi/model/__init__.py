@@ -1,8 +1,25 @@
-"""Models in and segments out: the only room that knows ONNX."""
+"""Models in and segments out: the only room that knows ONNX.
 
-from .load import BUILTIN, load
+Every rank makes its segments of a skeleton. Only the one that reads the model's file needs what reads and prepares it,
+which is imported when :func:`load` is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .model import Model
 from .shard import SegmentModel, build
 from .weights import WeightStore
 
+if TYPE_CHECKING:
+    from .loading import BUILTIN, load
+
 __all__ = ["BUILTIN", "Model", "SegmentModel", "WeightStore", "build", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("BUILTIN", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.loading"), name)

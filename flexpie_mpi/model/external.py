@@ -20,9 +20,7 @@ from ..core.budget import Budget
 from ..core.document import shown
 from ..core.errors import ModelError
 from .strip_weights import MARK_ENTRIES
-from .weights import ByteRange, StoredTensor, byte_length, check_shape
-
-EXTERNAL = onnx.TensorProto.EXTERNAL
+from .weights import EXTERNAL, ByteRange, StoredTensor, byte_length, check_shape
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 """What onnxruntime takes for an offset or a length."""

@@ -14,9 +14,8 @@ from onnx import numpy_helper
 
 from ..core.errors import ModelError
 from ..core.graph import ITEM_BYTES, Attribute, Graph, Node, Value
-from .read import stub_entries
 from .walks import captures, taken_names
-from .weights import WeightStore, digest_bytes, dtype_name, raw_bytes
+from .weights import WeightStore, digest_bytes, dtype_name, raw_bytes, stub_entries
 
 CARRIED_ELEMENTS = 64
 """Constants of up to this many elements are part of the graph: shapes, axes, pads, scales."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import onnx
 
-from .read import Source, read_source
+from .read import read_source
 from .session import Level, create, options_of, with_weights
 from .settled import computed_values
 from .walks import captures, replace
+from .weights import Source
 
 STORED_BYTES = 1 << 10
 """Constants of more bytes than this are kept in a file beside the prepared model."""

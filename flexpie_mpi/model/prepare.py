@@ -16,11 +16,10 @@ from ..ops import rule_for, whole
 from .canonicalise import canonicalise
 from .model import convert
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
-from .read import Source, stub, stub_entries
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
 from .trial import Measured, Original
-from .weights import ByteRange, StoredTensor, byte_length, digest_bytes, raw_bytes
+from .weights import ByteRange, Source, StoredTensor, byte_length, digest_bytes, raw_bytes, stub, stub_entries
 
 log = logging.getLogger(__name__)
 

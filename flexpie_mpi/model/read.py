@@ -9,7 +9,6 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .canonicalise import lift_constants
-from .external import EXTERNAL, ExternalData, inner_tensors, sparse_parts
+from .external import ExternalData, inner_tensors, sparse_parts
 from .strip_weights import WireError, strip_weights
 from .walks import nodes_inside, subgraphs
-from .weights import StoredTensor, check_shape, digest_of
+from .weights import Source, StoredTensor, check_shape, digest_of, stub
 
 LARGE_BYTES = 64 << 10
 """Weights larger than this are not loaded with the model."""
@@ -38,27 +37,6 @@ MOST_NODES = 200_000
 
 _Id = tuple[str, str, str]
 """Domain, name and overload of a function."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model as read from a file.
-
-    Attributes
-    ----------
-    proto : onnx.ModelProto
-        Large initializers have no data, only the external data entries "digest" and "source".
-    stored : dict of str to StoredTensor
-        Where the bytes of those initializers are, by "source": their name in the file.
-    """
-
-    proto: onnx.ModelProto
-    stored: dict[str, StoredTensor] = field(default_factory=dict)
-
-    def large(self) -> dict[str, StoredTensor]:
-        """The initializers without data and where their bytes are, by the name that they have now."""
-        stubs = (tensor for tensor in self.proto.graph.initializer if tensor.data_location == EXTERNAL)
-        return {tensor.name: self.stored[stub_entries(tensor)["source"]] for tensor in stubs}
 
 
 def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None = None) -> Source:
@@ -123,20 +101,6 @@ def _check_overlap(stored: Iterable[StoredTensor]) -> None:
     held = sum(path.stat().st_size for path in {place.path for place in places})
     if read > _MOST_TIMES * held:
         raise ModelError(f"The model's weights are {read} bytes, from files of {held}: the same ones many times over.")
-
-
-def stub(tensor: onnx.TensorProto, digest: str, **entries: str) -> None:
-    """Take the data out of a tensor and leave a digest of it, and other entries, in its place."""
-    for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "external_data"):
-        tensor.ClearField(name)  # type: ignore[arg-type]
-    tensor.data_location = EXTERNAL
-    for key, value in {**entries, "digest": digest}.items():
-        tensor.external_data.add(key=key, value=value)
-
-
-def stub_entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    """The external data entries of a tensor."""
-    return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def _parse(path: Path, threshold: int, mark: str, budget: Budget) -> onnx.ModelProto:

@@ -35,8 +35,8 @@ import onnx
 from ..core.budget import Budget, data_bytes
 from ..core.errors import ModelError
 from .prepare import prepare
-from .read import Source, count_of
-from .weights import ByteRange, StoredTensor
+from .read import count_of
+from .weights import ByteRange, Source, StoredTensor
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,8 @@ import onnxruntime
 from ..core.document import printable
 from ..core.errors import ModelError
 from ..core.graph import WITHHELD
-from .read import Source
 from .walks import replace
-from .weights import StoredTensor, mapped, numpy_dtype, type_name
+from .weights import Source, StoredTensor, mapped, numpy_dtype, type_name
 
 VERSION = onnxruntime.__version__
 

@@ -17,12 +17,11 @@ from onnx import helper, shape_inference
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .canonicalise import canonicalise
-from .read import Source
 from .rewrite import Shape, write_sizes
 from .session import LateError, ValueType, accept
 from .settled import fixed_shapes
 from .trial import Measured, made_up, measure
-from .weights import byte_length
+from .weights import Source, byte_length
 
 _ELEMENTS = {"float": onnx.TensorProto.FLOAT, "double": onnx.TensorProto.DOUBLE}
 

@@ -27,11 +27,11 @@ from onnx import helper
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .equality import TOLERANCE, compare
-from .read import Source
 from .rewrite import Shape
 from .session import LateError, RunError, Session, accept, can_feed, open_file, zeros
 from .settled import Types, is_random
 from .walks import fresh, nodes_inside, reads, replace, taken_names
+from .weights import Source
 
 RUN_S = 60.0
 """Longest run on made-up inputs."""

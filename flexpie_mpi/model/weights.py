@@ -8,7 +8,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,7 @@ MOST_AXES = 32
 """Of a tensor: numpy 1 knows no more."""
 _MOST_ELEMENTS = 1 << 60
 
+EXTERNAL = onnx.TensorProto.EXTERNAL
 _UNSIZED = ("STRING", "UNDEFINED")
 
 
@@ -54,6 +55,27 @@ class StoredTensor:
     data_type: int
     shape: tuple[int, ...]
     place: ByteRange
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as read from a file.
+
+    Attributes
+    ----------
+    proto : onnx.ModelProto
+        Large initializers have no data, only the external data entries "digest" and "source".
+    stored : dict of str to StoredTensor
+        Where the bytes of those initializers are, by "source": their name in the file.
+    """
+
+    proto: onnx.ModelProto
+    stored: dict[str, StoredTensor] = field(default_factory=dict)
+
+    def large(self) -> dict[str, StoredTensor]:
+        """The initializers without data and where their bytes are, by the name that they have now."""
+        stubs = (tensor for tensor in self.proto.graph.initializer if tensor.data_location == EXTERNAL)
+        return {tensor.name: self.stored[stub_entries(tensor)["source"]] for tensor in stubs}
 
 
 class WeightStore:
@@ -184,6 +206,20 @@ def _map(file: int, offset: int, length: int) -> ctypes.Array[ctypes.c_ubyte]:
     return memory
 
 
+def stub(tensor: onnx.TensorProto, digest: str, **entries: str) -> None:
+    """Take the data out of a tensor and leave a digest of it, and other entries, in its place."""
+    for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "external_data"):
+        tensor.ClearField(name)  # type: ignore[arg-type]
+    tensor.data_location = EXTERNAL
+    for key, value in {**entries, "digest": digest}.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def stub_entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    """The external data entries of a tensor."""
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
 def decode(raw: bytes, data_type: int, shape: Iterable[int]) -> np.ndarray:
     """The array that raw bytes of an ONNX tensor stand for."""
     return numpy_helper.to_array(onnx.TensorProto(raw_data=raw, data_type=data_type, dims=tuple(shape)))
@@ -268,7 +304,7 @@ def elements(tensor: onnx.TensorProto, what: str) -> np.ndarray:
         When its type, its shape and its data do not go together; it begins with `what`.
     """
     check_shape(tensor.dims, what)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    if tensor.data_location == EXTERNAL:
         raise ModelError(f"{what} has its data in another file, where that cannot be.")
     try:
         return numpy_helper.to_array(tensor)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import model as models
 from ..core.budget import Budget
 from ..core.errors import DataError, FlexPieError, PlanError, ProgramError
 from ..core.plan import Plan
@@ -19,8 +20,7 @@ from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.facts import slice_bytes
 from ..lower.slots import slots_of
-from ..model import Model, load
-from ..model.inputs import Shapes
+from ..model import Model
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
 from .executor import Executor, by_index
 from .kernels import Guard, Sessions, make_kernel, make_provider
@@ -29,6 +29,9 @@ from .provider import ProviderOptions
 from .stream import Stream, as_messages, with_tags
 from .transport import Channel, Transport, agree, on_root
 from .weights import WeightTraffic, distribute
+
+if TYPE_CHECKING:
+    from ..model.inputs import Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def load_shared(
     ModelError
         On every rank, when the root cannot read it.
     """
-    model = on_root(transport, lambda: load(source, shapes or {}, cache, batch, budget))
+    # by its room, which imports what reads and prepares models only then: no other rank needs it
+    model = on_root(transport, lambda: models.load(source, shapes or {}, cache, batch, budget))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 

@@ -23,7 +23,7 @@ from .build import check_consistent, classifier, feeds, make, noise, save, sessi
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 MICROSOFT = "com.microsoft"
-LOAD = import_module("flexpie_mpi.model.load")  # as an attribute of the room, the name is the function
+LOAD = import_module("flexpie_mpi.model.loading")  # as an attribute of the room, the name is the function
 
 
 def assert_same_results(model, proto, inputs=None):
@@ -479,5 +479,5 @@ def test_a_full_cache_folder_does_not_fail_a_built_in_model(tmp_path, monkeypatc
         return materialise(name, folder)
 
     materialise = zoo.materialise
-    monkeypatch.setattr(import_module("flexpie_mpi.model.load"), "materialise", full)
+    monkeypatch.setattr(import_module("flexpie_mpi.model.loading"), "materialise", full)
     assert load("builtin:tiny_cnn", cache=Cache(tmp_path / "cache")).graph.nodes

@@ -22,7 +22,7 @@ from flexpie_mpi.model.sandbox import Job
 
 from .build import classifier, make, noise
 
-LOAD = import_module("flexpie_mpi.model.load")  # as an attribute of the room, the name is the function
+LOAD = import_module("flexpie_mpi.model.loading")  # as an attribute of the room, the name is the function
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_no_room_for_what_is_prepared_is_a_sentence(loaded, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(import_module("flexpie_mpi.model.load"), "prepare_apart", full)
+    monkeypatch.setattr(import_module("flexpie_mpi.model.loading"), "prepare_apart", full)
     with pytest.raises(ModelError, match=r"cannot be prepared: No space left on device; make room in /"):
         loaded(classifier())
 

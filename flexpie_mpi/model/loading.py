@@ -19,10 +19,10 @@ from .canonicalise import drop_constant_inputs
 from .inputs import Shapes, bind_inputs
 from .model import Model
 from .prepare import FORMAT, read_prepared
-from .read import Source, read_source, spooled
+from .read import read_source, spooled
 from .sandbox import prepare_apart
 from .session import VERSION as ONNXRUNTIME_VERSION
-from .weights import StoredTensor, WeightStore
+from .weights import Source, StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
 from .zoo import materialise, names
 

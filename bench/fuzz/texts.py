@@ -77,7 +77,7 @@ def _read_plan(path: Path, place: Place) -> object:
         require_sound(programs, plan.variant(turn), graph())
     testbed = switch([Device(f"board{rank}") for rank in range(plan.ranks)], 1e8, 5e-5)
     priced = price(plan, graph(), testbed, AnalyticCost())
-    return [*found, plan_view(plan, graph()), priced.seconds, plan.stages, plan.to_json()]
+    return [*found, plan_view(plan, graph(), turns), priced.seconds, plan.stages, plan.to_json()]
 
 
 # Testbeds and suites

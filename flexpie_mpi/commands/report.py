@@ -14,6 +14,7 @@ from pathlib import Path
 from ..core.errors import PlanError, ReportError
 from ..core.graph import Graph
 from ..core.plan import Plan
+from ..lower import turns_of
 from ..model import load
 from ..model.zoo import MODELS
 from ..report.plans import plan_record
@@ -116,7 +117,7 @@ def _draw_plan(args: argparse.Namespace) -> int:
         progress.tell("reading the model")
         graph = _graph(args, plan)
         progress.tell("drawing")
-        view = plan_view(plan, graph)
+        view = plan_view(plan, graph, turns_of(plan, graph) if graph else ())
         paths = figure.save(planpicture.plan_picture(view), folder, stem)
     words = planpicture.plan_words(view)
     pictures = [str(path) for path in paths]

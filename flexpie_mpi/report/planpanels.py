@@ -16,16 +16,16 @@ from .planview import ExchangeView, PlanView, SegmentView
 from .units import sized
 
 NODE, NARROWEST, WIDEST = 0.09, 0.26, 2.6
-"""Width of a node in a segment, and of a segment."""
+"""Width of a node in a segment, and of a segment at least and at most."""
 
 OPEN, CLOSED, UNKNOWN = 0.32, 0.07, 0.16
-"""Gaps with messages, without, and where it is not known whether there are any."""
+"""Widths of gaps with messages, without, and where it is not known whether there are any."""
 
 BETWEEN = 0.1
-"""Between two texts of one line."""
+"""The distance of two texts of one line."""
 
 STRETCHED = 1.6
-"""So much wider is everything made at most to fill the width."""
+"""Everything is made wider by this factor at most to fill the width."""
 
 LONGEST_NAME = 1.7
 
@@ -62,7 +62,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class SegmentBox:
     """The room of a segment."""
 
     span: Span
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A text below a block, from `left` on."""
+    """A text below a segment, from `left` on."""
 
     left: float
     text: str
@@ -79,32 +79,48 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row of the picture."""
+    """One row of the picture; `label_end` is where its last label ends."""
 
-    gaps: tuple[Gap, ...]
-    blocks: tuple[Block, ...]
+    gaps: tuple[Gap, ...] = ()
+    boxes: tuple[SegmentBox, ...] = ()
     captions: tuple[Caption, ...] = ()
+    label_end: float = -OPEN
 
     @property
     def right(self) -> float:
         """Where the last segment or exchange ends."""
-        spans = [gap.span for gap in self.gaps] + [block.span for block in self.blocks]
-        return max(span.right for span in spans)
+        spans = [gap.span for gap in self.gaps] + [box.span for box in self.boxes]
+        return max((span.right for span in spans), default=0.0)
+
+    def with_segment(self, exchange: ExchangeView, segment: SegmentView, measure: Measure) -> Panel:
+        """The panel with an exchange and the segment behind it."""
+        panel = self.with_gap(exchange, measure)
+        width = min(WIDEST, max(NARROWEST, NODE * len(segment.nodes)))
+        box = SegmentBox(Span(panel.right, panel.right + width), segment)
+        return replace(panel, boxes=(*panel.boxes, box))
+
+    def with_gap(self, exchange: ExchangeView, measure: Measure) -> Panel:
+        """The panel with an exchange at its end."""
+        end, label_end = self.right, self.label_end
+        label = (exchange.kind, sized(exchange.nbytes)) if exchange.links and exchange.kind else ()
+        half = max(map(measure, label), default=0.0) / 2
+        width = OPEN if label else UNKNOWN if exchange.kind is None else CLOSED
+        if label:
+            width = max(width, 2 * (label_end + BETWEEN + half - end))
+        span = Span(end, end + width)
+        gaps = (*self.gaps, Gap(span, exchange, label))
+        return replace(self, gaps=gaps, label_end=span.centre + half if label else label_end)
 
     def factor(self, width: float, measure: Measure) -> float:
         """How much wider the panel may be made to fill a width; its labels stay as they are."""
         labels = [(gap.span.centre, max(map(measure, gap.label)) / 2) for gap in self.gaps if gap.label]
         return min([STRETCHED, width / self.right, *((width - half) / centre for centre, half in labels)])
 
-    def stretched(self, factor: float) -> Panel:
-        """The panel, so much wider."""
-        gaps = (replace(gap, span=gap.span.times(factor)) for gap in self.gaps)
-        blocks = (replace(block, span=block.span.times(factor)) for block in self.blocks)
-        return replace(self, gaps=tuple(gaps), blocks=tuple(blocks))
-
-    def named(self, width: float, measure: Measure) -> Panel:
-        """The panel with names below its segments."""
-        return replace(self, captions=tuple(_captions(self.blocks, width, measure)))
+    def finished(self, factor: float, width: float, measure: Measure) -> Panel:
+        """The panel, wider by a factor, with names below its segments."""
+        gaps = tuple(replace(gap, span=gap.span.times(factor)) for gap in self.gaps)
+        boxes = tuple(replace(box, span=box.span.times(factor)) for box in self.boxes)
+        return Panel(gaps, boxes, tuple(_captions(boxes, width, measure)))
 
 
 def panels(view: PlanView, width: float, measure: Measure) -> tuple[Panel, ...]:
@@ -120,39 +136,55 @@ def panels(view: PlanView, width: float, measure: Measure) -> tuple[Panel, ...]:
     """
     best = tuple(_wrapped(view, width, measure))
     narrow, wide = width / 2, width
-    while len(best) > 1 and wide - narrow > 0.1:
+    while len(best) > 1 and wide - narrow > 0.1:  # the narrowest width that takes as many panels
         middle = (narrow + wide) / 2
-        found = tuple(_wrapped(view, middle, measure))
-        if len(found) == len(best):
-            best, wide = found, middle
+        tried = tuple(_wrapped(view, middle, measure))
+        if len(tried) == len(best):
+            best, wide = tried, middle
         else:
             narrow = middle
     factor = min((panel.factor(width, measure) for panel in best), default=1.0)
-    return tuple(panel.stretched(factor).named(width, measure) for panel in best)
+    return tuple(panel.finished(factor, width, measure) for panel in best)
 
 
-def _captions(blocks: Sequence[Block], width: float, measure: Measure) -> Iterator[Caption]:
+def _wrapped(view: PlanView, width: float, measure: Measure) -> Iterator[Panel]:
+    """Panels, each filled before the next is begun; the last one ends with the exchange of the outputs."""
+    panel = Panel()
+    for segment, exchange in zip(view.segments, view.exchanges, strict=False):
+
+        def longer(panel: Panel, segment: SegmentView = segment, exchange: ExchangeView = exchange) -> Panel:
+            panel = panel.with_segment(exchange, segment, measure)
+            return panel.with_gap(view.exchanges[-1], measure) if segment is view.segments[-1] else panel
+
+        wide = longer(panel)
+        if max(wide.right, wide.label_end) > width and panel.boxes:
+            yield panel
+            wide = longer(Panel())
+        panel = wide
+    yield panel
+
+
+def _captions(boxes: Sequence[SegmentBox], width: float, measure: Measure) -> Iterator[Caption]:
     """The name of each segment's first node where there is room, with the shares of ranks where they become unequal.
 
     Those with shares go first.
     """
-    before = (None, *(block.segment.layout for block in blocks))
-    texts = [_caption(block, measure) for block in blocks]
+    before = (None, *(box.segment.layout for box in boxes))
     changes = [
-        block.segment.layout.weights and block.segment.layout != was for block, was in zip(blocks, before, strict=False)
+        bool(box.segment.layout.weights) and box.segment.layout != was
+        for box, was in zip(boxes, before, strict=False)  # the last layout is before nothing
     ]
     taken: list[Span] = []
-    for place in sorted(range(len(blocks)), key=lambda place: not changes[place]):
-        text = f"{texts[place]}  {_shares(blocks[place].segment)}" if changes[place] else texts[place]
-        left = max(0.0, min(blocks[place].span.left, width - measure(text)))
+    for index in sorted(range(len(boxes)), key=lambda index: not changes[index]):
+        box = boxes[index]
+        text = shortened(box.segment.nodes[0], max(LONGEST_NAME, box.span.width), measure)
+        if changes[index]:
+            text += f"  {_shares(box.segment)}"
+        left = max(0.0, min(box.span.left, width - measure(text)))
         span = Span(left, left + measure(text))
         if all(span.left >= other.right + BETWEEN or span.right + BETWEEN <= other.left for other in taken):
             taken.append(span)
             yield Caption(left, text)
-
-
-def _caption(block: Block, measure: Measure) -> str:
-    return shortened(block.segment.nodes[0], max(LONGEST_NAME, block.span.width), measure)
 
 
 def shortened(text: str, most: float, measure: Measure) -> str:
@@ -165,57 +197,6 @@ def shortened(text: str, most: float, measure: Measure) -> str:
         return text
     starts = sorted(range(1, len(text) + 1), key=lambda start: text[start - 1] not in "./_")
     return "…" + next(text[start:] for start in starts if measure("…" + text[start:]) <= most)
-
-
-def _wrapped(view: PlanView, width: float, measure: Measure) -> Iterator[Panel]:
-    """Panels, each filled before the next is begun."""
-    line = _Line(measure)
-    for segment, exchange in zip(view.segments, view.exchanges, strict=False):
-        ends = view.exchanges[-1:] if segment is view.segments[-1] else ()
-        longer = line.with_segment(exchange, segment).with_end(*ends)
-        if longer.right > width and line.blocks:
-            yield line.panel
-            longer = _Line(measure).with_segment(exchange, segment).with_end(*ends)
-        line = longer
-    yield line.panel
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A panel that is being filled; `end` is where its last segment ends, `label_end` where its last label does."""
-
-    measure: Measure
-    gaps: tuple[Gap, ...] = ()
-    blocks: tuple[Block, ...] = ()
-    end: float = 0.0
-    label_end: float = -OPEN
-
-    @property
-    def panel(self) -> Panel:
-        return Panel(self.gaps, self.blocks)
-
-    @property
-    def right(self) -> float:
-        return max(self.end, self.label_end)
-
-    def with_segment(self, exchange: ExchangeView, segment: SegmentView) -> _Line:
-        """The line with an exchange and the segment behind it."""
-        line = self.with_end(exchange)
-        span = Span(line.end, line.end + min(WIDEST, max(NARROWEST, NODE * len(segment.nodes))))
-        return _Line(self.measure, line.gaps, (*self.blocks, Block(span, segment)), span.right, line.label_end)
-
-    def with_end(self, exchange: ExchangeView | None = None) -> _Line:
-        """The line with a gap."""
-        if exchange is None:
-            return self
-        label = (exchange.kind, sized(exchange.nbytes)) if exchange.links and exchange.kind else ()
-        half = max(map(self.measure, label), default=0.0) / 2
-        width = OPEN if label else UNKNOWN if exchange.kind is None else CLOSED
-        if label:
-            width = max(width, 2 * (self.label_end + BETWEEN + half - self.end))
-        span = Span(self.end, self.end + width)
-        label_end = span.centre + half if label else self.label_end
-        return _Line(self.measure, (*self.gaps, Gap(span, exchange, label)), self.blocks, span.right, label_end)
 
 
 def _shares(segment: SegmentView) -> str:

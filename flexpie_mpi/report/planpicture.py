@@ -1,39 +1,56 @@
 """The picture of a plan: nodes from left to right, ranks from top to bottom, layouts by colour, messages between.
 
 A bar is one rank's part of a node, as high as the rank's share of it; what of it other ranks compute, too, is hatched
-around it. Where several nodes run as one segment the hatching shows how the halo grows towards its front.
+around it. Where several nodes run as one segment the hatching shows how the halo grows towards its front. All lengths
+are inches, from the upper left corner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
+from itertools import pairwise
+from math import ceil, sqrt
+from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
 from ..core.layout import KINDS
-from .figure import WIDTH, Draw
-from .plandrawer import ABOVE, BELOW, DOT, LETTERS, LINE, Pen, Point, bars, draw_panel, halos, is_seen
-from .planpanels import panels
-from .planview import PlanView
-from .theme import Theme
+from .figure import WIDTH, Draw, Figure
+from .planpanels import Gap, Panel, SegmentBox, panels
+from .planview import Part, PlanView, SegmentView
+from .theme import Theme, mixed
 from .units import count_of, percent, sized
 
-_WORDS, _TITLE = 8.0, 11.0
-"""Points."""
+_LETTERS, _WORDS, _TITLE, _DOT = 7.0, 8.0, 11.0, 3.5
+"""Points: texts of the picture, the line below the title, the title; the dot where the root has inputs or outputs."""
 _FONT = FontProperties(family="DejaVu Sans")
 
 _MARGIN, _HEAD, _ROW, _SIGN = 0.15, 0.48, 0.2, 0.24
-"""Inches: around the picture, height of the title and of a row of the legend, width of a sign in it."""
+"""Around the picture; heights of the title and of a row of the legend; width of a sign in it."""
+_LINE = 0.14
+_ABOVE, _BELOW = 2 * _LINE + 0.08, 2 * _LINE + 0.06
+"""A line of text, and the room above the ranks, for labels of exchanges, and below, for names of nodes."""
 _TALLEST, _ROOM = 0.26, 2.4
-"""Inches: height of a rank at most, and of all ranks of a panel where there are many."""
+"""Height of a rank at most, and of all ranks of a panel where there are many."""
+
+_FULL = 0.86
+"""The largest bar of a segment has this share of a rank's height."""
+_SEEN = 0.08
+"""Redundant work is hatched where it is at least this share of the segment's largest bar; less is paler only."""
+_NARROW = 0.03
+"""Nodes that are narrower are not told apart."""
+_THIN, _THICK = 0.4, 2.4
+"""Points: lines of the smallest and the largest message."""
 
 _AGAIN, _MESSAGE, _ROOT = "again", "message", "root"
 """Signs in the legend that are no layout."""
+
+Corners = list[tuple[float, float]]
 
 
 def plan_picture(view: PlanView) -> Draw:
@@ -62,21 +79,23 @@ def _draw(view: PlanView, figure: Figure, theme: Theme) -> None:
     left = _MARGIN + _width(f"rank {view.plan.ranks - 1}") + 0.08
     rows = panels(view, WIDTH - _MARGIN - left, _width)
     height = min(_TALLEST, _ROOM / view.plan.ranks)
-    legend = list(_lines(_legend(view), WIDTH - 2 * _MARGIN))
+    legend = list(_lines(_signs(view), WIDTH - 2 * _MARGIN))
     head = _MARGIN + _HEAD + _ROW * len(legend)
-    above = ABOVE if any(gap.label for panel in rows for gap in panel.gaps) else 0.5 * LINE
-    step = above + height * view.plan.ranks + BELOW
+    above = _ABOVE if any(gap.label for panel in rows for gap in panel.gaps) else 0.5 * _LINE
+    step = above + height * view.plan.ranks + _BELOW
     axes = _paper(figure, head + step * len(rows) + _MARGIN / 2)
-    _draw_title(axes, view, theme)
-    for number, line in enumerate(legend):
-        _draw_legend(axes, theme, line, _MARGIN + _HEAD + _ROW * (number + 0.3))
+    name = view.plan.provenance.get("model") or "plan"
+    title = f"{name} on {count_of(view.plan.ranks, 'rank')}"
+    axes.text(_MARGIN, _MARGIN, title, size=_TITLE, weight="bold", color=theme.ink, va="top")
+    axes.text(_MARGIN, _MARGIN + 0.24, plan_words(view), size=_WORDS, color=theme.faint, va="top")
+    for number, signs in enumerate(legend):
+        _draw_legend(axes, theme, signs, _MARGIN + _HEAD + _ROW * (number + 0.3))
     most = max((nbytes for exchange in view.exchanges for _, _, nbytes in exchange.links), default=1)
-    pen = Pen(axes, theme, view, height, most)
     for number, panel in enumerate(rows):
-        draw_panel(pen, panel, Point(left, head + step * number + above))
+        _Drawer(axes, theme, view, height, most, panel, left, head + step * number + above).draw()
 
 
-def _paper(figure: Figure, height: float) -> Axes:
+def _paper(figure: Figure, height: float) -> Any:
     """Axes in inches, from the upper left corner."""
     figure.set_layout_engine("none")
     figure.set_figheight(height)
@@ -87,63 +106,192 @@ def _paper(figure: Figure, height: float) -> Axes:
     return axes
 
 
-def _draw_title(axes: Axes, view: PlanView, theme: Theme) -> None:
-    name = view.plan.provenance.get("model") or "plan"
-    text = f"{name} on {count_of(view.plan.ranks, 'rank')}"
-    axes.text(_MARGIN, _MARGIN, text, size=_TITLE, weight="bold", color=theme.ink, va="top")
-    axes.text(_MARGIN, _MARGIN + 0.24, plan_words(view), size=_WORDS, color=theme.faint, va="top")
+@cache
+def _width(text: str) -> float:
+    """Width of a text."""
+    return float(TextPath((0, 0), text, size=_LETTERS, prop=_FONT).get_extents().width) / 72
 
 
-class _Entry(NamedTuple):
-    """An entry of the legend."""
-
-    sign: str
-    text: str
-
-    @property
-    def width(self) -> float:
-        return _SIGN + 0.06 + _width(self.text) + 0.2
+# The legend
 
 
-def _legend(view: PlanView) -> Iterator[_Entry]:
+def _signs(view: PlanView) -> Iterator[tuple[str, str]]:
+    """(sign, text) of everything that is in the picture."""
     used = {segment.layout.kind for segment in view.segments}
-    yield from (_Entry(kind, kind) for kind in KINDS if kind in used)
-    if any(is_seen(segment) for segment in view.segments):
-        yield _Entry(_AGAIN, "computed by several ranks")
+    yield from ((kind, kind) for kind in KINDS if kind in used)
+    if any(map(_is_hatched, view.segments)):
+        yield _AGAIN, "computed by several ranks"
     if any(exchange.links for exchange in view.exchanges):
-        yield _Entry(_MESSAGE, "message, thicker with more bytes")
+        yield _MESSAGE, "message, thicker with more bytes"
     if view.exchanges[0].links or view.exchanges[-1].links:
-        yield _Entry(_ROOT, "inputs, outputs")
+        yield _ROOT, "inputs, outputs"
 
 
-def _lines(entries: Iterable[_Entry], width: float) -> Iterator[list[_Entry]]:
-    line: list[_Entry] = []
-    for entry in entries:
-        if line and sum(e.width for e in (*line, entry)) > width:
+def _entry_width(text: str) -> float:
+    return _SIGN + 0.06 + _width(text) + 0.2
+
+
+def _lines(signs: Iterable[tuple[str, str]], width: float) -> Iterator[list[tuple[str, str]]]:
+    """Entries of the legend, wrapped into lines of a width."""
+    line: list[tuple[str, str]] = []
+    for entry in signs:
+        if line and sum(_entry_width(text) for _, text in (*line, entry)) > width:
             yield line
             line = []
         line.append(entry)
     yield line
 
 
-def _draw_legend(axes: Axes, theme: Theme, entries: Iterable[_Entry], y: float) -> None:
+def _draw_legend(axes: Any, theme: Theme, entries: Iterable[tuple[str, str]], y: float) -> None:
     left = _MARGIN
-    for entry in entries:
+    for sign, text in entries:
         right = left + _SIGN
         box = [(left, y - 0.05), (right, y - 0.05), (right, y + 0.05), (left, y + 0.05)]
-        if entry.sign == _MESSAGE:
+        if sign == _MESSAGE:
             axes.plot([left, right], [y, y], color=theme.faint, linewidth=1.5, solid_capstyle="butt")
-        elif entry.sign == _ROOT:
-            axes.plot([right - 0.06], [y], "o", color=theme.ink, markersize=DOT)
-        elif entry.sign == _AGAIN:
-            axes.add_collection(halos([box], theme, theme.faint))
+        elif sign == _ROOT:
+            axes.plot([right - 0.06], [y], "o", color=theme.ink, markersize=_DOT)
+        elif sign == _AGAIN:
+            axes.add_collection(_halos([box], theme, theme.faint))
         else:
-            axes.add_collection(bars([box], theme.kind(entry.sign)))
-        axes.text(right + 0.06, y, entry.text, size=LETTERS, color=theme.ink, va="center_baseline")
-        left += entry.width
+            axes.add_collection(_bars([box], theme.kind(sign)))
+        axes.text(right + 0.06, y, text, size=_LETTERS, color=theme.ink, va="center_baseline")
+        left += _entry_width(text)
 
 
-@cache
-def _width(text: str) -> float:
-    """Inches."""
-    return float(TextPath((0, 0), text, size=LETTERS, prop=_FONT).get_extents().width) / 72
+# A panel
+
+
+def _is_hatched(segment: SegmentView) -> bool:
+    """Whether a segment has so much redundant work that it is hatched."""
+    return segment.again >= _SEEN
+
+
+def _bars(outlines: Sequence[Corners], colours: str | Sequence[str]) -> PolyCollection:
+    """What ranks own."""
+    return PolyCollection(outlines, facecolors=colours, edgecolors="none", zorder=4)
+
+
+def _halos(outlines: Sequence[Corners], theme: Theme, colour: str, *, is_hatched: bool = True) -> PolyCollection:
+    """What ranks compute beyond that: in a paler colour, behind it."""
+    pale = mixed(colour, theme.paper, 0.35)
+    halos = PolyCollection(outlines, facecolors=pale, edgecolors=colour, linewidths=0.0, zorder=3)
+    if is_hatched:
+        halos.set_hatch("//////")
+    return halos
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawer:
+    """Draws one panel, whose ranks and segments begin at (`left`, `top`).
+
+    A rank is `height` high, and the largest message of the picture has `most` bytes.
+    """
+
+    axes: Any
+    theme: Theme
+    view: PlanView
+    height: float
+    most: int
+    panel: Panel
+    left: float
+    top: float
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height * self.view.plan.ranks
+
+    def draw(self) -> None:
+        """Ranks, segments, and the exchanges between them."""
+        self._draw_ranks()
+        self._draw_segments()
+        for gap in self.panel.gaps:
+            self._draw_gap(gap)
+
+    def _draw_ranks(self) -> None:
+        """A line and a name for every rank; fewer names where lines are close."""
+        ranks, theme = range(self.view.plan.ranks), self.theme
+        for rank in ranks[:: ceil(0.9 * _LINE / self.height)]:
+            self._text(-0.08, self._middle(rank), f"rank {rank}", theme.faint, "right")
+        ends = self.left, self.left + self.panel.right
+        lines = [[(x, self._middle(rank)) for x in ends] for rank in ranks]
+        self.axes.add_collection(LineCollection(lines, colors=theme.line, linewidths=0.6, zorder=1))
+
+    def _draw_segments(self) -> None:
+        """Frames, bars of all ranks, lines between nodes, numbers and names."""
+        theme, boxes, add = self.theme, self.panel.boxes, self.axes.add_collection
+        ground = mixed(theme.line, theme.paper, 0.35)
+        frames = [*map(self._frame, boxes)]
+        add(PolyCollection(frames, facecolors=ground, edgecolors=theme.line, linewidths=0.8, zorder=2))
+        colours = [theme.kind(box.segment.layout.kind) for box in boxes]
+        for box, colour in zip(boxes, colours, strict=True):
+            if box.segment.again:
+                outlines = self._outlines(box, lambda part: part.total)
+                add(_halos(outlines, theme, colour, is_hatched=_is_hatched(box.segment)))
+        own = [
+            (outline, colour)
+            for box, colour in zip(boxes, colours, strict=True)
+            for outline in self._outlines(box, lambda part: part.share)
+        ]
+        add(_bars([outline for outline, _ in own], [colour for _, colour in own]))
+        add(LineCollection(self._between(), colors=theme.paper, linewidths=0.5, alpha=0.6, zorder=5))
+        for box in boxes:
+            self._text(box.span.centre, self.bottom + 0.6 * _LINE, str(box.segment.index), theme.faint, "center")
+        for caption in self.panel.captions:
+            self._text(caption.left, self.bottom + 1.6 * _LINE, caption.text, theme.ink, "left")
+
+    def _frame(self, box: SegmentBox) -> Corners:
+        left, right = self.left + box.span.left, self.left + box.span.right
+        return [(left, self.top), (right, self.top), (right, self.bottom), (left, self.bottom)]
+
+    def _between(self) -> list[Corners]:
+        """A line between every two nodes of a segment."""
+        wide = [box for box in self.panel.boxes if box.span.width / len(box.segment.nodes) >= _NARROW]
+        return [[(x, self.top), (x, self.bottom)] for box in wide for x in self._edges(box)[1:-1]]
+
+    def _edges(self, box: SegmentBox) -> list[float]:
+        """Where the nodes of a segment begin, and where the last one ends."""
+        count = len(box.segment.nodes)
+        return [self.left + box.span.left + box.span.width * index / count for index in range(count + 1)]
+
+    def _outlines(self, box: SegmentBox, size: Callable[[Part], float]) -> list[Corners]:
+        """The bars of every rank of a segment, as one step per node around the middle of the rank's line."""
+        outlines, full = [], _FULL * self.height / 2
+        for rank in box.segment.ranks:
+            middle, parts = self._middle(rank), [row[rank] for row in box.segment.parts]
+            halves = [full * size(part) / max(box.segment.largest, part.total) for part in parts]
+            edge = [(x, half) for half, ends in zip(halves, pairwise(self._edges(box)), strict=True) for x in ends]
+            upper, lower = [(x, middle - half) for x, half in edge], [(x, middle + half) for x, half in reversed(edge)]
+            outlines.append(upper + lower)
+        return outlines
+
+    def _draw_gap(self, gap: Gap) -> None:
+        """The label of an exchange, a curve per message, and a dot where the root has the inputs or the outputs."""
+        theme, links = self.theme, gap.exchange.links
+        for index, line in enumerate(reversed(gap.label)):
+            y = self.top - (index + 0.65) * _LINE
+            self._text(gap.span.centre, y, line, theme.ink if index else theme.faint, "center")
+        if not links:
+            return
+        widths = [_THIN + (_THICK - _THIN) * sqrt(nbytes / self.most) for _, _, nbytes in links]
+        curves = [self._curve(gap, source, target) for source, target, _ in links]
+        lines = PathCollection(curves, facecolors="none", edgecolors=theme.faint, linewidths=widths, zorder=6)
+        lines.set_alpha(min(0.9, max(0.3, 12 / len(curves))))
+        self.axes.add_collection(lines)
+        ends = {0: gap.span.left, len(self.view.segments): gap.span.right}
+        if gap.exchange.index in ends:
+            x, y = self.left + ends[gap.exchange.index], self._middle(self.view.plan.root)
+            self.axes.plot([x], [y], "o", color=theme.ink, markersize=_DOT, zorder=7)
+
+    def _curve(self, gap: Gap, source: int, target: int) -> Path:
+        left, right = self.left + gap.span.left, self.left + gap.span.right
+        bend, above, below = 0.45 * gap.span.width, self._middle(source), self._middle(target)
+        corners = [(left, above), (left + bend, above), (right - bend, below), (right, below)]
+        return Path(corners, [Path.MOVETO, *[Path.CURVE4] * 3])
+
+    def _middle(self, rank: int) -> float:
+        return self.top + self.height * (rank + 0.5)
+
+    def _text(self, x: float, y: float, text: str, colour: str, side: str) -> None:
+        x += self.left
+        self.axes.text(x, y, text, color=colour, size=_LETTERS, ha=side, va="center_baseline", zorder=8)

@@ -1,20 +1,20 @@
 """What a picture of a plan shows: every rank's part of every node, and every message between segments.
 
-In goes a plan, with its graph where there is one. A plan alone says which ranks run which nodes in which layout, and
-with which weights; what is computed twice and what travels follows from shapes, which only the graph has.
+In goes a plan, with its graph and programs where they are known. A plan alone says which ranks run which nodes in which
+layout, and with which weights; what is computed twice and what travels follows from the programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ..core.graph import Graph, Value
 from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..core.program import NodeBlock, Program
 from ..core.region import Region
-from ..lower import lower
 from ..lower.facts import Traffic, model_flops, rank_flops, redundant_share, traffic_of
 
 
@@ -31,9 +31,6 @@ class Part:
     @property
     def total(self) -> float:
         return self.share + self.again
-
-
-NOTHING = Part(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,66 +91,67 @@ class PlanView:
     redundant: float | None
 
 
-def plan_view(plan: Plan, graph: Graph | None = None) -> PlanView:
-    """What there is to draw of a plan: where ranks take turns, what is done on average over them.
+def plan_view(plan: Plan, graph: Graph | None = None, turns: Sequence[Sequence[Program]] = ()) -> PlanView:
+    """What there is to draw of a plan: where replicas take turns, what is done on average over them.
 
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph.
+    Parameters
+    ----------
+    plan : Plan
+    graph : Graph, optional
+    turns : sequence of sequence of Program
+        What the plan was lowered to: for every turn the programs of all ranks. Empty where the graph is not known.
     """
-    found = [_view_of_turn(plan.variant(request), graph) for request in range(plan.period)]
-    return found[0] if len(found) == 1 else _on_average(plan, found)
-
-
-def _view_of_turn(plan: Plan, graph: Graph | None) -> PlanView:
-    """What there is to draw of a plan in which nobody takes turns."""
+    variants = [plan.variant(request) for request in range(plan.period)]
     if graph is None:
-        views = [_unknown(index, segment, plan.ranks) for index, segment in enumerate(plan.segments)]
-        return PlanView(plan, tuple(views), tuple(map(ExchangeView, range(len(views) + 1))), None)
-    programs = lower(plan, graph)
-    blocks = _blocks(programs)
-    views = []
-    for index, segment in enumerate(plan.segments):
-        parts = tuple(_parts(graph, segment, name, blocks, plan.ranks) for name in segment.nodes)
-        views.append(SegmentView(index, segment.layout, segment.ranks, segment.nodes, parts))
-    redundant = redundant_share((rank_flops(graph, program) for program in programs), model_flops(graph))
-    return PlanView(plan, tuple(views), _exchanges(programs, len(views) + 1), redundant)
-
-
-def _on_average(plan: Plan, turns: Sequence[PlanView]) -> PlanView:
-    """One view of all turns; a rank that has every other turn does half of the work."""
+        rows = [list(_nominal_rows(variant)) for variant in variants]
+        redundant = None
+    else:
+        rows = [list(_rows(variant, graph, programs)) for variant, programs in zip(variants, turns, strict=True)]
+        once = model_flops(graph)
+        shares = [redundant_share((rank_flops(graph, program) for program in programs), once) for programs in turns]
+        redundant = sum(shares) / len(shares)
     segments = tuple(
-        replace(each[0], ranks=segment.ranks, parts=tuple(map(_mean_row, zip(*(v.parts for v in each), strict=True))))
-        for segment, *each in zip(plan.segments, *(view.segments for view in turns), strict=True)
+        SegmentView(index, segment.layout, segment.ranks, segment.nodes, tuple(map(_mean, zip(*parts, strict=True))))
+        for index, (segment, *parts) in enumerate(zip(plan.segments, *rows, strict=True))
     )
-    exchanges = tuple(map(_mean_exchange, zip(*(view.exchanges for view in turns), strict=True)))
-    redundant = [view.redundant for view in turns if view.redundant is not None]
-    return PlanView(plan, segments, exchanges, sum(redundant) / len(redundant) if redundant else None)
+    traffic = list(map(traffic_of, turns))
+    exchanges = tuple(_exchange(index, [turn.get(index) for turn in traffic]) for index in range(len(segments) + 1))
+    return PlanView(plan, segments, exchanges, redundant)
 
 
-def _mean_row(rows: Sequence[tuple[Part, ...]]) -> tuple[Part, ...]:
-    """Every rank's part of a node, from its parts by turn."""
-    count = len(rows)
+Row = tuple[Part, ...]
+"""Every rank's part of a node."""
+
+
+def _mean(turns: Sequence[Row]) -> Row:
+    """Every rank's part of a node from its parts by turn: one that has every other turn does half of the work."""
+    count = len(turns)
     return tuple(
         Part(sum(part.share for part in parts) / count, sum(part.again for part in parts) / count)
-        for parts in zip(*rows, strict=True)
+        for parts in zip(*turns, strict=True)
     )
 
 
-def _mean_exchange(turns: Sequence[ExchangeView]) -> ExchangeView:
-    nbytes: dict[tuple[int, int], int] = {}
-    for source, target, each in (link for turn in turns for link in turn.links):
-        nbytes[source, target] = nbytes.get((source, target), 0) + each
-    kind = next((turn.kind for turn in turns if turn.kind), turns[0].kind)
-    links = tuple((source, target, round(total / len(turns))) for (source, target), total in sorted(nbytes.items()))
-    return ExchangeView(turns[0].index, kind, links)
+def _exchange(index: int, turns: Sequence[Traffic | None]) -> ExchangeView:
+    """An exchange from what travels in it by turn."""
+    if not turns:
+        return ExchangeView(index)
+    known = [traffic for traffic in turns if traffic]
+    kind = known[0].kind if known else ""
+    if len(turns) == 1:
+        return ExchangeView(index, kind, known[0].links if known else ())
+    nbytes: Counter[tuple[int, int]] = Counter()
+    for source, target, each in (link for traffic in known for link in traffic.links):
+        nbytes[source, target] += each
+    links = ((source, target, round(total / len(turns))) for (source, target), total in sorted(nbytes.items()))
+    return ExchangeView(index, kind, tuple(links))
 
 
-def _unknown(index: int, segment: Segment, ranks: int) -> SegmentView:
-    """A segment of which only the layout is known."""
-    row = tuple(Part(_nominal(segment.layout, rank)) for rank in range(ranks))
-    return SegmentView(index, segment.layout, segment.ranks, segment.nodes, (row,) * len(segment.nodes))
+def _nominal_rows(plan: Plan) -> Iterator[list[Row]]:
+    """Parts of every node of every segment, as far as layouts tell."""
+    for segment in plan.segments:
+        row = tuple(Part(_nominal(segment.layout, rank)) for rank in range(plan.ranks))
+        yield [row] * len(segment.nodes)
 
 
 def _nominal(layout: Layout, rank: int) -> float:
@@ -164,36 +162,39 @@ def _nominal(layout: Layout, rank: int) -> float:
         return 1.0
     if not layout.weights:
         return 1.0 / len(layout.ranks)
-    place = layout.ranks.index(rank)
+    index = layout.ranks.index(rank)
     if not layout.grid:
-        return layout.weights[place] / sum(layout.weights)
+        return layout.weights[index] / sum(layout.weights)
     rows, columns = layout.weights[: layout.grid[0]], layout.weights[layout.grid[0] :]
-    down, across = divmod(place, layout.grid[1])
+    down, across = divmod(index, layout.grid[1])
     return rows[down] / sum(rows) * columns[across] / sum(columns)
 
 
-Blocks = Mapping[tuple[str, int], NodeBlock]
-"""A rank's block of a node, by both."""
+def _rows(plan: Plan, graph: Graph, programs: Sequence[Program]) -> Iterator[list[Row]]:
+    """Parts of every node of every segment, as the programs have them."""
+    blocks: dict[str, dict[int, NodeBlock]] = {}
+    for program in programs:
+        for block in (block for step in program.computes for block in step.blocks):
+            blocks.setdefault(block.node, {})[program.rank] = block
+    for segment in plan.segments:
+        yield [_row(graph, segment, name, blocks.get(name, {}), plan.ranks) for name in segment.nodes]
 
 
-def _blocks(programs: Sequence[Program]) -> Blocks:
-    return {
-        (block.node, program.rank): block for program in programs for step in program.computes for block in step.blocks
-    }
+def _row(graph: Graph, segment: Segment, name: str, blocks: dict[int, NodeBlock], ranks: int) -> Row:
+    """Every rank's part of one node, from the ranks' blocks of it.
 
-
-def _parts(graph: Graph, segment: Segment, name: str, blocks: Blocks, ranks: int) -> tuple[Part, ...]:
-    """Every rank's part of one node."""
+    What all ranks together hold beyond the whole is computed several times; it counts as theirs in proportion to what
+    each holds beyond its shard.
+    """
     output = graph.value(graph.nodes[graph.position[name]].writes[0])
-    found = {rank: blocks[name, rank] for rank in range(ranks) if (name, rank) in blocks}
-    held = {rank: _share(output, _written(block)) for rank, block in found.items()}
+    held = {rank: _share(output, _written(block)) for rank, block in blocks.items()}
     excess = max(0.0, sum(held.values()) - 1.0)
     if excess == 0.0 or segment.layout.kind == "replicated":
         return tuple(Part(held.get(rank, 0.0)) for rank in range(ranks))
     beyond = {rank: share - _own(output, segment.layout, rank, share) for rank, share in held.items()}
     shares = beyond if sum(beyond.values()) else held
     again = {rank: excess * share / sum(shares.values()) for rank, share in shares.items()}
-    return tuple(Part(held[rank] - again[rank], again[rank]) if rank in held else NOTHING for rank in range(ranks))
+    return tuple(Part(held[rank] - again[rank], again[rank]) if rank in held else Part(0.0) for rank in range(ranks))
 
 
 def _written(block: NodeBlock) -> Region | None:
@@ -212,10 +213,3 @@ def _own(value: Value, layout: Layout, rank: int, most: float) -> float:
         return most
     region = layout.region(value.shape, rank)
     return 0.0 if region is None else min(most, _share(value, region))
-
-
-def _exchanges(programs: Sequence[Program], count: int) -> tuple[ExchangeView, ...]:
-    """All ranks' parts of each exchange together."""
-    found = traffic_of(programs)
-    everyones = (found.get(index, Traffic()) for index in range(count))
-    return tuple(ExchangeView(index, traffic.kind, traffic.links) for index, traffic in enumerate(everyones))

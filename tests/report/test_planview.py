@@ -9,11 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from flexpie_mpi import Layout, Plan, Segment, layout_plan, load
 from flexpie_mpi.core.errors import PlanError
-from flexpie_mpi.lower import lower
+from flexpie_mpi.lower import lower, turns_of
+from flexpie_mpi.report import planview
 from flexpie_mpi.report.figure import image, painted, save
 from flexpie_mpi.report.planpanels import CLOSED, panels
 from flexpie_mpi.report.planpicture import plan_picture, plan_words
-from flexpie_mpi.report.planview import plan_view
 from flexpie_mpi.report.theme import LIGHT, THEMES
 from tests.planners import planned
 
@@ -21,6 +21,11 @@ from tests.planners import planned
 @pytest.fixture(scope="module")
 def graph():
     return load("builtin:tiny_cnn").graph
+
+
+def plan_view(plan, graph=None):
+    """The view of a plan that is lowered for its graph, where there is one."""
+    return planview.plan_view(plan, graph, turns_of(plan, graph) if graph else ())
 
 
 def parts(view, name):
@@ -112,12 +117,12 @@ def test_another_model_is_refused(graph):
 def test_panels_hold_every_segment_once_and_keep_to_the_width(graph, width):
     view = plan_view(layout_plan(graph, 3, "rows", fusion="none"), graph)
     found = panels(view, width, widest)
-    assert [block.segment.index for panel in found for block in panel.blocks] == list(range(len(view.segments)))
+    assert [box.segment.index for panel in found for box in panel.boxes] == list(range(len(view.segments)))
     assert [gap.exchange.index for panel in found for gap in panel.gaps] == list(range(len(view.exchanges)))
     assert (len(found) == 1) is (width == 200.0)
     for panel in found:
         assert panel.right <= width + 1e-9
-        spans = sorted([*(g.span for g in panel.gaps), *(b.span for b in panel.blocks)], key=lambda span: span.left)
+        spans = sorted([*(g.span for g in panel.gaps), *(b.span for b in panel.boxes)], key=lambda span: span.left)
         assert all(a.right == pytest.approx(b.left) and a.width > 0 for a, b in pairwise(spans))
         labels = [(gap.span.centre, max(map(widest, gap.label)) / 2) for gap in panel.gaps if gap.label]
         assert all(a + half <= b - other for (a, half), (b, other) in pairwise(labels))

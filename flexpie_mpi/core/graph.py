@@ -36,26 +36,13 @@ WITHHELD = ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor of the graph.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int, or None
-        Static shape in math order, (N, C, H, W) for images; None when it is known only at run time.
-    dtype : str
-        numpy name of the element type, or another word for what numpy does not know.
-    is_constant : bool
-        A weight or other initializer: part of the model, not of a request.
-    data : tuple or None
-        The elements in row-major order, for constants that are small enough to carry along.
-    """
+    """A tensor of the graph."""
 
     name: str
-    shape: tuple[int, ...] | None
-    dtype: str
-    is_constant: bool = False
-    data: tuple[Any, ...] | None = None
+    shape: tuple[int, ...] | None  # static, in math order, (N, C, H, W) for images; None when known only at run time
+    dtype: str  # numpy's name of the element type, or another word for what numpy does not know
+    is_constant: bool = False  # a weight or other initializer: part of the model, not of a request
+    data: tuple[Any, ...] | None = None  # elements in row-major order, of constants small enough to carry along
 
     @property
     def is_opaque(self) -> bool:

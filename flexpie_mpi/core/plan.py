@@ -37,22 +37,13 @@ BUSY = 2
 class Segment:
     """Consecutive nodes that run without an exchange between them.
 
-    Attributes
-    ----------
-    nodes : tuple of str
-    layout : Layout
-        Spreads every value that leaves the segment; inside, each rank computes whatever its shard needs.
-    replicas : tuple of Layout
-        Layouts of other ranks that take turns with `layout`, request by request; ``turns`` in the file.
-    forwards : tuple of str
-        Values made before the segment that its ranks pass on: later segments fetch them from these ranks; ``carries``
-        in the file.
+    In the file, `replicas` are ``turns`` and what a segment `forwards` it ``carries``.
     """
 
     nodes: tuple[str, ...]
-    layout: Layout
-    replicas: tuple[Layout, ...] = ()
-    forwards: tuple[str, ...] = ()
+    layout: Layout  # of every value that leaves the segment; inside, each rank computes whatever its shard needs
+    replicas: tuple[Layout, ...] = ()  # layouts of other ranks that take turns with `layout`, request by request
+    forwards: tuple[str, ...] = ()  # values made before that its ranks take along: later segments fetch them here
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -67,46 +58,22 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Ranks that work for the same requests at the same time: a stage of the pipeline.
+    """Ranks that work for the same requests at the same time: a stage of the pipeline."""
 
-    Attributes
-    ----------
-    ranks : tuple of int
-        Ascending.
-    segments : tuple of int
-        Places in the plan.
-    period : int
-        Requests after which the same ranks do the same again; 1 without replicas.
-    """
-
-    ranks: tuple[int, ...]
-    segments: tuple[int, ...]
-    period: int
+    ranks: tuple[int, ...]  # ascending
+    segments: tuple[int, ...]  # places in the plan
+    period: int  # requests after which the same ranks do the same again; 1 without replicas
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Segments in order, for `ranks` ranks, with where they came from.
+    """Segments in order, for `ranks` ranks, with where they came from."""
 
-    Attributes
-    ----------
-    segments : tuple of Segment
-        Together they hold every node of the graph once, in the graph's order.
-    ranks : int
-        Number of ranks of the job; layouts name ranks below it.
-    root : int
-        The rank that holds the inputs before a request and the outputs after it.
-    model : str
-        Digest of the graph the plan was made for.
-    provenance : mapping of str to str
-        Model name, planner, package versions: for people, never read by the engine.
-    """
-
-    segments: tuple[Segment, ...]
-    ranks: int
-    model: str
-    root: int = 0
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[Segment, ...]  # together they hold every node of the graph once, in the graph's order
+    ranks: int  # number of ranks of the job; layouts name ranks below it
+    model: str  # digest of the graph that the plan was made for
+    root: int = 0  # the rank that holds the inputs before a request and the outputs after it
+    provenance: Mapping[str, str] = field(default_factory=dict)  # for people; the engine never reads it
 
     @property
     def spans(self) -> tuple[tuple[Segment, int, int], ...]:

@@ -27,20 +27,11 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class LinkTrial:
-    """The connections that are kept full at once to measure one resource.
-
-    Attributes
-    ----------
-    resource : str
-    ways : tuple of (int, int)
-        Source and target ranks, all at once.
-    bandwidth : float
-        Bytes per second that must arrive in all.
-    """
+    """The connections that are kept full at once to measure one resource."""
 
     resource: str
-    ways: tuple[tuple[int, int], ...]
-    bandwidth: float
+    ways: tuple[tuple[int, int], ...]  # source and target ranks, all at once
+    bandwidth: float  # bytes per second that must arrive in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +50,11 @@ class MeasuredLink:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the check found.
-
-    Attributes
-    ----------
-    links : tuple of MeasuredLink
-    latency_s : float
-        Of a small MPI message between the first two boards.
-    wanted_latency_s : float
-        What the testbed says of it; this machine does not add what is missing.
-    """
+    """What the check found."""
 
     links: tuple[MeasuredLink, ...]
-    latency_s: float
-    wanted_latency_s: float
+    latency_s: float  # of a small MPI message between the first two boards
+    wanted_latency_s: float  # what the testbed says of it; this machine does not add what is missing
 
 
 def check_cores(testbed: Testbed, ranks: int, cores: int) -> None:

@@ -41,26 +41,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Boards on this machine, and the network between them; made by :func:`emulated`.
+    """Boards on this machine, and the network between them; made by :func:`emulated`."""
 
-    Attributes
-    ----------
-    testbed : Testbed
-        What was built.
-    library : Library
-        The MPI library that starts jobs.
-    network : Network
-    groups : mapping of device to str
-        Names of the control groups of the boards whose memory is limited.
-    checked : Checked or None
-        What the check found, if there was one.
-    """
-
-    testbed: Testbed
-    library: Library
+    testbed: Testbed  # what was built
+    library: Library  # the MPI library that starts jobs
     network: Network
-    groups: Mapping[str, str]
-    checked: Checked | None = None
+    groups: Mapping[str, str]  # names of the control groups of the boards whose memory is limited
+    checked: Checked | None = None  # what the check found, if there was one
 
     def run(
         self, words: Sequence[str], *, ranks: int | None = None, environment: Mapping[str, str] | None = None

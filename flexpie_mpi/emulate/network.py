@@ -24,24 +24,13 @@ two cores busy."""
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An end of a cable: its name, where the cable leads, and what it sends.
-
-    Attributes
-    ----------
-    name : str
-    station, peer : str
-        Its own station, and the one at the other end.
-    bandwidth : float or None
-        Payload bytes per second that it sends; None where no message ever goes that way.
-    packet : int
-        Largest packet of the cable, in bytes.
-    """
+    """An end of a cable: its name, where the cable leads, and what it sends."""
 
     name: str
-    station: str
-    peer: str
-    bandwidth: float | None
-    packet: int
+    station: str  # its own
+    peer: str  # the station at the other end
+    bandwidth: float | None  # payload bytes per second that it sends; None where no message ever goes that way
+    packet: int  # largest packet of the cable, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +43,13 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A testbed's network.
-
-    Attributes
-    ----------
-    testbed : Testbed
-    prefix : str
-        Of everything that is built.
-    stations : tuple of str
-        Boards in the order of their ranks, then boards that only forward, and the switch.
-    interfaces : tuple of Interface
-        Both ends of a cable stand together.
-    hops : mapping of (station, target) to Hop
-        Empty where all boards share a switch.
-    """
+    """A testbed's network."""
 
     testbed: Testbed
-    prefix: str
-    stations: tuple[str, ...]
-    interfaces: tuple[Interface, ...]
-    hops: Mapping[tuple[str, str], Hop]
+    prefix: str  # of everything that is built
+    stations: tuple[str, ...]  # boards in the order of their ranks, then boards that only forward, and the switch
+    interfaces: tuple[Interface, ...]  # both ends of a cable stand together
+    hops: Mapping[tuple[str, str], Hop]  # by (station, target); empty where all share a switch
 
     def space(self, station: str) -> str:
         """The station's namespace."""

@@ -52,20 +52,11 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An array that has not been read.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    dtype : dtype
-        That of texts has no length.
-    load : callable
-        Reads the array; raises DataError where that fails.
-    """
+    """An array that has not been read."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype
-    load: Callable[[], np.ndarray]
+    dtype: np.dtype  # that of texts has no length
+    load: Callable[[], np.ndarray]  # reads the array; raises DataError where that fails
 
     @property
     def nbytes(self) -> int:

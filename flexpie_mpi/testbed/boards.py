@@ -21,33 +21,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Device:
     """The hardware that one rank runs on.
 
-    Attributes
-    ----------
-    name : str
-        Letters, digits and ``- . _``: it is a line of a hostfile.
-    slowdown : float
-        How many times slower than the machine that the cost model was measured on; below 1 for a faster one.
-    threads : int
-        onnxruntime threads of the rank.
-    memory_bytes : int or None
-        What the rank may use; None for no limit.
-    host : str
-        Devices with the same host share its cores; an empty one is a host of its own.
-    cores : int
-        Cores of the host.
-
-    Raises
-    ------
-    TestbedError
-        When such a device cannot exist.
+    Raises TestbedError when such a device cannot exist.
     """
 
-    name: str
-    slowdown: float = 1.0
-    threads: int = 1
-    memory_bytes: int | None = None
-    host: str = ""
-    cores: int = 1
+    name: str  # letters, digits and - . _: it is a line of a hostfile
+    slowdown: float = 1.0  # times slower than the machine that the cost model was measured on; below 1 for a faster one
+    threads: int = 1  # onnxruntime threads of the rank
+    memory_bytes: int | None = None  # what the rank may use; None for no limit
+    host: str = ""  # devices with the same host share its cores; an empty one is a host of its own
+    cores: int = 1  # of the host
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -68,21 +50,11 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What messages share: a port's sending or receiving side, or a link in one direction.
+    """What messages share: a port's sending or receiving side, or a link in one direction."""
 
-    Attributes
-    ----------
-    name : str
-        For people.
-    bandwidth : float
-        Bytes per second.
-    ends : (str, str)
-        The stations that it carries messages from and to: names of devices, or `HUB`.
-    """
-
-    name: str
-    bandwidth: float
-    ends: tuple[str, str] = field(default=("", ""), repr=False)
+    name: str  # for people
+    bandwidth: float  # bytes per second
+    ends: tuple[str, str] = field(default=("", ""), repr=False)  # the stations it carries from and to: devices, `HUB`
 
     def __post_init__(self) -> None:
         if not 0 < self.bandwidth < inf:
@@ -105,23 +77,14 @@ class Route:
 class Topology:
     """The shape of a network.
 
-    Attributes
-    ----------
-    name : str
-        As testbed files and results have it.
-    lay : callable, optional
-        Makes a testbed of devices, the bandwidth and latency of every device's port, and a name. A network without
-        this rule is known by measuring it only.
-    most_devices : int
-        Devices that it can have.
-    is_cabled : bool
-        Whether each resource is what one end of a cable sends, so that the network can be built out of cables.
+    A network without the rule `lay` is known by measuring it only.
     """
 
-    name: str
+    name: str  # as testbed files and results have it
+    # Makes a testbed of devices, the bandwidth and latency of every device's port, and a name.
     lay: Callable[[Sequence[Device], Sequence[float], Sequence[float], str], Testbed] | None = None
     most_devices: int = MOST_DEVICES
-    is_cabled: bool = True
+    is_cabled: bool = True  # each resource is what one end of a cable sends, so that the network can be built
 
     def __str__(self) -> str:
         return self.name
@@ -131,20 +94,7 @@ class Topology:
 class Testbed:
     """Devices by rank, and how messages travel between them.
 
-    Attributes
-    ----------
-    name : str
-    devices : tuple of Device
-    resources : tuple of Resource
-    routes : tuple of tuple of Route or None
-        ``routes[source][target]``; None from a rank to itself only.
-    topology : Topology
-        How the routes came to be.
-
-    Raises
-    ------
-    TestbedError
-        When devices and routes do not fit together.
+    Raises TestbedError when devices and routes do not fit together.
     """
 
     __test__ = False  # not a test class, whatever pytest reads into the name
@@ -152,8 +102,8 @@ class Testbed:
     name: str
     devices: tuple[Device, ...]
     resources: tuple[Resource, ...]
-    routes: tuple[tuple[Route | None, ...], ...]
-    topology: Topology
+    routes: tuple[tuple[Route | None, ...], ...]  # routes[source][target]; None from a rank to itself only
+    topology: Topology  # how the routes came to be
 
     def __post_init__(self) -> None:
         problems = _device_problems(self.devices) or _route_problems(self)

@@ -14,18 +14,12 @@ from .boards import Device, Testbed, Topology
 class Sketch:
     """Devices, each with its port, and the shape of the network between them.
 
-    Attributes
-    ----------
-    name : str
-    topology : Topology
-        One that can be laid.
-    devices : tuple of Device
-    bandwidth, latency : tuple of float or None
-        Bytes per second and seconds of each device's port; None where nothing says, as one device alone needs none.
+    `bandwidth` (bytes per second) and `latency` (seconds) are those of each device's port; None where nothing says, as
+    one device alone needs none.
     """
 
     name: str
-    topology: Topology
+    topology: Topology  # one that can be laid
     devices: tuple[Device, ...]
     bandwidth: tuple[float | None, ...]
     latency: tuple[float | None, ...]

@@ -32,28 +32,14 @@ Axes = tuple[int | str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What is asked for besides files.
+    """What is asked for besides files."""
 
-    Attributes
-    ----------
-    limit : int or None
-        So many requests at most; without files, so many random ones.
-    is_stream : bool
-        Whether a stream is asked for even if the files would do as a single request.
-    mean, scale : numbers
-        Of pictures.
-    seed : int
-        Of random requests.
-    budget : Budget
-        Of each array and picture.
-    """
-
-    limit: int | None = None
-    is_stream: bool = False
-    mean: Numbers = None
+    limit: int | None = None  # so many requests at most; without files, so many random ones
+    is_stream: bool = False  # a stream is asked for even if the files would do as a single request
+    mean: Numbers = None  # of pictures, as `scale`
     scale: Numbers = None
-    seed: int = 0
-    budget: Budget = field(default_factory=Budget.of_machine)
+    seed: int = 0  # of random requests
+    budget: Budget = field(default_factory=Budget.of_machine)  # of each array and picture
 
     def loader(self, graph: Graph) -> Load:
         """What makes a request of ``FILE`` or ``NAME=FILE``."""

@@ -18,7 +18,7 @@ from ..files.atomic import write_text
 from ..lower import lower
 from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load
-from ..pipeline import EXACT, Pipeline, Problem, crossings, front, place, pose
+from ..pipeline import EXACT, Pipeline, PlacementProblem, crossovers, pareto_front, place, placement_problem
 from ..placement.solvers import SOLVERS
 from ..planner import price
 from ..planner.explain import Why, why
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
             items, record = _latency(args, model, inputs, paths, progress.tell)
         else:
             progress.tell(f"pricing {model.name} on {inputs.testbed.ranks} boards")
-            problem = pose(model.graph, inputs.testbed, inputs.cost)
+            problem = placement_problem(model.graph, inputs.testbed, inputs.cost)
             work = _front if args.objective == PARETO else _throughput
             items, record = work(args, model, inputs, problem, progress.tell, began_s)
     record = {"model": model_record(model, args.model), **record, "versions": versions()}
@@ -229,7 +229,12 @@ def _record(prediction: Prediction, facts: PlanFacts, reasons: Why | None) -> di
 
 
 def _throughput(
-    args: argparse.Namespace, model: Model, inputs: PredictionInputs, problem: Problem, tell: Tell, began_s: float
+    args: argparse.Namespace,
+    model: Model,
+    inputs: PredictionInputs,
+    problem: PlacementProblem,
+    tell: Tell,
+    began_s: float,
 ) -> tuple[Items, dict[str, Any]]:
     solver = args.planner or EXACT
     tell(f"placing {model.name}: {solver}")
@@ -249,11 +254,11 @@ def _throughput(
     return lambda: [*throughput_items(result), *more], record
 
 
-def _placed(args: argparse.Namespace, problem: Problem, solver: str) -> Pipeline:
+def _placed(args: argparse.Namespace, problem: PlacementProblem, solver: str) -> Pipeline:
     return place(problem, solver, time_limit_s=args.time_limit or TIME_LIMIT_S, most_boards=args.most_boards)
 
 
-def _placed_or_why(args: argparse.Namespace, problem: Problem, solver: str) -> Pipeline | str:
+def _placed_or_why(args: argparse.Namespace, problem: PlacementProblem, solver: str) -> Pipeline | str:
     try:
         return _placed(args, problem, solver)
     except PlanError as error:
@@ -261,9 +266,14 @@ def _placed_or_why(args: argparse.Namespace, problem: Problem, solver: str) -> P
 
 
 def _front(
-    args: argparse.Namespace, model: Model, inputs: PredictionInputs, problem: Problem, tell: Tell, began_s: float
+    args: argparse.Namespace,
+    model: Model,
+    inputs: PredictionInputs,
+    problem: PlacementProblem,
+    tell: Tell,
+    began_s: float,
 ) -> tuple[Items, dict[str, Any]]:
-    chosen = front(
+    chosen = pareto_front(
         problem,
         args.planner or EXACT,
         time_limit_s=args.time_limit or TIME_LIMIT_S,
@@ -274,7 +284,7 @@ def _front(
     for path, one in zip(paths, chosen, strict=False):  # no paths without --output
         write_text(path, one.streamed.plan.to_json())
     seconds_s = perf_counter() - began_s
-    result = Front(problem, chosen, crossings(chosen), paths, inputs.boards, inputs.source, seconds_s)
+    result = Front(problem, chosen, crossovers(chosen), paths, inputs.boards, inputs.source, seconds_s)
     return partial(front_items, result), front_record(result)
 
 

@@ -5,28 +5,28 @@ answer a plan whose stages live on different boards. The one difficulty: what th
 what the plan's programs do, so those of teams are read off programs.
 """
 
-from .front import Candidate, Crossing, crossings, front, undominated
-from .instance import Problem, pose
 from .memory import Need, memory_problems, most_in_flight, needs
+from .pareto import Candidate, Crossover, crossovers, pareto_front, undominated
 from .pipeline import EXACT, Pipeline, place
+from .problem import PlacementProblem, placement_problem
 from .streamed import Streamed, computing, streamed
 
 __all__ = [
     "EXACT",
     "Candidate",
-    "Crossing",
+    "Crossover",
     "Need",
     "Pipeline",
-    "Problem",
+    "PlacementProblem",
     "Streamed",
     "computing",
-    "crossings",
-    "front",
+    "crossovers",
     "memory_problems",
     "most_in_flight",
     "needs",
+    "pareto_front",
     "place",
-    "pose",
+    "placement_problem",
     "streamed",
     "undominated",
 ]

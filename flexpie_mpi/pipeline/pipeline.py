@@ -12,8 +12,8 @@ from ..lower.slots import SLOTS_PER_TURN
 from ..placement import MOST_PERIOD, Instance, Outcome, Placement
 from ..placement.outcome import Deadline
 from ..placement.solvers import SOLVERS
-from .instance import Problem
-from .refusal import hopeless
+from .infeasible import infeasible
+from .problem import PlacementProblem
 from .stages import segments_of
 from .streamed import Streamed, streamed
 
@@ -73,7 +73,7 @@ class Pipeline:
 
 
 def place(
-    problem: Problem,
+    problem: PlacementProblem,
     solver: str = EXACT,
     *,
     time_limit_s: float | None = None,
@@ -86,7 +86,7 @@ def place(
 
     Parameters
     ----------
-    problem : Problem
+    problem : PlacementProblem
     solver : str
         One of :data:`flexpie_mpi.placement.solvers.SOLVERS`.
     time_limit_s : float, optional
@@ -108,7 +108,7 @@ def place(
     for number, view in enumerate(views):
         search.look(view, len(views) - number)
     if search.best is None:
-        raise PlanError(hopeless(problem, solver, search.is_hopeless))
+        raise PlanError(infeasible(problem, solver, search.is_infeasible))
     made = Pipeline(*search.best, solver, search.proved_s, search.clock.elapsed_s, search.explored)
     plan = replace(made.streamed.plan, provenance=_provenance(problem, made))
     return replace(made, streamed=replace(made.streamed, plan=plan))
@@ -118,7 +118,7 @@ def place(
 class _View:
     """The problem with some numbers of boards and requests; `proves` when no plan of so many is priced too high."""
 
-    problem: Problem
+    problem: PlacementProblem
     most_boards: int | None
     slots: int
     is_least: bool
@@ -128,15 +128,15 @@ class _View:
         return self.problem.instance(self.most_boards, self.slots, replicas, is_least=self.is_least)
 
 
-def _views(problem: Problem, most_boards: int | None) -> Iterator[_View]:
+def _views(problem: PlacementProblem, most_boards: int | None) -> Iterator[_View]:
     """By how many boards compute, with less and less room for requests, as long as that allows for more.
 
     Where the root may have something that others would have to be sent, once as if it had, for the proof.
     """
-    for crowded, most in problem.crowded(most_boards):
+    for lighter, most in problem.by_contention(most_boards):
         before: Instance | None = None
         for slots in ROOMS:
-            view = _View(crowded, most, slots, is_least=False, proves=not problem.is_kept)
+            view = _View(lighter, most, slots, is_least=False, proves=not problem.is_kept)
             instance = view.instance()
             if before is None or not _allow_the_same(before, instance):
                 yield view
@@ -148,10 +148,10 @@ def _views(problem: Problem, most_boards: int | None) -> Iterator[_View]:
 class _Search:
     """The best plan so far, and what is proved of all."""
 
-    def __init__(self, problem: Problem, solver: str, seed: int, clock: Deadline) -> None:
+    def __init__(self, problem: PlacementProblem, solver: str, seed: int, clock: Deadline) -> None:
         self.problem, self.solver, self.seed, self.clock = problem, solver, seed, clock
         self.best: tuple[Streamed, Placement] | None = None
-        self.lower_s, self.explored, self.is_hopeless = inf, 0, True
+        self.lower_s, self.explored, self.is_infeasible = inf, 0, True
         self._seen: dict[Placement, Streamed] = {}
 
     @property
@@ -171,7 +171,7 @@ class _Search:
         outcome, fits = self._solve(instance, clock.part(1 if view.is_least else FIRST))
         if view.proves:
             self.lower_s = min(self.lower_s, outcome.lower_bound_s)
-        self.is_hopeless &= outcome.placement is None and outcome.is_optimal
+        self.is_infeasible &= outcome.placement is None and outcome.is_optimal
         for replicas in () if view.is_least else FEWER:
             if fits or replicas >= instance.replicas or (outcome.placement is None and outcome.is_optimal):
                 continue
@@ -204,12 +204,12 @@ def _allow_the_same(one: Instance, other: Instance) -> bool:
     return bool((one.fits == other.fits).all()) and teams[0] == teams[1]
 
 
-def _plan(problem: Problem, placement: Placement) -> Plan:
-    segments = segments_of(problem.units, placement, problem.crews)
+def _plan(problem: PlacementProblem, placement: Placement) -> Plan:
+    segments = segments_of(problem.units, placement, problem.team_segments)
     return Plan(segments, problem.testbed.ranks, problem.graph.digest, problem.root)
 
 
-def _provenance(problem: Problem, made: Pipeline) -> dict[str, str]:
+def _provenance(problem: PlacementProblem, made: Pipeline) -> dict[str, str]:
     return {
         "model": problem.graph.name,
         "objective": "throughput",

@@ -10,24 +10,26 @@ from ..core.plan import Segment
 from ..placement import Placement, Span
 from ..planner.units import Units
 
-Crews = Mapping[tuple[tuple[int, ...], Span], tuple[Segment, ...]]
+TeamSegments = Mapping[tuple[tuple[int, ...], Span], tuple[Segment, ...]]
 """Segments of every team and span that is offered."""
 
 
-def segments_of(units: Units, placement: Placement, crews: Crews) -> tuple[Segment, ...]:
+def segments_of(units: Units, placement: Placement, team_segments: TeamSegments) -> tuple[Segment, ...]:
     """The segments of a plan that does as a placement says.
 
     Parameters
     ----------
     units : Units
     placement : Placement
-    crews : mapping of (boards, span) to segments
+    team_segments : mapping of (boards, span) to segments
     """
     stages = []
     for stage in placement.stages:
         span = (stage.begin, stage.end)
-        stages.append((span, crews[stage.boards, span] if stage.together else (alone(units, span, stage.boards),)))
-    return tuple(carrying(units, stages))
+        stages.append(
+            (span, team_segments[stage.boards, span] if stage.together else (alone(units, span, stage.boards),))
+        )
+    return tuple(with_forwards(units, stages))
 
 
 def alone(units: Units, span: Span, boards: Sequence[int]) -> Segment:
@@ -37,7 +39,7 @@ def alone(units: Units, span: Span, boards: Sequence[int]) -> Segment:
     return Segment(tuple(node.name for node in nodes), layouts[0], tuple(layouts[1:]))
 
 
-def carrying(units: Units, stages: Sequence[tuple[Span, Sequence[Segment]]]) -> Iterator[Segment]:
+def with_forwards(units: Units, stages: Sequence[tuple[Span, Sequence[Segment]]]) -> Iterator[Segment]:
     """Segments of stages, the first of each taking along what is alive before the stage and behind it."""
     for (begin, end), (first, *others) in stages:
         behind = set(units.alive[end])

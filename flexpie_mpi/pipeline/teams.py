@@ -28,15 +28,15 @@ from ..planner.units import Units
 from ..simulate.prices import compute_seconds
 from ..testbed import Testbed
 from .memory import Need, most_in_flight, needs
-from .solo import kept
-from .stages import alone, carrying
+from .single_device import kept
+from .stages import alone, with_forwards
 
 TRIES = 3
 """Times that a plan is made for a span, each with less memory for weights, until slots fit beside them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class TeamOption:
     """A team and the span it is offered for.
 
     Attributes
@@ -63,7 +63,7 @@ class Offer:
     lighter_s: tuple[np.ndarray, ...]
     in_flight: int
 
-    def crowded(self, number: int) -> Offer:
+    def at_level(self, number: int) -> TeamOption:
         """The same under one of the lighter crowds."""
         seconds = self.lighter_s[number]
         asks, least = (replace(item, compute_s=seconds) for item in (self.asks, self.least))
@@ -71,7 +71,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Recruiter:
+class TeamPlanner:
     """Finds teams for a graph on a testbed; `lighter` says how much each board is crowded when fewer compute."""
 
     units: Units
@@ -80,14 +80,14 @@ class Recruiter:
     root: int
     lighter: tuple[tuple[float, ...], ...] = ()
 
-    def offer(self, boards: tuple[int, ...], span: Span) -> Offer | None:
+    def option(self, boards: tuple[int, ...], span: Span) -> TeamOption | None:
         """The latency planner's plan of a span on some boards; None where there is none for several that fits.
 
         Of plans with more and more memory left free, the first that has room for all slots, or else for the most.
         """
         graph = span_graph(self.units, span)
         spare = np.zeros(len(boards))
-        best: Offer | None = None
+        best: TeamOption | None = None
         for _ in range(TRIES):
             try:
                 segments = self._planned(graph, boards, span, spare)
@@ -98,7 +98,7 @@ class Recruiter:
             found = needs([programs], self.units.graph, self.root)[: self.testbed.ranks]
             room = most_in_flight(found, self.testbed, SLOTS_PER_TURN)
             if len(used) > 1 and room > (best.in_flight if best else 0):
-                best = self._offer(used, span, segments, programs, room)
+                best = self._option(used, span, segments, programs, room)
             if room >= SLOTS_PER_TURN:
                 break
             spare += self._lacking(boards, found)
@@ -129,7 +129,7 @@ class Recruiter:
             stages.append(((end, cuts), (alone(self.units, (end, cuts), (behind,)),)))
         graph = self.units.graph
         ranks = self.testbed.ranks + 3
-        return lower(Plan(tuple(carrying(self.units, stages)), ranks, graph.digest, root), graph)
+        return lower(Plan(tuple(with_forwards(self.units, stages)), ranks, graph.digest, root), graph)
 
     def _others(self, used: tuple[int, ...]) -> tuple[int, int, int]:
         """The rank before a team, the one behind it, and the root, which may be a member."""
@@ -145,14 +145,14 @@ class Recruiter:
         )
         return np.array(list(lacking))
 
-    def _offer(
+    def _option(
         self, used: tuple[int, ...], span: Span, segments: tuple[Segment, ...], programs: Sequence[Program], room: int
-    ) -> Offer:
+    ) -> TeamOption:
         everyone = self.testbed.active(range(self.testbed.ranks))
         seconds, *lighter = (self._compute_s(used, programs, active) for active in (everyone, *self.lighter))
         own = frozenset(name for names in kept(self.units) for name in names)
         asks, least = (self._asks(used, span, programs, seconds, without) for without in (frozenset[str](), own))
-        return Offer(used, span, segments, asks, least, tuple(np.minimum(seconds, each) for each in lighter), room)
+        return TeamOption(used, span, segments, asks, least, tuple(np.minimum(seconds, each) for each in lighter), room)
 
     def _asks(
         self,

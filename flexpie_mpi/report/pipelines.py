@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ..pipeline import Candidate, Crossing, Pipeline, Problem, Streamed
+from ..pipeline import Candidate, Crossover, Pipeline, PlacementProblem, Streamed
 from ..placement import Stage
 from .plans import plan_record
 from .tables import Column, Item, Table
@@ -64,7 +64,7 @@ class Throughput:
 
     Attributes
     ----------
-    problem : Problem
+    problem : PlacementProblem
     pipeline : Pipeline
     others : mapping of str to Pipeline or str
         Other planners' answers to the same problem, or why they have none; empty where nothing is compared.
@@ -74,7 +74,7 @@ class Throughput:
         Of everything, the cost model loaded.
     """
 
-    problem: Problem
+    problem: PlacementProblem
     pipeline: Pipeline
     others: Mapping[str, Pipeline | str]
     boards: str
@@ -254,10 +254,10 @@ class Front:
 
     Attributes
     ----------
-    problem : Problem
+    problem : PlacementProblem
     candidates : tuple of Candidate
         By latency.
-    crossings : tuple of Crossing
+    crossings : tuple of Crossover
     paths : tuple of str
         Where the plans were written; empty where they were not.
     boards, source : str
@@ -265,9 +265,9 @@ class Front:
     planning_s : float
     """
 
-    problem: Problem
+    problem: PlacementProblem
     candidates: tuple[Candidate, ...]
-    crossings: tuple[Crossing, ...]
+    crossings: tuple[Crossover, ...]
     paths: tuple[str, ...]
     boards: str
     source: str
@@ -332,14 +332,14 @@ def front_record(front: Front) -> dict[str, Any]:
     }
 
 
-def crossover(candidates: Sequence[Candidate], crossings: Sequence[Crossing]) -> float | None:
+def crossover(candidates: Sequence[Candidate], crossings: Sequence[Crossover]) -> float | None:
     """Requests per second beyond which no plan for latency keeps up; None where a pipeline is never needed."""
     kept = [crossing.rate for crossing in crossings if candidates[crossing.candidate].pipeline is None]
     has_pipeline = any(candidates[crossing.candidate].pipeline is not None for crossing in crossings)
     return max(kept, default=0.0) if has_pipeline else None
 
 
-def crossing_lines(candidates: Sequence[Candidate], crossings: Sequence[Crossing]) -> list[str]:
+def crossing_lines(candidates: Sequence[Candidate], crossings: Sequence[Crossover]) -> list[str]:
     """Which plan to take at which rate, and where plans for latency no longer keep up."""
     words = [f"up to {rate(crossing.rate)} requests/s: plan {crossing.candidate + 1}" for crossing in crossings]
     lines = [f"take     {'; '.join(words)}"]

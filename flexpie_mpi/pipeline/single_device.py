@@ -19,7 +19,7 @@ from .memory import COPIES
 
 
 @dataclass(frozen=True, eq=False)
-class Solo:
+class SingleDeviceCosts:
     """Spans ``[i, j)`` of m units on each of n boards alone.
 
     Attributes
@@ -57,7 +57,9 @@ class Solo:
         return RESERVE_BYTES + in_flight * COPIES * float(self.crossing[0] + self.crossing[-1])
 
 
-def solo(units: Units, testbed: Testbed, cost: CostModel, root: int, crowds: Sequence[float] | None = None) -> Solo:
+def single_device_costs(
+    units: Units, testbed: Testbed, cost: CostModel, root: int, crowds: Sequence[float] | None = None
+) -> SingleDeviceCosts:
     """Every span of units on every board, each crowded so much; as much as when all compute when not said."""
     crowds = testbed.active(range(testbed.ranks)) if crowds is None else crowds
     kinds = [(device.slowdown, crowd) for device, crowd in zip(testbed.devices, crowds, strict=True)]
@@ -69,7 +71,7 @@ def solo(units: Units, testbed: Testbed, cost: CostModel, root: int, crowds: Seq
     compute[others[:, None, None] & _fixed(units)] = np.inf
     crossing = np.array([_alive_bytes(units.graph, names) for names in units.alive], float)
     own = np.array([_alive_bytes(units.graph, names) for names in kept(units)], float)
-    return Solo(compute, weights, _inner(units), crossing, own)
+    return SingleDeviceCosts(compute, weights, _inner(units), crossing, own)
 
 
 def kept(units: Units) -> tuple[tuple[str, ...], ...]:

@@ -16,20 +16,20 @@ from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.pipeline import (
     Candidate,
-    Problem,
-    crossings,
+    PlacementProblem,
+    crossovers,
     enough_in_flight,
-    front,
     memory_problems,
     most_in_flight,
     needs,
+    pareto_front,
     place,
-    pose,
+    placement_problem,
     streamed,
     undominated,
 )
 from flexpie_mpi.pipeline.stages import segments_of
-from flexpie_mpi.pipeline.teams import Recruiter
+from flexpie_mpi.pipeline.teams import TeamPlanner
 from flexpie_mpi.placement import Placement, Stage, loads, problems
 from flexpie_mpi.placement.solvers import SOLVERS
 from flexpie_mpi.planner import layout_plan, price
@@ -59,20 +59,22 @@ def skipping():
     return builder.graph(builder.add(builder.conv(builder.conv(a)), a)), a
 
 
-def planned(problem: Problem, placement: Placement) -> Plan:
-    segments = segments_of(problem.units, placement, problem.crews)
+def planned(problem: PlacementProblem, placement: Placement) -> Plan:
+    segments = segments_of(problem.units, placement, problem.team_segments)
     return Plan(segments, problem.testbed.ranks, problem.graph.digest, problem.root)
 
 
-def drawn(problem: Problem, generator: np.random.Generator) -> Placement:
+def drawn(problem: PlacementProblem, generator: np.random.Generator) -> Placement:
     """Any placement, with replicas and teams where there are any."""
     while True:
         free, stages, begin = generator.permutation(problem.testbed.ranks).tolist(), [], 0
         while begin < len(problem.units) and free:
-            offers = [each for each in problem.offers if each.span[0] == begin and set(each.boards) <= set(free)]
-            if offers and generator.random() < 0.7:
-                offer = offers[int(generator.integers(len(offers)))]
-                crew, end, together = offer.boards, offer.span[1], True
+            team_options = [
+                each for each in problem.team_options if each.span[0] == begin and set(each.boards) <= set(free)
+            ]
+            if team_options and generator.random() < 0.7:
+                option = team_options[int(generator.integers(len(team_options)))]
+                crew, end, together = option.boards, option.span[1], True
             else:
                 size = int(generator.integers(1, min(3, len(free)) + 1))
                 crew, end, together = tuple(free[:size]), int(generator.integers(begin, len(problem.units))) + 1, False
@@ -88,7 +90,7 @@ def drawn(problem: Problem, generator: np.random.Generator) -> Placement:
 def test_a_placement_asks_for_what_its_plan_does(graph, topology):
     """Up to what the root has already, as it has made it or was given it: that is not sent."""
     generator = np.random.default_rng(7)
-    problem = pose(graph, boards(4, topology), COST)
+    problem = placement_problem(graph, boards(4, topology), COST)
     for _ in range(8):
         placement = drawn(problem, generator)
         plan, expected = planned(problem, placement), loads(problem.instance(), placement)
@@ -105,18 +107,18 @@ def test_a_placement_asks_for_what_its_plan_does(graph, topology):
 def test_a_team_asks_for_what_its_part_of_a_plan_does(graph):
     """Wherever it begins and ends; what comes from several members is the same in all, from whichever it comes."""
     testbed = switch([Device(f"b{rank}", slowdown=1000.0) for rank in range(5)], 1e10, 1e-9)
-    problem = pose(graph, testbed, COST)
+    problem = placement_problem(graph, testbed, COST)
     count = len(problem.units)
-    recruiter = Recruiter(problem.units, testbed, COST, 0)
+    planner = TeamPlanner(problem.units, testbed, COST, 0)
     spans = {(0, count), (0, count - 2), (1, count), (1, count - 1)}
-    offers = [recruiter.offer(team, span) for team in ((1, 2), (0, 3, 4)) for span in sorted(spans)]
-    problem = replace(problem, offers=tuple(each for each in offers if each is not None))
-    assert len(problem.offers) >= 6
-    for offer in problem.offers:
-        others = [board for board in range(5) if board not in offer.boards]
-        middle = Stage(*offer.span, offer.boards, together=True)
-        before = [Stage(0, offer.span[0], tuple(others[:1]))] if offer.span[0] else []
-        behind = [Stage(offer.span[1], count, tuple(others[1:2]))] if offer.span[1] < count else []
+    team_options = [planner.option(team, span) for team in ((1, 2), (0, 3, 4)) for span in sorted(spans)]
+    problem = replace(problem, team_options=tuple(each for each in team_options if each is not None))
+    assert len(problem.team_options) >= 6
+    for option in problem.team_options:
+        others = [board for board in range(5) if board not in option.boards]
+        middle = Stage(*option.span, option.boards, together=True)
+        before = [Stage(0, option.span[0], tuple(others[:1]))] if option.span[0] else []
+        behind = [Stage(option.span[1], count, tuple(others[1:2]))] if option.span[1] < count else []
         placement = Placement((*before, middle, *behind))
         expected, plan = loads(problem.instance(), placement), planned(problem, placement)
         found = streamed(plan, graph, testbed, COST).occupancy
@@ -128,18 +130,18 @@ def test_a_team_asks_for_what_its_part_of_a_plan_does(graph):
 
 def test_spans_on_one_board_take_what_the_price_of_their_plan_says():
     graph, testbed = GRAPHS["residual"], boards(3)
-    problem = pose(graph, testbed, COST)
+    problem = placement_problem(graph, testbed, COST)
     for cut in range(1, len(problem.units)):
         placement = Placement((Stage(0, cut, (2,)), Stage(cut, len(problem.units), (1,))))
         priced = price(planned(problem, placement), graph, testbed, COST).segments
-        found = problem.solo.compute_s[[2, 1], [0, cut], [cut, len(problem.units)]]
+        found = problem.single_device.compute_s[[2, 1], [0, cut], [cut, len(problem.units)]]
         assert [priced[0].compute_s, priced[1].compute_s] == pytest.approx(found, rel=1e-2)  # its first takes inputs in
         assert priced[1].compute_s == pytest.approx(found[1])
 
 
 def test_stages_take_along_what_later_ones_read():
     graph, a = skipping()
-    problem = pose(graph, boards(4), COST)
+    problem = placement_problem(graph, boards(4), COST)
     count = len(problem.units)
     placement = Placement((Stage(0, 1, (0,)), Stage(1, 2, (1, 3)), Stage(2, count, (2,))))
     plan = planned(problem, placement)
@@ -153,7 +155,7 @@ def test_stages_take_along_what_later_ones_read():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_makes_a_plan_that_runs_and_none_beats_the_exact_one(solver):
     graph, testbed = GRAPHS["residual"], boards(4, memory=256 * MIB)
-    problem = pose(graph, testbed, COST)
+    problem = placement_problem(graph, testbed, COST)
     best, made = place(problem), place(problem, solver)
     assert best.is_optimal and best.seconds <= made.seconds * (1 + 1e-9)
     plan = made.streamed.plan
@@ -167,7 +169,7 @@ def test_every_solver_makes_a_plan_that_runs_and_none_beats_the_exact_one(solver
 
 
 def test_boards_are_left_out_when_so_asked():
-    problem = pose(GRAPHS["residual"], boards(4, bandwidth=1e10), COST)
+    problem = placement_problem(GRAPHS["residual"], boards(4, bandwidth=1e10), COST)
     made = [place(problem, most_boards=count) for count in (1, 2, 4)]
     assert [len(each.streamed.boards) <= count for each, count in zip(made, (1, 2, 4), strict=True)] == [True] * 3
     assert made[0].seconds > 1.4 * made[1].seconds > 1.4 * made[2].seconds
@@ -176,16 +178,17 @@ def test_boards_are_left_out_when_so_asked():
 def test_four_equal_boards_take_three_and_a_half_times_as_many_requests_as_one():
     graph = load("builtin:resnet50").graph
     testbed = switch([Device(f"pi{rank}", slowdown=8.0, memory_bytes=4 << 30) for rank in range(4)], 125e6, 50e-6)
-    problem = replace(pose(graph, testbed.subset(1), COST), testbed=testbed)
-    problem = replace(problem, solo=replace(problem.solo, compute_s=np.repeat(problem.solo.compute_s, 4, axis=0)))
+    problem = replace(placement_problem(graph, testbed.subset(1), COST), testbed=testbed)
+    compute_s = np.repeat(problem.single_device.compute_s, 4, axis=0)
+    problem = replace(problem, single_device=replace(problem.single_device, compute_s=compute_s))
     best, one = place(problem), place(problem, most_boards=1)
     assert best.is_optimal and one.seconds >= 3.5 * best.seconds
 
 
 def test_what_no_board_can_hold_is_shared():
     graph, testbed = heavy(), boards(4, memory=288 * MIB)
-    problem = pose(graph, testbed, COST)
-    assert not problem.instance().fits.all(axis=0)[1, 2] and problem.offers
+    problem = placement_problem(graph, testbed, COST)
+    assert not problem.instance().fits.all(axis=0)[1, 2] and problem.team_options
     made = place(problem)
     assert any(stage.together for stage in made.placement.stages)
     plan, found = made.streamed.plan, made.streamed
@@ -195,14 +198,14 @@ def test_what_no_board_can_hold_is_shared():
 
 
 def test_what_fits_nowhere_is_refused_with_the_numbers():
-    problem = pose(heavy(), boards(2, memory=256 * MIB), COST)
+    problem = placement_problem(heavy(), boards(2, memory=256 * MIB), COST)
     with pytest.raises(PlanError) as raised:
         place(problem)
     sentence = str(raised.value)
     assert "test does not fit the boards of testbed 'switch' (2 x 268 MB): 'conv1' alone needs 4" in sentence
     assert "324 MB of them weights" in sentence and "336 MB beside a process of 101 MB" in sentence
     enough = int(sentence.split("take boards of ")[1].split(" MB")[0])
-    larger = pose(heavy(), boards(2, memory=(enough + 1) * 10**6), COST)
+    larger = placement_problem(heavy(), boards(2, memory=(enough + 1) * 10**6), COST)
     assert place(larger).streamed.in_flight >= 1
     with pytest.raises(PlanError, match="was not made to fit, by 'even', which is no proof"):
         place(problem, "even")
@@ -231,14 +234,14 @@ def test_enough_requests_are_two_of_every_replica_and_one_more():
 
 
 def test_the_front_holds_nothing_that_is_beaten():
-    problem = pose(GRAPHS["chain"], boards(3, slowdown=400.0, bandwidth=1e10), COST)
-    chosen = front(problem)
+    problem = placement_problem(GRAPHS["chain"], boards(3, slowdown=400.0, bandwidth=1e10), COST)
+    chosen = pareto_front(problem)
     numbers = [one.numbers for one in chosen]
     assert numbers == sorted(numbers)
     for a in numbers:
         assert not any(all(x <= y for x, y in zip(b, a, strict=True)) for b in numbers if b != a)
     assert {one.objective for one in chosen} == {"latency", "throughput"}
-    steps = crossings(chosen)
+    steps = crossovers(chosen)
     assert [step.rate for step in steps] == sorted(step.rate for step in steps)
     assert steps[0].candidate == 0 and steps[-1].rate == pytest.approx(1 / min(b for _, b, _ in numbers))
     for step in steps:  # of all that keep up, the one of least latency

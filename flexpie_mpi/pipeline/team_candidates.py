@@ -22,10 +22,12 @@ MOST = 12
 SIZES = (2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512)
 """Sizes of teams, next to all boards but one."""
 
-Ask = tuple[tuple[int, ...], Span]
+TeamCandidate = tuple[tuple[int, ...], Span]
 
 
-def asks(testbed: Testbed, root: int, fits: np.ndarray, compute_s: np.ndarray, weight_bytes: np.ndarray) -> list[Ask]:
+def team_candidates(
+    testbed: Testbed, root: int, fits: np.ndarray, compute_s: np.ndarray, weight_bytes: np.ndarray
+) -> list[TeamCandidate]:
     """Boards and spans to ask about, the whole network on all boards first.
 
     Parameters

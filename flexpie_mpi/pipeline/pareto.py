@@ -13,8 +13,8 @@ from ..planner.candidates import Family, candidates, teams
 from ..planner.latency import find
 from ..planner.problem import Choice
 from ..planner.registry import kinds_of
-from .instance import Problem
 from .pipeline import EXACT, Pipeline, place
+from .problem import PlacementProblem
 from .streamed import Streamed, streamed
 
 CLOSE = 1e-6
@@ -39,15 +39,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossover:
     """Up to `rate` requests per second, `candidate` (its place in the front) is the plan of least latency."""
 
     rate: float
     candidate: int
 
 
-def front(
-    problem: Problem,
+def pareto_front(
+    problem: PlacementProblem,
     solver: str = EXACT,
     *,
     time_limit_s: float | None = None,
@@ -58,7 +58,7 @@ def front(
 
     Parameters
     ----------
-    problem : Problem
+    problem : PlacementProblem
     solver : str
         Of the pipelines.
     time_limit_s : float, optional
@@ -105,13 +105,13 @@ def undominated(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(sorted(kept, key=lambda one: one.numbers))
 
 
-def crossings(chosen: Sequence[Candidate]) -> tuple[Crossing, ...]:
+def crossovers(chosen: Sequence[Candidate]) -> tuple[Crossover, ...]:
     """Which candidate to take at which rate of requests: the one of least latency that keeps up, by rate."""
-    found: list[Crossing] = []
+    found: list[Crossover] = []
     for number, one in sorted(enumerate(chosen), key=lambda item: item[1].numbers):
         rate = 1 / one.streamed.seconds if one.streamed.seconds else float("inf")
         if not found or rate > found[-1].rate * (1 + CLOSE):
-            found.append(Crossing(rate, number))
+            found.append(Crossover(rate, number))
     return tuple(found)
 
 
@@ -119,7 +119,7 @@ def _no_worse(one: Candidate, other: Candidate) -> bool:
     return all(a <= b * (1 + CLOSE) for a, b in zip(one.numbers, other.numbers, strict=True))
 
 
-def _latency_plans(problem: Problem, count: int) -> Iterator[Candidate]:
+def _latency_plans(problem: PlacementProblem, count: int) -> Iterator[Candidate]:
     """The fastest plan for one request on the `count` boards that are taken first, if it fits their memory."""
     testbed, root = problem.testbed, problem.root
     order = sorted(range(testbed.ranks), key=lambda rank: (rank != root, testbed.devices[rank].slowdown, rank))

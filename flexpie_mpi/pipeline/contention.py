@@ -1,4 +1,4 @@
-"""How much boards that share a host crowd each other, by how many of them compute.
+"""How much boards that share a host slow each other down, by how many of them compute.
 
 How long a span takes depends on who computes beside it, which is known of a whole placement only. So a problem with
 shared hosts is solved for few boards that compute, then for more: each time with prices that are not above those of
@@ -12,47 +12,48 @@ from itertools import groupby
 
 from ..testbed import Testbed
 
-MOST = 12
-"""Crowds that are looked at, at most: each is a search of its own. With more, neighbours are taken together."""
+MOST_LEVELS = 12
+"""Levels that are looked at, at most: each is a search of its own. Of more, neighbours are taken together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """Some number of boards that compute, more than in the crowd before.
+class ContentionLevel:
+    """Some number of boards that compute, more than at the level before.
 
     Attributes
     ----------
     most : int
         So many at most.
     active : tuple of float
-        How much each board is crowded then at least, as of :meth:`Testbed.active`.
+        How much each board is slowed down then at least, as of :meth:`Testbed.active`.
     """
 
     most: int
     active: tuple[float, ...]
 
 
-def crowds(testbed: Testbed) -> tuple[Crowd, ...]:
-    """From one board that computes to all of them; a single crowd where nobody crowds anybody.
+def contention_levels(testbed: Testbed) -> tuple[ContentionLevel, ...]:
+    """From one board that computes to all of them; a single level where no host is shared.
 
     >>> from flexpie_mpi.testbed import one_host
-    >>> [(crowd.most, crowd.active[0]) for crowd in crowds(one_host(ranks=4, cores=2))]
+    >>> [(level.most, level.active[0]) for level in contention_levels(one_host(ranks=4, cores=2))]
     [(2, 1.0), (3, 1.5), (4, 2.0)]
     """
     everyone = testbed.active(range(testbed.ranks))
     if everyone == _least(testbed, 1):
-        return (Crowd(testbed.ranks, everyone),)
-    each = [Crowd(count, _least(testbed, count)) for count in range(1, testbed.ranks + 1)]
-    runs = [list(run) for _, run in groupby(each, key=lambda crowd: crowd.active)]
-    size = -(-(len(runs) - 1) // (MOST - 1))
-    parts = [runs[place : min(place + size, len(runs) - 1)] for place in range(0, len(runs) - 1, size)]
-    return tuple(Crowd(part[-1][-1].most, part[0][0].active) for part in [*parts, runs[-1:]])
+        return (ContentionLevel(testbed.ranks, everyone),)
+    each = [ContentionLevel(count, _least(testbed, count)) for count in range(1, testbed.ranks + 1)]
+    runs = [list(run) for _, run in groupby(each, key=lambda level: level.active)]
+    size = -(-(len(runs) - 1) // (MOST_LEVELS - 1))
+    parts = [runs[first : min(first + size, len(runs) - 1)] for first in range(0, len(runs) - 1, size)]
+    return tuple(ContentionLevel(part[-1][-1].most, part[0][0].active) for part in [*parts, runs[-1:]])
 
 
 def _least(testbed: Testbed, count: int) -> tuple[float, ...]:
-    """How much each board is crowded at least when it is one of so many that compute: others are elsewhere if possible.
+    """How much each board is slowed down at least when it is one of so many that compute.
 
-    Of its own host the boards that keep the fewest cores busy come first.
+    The others are on other hosts as far as possible; of its own host the boards that keep the fewest cores busy come
+    first.
     """
     devices, hosts = testbed.devices, dict[str, list[int]]()
     for rank in sorted(range(testbed.ranks), key=lambda rank: devices[rank].busy_cores):

@@ -9,21 +9,21 @@ from functools import cached_property
 import numpy as np
 
 from ..core.graph import Graph
-from ..core.plan import BUSY, Segment
+from ..core.plan import BUSY
 from ..cost.model import CostModel
 from ..lower.slots import SLOTS_PER_TURN
 from ..placement import MOST_PERIOD, Instance, Span, Team, TeamSpan
 from ..planner.units import Units, units
 from ..testbed import Testbed
-from .crowding import Crowd, crowds
-from .landmarks import asks
-from .solo import Solo, solo
-from .stages import Crews
-from .teams import Offer, Recruiter
+from .contention import ContentionLevel, contention_levels
+from .single_device import SingleDeviceCosts, single_device_costs
+from .stages import TeamSegments
+from .team_candidates import team_candidates
+from .teams import TeamOption, TeamPlanner
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class PlacementProblem:
     """A placement problem with what its numbers stand for.
 
     Attributes
@@ -32,11 +32,11 @@ class Problem:
     testbed : Testbed
     cost : CostModel
     root : int
-    solo : Solo
+    single_device : SingleDeviceCosts
         While all boards compute.
-    offers : tuple of Offer
+    team_options : tuple of TeamOption
         Teams.
-    lighter : tuple of (Crowd, float array (n, m + 1, m + 1))
+    lighter : tuple of (ContentionLevel, float array (n, m + 1, m + 1))
         Seconds of spans while fewer compute, where boards share a host.
     """
 
@@ -44,41 +44,42 @@ class Problem:
     testbed: Testbed
     cost: CostModel
     root: int
-    solo: Solo
-    offers: tuple[Offer, ...]
-    lighter: tuple[tuple[Crowd, np.ndarray], ...] = ()
+    single_device: SingleDeviceCosts
+    team_options: tuple[TeamOption, ...]
+    lighter: tuple[tuple[ContentionLevel, np.ndarray], ...] = ()
 
     @property
     def graph(self) -> Graph:
         return self.units.graph
 
     @cached_property
-    def crews(self) -> Crews:
+    def team_segments(self) -> TeamSegments:
         """Segments by team and span."""
-        found: dict[tuple[tuple[int, ...], tuple[int, int]], tuple[Segment, ...]] = {}
-        for offer in self.offers:
-            found[offer.boards, offer.span] = offer.segments
-        return found
+        return {(option.boards, option.span): option.segments for option in self.team_options}
 
-    def crowded(self, most_boards: int | None = None) -> Iterator[tuple[Problem, int | None]]:
+    def by_contention(self, most_boards: int | None = None) -> Iterator[tuple[PlacementProblem, int | None]]:
         """The problem for few boards that compute, for more, and for all allowed, each with how many may compute.
 
         No placement is priced too high in the first that allows it so many boards as it has. Where no host is shared
         there is but one.
         """
         limit = self.testbed.ranks if most_boards is None else most_boards
-        for number, (crowd, compute_s) in enumerate(self.lighter):
-            offers = tuple(offer.crowded(number) for offer in self.offers)
-            lighter = replace(self, solo=replace(self.solo, compute_s=compute_s), offers=offers, lighter=())
-            yield lighter, min(limit, crowd.most)
-            if limit <= crowd.most:
+        for number, (level, compute_s) in enumerate(self.lighter):
+            lighter = replace(
+                self,
+                single_device=replace(self.single_device, compute_s=compute_s),
+                team_options=tuple(option.at_level(number) for option in self.team_options),
+                lighter=(),
+            )
+            yield lighter, min(limit, level.most)
+            if limit <= level.most:
                 return
         yield self, most_boards
 
     @property
     def is_kept(self) -> bool:
         """Whether the root may have something already that `crossing` counts."""
-        return bool(self.solo.kept.any())
+        return bool(self.single_device.kept.any())
 
     def instance(
         self,
@@ -101,44 +102,46 @@ class Problem:
         is_least : bool
             Whether what the root may have already is never sent: no plan sends less.
         """
-        offers = [offer for offer in self.offers if offer.in_flight >= slots]
-        testbed, capacity = self.testbed, capacities(self.testbed)
+        testbed, single_device = self.testbed, self.single_device
         return Instance(
-            crossing=self.solo.crossing - self.solo.kept if is_least else self.solo.crossing,
+            crossing=single_device.crossing - single_device.kept if is_least else single_device.crossing,
             compute_s=self._within_root(slots),
-            need_bytes=self.solo.need_bytes(slots),
-            capacity=capacity,
+            need_bytes=single_device.need_bytes(slots),
+            capacity=capacities(testbed),
             routes=tuple(tuple(() if way is None else way.resources for way in row) for row in testbed.routes),
             resource_s=np.array([1 / resource.bandwidth for resource in testbed.resources]),
             root=self.root,
             replicas=min(replicas, testbed.ranks),
-            teams=_teams(offers, is_least),
+            teams=_teams([option for option in self.team_options if option.in_flight >= slots], is_least),
             most_boards=most_boards,
         )
 
     def _within_root(self, slots: int) -> np.ndarray:
         """Seconds of spans, infinite on a root whose requests under way leave them too little memory."""
-        found, limit = self.solo.compute_s.copy(), self.testbed.devices[self.root].memory_bytes
+        found, limit = self.single_device.compute_s.copy(), self.testbed.devices[self.root].memory_bytes
         if limit is not None:
-            found[self.root][self.solo.root_bytes(root_slots(slots, self.testbed.ranks)) > limit] = np.inf
+            found[self.root][self.single_device.root_bytes(root_slots(slots, self.testbed.ranks)) > limit] = np.inf
         return found
 
 
-def pose(graph: Graph, testbed: Testbed, cost: CostModel, root: int = 0) -> Problem:
+def placement_problem(graph: Graph, testbed: Testbed, cost: CostModel, root: int = 0) -> PlacementProblem:
     """The problem of placing a graph on a testbed.
 
     Units are cut where planners may cut; what boards of one host take is looked at by how many of them compute.
     """
     cut = units(graph)
-    *fewer, _ = crowds(testbed)
-    whole = solo(cut, testbed, cost, root)
-    prices = (np.minimum(whole.compute_s, solo(cut, testbed, cost, root, crowd.active).compute_s) for crowd in fewer)
-    problem = Problem(cut, testbed, cost, root, whole, (), tuple(zip(fewer, prices, strict=True)))
-    bare = problem.instance()
-    recruiter = Recruiter(cut, testbed, cost, root, tuple(crowd.active for crowd in fewer))
-    wanted = asks(testbed, root, bare.fits, problem.solo.compute_s[root], problem.solo.weight_bytes)
-    offers = (recruiter.offer(boards, span) for boards, span in wanted)
-    return replace(problem, offers=tuple(offer for offer in offers if offer is not None))
+    *fewer, _ = contention_levels(testbed)
+    costs = single_device_costs(cut, testbed, cost, root)
+    lighter_s = (single_device_costs(cut, testbed, cost, root, level.active).compute_s for level in fewer)
+    lighter = tuple(
+        (level, np.minimum(costs.compute_s, seconds)) for level, seconds in zip(fewer, lighter_s, strict=True)
+    )
+    problem = PlacementProblem(cut, testbed, cost, root, costs, (), lighter)
+    planner = TeamPlanner(cut, testbed, cost, root, tuple(level.active for level in fewer))
+    fits = problem.instance().fits
+    candidates = team_candidates(testbed, root, fits, costs.compute_s[root], costs.weight_bytes)
+    options = (planner.option(boards, span) for boards, span in candidates)
+    return replace(problem, team_options=tuple(option for option in options if option is not None))
 
 
 def capacities(testbed: Testbed) -> np.ndarray:
@@ -152,8 +155,8 @@ def root_slots(slots: int, boards: int) -> int:
     return slots if slots < SLOTS_PER_TURN else BUSY * boards + 1
 
 
-def _teams(offers: Sequence[Offer], is_least: bool) -> tuple[Team, ...]:
+def _teams(team_options: Sequence[TeamOption], is_least: bool) -> tuple[Team, ...]:
     found: dict[tuple[int, ...], dict[Span, TeamSpan]] = {}
-    for offer in offers:
-        found.setdefault(offer.boards, {})[offer.span] = offer.least if is_least else offer.asks
+    for option in team_options:
+        found.setdefault(option.boards, {})[option.span] = option.least if is_least else option.asks
     return tuple(Team(boards, spans) for boards, spans in found.items())

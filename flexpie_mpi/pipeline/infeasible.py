@@ -8,8 +8,8 @@ from math import ceil
 import numpy as np
 
 from ..planner.problem import RESERVE_BYTES
-from .instance import Problem, capacities
 from .memory import mb
+from .problem import PlacementProblem, capacities
 
 STEPS = 30
 """Halvings of the range in which the least memory is that would do."""
@@ -18,7 +18,7 @@ MB = 10**6
 """What advice is rounded up to."""
 
 
-def hopeless(problem: Problem, solver: str, is_proved: bool) -> str:
+def infeasible(problem: PlacementProblem, solver: str, is_proved: bool) -> str:
     """Why there is no placement, in a sentence: what needs most, what there is, and what would do."""
     testbed, graph = problem.testbed, problem.graph
     free = np.maximum(capacities(testbed) - RESERVE_BYTES, 0).sum()
@@ -30,12 +30,12 @@ def hopeless(problem: Problem, solver: str, is_proved: bool) -> str:
     )
 
 
-def enough(problem: Problem) -> float:
+def enough(problem: PlacementProblem) -> float:
     """Bytes of memory with which as many equal boards would do, one request at a time, each by itself: in stages."""
-    root, others = problem.solo.root_bytes(1), problem.solo.need_bytes(1)
-    allowed = np.isfinite(np.delete(problem.solo.compute_s, problem.root, axis=0)).all(axis=0)
+    root, others = problem.single_device.root_bytes(1), problem.single_device.need_bytes(1)
+    allowed = np.isfinite(np.delete(problem.single_device.compute_s, problem.root, axis=0)).all(axis=0)
     others = np.where(allowed, others, np.inf)
-    low, high = problem.solo.idle_root_bytes(1), float(root[0, -1])
+    low, high = problem.single_device.idle_root_bytes(1), float(root[0, -1])
     for _ in range(STEPS):
         middle = (low + high) / 2
         able = _others(root, others, middle) <= problem.testbed.ranks - 1
@@ -57,22 +57,22 @@ def _others(root: np.ndarray, others: np.ndarray, limit: float) -> float:
     return float(min(with_root[-1], without[-1]))
 
 
-def _reason(problem: Problem) -> str:
+def _reason(problem: PlacementProblem) -> str:
     """What alone is too much, where something is; else that the whole is."""
     capacity = capacities(problem.testbed)
     root = problem.testbed.devices[problem.root]
-    idle = problem.solo.idle_root_bytes(1)
+    idle = problem.single_device.idle_root_bytes(1)
     if idle > capacity[problem.root]:
         return f"a process with the inputs and outputs of one request alone takes {mb(idle)} on the root '{root.name}'"
-    need = problem.solo.need_bytes(1)
-    heaviest = int(np.argmax(problem.solo.weight_bytes.diagonal(1)))
-    most, weights = need[heaviest, heaviest + 1], problem.solo.weight_bytes[heaviest, heaviest + 1]
+    need = problem.single_device.need_bytes(1)
+    heaviest = int(np.argmax(problem.single_device.weight_bytes.diagonal(1)))
+    most, weights = need[heaviest, heaviest + 1], problem.single_device.weight_bytes[heaviest, heaviest + 1]
     if most > capacity.max():
         return f"'{_name(problem, heaviest)}' alone needs {mb(most)} on one board, {mb(weights)} of them weights"
     return f"every part fits a board, the heaviest with {mb(most)}, but all of them together do not"
 
 
-def _name(problem: Problem, unit: int) -> str:
+def _name(problem: PlacementProblem, unit: int) -> str:
     """The node of a unit that has the most weights."""
     graph, ends = problem.graph, problem.units.ends
     weights = {
@@ -82,7 +82,7 @@ def _name(problem: Problem, unit: int) -> str:
     return max(weights, key=lambda name: weights[name])
 
 
-def _sizes(problem: Problem) -> str:
+def _sizes(problem: PlacementProblem) -> str:
     """Memory of the boards, in order: "3 x 268 MB, 1 x 1074 MB"."""
     runs = [(size, len(list(run))) for size, run in groupby(capacities(problem.testbed).tolist())]
     return ", ".join(f"{count} x {mb(size)}" for size, count in runs)

@@ -10,7 +10,7 @@ import pytest
 from flexpie_mpi import load
 from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.core.layout import Layout
-from flexpie_mpi.core.plan import Plan, Segment
+from flexpie_mpi.core.plan import Plan, Segment, enough_in_flight
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.verify import violations
@@ -18,7 +18,6 @@ from flexpie_mpi.pipeline import (
     Candidate,
     PlacementProblem,
     crossovers,
-    enough_in_flight,
     memory_problems,
     most_in_flight,
     needs,

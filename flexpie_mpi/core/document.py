@@ -109,7 +109,6 @@ def read_toml(
 
     Parameters
     ----------
-    path : path
     most_bytes : int
         That the file may have.
     noun : str

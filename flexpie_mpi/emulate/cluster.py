@@ -52,21 +52,10 @@ class Cluster:
     def run(
         self, words: Sequence[str], *, ranks: int | None = None, environment: Mapping[str, str] | None = None
     ) -> int:
-        """Run one job on the first `ranks` boards, one rank on each, and return mpirun's exit code.
+        """Run one job on the first `ranks` boards (all by default), one rank on each, and return mpirun's exit code.
 
-        Parameters
-        ----------
-        words : sequence of str
-            The program and its arguments.
-        ranks : int, optional
-            All boards by default.
-        environment : mapping, optional
-            Variables of the job besides those of this process.
-
-        Raises
-        ------
-        EmulationError
-            When there are not so many boards, or this machine's cores cannot carry them undisturbed.
+        `words` are the program and its arguments; `environment` adds variables to those of this process. Raises
+        EmulationError when there are not so many boards, or this machine's cores cannot carry them undisturbed.
         """
         count = self.testbed.ranks if ranks is None else ranks
         if not 1 <= count <= self.testbed.ranks:

@@ -68,19 +68,10 @@ class _Flow:
 
 
 def throughput(ways: Sequence[tuple[str, str, str]], expected: float) -> float:
-    """Bytes per second that arrive in all when every way is kept full at once.
+    """Bytes per second that arrive in all when every way is kept full at once; about `expected` of them.
 
-    Parameters
-    ----------
-    ways : sequence of (str, str, str)
-        Namespace of the sender, namespace and address of the receiver.
-    expected : float
-        About how many it will be.
-
-    Raises
-    ------
-    EmulationError
-        When there is no connection.
+    A way is the namespace of the sender, then the namespace and the address of the receiver. Raises EmulationError when
+    there is no connection.
     """
     queue = max(1 << 16, int(expected * QUEUE_S))
     flows: list[_Flow] = []

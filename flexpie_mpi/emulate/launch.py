@@ -51,15 +51,7 @@ class Library:
 def find_library(name: str | None = None) -> Library:
     """The MPI library of this environment: of the mpirun beside the running python, or the first on the PATH.
 
-    Parameters
-    ----------
-    name : str, optional
-        Look for this one of `LIBRARIES` only.
-
-    Raises
-    ------
-    EmulationError
-        When there is none, or it is too old.
+    With a `name`, only that one of `LIBRARIES` will do. Raises EmulationError when there is none, or it is too old.
     """
     folders = [str(Path(sys.executable).parent), *search_path().split(os.pathsep)]
     paths = dict.fromkeys(filter(None, (shutil.which(mpi, path=folder) for folder in folders for mpi in _NAMES)))
@@ -92,10 +84,7 @@ def _library(mpirun: str) -> Library | None:
 def library_of(mpirun: str, text: str) -> Library | None:
     """The library that an mpirun belongs to, by what ``--version`` prints.
 
-    Raises
-    ------
-    EmulationError
-        When it is an Open MPI before version 5, which starts ranks in another way.
+    Raises EmulationError when it is an Open MPI before version 5, which starts ranks in another way.
 
     >>> library_of("/usr/bin/mpirun", "mpirun (Open MPI) 5.0.11")
     Library(name='openmpi', mpirun='/usr/bin/mpirun', version='5.0.11')
@@ -116,10 +105,7 @@ def library_of(mpirun: str, text: str) -> Library | None:
 def job_command(library: Library, network: Network, ranks: int, enter: str, words: Sequence[str]) -> Command:
     """The command, on the first board, that starts `words` on the first `ranks` boards, one rank on each.
 
-    Parameters
-    ----------
-    enter : str
-        Path of the script that enters a board, in the place of ssh.
+    `enter` is the path of the script that enters a board, in the place of ssh.
     """
     hosts = ",".join(network.address(device.name) for device in network.testbed.devices[:ranks])
     if library.name == "mpich":
@@ -145,13 +131,8 @@ def job_environment(library: Library, environment: Mapping[str, str], folder: st
 def enter_script(network: Network, groups: Mapping[str, str], owner: int) -> str:
     """A script that runs a command on a board: ``enter [-OPTION ...] ADDRESS COMMAND``, as ssh does.
 
-    Parameters
-    ----------
-    network : Network
-    groups : mapping of device to str
-        Folders of the control groups that limit the boards' memory.
-    owner : int
-        A process outside of the boards, which sees those folders.
+    `groups` are the folders, by device, of the control groups that limit the boards' memory. `owner` is a process
+    outside of the boards, which sees those folders.
     """
     cases = "\n".join(_case(network, device.name, groups.get(device.name, "")) for device in network.testbed.devices)
     return _ENTER.format(owner=owner, cases=cases)

@@ -67,10 +67,7 @@ class Cache:
     def default(cls) -> Cache:
         """The user's cache: ``$FLEXPIE_CACHE``, else ``$XDG_CACHE_HOME/flexpie-mpi``, else ``~/.cache/flexpie-mpi``.
 
-        Raises
-        ------
-        CacheError
-            ``$FLEXPIE_CACHE_BYTES`` is not a number of bytes.
+        Raises CacheError when ``$FLEXPIE_CACHE_BYTES`` is not a number of bytes.
         """
         return cls(_default_folder(), _default_limit())
 

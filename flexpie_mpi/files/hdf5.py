@@ -100,20 +100,9 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def beside(file: h5py.File, values: Mapping[str, h5py.Dataset], suffix: str) -> dict[str, h5py.Dataset]:
-    """The datasets beside those `values` of a file that have one, by their names.
+    """The datasets beside those `values` (as of :func:`datasets`) that have one, by the names of the values.
 
-    Parameters
-    ----------
-    file : h5py.File
-    values : mapping of str to Dataset
-        As of :func:`datasets`.
-    suffix : str
-        `SHAPES` or `FLAT`.
-
-    Raises
-    ------
-    DataError
-        When one has not the form that it must have.
+    `suffix` is `SHAPES` or `FLAT`. Raises DataError when a dataset has not the form that it must have.
     """
     is_ours = attribute(file, "format") == FORMAT
     items = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
@@ -183,10 +172,6 @@ def unescape(key: str) -> str:
 
 class Stack:
     """A file of requests, read request by request.
-
-    Parameters
-    ----------
-    path : Path
 
     Attributes
     ----------

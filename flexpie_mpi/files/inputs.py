@@ -62,7 +62,6 @@ def load_inputs(
         ``FILE`` or ``NAME=FILE``. Names come from before the ``=``, or from inside ``.npz`` and HDF5 files; what has
         none (``.npy``, pictures, the only array of a ``.npz`` saved without a name) goes to the inputs that are
         left, in order. Without any file the inputs are random.
-    graph : Graph
     mean, scale : numbers, one or one per channel
         A picture becomes ``(pixel - mean) * scale``, pixels being 0 to 255; defaults 0 and 1/255.
     seed : int

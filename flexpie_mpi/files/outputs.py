@@ -55,24 +55,9 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_holdable(path: str | Path, outputs: Iterable[Value]) -> list[str]:
-    """Sentences to tell before a run: which outputs the file will not hold, or not in their own type.
+    """Sentences to tell before a run: which of all outputs of a model the file will not hold, or not in their own type.
 
-    Parameters
-    ----------
-    path : path
-        Of the file.
-    outputs : iterable of Value
-        All outputs of the model.
-
-    Returns
-    -------
-    list of str
-        A sentence for each that is left out or widened.
-
-    Raises
-    ------
-    DataError
-        When the file would hold none of them.
+    Raises DataError when the file would hold none of them.
     """
     outputs = list(outputs)
     left = [value for value in outputs if not is_holdable(value)]
@@ -99,7 +84,6 @@ def save_outputs(
 
     Parameters
     ----------
-    path : path
     outputs : mapping of name to array
         Numbers, bools or strings.
     provenance : mapping, optional
@@ -162,18 +146,9 @@ def _array(value: object) -> np.ndarray | str:
 
 
 def check_results(path: str | Path, *, appends: bool, source: str = "") -> None:
-    """Check that :class:`Results` could be made, as far as that can be told without making it.
+    """Check that :class:`Results` could be made, as far as that can be told without making it; raises DataError.
 
-    Parameters
-    ----------
-    path : path
-    appends : bool
-    source : str
-        Where the requests come from, for the sentence that says that they are several.
-
-    Raises
-    ------
-    DataError
+    A sentence names the `source` of the requests where it must say that they are several.
     """
     suffix = Path(path).suffix
     if suffix.lower() not in HDF5_SUFFIXES:
@@ -189,23 +164,7 @@ def check_results(path: str | Path, *, appends: bool, source: str = "") -> None:
 class Results:
     """A file of the outputs of many requests, written by a thread of its own.
 
-    Parameters
-    ----------
-    path : path
-    provenance : mapping of str to str or number
-    appends : bool
-    varying, types : collection of str, mapping of str to str
-        As of :class:`StackWriter`.
-
-    Attributes
-    ----------
-    first : int
-        Requests that the file held before.
-
-    Raises
-    ------
-    DataError
-        As of :class:`StackWriter`.
+    It is made like a :class:`StackWriter`, with the same errors. `first` counts the requests that the file held before.
     """
 
     def __init__(

@@ -40,7 +40,6 @@ class StackWriter:
         Of a file that is not there; with `appends`, also of one that this class has written.
     provenance : mapping of str to str or number
         What the values come from: attributes of a new file. Those named in `SAME` must be those of an older one.
-    appends : bool
     varying : collection of str
         Values whose shape may differ from request to request. Others may, too, but take more room then.
     types : mapping of str to str

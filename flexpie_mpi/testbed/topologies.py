@@ -30,12 +30,10 @@ def switch(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: st
 
     Parameters
     ----------
-    devices : sequence of Device
     bandwidth : float or sequence of float
         Bytes per second of the ports.
     latency : float or sequence of float
         Seconds of a message from port to port; the larger of the two counts.
-    name : str
 
     Raises
     ------
@@ -121,18 +119,10 @@ def one_host(ranks: int, cores: int, *, bandwidth: float = 5e9, latency: float =
 
     Parameters
     ----------
-    ranks, cores : int
     bandwidth : float
         Bytes per second at which a rank copies.
     latency : float
         Seconds of an empty message.
-    name : str
-        Of the machine.
-
-    Raises
-    ------
-    TestbedError
-        When a number is out of range.
     """
     devices = [Device(f"rank{rank}", host=name, cores=cores) for rank in range(ranks)]
     speeds = _ports(devices, [bandwidth] * ranks, [bandwidth] * ranks)
@@ -152,10 +142,8 @@ def measured(
 
     Parameters
     ----------
-    devices : sequence of Device
     latency, bandwidth : R x R numbers
         Seconds of an empty message, and bytes per second, by source and target; what a diagonal holds is not read.
-    name : str
 
     Raises
     ------

@@ -49,12 +49,7 @@ class PipeStopped(Exception):
 
 
 class Pipe:
-    """A pipe that is read when bytes are asked for, and no further: its writer has to wait.
-
-    Parameters
-    ----------
-    descriptor : int
-    """
+    """A pipe that is read when bytes are asked for, and no further: its writer has to wait."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -102,14 +97,7 @@ class Pipe:
 
 
 class Spool:
-    """A pipe that a thread reads ahead, so that its writer has to wait only when much is not taken yet.
-
-    Parameters
-    ----------
-    pipe : Pipe
-    ahead : int
-        In bytes.
-    """
+    """A pipe that a thread reads `ahead` bytes ahead, so that its writer waits only when much is not taken yet."""
 
     def __init__(self, pipe: Pipe, ahead: int = AHEAD_BYTES) -> None:
         self._pipe = pipe
@@ -157,15 +145,9 @@ def standard_input() -> Spool:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Requests from standard input, or from a named pipe.
+    """Requests from a named pipe, or from standard input where there is no path.
 
-    Parameters
-    ----------
-    path : Path or None
-        None for standard input.
-    graph : Graph
-    budget : Budget, optional
-        Of each array; a frame of unknown arrays has no more either.
+    The budget holds for each array; a frame of unknown arrays has no more bytes either.
     """
 
     path: Path | None

@@ -112,19 +112,9 @@ class AtMost:
 
 
 class Reader:
-    """The requests of a source, ready to be taken: a supply of the engine.
+    """The requests of a source from number `first` on, ready to be taken: a supply of the engine.
 
-    Parameters
-    ----------
-    source : Source
-    first : int
-        Number of its first request.
-    depth : int
-
-    Attributes
-    ----------
-    count : int or None
-        How many there will be, where known.
+    Its `count` says how many there will be; None where that is not known.
     """
 
     def __init__(self, source: Source, first: int = 0, depth: int = DEPTH) -> None:

@@ -60,14 +60,14 @@ class Boxes:
     @property
     def sizes(self) -> np.ndarray:
         """Elements of each box, float array (n,)."""
-        found: np.ndarray = self.extents.prod(axis=1)
-        return found
+        sizes: np.ndarray = self.extents.prod(axis=1)
+        return sizes
 
     def hull(self, other: Boxes) -> Boxes:
         """The smallest boxes around both, pair by pair."""
         return Boxes(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
 
-    def take(self, index: np.ndarray) -> Boxes:
+    def take(self, index: np.ndarray | slice) -> Boxes:
         """The boxes at `index`, or where it is true."""
         return Boxes(self.lo[index], self.hi[index])
 

@@ -64,11 +64,11 @@ class Movement:
         ----------
         name : str
         box : Boxes
-            Of every row.
+            What each row needs.
         offsets : int array (walks + 1,)
             First row of each walk.
         rows : int array (rows,)
-            Row of the shard table.
+            Where each row stands in the shard table.
         wanted : bool array (walks,)
             Walks whose column matters; the others get 0.
         """
@@ -80,16 +80,15 @@ class Movement:
             marks = box.lo.astype(np.int64) @ _ODD[:ndim] + box.hi.astype(np.int64) @ _ODD[8 : 8 + ndim]
             marks = (marks ^ (marks >> 29)) * (_ODD[16 + ranks % 48] + ranks)
             sums = np.add.reduceat(np.where(present, marks, 0), offsets[:-1])
-        found = np.zeros(len(wanted), int)
+        columns = np.zeros(len(wanted), int)
         there = np.logical_or.reduceat(present, offsets[:-1]) & wanted
         distinct, index, inverse = np.unique(sums[there], return_index=True, return_inverse=True)
-        walks = np.flatnonzero(there)[index]
         known = [
-            self._column(entry, int(mark), box, offsets, ranks, walk)
-            for mark, walk in zip(distinct, walks, strict=True)
+            self._column(entry, int(mark), box, slice(offsets[walk], offsets[walk + 1]), ranks)
+            for mark, walk in zip(distinct, np.flatnonzero(there)[index], strict=True)
         ]
-        found[there] = np.array(known, int)[inverse]
-        return found
+        columns[there] = np.array(known, int)[inverse]
+        return columns
 
     def whole_at(self, name: str, rank: int) -> int:
         """The column of one rank needing all of a value."""
@@ -106,14 +105,15 @@ class Movement:
             self._classes[key] = _Class(name, self._shards.graph.value(name).itemsize, Table(nothing, nothing))
         return self._classes[key]
 
-    def _column(self, entry: _Class, mark: int, box: Boxes, offsets: np.ndarray, ranks: np.ndarray, walk: int) -> int:
+    def _column(self, entry: _Class, mark: int, box: Boxes, rows: slice, ranks: np.ndarray) -> int:
+        """The column of what the rows of one walk need, under the number that stands for it."""
         if mark in entry.columns:
             return entry.columns[mark]
-        inside = slice(offsets[walk], offsets[walk + 1])
+        needed = box.take(rows)
+        there = needed.present
         boxes = np.zeros((self._shards.ranks, box.lo.shape[1], 2), np.int32)
-        there = box.lo[inside, 0] < box.hi[inside, 0]
-        boxes[ranks[inside][there], :, 0] = box.lo[inside][there]
-        boxes[ranks[inside][there], :, 1] = box.hi[inside][there]
+        boxes[ranks[rows][there], :, 0] = needed.lo[there]
+        boxes[ranks[rows][there], :, 1] = needed.hi[there]
         return self._add(entry, mark, boxes)
 
     @staticmethod
@@ -153,7 +153,7 @@ class Movement:
         return held
 
     def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:
-        """Rows of TRANSFER, (H, U)."""
+        """Rows of `TRANSFER`, (H, U), from boxes held (H, R, ndim, 2) and needed (U, R, ndim, 2)."""
         own, nbytes, packed, unpacked = moved(held, need)
         nbytes *= itemsize
         in_place = (held[:, None] == need[None]).all(axis=(-1, -2))
@@ -199,8 +199,9 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     diagonal = np.arange(ranks)
     own = overlap[..., diagonal, diagonal].astype(float)
     overlap[..., diagonal, diagonal] = 0.0
-    for state in [place for place, boxes in enumerate(held) if _overlaps(boxes)]:
-        _one_source(held[state], overlap[state])
+    for boxes, state in zip(held, overlap, strict=True):
+        if _overlaps(boxes):
+            _one_source(boxes, state)
     return own, overlap, packed, unpacked
 
 
@@ -245,8 +246,8 @@ def _one_source(held: np.ndarray, overlap: np.ndarray) -> None:
     holders, others = np.flatnonzero(has), np.flatnonzero(~has)
     wanted = overlap[:, holders[0], :].copy() if len(holders) else overlap[:, 0, :]
     overlap[:] = 0.0
-    for place, target in enumerate(others):
-        overlap[:, holders[place % len(holders)], target] = wanted[:, target]
+    for turn, target in enumerate(others):
+        overlap[:, holders[turn % len(holders)], target] = wanted[:, target]
 
 
 def _terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ..cost.links import Network
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
 from ..testbed import Testbed
-from .boxes import Boxes, ShardTable
+from .boxes import ShardTable
 from .movement import Movement
 from .space import Options, Space
 from .units import Units
@@ -26,15 +25,25 @@ RESERVE_BYTES = 96 << 20
 
 @dataclass(frozen=True)
 class Problem:
-    """A search problem with what its numbers stand for."""
+    """A search problem with what its numbers stand for.
+
+    Attributes
+    ----------
+    units : Units
+    shards : ShardTable
+        The number of a layout is its place here.
+    space : Space
+    work_priced : int
+        Distinct pieces of work that the cost model was asked about.
+    least : float array (n,)
+        Seconds that each unit takes at least, whatever segment it is in.
+    """
 
     units: Units
     shards: ShardTable
     space: Space
     work_priced: int
-    """Distinct pieces of work that the cost model was asked about."""
     least: np.ndarray
-    """Seconds that each unit takes at least, whatever segment it is in, float array (n,)."""
 
     @property
     def segments(self) -> int:
@@ -50,10 +59,10 @@ class Choice:
     ----------
     layouts : tuple of Layout
         The root alone among them.
-    allowed : callable
-        Layouts (bool array, in the order of the shard table) in which a segment may end at a cut; all when None.
-    fuse : callable
-        How far segments reach; as far as they can when None.
+    allowed : callable, optional
+        Says in which layouts of a shard table a segment may end at a cut, bool array (L,); in all of them when None.
+    fuse : Rule, optional
+        Says how far segments reach; as far as they can when None.
     lonely : bool
         Whether one rank of several may do all of a segment's work. Searches need not look there: such a segment is that
         rank's ``single``.
@@ -67,16 +76,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """The legal segments that begin at one cut, their calls not priced yet."""
+    """The legal segments that begin at one cut, their calls not priced yet.
+
+    `legal` are their walks in `step`; `needs` and `fetches` are those of :class:`flexpie_mpi.planner.space.Options`.
+    """
 
     step: Step
-    kept: np.ndarray
+    legal: np.ndarray
     needs: np.ndarray
     fetches: np.ndarray
 
 
 class ProblemBuilder:
-    """A graph on a testbed with the layouts that may occur: what problems with different choices have in common.
+    """Builds search problems of a graph on a testbed, which share walks and prices though their choices differ.
 
     Parameters
     ----------
@@ -84,6 +96,7 @@ class ProblemBuilder:
     testbed : Testbed
     cost : CostModel
     layouts : sequence of Layout
+        All that may occur.
     root : int
     """
 
@@ -100,7 +113,7 @@ class ProblemBuilder:
         self._walker = Walker(units, self.shards, self._prices)
 
     def build(self, choice: Choice) -> Problem:
-        """The problem of choosing segments and layouts; the choice's layouts are among the scene's."""
+        """The problem of choosing segments and layouts; the choice's layouts are among the builder's."""
         shards, units, movement = self.shards, self.units, self._movement
         offered = np.array([layout in set(choice.layouts) for layout in shards.layouts])
 
@@ -111,20 +124,19 @@ class ProblemBuilder:
         if choice.fuse is not None:
             keep = partial(choice.fuse, shards)
         spans = [_spans(units, shards, movement, step, choice.lonely) for step in self._walker.steps(allowed, keep)]
-        spans.sort(key=lambda item: item.step.begin)
-        least = least_seconds(len(units), (item.step for item in spans))
+        least = least_seconds(len(units), (each.step for each in spans))
         return Problem(units, shards, self._space(spans), self._prices.priced, least)
 
     def _space(self, spans: Sequence[_Spans]) -> Space:
         units, movement = self.units, self._movement
         names = tuple(dict.fromkeys(name for cut in units.alive for name in cut))
-        number = {name: place for place, name in enumerate(names)}
+        number_of = {name: number for number, name in enumerate(names)}
         out = {name: movement.whole_at(name, self._root) for name in units.alive[-1]}
         tables = [movement.table(name) for name in names]
         columns = [out.get(name, 0) for name in names]
         return Space(
             options=_options(units, self.shards, self._cost, spans, bool(self._capacity.size)),
-            alive=tuple(tuple(number[name] for name in cut) for cut in units.alive),
+            alive=tuple(tuple(number_of[name] for name in cut) for cut in units.alive),
             start=(0,) * len(units.alive[0]),
             latency=tuple(table.latency for table in tables),
             volume=tuple(table.volume for table in tables),
@@ -136,22 +148,23 @@ class ProblemBuilder:
 
 
 def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
-    """The root alone, the candidates, and for every team the state in which all of it holds all."""
+    """How values can be held: by the root alone, in each candidate layout, or whole on every rank of a team."""
     replicas = [Layout("replicated", layout.ranks) for layout in layouts if len(layout.ranks) > 1]
     return tuple(dict.fromkeys((Layout("single", (root,)), *layouts, *replicas)))
 
 
 def _spans(units: Units, shards: ShardTable, movement: Movement, step: Step, lonely: bool) -> _Spans:
+    """The legal segments among the walks of a step, and what each needs of every alive value."""
     alive = units.alive[step.begin]
     legal = step.legal if lonely else step.legal & _is_shared(shards, step)
     needs = np.zeros((len(alive), len(step.end)), int)
     fetches = np.zeros((len(alive), len(step.end)), bool)
-    for place, name in enumerate(alive):
+    for row, name in enumerate(alive):
         box = step.needs.get(name)
         if box is not None and legal.any():
-            needs[place] = movement.columns(name, box, step.offsets, step.rows, legal)
-            shape = units.graph.value(name).shape or (1,)
-            fetches[place] = np.logical_and.reduceat(_is_whole(box, shape), step.offsets[:-1])
+            needs[row] = movement.columns(name, box, step.offsets, step.rows, legal)
+            is_whole = ((box.lo == 0) & (box.hi == np.asarray(units.graph.value(name).shape or (1,)))).all(axis=1)
+            fetches[row] = np.logical_and.reduceat(is_whole, step.offsets[:-1])
     return _Spans(step, np.flatnonzero(legal), needs[:, legal], fetches[:, legal])
 
 
@@ -161,38 +174,29 @@ def _is_shared(shards: ShardTable, step: Step) -> np.ndarray:
     return (busy > 1) | (np.diff(shards.offsets)[step.layout] == 1)
 
 
-def _is_whole(box: Boxes, shape: Sequence[int]) -> np.ndarray:
-    found: np.ndarray = ((box.lo == 0) & (box.hi == np.asarray(shape))).all(axis=1)
-    return found
-
-
 def _options(
     units: Units, shards: ShardTable, cost: CostModel, spans: Sequence[_Spans], memory: bool
 ) -> tuple[Options, ...]:
     """The options at every cut; all session calls are priced in one batch."""
-    place_of = {item.step.begin: place for place, item in enumerate(spans)}
-    steps = [item.step for item in spans]
+    steps = [each.step for each in spans]
     calls = np.concatenate([step.calls for step in steps])
     rows = np.concatenate([step.rows for step in steps])
     call_s = cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows]
-    arrival_s = _arrival_s(units, cost)
-    bounds = list(accumulate((len(step.rows) for step in steps), initial=0))
-    result = []
-    for begin in range(len(units)):
-        place = place_of.get(begin)
-        if place is None:
-            result.append(_no_options(len(units.alive[begin]), shards.ranks if memory else 0))
-            continue
-        item = spans[place]
-        step, busy = item.step, item.step.calls["kernels"] > 0
-        seconds = step.seconds + np.where(busy, call_s[bounds[place] : bounds[place + 1]], 0.0)
-        slowest = np.maximum.reduceat(seconds, step.offsets[:-1]) + (arrival_s if begin == 0 else 0.0)
+    call_s[calls["kernels"] == 0] = 0.0
+    bounds = np.cumsum([0, *(len(step.rows) for step in steps)])
+    ranks = shards.ranks if memory else 0
+    options = [_no_options(len(alive), ranks) for alive in units.alive[:-1]]
+    for each, first in zip(spans, bounds, strict=False):
+        step, legal = each.step, each.legal
+        seconds = step.seconds + call_s[first : first + len(step.rows)]
+        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
+        if step.begin == 0:
+            slowest += _arrival_s(units, cost)
         weights = _weights(shards, step) if memory else np.zeros((len(step.end), 0))
-        kept = item.kept
-        result.append(
-            Options(step.end[kept], step.layout[kept], slowest[kept], item.needs, item.fetches, weights[kept])
+        options[step.begin] = Options(
+            step.end[legal], step.layout[legal], slowest[legal], each.needs, each.fetches, weights[legal]
         )
-    return tuple(result)
+    return tuple(options)
 
 
 def _arrival_s(units: Units, cost: CostModel) -> float:
@@ -204,16 +208,17 @@ def _arrival_s(units: Units, cost: CostModel) -> float:
 
 
 def _no_options(alive: int, ranks: int) -> Options:
+    """Options of a cut at which no segment may begin."""
     ints = np.zeros(0, int)
     return Options(ints, ints, np.zeros(0), np.zeros((alive, 0), int), np.zeros((alive, 0), bool), np.zeros((0, ranks)))
 
 
 def _weights(shards: ShardTable, step: Step) -> np.ndarray:
-    """Bytes of constants by (walk, rank)."""
-    found = np.zeros((len(step.end), shards.ranks))
+    """Bytes of constants of each walk on each rank, float array (walks, R)."""
+    nbytes = np.zeros((len(step.end), shards.ranks))
     walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
-    found[walk, shards.rank[step.rows]] = step.weights
-    return found
+    nbytes[walk, shards.rank[step.rows]] = step.weights
+    return nbytes
 
 
 def _capacity(testbed: Testbed) -> np.ndarray:
@@ -228,16 +233,18 @@ def _upgrade(shards: ShardTable) -> np.ndarray:
     """State of a value after all ranks of a layout have fetched all of it: held by more ranks, or as it was."""
     teams = [set(layout.ranks) for layout in shards.layouts]
     holds_all = [layout.kind in ("replicated", "single") for layout in shards.layouts]
-    found = np.tile(np.arange(len(teams))[:, None], (1, len(teams)))
+    upgrade = np.tile(np.arange(len(teams))[:, None], (1, len(teams)))
     for state, team in enumerate(teams):
         for layout, fetching in enumerate(teams):
             if shards.replicas[layout] >= 0 and not (holds_all[state] and fetching <= team):
-                found[state, layout] = shards.replicas[layout]
-    return found
+                upgrade[state, layout] = shards.replicas[layout]
+    return upgrade
 
 
-# Pruning
-
+# Pruning: how far walks are worth following. With a few ranks every segment is priced. With dozens, most long segments
+# recompute so much that no plan with them can be the fastest: their work, and the least that the rest of the network
+# takes, already exceed a plan that is known. In very long networks segments are bounded in length as well: that proves
+# nothing, and the search says so.
 
 MANY_ROWS = 160
 """Rows of a shard table (ranks, summed over candidate layouts) up to which all segments are priced."""
@@ -259,12 +266,12 @@ Rule = Callable[[ShardTable, Step], np.ndarray]
 
 def least_seconds(units: int, steps: Iterable[Step]) -> np.ndarray:
     """The least that each unit costs in any layout, alone: float array (units,)."""
-    found = np.zeros(units)
+    least = np.zeros(units)
     for step in steps:
         slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
         alone = slowest[(step.end == step.begin + 1) & step.legal]
-        found[step.begin] = MARGIN * alone.min() if alone.size else 0.0
-    return found
+        least[step.begin] = MARGIN * alone.min() if alone.size else 0.0
+    return least
 
 
 def alone(shards: ShardTable, step: Step) -> np.ndarray:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from .origins import DeviceFactor
 from .prior import AnalyticCost, Constants, call_s, exchange_s, family, kernel_s
 from .samples import Samples
 
@@ -39,19 +38,11 @@ def calibrated(samples: Mapping[str, Samples], kinds: int) -> tuple[AnalyticCost
     for _ in range(_ROUNDS if kinds > 1 else 1):
         on_reference = {name: each.scaled(factors) for name, each in on_cores.items()}
         prior = replace(prior, crowding=_crowding(prior, on_reference["compute"]))
-        prior = _fitted(prior, on_reference)
+        kernels = _kernels(prior, on_reference["compute"])
+        call = _constants(call_s, AnalyticCost().call, on_reference["call"], prior.crowding)
+        prior = replace(prior, kernels=kernels, call=call)
         factors = _factors(prior, on_cores, kinds)
-    on_reference = {name: each.scaled(factors) for name, each in on_cores.items()}
-    return replace(prior, exchange=_exchange(prior, samples["exchange"])), factors
-
-
-def exposed(devices: Sequence[DeviceFactor], factors: np.ndarray) -> tuple[DeviceFactor, ...]:
-    """Kinds of devices with their factors."""
-    return tuple(replace(device, factor=float(factor)) for device, factor in zip(devices, factors, strict=True))
-
-
-def _fitted(prior: AnalyticCost, samples: Mapping[str, Samples]) -> AnalyticCost:
-    return replace(prior, kernels=_kernels(prior, samples["compute"]), call=_call(prior, samples["call"]))
+    return replace(prior, exchange=_constants(exchange_s, prior.exchange, samples["exchange"])), factors
 
 
 def _kernels(prior: AnalyticCost, samples: Samples) -> dict[str, Constants]:
@@ -60,44 +51,30 @@ def _kernels(prior: AnalyticCost, samples: Samples) -> dict[str, Constants]:
     ops, number = np.unique(samples.rows["op"], return_inverse=True)
     labels = [op.decode() for op in ops]
     families = np.array([family(label) for label in labels], "U24")[number.reshape(-1)]
-    found = {
-        name: _roofline(prior, samples.part(families == name), start)
+    pooled = {
+        name: _constants(kernel_s, start, samples.part(families == name), prior.crowding)
         for name, start in ordinary.items()
         if name == family(name)
     }
-    pooled = dict(found)
+    constants = dict(pooled)
     for label in sorted({*labels, *ordinary} - ({*pooled} - {*labels})):
         # an operator differs from its family as it does on an ordinary core, until its rows say otherwise
         usual = ordinary.get(label, ordinary[family(label)])
         start = np.array(pooled[family(label)]) * usual / np.array(ordinary[family(label)])
-        found[label] = _roofline(prior, samples.part(samples.rows["op"] == label.encode()), tuple(start.tolist()))
-    return found
+        mine = samples.part(samples.rows["op"] == label.encode())
+        constants[label] = _constants(kernel_s, tuple(start.tolist()), mine, prior.crowding)
+    return constants
 
 
-def _roofline(prior: AnalyticCost, samples: Samples, start: Constants) -> Constants:
+def _constants(
+    formula: Callable[[np.ndarray, np.ndarray], np.ndarray], start: Constants, samples: Samples, crowding: float = 0.0
+) -> Constants:
+    """Constants of a formula, from where they start; without samples they stay there."""
     if not len(samples):
         return start
-    alone_s = samples.seconds / samples.active**prior.crowding
-    found = positive_constants(
-        lambda constants: kernel_s(constants, samples.rows), np.array(start), alone_s, samples.weights
-    )
-    return tuple(found.tolist())
-
-
-def _call(prior: AnalyticCost, samples: Samples) -> Constants:
-    if not len(samples):
-        return prior.call
-    alone_s = samples.seconds / samples.active**prior.crowding
-    start = np.array(AnalyticCost().call)
-    return tuple(positive_constants(lambda c: call_s(c, samples.rows), start, alone_s, samples.weights).tolist())
-
-
-def _exchange(prior: AnalyticCost, samples: Samples) -> Constants:
-    if not len(samples):
-        return prior.exchange
-    start = np.array(prior.exchange)
-    found = positive_constants(lambda c: exchange_s(c, samples.rows), start, samples.seconds, samples.weights)
-    return tuple(found.tolist())
+    alone_s = samples.seconds / samples.active**crowding
+    fitted = positive_constants(lambda c: formula(c, samples.rows), np.array(start), alone_s, samples.weights)
+    return tuple(fitted.tolist())
 
 
 def _crowding(prior: AnalyticCost, samples: Samples) -> float:
@@ -119,14 +96,14 @@ def _factors(prior: AnalyticCost, samples: Mapping[str, Samples], kinds: int) ->
         "compute": np.log(compute.seconds / prior.compute_s(compute.rows, compute.active)),
         "call": np.log(call.seconds / prior.call_s(call.rows, call.active)),
     }
-    found = np.full(kinds, np.nan)
+    factors = np.full(kinds, np.nan)
     for kind in range(kinds):
         for name, each in samples.items():
             mine = each.device == kind
-            if mine.any() and np.isnan(found[kind]):
-                found[kind] = weighted_median(residuals[name][mine], each.weights[mine])
-    least = np.nanmin(found) if np.isfinite(found).any() else 0.0
-    return np.exp(np.where(np.isnan(found), 0.0, found - least))
+            if mine.any() and np.isnan(factors[kind]):
+                factors[kind] = weighted_median(residuals[name][mine], each.weights[mine])
+    least = np.nanmin(factors) if np.isfinite(factors).any() else 0.0
+    return np.exp(np.where(np.isnan(factors), 0.0, factors - least))
 
 
 # Positive constants of a formula
@@ -179,39 +156,40 @@ def positive_constants(
     target = np.log(seconds)
     origin = np.log(start)
 
-    def loss(place: np.ndarray) -> float:
-        error = np.log(formula(np.exp(place))) - target
+    def loss(point: np.ndarray) -> float:
+        error = np.log(formula(np.exp(point))) - target
         bent = np.sqrt(error**2 + _BEND**2) - _BEND
-        return float(weights @ bent + pull * np.square(place - origin).sum())
+        return float(weights @ bent + pull * np.square(point - origin).sum())
 
     return np.exp(_descended(loss, origin))
 
 
-def _descended(loss: Callable[[np.ndarray], float], place: np.ndarray) -> np.ndarray:
-    directions = np.vstack((np.ones(len(place)), np.eye(len(place))))
-    best = loss(place)
+def _descended(loss: Callable[[np.ndarray], float], point: np.ndarray) -> np.ndarray:
+    """A point of low loss, by ever smaller steps along all axes together and along each."""
+    directions = np.vstack((np.ones(len(point)), np.eye(len(point))))
+    best = loss(point)
     for step in _STEPS:
         for _ in range(_SWEEPS):
-            before, start = best, place
+            before, start = best, point
             for direction in directions:
-                place, best = _walked(loss, place, best, step * direction)
+                point, best = _walked(loss, point, best, step * direction)
             if best >= before:
                 break
-            place, best = _walked(loss, place, best, place - start)  # valleys that lie across the directions
-    return place
+            point, best = _walked(loss, point, best, point - start)  # valleys that lie across the directions
+    return point
 
 
 def _walked(
-    loss: Callable[[np.ndarray], float], place: np.ndarray, best: float, step: np.ndarray
+    loss: Callable[[np.ndarray], float], point: np.ndarray, best: float, step: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """As far as it goes down one way, or else the other."""
+    """As far as it goes down one way, or else the other: the point and its loss."""
     for move in (step, -step):
         moved = False
-        while (found := loss(place + move)) < best:
-            place, best, moved = place + move, found, True
+        while (here := loss(point + move)) < best:
+            point, best, moved = point + move, here, True
         if moved:
             break
-    return place, best
+    return point, best
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

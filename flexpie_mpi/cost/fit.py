@@ -6,14 +6,14 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from ..core.errors import CostError
 from . import gbdt
-from .calibrate import calibrated, exposed
+from .calibrate import calibrated
 from .features import FEATURES, features_of
 from .forest import Forest
 from .gbdt import Lesson, best_rounds, train
@@ -90,7 +90,8 @@ def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
         When no kernel was measured.
     """
     lessons = Lessons.of(traces)
-    prior, factors = _calibrated(lessons, tell)
+    tell("fitting constants")
+    prior, factors = calibrated(lessons.samples, len(lessons.devices))
     ops = _ops(lessons)
     forests = {}
     for table, each in lessons.samples.items():
@@ -103,7 +104,9 @@ def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
         ops=ops,
         forests=forests,
         ranges={table: Ranges.of(table, each.rows) for table, each in lessons.samples.items() if len(each)},
-        devices=exposed(lessons.devices, factors),
+        devices=tuple(
+            replace(device, factor=float(factor)) for device, factor in zip(lessons.devices, factors, strict=True)
+        ),
         models=_models(traces),
         provenance=_provenance(traces, lessons),
     )
@@ -145,11 +148,6 @@ def _predicted(table: str, lessons: Lessons, test: Samples) -> np.ndarray:
     cost = LearnedCost(prior, ops, {} if forest is None else {table: forest})
     seconds = cost.seconds(table, test.rows, test.active)
     return seconds if table == "exchange" else seconds * factors[test.device]
-
-
-def _calibrated(lessons: Lessons, tell: Tell) -> tuple[AnalyticCost, np.ndarray]:
-    tell("fitting constants")
-    return calibrated(lessons.samples, len(lessons.devices))
 
 
 def _ops(lessons: Lessons) -> tuple[str, ...]:

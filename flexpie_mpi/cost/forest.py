@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -296,6 +297,7 @@ def _whole(block: Mapping[str, str], key: str, least: int, most: int) -> int:
 
 
 def _wholes(block: Mapping[str, str], key: str, count: int, least: int, most: int, where: str) -> tuple[int, ...]:
+    """So many whole numbers within bounds."""
     words = _words(block, key, count, where)
     numbers = tuple(int(word) if _WHOLE.fullmatch(word) else most + 1 for word in words)
     if not all(least <= number <= most for number in numbers):
@@ -306,13 +308,12 @@ def _wholes(block: Mapping[str, str], key: str, count: int, least: int, most: in
 def _floats(
     block: Mapping[str, str], key: str, count: int, where: str, *, has_infinite: bool = False
 ) -> tuple[float, ...]:
-    try:
+    """So many numbers, none of which is NaN, nor infinite unless some may be."""
+    with suppress(ValueError):
         numbers = tuple(map(float, _words(block, key, count, where)))
-    except ValueError:
-        numbers = (math.nan,)
-    if any(math.isnan(number) or (math.isinf(number) and not has_infinite) for number in numbers):
-        raise ForestError(f"{where}: '{key}' must be {'numbers' if has_infinite else 'finite numbers'}")
-    return numbers
+        if not any(math.isnan(number) or (math.isinf(number) and not has_infinite) for number in numbers):
+            return numbers
+    raise ForestError(f"{where}: '{key}' must be {'numbers' if has_infinite else 'finite numbers'}")
 
 
 def _words(block: Mapping[str, str], key: str, count: int, where: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .origins import Origin
+from .origins import DeviceFactor, Origin
 
 
 class CostModel(Protocol):
@@ -21,9 +21,15 @@ class CostModel(Protocol):
     ----------
     provenance : mapping of str to anything JSON can hold
         What the model was made from and with.
+    models : tuple of str
+        Names of the models in which anything was measured.
+    devices : tuple of DeviceFactor
+        Kinds of devices that have measured.
     """
 
     provenance: Mapping[str, Any] = MappingProxyType({})
+    models: tuple[str, ...] = ()
+    devices: tuple[DeviceFactor, ...] = ()
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds of fused groups, float array (n,).

@@ -8,64 +8,32 @@ from __future__ import annotations
 
 import numpy as np
 
-WORK = np.dtype(
-    [
-        ("op", "S24"),
-        ("batch", "f8"),
-        ("in_channels", "f8"),
-        ("out_channels", "f8"),
-        ("groups", "f8"),
-        ("in_rows", "f8"),
-        ("in_columns", "f8"),
-        ("out_rows", "f8"),
-        ("out_columns", "f8"),
-        ("kernel_rows", "f8"),
-        ("kernel_columns", "f8"),
-        ("stride", "f8"),
-        ("flops", "f8"),
-        ("in_bytes", "f8"),
-        ("weight_bytes", "f8"),
-        ("out_bytes", "f8"),
-        ("followers", "f8"),
-        ("sums", "f8"),
-    ]
-)
-"""What one kernel (:mod:`flexpie_mpi.cost.groups`) computes on one rank.
 
-`in_channels` are those that one output element reads (of one group, or the summed axis of a product); `followers` the
-operations per output element of the other nodes of the kernel; `sums` is 1 where it takes along the addition of another
-tensor, a kernel of its own otherwise.
+def _dtype(labels: dict[str, str], numbers: str) -> np.dtype:
+    """A record type of some labels, by type, and then of numbers, all of 8 bytes."""
+    return np.dtype([*labels.items(), *((name, "f8") for name in numbers.split())])
+
+
+WORK = _dtype(
+    {"op": "S24"},
+    "batch in_channels out_channels groups in_rows in_columns out_rows out_columns kernel_rows kernel_columns stride "
+    "flops in_bytes weight_bytes out_bytes followers sums",
+)
+"""What one fused group (:mod:`flexpie_mpi.cost.groups`) computes on one rank.
+
+`in_channels` are those that one output element reads (of one group of a convolution, or the summed axis of a product);
+`followers` the operations per output element of the epilogue, the nodes beside the main one; `sums` is 1 where it takes
+along the addition of another tensor, which is a group of its own otherwise.
 """
 
-CALL = np.dtype(
-    [
-        ("kernels", "f8"),
-        ("inputs", "f8"),
-        ("outputs", "f8"),
-        ("in_bytes", "f8"),
-        ("out_bytes", "f8"),
-        ("blocked", "f8"),
-    ]
-)
-"""One run of one segment's session, without its kernels: the call itself and the re-layout of what enters and leaves.
+CALL = _dtype({}, "kernels inputs outputs in_bytes out_bytes blocked")
+"""One run of one segment's session, without its groups: the call itself and the re-layout of what enters and leaves.
 
-`in_bytes` and `out_bytes` are the sizes of the values that enter and leave, weights set aside; `blocked` is 1 when the
-segment has a kernel that wants its data in blocks of channels (a convolution), 0 when not.
+`kernels` counts the groups; `in_bytes` and `out_bytes` are the sizes of the values that enter and leave, weights set
+aside; `blocked` is 1 when the segment has a group that wants its data in blocks of channels (a convolution), else 0.
 """
 
-TRANSFER = np.dtype(
-    [
-        ("kind", "S8"),
-        ("ranks", "f8"),
-        ("messages", "f8"),
-        ("port_bytes", "f8"),
-        ("total_bytes", "f8"),
-        ("local_bytes", "f8"),
-        ("runs", "f8"),
-        ("latency_s", "f8"),
-        ("wire_s", "f8"),
-    ]
-)
+TRANSFER = _dtype({"kind": "S8"}, "ranks messages port_bytes total_bytes local_bytes runs latency_s wire_s")
 """One exchange, as its slowest rank sees it.
 
 `kind` is one of `KINDS`; `ranks` take part; `messages` is the most that any rank sends or receives; `port_bytes` the
@@ -78,14 +46,9 @@ port or link.
 KINDS = ("local", "halo", "scatter", "gather", "full")
 """Patterns of a transfer: none, messages between some pairs, from one rank, to one rank, between all pairs."""
 
-TIMING = [
-    ("active", "f8"),
-    ("seconds", "f8"),
-    ("spread_s", "f8"),
-    ("repeats", "i4"),
-    ("origin", "i4"),
-    ("model", "S32"),
-]
+_TIMES = [("seconds", "f8"), ("spread_s", "f8"), ("repeats", "i4"), ("origin", "i4")]
+
+TIMING = [("active", "f8"), *_TIMES, ("model", "S32")]
 """How a row was measured.
 
 `active` is the number of ranks that computed at once on the rank's host, over its cores (1 when there were cores to
@@ -97,34 +60,11 @@ COMPUTE_TRACE = np.dtype(WORK.descr + TIMING)
 CALL_TRACE = np.dtype(CALL.descr + TIMING)
 EXCHANGE_TRACE = np.dtype(TRANSFER.descr + TIMING)
 
-LINK_TRACE = np.dtype(
-    [
-        ("source", "i4"),
-        ("target", "i4"),
-        ("nbytes", "f8"),
-        ("pairs", "f8"),
-        ("seconds", "f8"),
-        ("spread_s", "f8"),
-        ("repeats", "i4"),
-        ("origin", "i4"),
-    ]
-)
+LINK_TRACE = np.dtype([("source", "i4"), ("target", "i4"), ("nbytes", "f8"), ("pairs", "f8"), *_TIMES])
 """One way of a message between two ranks while `pairs` pairs exchange at once; `source` and `target` are origins."""
 
 PLAN_TRACE = np.dtype(
-    [
-        ("model", "S32"),
-        ("planner", "S32"),
-        ("ranks", "f8"),
-        ("segments", "f8"),
-        ("compute_s", "f8"),
-        ("exchange_s", "f8"),
-        ("predicted_s", "f8"),
-        ("seconds", "f8"),
-        ("spread_s", "f8"),
-        ("repeats", "i4"),
-        ("origin", "i4"),
-    ]
+    _dtype({"model": "S32", "planner": "S32"}, "ranks segments compute_s exchange_s predicted_s").descr + _TIMES
 )
 """A whole plan's request: the sum over segments of the slowest rank's compute, the sum of exchanges, what was predicted
 (NaN when nothing was), and the measured latency."""

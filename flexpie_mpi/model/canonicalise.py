@@ -37,11 +37,8 @@ _DEFAULT_OPSET = 17
 def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
     """Turn Constant nodes and sparse initializers into initializers; of those that share a name the last counts.
 
-    Raises
-    ------
-    ModelError
-        A Constant node is none by ONNX's rules, a sparse tensor is damaged, or one would take more memory with its
-        zeros than the budget has (that of this machine when none is given).
+    Raises ModelError when a Constant node is none by ONNX's rules, a sparse tensor is damaged, or one would take
+    more memory with its zeros than the budget has (that of this machine when none is given).
     """
     budget = budget or Budget.of_machine()
     for sparse in graph.sparse_initializer:

@@ -65,14 +65,14 @@ class Check:
 
 
 def compare(
-    name: str, found: Any, expected: Any, rounding: float = 0.0, rule: str = "", *, tolerance: float = TOLERANCE
+    name: str, actual: Any, expected: Any, rounding: float = 0.0, rule: str = "", *, tolerance: float = TOLERANCE
 ) -> Check:
     """A value against its reference.
 
     Parameters
     ----------
     name : str
-    found, expected : array, sequence or mapping
+    actual, expected : array, sequence or mapping
     rounding : float
         Part of the largest magnitude that is allowed on top of the tolerance; counts up to :data:`MOST`.
     rule : str
@@ -81,18 +81,18 @@ def compare(
         Largest difference between floats, as of :data:`TOLERANCE`.
     """
     rounding = min(rounding, MOST)
-    check = _compare(name, found, expected, tolerance, rounding)
+    check = _compare(name, actual, expected, tolerance, rounding)
     return replace(check, rounding=rounding, rule=rule)
 
 
-def apart(found: Any, expected: Any) -> float:
+def apart(actual: Any, expected: Any) -> float:
     """Largest finite difference between two results as a part of the largest magnitude of each tensor in them."""
     if isinstance(expected, Mapping):
-        pairs = [(found[key], value) for key, value in expected.items() if key in found]
+        pairs = [(actual[key], value) for key, value in expected.items() if key in actual]
         return max((apart(*pair) for pair in pairs), default=0.0)
     if _is_sequence(expected):
-        return max((apart(*pair) for pair in zip(found, expected, strict=False)), default=0.0)
-    one, other = np.asarray(found), np.asarray(expected)
+        return max((apart(*pair) for pair in zip(actual, expected, strict=False)), default=0.0)
+    one, other = np.asarray(actual), np.asarray(expected)
     if one.shape != other.shape or not other.size or other.dtype.kind not in "fciu":
         return 0.0
     difference, magnitude = _difference(one, other), _magnitude(other)
@@ -103,18 +103,18 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _compare(name: str, found: Any, expected: Any, tolerance: float, rounding: float) -> Check:
+def _compare(name: str, actual: Any, expected: Any, tolerance: float, rounding: float) -> Check:
     if isinstance(expected, Mapping):
         keys = list(expected)
-        if not isinstance(found, Mapping) or list(found) != keys:
+        if not isinstance(actual, Mapping) or list(actual) != keys:
             return Check(name, np.inf, problem=f"its keys are not the {len(keys)} expected")
-        return _worst(name, [_compare(name, found[key], expected[key], tolerance, rounding) for key in keys])
+        return _worst(name, [_compare(name, actual[key], expected[key], tolerance, rounding) for key in keys])
     if _is_sequence(expected):
-        if not isinstance(found, Sequence) or len(found) != len(expected):
+        if not isinstance(actual, Sequence) or len(actual) != len(expected):
             return Check(name, np.inf, problem=f"it is not a sequence of {len(expected)}")
-        pairs = zip(found, expected, strict=True)
+        pairs = zip(actual, expected, strict=True)
         return _worst(name, [_compare(name, *pair, tolerance, rounding) for pair in pairs])
-    return _compare_arrays(name, np.asarray(found), np.asarray(expected), tolerance, rounding)
+    return _compare_arrays(name, np.asarray(actual), np.asarray(expected), tolerance, rounding)
 
 
 def _worst(name: str, checks: Sequence[Check]) -> Check:
@@ -123,14 +123,14 @@ def _worst(name: str, checks: Sequence[Check]) -> Check:
     return replace(worst, region=None)
 
 
-def _compare_arrays(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float, rounding: float) -> Check:
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        what = f"{found.dtype.name} of shape {found.shape}, not {expected.dtype.name} of shape {expected.shape}"
+def _compare_arrays(name: str, actual: np.ndarray, expected: np.ndarray, tolerance: float, rounding: float) -> Check:
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
+        what = f"{actual.dtype.name} of shape {actual.shape}, not {expected.dtype.name} of shape {expected.shape}"
         return Check(name, np.inf, problem=f"it is {what}")
     if expected.size == 0:
         return Check(name)
     allowed = _allowed(expected, tolerance, rounding)
-    difference = _difference(found, expected)
+    difference = _difference(actual, expected)
     largest, wrong = float(difference.max()), difference > allowed
     if not wrong.any():
         return Check(name, largest, allowed)
@@ -154,25 +154,25 @@ def _magnitude(expected: np.ndarray) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def _difference(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Elementwise distance in float64: 0 where both are the same, NaN or infinity included."""
     if expected.dtype.kind in "biu":
-        apart = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-        return np.maximum(apart, found != expected)  # float64 takes neighbouring large integers for equal
+        apart = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        return np.maximum(apart, actual != expected)  # float64 takes neighbouring large integers for equal
     if expected.dtype.kind not in "fc":
-        return np.where(found == expected, 0.0, np.inf)
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        return np.where(actual == expected, 0.0, np.inf)
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(found.astype(np.complex128) - expected.astype(np.complex128))
+        apart = np.abs(actual.astype(np.complex128) - expected.astype(np.complex128))
     return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
 
 
 def _box(wrong: np.ndarray) -> Region:
     """The smallest region that holds every true element."""
-    places = np.argwhere(wrong)
+    indices = np.argwhere(wrong)
     if not wrong.ndim:
         return Region(())
-    return Region(tuple((int(lo), int(hi) + 1) for lo, hi in zip(places.min(0), places.max(0), strict=True)))
+    return Region(tuple((int(lo), int(hi) + 1) for lo, hi in zip(indices.min(0), indices.max(0), strict=True)))
 
 
 def factors(path: Path) -> dict[str, np.ndarray]:

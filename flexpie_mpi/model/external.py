@@ -49,10 +49,8 @@ class ExternalData:
     def locate(self, tensor: onnx.TensorProto) -> StoredTensor:
         """Where the bytes of an external tensor are.
 
-        Raises
-        ------
-        ModelError
-            They do not exist, are not as many as its shape needs, or are not the model's own.
+        Raises ModelError when they do not exist, are not as many as its shape needs, or are not the model's
+        own.
         """
         where = f"weight '{tensor.name}'"
         entries = self._entries(tensor, where)

@@ -70,10 +70,8 @@ class Model:
     def array(self, constant: str) -> np.ndarray:
         """The elements of a constant.
 
-        Raises
-        ------
-        ModelError
-            The constant is a stub and this rank did not load the model, or its file cannot be read.
+        Raises ModelError when the constant is a stub and this rank did not load the model, or its file cannot
+        be read.
         """
         tensor = self._initializers[constant]
         if not _is_stub(tensor):
@@ -103,14 +101,6 @@ class Model:
         if value in self._initializers:
             return self._initializers[value].data_type
         return self._types[value].tensor_type.elem_type
-
-    @property
-    def opset_imports(self) -> tuple[onnx.OperatorSetIdProto, ...]:
-        return tuple(self.proto.opset_import)
-
-    @property
-    def ir_version(self) -> int:
-        return self.proto.ir_version
 
     @cached_property
     def names(self) -> frozenset[str]:

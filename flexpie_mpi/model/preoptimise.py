@@ -35,10 +35,7 @@ def preoptimise(source: Source, folder: Path) -> Source:
 
     Weights that folding cannot reach enter the optimising session as inputs, without data, so that they need no memory.
 
-    Raises
-    ------
-    ModelError
-        onnxruntime does not accept the model, or writes one that cannot be read back.
+    Raises ModelError when onnxruntime does not accept the model, or writes one that cannot be read back.
     """
     held = unfoldable(source.proto.graph, source.large())
     while True:
@@ -87,11 +84,11 @@ def unfoldable(graph: onnx.GraphProto, large: Collection[str]) -> set[str]:
     outputs = {value.name for value in graph.output}
     captured = {name for node in graph.node for name in captures(node)}
 
-    def is_safe(node: onnx.NodeProto, place: int) -> bool:
-        others = [name for index, name in enumerate(node.input[:2]) if index != place]
+    def is_safe(node: onnx.NodeProto, index: int) -> bool:
+        others = [name for other, name in enumerate(node.input[:2]) if other != index]
         return (
             node.domain == ""
-            and place in _WEIGHT_INPUTS.get(node.op_type, ())
+            and index in _WEIGHT_INPUTS.get(node.op_type, ())
             and all(name in computed and name not in dequantized for name in others)
             and not _is_absorbed(node, uses, computed)
         )
@@ -99,7 +96,7 @@ def unfoldable(graph: onnx.GraphProto, large: Collection[str]) -> set[str]:
     return {
         name
         for name in large
-        if name not in outputs and name not in captured and all(is_safe(node, place) for node, place in uses[name])
+        if name not in outputs and name not in captured and all(is_safe(node, index) for node, index in uses[name])
     }
 
 
@@ -110,17 +107,17 @@ def misused(graph: onnx.GraphProto, names: Collection[str]) -> set[str]:
     """
     uses = _uses(graph)
 
-    def is_expected(node: onnx.NodeProto, place: int) -> bool:
-        return node.op_type == "Cast" or place in _WEIGHT_INPUTS.get(node.op_type, ())
+    def is_expected(node: onnx.NodeProto, index: int) -> bool:
+        return node.op_type == "Cast" or index in _WEIGHT_INPUTS.get(node.op_type, ())
 
-    return {name for name in names if not all(is_expected(node, place) for node, place in uses[name])}
+    return {name for name in names if not all(is_expected(node, index) for node, index in uses[name])}
 
 
 def _uses(graph: onnx.GraphProto) -> Mapping[str, list[Use]]:
     uses: dict[str, list[Use]] = defaultdict(list)
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            uses[name].append((node, place))
+        for index, name in enumerate(node.input):
+            uses[name].append((node, index))
     return uses
 
 

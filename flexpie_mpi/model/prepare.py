@@ -65,10 +65,7 @@ def read_prepared(folder: Path, source: Source) -> tuple[onnx.ModelProto, dict[s
 
     `source` is the model it was made of, or one of equal content.
 
-    Raises
-    ------
-    ModelError
-        When the folder is not as it was written.
+    Raises ModelError when the folder is not as it was written.
     """
     try:
         is_whole = (folder / CHECK_FILE).read_text() == _check(folder)

@@ -141,10 +141,8 @@ def spooled(path: Path) -> Path:
     That file has no name in any folder: child processes find it too, by this process's number and that of its
     descriptor, and it is gone with this process however that ends.
 
-    Raises
-    ------
-    ModelError
-        When the path is a device, or the pipe cannot be read, or there is no room for what comes through it.
+    Raises ModelError when the path is a device, or the pipe cannot be read, or there is no room for what comes
+    through it.
     """
     try:
         mode = path.stat().st_mode
@@ -177,10 +175,7 @@ def check_counts(proto: onnx.ModelProto) -> None:
 def count_of(proto: onnx.ModelProto) -> int:
     """Nodes of a model, calls of its functions counted as what they stand for.
 
-    Raises
-    ------
-    ModelError
-        When a function calls itself.
+    Raises ModelError when a function calls itself.
     """
 
     def calls(nodes: Iterable[onnx.NodeProto]) -> list[_Id]:

@@ -112,10 +112,7 @@ class Session:
 def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
     """A session that runs the model as it is, no node rewritten, with more values as outputs.
 
-    Raises
-    ------
-    ModelError
-        onnxruntime does not accept the model; the sentence says why.
+    Raises ModelError when onnxruntime does not accept the model; the sentence says why.
     """
     proto, arrays = with_weights(source, ())
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
@@ -125,10 +122,7 @@ def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
 def open_file(path: str, *, optimised: bool) -> Session:
     """A session of a model file as it is, with onnxruntime's default optimisations or with none.
 
-    Raises
-    ------
-    ModelError
-        onnxruntime does not accept the file.
+    Raises ModelError when onnxruntime does not accept the file.
     """
     return Session(_create(path, options_of(Level.ORT_ENABLE_ALL if optimised else Level.ORT_DISABLE_ALL)))
 
@@ -174,10 +168,7 @@ def create(
 ) -> Session:
     """A session of a model whose initializers `arrays` stand beside it, without the optimisers `disabled`.
 
-    Raises
-    ------
-    ModelError
-        onnxruntime does not accept the model; the sentence says why.
+    Raises ModelError when onnxruntime does not accept the model; the sentence says why.
     """
     # onnxruntime uses the supplied arrays in place and does not keep them alive.
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]

@@ -24,7 +24,7 @@ _SHAPED_BY_DATA = frozenset(
     + ("ImageDecoder",)
 )
 _SHAPED_BY_INPUTS = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
-"""Operators whose inputs from a place on say how large the output is, whatever their type."""
+"""Operators whose inputs from this one on say how large the output is, whatever their type."""
 _SIZES = frozenset(("Shape", "Size"))
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
@@ -91,10 +91,10 @@ def _is_shaped_by_data(node: onnx.NodeProto, settled: Collection[str], types: Ty
     if node.op_type in _SHAPED_BY_DATA or _has_subgraphs(node):
         return True
     first = _SHAPED_BY_INPUTS.get(node.op_type)
-    for place, name in enumerate(node.input):
+    for index, name in enumerate(node.input):
         if name and name not in settled:
             tensor = types[name].tensor_type
             is_size = tensor.elem_type in _INTEGERS and len(tensor.shape.dim) < 2
-            if is_size or (first is not None and place >= first):
+            if is_size or (first is not None and index >= first):
                 return True
     return False

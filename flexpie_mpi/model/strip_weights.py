@@ -61,58 +61,58 @@ class _Stripper:
         self._bytes_left, self._fields_left = most_bytes, _MOST_FIELDS
 
     def message(self, kind: int, begin: int, end: int) -> bytes:
-        """The fields in bytes ``[begin, end)``, rewritten."""
+        """The fields in bytes ``[begin, end)`` of a message of that kind, rewritten."""
         self._file.seek(begin)
         parts: list[bytes] = []
-        place = begin
-        while place < end:
+        position = begin
+        while position < end:
             self._fields_left -= 1
             if not self._fields_left:
                 raise WireError(f"more than {_MOST_FIELDS} fields outside of its nodes and tensors")
-            tag, place = self._varint(place, end)
+            tag, position = self._varint(position, end)
             number, wire = tag >> 3, tag & 7
             if wire == _BYTES:
-                length, place = self._varint(place, end)
-                if length > end - place:
-                    raise WireError(f"a field of {length} bytes at byte {place} ends after byte {end}")
-                parts += self._field(kind, number, place, length)
-                place += length
+                length, position = self._varint(position, end)
+                if length > end - position:
+                    raise WireError(f"a field of {length} bytes at byte {position} ends after byte {end}")
+                parts += self._field(kind, number, position, length)
+                position += length
             else:
                 size = {_FIXED64: 8, _FIXED32: 4}.get(wire)
                 if wire == _VARINT:
-                    value, place = self._varint(place, end)
+                    value, position = self._varint(position, end)
                     if (kind, number, value) != (_TENSOR, _DATA_LOCATION, 0):  # the default would undo what we say
                         parts += (varint(tag), varint(value))
-                elif size is not None and size <= end - place:
+                elif size is not None and size <= end - position:
                     parts += (varint(tag), self._read(size))
-                    place += size
+                    position += size
                 else:
-                    raise WireError(f"no protobuf field at byte {place}")
+                    raise WireError(f"no protobuf field at byte {position}")
         return b"".join(parts)
 
-    def _field(self, kind: int, number: int, place: int, length: int) -> tuple[bytes, ...]:
-        """A length-delimited field whose payload begins at `place`; leaves the file after it."""
+    def _field(self, kind: int, number: int, position: int, length: int) -> tuple[bytes, ...]:
+        """A length-delimited field whose payload begins at `position`; leaves the file after it."""
         inside = _INSIDE.get((kind, number))
         if length > self._threshold and kind == _TENSOR and number in _PAYLOADS:
-            self._file.seek(place + length)
-            return (_external(self._mark, place, length),)
+            self._file.seek(position + length)
+            return (_external(self._mark, position, length),)
         if length > self._threshold and inside is not None:
-            payload = self.message(inside, place, place + length)
+            payload = self.message(inside, position, position + length)
         else:
             payload = self._read(length)
         return varint(number << 3 | _BYTES), varint(len(payload)), payload
 
-    def _varint(self, place: int, end: int) -> tuple[int, int]:
-        """A variable-length integer and the place after it."""
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        """A variable-length integer and the position after it."""
         value = shift = 0
-        while shift < 70 and place < end:
+        while shift < 70 and position < end:
             byte = self._read(1)[0]
-            place += 1
+            position += 1
             value |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:
-                return value, place
-        raise WireError(f"no protobuf integer at byte {place}")
+                return value, position
+        raise WireError(f"no protobuf integer at byte {position}")
 
     def _read(self, size: int) -> bytes:
         self._bytes_left -= size

@@ -237,10 +237,7 @@ class Original:
     def agrees(self, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
         """Whether a run of the file gives these outputs; also when it does not run with these inputs.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime does not accept the file.
+        Raises ModelError when onnxruntime does not accept the file.
         """
         could_run = False
         for session in self._sessions():
@@ -257,10 +254,7 @@ class Original:
     def check_accepted(self) -> None:
         """Check that onnxruntime accepts the file, where that takes no more memory than it may.
 
-        Raises
-        ------
-        ModelError
-            When it does not.
+        Raises ModelError when it does not.
         """
         if not self._is_large:
             next(self._sessions())
@@ -268,10 +262,7 @@ class Original:
     def _sessions(self) -> Iterator[Session]:
         """Sessions of the file, each made when it is first asked for.
 
-        Raises
-        ------
-        ModelError
-            When there is none; the reason is that of the session without optimisations.
+        Raises ModelError when there is none; the reason is that of the session without optimisations.
         """
         for number, optimised in enumerate((False, True)):
             if number == len(self._opened):

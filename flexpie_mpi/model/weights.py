@@ -101,10 +101,7 @@ class WeightStore:
         Reads little more than the bytes of the region and holds nothing else in memory, except that types of less than
         a byte per element are read whole.
 
-        Raises
-        ------
-        ModelError
-            The file is gone or has become shorter.
+        Raises ModelError when the file is gone or has become shorter.
         """
         tensor = self._tensors[name]
         region = Region.full(tensor.shape) if region is None else region
@@ -139,8 +136,8 @@ def _fill(file: IO[bytes], offset: int, shape: tuple[int, ...], bounds: tuple[Bo
     if cut == 0:
         _read_into(file, offset + lo * row_bytes, out)
     elif prod(out.shape[cut:]) * out.itemsize >= _RUN_BYTES or row_bytes > _BLOCK_BYTES:
-        for place in range(lo, hi):
-            _fill(file, offset + place * row_bytes, shape[1:], bounds[1:], out[place - lo])
+        for row in range(lo, hi):
+            _fill(file, offset + row * row_bytes, shape[1:], bounds[1:], out[row - lo])
     else:
         inner = tuple(slice(*pair) for pair in bounds[1:])
         rows = max(1, _BLOCK_BYTES // row_bytes)
@@ -168,10 +165,7 @@ def mapped(tensor: StoredTensor) -> np.ndarray:
 
     Its file is closed again: a model may have more weights than a process may have open files.
 
-    Raises
-    ------
-    ModelError
-        The file is gone or has become shorter.
+    Raises ModelError when the file is gone or has become shorter.
     """
     place, dtype = tensor.place, numpy_dtype(tensor.data_type)
     if not prod(tensor.shape):
@@ -281,10 +275,8 @@ def byte_length(data_type: int, shape: Iterable[int]) -> int | None:
 def check_shape(dims: Sequence[int], what: str) -> None:
     """Check that a tensor may have these sizes.
 
-    Raises
-    ------
-    ModelError
-        When one is negative, or there are too many, or too many elements to be counted; it begins with `what`.
+    Raises ModelError when one is negative, or there are too many, or too many elements to count; the sentence begins
+    with `what`.
     """
     shown = f"{what} has shape [{', '.join(map(str, dims[:8]))}{', ...' if len(dims) > 8 else ''}]"
     if len(dims) > MOST_AXES:
@@ -298,10 +290,7 @@ def check_shape(dims: Sequence[int], what: str) -> None:
 def elements(tensor: onnx.TensorProto, what: str) -> np.ndarray:
     """The array of a tensor that carries its elements, whatever a damaged file says of them.
 
-    Raises
-    ------
-    ModelError
-        When its type, its shape and its data do not go together; it begins with `what`.
+    Raises ModelError when its type, its shape and its data do not go together; the sentence begins with `what`.
     """
     check_shape(tensor.dims, what)
     if tensor.data_location == EXTERNAL:

@@ -18,6 +18,6 @@ from . import (  # noqa: F401 - each registers its rules
     resize,
     view,
 )
-from .base import Const, LocalNode, OpRule, Regions, crop, register, registered, rule_for, whole, widen
+from .base import Const, LocalNode, OpRule, Regions, crop, register, rule_for, whole, widen
 
-__all__ = ["Const", "LocalNode", "OpRule", "Regions", "crop", "register", "registered", "rule_for", "whole", "widen"]
+__all__ = ["Const", "LocalNode", "OpRule", "Regions", "crop", "register", "rule_for", "whole", "widen"]

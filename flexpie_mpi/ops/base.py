@@ -160,11 +160,6 @@ def rule_for(node: BoundNode) -> OpRule:
     return rule if rule is not None and rule.applies(node) else _WHOLE
 
 
-def registered() -> tuple[str, ...]:
-    """Operator types that have a rule, sorted."""
-    return tuple(sorted(_RULES))
-
-
 def widen(node: BoundNode, out: Regions) -> Regions:
     """`out` with the full extent of every axis that the node's rule does not let be cut."""
     axes = rule_for(node).cut_axes(node)

@@ -7,7 +7,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import Const, LocalNode, OpRule, Regions, hull, register, same, trimmed
+from .base import AxisRule, Const, LocalNode, OpRule, Regions, hull, register, same, trimmed
 from .window import LocalWindows, Window, local_windows, windows
 
 
@@ -99,16 +99,13 @@ def _blocks(held: Region, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
 
 
 @register
-class GlobalPool(OpRule):
+class GlobalPool(AxisRule):
     """Pool of (N, C, ...) over all of its spatial axes, into (N, C, 1, ...)."""
 
     ops = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset((0, 1)),)
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (Region((*hull(out).bounds[:2], *Region.full(node.in_shape()).bounds[2:])),)
+    def axes(self, node: BoundNode) -> range:
+        return range(2, len(node.in_shape()))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         """One per input element."""

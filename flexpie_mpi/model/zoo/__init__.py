@@ -91,10 +91,7 @@ def names() -> tuple[str, ...]:
 def describe(name: str) -> str:
     """One line about a model: architecture and number of parameters.
 
-    Raises
-    ------
-    ModelError
-        There is no such model.
+    Raises ModelError when there is no such model.
     """
     return f"{_entry(name).about}; {_millions(blueprint(name).parameters)} parameters"
 
@@ -102,10 +99,7 @@ def describe(name: str) -> str:
 def blueprint(name: str) -> Blueprint:
     """The graph of a model, its large weights not drawn yet.
 
-    Raises
-    ------
-    ModelError
-        There is no such model.
+    Raises ModelError when there is no such model.
     """
     builder = Builder(name)
     _entry(name).build(builder)
@@ -118,10 +112,7 @@ def materialise(name: str, folder: Path) -> Path:
     Both appear under their names only when complete, the .onnx file last. The bytes depend on `name` and `VERSION`
     alone.
 
-    Raises
-    ------
-    ModelError
-        There is no such model, or the folder cannot be written.
+    Raises ModelError when there is no such model, or the folder cannot be written.
     """
     model = blueprint(name)
     path = folder / f"{name}.onnx"

@@ -95,18 +95,16 @@ class Campaign:
     def links(self, seed: int = 0) -> np.ndarray:
         """Measure the links; all their rows, on every rank."""
         links = [np.zeros(0, LINK_TRACE)]
-
-        def keep(rows: np.ndarray) -> None:
-            links.append(rows)
+        for rows in collect_links(self.transport, self.budget.part(LINKS_SHARE), self.tell, seed):
             self._keep("link", rows)
-
-        collect_links(self.transport, self.budget.part(LINKS_SHARE), keep, self.tell, seed)
+            links.append(rows)
         return np.concatenate(links)
 
     def exchanges(self, testbed: Testbed, seed: int = 0, share: float = EXCHANGES_SHARE) -> None:
         """Measure exchange patterns."""
         budget = self.budget.part(share)
-        collect_exchanges(self.transport, testbed, budget, lambda rows: self._keep("exchange", rows), self.tell, seed)
+        for rows in collect_exchanges(self.transport, testbed, budget, self.tell, seed):
+            self._keep("exchange", rows)
 
     def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> None:
         """Measure plans of the models, by turns; say which could not be."""

@@ -115,11 +115,12 @@ def collect_exchanges(
     transport: Transport,
     testbed: Testbed,
     budget: Budget,
-    keep: Callable[[np.ndarray], None],
     tell: Callable[[str], None] = lambda text: None,
     seed: int = 0,
-) -> None:
+) -> Iterator[np.ndarray]:
     """Measure patterns over all and over some ranks until the budget is over; called by all ranks together.
+
+    Yields rows of `EXCHANGE_TRACE` on every rank, the same ones; `origin` is the lowest rank that takes part.
 
     Parameters
     ----------
@@ -127,8 +128,6 @@ def collect_exchanges(
     testbed : Testbed
         Of this job: what its links should take, and which ranks share a host.
     budget : Budget
-    keep : callable
-        Is given rows of `EXCHANGE_TRACE` on every rank, the same ones; `origin` is the lowest rank that takes part.
     tell : callable
         Is told what goes on, between programs.
     seed : int
@@ -140,7 +139,7 @@ def collect_exchanges(
         programs = travel(moves, transport.size)
         tell(f"exchanges: {measured} measured")
         rows = measure_program(transport, programs, testbed, budget)
-        keep(rows)
+        yield rows
         measured += len(rows)
 
 

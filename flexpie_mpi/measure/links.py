@@ -39,18 +39,17 @@ _FEWEST, _MOST = 5, 200
 def collect_links(
     transport: Transport,
     budget: Budget,
-    keep: Callable[[np.ndarray], None],
     tell: Callable[[str], None] = lambda text: None,
     seed: int = 0,
-) -> None:
+) -> Iterator[np.ndarray]:
     """Measure links until all rounds are done or the budget is over; called by all ranks together.
+
+    Yields rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
 
     Parameters
     ----------
     transport : Transport
     budget : Budget
-    keep : callable
-        Is given rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
     tell : callable
         Is told what goes on, between rounds.
     seed : int
@@ -60,7 +59,7 @@ def collect_links(
         if budget.is_over():
             return
         tell(f"links: {_spoken(pairs)}, {nbytes} bytes")
-        keep(measure_round(transport, pairs, nbytes))
+        yield measure_round(transport, pairs, nbytes)
 
 
 def rounds(ranks: int, seed: int = 0) -> Iterator[tuple[tuple[Pair, ...], int]]:

@@ -144,7 +144,7 @@ def test_the_budget_ends_it_and_one_rank_has_nothing(monkeypatch):
     def collect(transport, seconds):
         ticks, kept = iter(np.arange(0.0, 1e6)), []
         budget = Budget(transport, seconds, lambda: next(ticks))
-        collect_exchanges(transport, one_host(transport.size, 2), budget, kept.append)
+        kept.extend(collect_exchanges(transport, one_host(transport.size, 2), budget))
         return [len(rows) for rows in kept]
 
     assert run_ranks(2, lambda transport: collect(transport, 0.5)) == [[], []]

@@ -70,7 +70,7 @@ def test_collecting_covers_everything_there_is_time_for(monkeypatch):
     def collect(transport, asked):
         ticks = iter(range(1000))
         kept, told = [], []
-        collect_links(transport, Budget(transport, asked, lambda: next(ticks)), kept.append, told.append)
+        kept.extend(collect_links(transport, Budget(transport, asked, lambda: next(ticks)), told.append))
         rows = np.concatenate([np.zeros(0, LINK_TRACE), *kept])
         return [((r["source"], r["target"]), r["nbytes"], r["pairs"]) for r in rows], len(kept), len(told)
 
@@ -82,7 +82,7 @@ def test_collecting_covers_everything_there_is_time_for(monkeypatch):
 
 def test_one_rank_has_no_links():
     kept = []
-    collect_links(alone(), Budget(alone(), 1.0), kept.append)
+    kept.extend(collect_links(alone(), Budget(alone(), 1.0)))
     assert kept == []
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -213,7 +212,7 @@ def _target(path: str | Path) -> Path:
 
 def _beside(target: Path) -> Path:
     """A name beside the target that nobody else uses: renaming is one step inside one folder."""
-    return target.with_name(f".{secrets.token_hex(8)}.part")
+    return target.with_name(f".{os.urandom(8).hex()}.part")
 
 
 @contextmanager

@@ -39,22 +39,6 @@ from .sketch import Change, Sketch
 from .topologies import TOPOLOGIES, measured, one_host, ring, star, switch
 
 __all__ = [
-    "HUB",
-    "MEMORY",
-    "TOPOLOGIES",
-    "Change",
-    "Device",
-    "Resource",
-    "Route",
-    "Sketch",
-    "Testbed",
-    "Topology",
-    "measured",
-    "one_host",
-    "read",
-    "read_change",
-    "read_sketch",
-    "ring",
-    "star",
-    "switch",
-]
+    "HUB", "MEMORY", "TOPOLOGIES", "Change", "Device", "Resource", "Route", "Sketch", "Testbed", "Topology", "measured",
+    "one_host", "read", "read_change", "read_sketch", "ring", "star", "switch",
+]  # fmt: skip

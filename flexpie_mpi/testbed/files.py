@@ -25,8 +25,6 @@ FORMAT = 1
 MOST_BYTES = 1 << 18
 
 _TOP = ("format", "name", "topology", "link", "device")
-_PORT = ("bandwidth", "latency")
-_DEVICE = ("name", "count", "slowdown", "threads", "memory", "host", "cores", *_PORT)
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?) *([A-Za-z/]+)")
 
@@ -78,6 +76,9 @@ MEMORY = Quantity("size of a memory", "512MiB", _BYTES, above=0.5)  # less than 
 BANDWIDTH = Quantity("bandwidth", "1Gb/s", _BITS | {f"{unit}/s": size for unit, size in _BYTES.items()})
 LATENCY = Quantity("latency", "50us", _SECONDS, above=-1.0)
 
+_PORT = {"bandwidth": BANDWIDTH, "latency": LATENCY}
+_DEVICE = ("name", "count", "slowdown", "threads", "memory", "host", "cores", *_PORT)
+
 
 def read(path: str | PathLike[str]) -> Testbed:
     """The testbed of a TOML file.
@@ -101,9 +102,9 @@ def _whole(table: DocumentTable, key: str) -> int:
     return int(table.get(key, partial(is_whole, least=1), "a whole number, at least 1", 1))
 
 
-def _quantity(table: DocumentTable, key: str, quantity: Quantity) -> float | None:
+def _quantity(table: DocumentTable, key: str, quantity: Quantity, default: float | None = None) -> float | None:
     if key not in table.record:
-        return None
+        return default
     try:
         return quantity.parse(table.record[key])
     except TestbedError as error:
@@ -117,8 +118,8 @@ def _sketch(record: Mapping[str, Any], stem: str) -> Sketch:
     topology = top.text("topology")
     if topology not in TOPOLOGIES:
         raise TestbedError(f'topology = "{printable(topology, 80)}" must be one of {", ".join(TOPOLOGIES)}')
-    devices, owners = _devices(_device_tables(top))
-    bandwidth, latency = _ports(_link_table(record), owners, needed=len(devices) > 1)
+    devices, ports = _devices(_device_tables(top), _link_table(record))
+    bandwidth, latency = zip(*ports, strict=True)
     return Sketch(top.text("name", stem), TOPOLOGIES[topology], tuple(devices), bandwidth, latency)
 
 
@@ -133,13 +134,17 @@ def _link_table(record: Mapping[str, Any]) -> DocumentTable:
     if not isinstance(link, dict):
         raise TestbedError("link must be one table, headed [link]")
     table = DocumentTable("[link]", link)
-    table.check(_PORT)
+    table.check(tuple(_PORT))
     return table
 
 
-def _devices(tables: Sequence[DocumentTable]) -> tuple[list[Device], list[DocumentTable]]:
-    """Every device, and the table it came from."""
+def _devices(
+    tables: Sequence[DocumentTable], link: DocumentTable
+) -> tuple[list[Device], list[tuple[float | None, ...]]]:
+    """Every device, and the (bandwidth, latency) of its port: its own, or those of the link table."""
+    shared = {key: _quantity(link, key, quantity) for key, quantity in _PORT.items()}
     devices: list[Device] = []
+    ports: list[tuple[float | None, ...]] = []
     owners: list[DocumentTable] = []
     for table in tables:
         table.check(_DEVICE)
@@ -149,10 +154,14 @@ def _devices(tables: Sequence[DocumentTable]) -> tuple[list[Device], list[Docume
                 f"{table.where}: count = {count} makes more than {MOST_DEVICES} devices, the most allowed"
             )
         stem = table.text("name")
-        names = [f"{stem}{number}" for number in range(count)] if count > 1 else [stem]
-        devices += [_device(table, name) for name in names]
+        devices += [_device(table, f"{stem}{number}" if count > 1 else stem) for number in range(count)]
+        ports += [tuple(_quantity(table, key, quantity, shared[key]) for key, quantity in _PORT.items())] * count
         owners += [table] * count
-    return devices, owners
+    for table, port in zip(owners, ports, strict=True):
+        if len(devices) > 1 and None in port:
+            key = tuple(_PORT)[port.index(None)]
+            raise TestbedError(f"{link.where} lacks the key '{key}', and {table.where} has none of its own")
+    return devices, ports
 
 
 def _device(table: DocumentTable, name: str) -> Device:
@@ -165,24 +174,6 @@ def _device(table: DocumentTable, name: str) -> Device:
         host=table.text("host", ""),
         cores=_whole(table, "cores"),
     )
-
-
-def _ports(
-    link: DocumentTable, owners: Sequence[DocumentTable], needed: bool
-) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
-    """Bandwidth and latency of each device's port: its own, or that of the link table."""
-    shared = (_quantity(link, "bandwidth", BANDWIDTH), _quantity(link, "latency", LATENCY))
-    bandwidths: list[float | None] = []
-    latencies: list[float | None] = []
-    for table in owners:
-        own = (_quantity(table, "bandwidth", BANDWIDTH), _quantity(table, "latency", LATENCY))
-        bandwidth, latency = (mine if mine is not None else default for mine, default in zip(own, shared, strict=True))
-        if needed and (bandwidth is None or latency is None):
-            key = "bandwidth" if bandwidth is None else "latency"
-            raise TestbedError(f"{link.where} lacks the key '{key}', and {table.where} has none of its own")
-        bandwidths.append(bandwidth)
-        latencies.append(latency)
-    return tuple(bandwidths), tuple(latencies)
 
 
 def read_change(text: str) -> Change:

@@ -152,8 +152,8 @@ def _table(cases: Sequence[Case], sources: Sequence[str]) -> Table:
         columns += [Column(f"{source}: {what}", "number", percent) for what in ("median", "p90", "worst")]
 
     def row(name: str, those: Sequence[Case], count: int, error_of: ErrorOf = Case.error) -> tuple[Any, ...]:
-        found = [errors(those, source, error_of) for source in sources]
-        shares = [(each.median, each.p90, each.worst) if each else (None,) * 3 for each in found]
+        sizes = (errors(those, source, error_of) for source in sources)
+        shares = [(each.median, each.p90, each.worst) if each else (None,) * 3 for each in sizes]
         return name, count, *(share for each in shares for share in each)
 
     rows = [row("**all**", cases, len(cases))]
@@ -177,16 +177,16 @@ def _worst_lines(cases: Sequence[Case], sources: Sequence[str]) -> Iterator[str]
 
 def _error_lines(cases: Sequence[Case], sources: Sequence[str]) -> Iterator[Item]:
     for source in sources:
-        found = errors(cases, source)
-        assert found is not None, "sources have errors"
-        shares = f"median {percent(found.median)}, p90 {percent(found.p90)}, worst {percent(found.worst)}"
-        yield f"error    {source}: {shares} over {count_of(found.cases, 'plan')}"
+        sizes = errors(cases, source)
+        assert sizes is not None, "sources have errors"
+        shares = f"median {percent(sizes.median)}, p90 {percent(sizes.p90)}, worst {percent(sizes.worst)}"
+        yield f"error    {source}: {shares} over {count_of(sizes.cases, 'plan')}"
 
 
 def _record(cases: Sequence[Case], sources: Sequence[str]) -> dict[str, Any]:
     def numbers(those: Sequence[Case], error_of: ErrorOf = Case.error) -> dict[str, Any]:
-        found = {source: errors(those, source, error_of) for source in sources}
-        return {source: each and each.record for source, each in found.items()}
+        sizes = {source: errors(those, source, error_of) for source in sources}
+        return {source: each and each.record for source, each in sizes.items()}
 
     groups = {"all": {"all": list(cases)}, **groups_of(cases)}
     return {

@@ -50,15 +50,15 @@ class Duel:
 
 def duels(cells: Iterable[Cell]) -> list[Duel]:
     """For every model the cell with most boards, of these the one on the slowest links, of these the smallest batch."""
-    found = []
+    pairs = []
     for those in by_model(cell for cell in cells if cell.ranks > 1).values():
         hardest = min(those, key=lambda cell: (-cell.ranks, cell.any.bandwidth or inf, cell.batch))
         others = [planner for planner in hardest.rows if planner not in (AUTO, SINGLE)]
         rows = (hardest.rows.get(AUTO), hardest.best_of(others))
         kept = tuple(row for row in rows if row is not None and row.per_rank)
         if kept:
-            found.append(Duel(hardest, kept))
-    return found
+            pairs.append(Duel(hardest, kept))
+    return pairs
 
 
 def fullest(rows: Iterable[Result]) -> RankResult | None:
@@ -83,12 +83,12 @@ def over_limit(cells: Iterable[Cell]) -> list[tuple[Cell, Result, RankResult]]:
 
 def sections(cells: Sequence[Cell]) -> list[Section]:
     """Time, and memory; none where all cells have one board."""
-    found = duels(cells)
-    return [_time_section(found), _memory_section(found, cells)] if found else []
+    drawn = duels(cells)
+    return [_time_section(drawn), _memory_section(drawn, cells)] if drawn else []
 
 
-def _time_section(found: Sequence[Duel]) -> Section:
-    rest = [duel.cell.model for duel in found[SHOWN:]]
+def _time_section(duels: Sequence[Duel]) -> Section:
+    rest = [duel.cell.model for duel in duels[SHOWN:]]
     left_out = f" Not drawn, but in the table: {', '.join(rest)}." if rest else ""
     rows = [
         (
@@ -99,24 +99,24 @@ def _time_section(found: Sequence[Duel]) -> Section:
             rank.sent_bytes,
             rank.messages,
         )
-        for duel in found
+        for duel in duels
         for row in duel.rows
         for rank in row.per_rank
     ]
     parts: list[Part] = [
         "Medians over rounds, for each model on the most boards with the slowest links: `auto`, and the best of the "
         "others that use several boards." + left_out,
-        Picture("boards", "What every board spends a request on", times(found[:SHOWN])),
+        Picture("boards", "What every board spends a request on", times(duels[:SHOWN])),
         Folded("The numbers, in ms per request", (Table(_TIMES, rows),)),
     ]
     record = [
         duel.cell.record | {"planners": {row.planner: [asdict(rank) for rank in row.per_rank] for row in duel.rows}}
-        for duel in found
+        for duel in duels
     ]
     return Section("Where the time goes", parts, {"boards": record})
 
 
-def _memory_section(found: Sequence[Duel], cells: Sequence[Cell]) -> Section:
+def _memory_section(duels: Sequence[Duel], cells: Sequence[Cell]) -> Section:
     beyond = over_limit(cells)
     planners = planners_in(cells)
     columns = [Column("model"), Column("boards", "number"), *(Column(name, "number", _need) for name in planners)]
@@ -130,7 +130,7 @@ def _memory_section(found: Sequence[Duel], cells: Sequence[Cell]) -> Section:
         "Weights and buffers are what a board holds for its part of the plan; the predicted need adds its messages and "
         "the process itself. The peak is what the process, Python and MPI with it, was seen to hold while it made this "
         "plan's sessions and ran them first. Of the same cells:",
-        Picture("memory", "Memory of every board, in MB", memory(found[:SHOWN])),
+        Picture("memory", "Memory of every board, in MB", memory(duels[:SHOWN])),
         "What the fullest board of any testbed was predicted to need, in MB, and in brackets its weights:",
         Table(columns, rows, missing="–"),
         _limits(beyond, cells),

@@ -187,8 +187,8 @@ class _Track:
 
     def last(self, kind: str, index: int) -> Event | None:
         """The last event of a kind in an exchange."""
-        found = (event for event in reversed(self.spans) if (event.kind, event.segment) == (kind, index))
-        return next(found, None)
+        events = (event for event in reversed(self.spans) if (event.kind, event.segment) == (kind, index))
+        return next(events, None)
 
 
 def _arrows(tracks: Sequence[_Track]) -> Iterator[dict[str, Any]]:

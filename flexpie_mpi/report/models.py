@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.graph import BoundNode, Graph
 from ..core.layout import KINDS
 from ..lower.shards import allowed_kinds, node_flops
-from ..model import Model
 from .tables import Column, Item, Table
 from .units import count_of, flops, mb, mega, shape_of
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 _NODES = (
     Column("#", "number"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..pipeline import Candidate, Crossover, Pipeline, PlacementProblem, Streamed
-from ..placement import Stage
 from .plans import plan_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent, ranges, rate
+
+if TYPE_CHECKING:
+    from ..pipeline import Candidate, Crossover, Pipeline, PlacementProblem, Streamed
+    from ..placement import Stage
 
 
 def _seconds(seconds: float) -> str:
@@ -193,6 +195,7 @@ def _busiest(streamed: Streamed, boards: list[int]) -> tuple[float, float, float
 def shared_by(stage: Stage) -> str:
     """Boards and how they work together.
 
+    >>> from flexpie_mpi.placement import Stage
     >>> shared_by(Stage(0, 2, (1,))), shared_by(Stage(0, 2, (1, 2))), shared_by(Stage(0, 2, (1, 2), together=True))
     ('1', '1-2 in turn', '1-2 together')
     """

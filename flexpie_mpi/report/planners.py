@@ -138,7 +138,7 @@ def _record(versus: Versus) -> dict[str, Any]:
         groups[name] = {
             "cells": len(cells),
             "scores": {planner: versus.score(planner, cells) for planner in versus.planners},
-            "gains": {kind: found and asdict(found) for kind, found in summaries.items()},
+            "gains": {kind: each and asdict(each) for kind, each in summaries.items()},
         }
     return {
         "groups": groups,
@@ -157,13 +157,13 @@ def _record(versus: Versus) -> dict[str, Any]:
 
 
 def _row_record(cell: Cell, planner: str) -> dict[str, Any]:
-    row, found = cell.rows[planner], relative(cell, planner)
+    row, time = cell.rows[planner], relative(cell, planner)
     return {
         "median_s": row.median_s,
         "quartiles_s": list(row.quartiles_s),
-        "relative": found.median,
-        "relative_quartiles": [found.low, found.high],
-        "rounds": found.rounds,
+        "relative": time.median,
+        "relative_quartiles": [time.low, time.high],
+        "rounds": time.rounds,
         "plan_digest": row.plan_digest,
     }
 
@@ -178,9 +178,9 @@ def _lines(suite: str, versus: Versus) -> Iterator[Item]:
         ("the best fixed layout", versus.over_fixed, PAPER_FIXED),
         (f"the better of {' and '.join(SEARCHED)}", versus.over_searched, PAPER_SEARCHED),
     ):
-        found = summary(gains, cnns or versus.cells)
-        if found:
-            yield f"gain     {found.mean:.3f} over {name} on {'CNNs' if cnns else 'all cells'} (the paper: {paper})"
+        gained = summary(gains, cnns or versus.cells)
+        if gained:
+            yield f"gain     {gained.mean:.3f} over {name} on {'CNNs' if cnns else 'all cells'} (the paper: {paper})"
     yield f"worst    {versus.worst.words}".replace("`", "")
     if versus.behind:
         cells = count_of(len(versus.behind), "cell")

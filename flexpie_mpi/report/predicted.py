@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.layout import Layout
 from ..core.plan import Plan
-from ..planner import PricedPlan
-from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
-from ..session.choosing import Comparison
-from ..session.planning import Prediction
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges
+
+if TYPE_CHECKING:  # who shows a plan need not have what makes plans
+    from ..planner import PricedPlan
+    from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
+    from ..session.choosing import Comparison
+    from ..session.planning import Prediction
 
 _PLANS = (
     Column("plan", "number"),

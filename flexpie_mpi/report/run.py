@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.plan import Plan
 from ..core.program import Program
 from ..core.region import Region
-from ..measure.compare import Verdict
-from ..measure.trial import RankTrial
-from ..model.equality import Check
-from ..session.timing import TimedRun
 from .chrome import Job, chrome_trace
 from .models import model_lines, model_record
 from .plans import facts_record, plan_items, plan_record, planner_line
 from .predicted import choice_table, comparison_items, comparison_record, prediction_lines, prediction_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, ranges
+
+if TYPE_CHECKING:  # who shows a run has all of it already
+    from ..measure.compare import Verdict
+    from ..measure.trial import RankTrial
+    from ..model.equality import Check
+    from ..session.timing import TimedRun
 
 _RANKS = (
     Column("rank", "number"),

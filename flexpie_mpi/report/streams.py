@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..measure.referee import Findings
-from ..measure.throughput import StageLoad, Throughput
-from ..session.streaming import StreamRun
 from .models import model_lines, model_record
 from .plans import plan_record, planner_line
 from .run import agreement, check_record, difference, hosts_line
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
+
+if TYPE_CHECKING:
+    from ..measure.referee import Findings
+    from ..measure.throughput import StageLoad, Throughput
+    from ..session.streaming import StreamRun
 
 _STAGES = (
     Column("stage", "number", key="stage"),

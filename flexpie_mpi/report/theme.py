@@ -46,20 +46,6 @@ class Theme:
         """The colour of a kind of layout; one that has none of its own takes that of a series."""
         return self.kinds.get(name) or self.series[list(KINDS).index(name) % len(self.series)]
 
-    def on(self, colour: str) -> str:
-        """Of ink and paper, the one that is easier to read on `colour`."""
-        return max(self.ink, self.paper, key=lambda text: contrast(text, colour))
-
-
-def contrast(one: str, other: str) -> float:
-    """How well two colours can be told apart by lightness, from 1 to 21, as WCAG 2 defines it.
-
-    >>> contrast("#000000", "#ffffff")
-    21.0
-    """
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return round((high + 0.05) / (low + 0.05), 2)
-
 
 def mixed(colour: str, ground: str, share: float) -> str:
     """A colour that covers only a share of its ground.
@@ -67,27 +53,8 @@ def mixed(colour: str, ground: str, share: float) -> str:
     >>> mixed("#ff0000", "#ffffff", 0.2)
     '#ffcccc'
     """
-    pairs = ((int(text[place : place + 2], 16) for text in (colour, ground)) for place in (1, 3, 5))
+    pairs = ((int(text[first : first + 2], 16) for text in (colour, ground)) for first in (1, 3, 5))
     return "#" + "".join(f"{round(share * above + (1 - share) * below):02x}" for above, below in pairs)
-
-
-def _luminance(colour: str) -> float:
-    red, green, blue = linear(colour)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def linear(colour: str) -> tuple[float, float, float]:
-    """Light of the three channels of an sRGB colour, each from 0 to 1.
-
-    >>> linear("#ff0000")
-    (1.0, 0.0, 0.0)
-    """
-    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    return _light(red), _light(green), _light(blue)
-
-
-def _light(value: float) -> float:
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 _LIGHT_KINDS = {

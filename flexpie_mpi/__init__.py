@@ -1,16 +1,16 @@
 """flexpie_mpi: run an ONNX model across MPI ranks, split by layers, channels, rows, columns or grids.
 
-A script under ``mpirun`` needs five lines::
+A script that ``mpirun`` starts is one for onnxruntime with another import::
 
-    import flexpie_mpi as fp
+    import flexpie_mpi as ort
 
-    with fp.start() as transport:
-        model = fp.load_shared(transport, "builtin:resnet18")
-        engine = fp.Engine(transport, model, fp.layout_plan(model.graph, transport.size, "rows"))
-        engine.stream(fp.Requests(requests), lambda number, outputs, latency_s: ...)
+    session = ort.InferenceSession("builtin:resnet18")
+    for frame in frames:
+        print(session.run(None, {"input": frame})[0].argmax())
 
-A fast plan takes boards and a cost model: ``fp.make_plans("auto", fp.Task(graph, testbed, cost))`` searches for it,
-``fp.price`` says what any plan is predicted to take, ``fp.explain`` why a plan is as it is.
+Underneath, ``start()`` joins the job, ``load_shared`` gives each rank the model, and an ``Engine`` runs a ``Plan``.
+``make_plans("auto", Task(graph, testbed, cost))`` searches for a fast plan, ``price`` says what any plan is predicted
+to take, and ``explain`` why a plan is as it is.
 
 Names are imported when they are first used, so that planning needs neither MPI nor onnxruntime.
 """
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
     from .runtime.engine import Engine, load_shared
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
+    from .session.inference import InferenceSession
     from .testbed import Device, Testbed, one_host, switch
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "Layout", "Model", "Plan", "Requests", "Search",
-    "Segment", "Task", "Testbed", "explain", "layout_plan", "load", "load_cost", "load_shared", "make_plans",
-    "one_host", "price", "run_ranks", "start", "switch",
+    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "InferenceSession", "Layout", "Model", "Plan",
+    "Requests", "Search", "Segment", "Task", "Testbed", "explain", "layout_plan", "load", "load_cost",
+    "load_shared", "make_plans", "one_host", "price", "run_ranks", "start", "switch",
 ]  # fmt: skip
 
 _NAMES = {
@@ -73,6 +74,7 @@ _NAMES = {
     "runtime.admission": ("Requests",),
     "runtime.loopback": ("run_ranks",),
     "runtime.mpi": ("start",),
+    "session.inference": ("InferenceSession",),
     "testbed": (
         "Device",
         "Testbed",

@@ -108,10 +108,17 @@ def test_the_script_runs(folder):
         pytest.skip("there is no mpirun beside this python or on the PATH")
     script = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL).group(1)
     (folder / "script.py").write_text(script)
-    words = [*start, "-n", "2", sys.executable, "script.py"]
-    result = subprocess.run(words, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=100)
-    assert result.returncode == 0, result.stderr
-    assert re.fullmatch(r"0 \d\n1 \d\n2 \d\n", result.stdout)
+    plain = script.replace("flexpie_mpi as", "onnxruntime as").replace(', layout="rows"', "")
+    (folder / "plain.py").write_text(plain.replace("builtin:tiny_cnn", str(materialise("tiny_cnn", folder))))
+    said = []
+    for words in ([*start, "-n", "3", sys.executable], [sys.executable], [sys.executable, "plain.py"]):
+        command = words if words[-1] == "plain.py" else [*words, "script.py"]
+        result = subprocess.run(
+            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=100
+        )
+        assert result.returncode == 0, result.stderr
+        said.append(result.stdout)
+    assert re.fullmatch(r"0 \d\n1 \d\n2 \d\n", said[0]) and said[0] == said[1] == said[2]
 
 
 def test_the_links_lead_somewhere():

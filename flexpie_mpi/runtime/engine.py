@@ -162,7 +162,7 @@ class Engine:
         DataError
             On the root, when an input is missing or of another shape or type.
         """
-        checked = self._checked(inputs or {}) if self._is_root else {}
+        checked = self.checked(inputs or {}) if self._is_root else {}
         self._last = self._executors[self._runs % len(self._mine)]
         self._runs += 1
         return self._last.run(checked)
@@ -188,7 +188,7 @@ class Engine:
             What `source` or `deliver` raised.
         """
         admission: Admission = (
-            RootAdmission(source, deliver, self._checked, self._credits)
+            RootAdmission(source, deliver, self.checked, self._credits)
             if self._is_root
             else ToldAdmission(self._credits)
         )
@@ -232,8 +232,14 @@ class Engine:
     def _is_root(self) -> bool:
         return self.transport.rank == self.plan.root
 
-    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently."""
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently.
+
+        Raises
+        ------
+        DataError
+            When one is missing, or of another shape or type.
+        """
         graph = self.model.graph
         missing = [name for name in graph.inputs if name not in inputs]
         if missing:

@@ -1,0 +1,327 @@
+"""The way in from Python: a session as onnxruntime's, over all ranks of a job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, Full, Queue
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.choices import PLANNERS
+from ..core.errors import DataError, PlanError
+from ..core.graph import Graph, Value
+from ..core.plan import Plan
+from ..runtime.admission import Deliver, RequestSource
+from ..runtime.waiting import DEADLINE_S
+from .opening import ROOT, CostSources, PlanChoice, Tell, read_plan
+from .ranks import RUN, STREAM, Order, Ranks
+
+_ONNX_NAMES = {"float32": "float", "float64": "double"}
+"""Types whose names in ONNX are not those in numpy."""
+
+
+class NodeArg(NamedTuple):
+    """An input or output of the model, as onnxruntime describes it; `shape` is None where only a run can tell."""
+
+    name: str
+    shape: list[int] | None
+    type: str
+
+
+class InferenceSession:
+    """A model on all ranks of the job, used as an ``onnxruntime.InferenceSession``.
+
+    A script changes one import and is started by ``mpirun``; without it, it runs on one rank. **Every rank runs the
+    script up to the first session; from there on rank 0 runs it alone.** The other ranks do not come back from that
+    constructor: they serve the sessions of rank 0 until its script ends, and then end themselves. So the rest of the
+    script may read data that only rank 0 has, call `run` as often as it likes, and fail in the middle: an error that
+    it catches leaves all others waiting for the next call, and one that it does not catch ends the whole job. (A
+    ``with`` statement or a ``serve()`` would need more lines, and a ``run`` that all ranks call together would hang
+    as soon as one of them calls it less often.)
+
+    Parameters
+    ----------
+    model : str, path or bytes
+        A file, ``builtin:NAME``, or what such a file holds. Rank 0 reads it, the others get their parts of it.
+    layout : str
+        Who plans: one of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` is the fastest plan that is predicted.
+    plan : Plan or path, optional
+        The plan to run, in place of a planner.
+    testbed, cost : path, optional
+        Files of the boards, to plan for and to keep within their memory, and of their cost model. What neither they
+        nor the cache know is measured before planning.
+    shapes : mapping of str to sequence of int, optional
+        Of inputs with symbolic axes; a symbolic first axis alone becomes 1. Every request has these shapes.
+    threads : int
+        onnxruntime threads of each rank.
+    in_flight : int, optional
+        Requests of a stream that are under way at once; enough to keep all ranks busy when not given.
+    trace_budget_s : float
+        Most that is measured before planning with ``auto``, where these hosts and the model have not been yet.
+    cache : path, optional
+        Folder for prepared models, weights and measurements; the user's cache when not given.
+    deadline_s : float
+        How long a rank waits for another before it gives up; that of the first session counts.
+    tell : callable, optional
+        Is told what goes on while the session is made.
+
+    Raises
+    ------
+    FlexPieError
+        A sentence about what is wrong with the model, the plan, the boards or the job.
+
+    Examples
+    --------
+    Five lines that ``mpirun -n 3 python script.py`` starts::
+
+        import flexpie_mpi as ort
+
+        session = ort.InferenceSession("model.onnx")
+        for frame in frames:
+            print(session.run(None, {"input": frame})[0].argmax())
+    """
+
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        layout: str = "auto",
+        *,
+        plan: Plan | str | Path | None = None,
+        testbed: str | Path | None = None,
+        cost: str | Path | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        threads: int = 1,
+        in_flight: int | None = None,
+        trace_budget_s: float = 20.0,
+        cache: str | Path | None = None,
+        deadline_s: float = DEADLINE_S,
+        tell: Tell = lambda text: None,
+    ) -> None:
+        self._ranks = Ranks.of_process(deadline_s)
+        if self._ranks.transport.rank != ROOT:
+            self._ranks.serve()
+            sys.exit()
+        if layout not in PLANNERS:
+            raise PlanError(f"unknown planner '{layout}'; choose from {', '.join(PLANNERS)}")
+        self._folder = TemporaryDirectory(prefix="flexpie-") if isinstance(model, bytes) else None
+        if self._folder is not None and isinstance(model, bytes):
+            path = Path(self._folder.name, "model.onnx")
+            path.write_bytes(model)
+            model = path
+        sources = CostSources(_text(testbed), _text(cost), None, threads, trace_budget_s)
+        given = plan if isinstance(plan, Plan) or plan is None else read_plan(str(plan))
+        order = Order(str(model), PlanChoice(layout), sources, given, dict(shapes or {}), _text(cache), in_flight)
+        self._number, self._served = self._ranks.open(order, tell)
+        graph = self._served.model.graph
+        self._inputs, self._outputs = (_node_args(graph, names) for names in (graph.inputs, graph.outputs))
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object = None
+    ) -> list[Any]:
+        """Outputs of one request.
+
+        Parameters
+        ----------
+        output_names : sequence of str or None
+            All outputs in the model's order when None.
+        input_feed : mapping of str to array
+            Every input of the model, with its shape and type.
+        run_options : object
+            Ignored; there for scripts that give onnxruntime some.
+
+        Raises
+        ------
+        DataError
+            When an input is missing, unknown, or of another shape or type, or an output is unknown. The session
+            goes on.
+        TransportError
+            When a rank is late or gone. The session is of no use then.
+        """
+        names = self._wanted(output_names)
+        inputs = self._checked(input_feed)
+        with self._ranks.told(RUN, self._number):
+            outputs = self._served.run(inputs)
+        return [_own(outputs[name]) for name in names]
+
+    def stream(
+        self, requests: Iterable[Mapping[str, Any]], output_names: Sequence[str] | None = None
+    ) -> Iterator[list[Any]]:
+        """Outputs of many requests in order, several of which are under way at once.
+
+        A thread takes the next requests while those before them are computed. Whoever stops listening ends the
+        stream, and what is under way is finished. Nothing else can be run before it has ended.
+
+        Parameters
+        ----------
+        requests : iterable of mapping of str to array
+            As of `run`.
+        output_names : sequence of str or None
+
+        Raises
+        ------
+        DataError
+            As of `run`, behind the outputs of the requests before that one.
+        Exception
+            What `requests` raises, at the same place.
+        """
+        names = self._wanted(output_names)
+
+        def work(source: RequestSource, deliver: Deliver) -> None:
+            with self._ranks.told(STREAM, self._number):
+                self._served.stream(source, deliver)
+
+        for outputs in _streamed(requests, self._checked, work):
+            yield [outputs[name] for name in names]
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Name, shape and type of every input."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Name, shape and type of every output."""
+        return list(self._outputs)
+
+    def get_providers(self) -> list[str]:
+        """The execution providers of every rank."""
+        return ["CPUExecutionProvider"]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the ranks follow."""
+        return self._served.plan
+
+    def close(self) -> None:
+        """Give the session's memory back on all ranks; they go on serving other sessions."""
+        self._ranks.close(self._number)
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> InferenceSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wanted(self, names: Sequence[str] | None) -> Sequence[str]:
+        known = self._served.model.graph.outputs
+        for name in names or ():
+            if name not in known:
+                raise DataError(f"the model has no output '{name}': it gives {', '.join(known)}")
+        return known if names is None else names
+
+    def _checked(self, feed: Mapping[str, Any]) -> Mapping[str, Any]:
+        known = self._served.model.graph.inputs
+        for name in feed:
+            if name not in known:
+                raise DataError(f"the model has no input '{name}': it takes {', '.join(known)}")
+        return self._served.engine.checked(feed)
+
+
+def _node_args(graph: Graph, names: Sequence[str]) -> tuple[NodeArg, ...]:
+    return tuple(_node_arg(graph.value(name)) for name in names)
+
+
+def _node_arg(value: Value) -> NodeArg:
+    shape = None if value.shape is None else list(value.shape)
+    return NodeArg(value.name, shape, f"tensor({_ONNX_NAMES.get(value.dtype, value.dtype)})")
+
+
+def _own(value: Any) -> Any:
+    """An output that later requests do not overwrite."""
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+_Feed = Mapping[str, Any]
+_DEPTH = 4
+"""Outputs that wait to be taken; with more the stream waits."""
+_LOOK_S = 0.05
+
+
+class _Supply:
+    """The requests of an iterable, which a thread reads and which may raise anything."""
+
+    count = None
+
+    def __init__(self, requests: Iterable[_Feed], check: Callable[[_Feed], _Feed]) -> None:
+        self.error: BaseException | None = None
+        self.is_stopped = Event()
+        self._ready: Queue[_Feed] = Queue(_DEPTH)
+        self._is_read = Event()
+        Thread(target=self._read, args=(requests, check), name="requests", daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        """As of a request source."""
+        return self.is_stopped.is_set() or (self._is_read.is_set() and self._ready.empty())
+
+    def take(self) -> _Feed | None:
+        """As of a request source."""
+        try:
+            return None if self.is_stopped.is_set() else self._ready.get_nowait()
+        except Empty:
+            return None
+
+    def _read(self, requests: Iterable[_Feed], check: Callable[[_Feed], _Feed]) -> None:
+        try:
+            for request in requests:
+                own = {name: _own(value) for name, value in check(request).items()}  # the next may overwrite it
+                if not _put(self._ready, own, self.is_stopped):
+                    return
+        except BaseException as error:  # raised again where the stream is listened to
+            self.error = error
+        finally:
+            self._is_read.set()
+
+
+def _put(queue: Queue[Any], item: Any, is_stopped: Event) -> bool:
+    """Whether an item could be put, before nobody wanted it any more."""
+    while not is_stopped.is_set():
+        with suppress(Full):
+            queue.put(item, timeout=_LOOK_S)
+            return True
+    return False
+
+
+def _streamed(
+    requests: Iterable[_Feed], check: Callable[[_Feed], _Feed], work: Callable[[RequestSource, Deliver], None]
+) -> Iterator[dict[str, Any]]:
+    """Outputs of requests in order, while two threads read requests and run them."""
+    supply, done = _Supply(requests, check), object()
+    outputs: Queue[Any] = Queue(_DEPTH)
+    errors: list[BaseException] = []
+
+    def deliver(number: int, values: Mapping[str, Any], latency_s: float) -> None:
+        _put(outputs, {name: _own(value) for name, value in values.items()}, supply.is_stopped)
+
+    def run() -> None:
+        try:
+            work(supply, deliver)
+        except BaseException as error:  # raised again where the stream is listened to
+            errors.append(error)
+        finally:
+            _put(outputs, done, supply.is_stopped)
+
+    thread = Thread(target=run, name="stream")
+    thread.start()
+    try:
+        while (item := outputs.get()) is not done:
+            yield item
+    finally:
+        supply.is_stopped.set()
+        thread.join()
+    for error in (*errors, supply.error):
+        if error is not None:
+            raise error

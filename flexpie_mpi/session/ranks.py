@@ -1,0 +1,207 @@
+"""The ranks behind the sessions of a process: the root tells the others what to do next, and they serve it."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DataError, FlexPieError, PlanError, TransportError
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..files.cache import Cache
+from ..files.synthetic import random_inputs
+from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
+from ..runtime.engine import Engine, load_shared
+from ..runtime.loopback import alone
+from ..runtime.mpi import available, start
+from ..runtime.transport import Transport, on_every_rank, on_root
+from ..runtime.waiting import wait
+from .choosing import Chooser
+from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
+
+OPEN, RUN, STREAM, CLOSE, END = range(5)
+"""What the root tells the other ranks to do next."""
+
+COMMANDS_TAG = 32_000
+"""The tag of what tells that: beyond those of engines, and below the least that MPI promises to have."""
+
+_BROKEN = "the ranks have been of no use since an earlier call failed"
+
+_COMMON: dict[int, tuple[type[FlexPieError], ...]] = {
+    OPEN: (FlexPieError,),
+    CLOSE: (FlexPieError,),
+    STREAM: (DataError,),
+}
+"""Errors that all ranks raise together when they do that, and are ready for more; any other may be of one rank."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a session is to be made of; the root's counts. Attributes as of :class:`InferenceSession`."""
+
+    model: str
+    choice: PlanChoice
+    sources: CostSources
+    plan: Plan | None = None
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    cache: str | None = None
+    in_flight: int | None = None
+
+
+class Served:
+    """A model with its plan on one rank; made, run and closed by all ranks together."""
+
+    def __init__(self, transport: Transport, order: Order, tell: Tell) -> None:
+        cache = on_every_rank(transport, lambda: Cache(Path(order.cache)) if order.cache else Cache.default())
+        tell(f"loading {order.model}")
+        self.model = load_shared(transport, order.model, {name: tuple(s) for name, s in order.shapes.items()}, cache)
+        threads, graph = order.sources.threads, self.model.graph
+        self._make = partial(Engine, transport, self.model, cache=cache, threads=threads)
+        chooser = Chooser(transport, self.model, order.choice, order.sources, cache, tell)
+        request = on_root(transport, partial(_made_up, graph), ROOT)
+        self.plan = chooser.choose(order.plan, self._make, request).plan
+        if self.plan.root != ROOT:
+            raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
+        self._depth = from_root(transport, partial(_depth, order, self.plan, graph))
+        self.engine = self._make(self.plan)
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One request; `inputs` are the root's."""
+        return self._with_depth(1).run(inputs)
+
+    def stream(self, source: RequestSource, deliver: Deliver) -> None:
+        """As of :class:`Engine`."""
+        self._with_depth(self._depth).stream(source, deliver)
+
+    def _with_depth(self, in_flight: int) -> Engine:
+        """An engine for so many requests at once: one of many has no collectives, so there are two, one at a time."""
+        if (self.engine.in_flight > 1) != (in_flight > 1):
+            self.engine.close()
+            self.engine = self._make(self.plan, in_flight=in_flight)
+        return self.engine
+
+
+class Ranks:
+    """All ranks of this process's job, as its sessions see them: the root tells the others what to do next.
+
+    Of a request the others hear a message of two numbers, when its inputs have been found good. They wait for it as
+    long as it takes: when the root's process ends in any other way than telling them so, the launcher ends theirs.
+    """
+
+    _here: Ranks | None = None
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._sessions: dict[int, Served] = {}
+        self._opened = 0
+        self._problem = ""
+        (self._channel,) = transport.open([credit_exchange(transport.rank, transport.size, ROOT, COMMANDS_TAG)])
+        self._patience = replace(transport.patience, deadline_s=inf)
+
+    @classmethod
+    def of_process(cls, deadline_s: float) -> Ranks:
+        """Those of this process, which joins its job if it has not yet."""
+        if cls._here is None:
+            cls._here = cls(start(deadline_s) if available() else alone())
+            if cls._here.transport.rank == ROOT:
+                atexit.register(cls._here.end)
+        return cls._here
+
+    def open(self, order: Order, tell: Tell) -> tuple[int, Served]:
+        """A new session on all ranks; called on the root."""
+        self._opened += 1
+        with self.told(OPEN, self._opened):
+            self.transport.broadcast(order, ROOT)
+            self._sessions[self._opened] = Served(self.transport, order, tell)
+        return self._opened, self._sessions[self._opened]
+
+    def close(self, number: int) -> None:
+        """End a session on all ranks; nothing happens when it has ended, or the ranks are of no use any more."""
+        if not self._problem and number in self._sessions:
+            with self.told(CLOSE, number):
+                self._sessions.pop(number).engine.close()
+
+    def end(self) -> None:
+        """Tell all ranks that the root is done. When they do not agree any more the end of the process ends them."""
+        if not self._problem:
+            with self.told(END, 0):
+                self.transport.close()
+
+    @contextmanager
+    def told(self, command: int, number: int) -> Iterator[None]:
+        """Tell the others to do what is done inside the block on the root.
+
+        An error that all ranks have alike leaves them ready for the next command; after any other they are of no use.
+        """
+        if self._problem:
+            raise TransportError(self._problem)
+        if command != OPEN and command != END and number not in self._sessions:
+            raise FlexPieError("the session is closed: make another one")
+        self._problem = "a stream is under way: take all its outputs, or close it, before anything else is run"
+        if self._channel.outgoing:
+            self._channel.drain()
+            self._channel.outgoing[0].memory.view(np.int64)[:] = command, number
+            self._channel.post()
+            self._channel.start()
+        try:
+            yield
+        except BaseException as error:
+            self._problem = "" if _is_common(error, command) else f"{_BROKEN}: {error}"
+            raise
+        self._problem = ""
+
+    def serve(self) -> None:
+        """Do what the root tells, until it is done; called on the other ranks."""
+        while True:
+            self._channel.post()
+            wait(self._channel.has_arrived, self._patience, self._channel.late)
+            command, number = (int(each) for each in self._channel.incoming[0].memory.view(np.int64))
+            if command == END:
+                return self.transport.close()
+            try:
+                self._obey(command, number)
+            except FlexPieError as error:
+                if not _is_common(error, command):  # it ends the job
+                    raise
+
+    def _obey(self, command: int, number: int) -> None:
+        if command == OPEN:
+            order = self.transport.broadcast(None, ROOT)
+            self._sessions[number] = Served(self.transport, order, lambda text: None)
+        elif command == RUN:
+            self._sessions[number].run({})
+        elif command == STREAM:
+            self._sessions[number].stream(Requests(()), _ignored)
+        else:
+            self._sessions.pop(number).engine.close()
+
+
+def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+    """What is delivered on a rank where nothing is."""
+
+
+def _made_up(graph: Graph) -> Mapping[str, Any] | None:
+    """A request to measure with; None where none can be made up."""
+    try:
+        return random_inputs(graph)
+    except DataError:
+        return None
+
+
+def _depth(order: Order, plan: Plan, graph: Graph) -> int:
+    """Requests of a stream under way at once, as far as boards have room for them."""
+    testbed = None if order.sources.testbed is None else read_boards(order.sources.testbed, plan.ranks)
+    return requests_in_flight(plan, graph, testbed, order.in_flight)
+
+
+def _is_common(error: BaseException, command: int) -> bool:
+    """Whether all ranks have raised it, and can go on."""
+    return isinstance(error, _COMMON.get(command, ())) and not isinstance(error, TransportError)

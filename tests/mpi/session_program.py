@@ -1,0 +1,125 @@
+"""One script for onnxruntime and for flexpie_mpi: ``session_program.py MODULE CASE [ARGUMENT]``; rank 0 prints JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+MODEL = "builtin:tiny_cnn"
+FRAMES = [np.random.default_rng(seed).standard_normal((1, 3, 32, 32), np.float32) for seed in range(7)]
+FEEDS = [{"input": frame} for frame in FRAMES]
+
+
+def use(ort, model):
+    """What both libraries can do."""
+    session = ort.InferenceSession(model, **({} if ort.__name__ == "onnxruntime" else {"layout": "rows"}))
+    described = [(arg.name, arg.shape, arg.type) for arg in (*session.get_inputs(), *session.get_outputs())]
+    outputs = [session.run(None, feed)[0].tolist() for feed in FEEDS]
+    named = session.run(["scores"], FEEDS[0])[0].tolist()
+    return {"described": described, "providers": session.get_providers(), "outputs": outputs, "named": named}
+
+
+def stream(ort, model):
+    """Streams, ended in every way, and single requests in between."""
+    with ort.InferenceSession(onnx.load(model).SerializeToString(), layout="rows", in_flight=3) as session:
+        found = {"all": [outputs[0].tolist() for outputs in session.stream(feed for feed in FEEDS)]}
+        for outputs in session.stream((feed for _ in range(10**9) for feed in FEEDS), ["scores"]):
+            found["first"] = outputs[0].tolist()
+            break
+        found["single"] = session.run(None, FEEDS[1])[0].tolist()
+        found["wrong"] = _until_it_fails(session, [*FEEDS[:2], {"input": 1}])
+        found["raising"] = _until_it_fails(session, _raising())
+        taken = session.stream(FEEDS)
+        next(taken)
+        try:
+            session.run(None, FEEDS[0])
+        except ort.FlexPieError as error:
+            found["busy"] = str(error)
+        taken.close()
+        found["none"] = list(session.stream([]))
+    return found
+
+
+def _until_it_fails(session, requests):
+    count = 0
+    try:
+        for _ in session.stream(requests):
+            count += 1
+    except Exception as error:
+        return count, f"{type(error).__name__}: {error}"
+    return count, ""
+
+
+def _raising():
+    """One buffer for all requests: what is under way has to be a copy."""
+    buffer = np.empty_like(FRAMES[0])
+    for frame in FRAMES[:3]:
+        buffer[:] = frame
+        yield {"input": buffer}
+    raise KeyError("the camera is gone")
+
+
+def several(ort, model):
+    """Sessions one after the other and beside each other, and one that cannot be made."""
+    plan = ort.InferenceSession(model, layout="channels").plan
+    with ort.InferenceSession(model, layout="rows") as one, ort.InferenceSession(model, plan=plan) as two:
+        same = np.allclose(one.run(None, FEEDS[0])[0], two.run(None, FEEDS[0])[0], rtol=1e-4, atol=1e-5)
+        calls = (
+            lambda: ort.InferenceSession("nowhere.onnx"),
+            lambda: ort.InferenceSession(model, layout="diagonal"),
+            lambda: one.run(None, {}),
+            lambda: one.run(None, {"input": FRAMES[0], "x": 1}),
+            lambda: one.run(["nothing"], FEEDS[0]),
+            lambda: one.run(None, {"input": FRAMES[0].astype(np.float64)}),
+            lambda: (two.close(), two.run(None, FEEDS[0])),
+        )
+        said = [_said(ort, call) for call in calls]
+        return {"same": same, "said": said, "goes_on": one.run(None, FEEDS[0])[0].shape}
+
+
+def _said(ort, call):
+    try:
+        call()
+    except ort.FlexPieError as error:
+        return str(error)
+    return ""
+
+
+def failing(ort, model):
+    """The root fails in the middle, and does not catch it."""
+    with ort.InferenceSession(model, layout="rows") as session:
+        session.run(None, FEEDS[0])
+        raise RuntimeError("the root has had enough")
+
+
+def lost(ort, model, number):
+    """Rank 1 is stopped or killed in the middle."""
+    Path(f"{model}.{os.environ.get('PMI_RANK') or os.environ['OMPI_COMM_WORLD_RANK']}.pid").write_text(str(os.getpid()))
+    with ort.InferenceSession(model, layout="rows", deadline_s=2.0) as session:
+        session.run(None, FEEDS[0])
+        os.kill(int(Path(f"{model}.1.pid").read_text()), int(number))
+        time.sleep(0.2)
+        began_s = time.monotonic()
+        try:
+            session.run(None, FEEDS[0])
+        except ort.FlexPieError as error:
+            print(f"{time.monotonic() - began_s:.1f} s: {error}", file=sys.stderr, flush=True)
+        try:
+            session.run(None, FEEDS[0])
+        except ort.FlexPieError as error:
+            print(f"again: {error}", file=sys.stderr, flush=True)
+
+
+def main():
+    module, case, *arguments = sys.argv[1:]
+    print(json.dumps(globals()[case](import_module(module), *arguments)))
+
+
+main()

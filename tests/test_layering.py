@@ -67,8 +67,7 @@ LATE = {
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "suite.memory"),
     "session/inputs.py": ("cost.fit",),
-    "session/opening.py": ("pipeline",),
-    "session/streaming.py": ("measure.compare", "measure.referee", "session.inputs", "simulate.occupancy"),
+    "session/streaming.py": ("measure.compare", "measure.stream_comparison", "session.inputs", "simulate.occupancy"),
     "session/timing.py": ("measure.compare", "measure.recorder"),
 }
 """What a module may import inside of a function: rooms or modules that are large, or need a package that may be

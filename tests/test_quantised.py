@@ -8,7 +8,7 @@ from onnx import helper
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.files.cache import Cache
-from flexpie_mpi.measure.compare import Reference, Rounding, verify
+from flexpie_mpi.measure.compare import Reference, Rounding, compare_outputs
 from flexpie_mpi.report.run import verdict_lines, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
 
@@ -118,7 +118,7 @@ def verdict_of(model, cache, feeds, ranks, layout):
     def rank(transport):
         engine = Engine(transport, model, plan, cache=cache)
         outputs = {name: np.array(value) for name, value in engine.run(feeds).items()}
-        return verify(engine, feeds, outputs, cache=cache)
+        return compare_outputs(engine, feeds, outputs, cache=cache)
 
     return run_ranks(ranks, rank)[0], plan
 

@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie_mpi import load, run_ranks
 from flexpie_mpi.core.choices import PRESETS
+from flexpie_mpi.core.errors import ProgramError
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.core.program import Compute, Finish, Start
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import digest, lower
+from flexpie_mpi.lower import verify as verifier
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime import engine
 
 from .graphs import GRAPHS, GraphBuilder
 
@@ -204,3 +209,36 @@ def test_collectives_under_way_together_in_one_lane_are_found():
 
     programs[1] = replace(programs[1], steps=tuple(merged(step) for step in programs[1].steps))
     assert {violation.kind for violation in violations(programs, plan, graph)} == {"memory"}
+
+
+def unsound(plan, graph):
+    """Programs of a plan of which one never sends its first message."""
+    programs = list(lower(plan, graph))
+    sender = next(program for program in programs if program.sends)
+    place = next(place for place, step in enumerate(sender.steps) if isinstance(step, Start) and step.exchange.sends)
+    exchange = replace(sender.steps[place].exchange, sends=sender.steps[place].exchange.sends[1:])
+    steps = (*sender.steps[:place], Start(exchange), *sender.steps[place + 1 :])
+    programs[sender.rank] = replace(sender, steps=steps)
+    return (tuple(programs),)
+
+
+def test_an_engine_verifies_a_plan_from_outside_on_every_rank_before_anything_starts(monkeypatch, tmp_path):
+    model = load("builtin:tiny_cnn", cache=Cache(tmp_path))
+    plan = layout_plan(model.graph, 3, "rows", fusion="none")
+    monkeypatch.setattr(engine, "turns_of", unsound)
+    monkeypatch.setattr(engine, "distribute", lambda *args: pytest.fail("weights are distributed before"))
+    errors = run_ranks(3, lambda transport: _raised(lambda: engine.Engine(transport, model, plan)))
+    assert all("never sent" in str(error) and "(unmatched)" in str(error) for error in errors)
+
+
+def _raised(make):
+    with pytest.raises(ProgramError) as raised:
+        make()
+    return raised.value
+
+
+def test_a_job_of_very_many_messages_is_not_verified_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(verifier, "MOST_MESSAGES", 1)
+    with caplog.at_level("INFO"):
+        verifier.verify(unsound(PLAN, GRAPH), PLAN, GRAPH)
+    assert "are not verified: more than 1 take too long" in caplog.text

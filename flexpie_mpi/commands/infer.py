@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.graph import Graph
-from ..core.plan import Plan
 from ..files.atomic import write_text
 from ..files.inputs import SUFFIXES as INPUT_SUFFIXES
 from ..files.inputs import load_inputs
@@ -214,6 +213,7 @@ class Inference(RankPart):
             is_stream = bool(transport.broadcast(source is not None, ROOT))
             request = on_root(transport, partial(_request, args, model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
+            make = partial(make, is_trusted=given is None)
             chooser = Chooser(
                 transport,
                 model,
@@ -224,9 +224,8 @@ class Inference(RankPart):
                 reports=args.report,
             )
             chosen = chooser.choose(given, make, request)
-            depth = None
-            if is_stream or given is not None:  # a plan that does not fit the boards' memory ends here
-                depth = on_root(transport, partial(_in_flight, args, chosen.plan, model.graph, is_stream), ROOT)
+            # a plan that does not fit the boards' memory ends here
+            depth = on_root(transport, partial(_in_flight, args, chosen, model.graph, is_stream), ROOT)
             self.progress.tell("making sessions")
             if is_stream:
                 return self._stream(make(chosen.plan, in_flight=depth or 1), source, chosen)  # the root's depth counts
@@ -323,11 +322,13 @@ def _request(args: argparse.Namespace, graph: Graph, source: Source | None) -> M
     return load_inputs(files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
 
 
-def _in_flight(args: argparse.Namespace, plan: Plan, graph: Graph, is_stream: bool) -> int:
-    """Requests under way at once."""
+def _in_flight(args: argparse.Namespace, chosen: Chosen, graph: Graph, is_stream: bool) -> int:
+    """Requests under way at once, on the boards of ``--testbed`` or those that were measured to choose the plan."""
     asked = args.in_flight if isinstance(args.in_flight, int) else None
-    testbed = None if args.testbed is None else read_boards(args.testbed, plan.ranks)
-    return requests_in_flight(plan, graph, testbed, asked, holds_whole=args.verify and is_stream)
+    testbed = chosen.inputs.testbed if chosen.inputs else None
+    if args.testbed is not None:
+        testbed = read_boards(args.testbed, chosen.plan.ranks)
+    return requests_in_flight(chosen.plan, graph, testbed, asked, holds_whole=args.verify and is_stream)
 
 
 def _save(args: argparse.Namespace, run: TimedRun) -> None:

@@ -11,9 +11,10 @@ from itertools import count
 
 import numpy as np
 
-from ..core.program import Arena, Compute, Finish, Program, Start, Step
+from ..core.program import Arena, Compute, Exchange, Finish, Program, Start, Step
 
 ALIGNMENT = 64
+"""Buffers, and the parts of a collective, begin at multiples of so many bytes."""
 
 
 def arena_of(program: Program) -> Arena:
@@ -31,7 +32,7 @@ def arena_of(program: Program) -> Arena:
         for lo, hi in sorted((offsets[i], offsets[i] + program.buffers[i].nbytes) for i in rivals):
             if offset + buffer.nbytes <= lo:
                 break
-            offset = max(offset, -(-hi // ALIGNMENT) * ALIGNMENT)
+            offset = max(offset, padded(hi))
         offsets[buffer.index] = offset
         placed[buffer.index] = True
     size = max((offset + b.nbytes for offset, b in zip(offsets, program.buffers, strict=True)), default=0)
@@ -95,3 +96,53 @@ def _in_lane(step: Step, lanes: Mapping[int, int]) -> Step:
     if isinstance(step, Compute) or step.exchange.index not in lanes:
         return step
     return replace(step, exchange=replace(step.exchange, lane=lanes[step.exchange.index]))
+
+
+def message_bytes(program: Program, *, has_lanes: bool = True) -> int:
+    """Memory of a rank's messages, beside the arena; messages of the same pieces share theirs.
+
+    Parameters
+    ----------
+    program : Program
+    has_lanes : bool
+        Whether collectives are carried out as such, those of one lane in the same memory. In a stream, all is messages.
+    """
+    lanes: dict[int, int] = {}
+    total = 0
+    for exchange in program.exchanges:
+        if has_lanes and exchange.is_collective and exchange.lane >= 0:
+            lanes[exchange.lane] = max(lanes.get(exchange.lane, 0), packed_bytes(exchange, program.rank))
+        else:
+            total += sum({message.pieces: message.nbytes for message in exchange.sends}.values())
+            total += sum(message.nbytes for message in exchange.receives)
+    return total + sum(lanes.values())
+
+
+def packed_bytes(exchange: Exchange, rank: int) -> int:
+    """Memory of one rank's part of a collective: a block of what it sends, and one of what it receives."""
+    return sum(block_bytes(exchange, nbytes) for nbytes in packed_sides(exchange, rank))
+
+
+def packed_sides(exchange: Exchange, rank: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Bytes sent to and received from each rank, as a collective counts them.
+
+    In an all-gather and a broadcast a rank sends the same to everyone: that is its own part of what is received.
+    """
+    received = {message.source: message.nbytes for message in exchange.receives}
+    if exchange.kind in ("allgather", "broadcast"):
+        return {}, received | {rank: exchange.sends[0].nbytes if exchange.sends else 0}
+    return {message.target: message.nbytes for message in exchange.sends}, received
+
+
+def block_bytes(exchange: Exchange, nbytes: Mapping[int, int]) -> int:
+    """Bytes of a block with a part of so many for each rank of the group; never none.
+
+    An empty block would begin where the other one does, and Open MPI takes two blocks at one address for a collective
+    in place.
+    """
+    return max(ALIGNMENT, sum(padded(nbytes.get(rank, 0)) for rank in exchange.group))
+
+
+def padded(nbytes: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from weakref import ref
 
 from ..core.errors import PlanError
 from ..core.graph import Graph, Value
@@ -60,12 +61,25 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
 def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
     """Programs of all ranks for every turn.
 
+    Those of the last plan are kept: a plan is checked by whoever makes it and again before it starts, and then run.
+
     Raises
     ------
     PlanError
         When the plan does not fit the graph.
     """
-    return tuple(lower(plan.variant(request), graph) for request in range(plan.period))
+    global _latest
+    plan = replace(plan, provenance={})
+    latest = _latest
+    if latest is None or latest[0]() is not graph or latest[1] != plan:
+        turns = tuple(lower(plan.variant(request), graph) for request in range(plan.period))
+        _latest = ref(graph), plan, turns
+        return turns
+    return latest[2]
+
+
+_latest: tuple[ref[Graph], Plan, tuple[tuple[Program, ...], ...]] | None = None
+"""What `turns_of` was last asked for, and its answer."""
 
 
 def check(plan: Plan, graph: Graph) -> None:

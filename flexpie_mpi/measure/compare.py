@@ -68,7 +68,7 @@ class Verdict:
         return not any(check.problem for check in self.outputs)
 
 
-def verify(
+def compare_outputs(
     engine: Engine,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],

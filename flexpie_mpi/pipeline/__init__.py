@@ -5,7 +5,6 @@ answer a plan whose stages live on different boards. The one difficulty: what th
 what the plan's programs do, so those of teams are read off programs.
 """
 
-from .memory import Need, memory_problems, most_in_flight, needs
 from .pareto import Candidate, Crossover, crossovers, pareto_front, undominated
 from .pipeline import EXACT, Pipeline, place
 from .problem import PlacementProblem, placement_problem
@@ -15,15 +14,11 @@ __all__ = [
     "EXACT",
     "Candidate",
     "Crossover",
-    "Need",
     "Pipeline",
     "PlacementProblem",
     "Streamed",
     "computing",
     "crossovers",
-    "memory_problems",
-    "most_in_flight",
-    "needs",
     "pareto_front",
     "place",
     "placement_problem",

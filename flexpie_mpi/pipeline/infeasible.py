@@ -7,8 +7,7 @@ from math import ceil
 
 import numpy as np
 
-from ..planner.problem import RESERVE_BYTES
-from .memory import mb
+from ..lower.memory import PROCESS_BYTES, mb
 from .problem import PlacementProblem, capacities
 
 STEPS = 30
@@ -21,11 +20,11 @@ MB = 10**6
 def infeasible(problem: PlacementProblem, solver: str, is_proved: bool) -> str:
     """Why there is no placement, in a sentence: what needs most, what there is, and what would do."""
     testbed, graph = problem.testbed, problem.graph
-    free = np.maximum(capacities(testbed) - RESERVE_BYTES, 0).sum()
+    free = np.maximum(capacities(testbed) - PROCESS_BYTES, 0).sum()
     verdict = "does not fit" if is_proved else f"was not made to fit, by '{solver}', which is no proof,"
     return (
         f"{graph.name} {verdict} the boards of testbed '{testbed.name}' ({_sizes(problem)}): {_reason(problem)}; its "
-        f"weights are {mb(graph.weight_bytes)}, and the boards have {mb(free)} beside a process of {mb(RESERVE_BYTES)} "
+        f"weights are {mb(graph.weight_bytes)}, and the boards have {mb(free)} beside a process of {mb(PROCESS_BYTES)} "
         f"on each: take boards of {mb(enough(problem))} each, or more of them"
     )
 

@@ -8,7 +8,7 @@ from math import inf, isfinite
 
 from ..core.errors import PlanError
 from ..core.plan import Plan
-from ..lower.slots import SLOTS_PER_TURN
+from ..lower.memory import SLOTS_PER_TURN
 from ..placement import MOST_PERIOD, Instance, Outcome, Placement
 from ..placement.outcome import Deadline
 from ..placement.solvers import SOLVERS

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.plan import BUSY
 from ..cost.model import CostModel
-from ..lower.slots import SLOTS_PER_TURN
+from ..lower.memory import SLOTS_PER_TURN
 from ..placement import MOST_PERIOD, Instance, Span, Team, TeamSpan
 from ..planner.units import Units, units
 from ..testbed import Testbed

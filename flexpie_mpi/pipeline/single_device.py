@@ -9,13 +9,17 @@ import numpy as np
 
 from ..core.graph import Graph
 from ..core.layout import Layout
+from ..core.program import NodeBlock
 from ..cost.model import CostModel
+from ..lower.memory import INNER_COPIES, PROCESS_BYTES, alive_bytes, engine_bytes, heap_bytes, laid_out, starting_bytes
+from ..ops import whole
 from ..planner.boxes import ShardTable
-from ..planner.problem import RESERVE_BYTES
 from ..planner.units import Units
 from ..planner.walk import GroupPrices, Walker
 from ..testbed import Testbed
-from .memory import COPIES
+
+COPIES = 2
+"""Of everything that comes and goes: in a buffer, and in a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class SingleDeviceCosts:
         Session call included, times the board's slowdown, crowded as it was asked for. Infinite where only the root may
         run a unit.
     weight_bytes : float array (m + 1, m + 1)
-    inner_bytes : float array (m + 1, m + 1)
-        Most bytes of values alive at once anywhere inside the span.
+    inner_bytes, starting_bytes : float array (m + 1, m + 1)
+        As of :class:`flexpie_mpi.lower.memory.RankMemory`.
     crossing : float array (m + 1,)
         Bytes alive at each cut.
     kept : float array (m + 1,)
@@ -39,22 +43,32 @@ class SingleDeviceCosts:
     compute_s: np.ndarray
     weight_bytes: np.ndarray
     inner_bytes: np.ndarray
+    starting_bytes: np.ndarray
     crossing: np.ndarray
     kept: np.ndarray
 
     def need_bytes(self, slots: int) -> np.ndarray:
         """Memory of each span with so many requests under way on its board, float array (m + 1, m + 1)."""
-        ends = self.crossing[:, None] + self.crossing[None, :]
-        need: np.ndarray = RESERVE_BYTES + self.weight_bytes + self.inner_bytes + slots * COPIES * ends
-        return need
+        return self._holding(slots * COPIES * self._ends)
 
     def root_bytes(self, in_flight: int) -> np.ndarray:
         """The same on the root, which holds inputs and outputs of all that is under way, too."""
-        return self.need_bytes(in_flight) + self.idle_root_bytes(in_flight) - RESERVE_BYTES
+        return self._holding(in_flight * COPIES * (self._ends + self.crossing[0] + self.crossing[-1]))
 
     def idle_root_bytes(self, in_flight: int) -> float:
         """Memory of a root that computes nothing."""
-        return RESERVE_BYTES + in_flight * COPIES * float(self.crossing[0] + self.crossing[-1])
+        return PROCESS_BYTES + in_flight * COPIES * float(self.crossing[0] + self.crossing[-1])
+
+    @property
+    def _ends(self) -> np.ndarray:
+        """Bytes alive at both ends of each span."""
+        ends: np.ndarray = self.crossing[:, None] + self.crossing[None, :]
+        return ends
+
+    def _holding(self, slots_bytes: np.ndarray) -> np.ndarray:
+        """Memory of each span beside so much for requests under way."""
+        engine: np.ndarray = engine_bytes(self.weight_bytes, self.inner_bytes, self.starting_bytes, slots_bytes)
+        return PROCESS_BYTES + engine
 
 
 def single_device_costs(
@@ -71,7 +85,7 @@ def single_device_costs(
     compute[others[:, None, None] & _fixed(units)] = np.inf
     crossing = np.array([_alive_bytes(units.graph, names) for names in units.alive], float)
     own = np.array([_alive_bytes(units.graph, names) for names in kept(units)], float)
-    return SingleDeviceCosts(compute, weights, _inner(units), crossing, own)
+    return SingleDeviceCosts(compute, weights, _inner(units), _starting(units), crossing, own)
 
 
 def kept(units: Units) -> tuple[tuple[str, ...], ...]:
@@ -109,31 +123,30 @@ def _fixed(units: Units) -> np.ndarray:
 
 
 def _inner(units: Units) -> np.ndarray:
-    """Most bytes alive around any node of every span: float array (m + 1, m + 1)."""
-    peaks = _peaks(units.graph)
-    inside = np.array([max(peaks[unit.first : unit.end]) for unit in units.items])
-    found = np.zeros((len(units) + 1, len(units) + 1))
+    """What onnxruntime takes for values inside each span: float array (m + 1, m + 1)."""
+    graph, count = units.graph, len(units)
+    most = np.zeros((count + 1, count + 1))
+    for begin, unit in enumerate(units.items):
+        positions = [position for position in range(unit.first, len(graph.nodes)) if position not in graph.preparing]
+        alive = np.zeros(len(graph.nodes))
+        alive[positions] = alive_bytes(graph, positions, lambda name: graph.value(name).nbytes)
+        starts = [other.first for other in units.items[begin:]]
+        most[begin, begin + 1 :] = np.maximum.accumulate(np.maximum.reduceat(alive, starts))
+    return INNER_COPIES * most
+
+
+def _starting(units: Units) -> np.ndarray:
+    """Second copies while the session of each span is made: float array (m + 1, m + 1)."""
+    graph = units.graph
+    blocks = [NodeBlock(node.node.name, (), tuple(map(whole, node.inputs))) for node in graph.bound]
+    sizes = [laid_out(graph, blocks[unit.first : unit.end]) for unit in units.items]
+    until = np.cumsum([0, *map(heap_bytes, sizes)])
+    most = np.array([max(each, default=0) for each in sizes])
+    largest = np.zeros((len(until), len(until)))
     for begin in range(len(units)):
-        found[begin, begin + 1 :] = np.maximum.accumulate(inside[begin:])
-    return found
-
-
-def _peaks(graph: Graph) -> list[int]:
-    """Bytes of all values alive while each node runs, what it writes included."""
-    alive = _alive_bytes(graph, graph.inputs)
-    ending: dict[int, int] = {}
-    for name in graph.inputs:
-        until = graph.last_use.get(name, -1)
-        ending[until] = ending.get(until, 0) + graph.value(name).nbytes
-    found = []
-    for place, node in enumerate(graph.nodes):
-        for name in node.writes if place not in graph.preparing else ():
-            nbytes, until = graph.value(name).nbytes, graph.last_use.get(name, place)
-            alive += nbytes
-            ending[until] = ending.get(until, 0) + nbytes
-        found.append(alive)
-        alive -= ending.pop(place, 0)
-    return found
+        largest[begin, begin + 1 :] = np.maximum.accumulate(most[begin:])
+    starting: np.ndarray = np.triu(starting_bytes(largest, until[None, :] - until[:, None]))
+    return starting
 
 
 def _alive_bytes(graph: Graph, names: Sequence[str]) -> int:

@@ -12,10 +12,10 @@ from ..core.plan import Plan, enough_in_flight
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import turns_of
+from ..lower.memory import RankMemory, memory_of, most_in_flight
 from ..simulate import simulate
 from ..simulate.occupancy import Occupancy, occupancy
 from ..testbed import Testbed
-from .memory import Need, most_in_flight, needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Streamed:
     occupancy : Occupancy
     latency_s : float
         Of one request alone, as simulated, in the slowest turn.
-    needs : tuple of Need
+    needs : tuple of RankMemory
         Memory by rank.
     in_flight : int
         Requests under way at once: enough to keep all boards busy, or as many as the boards have room for. 0 where
@@ -40,7 +40,7 @@ class Streamed:
     plan: Plan
     occupancy: Occupancy
     latency_s: float
-    needs: tuple[Need, ...]
+    needs: tuple[RankMemory, ...]
     in_flight: int
     is_cramped: bool
 
@@ -79,7 +79,7 @@ def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Str
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     turns = turns_of(plan, graph)
-    found, enough = needs(turns, graph, plan.root), enough_in_flight(plan)
+    found, enough = memory_of(turns, graph, plan.root), enough_in_flight(plan)
     in_flight = most_in_flight(found, testbed, enough)
     return Streamed(
         plan,

@@ -12,8 +12,8 @@ from itertools import groupby, islice, product
 
 import numpy as np
 
+from ..lower.memory import PROCESS_BYTES
 from ..placement import Span
-from ..planner.problem import RESERVE_BYTES
 from ..testbed import Testbed
 
 MOST = 12
@@ -82,4 +82,4 @@ def _groups(testbed: Testbed, root: int) -> Iterator[tuple[int, ...]]:
 def _free(testbed: Testbed, boards: Sequence[int]) -> float:
     """Memory of boards beside their processes."""
     limits = (testbed.devices[board].memory_bytes for board in boards)
-    return sum(float("inf") if limit is None else max(0.0, limit - RESERVE_BYTES) for limit in limits)
+    return sum(float("inf") if limit is None else max(0.0, limit - PROCESS_BYTES) for limit in limits)

@@ -21,13 +21,12 @@ from ..core.plan import Plan, Segment
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import lower
-from ..lower.slots import SLOTS_PER_TURN
+from ..lower.memory import SLOTS_PER_TURN, RankMemory, memory_of, most_in_flight
 from ..placement import Span, TeamSpan
 from ..planner.registry import Task, make_plans
 from ..planner.units import Units
 from ..simulate.prices import compute_seconds
 from ..testbed import Testbed
-from .memory import Need, most_in_flight, needs
 from .single_device import kept
 from .stages import alone, with_forwards
 
@@ -95,7 +94,7 @@ class TeamPlanner:
                 programs = self._lowered(used, span, segments)
             except PlanError:
                 break
-            found = needs([programs], self.units.graph, self.root)[: self.testbed.ranks]
+            found = memory_of([programs], self.units.graph, self.root)[: self.testbed.ranks]
             room = most_in_flight(found, self.testbed, SLOTS_PER_TURN)
             if len(used) > 1 and room > (best.in_flight if best else 0):
                 best = self._option(used, span, segments, programs, room)
@@ -136,7 +135,7 @@ class TeamPlanner:
         count = self.testbed.ranks
         return count, count + 1, self.root if self.root in used else count + 2
 
-    def _lacking(self, boards: tuple[int, ...], found: Sequence[Need]) -> np.ndarray:
+    def _lacking(self, boards: tuple[int, ...], found: Sequence[RankMemory]) -> np.ndarray:
         """Bytes of memory that each board has too little for all slots."""
         limits = [self.testbed.devices[board].memory_bytes for board in boards]
         lacking = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -12,11 +12,16 @@ from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan, Segment, problems
 from ..cost.model import CostModel
+from ..lower import turns_of
+from ..lower.memory import RankMemory, memory_of, memory_problems
 from ..testbed import Testbed
 from .problem import MANY_ROWS, Choice, Problem, ProblemBuilder, alone, below, longest, within
-from .search import search
-from .space import Path, SearchResult, replay
+from .search import load, search
+from .space import Path, SearchResult, Space, replay
 from .units import units
+
+MOST_ATTEMPTS = 8
+"""Searches for a plan that fits the boards, the working memory of the last one's taken into account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +107,10 @@ def find(
     if not is_all:
         choice = replace(choice, fuse=within(most, choice.fuse))
     problem = builder.build(_within_reach(builder, choice, top) if is_all else choice)
-    found = search(problem.space, top=top)
-    if not found.paths:
-        raise PlanError(_hopeless(problem, testbed, found))
     provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
     if not is_all:
         provenance["segments"] = f"at most {most} of {len(builder.units)} units"
-    plans = tuple(_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths)
+    found, plans = _search_fitting(problem, testbed, top, root, provenance)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
@@ -120,6 +122,58 @@ def find(
         problem,
         found.paths,
     )
+
+
+def _search_fitting(
+    problem: Problem, testbed: Testbed, top: int, root: int, provenance: Mapping[str, str]
+) -> tuple[SearchResult, tuple[PricedPlan, ...]]:
+    """The `top` cheapest paths and their plans, without those that need more memory than a board has.
+
+    The search adds up the constants of segments; what is needed beside them is known of whole plans only. Where none of
+    the plans that were found fits, less is left for constants by what the first needs beside them, and so on.
+
+    Raises
+    ------
+    PlanError
+        When no plan fits.
+    """
+    first = found = search(problem.space, top=top)
+    space, reasons = problem.space, list[str]()
+    for attempt in range(MOST_ATTEMPTS):
+        plans = [_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths]
+        if plans and not space.capacity.size:
+            return found, tuple(plans)
+        needs = [memory_of(turns_of(priced.plan, problem.units.graph), problem.units.graph, root) for priced in plans]
+        lacking = [memory_problems(need, testbed) for need in needs]
+        kept = [number for number, sentences in enumerate(lacking) if not sentences]
+        if kept:
+            is_optimal = found.is_optimal and attempt == 0 and kept[0] == 0
+            paths = tuple(found.paths[number] for number in kept)
+            seconds = tuple(found.seconds[number] for number in kept)
+            fitting = replace(found, paths=paths, seconds=seconds, is_optimal=is_optimal, lower_bound=first.lower_bound)
+            return fitting, tuple(plans[number] for number in kept)
+        if not plans:
+            break
+        reasons = lacking[0]
+        space = replace(space, capacity=_tightened(problem.space, space, found.paths[0], needs[0]))
+        found = search(space, top=top)
+    if not reasons:
+        raise PlanError(_hopeless(problem, testbed, found))
+    raise PlanError(
+        f"no plan of {problem.units.graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
+        f"fastest, {reasons[0]}"
+    )
+
+
+def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemory]) -> np.ndarray:
+    """Bytes that ranks may hold of constants, float array (R,), so that a path whose plan needs too much is too large.
+
+    What a rank needs beside its constants stays, or shrinks with them: the larger of what either leaves.
+    """
+    held, beside = load(space, path), np.array([need.engine_bytes() for need in needs]) - load(space, path)
+    room = first.capacity  # for constants and all that is needed beside them
+    kept = np.maximum(room - beside, held * room / np.maximum(held + beside, 1))
+    return np.where(held + beside > room, np.minimum(space.capacity, kept), space.capacity)
 
 
 def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:

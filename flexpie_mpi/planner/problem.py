@@ -12,15 +12,13 @@ from ..core.layout import Layout
 from ..cost.links import Network
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
+from ..lower.memory import PROCESS_BYTES
 from ..testbed import Testbed
 from .boxes import ShardTable
 from .movement import Movement
 from .space import Options, Space
 from .units import Units
 from .walk import GroupPrices, Keep, Step, Walker
-
-RESERVE_BYTES = 96 << 20
-"""Memory that a rank's process takes before it holds any of the model: Python, onnxruntime and MPI."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +224,7 @@ def _capacity(testbed: Testbed) -> np.ndarray:
     limits = [device.memory_bytes for device in testbed.devices]
     if all(limit is None for limit in limits):
         return np.zeros(0)
-    return np.array([np.inf if limit is None else limit - RESERVE_BYTES for limit in limits])
+    return np.array([np.inf if limit is None else limit - PROCESS_BYTES for limit in limits])
 
 
 def _upgrade(shards: ShardTable) -> np.ndarray:

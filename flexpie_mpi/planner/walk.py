@@ -16,6 +16,7 @@ from ..core.graph import BoundNode, Graph
 from ..cost.groups import FusedGroup, describe, epilogue_ops, is_blocked
 from ..cost.model import CostModel
 from ..cost.rows import CALL, distinct_rows
+from ..lower.memory import held_bytes
 from .boxes import Boxes, NodeMap, ShardTable, signature
 from .units import Unit, Units
 
@@ -280,9 +281,18 @@ class Walker:
         return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
 
     def _want_all(self, walks: _Walks, node: BoundNode, active: np.ndarray, inputs: Sequence[Boxes | None]) -> None:
-        """Note what a node reads on the rows `active`; values that only a subgraph reads are read whole."""
-        for name, box in zip(node.node.inputs, inputs, strict=True):
-            if box is not None:
+        """Note what a node reads on the rows `active`: of constants the bytes that stay in memory, else the region.
+
+        Values that only a subgraph reads are read whole.
+        """
+        rows = inputs[1].sizes if len(inputs) > 1 and inputs[1] is not None else np.zeros(len(active))
+        for index, (name, box) in enumerate(zip(node.node.inputs, inputs, strict=True)):
+            if box is None:
+                continue
+            value = self._graph.value(name)
+            if value.is_constant and not value.is_opaque:
+                walks.weights[active] += held_bytes(node, index, box.sizes * value.itemsize, rows)
+            else:
                 self._want(walks, name, active, box)
         for name in node.node.captures:
             self._want(walks, name, active, Boxes.whole(len(active), self._graph.value(name).shape or ()))

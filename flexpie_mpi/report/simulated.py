@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.graph import Graph
 from ..core.program import Program
+from ..lower.memory import PROCESS_BYTES
 from ..session.scaling import HELPS, ScalingStudy, SimulatedRun
 from .chrome import Job, chrome_trace
 from .plans import plan_record
@@ -102,9 +103,10 @@ def _record(study: ScalingStudy, run: SimulatedRun) -> dict[str, Any]:
         "slowest": {"rank": run.slowest, **{f"{kind}_s": spent for kind, spent in run.seconds.items()}},
         "memory": {
             "board": memory.board,
-            "weight_bytes": memory.weight_bytes,
+            "weight_bytes": memory.need.weight_bytes,
             "arena_bytes": memory.arena_bytes,
-            "process_bytes": memory.process_bytes,
+            "process_bytes": PROCESS_BYTES,
+            "needed_bytes": memory.needed_bytes,
             "limit_bytes": memory.limit_bytes,
             "fits": not memory.lacking_bytes,
         },

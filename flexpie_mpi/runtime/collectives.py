@@ -17,9 +17,8 @@ from itertools import accumulate
 import numpy as np
 
 from ..core.program import Exchange, Message
+from ..lower.arena import ALIGNMENT, block_bytes, packed_bytes, packed_sides, padded
 from .transport import MessageBuffer
-
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,10 @@ def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Pac
     memory : array of uint8, optional
         At least :func:`packed_bytes`, aligned; may be shared with collectives that are never under way together.
     """
-    send_bytes, receive_bytes = _bytes_by_rank(exchange, rank)
+    send_bytes, receive_bytes = packed_sides(exchange, rank)
     size = packed_bytes(exchange, rank)
     memory = aligned(size) if memory is None else memory
-    end = _end(exchange, send_bytes)
+    end = block_bytes(exchange, send_bytes)
     send = _block(exchange, send_bytes, memory[:end])
     receive = _block(exchange, receive_bytes, memory[end:size])
     place = {member: index for index, member in enumerate(exchange.group)}
@@ -86,19 +85,6 @@ def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Pac
     )
 
 
-def packed_bytes(exchange: Exchange, rank: int) -> int:
-    """Bytes of memory that :func:`pack` needs."""
-    return sum(_end(exchange, nbytes) for nbytes in _bytes_by_rank(exchange, rank))
-
-
-def _bytes_by_rank(exchange: Exchange, rank: int) -> tuple[dict[int, int], dict[int, int]]:
-    """Bytes sent to and received from each rank, as the collective counts them."""
-    received = {message.source: message.nbytes for message in exchange.receives}
-    if exchange.kind in ("allgather", "broadcast"):
-        return {}, received | {rank: exchange.sends[0].nbytes if exchange.sends else 0}
-    return {message.target: message.nbytes for message in exchange.sends}, received
-
-
 def _root(exchange: Exchange, rank: int) -> int:
     """The rank that all messages of a broadcast, scatter or gather have in common."""
     if exchange.kind in ("broadcast", "scatter"):
@@ -110,20 +96,7 @@ def _root(exchange: Exchange, rank: int) -> int:
 
 def _block(exchange: Exchange, nbytes: Mapping[int, int], memory: np.ndarray) -> Block:
     counts = tuple(nbytes.get(rank, 0) for rank in exchange.group)
-    return Block(memory, counts, tuple(accumulate(map(_padded, counts[:-1]), initial=0)))
-
-
-def _end(exchange: Exchange, nbytes: Mapping[int, int]) -> int:
-    """Bytes of a block, never none.
-
-    An empty block would begin where the other one does, and Open MPI takes two blocks at one address for a collective
-    in place.
-    """
-    return max(ALIGNMENT, sum(_padded(nbytes.get(rank, 0)) for rank in exchange.group))
-
-
-def _padded(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+    return Block(memory, counts, tuple(accumulate(map(padded, counts[:-1]), initial=0)))
 
 
 def aligned(nbytes: int) -> np.ndarray:

@@ -19,7 +19,8 @@ from ..core.timeline import Timeline
 from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.facts import slice_bytes
-from ..lower.slots import slots_of
+from ..lower.memory import slots_of
+from ..lower.verify import verify
 from ..model import Model
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
 from .executor import Executor, by_index
@@ -92,6 +93,9 @@ class Engine:
     provider : str
         What runs this rank's segments: one of :data:`.kernels.PROVIDERS`.
 
+    is_trusted : bool
+        Whether the plan was made by a planner of this package, whose programs need not be verified; the root's counts.
+
     Attributes
     ----------
     programs_by_turn : tuple of tuple of Program
@@ -105,6 +109,8 @@ class Engine:
     ------
     PlanError
         When the plan does not fit the model or the job, or `in_flight` is below 1.
+    ProgramError
+        When ranks lower the plan differently, or the programs are not sound.
     ModelError
         When onnxruntime refuses a segment on any rank.
     TestbedError
@@ -122,14 +128,17 @@ class Engine:
         slowdown: float = 1.0,
         in_flight: int = 1,
         provider: str = "cpu",
+        is_trusted: bool = False,
     ) -> None:
         self.transport = transport
         self.model = model
-        text, self.in_flight = transport.broadcast((plan.to_json(), in_flight))
+        text, self.in_flight, is_trusted = transport.broadcast((plan.to_json(), in_flight, is_trusted))
         self.plan = Plan.from_json(text)
         if self.in_flight < 1:
             raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
         self.programs_by_turn = _lower_alike(transport, self.plan, model)
+        if not is_trusted:
+            on_root(transport, lambda: verify(self.programs_by_turn, self.plan, model.graph))
         self.programs = self.programs_by_turn[0]
         self.program = self.programs[transport.rank]
         self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
@@ -288,6 +297,7 @@ class Engine:
                 turn = slot % len(self._mine)
                 guarded = self.guard.around(kernels[turn])
                 executors.append(Executor(self._mine[turn], self.transport, guarded, opened))
+            sessions.settle()
         except FlexPieError as raised:
             error = raised
         except MemoryError as raised:

@@ -14,9 +14,11 @@ import numpy as np
 from ..core.errors import FlexPieError, ModelError
 from ..core.program import Compute, Program
 from ..core.region import Region
+from ..lower.memory import RETURN_BYTES, heap_bytes, laid_out
 from ..model import Model, build
 from ..model.shard import WeightFiles
 from .executor import KernelFactory
+from .memory import return_free_memory
 from .ort import CpuProvider
 from .provider import Action, OpenSegment, Provider, ProviderOptions
 
@@ -51,7 +53,9 @@ class Sessions:
 
     def __init__(self, model: Model, weights: WeightFiles, provider: Provider) -> None:
         self._open = partial(open_segment, model, weights=weights, provider=provider)
+        self._graph = model.graph
         self._known: dict[Any, OpenSegment] = {}
+        self._laid_out_bytes = 0
 
     def get(self, program: Program, step: Compute) -> OpenSegment:
         """The segment of a step, opened when it is first asked for.
@@ -64,7 +68,16 @@ class Sessions:
         key = step.blocks, _held(program, step.inputs), _held(program, step.outputs)
         if key not in self._known:
             self._known[key] = self._open(program, step=step)
+            self._laid_out_bytes += heap_bytes(laid_out(self._graph, step.blocks))
+            if self._laid_out_bytes > RETURN_BYTES:
+                self.settle()
         return self._known[key]
+
+    def settle(self) -> None:
+        """Give back what segments needed only to be opened."""
+        if self._laid_out_bytes:
+            return_free_memory()
+            self._laid_out_bytes = 0
 
     def close(self) -> None:
         """Keep none of them any longer."""

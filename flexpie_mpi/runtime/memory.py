@@ -1,7 +1,8 @@
-"""The working memory of onnxruntime sessions: one arena for all of a process."""
+"""The memory of onnxruntime sessions: one arena for what all of a process work with; what is free goes back."""
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from threading import Lock
 
@@ -23,3 +24,13 @@ def _register_arena() -> None:
     )
     unlimited, as_requested, default = 0, 1, -1
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default))
+
+
+def return_free_memory() -> None:
+    """Give free memory of this process back to the system, where the C library can.
+
+    Sessions lay constants out anew and free the copies between, which stay with the process otherwise.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

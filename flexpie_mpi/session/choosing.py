@@ -13,6 +13,7 @@ from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..lower import lower
+from ..lower.memory import memory_of
 from ..measure.agreement import UntriedError
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
@@ -195,12 +196,12 @@ class Chooser:
         inputs: PredictionInputs | None,
     ) -> tuple[Outcome, ...]:
         """What became of each plan, the same on every rank."""
-        from ..suite.memory import engine_bytes, room, turns
+        from ..suite.memory import room, turns
 
         testbed = self._transport.broadcast(inputs.testbed if inputs else None)
         limits = room(self._transport, testbed)
-        programs = [lower(plan, self._model.graph) for plan in plans]
-        needed = [[engine_bytes(self._model, program) for program in job] for job in programs]
+        jobs = [[lower(plan, self._model.graph)] for plan in plans]
+        needed = [[need.engine_bytes() for need in memory_of(job, self._model.graph)] for job in jobs]
         return race_in_turns(plans, turns(needed, limits), make, request, RACE, self._tell)
 
     def _say_failed(self, outcomes: Sequence[Outcome]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ..core.choices import AUTO
 from ..core.document import DocumentError, read_document
@@ -16,12 +16,10 @@ from ..core.errors import PlanError, TestbedError, count_of
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan, enough_in_flight
 from ..lower import turns_of
+from ..lower.memory import RankMemory, mb, memory_of, memory_problems, most_in_flight
 from ..runtime.transport import Transport, on_root
 from ..testbed import Device, Testbed
 from ..testbed import read as read_testbed
-
-if TYPE_CHECKING:
-    from ..pipeline import Need
 
 T = TypeVar("T")
 
@@ -203,9 +201,7 @@ def requests_in_flight(
     wanted = asked or enough_in_flight(plan)
     if testbed is None:
         return wanted
-    from ..pipeline import memory_problems, most_in_flight, needs
-
-    needed = needs(turns_of(plan, graph), graph, plan.root)
+    needed = memory_of(turns_of(plan, graph), graph, plan.root)
     problems = memory_problems(needed, testbed, asked or 1)
     if problems:
         raise PlanError(problems[0])
@@ -216,14 +212,12 @@ def requests_in_flight(
     return asked or most_in_flight(needed, testbed, wanted)
 
 
-def _with_reference(need: Need, graph: Graph) -> Need:
+def _with_reference(need: RankMemory, graph: Graph) -> RankMemory:
     """What the root needs when it holds the whole model as well."""
     return replace(need, weight_bytes=need.weight_bytes + graph.weight_bytes)
 
 
-def _no_room_to_verify(need: Need, graph: Graph, device: Device, in_flight: int) -> str:
-    from ..pipeline.memory import mb
-
+def _no_room_to_verify(need: RankMemory, graph: Graph, device: Device, in_flight: int) -> str:
     beside = need.total_bytes(in_flight) - graph.weight_bytes
     return (
         f"--verify holds the whole model on rank {need.rank}, {mb(graph.weight_bytes)} of weights beside "

@@ -13,12 +13,11 @@ from ..core.program import Program
 from ..core.timeline import KINDS, Timeline
 from ..cost.model import CostModel
 from ..lower import lower
-from ..lower.facts import weight_bytes
+from ..lower.memory import RankMemory, memory_of
 from ..model import Model
 from ..planner import Task, layout_plan, make_plans, price
-from ..planner.problem import RESERVE_BYTES
 from ..simulate import simulate
-from ..testbed import Sketch, Testbed
+from ..testbed import Device, Sketch, Testbed
 from .opening import PlanChoice, Tell
 from .planning import rule_plan
 
@@ -41,14 +40,13 @@ class Memory:
     """What a board must hold, in bytes, and what it may; None without a limit."""
 
     board: str
-    weight_bytes: int
+    need: RankMemory
     arena_bytes: int
-    process_bytes: int
     limit_bytes: int | None
 
     @property
     def needed_bytes(self) -> int:
-        return self.weight_bytes + self.arena_bytes + self.process_bytes
+        return self.need.total_bytes()
 
     @property
     def lacking_bytes(self) -> int:
@@ -240,7 +238,8 @@ class Scaling:
         for candidate in candidates:
             chosen = candidate.on(testbed.ranks)
             programs = lower(chosen.plan.variant(0), self._model.graph)
-            memory = tuple(_memory(self._model, program, testbed) for program in programs)
+            needs = memory_of([programs], self._model.graph)
+            memory = tuple(map(_memory, needs, programs, testbed.devices))
             first = first or (chosen, programs, memory)
             if not any(each.lacking_bytes for each in memory):
                 return chosen, programs, memory
@@ -256,7 +255,5 @@ class Scaling:
         return SimulatedRun(chosen.plan, chosen.made_by, chosen.seconds, timeline, memory, sent, len(messages))
 
 
-def _memory(model: Model, program: Program, testbed: Testbed) -> Memory:
-    device = testbed.devices[program.rank]
-    weights = weight_bytes(model.graph, program)
-    return Memory(device.name, weights, program.arena.nbytes, RESERVE_BYTES, device.memory_bytes)
+def _memory(need: RankMemory, program: Program, device: Device) -> Memory:
+    return Memory(device.name, need, program.arena.nbytes, device.memory_bytes)

@@ -25,7 +25,7 @@ from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:
-    from ..measure.referee import Findings, Referee
+    from ..measure.stream_comparison import Findings, StreamComparison
     from ..simulate.occupancy import Occupancy
     from .inputs import PredictionInputs
 
@@ -136,7 +136,7 @@ class StreamHandler:
         Is told what goes on.
     results : Results, optional
         The file of outputs; its requests go before those of the stream.
-    referee : Referee, optional
+    comparison : StreamComparison, optional
     """
 
     def __init__(
@@ -145,13 +145,13 @@ class StreamHandler:
         meter: Meter,
         tell: Tell,
         results: Results | None = None,
-        referee: Referee | None = None,
+        comparison: StreamComparison | None = None,
     ) -> None:
         self.first = results.first if results else 0
         self.meter = meter
         self.reader = Reader(source, self.first)
         self.count = self.reader.count
-        self._results, self._referee = results, referee
+        self._results, self._comparison = results, comparison
         self._tell, self._told_s = tell, 0.0
         self._kept: deque[Mapping[str, Any]] = deque()
 
@@ -164,7 +164,7 @@ class StreamHandler:
         """As of a supply."""
         request = self.reader.take()
         self.meter.look(is_ready=request is not None or self.reader.is_over)
-        if request is not None and self._referee is not None:
+        if request is not None and self._comparison is not None:
             self._kept.append(request)
         return request
 
@@ -173,8 +173,8 @@ class StreamHandler:
         self.meter.deliver()
         if self._results is not None:
             self._results.add(outputs)
-        if self._referee is not None:
-            self._referee.add(self.first + number, self._kept.popleft(), outputs)
+        if self._comparison is not None:
+            self._comparison.add(self.first + number, self._kept.popleft(), outputs)
         now = time.monotonic()
         if now - self._told_s >= _TELL_S:
             self._told_s = now
@@ -193,8 +193,8 @@ class StreamHandler:
         return None if self._results is None else self._results.close()
 
     def findings(self) -> Findings | None:
-        """What the referee found, when all is compared."""
-        return None if self._referee is None else self._referee.close()
+        """What the comparison found, when all is compared."""
+        return None if self._comparison is None else self._comparison.close()
 
 
 def stream_requests(
@@ -254,13 +254,13 @@ def stream_requests(
 
 def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Tell, stack: ExitStack) -> StreamHandler:
     """What the root needs; taken down again when the stack is left."""
-    model, referee, results = engine.model, None, None
+    model, comparison, results = engine.model, None, None
     assert source is not None, "the root has found it"
     if terms.verifies:
         from ..measure.compare import Reference
-        from ..measure.referee import Referee
+        from ..measure.stream_comparison import StreamComparison
 
-        referee = Referee(Reference(model, terms.sources.threads))
+        comparison = StreamComparison(Reference(model, terms.sources.threads))
     if terms.output is not None:
         provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(engine.transport.library)}
         outputs = [model.graph.value(name) for name in model.graph.outputs]
@@ -270,7 +270,7 @@ def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Te
         stack.callback(results.leave)
     if terms.reads_stdin:
         warn_of_stdin(engine.transport)
-    handler = StreamHandler(source, Meter(_warmup(engine, terms)), tell, results, referee)
+    handler = StreamHandler(source, Meter(_warmup(engine, terms)), tell, results, comparison)
     stack.callback(handler.reader.close)
     return handler
 

@@ -129,10 +129,10 @@ def time_request(
     timeline = recorder.merged(trial.typical) if recorder else None
     verdict = None
     if verifies:
-        from ..measure.compare import verify
+        from ..measure.compare import compare_outputs
 
         tell("comparing with one session")
-        verdict = verify(engine, request, outputs, cache=cache, threads=threads)
+        verdict = compare_outputs(engine, request, outputs, cache=cache, threads=threads)
     return TimedRun(
         source=source,
         model=engine.model,

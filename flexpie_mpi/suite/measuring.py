@@ -12,13 +12,14 @@ from ..core.plan import Plan
 from ..cost.model import CostModel
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
+from ..lower.memory import memory_of
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
 from .candidates import CandidatePlan, candidate_plans
 from .cells import Cell, Terms
-from .memory import Footprint, engine_bytes, room, turns
+from .memory import Footprint, room, turns
 from .results import Result
 from .rows import Run, Scene, Sheet
 
@@ -95,7 +96,7 @@ class Measurer:
 
 
 def _turns(model: Model, candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    needed = [[engine_bytes(model, program) for program in candidate.programs] for candidate in candidates]
+    needed = [[need.engine_bytes() for need in memory_of([each.programs], model.graph)] for each in candidates]
     always = [place for place, candidate in enumerate(candidates) if set(candidate.planners) & set(BASELINES)]
     return turns(needed, limits, always)
 
@@ -129,6 +130,7 @@ class _Maker:
             cache=measurer.cache,
             threads=device.threads,
             slowdown=device.slowdown if scene.is_emulated else 1.0,
+            is_trusted=True,
         )
 
     def make(self, inputs: Mapping[str, Any], plan: Plan) -> Engine:

@@ -1,4 +1,4 @@
-"""Memory: what a plan needs on every rank, which plans fit there together, and what an engine really took."""
+"""Memory while several engines are held: which plans fit together, and what an engine really took."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-from ..core.program import Program
-from ..lower.facts import weight_bytes
-from ..model import Model
-from ..planner.problem import RESERVE_BYTES
-from ..runtime.collectives import packed_bytes
+from ..lower.memory import PROCESS_BYTES
 from ..runtime.engine import peak_rss_bytes
 from ..runtime.machine import place
 from ..runtime.transport import Transport
@@ -23,32 +19,6 @@ T = TypeVar("T")
 
 AVAILABLE_SHARE = 0.8
 """Of the memory that a host has available, so much is given to engines."""
-
-WEIGHT_COPIES = 2
-"""onnxruntime lays the weights of convolutions out anew, and keeps that beside what it was given."""
-
-
-def needed_bytes(model: Model, program: Program) -> int:
-    """What a rank's process is predicted to need: itself, its weights, its buffers and its messages."""
-    return RESERVE_BYTES + weight_bytes(model.graph, program) + program.arena.nbytes + message_bytes(program)
-
-
-def engine_bytes(model: Model, program: Program) -> int:
-    """What an engine may add at most to a process."""
-    return WEIGHT_COPIES * weight_bytes(model.graph, program) + program.arena.nbytes + message_bytes(program)
-
-
-def message_bytes(program: Program) -> int:
-    """Memory of a rank's messages: exchanges of one lane share theirs, and messages of the same pieces do."""
-    lanes: dict[int, int] = {}
-    total = 0
-    for exchange in program.exchanges:
-        if exchange.is_collective and exchange.lane >= 0:
-            lanes[exchange.lane] = max(lanes.get(exchange.lane, 0), packed_bytes(exchange, program.rank))
-        else:
-            total += sum({message.pieces: message.nbytes for message in exchange.sends}.values())
-            total += sum(message.nbytes for message in exchange.receives)
-    return total + sum(lanes.values())
 
 
 def room(transport: Transport, testbed: Testbed, *, is_emulated: bool = False) -> tuple[float, ...]:
@@ -61,7 +31,7 @@ def room(transport: Transport, testbed: Testbed, *, is_emulated: bool = False) -
     machines = [machine for _, machine, _ in places]
     available = transport.all_gather(available_bytes())
     sizes = (None if is_emulated else device.memory_bytes for device in testbed.devices)
-    limits = (inf if size is None else size - RESERVE_BYTES for size in sizes)
+    limits = (inf if size is None else size - PROCESS_BYTES for size in sizes)
     return tuple(
         min(limit, AVAILABLE_SHARE * available[rank] / machines.count(machines[rank]))
         for rank, limit in enumerate(limits)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ..core.versions import machine, versions
+from ..lower.memory import memory_of
 from ..measure.trial import Trial
 from ..model import Model
 from ..planner import Search
 from ..testbed import Testbed
 from .candidates import CandidatePlan
 from .cells import Cell
-from .memory import needed_bytes
 from .results import RankResult, Result
 
 
@@ -114,7 +114,7 @@ class Sheet:
         )
 
     def _ranks(self, run: Run) -> Iterator[RankResult]:
-        needs, programs = run.candidate.facts.ranks, run.candidate.programs
+        needs, memory = run.candidate.facts.ranks, memory_of([run.candidate.programs], self.model.graph)
         for rank, device in enumerate(self.scene.testbed.devices):
             share = run.trial.ranks[rank]
             yield RankResult(
@@ -131,6 +131,6 @@ class Sheet:
                 weight_bytes=needs[rank].weight_bytes,
                 arena_bytes=needs[rank].arena_bytes,
                 peak_rss_bytes=run.peaks[rank],
-                needed_bytes=needed_bytes(self.model, programs[rank]),
+                needed_bytes=memory[rank].total_bytes(),
                 memory_bytes=device.memory_bytes,
             )

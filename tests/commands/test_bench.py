@@ -17,8 +17,8 @@ from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate.system import check_system
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.facts import facts_of
+from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.session import suite_boards
-from flexpie_mpi.suite.memory import needed_bytes
 from flexpie_mpi.suite.results import read_results
 
 TINY = "builtin:tiny_cnn"
@@ -89,10 +89,10 @@ def _check_row(row, model):
     assert len(row.measured_s) == 3 and min(row.measured_s) > 0
     assert min(row.predicted_s, row.simulated_s, row.planning_s) > 0 and row.flops == facts.flops
     assert row.machine and row.versions["mpi"] and row.cost.endswith("cost.json") and row.date.endswith("+00:00")
-    for rank, needs, program in zip(row.per_rank, facts.ranks, programs, strict=True):
+    for rank, needs, memory in zip(row.per_rank, facts.ranks, memory_of([programs], model.graph), strict=True):
         names = ("rank", "flops", "weight_bytes", "arena_bytes", "sent_bytes", "messages")
         assert [getattr(rank, name) for name in names] == [getattr(needs, name) for name in names]
-        assert rank.needed_bytes == needed_bytes(model, program) and rank.peak_rss_bytes > 1 << 20
+        assert rank.needed_bytes == memory.total_bytes() and rank.peak_rss_bytes > 1 << 20
         assert rank.compute_s > 0 or not needs.flops
     longest = max(rank.compute_s + rank.send_s + rank.receive_s + rank.wait_s for rank in row.per_rank)
     assert longest < 2 * max(row.measured_s)

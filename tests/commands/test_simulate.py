@@ -10,7 +10,7 @@ import pytest
 from flexpie_mpi import Plan, layout_plan, load
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import lower
-from flexpie_mpi.planner.problem import RESERVE_BYTES
+from flexpie_mpi.lower.memory import PROCESS_BYTES, memory_of
 from flexpie_mpi.session import scaling
 from flexpie_mpi.simulate import simulate
 from flexpie_mpi.testbed import read
@@ -108,11 +108,13 @@ def test_beyond_what_is_searched_the_best_rule_or_the_plan_of_fewer_boards_is_ta
 
 def test_what_does_not_fit_is_said_and_simulated_nonetheless(simulated, boards):
     weights = load(TINY).graph.weight_bytes
-    limit = RESERVE_BYTES + weights * 3 // 4
+    graph = load(TINY).graph
+    (alone,) = memory_of([lower(layout_plan(graph, 1, "single"), graph)], graph)
+    limit = PROCESS_BYTES + alone.engine_bytes() * 3 // 4
     record, text = simulated("--testbed", boards, "--ranks", "1,4", "--what-if", f"memory={limit}B")
     one, four = record["studies"][1]["counts"]
     assert not one["memory"]["fits"] and one["latency_s"] > 0 and one["memory"]["limit_bytes"] == limit
-    assert one["memory"]["weight_bytes"] == weights and one["memory"]["process_bytes"] == RESERVE_BYTES
+    assert one["memory"]["weight_bytes"] == weights and one["memory"]["process_bytes"] == PROCESS_BYTES
     assert re.search(r"! 1 board: 'pi0' needs \S+ MB and has", text) and "if it had them" in text.replace("\n", " ")
     assert four["memory"]["weight_bytes"] < weights
     assert record["studies"][0]["counts"][0]["memory"]["fits"]

@@ -24,8 +24,8 @@ from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.files.hdf5 import COUNT
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import turns_of
+from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.measure.compare import Reference
-from flexpie_mpi.pipeline import needs
 from flexpie_mpi.runtime.mpi import library
 from flexpie_mpi.session.streaming import StreamHandler
 from tests.arrays import read_hdf5
@@ -169,7 +169,7 @@ def test_what_does_not_go_together(one, words, said, tmp_path, monkeypatch):
 
 def test_a_board_without_room_for_the_whole_model_does_not_verify(one, model, tmp_path):
     plan = pipeline_plan(model.graph, (0,))
-    (need,) = needs(turns_of(plan, model.graph), model.graph)
+    (need,) = memory_of(turns_of(plan, model.graph), model.graph)
     (tmp_path / "plan.json").write_text(plan.to_json())
     (tmp_path / "board.toml").write_text(BOARD.format(need.total_bytes(1) + model.graph.weight_bytes // 2))
     words = ["infer", "--model", TINY, "--plan", tmp_path / "plan.json", "--testbed", tmp_path / "board.toml"]

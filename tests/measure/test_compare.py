@@ -11,7 +11,7 @@ from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
-from flexpie_mpi.measure.compare import verify, with_boundaries
+from flexpie_mpi.measure.compare import compare_outputs, with_boundaries
 from flexpie_mpi.model.equality import apart, compare
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.report.run import divergence_sentence, verdict_record
@@ -124,7 +124,7 @@ def verdicts(model, cache, ranks, preset, fusion="free"):
     def rank(transport):
         engine = Engine(transport, model, plan, cache=cache)
         outputs = {name: np.array(value) for name, value in engine.run(inputs).items()}
-        return verify(engine, inputs, outputs, cache=cache)
+        return compare_outputs(engine, inputs, outputs, cache=cache)
 
     return run_ranks(ranks, rank), plan
 
@@ -187,7 +187,7 @@ def test_a_difference_that_does_not_repeat_is_said_to_be_one(model, cache):
 
     def rank(transport):
         engine = Engine(transport, model, plan, cache=cache)
-        return verify(engine, inputs, {"scores": np.array(engine.run(inputs)["scores"]) + 1}, cache=cache)
+        return compare_outputs(engine, inputs, {"scores": np.array(engine.run(inputs)["scores"]) + 1}, cache=cache)
 
     (found,) = run_ranks(1, rank)
     assert not found.is_equal and found.first is None
@@ -210,6 +210,6 @@ def test_the_reference_shares_nothing_with_the_cache(model, cache):
     slices[-1].write_bytes(np.full(len(whole) // 4, 0.5, np.float32).tobytes())
     try:
         engine = Engine(alone(), model, plan, cache=cache)
-        assert not verify(engine, inputs, engine.run(inputs), cache=cache).is_equal
+        assert not compare_outputs(engine, inputs, engine.run(inputs), cache=cache).is_equal
     finally:
         slices[-1].write_bytes(whole)

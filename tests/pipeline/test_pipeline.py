@@ -13,14 +13,12 @@ from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment, enough_in_flight
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import turns_of
+from flexpie_mpi.lower.memory import memory_of, memory_problems, most_in_flight
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.pipeline import (
     Candidate,
     PlacementProblem,
     crossovers,
-    memory_problems,
-    most_in_flight,
-    needs,
     pareto_front,
     place,
     placement_problem,
@@ -185,7 +183,7 @@ def test_four_equal_boards_take_three_and_a_half_times_as_many_requests_as_one()
 
 
 def test_what_no_board_can_hold_is_shared():
-    graph, testbed = heavy(), boards(4, memory=288 * MIB)
+    graph, testbed = heavy(), boards(4, memory=600 * MIB)
     problem = placement_problem(graph, testbed, COST)
     assert not problem.instance().fits.all(axis=0)[1, 2] and problem.team_options
     made = place(problem)
@@ -201,8 +199,8 @@ def test_what_fits_nowhere_is_refused_with_the_numbers():
     with pytest.raises(PlanError) as raised:
         place(problem)
     sentence = str(raised.value)
-    assert "test does not fit the boards of testbed 'switch' (2 x 268 MB): 'conv1' alone needs 4" in sentence
-    assert "324 MB of them weights" in sentence and "336 MB beside a process of 101 MB" in sentence
+    assert "test does not fit the boards of testbed 'switch' (2 x 268 MB): 'conv1' alone needs 13" in sentence
+    assert "324 MB of them weights" in sentence and "352 MB beside a process of 92 MB" in sentence
     enough = int(sentence.split("take boards of ")[1].split(" MB")[0])
     larger = placement_problem(heavy(), boards(2, memory=(enough + 1) * 10**6), COST)
     assert place(larger).streamed.in_flight >= 1
@@ -215,10 +213,11 @@ def test_what_fits_nowhere_is_refused_with_the_numbers():
 def test_a_plan_that_does_not_fit_says_which_board_lacks_what():
     graph, testbed = heavy(), boards(2, memory=256 * MIB)
     plan = layout_plan(graph, 2, "single")
-    found = needs(turns_of(plan, graph), graph)
+    found = memory_of(turns_of(plan, graph), graph)
     (sentence,) = memory_problems(found, testbed)
-    assert "rank 0 needs 428 MB" in sentence and "325 MB for weights" in sentence and "'b0' has 268 MB" in sentence
-    assert found[1].total_bytes(1) < found[0].total_bytes(1) < found[0].total_bytes(2)
+    assert "rank 0 needs 1389 MB" in sentence and "325 MB for weights" in sentence and "'b0' has 268 MB" in sentence
+    assert found[1].total_bytes(1) < found[0].total_bytes(1) <= found[0].total_bytes(2)
+    assert found[0].slots_bytes(1) < found[0].slots_bytes(2)
     assert most_in_flight(found, testbed, 5) == 0 and most_in_flight(found, boards(2), 5) == 5
 
 

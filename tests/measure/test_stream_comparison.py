@@ -1,4 +1,4 @@
-"""The referee of a stream: every request compared, the first that differs named."""
+"""The comparison of a stream: every request compared, the first that differs named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.errors import ModelError
-from flexpie_mpi.measure.referee import Findings, Referee
+from flexpie_mpi.measure.stream_comparison import Findings, StreamComparison
 from flexpie_mpi.model.equality import Check, compare
 
 
@@ -25,13 +25,13 @@ class Doubled:
 
 
 def judged(wrong: set[int], count: int = 20) -> Findings:
-    referee = Referee(Doubled())
+    comparison = StreamComparison(Doubled())
     output = np.empty(3)
     for number in range(count):
         inputs = np.full(3, float(number))
         output[:] = 2 * inputs + (number in wrong)
-        referee.add(number, {"x": inputs}, {"y": output})  # overwritten by the next: it must have been copied
-    return referee.close()
+        comparison.add(number, {"x": inputs}, {"y": output})  # overwritten by the next: it must have been copied
+    return comparison.close()
 
 
 def test_all_are_compared() -> None:
@@ -47,13 +47,13 @@ def test_the_first_that_differs_is_named_and_the_others_are_counted() -> None:
 
 
 def test_what_the_reference_cannot_run_is_raised_where_the_stream_can_end() -> None:
-    referee = Referee(Doubled(broken=0))
-    referee.add(0, {"x": np.zeros(3)}, {"y": np.zeros(3)})
+    comparison = StreamComparison(Doubled(broken=0))
+    comparison.add(0, {"x": np.zeros(3)}, {"y": np.zeros(3)})
     with pytest.raises(ModelError, match="cannot run this"):
         for number in range(1, 30):
-            referee.add(number, {"x": np.ones(3)}, {"y": np.ones(3)})
+            comparison.add(number, {"x": np.ones(3)}, {"y": np.ones(3)})
     with pytest.raises(ModelError, match="cannot run this"):
-        referee.close()
+        comparison.close()
 
 
 def test_nothing_to_compare_is_no_difference() -> None:

@@ -21,7 +21,7 @@ _LOOK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a referee has seen.
+    """What a comparison has found.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Findings:
         return Findings(self.requests + 1, self.different, worst, self.first, self.checks)
 
 
-class Referee:
+class StreamComparison:
     """Compares requests in a thread of its own, in the order they come.
 
     Parameters
@@ -69,7 +69,7 @@ class Referee:
         self._findings = Findings()
         self._error: Exception | None = None
         self._is_closing = Event()
-        self._thread = Thread(target=self._run, name="referee", daemon=True)
+        self._thread = Thread(target=self._run, name="comparison", daemon=True)
         self._thread.start()
 
     def add(self, number: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:

@@ -58,10 +58,7 @@ class Checked:
 
 
 def check_cores(testbed: Testbed, ranks: int, cores: int) -> None:
-    """Check that this machine's cores can carry so many ranks without one disturbing another.
-
-    Raises EmulationError when they cannot.
-    """
+    """Check that this machine's cores can carry so many ranks without one disturbing another; raises EmulationError."""
     devices = testbed.devices[:ranks]
     busy = sum(device.busy_cores for device in devices)
     if busy > cores * (1 + 1e-9):

@@ -98,10 +98,7 @@ def sent_bytes(space: str) -> int:
 
 
 def inside(space: str, function: Callable[[], T]) -> T:
-    """Result of `function`, called in a thread inside a namespace.
-
-    Raises EmulationError when the namespace cannot be entered.
-    """
+    """Result of `function`, called in a thread inside a namespace; raises EmulationError."""
 
     def enter() -> T:
         libc = ctypes.CDLL(None, use_errno=True)

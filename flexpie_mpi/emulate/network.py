@@ -76,10 +76,7 @@ class Network:
 
 
 def network_of(testbed: Testbed, prefix: str) -> Network:
-    """The network of a testbed.
-
-    Raises EmulationError when its topology is none that can be built.
-    """
+    """The network of a testbed; raises EmulationError when its topology is none that can be built."""
     if not testbed.topology.is_cabled:
         known = ", ".join(name for name, topology in TOPOLOGIES.items() if topology.is_cabled)
         raise EmulationError(

@@ -30,10 +30,7 @@ _SYSTEM_PATH = "/usr/sbin:/sbin"
 
 
 def check_system() -> None:
-    """Check that namespaces can be made here.
-
-    Raises EmulationError when they cannot; says why, and what to do.
-    """
+    """Check that namespaces can be made here; an EmulationError says why they cannot, and what to do."""
     if not sys.platform.startswith("linux"):
         raise EmulationError(f"boards are emulated by Linux namespaces, and this is {sys.platform}")
     if os.geteuid() != 0:
@@ -54,10 +51,7 @@ def search_path() -> str:
 
 
 def carry_out(commands: Iterable[Command]) -> None:
-    """Run commands one after the other.
-
-    Raises EmulationError when one fails, with what it said.
-    """
+    """Run commands one after the other; raises EmulationError when one fails, with what it said."""
     for command in commands:
         done = subprocess.run(
             command,

@@ -207,10 +207,7 @@ class Stack:
 
     @property
     def count(self) -> int:
-        """Number of requests.
-
-        Raises DataError when the values do not have as many each.
-        """
+        """Number of requests; raises DataError when the values do not have as many each."""
         counts = {name: shape[0] if shape else 0 for name, shape in self.shapes.items()}
         for name, item in (*self._ragged.items(), *self._flat.items()):
             counts[name] = min(counts[name], item.shape[0])

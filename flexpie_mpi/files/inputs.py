@@ -129,10 +129,7 @@ def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[Inpu
 
 
 def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
-    """(name or None, path) of ``NAME=FILE`` or ``FILE``.
-
-    Raises DataError when the name is no input of the graph.
-    """
+    """(name or None, path) of ``NAME=FILE`` or ``FILE``; raises DataError when the name is no input of the graph."""
     named = [name for name in graph.inputs if argument.startswith(f"{name}=")]
     if named:
         name = max(named, key=len)

@@ -109,10 +109,7 @@ class StackWriter:
             self._write(rows, shapes)
 
     def close(self) -> None:
-        """Close the file; to be called once.
-
-        Raises DataError when that fails.
-        """
+        """Close the file; to be called once; raises DataError when that fails."""
         try:
             with explained(self._path, _ANY):
                 self._file.close()

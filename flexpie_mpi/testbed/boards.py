@@ -19,10 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The hardware that one rank runs on.
-
-    Raises TestbedError when such a device cannot exist.
-    """
+    """The hardware that one rank runs on; raises TestbedError when such a device cannot exist."""
 
     name: str  # letters, digits and - . _: it is a line of a hostfile
     slowdown: float = 1.0  # times slower than the machine that the cost model was measured on; below 1 for a faster one
@@ -124,10 +121,7 @@ class Testbed:
         return state.hexdigest()
 
     def subset(self, count: int) -> Testbed:
-        """The first `count` ranks; boards left out still forward what passes through them.
-
-        Raises TestbedError when there are not so many.
-        """
+        """The first `count` ranks; boards left out still forward what passes through them; raises TestbedError."""
         if not 1 <= count <= self.ranks:
             raise TestbedError(f"testbed '{self.name}' has {self.ranks} devices, so it cannot give {count} ranks")
         return self.only(range(count))

@@ -145,10 +145,7 @@ def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
 
 
 def expanded(arguments: Iterable[str], graph: Graph) -> tuple[str, ...]:
-    """The files of arguments, patterns among them, in the order of their names.
-
-    Raises DataError when a pattern fits no file.
-    """
+    """The files of arguments, patterns among them, in the order of their names; raises DataError."""
     words: list[str] = []
     for argument in arguments:
         if not is_pattern(argument, graph):

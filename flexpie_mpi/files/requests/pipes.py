@@ -60,20 +60,14 @@ class Pipe:
 
     @classmethod
     def named(cls, path: Path) -> Pipe:
-        """The named pipe at `path`.
-
-        Raises DataError when it cannot be opened.
-        """
+        """The named pipe at `path`; raises DataError when it cannot be opened."""
         try:
             return cls(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # else it would wait for a writer, unstoppable
         except OSError as error:
             raise DataError(f"input '{path}' cannot be opened: {error.strerror}") from error
 
     def read(self, size: int, stop: Stop) -> bytes:
-        """Read `size` bytes, or fewer at the end of the pipe.
-
-        Raises PipeStopped when `stop` is set.
-        """
+        """Read `size` bytes, or fewer at the end of the pipe; raises PipeStopped when `stop` is set."""
         taken = bytearray()
         while len(taken) < size:
             piece = self.piece(min(PIPE_BYTES, size - len(taken)), stop)

@@ -18,7 +18,7 @@ from ..core.program import Buffer, Compute, Exchange, Finish, LocalCopy, Program
 from ..core.region import Region
 from ..core.timeline import OF_NONE, Event, Timeline
 from .provider import Action
-from .transport import Channel, MessageBuffer, Transport
+from .transport import Channel, MessageBuffer, Transport, aligned
 
 KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
 """Makes the action of a Compute step from the rank's values: arrays by buffer number; opaque values come and go."""
@@ -212,7 +212,7 @@ class Executor:
 
 def allocate(program: Program) -> dict[int, Any]:
     """Arrays of every buffer with a region, laid out in one block as the program's arena says."""
-    memory = _aligned(program.arena.nbytes)
+    memory = aligned(program.arena.nbytes)
     arrays = {}
     for buffer, offset in zip(program.buffers, program.arena.offsets, strict=True):
         if buffer.region is not None:
@@ -223,12 +223,6 @@ def allocate(program: Program) -> dict[int, Any]:
 def _array(memory: np.ndarray, buffer: Buffer, region: Region, offset: int) -> np.ndarray:
     block = memory[offset : offset + buffer.nbytes]
     return block.view(np.dtype(buffer.dtype)).reshape(region.shape)
-
-
-def _aligned(nbytes: int, alignment: int = 64) -> np.ndarray:
-    block = np.zeros(nbytes + alignment, np.uint8)
-    start = -block.ctypes.data % alignment
-    return block[start : start + nbytes]
 
 
 def by_index(program: Program) -> list[Exchange]:

@@ -18,7 +18,7 @@ from ..lower.memory import RETURN_BYTES, heap_bytes, laid_out
 from ..model import Model, build
 from ..model.shard import WeightFiles
 from .executor import KernelFactory
-from .memory import return_free_memory
+from .machine import return_free_memory
 from .ort import CpuProvider
 from .provider import Action, OpenSegment, Provider, ProviderOptions
 

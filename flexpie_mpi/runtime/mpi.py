@@ -22,10 +22,9 @@ from ..core.errors import TransportError
 from ..core.program import Exchange
 from ..lower.arena import packed_bytes
 from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
-from .collectives import aligned
 from .ending import end_job_on_error, leave, say
 from .machine import host_ranks, is_crowded, place, wake_promptly
-from .transport import PIECE_BYTES, Channel, Transport, bytes_of, pickled, pieces, unpickled
+from .transport import PIECE_BYTES, Channel, Transport, aligned, bytes_of, pickled, pieces, unpickled
 from .waiting import DEADLINE_S, Patience, Signs, late, wait
 
 mpi4py.rc.initialize = False

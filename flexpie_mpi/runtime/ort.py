@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,7 +21,6 @@ from ..core.graph import WIDER
 from ..model import SegmentModel
 from ..model.session import reason
 from ..model.shard import WeightFiles
-from .memory import share_memory
 from .provider import Action, ProviderOptions
 
 Kind = tuple[tuple[int, ...], str]
@@ -27,6 +28,9 @@ Kind = tuple[tuple[int, ...], str]
 
 _DONE = ("DoubleQDQPairsRemover", "QDQS8ToU8Transformer")
 """Optimisers that join or retype quantised values, which a part would not see as the whole model, done before, did."""
+
+
+_ONE_AT_A_TIME = Lock()
 
 
 class OrtProvider:
@@ -92,6 +96,23 @@ class CpuProvider(OrtProvider):
         if model.reads_weights_once:  # packing would read them once more, and hold them twice
             settings.add_session_config_entry("session.disable_prepacking", "1")
         return settings
+
+
+def share_memory() -> None:
+    """Let all sessions of this process take their working memory from one place, since a rank runs one at a time."""
+    with _ONE_AT_A_TIME:
+        _register_arena()
+
+
+@cache
+def _register_arena() -> None:
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    unlimited, as_requested, default = 0, 1, -1
+    onnxruntime.create_and_register_allocator(
+        memory, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default)
+    )
 
 
 class OrtSegment:

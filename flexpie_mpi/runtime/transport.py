@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import FlexPieError
 from ..core.program import Exchange, Piece
+from ..lower.arena import ALIGNMENT
 from .waiting import Patience
 
 T = TypeVar("T")
@@ -135,6 +136,13 @@ def message_buffers(exchange: Exchange) -> tuple[tuple[MessageBuffer, ...], tupl
         outgoing.append(MessageBuffer(message.target, message.pieces, shared))
     incoming = (MessageBuffer(m.source, m.pieces, np.empty(m.nbytes, np.uint8)) for m in exchange.receives)
     return tuple(outgoing), tuple(incoming)
+
+
+def aligned(nbytes: int) -> np.ndarray:
+    """Fresh memory of zeros (uint8, one axis) that begins at a multiple of `ALIGNMENT`."""
+    memory = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return memory[begin : begin + nbytes]
 
 
 def agree(transport: Transport, error: FlexPieError | None) -> None:

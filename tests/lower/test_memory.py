@@ -20,7 +20,7 @@ from flexpie_mpi.planner import Task, make_plans
 from flexpie_mpi.planner.problem import Choice, ProblemBuilder
 from flexpie_mpi.planner.search import load as load_of
 from flexpie_mpi.planner.units import units
-from flexpie_mpi.runtime.collectives import pack
+from flexpie_mpi.runtime.channels import pack
 from flexpie_mpi.testbed import Device, switch
 
 PIECES = tuple((Piece("x", Region(((0, stop),)), 0),) for stop in (100, 50))

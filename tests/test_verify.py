@@ -205,7 +205,7 @@ def test_collectives_under_way_together_in_one_lane_are_found():
     def merged(step):
         if isinstance(step, Compute) or not step.exchange.is_collective:
             return step
-        return replace(step, exchange=replace(step.exchange, lane=0))
+        return replace(step, exchange=replace(step.exchange, staging_slot=0))
 
     programs[1] = replace(programs[1], steps=tuple(merged(step) for step in programs[1].steps))
     assert {violation.kind for violation in violations(programs, plan, graph)} == {"memory"}

@@ -81,9 +81,9 @@ class Exchange:
         By target and by source, ascending.
     copies : tuple of LocalCopy
         What this rank already has.
-    lane : int
-        Collectives with the same lane are never under way together on this rank, so their messages may share memory;
-        negative for an exchange that shares with none.
+    staging_slot : int
+        Collectives with the same staging slot are never under way together on this rank, so their messages may share
+        memory; negative for an exchange that shares with none.
     after : int
         The segment after which all that is sent is there, on every rank; -1 for the beginning of a request.
     """
@@ -94,7 +94,7 @@ class Exchange:
     sends: tuple[Message, ...]
     receives: tuple[Message, ...]
     copies: tuple[LocalCopy, ...]
-    lane: int = -1
+    staging_slot: int = -1
     after: int = -1
 
     @property

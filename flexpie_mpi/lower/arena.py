@@ -1,6 +1,6 @@
 """Memory that a program shares: of buffers that are never alive together, and of collectives never under way together.
 
-A buffer has its place in the *arena*. The messages of a collective lie in its *lane*, beside the arena.
+A buffer has its place in the *arena*. The messages of a collective lie in its *staging slot*, beside the arena.
 """
 
 from __future__ import annotations
@@ -68,18 +68,18 @@ Span = tuple[int, int]
 """First and last step at which the messages of a collective hold something."""
 
 
-def with_lanes(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps with a lane for every collective: the lowest that none it overlaps with has.
+def with_staging_slots(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with a staging slot for every collective: the lowest that none it overlaps with has.
 
     Messages of a halo exchange can arrive from the beginning of a request on, so they share with none.
     """
-    lanes: dict[int, int] = {}
-    busy: dict[int, int] = {}  # last step of each lane that is taken
+    slots: dict[int, int] = {}
+    busy: dict[int, int] = {}  # last step of each staging slot that is taken
     for index, (begin, end) in sorted(spans_of(steps).items(), key=lambda item: item[1]):
-        busy = {lane: last for lane, last in busy.items() if last >= begin}
-        lanes[index] = next(lane for lane in count() if lane not in busy)
-        busy[lanes[index]] = end
-    return tuple(_in_lane(step, lanes) for step in steps)
+        busy = {slot: last for slot, last in busy.items() if last >= begin}
+        slots[index] = next(slot for slot in count() if slot not in busy)
+        busy[slots[index]] = end
+    return tuple(_in_staging_slot(step, slots) for step in steps)
 
 
 def spans_of(steps: Sequence[Step]) -> dict[int, Span]:
@@ -92,30 +92,33 @@ def spans_of(steps: Sequence[Step]) -> dict[int, Span]:
     return spans
 
 
-def _in_lane(step: Step, lanes: Mapping[int, int]) -> Step:
-    if isinstance(step, Compute) or step.exchange.index not in lanes:
+def _in_staging_slot(step: Step, slots: Mapping[int, int]) -> Step:
+    if isinstance(step, Compute) or step.exchange.index not in slots:
         return step
-    return replace(step, exchange=replace(step.exchange, lane=lanes[step.exchange.index]))
+    return replace(step, exchange=replace(step.exchange, staging_slot=slots[step.exchange.index]))
 
 
-def message_bytes(program: Program, *, has_lanes: bool = True) -> int:
+def message_bytes(program: Program, *, has_staging_slots: bool = True) -> int:
     """Memory of a rank's messages, beside the arena; messages of the same pieces share theirs.
 
     Parameters
     ----------
     program : Program
-    has_lanes : bool
-        Whether collectives are carried out as such, those of one lane in the same memory. In a stream, all is messages.
+    has_staging_slots : bool
+        Whether collectives are carried out as such, those of one staging slot in the same memory. In a stream, all is
+        messages.
     """
-    lanes: dict[int, int] = {}
+    slots: dict[int, int] = {}
     total = 0
     for exchange in program.exchanges:
-        if has_lanes and exchange.is_collective and exchange.lane >= 0:
-            lanes[exchange.lane] = max(lanes.get(exchange.lane, 0), packed_bytes(exchange, program.rank))
+        if has_staging_slots and exchange.is_collective and exchange.staging_slot >= 0:
+            slots[exchange.staging_slot] = max(
+                slots.get(exchange.staging_slot, 0), packed_bytes(exchange, program.rank)
+            )
         else:
             total += sum({message.pieces: message.nbytes for message in exchange.sends}.values())
             total += sum(message.nbytes for message in exchange.receives)
-    return total + sum(lanes.values())
+    return total + sum(slots.values())
 
 
 def packed_bytes(exchange: Exchange, rank: int) -> int:

@@ -15,7 +15,7 @@ from ..core.plan import Plan, Segment, problems
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.region import Region
 from ..ops import whole
-from .arena import arena_of, with_lanes
+from .arena import arena_of, with_staging_slots
 from .boundary import Boundary, Holdings, build_exchange
 from .shards import SegmentShard, segment_problems, segment_shard
 
@@ -177,7 +177,7 @@ def _program(
         rank=rank,
         size=plan.ranks,
         buffers=tuple(holdings.buffers[rank]),
-        steps=with_lanes(draft.ordered()),
+        steps=with_staging_slots(draft.ordered()),
         inputs=inputs if is_root else (),
         outputs=outputs if is_root else (),
         weights=tuple(draft.weights),

@@ -157,7 +157,7 @@ def _rank_memory(programs: Sequence[Program], graph: Graph, root: int) -> RankMe
         weight_bytes=sum(held.values()),
         starting_bytes=int(starting_bytes(largest, min(sum(heaps), max(heaps, default=0) + RETURN_BYTES))),
         inner_bytes=INNER_COPIES * max((inner_bytes(graph, program, step) for program, step in steps), default=0),
-        slot_bytes=sum(program.arena.nbytes + message_bytes(program, has_lanes=False) for program in programs),
+        slot_bytes=sum(program.arena.nbytes + message_bytes(program, has_staging_slots=False) for program in programs),
         single_bytes=sum(program.arena.nbytes + message_bytes(program) for program in programs),
         turns=len(programs),
         is_root=programs[0].rank == root,

@@ -7,7 +7,7 @@ Each violation is a sentence with a kind:
 - ``coverage``: a buffer is read before every element of what is read was written;
 - ``regions``: a node is given less than it reads, or a rank leaves out part of its shard;
 - ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
-- ``memory``: buffers that are alive together overlap, or collectives that are under way together share a lane.
+- ``memory``: buffers that are alive together overlap, or collectives that are under way together share a staging slot.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Vi
     """Every violation in the programs of a job; empty when they are sound."""
     found = [*_pairing(programs), *_order(programs)]
     for program in programs:
-        found += [*_coverage(program), *_regions(program, graph), *_memory(program), *_lanes(program)]
+        found += [*_coverage(program), *_regions(program, graph), *_memory(program), *_staging_slots(program)]
     found += _shards(programs, plan, graph)
     return found
 
@@ -279,12 +279,12 @@ def _memory(program: Program) -> Iterable[Violation]:
         alive.append(b)
 
 
-def _lanes(program: Program) -> Iterable[Violation]:
-    """Collectives of one lane follow each other."""
-    lane_of = {exchange.index: exchange.lane for exchange in program.exchanges}
+def _staging_slots(program: Program) -> Iterable[Violation]:
+    """Collectives of one staging slot follow each other."""
+    slot_of = {exchange.index: exchange.staging_slot for exchange in program.exchanges}
     last: dict[int, tuple[int, int]] = {}
     for index, (begin, end) in sorted(spans_of(program.steps).items(), key=lambda item: item[1]):
-        before, until = last.get(lane_of.get(index, -1), (-1, -1))
-        if lane_of.get(index, -1) >= 0 and begin <= until:
+        before, until = last.get(slot_of.get(index, -1), (-1, -1))
+        if slot_of.get(index, -1) >= 0 and begin <= until:
             yield Violation("memory", program.rank, f"collectives {before} and {index} share a lane and overlap")
-        last[lane_of.get(index, -1)] = (index, max(end, until))
+        last[slot_of.get(index, -1)] = (index, max(end, until))

@@ -25,7 +25,7 @@ from ..core.layout import Layout
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.region import Region
 from ..core.timeline import Timeline
-from ..lower.arena import arena_of, with_lanes
+from ..lower.arena import arena_of, with_staging_slots
 from ..lower.boundary import Holdings, build_exchange
 from ..runtime.executor import Executor
 from ..runtime.provider import Action
@@ -167,7 +167,7 @@ def travel(moves: Sequence[Move], ranks: int) -> tuple[Program, ...]:
 
 def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
     buffers = tuple(holdings.buffers[rank])
-    program = Program(rank, holdings.ranks, buffers, with_lanes(steps), inputs=(), outputs=(), weights=())
+    program = Program(rank, holdings.ranks, buffers, with_staging_slots(steps), inputs=(), outputs=(), weights=())
     return replace(program, arena=arena_of(program))
 
 

@@ -73,7 +73,7 @@ class Executor:
         self._transport = transport
         opened = transport.open(by_index(program)) if channels is None else channels
         self._channels = {channel.exchange.index: channel for channel in opened}
-        self._in_lane: dict[int, Channel] = {}
+        self._in_staging_slot: dict[int, Channel] = {}
         tasks = [task for step in program.steps for task in self._tasks(step, kernel)]
         self.tasks = (*tasks, self._wait(OF_NONE, *self._channels.values()))
         self._marks = [0.0] * (len(self.tasks) + 2)
@@ -158,9 +158,9 @@ class Executor:
 
         That one has waited for all earlier ones, and the end of a request waits for all of them.
         """
-        lane = channel.exchange.lane
-        before = self._in_lane.get(lane) if lane >= 0 else None
-        self._in_lane[lane] = channel
+        slot = channel.exchange.staging_slot
+        before = self._in_staging_slot.get(slot) if slot >= 0 else None
+        self._in_staging_slot[slot] = channel
         return [channel] if before is None else [channel, before]
 
     def _wait(self, index: int, *channels: Channel) -> Task:

@@ -259,9 +259,9 @@ class MPITransport:
         for exchange in exchanges:
             _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
         fitting = list(zip(exchanges, self._fit(exchanges), strict=True))
-        lanes = self._lanes(exchange for exchange, fits in fitting if fits)
+        slots = self._staging_slots(exchange for exchange, fits in fitting if fits)
         channels = [
-            self._collective(exchange, lanes.get(exchange.lane)) if fits else self._messages(exchange)
+            self._collective(exchange, slots.get(exchange.staging_slot)) if fits else self._messages(exchange)
             for exchange, fits in fitting
         ]
         self._channels += channels
@@ -347,13 +347,15 @@ class MPITransport:
         fitting = {id(exchange) for exchange in mine if _tag(exchange) not in everyones}
         return [id(exchange) in fitting for exchange in exchanges]
 
-    def _lanes(self, collectives: Iterable[Exchange]) -> dict[int, np.ndarray]:
-        """Memory of each lane: as much as the largest of its collectives needs."""
+    def _staging_slots(self, collectives: Iterable[Exchange]) -> dict[int, np.ndarray]:
+        """Memory of each staging slot: as much as the largest of its collectives needs."""
         sizes: dict[int, int] = {}
         for exchange in collectives:
-            if exchange.lane >= 0:
-                sizes[exchange.lane] = max(sizes.get(exchange.lane, 0), packed_bytes(exchange, self.rank))
-        return {lane: aligned(size) for lane, size in sizes.items()}
+            if exchange.staging_slot >= 0:
+                sizes[exchange.staging_slot] = max(
+                    sizes.get(exchange.staging_slot, 0), packed_bytes(exchange, self.rank)
+                )
+        return {slot: aligned(size) for slot, size in sizes.items()}
 
     def _collective(self, exchange: Exchange, memory: np.ndarray | None) -> CollectiveChannel:
         communicator = self._group(exchange.group)

@@ -48,7 +48,7 @@ def with_tags(exchange: Exchange, first_tag: int) -> Exchange:
 def as_messages(exchange: Exchange, first_tag: int) -> Exchange:
     """The same exchange with tags from `first_tag` on, carried out by messages whatever its pattern."""
     kind = "halo" if exchange.is_collective else exchange.kind
-    return replace(with_tags(exchange, first_tag), kind=kind, lane=-1)
+    return replace(with_tags(exchange, first_tag), kind=kind, staging_slot=-1)
 
 
 @dataclass(slots=True, eq=False)

@@ -122,7 +122,7 @@ class Walk:
                 continue
             exchange = step.exchange
             if isinstance(step, Start):
-                mates = [other for other in started if other.lane == exchange.lane >= 0]
+                mates = [other for other in started if other.staging_slot == exchange.staging_slot >= 0]
                 yield _Wait(exchange.index, self._sides(rank, mates))
                 yield _Busy("send", exchange.index, prices.pack_s[rank, exchange.index])
                 yield _Let(exchange)

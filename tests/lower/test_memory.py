@@ -47,7 +47,7 @@ def test_collectives_of_one_lane_share_memory():
     small = replace(gather, index=2, receives=gather.receives[:1])
     sizes = [pack(exchange, 0).send.memory.size + pack(exchange, 0).receive.memory.size for exchange in (gather, small)]
     assert sizes[0] > sizes[1] and message_bytes(program(gather, small)) == sizes[0]
-    assert message_bytes(program(gather, replace(small, lane=1))) == sum(sizes)
+    assert message_bytes(program(gather, replace(small, staging_slot=1))) == sum(sizes)
 
 
 def test_a_rank_needs_its_process_its_weights_its_buffers_and_its_messages():

@@ -12,7 +12,8 @@ import pytest
 
 from flexpie_mpi.core.errors import DataError, ProgramError, TransportError
 from flexpie_mpi.core.program import KINDS
-from flexpie_mpi.runtime.channels import ALIGNMENT, pack
+from flexpie_mpi.lower.arena import ALIGNMENT
+from flexpie_mpi.runtime.channels import pack
 from flexpie_mpi.runtime.ending import INTERRUPTED, end_job_on_error
 from flexpie_mpi.runtime.loopback import LoopbackTransport, alone, run_ranks
 from flexpie_mpi.runtime.transport import Transport, agree, on_root

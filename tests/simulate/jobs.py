@@ -19,7 +19,7 @@ def boards(count: int, topology=switch, bandwidth: float = PORT, latency: float 
     return topology([Device(f"b{rank}") for rank in range(count)], bandwidth, latency)
 
 
-def parts(index: int, moves: dict[tuple[int, int], int], kind: str = "halo", lane: int = -1) -> dict[int, Exchange]:
+def parts(index: int, moves: dict[tuple[int, int], int], kind: str = "halo", slot: int = -1) -> dict[int, Exchange]:
     """Every rank's part of an exchange of so many MB from rank to rank."""
     messages = [Message(*pair, index, (), size * MB) for pair, size in sorted(moves.items())]
     group = tuple(sorted({rank for pair in moves for rank in pair}))
@@ -31,7 +31,7 @@ def parts(index: int, moves: dict[tuple[int, int], int], kind: str = "halo", lan
             tuple(message for message in messages if message.source == rank),
             tuple(message for message in messages if message.target == rank),
             (),
-            lane,
+            slot,
         )
         for rank in group
     }

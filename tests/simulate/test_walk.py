@@ -77,9 +77,9 @@ def test_the_root_of_a_gather_alone_waits_for_it() -> None:
     assert found.latency_s == pytest.approx(1.5 + LATENCY)
 
 
-@pytest.mark.parametrize(("lanes", "start"), [((0, 0), 1.0), ((0, 1), 0.0), ((-1, -1), 0.0)])
-def test_a_collective_waits_until_the_memory_of_its_lane_is_free(lanes, start) -> None:
-    first, second = (parts(index, {(0, 1): 50, (0, 2): 50}, "scatter", lane) for index, lane in enumerate(lanes, 1))
+@pytest.mark.parametrize(("slots", "start"), [((0, 0), 1.0), ((0, 1), 0.0), ((-1, -1), 0.0)])
+def test_a_collective_waits_until_the_memory_of_its_staging_slot_is_free(slots, start) -> None:
+    first, second = (parts(index, {(0, 1): 50, (0, 2): 50}, "scatter", slot) for index, slot in enumerate(slots, 1))
     others = [[Start(first[rank]), Finish(first[rank]), Start(second[rank]), Finish(second[rank])] for rank in (1, 2)]
     found = walked([[Start(first[0]), Start(second[0])], *others], pack_s=0.0625)
     sends = [event for event in found.events if event.rank == 0 and event.kind == "send"]

@@ -23,7 +23,7 @@ from ..placement.solvers import SOLVERS
 from ..planner import price
 from ..planner.explain import Why, why
 from ..report.models import model_lines, model_record
-from ..report.pipelines import Front, Throughput, front_items, front_record, throughput_items, throughput_record
+from ..report.pipelines import PlanFront, PlannedPipeline, front_items, front_record, pipeline_items, pipeline_record
 from ..report.plans import (
     facts_record,
     needs_record,
@@ -248,10 +248,10 @@ def _throughput(
     if args.output is not None:
         write_text(args.output, plan.to_json())
     facts = facts_of(plan, model.graph, lower(plan.variant(0), model.graph))
-    result = Throughput(problem, made, others, inputs.boards, inputs.source, perf_counter() - began_s)
+    result = PlannedPipeline(problem, made, others, inputs.boards, inputs.source, perf_counter() - began_s)
     more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
-    record = {**throughput_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
-    return lambda: [*throughput_items(result), *more], record
+    record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
+    return lambda: [*pipeline_items(result), *more], record
 
 
 def _placed(args: argparse.Namespace, problem: PlacementProblem, solver: str) -> Pipeline:
@@ -284,7 +284,7 @@ def _front(
     for path, one in zip(paths, chosen, strict=False):  # no paths without --output
         write_text(path, one.streamed.plan.to_json())
     seconds_s = perf_counter() - began_s
-    result = Front(problem, chosen, crossovers(chosen), paths, inputs.boards, inputs.source, seconds_s)
+    result = PlanFront(problem, chosen, crossovers(chosen), paths, inputs.boards, inputs.source, seconds_s)
     return partial(front_items, result), front_record(result)
 
 

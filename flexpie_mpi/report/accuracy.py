@@ -38,9 +38,10 @@ class Case:
         return None if seconds is None else seconds / self.row.median_s - 1
 
     def speedup_error(self, source: str) -> float | None:
-        """The same of the speed-up over one board of the cell, which was measured together with the plan.
+        """How much larger the speed-up over one board of the cell was predicted to be, as a share; None where unknown.
 
-        A machine that is slower than it was when its costs were measured, or faster, does not count here.
+        Both were measured together, so a machine that is slower or faster than when its costs were measured does not
+        count here.
         """
         alone = self.cell.rows.get(SINGLE)
         if alone is None or alone.plan_digest == self.row.plan_digest:

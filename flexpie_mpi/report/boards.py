@@ -17,13 +17,13 @@ from .theme import Theme
 from .units import count_of, mb, milli
 
 SHOWN = 6
-"""Cells that are drawn, at most."""
+"""At most so many cells are drawn."""
 
 BAR = 0.2
-"""Inches from one bar to the next."""
+"""Distance of two bars in inches."""
 
 FAR = 3.0
-"""A limit so many times above what is used is written, not drawn."""
+"""A limit that is more than this factor above what is used is written instead of drawn."""
 
 _TIMES = (
     Column("cell"),
@@ -62,7 +62,7 @@ def duels(cells: Iterable[Cell]) -> list[Duel]:
 
 
 def fullest(rows: Iterable[Result]) -> RankResult | None:
-    """Of all ranks of all rows, the one that needs most memory."""
+    """The rank that needs most memory, of all ranks of all rows; None where there are none."""
     ranks = [rank for row in rows for rank in row.per_rank]
     return max(ranks, key=lambda rank: rank.needed_bytes, default=None)
 
@@ -181,7 +181,7 @@ def times(duels: Sequence[Duel]) -> Draw:
 
 
 def memory(duels: Sequence[Duel]) -> Draw:
-    """The same for memory: weights and buffers, the peak that was resident, and what the device may use."""
+    """A line of panels per cell, with a bar per board: weights and buffers, the peak, and what the device may use."""
 
     def bar(axes: Any, line: int, rank: RankResult, theme: Theme) -> None:
         weights, buffers = rank.weight_bytes / 1e6, rank.arena_bytes / 1e6

@@ -138,7 +138,7 @@ def by_model(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 
 
 def ratio(one: Result, other: Result) -> Ratio:
-    """Times of `one` over times of `other`.
+    """The times of `one` divided by those of `other`.
 
     Round k of both took place together, so that what disturbed the one disturbed the other: rounds are divided first.
     """
@@ -200,7 +200,7 @@ def cells_items(rows: Sequence[Result]) -> list[Item]:
 
 
 def cells_record(rows: Sequence[Result]) -> list[dict[str, Any]]:
-    """The same in seconds, with a line for every planner."""
+    """All cells in seconds, each with a record for every planner."""
     return [
         {
             **dict(zip(("model", "batch", "testbed", "ranks"), cell, strict=True)),

@@ -45,7 +45,7 @@ class Job:
     plan : Plan
     graph : Graph
     programs : sequence of Program
-        Of all ranks, by rank: what the plan was lowered to.
+        What the plan was lowered to, by rank.
     boards : sequence of str
         Where each rank runs, in words; empty for a rank of which nothing is known.
     """
@@ -62,7 +62,7 @@ def chrome_trace(timeline: Timeline, job: Job, about: Mapping[str, Any]) -> dict
     Parameters
     ----------
     timeline : Timeline
-        Of all ranks on one clock.
+        The events of all ranks, on one clock.
     job : Job
     about : mapping
         Whatever else there is to say; goes to ``otherData``, with what is known of the job.
@@ -77,7 +77,7 @@ def chrome_trace(timeline: Timeline, job: Job, about: Mapping[str, Any]) -> dict
 
 
 def chrome_text(trace: Mapping[str, Any]) -> str:
-    """The same as JSON text, one line per event.
+    """A trace as JSON text, one line per event.
 
     >>> print(chrome_text({"otherData": {}, "traceEvents": [{"ph": "M"}, {"ph": "X"}]}), end="")
     {"otherData": {},

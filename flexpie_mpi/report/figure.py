@@ -28,7 +28,7 @@ except ImportError as error:
     raise ReportError(f"drawing needs matplotlib: pip install 'flexpie-mpi[plots]' ({error})") from error
 
 WIDTH = 9.0
-"""Inches; with `SHOWN` this is what a README shows at its full width."""
+"""Width in inches; at `SHOWN` pixels per inch a README shows it at its full width."""
 
 SHOWN, SHARP = 100, 150
 """Pixels per inch as embedded, and as saved."""
@@ -121,7 +121,7 @@ def _colours(theme: Theme) -> dict[str, object]:
 _STEPS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 LEAST = 6
-"""Letters of a name that a title keeps."""
+"""A title keeps at least so many letters of a name."""
 
 
 def ratio_scale(axes: Any, least: float, most: float, inches: float, *, is_cut: bool = False) -> None:
@@ -161,7 +161,7 @@ def ticks(axis: Any, places: Sequence[float], labels: Sequence[str]) -> None:
 
 
 def panels(figure: Figure, count: int, across: int, **options: Any) -> list[Any]:
-    """So many axes, `across` in a row; places left over stay empty."""
+    """The first `count` axes of a grid with `across` in a row; the others are removed."""
     down = -(-count // across)
     axes = figure.subplots(down, across, squeeze=False, **options).ravel().tolist()
     for spare in axes[count:]:

@@ -12,7 +12,7 @@ from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, geometric_mean,
 from .units import milli, percent, signed
 
 BEHIND = 0.03
-"""``auto`` may be so much slower than the best of all others before it is named."""
+"""A cell is named where ``auto`` is slower than the best of all others by more than this share."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from .tables import Column, Item, Table
 from .units import count_of, mb, percent, ranges
 
 PAGE = "README.md"
-"""Shown by itself where a folder of a repository is looked at."""
+"""Hosts of repositories show a file of this name with its folder."""
 
 
 @dataclass(frozen=True, slots=True)

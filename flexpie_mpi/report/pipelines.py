@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ _FRONT = (
 
 
 @dataclass(frozen=True)
-class Throughput:
+class PlannedPipeline:
     """A pipeline with what its prediction stands on.
 
     Attributes
@@ -73,7 +73,7 @@ class Throughput:
     boards, source : str
         Where the testbed and the cost model came from.
     planning_s : float
-        Of everything, the cost model loaded.
+        Seconds for everything once the cost model was loaded.
     """
 
     problem: PlacementProblem
@@ -84,7 +84,7 @@ class Throughput:
     planning_s: float
 
 
-def throughput_items(planned: Throughput) -> list[Item]:
+def pipeline_items(planned: PlannedPipeline) -> list[Item]:
     """The prediction in lines, a line per stage, and the planners that it is compared with."""
     made, testbed, stages = planned.pipeline, planned.problem.testbed, _stage_table(planned)
     items: list[Item] = [
@@ -103,7 +103,7 @@ def throughput_items(planned: Throughput) -> list[Item]:
     return items
 
 
-def throughput_record(planned: Throughput) -> dict[str, Any]:
+def pipeline_record(planned: PlannedPipeline) -> dict[str, Any]:
     """The pipeline in seconds and bytes."""
     made, problem = planned.pipeline, planned.problem
     return {
@@ -163,7 +163,7 @@ def streamed_record(streamed: Streamed) -> dict[str, Any]:
     }
 
 
-def _stage_table(planned: Throughput) -> Table:
+def _stage_table(planned: PlannedPipeline) -> Table:
     """A row per stage, with the numbers of its busiest board."""
     nodes, ends = planned.problem.graph.nodes, planned.problem.units.ends
     rows = []
@@ -176,7 +176,7 @@ def _stage_table(planned: Throughput) -> Table:
     return Table(_STAGES, rows, "predicted ms per request, and memory")
 
 
-def _root_rows(planned: Throughput) -> list[tuple[Any, ...]]:
+def _root_rows(planned: PlannedPipeline) -> list[tuple[Any, ...]]:
     """A row for the root where it is in no stage."""
     made, root = planned.pipeline, planned.problem.root
     if root in made.placement.boards:
@@ -185,7 +185,7 @@ def _root_rows(planned: Throughput) -> list[tuple[Any, ...]]:
 
 
 def _busiest(streamed: Streamed, boards: list[int]) -> tuple[float, float, float, int]:
-    """Of the busiest of some boards: seconds of computing, receiving and sending, and bytes of memory."""
+    """The most that any of some boards computes, receives and sends, in seconds, and holds, in bytes."""
     asked = streamed.occupancy
     compute_s, receive_s, send_s = (float(of[boards].max()) for of in (asked.compute_s, asked.receive_s, asked.send_s))
     memory = max(streamed.needs[board].total_bytes(streamed.in_flight) for board in boards)
@@ -217,7 +217,7 @@ def _bound(made: Pipeline) -> str:
     return f"not proved; no placement is predicted to take more than {most}: at most {percent(made.gap)} off"
 
 
-def _compared(planned: Throughput) -> Table:
+def _compared(planned: PlannedPipeline) -> Table:
     """All planners that answered the same problem."""
     answers = {planned.pipeline.solver: planned.pipeline, **planned.others}
     best_s = min(answer.seconds for answer in answers.values() if not isinstance(answer, str))
@@ -252,7 +252,7 @@ def _other_record(other: Pipeline | str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Front:
+class PlanFront:
     """Plans none of which is beaten in latency, rate and boards at once, with what they stand on.
 
     Attributes
@@ -276,8 +276,20 @@ class Front:
     source: str
     planning_s: float
 
+    @property
+    def named(self) -> list[tuple[Candidate, str]]:
+        """The candidates, each with the file it was written to; empty where it was not."""
+        return list(zip(self.candidates, self.paths or ("",) * len(self.candidates), strict=True))
 
-def front_items(front: Front) -> list[Item]:
+    @property
+    def crossover(self) -> float | None:
+        """Requests per second beyond which no plan for latency keeps up; None where a pipeline is never needed."""
+        is_pipeline = [self.candidates[crossing.candidate].pipeline is not None for crossing in self.crossings]
+        kept = [each.rate for each, needs_stages in zip(self.crossings, is_pipeline, strict=True) if not needs_stages]
+        return max(kept, default=0.0) if any(is_pipeline) else None
+
+
+def front_items(front: PlanFront) -> list[Item]:
     """The front as a table, and the crossover in words."""
     rows = [
         (
@@ -289,7 +301,7 @@ def front_items(front: Front) -> list[Item]:
             one.streamed.bottleneck,
             path,
         )
-        for number, (one, path) in enumerate(zip(front.candidates, _paths(front), strict=True), 1)
+        for number, (one, path) in enumerate(front.named, 1)
     ]
     return [
         f"boards   {front.problem.testbed.ranks}; {front.boards}",
@@ -298,15 +310,11 @@ def front_items(front: Front) -> list[Item]:
         "",
         Table(_FRONT, rows, "latency (ms of one request alone), requests per second, and boards"),
         "",
-        *crossing_lines(front.candidates, front.crossings),
+        *_crossing_lines(front),
     ]
 
 
-def _paths(front: Front) -> Sequence[str]:
-    return front.paths or ("",) * len(front.candidates)
-
-
-def front_record(front: Front) -> dict[str, Any]:
+def front_record(front: PlanFront) -> dict[str, Any]:
     """The front in seconds, with all its plans."""
     return {
         "objective": "pareto",
@@ -325,28 +333,21 @@ def front_record(front: Front) -> dict[str, Any]:
                 "file": path or None,
                 "plan": plan_record(one.streamed.plan),
             }
-            for one, path in zip(front.candidates, _paths(front), strict=True)
+            for one, path in front.named
         ],
         "crossings": [
             {"up_to_rps": crossing.rate if crossing.rate < float("inf") else None, "plan": crossing.candidate + 1}
             for crossing in front.crossings
         ],
-        "crossover_rps": crossover(front.candidates, front.crossings),
+        "crossover_rps": front.crossover,
     }
 
 
-def crossover(candidates: Sequence[Candidate], crossings: Sequence[Crossover]) -> float | None:
-    """Requests per second beyond which no plan for latency keeps up; None where a pipeline is never needed."""
-    kept = [crossing.rate for crossing in crossings if candidates[crossing.candidate].pipeline is None]
-    has_pipeline = any(candidates[crossing.candidate].pipeline is not None for crossing in crossings)
-    return max(kept, default=0.0) if has_pipeline else None
-
-
-def crossing_lines(candidates: Sequence[Candidate], crossings: Sequence[Crossover]) -> list[str]:
+def _crossing_lines(front: PlanFront) -> list[str]:
     """Which plan to take at which rate, and where plans for latency no longer keep up."""
-    words = [f"up to {rate(crossing.rate)} requests/s: plan {crossing.candidate + 1}" for crossing in crossings]
+    words = [f"up to {rate(crossing.rate)} requests/s: plan {crossing.candidate + 1}" for crossing in front.crossings]
     lines = [f"take     {'; '.join(words)}"]
-    at = crossover(candidates, crossings)
+    at = front.crossover
     if at:
         lines.append(f"crosses  above {rate(at)} requests/s no plan for latency keeps up: a pipeline must be taken")
     elif at is None:

@@ -18,10 +18,10 @@ PAPER_FIXED, PAPER_SEARCHED = 1.16, 1.08
 """Geometric means of the gains in FlexPie, section 5, over 18 cells of CNNs on 4 boards."""
 
 ROOMY = 12
-"""Up to so many cells are drawn with a lane for every planner, and quartiles."""
+"""Pictures of up to so many cells have a lane for every planner, and quartiles."""
 
 MOST = 2.0
-"""Times over the best one's beyond this are drawn at the edge of a panel, so that those below can be told apart."""
+"""Longer times, relative to the best one's, are drawn at the edge of a panel, so that the others can be told apart."""
 
 
 # The section

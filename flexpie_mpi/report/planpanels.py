@@ -35,7 +35,7 @@ Measure = Callable[[str], float]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From left to right."""
+    """Where something begins and ends, from left to right."""
 
     left: float
     right: float
@@ -130,9 +130,9 @@ def panels(view: PlanView, width: float, measure: Measure) -> tuple[Panel, ...]:
     ----------
     view : PlanView
     width : float
-        That no panel exceeds.
+        No panel is wider.
     measure : callable
-        Of labels and names.
+        Gives the width of a label or a name.
     """
     best = tuple(_wrapped(view, width, measure))
     narrow, wide = width / 2, width

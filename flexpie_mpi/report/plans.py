@@ -27,7 +27,7 @@ _SEGMENTS = (
 )
 
 _PRICED = (*_SEGMENTS[:6], Column("compute", "number", milli), *_SEGMENTS[7:], Column("ms", "number", milli))
-"""The same with what the segments are predicted to take in place of their work, and what the exchanges are."""
+"""Columns of a plan with prices: what segments are predicted to compute instead of their work, and exchanges."""
 
 _NEEDS = (
     Column("rank", "number"),

@@ -168,7 +168,7 @@ def _data(settings: Mapping[str, Any]) -> str:
 
 
 def _rank_row(rank: RankTrial) -> tuple[Any, ...]:
-    """Times with their shares of the rank's whole, and what it sends and holds."""
+    """What a rank spends a request on, with shares of the whole, and what it sends and holds."""
     times = (rank.compute_s, rank.exchange_s, rank.wait_s)
     spent = (f"{milli(seconds)} {seconds / (rank.total_s or 1.0):4.0%}" for seconds in times)
     facts = rank.facts

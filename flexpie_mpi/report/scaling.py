@@ -120,7 +120,7 @@ def batches(points: Iterable[Point]) -> dict[tuple[str, str, str], dict[int, lis
 
 
 def _several(groups: dict) -> dict:
-    """Without curves of one point, and without groups that then are empty."""
+    """Groups of curves that have several points; groups without any are left out."""
     kept = {key: {name: curve for name, curve in group.items() if len(curve) > 1} for key, group in groups.items()}
     return {key: group for key, group in kept.items() if group}
 

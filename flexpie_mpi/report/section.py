@@ -11,10 +11,10 @@ from .figure import Draw
 from .tables import Item, Table
 
 PAGE_WIDTH = 120
-"""Letters of a line of prose."""
+"""A line of prose has at most so many letters."""
 
 PICTURE_WIDTH = 900
-"""Pixels, in a page."""
+"""Width of a picture in a page, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ _COUNTS = (
     Column("sent", "number", mb),
 )
 _BEFORE = (*_COUNTS[:2], Column("before", "number", milli), *_COUNTS[2:5], *_COUNTS[8:])
-"""The same with what it was before a change, and without what the time goes to."""
+"""Columns of a study beside one before a change: its latency, but not what the time goes to."""
 
 
 def study_items(study: ScalingStudy, before: ScalingStudy | None = None) -> list[Item]:

@@ -31,10 +31,10 @@ _STAGES = (
 _PERCENTILES = (50, 90, 99)
 
 SATURATED = 0.9
-"""A stage that computes for so much of the time is what the others wait for."""
+"""A stage that computes for at least this share of the time is what the others wait for."""
 
 STARVED = 0.1
-"""A source that has nothing ready for so much of the time is what all wait for."""
+"""A source that has nothing ready for at least this share of the time is what all wait for."""
 
 
 def stream_items(stream: StreamRun) -> list[Item]:

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 PIPED_WIDTH = 80
-"""Columns where there is no terminal and ``$COLUMNS`` says nothing."""
+"""Width of a text where there is no terminal and ``$COLUMNS`` says nothing."""
 
 MAX_ROWS = 24
 """Tables of more rows than this are folded unless everything is asked for."""

@@ -123,7 +123,7 @@ MARKS = {
 """Marks of planners, in the words of matplotlib."""
 
 SERIES_MARKS = ("o", "s", "^", "D", "v", "P", "X")
-"""Of a series; one less than its colours, so that a colour that comes again has another mark."""
+"""Marks of a series: one fewer than its colours, so that a colour that comes again has another mark."""
 
 
 def mark(planner: str) -> str:

@@ -1,4 +1,21 @@
-"""From a model as read to the skeleton and weights file that later starts use as they are."""
+"""From a model as read to the skeleton and weights file that later starts use as they are.
+
+How a model is loaded; what is between the lines is done here, in the sandbox's process, once for each content::
+
+    read_source    bytes checked, large weights left where they are
+    bind_inputs    the shapes of the inputs made static
+    ---------------------------------------------------------------------------------------------------
+    Original       onnxruntime must accept the file as it is
+    _plain         functions inlined
+    preoptimise    constants folded by onnxruntime, without the weights that folding cannot touch
+    drop_signs, canonicalise
+    infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
+    Original       the same run of the file must give the same outputs, or the next way is tried:
+                   functions inlined by onnxruntime; nothing folded
+    ---------------------------------------------------------------------------------------------------
+    read_prepared  the skeleton, and where the data of its stubs are
+    Model          the graph of the skeleton, on every rank
+"""
 
 from __future__ import annotations
 

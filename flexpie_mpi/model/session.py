@@ -166,9 +166,21 @@ def create(
     arrays: Mapping[str, np.ndarray],
     disabled: Collection[str] = (),
 ) -> Session:
-    """A session of a model whose initializers `arrays` stand beside it, without the optimisers `disabled`.
+    """A session of a model.
 
-    Raises ModelError when onnxruntime does not accept the model; the sentence says why.
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+    options : onnxruntime.SessionOptions
+    arrays : mapping of str to array
+        The data of initializers that the model only declares; used in place as long as the session lives.
+    disabled : collection of str
+        Optimisers of onnxruntime that are left out.
+
+    Raises
+    ------
+    ModelError
+        When onnxruntime does not accept the model; the sentence says why.
     """
     # onnxruntime uses the supplied arrays in place and does not keep them alive.
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]

@@ -80,7 +80,7 @@ class OpRule:
 
     def applies(self, node: BoundNode) -> bool:
         """Whether enough is known of a node before the run; if not, the node is run whole."""
-        return is_settled(node, *self.settled)
+        return not self.settled or is_settled(node, *self.settled)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         """Axes along which each output may be cut."""
@@ -152,12 +152,13 @@ def rule_for(node: BoundNode) -> OpRule:
     So are those to which the rule of their operator does not apply. A constant without elements is no obstacle: it
     stands for an absent parameter.
     """
-    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    opaque = (value for value in values if value.is_opaque and not (value.is_constant and value.itemsize))
-    if node.node.domain not in ("", "ai.onnx") or any(opaque):
-        return _WHOLE
     rule = _RULES.get(node.op)
-    return rule if rule is not None and rule.applies(node) else _WHOLE
+    if rule is None or node.node.domain not in ("", "ai.onnx"):
+        return _WHOLE
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.is_opaque and not (value.is_constant and value.itemsize):
+            return _WHOLE
+    return rule if rule.applies(node) else _WHOLE
 
 
 def widen(node: BoundNode, out: Regions) -> Regions:
@@ -244,7 +245,17 @@ def same(node: BoundNode, attributes: Attributes = ()) -> LocalNode:
 
 
 def crop(opset: int, source: int | str, target: int | str, held: Region, wanted: Region) -> LocalNode:
-    """Node that cuts region `wanted` out of a tensor that holds region `held` of the same value."""
+    """Node that cuts a region out of a tensor that holds a larger one of the same value.
+
+    Parameters
+    ----------
+    opset : int
+        Of the graph, which says how a Slice is written.
+    source, target : int or str
+        What it reads and writes, as of :class:`LocalNode`.
+    held, wanted : Region
+        What the source holds and the target is to hold, both in coordinates of the whole value.
+    """
     cuts = [
         (axis, part.start, part.stop)
         for axis, (part, extent) in enumerate(zip(wanted.slices(held), held.shape, strict=True))
@@ -271,9 +282,15 @@ def slice_node(
 
 
 def trimmed(opset: int, node: LocalNode, held: Regions, wanted: Regions) -> tuple[LocalNode, ...]:
-    """`node`, whose outputs come out as `held`, followed by crops that leave exactly `wanted` of each.
+    """A node and the crops behind it, for an operator that can only compute more than is wanted: a hull, whole groups.
 
-    Rules use it where the operator can only compute more than is wanted: a hull, or whole groups.
+    Parameters
+    ----------
+    opset : int
+    node : LocalNode
+        Its outputs are replaced.
+    held, wanted : tuple of Region or None
+        By output, the region in which it comes out of the node, and the one that is to be left of it.
     """
     outputs: list[int | str] = []
     crops: list[LocalNode] = []

@@ -6,7 +6,7 @@ bound. The one difficulty: the best crew for a stage depends on which boards the
 
 from .exact import exact
 from .instance import MOST_PERIOD, Instance, Span, Team, TeamSpan
-from .loads import Loads, Placement, Stage, loads, messages, problems
+from .loads import Loads, PlacedStage, Placement, loads, messages, problems
 from .outcome import Outcome
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Instance",
     "Loads",
     "Outcome",
+    "PlacedStage",
     "Placement",
     "Span",
-    "Stage",
     "Team",
     "TeamSpan",
     "exact",

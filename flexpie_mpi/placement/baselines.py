@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from .instance import Instance
-from .loads import Placement, Stage, loads
+from .loads import PlacedStage, Placement, loads
 from .outcome import Outcome
 
 TRIES = 20
@@ -45,9 +45,9 @@ def min_sum(instance: Instance, boards: Sequence[int], capacity: float) -> tuple
     before = np.zeros(sums.shape, int)
     sums[0, 0] = 0.0
     for count in range(most):
-        found = sums[count][:, None] + price
-        before[count + 1] = found.argmin(axis=0)
-        sums[count + 1] = found.min(axis=0)
+        totals = sums[count][:, None] + price
+        before[count + 1] = totals.argmin(axis=0)
+        sums[count + 1] = totals.min(axis=0)
     count = int(sums[:, -1].argmin())
     if sums[count, -1] == inf:
         return None
@@ -59,7 +59,7 @@ def min_sum(instance: Instance, boards: Sequence[int], capacity: float) -> tuple
 
 def chain(cuts: Sequence[int], boards: Sequence[int]) -> Placement:
     """The placement with these cuts, 0 .. m, and a board for each stage between two of them."""
-    return Placement(tuple(Stage(*span, (board,)) for span, board in zip(pairwise(cuts), boards, strict=True)))
+    return Placement(tuple(PlacedStage(*span, (board,)) for span, board in zip(pairwise(cuts), boards, strict=True)))
 
 
 def outcome(instance: Instance, placement: Placement | None, began: float, explored: int) -> Outcome:
@@ -93,12 +93,12 @@ def _shares(instance: Instance, order: np.ndarray) -> np.ndarray:
     ways = np.zeros((len(order) + 1, instance.units + 1))
     ways[-1, -1] = 1.0
     factor = 1.0  # by which all rows so far are too small
-    for place in range(len(order) - 1, -1, -1):
-        found = instance.fits[order[place]] @ ways[place + 1]
-        most = max(float(found.max()), 1.0)
+    for stage in range(len(order) - 1, -1, -1):
+        counts = instance.fits[order[stage]] @ ways[stage + 1]
+        most = max(float(counts.max()), 1.0)
         factor /= most
-        ways[place] = found / most
-        ways[place, -1] = factor
+        ways[stage] = counts / most
+        ways[stage, -1] = factor
     return ways
 
 
@@ -106,8 +106,8 @@ def _drawn(instance: Instance, order: np.ndarray, ways: np.ndarray, generator: n
     """Cuts drawn one after the other, each as often as there are ways to go on from it."""
     cuts = [0]
     while cuts[-1] < instance.units:
-        place = len(cuts) - 1
-        chances = instance.fits[order[place], cuts[-1]] * ways[place + 1]
+        stage = len(cuts) - 1
+        chances = instance.fits[order[stage], cuts[-1]] * ways[stage + 1]
         cuts.append(int(generator.choice(instance.units + 1, p=chances / chances.sum())))
     return chain(cuts, order[: len(cuts) - 1].tolist())
 
@@ -127,9 +127,9 @@ def even(instance: Instance) -> Outcome:
     before = np.zeros((count, instance.units + 1), int)
     for board in range(count):
         stays = np.eye(instance.units + 1, dtype=bool)
-        found = np.where(instance.fits[board] | stays, moved[:, None], np.inf)
-        before[board] = found.argmin(axis=0)
-        moved = found.min(axis=0) + np.abs(work - (board + 1) / count * work[-1])
+        costs = np.where(instance.fits[board] | stays, moved[:, None], np.inf)
+        before[board] = costs.argmin(axis=0)
+        moved = costs.min(axis=0) + np.abs(work - (board + 1) / count * work[-1])
     if not np.isfinite(moved[-1]):
         return outcome(instance, None, began, count)
     ends = [instance.units]
@@ -143,12 +143,12 @@ def even(instance: Instance) -> Outcome:
 def _work(instance: Instance) -> np.ndarray:
     """Work of the units before each cut: array (m + 1,), never falling."""
     computed = instance.compute_s[:, 0, :].min(axis=0)
-    found = np.where(np.isfinite(computed), computed, 0.0)
-    found[0] = 0.0
-    if not found.any():
-        found = np.array(instance.need_bytes[0], float)
-        found[0] = 0.0
-    rising: np.ndarray = np.maximum.accumulate(found)
+    work = np.where(np.isfinite(computed), computed, 0.0)
+    work[0] = 0.0
+    if not work.any():
+        work = np.array(instance.need_bytes[0], float)
+        work[0] = 0.0
+    rising: np.ndarray = np.maximum.accumulate(work)
     return rising
 
 
@@ -181,10 +181,10 @@ def _best_walk(instance: Instance, boards: Sequence[int], capacity: float) -> tu
     """The best of all walks over `boards`, its bottleneck, and how many walks came to an end."""
     cuts = min_sum(instance, boards, capacity)
     walks = [] if cuts is None else [walk for start in boards if (walk := _walk(instance, cuts, start, boards))]
-    found = [(loads(instance, placement).seconds, number) for number, placement in enumerate(walks)]
-    if not found:
+    bottlenecks = [(loads(instance, placement).seconds, number) for number, placement in enumerate(walks)]
+    if not bottlenecks:
         return None, inf, 0
-    seconds, number = min(found)
+    seconds, number = min(bottlenecks)
     return walks[number], seconds, len(walks)
 
 

@@ -28,8 +28,8 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class TeamSpans:
-    """StageTimes that boards of these classes run together, and what each takes them at least; arrays by span."""
+class TeamTimes:
+    """Spans that boards of these classes run together, and what each takes them at least; arrays by span."""
 
     members: tuple[int, ...]
     begin: np.ndarray
@@ -48,8 +48,8 @@ class Work:
     ----------
     rest : array (w, m + 1)
         Work from each cut to the end, by measure; all of it is 1.
-    spans : StageTimes
-    teams : tuple of TeamSpans
+    times : StageTimes
+    teams : tuple of TeamTimes
     row : int array (k,)
         Where in the two arrays below a class is: classes that are as fast share theirs.
     _seconds, _most : arrays (r, p), (r, w, p)
@@ -57,68 +57,68 @@ class Work:
     """
 
     rest: np.ndarray
-    spans: StageTimes
-    teams: tuple[TeamSpans, ...]
+    times: StageTimes
+    teams: tuple[TeamTimes, ...]
     row: np.ndarray
     _seconds: np.ndarray
     _most: np.ndarray
 
     @classmethod
-    def of(cls, instance: Instance, spans: StageTimes, teams: Sequence[TeamSpans] = ()) -> Work:
+    def of(cls, instance: Instance, times: StageTimes, teams: Sequence[TeamTimes] = ()) -> Work:
         """Choose measures and sort all spans."""
-        done = _measures(instance, spans)
+        done = _measures(instance)
         begin, end = np.triu_indices(instance.units + 1, 1)
         held = done[:, end] - done[:, begin]
         numbers: dict[bytes, int] = {}
-        row = np.array([numbers.setdefault(alone.tobytes(), len(numbers)) for alone in spans.alone_s])
+        row = np.array([numbers.setdefault(alone.tobytes(), len(numbers)) for alone in times.alone_s])
         first = np.unique(row, return_index=True)[1]
-        seconds = spans.alone_s[first][:, begin, end]
+        seconds = times.alone_s[first][:, begin, end]
         order = np.argsort(seconds, axis=1, kind="stable")
         most = np.maximum.accumulate(held[:, order].transpose(1, 0, 2), axis=2)
         seconds = np.take_along_axis(seconds, order, axis=1)
-        return cls(done[:, -1:] - done, spans, tuple(teams), row, seconds, most)
+        return cls(done[:, -1:] - done, times, tuple(teams), row, seconds, most)
 
     def most(self, seconds: float) -> np.ndarray:
         """The work that a board of each class can take on within a bottleneck: array (w, k)."""
-        sizes = range(1, most_replicas(self.spans.instance) + 1)
+        sizes = range(1, most_replicas(self.times.instance) + 1)
         by_row = np.zeros((len(self.rest), len(self._seconds)))
         for row, least in enumerate(self._seconds):
             for size in sizes:
-                place = int(np.searchsorted(least, seconds * size, side="right"))
-                if place:
-                    np.maximum(by_row[:, row], self._most[row, :, place - 1] / size, out=by_row[:, row])
-        found = by_row[:, self.row]
-        root = self.spans.classes.root
+                count = int(np.searchsorted(least, seconds * size, side="right"))
+                if count:
+                    np.maximum(by_row[:, row], self._most[row, :, count - 1] / size, out=by_row[:, row])
+        most = by_row[:, self.row]
+        root = self.times.classes.root
         if root >= 0:
             shares = [self._held(root, size, seconds) / size for size in sizes]
-            found[:, root] = np.max(shares, axis=0)
+            most[:, root] = np.max(shares, axis=0)
         for team in self.teams:
             is_within = team.seconds <= seconds
             held = (self.rest[:, team.begin] - self.rest[:, team.end])[:, is_within].max(axis=1, initial=0.0)
             for kind in team.members:
-                np.maximum(found[:, kind], held / len(team.members), out=found[:, kind])
-        return found
+                np.maximum(most[:, kind], held / len(team.members), out=most[:, kind])
+        return most
 
     def able(self, most: np.ndarray) -> np.ndarray:
         """The work that all boards can take on together, when each can take on so much: array (w,)."""
-        classes, limit = self.spans.classes, most_boards(self.spans.instance)
+        classes, limit = self.times.classes, most_boards(self.times.instance)
         order = np.argsort(-most, axis=1, kind="stable")
         boards = np.minimum(np.cumsum(classes.size[order], axis=1), limit)
         counted = np.diff(boards, axis=1, prepend=0)
-        found: np.ndarray = (counted * np.take_along_axis(most, order, axis=1)).sum(axis=1)
-        return found
+        able: np.ndarray = (counted * np.take_along_axis(most, order, axis=1)).sum(axis=1)
+        return able
 
     def is_possible(self, seconds: float) -> bool:
         """Whether all boards together can take on all the work within a bottleneck."""
         return bool((self.able(self.most(seconds)) * (1 + ROUNDING) + ROUNDING >= self.rest[:, 0]).all())
 
     def _held(self, kind: int, size: int, seconds: float) -> np.ndarray:
-        begin, end = np.nonzero(self.spans.member_s(kind, size) <= seconds)
+        begin, end = np.nonzero(self.times.member_s(kind, size) <= seconds)
         held = self.rest[:, begin] - self.rest[:, end]
         return held.max(axis=1, initial=0.0)
 
 
-def _measures(instance: Instance, spans: StageTimes) -> np.ndarray:
+def _measures(instance: Instance) -> np.ndarray:
     """Work before each cut by up to `MOST_MEASURES` measures, array (w, m + 1).
 
     Computing on average and for the fastest and the slowest class, memory; and of computing and memory the heaviest
@@ -132,12 +132,12 @@ def _measures(instance: Instance, spans: StageTimes) -> np.ndarray:
     rows = [mean, memory]
     rows += [np.where(amount >= np.quantile(amount, share), amount, 0.0) for amount in rows for share in HEAVY]
     rows += [compute[int(total.argmin())], compute[int(total.argmax())]]
-    found: dict[bytes, np.ndarray] = {}
+    measures: dict[bytes, np.ndarray] = {}
     for weights in rows:
         if np.isfinite(weights).all() and weights.sum() > 0:
             done = np.concatenate([[0.0], np.cumsum(weights / weights.sum())])
-            found.setdefault(np.round(done, 12).tobytes(), done)
-    return np.stack(list(found.values())[:MOST_MEASURES]) if found else np.zeros((0, instance.units + 1))
+            measures.setdefault(np.round(done, 12).tobytes(), done)
+    return np.stack(list(measures.values())[:MOST_MEASURES]) if measures else np.zeros((0, instance.units + 1))
 
 
 def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
@@ -146,7 +146,7 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
     Parameters
     ----------
     by_size : mapping of int to bool array (m + 1, m + 1)
-        StageTimes that crews of so many boards may run.
+        Spans that groups or teams of so many boards may run.
     limit : int
         Boards.
     """
@@ -165,14 +165,14 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
     return enough
 
 
-def relaxed_s(instance: Instance, spans: StageTimes, work: Work) -> float:
-    """A lower bound that knows no links, and lets every board come again, in crews of whatever boards are best."""
-    m, classes = instance.units, spans.classes
+def relaxed_s(instance: Instance, times: StageTimes, work: Work) -> float:
+    """A lower bound that knows no links, and lets every board come again, in groups of whatever boards are best."""
+    m, classes = instance.units, times.classes
     sizes = range(1, most_replicas(instance) + 1)
     stage = np.full((m + 1, m + 1), np.inf)
     for kind in range(classes.count):
         for size in sizes if kind == classes.root else sizes[-1:]:
-            np.minimum(stage, spans.member_s(kind, size), out=stage)
+            np.minimum(stage, times.member_s(kind, size), out=stage)
     for team in work.teams:
         stage[team.begin, team.end] = np.minimum(stage[team.begin, team.end], team.seconds)
     after = np.full(m + 1, np.inf)

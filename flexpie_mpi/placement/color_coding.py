@@ -43,7 +43,7 @@ def find_path(links: Sequence[int], allowed: Sequence[int], generator: np.random
     links : sequence of int
         Nodes, as bits, to which each node has a link.
     allowed : sequence of int
-        Nodes, as bits, for each place of the path.
+        Nodes, as bits, for each position of the path.
     generator : numpy.random.Generator
         Draws the colors.
     """
@@ -64,12 +64,12 @@ def _colors(nodes: int) -> int:
 
 
 def _reachable(links: Sequence[int], allowed: Sequence[int]) -> list[int]:
-    """Nodes of each place that lie on some walk from the first place to the last, nodes coming again or not."""
+    """Nodes of each position that lie on some walk from the first position to the last, with nodes repeated or not."""
     kept = [allowed[0]]
     for nodes in allowed[1:]:
         kept.append(nodes & _neighbours(links, kept[-1]))
-    for place in range(len(kept) - 2, -1, -1):
-        kept[place] = sum(1 << node for node in _nodes(kept[place]) if links[node] & kept[place + 1])
+    for position in range(len(kept) - 2, -1, -1):
+        kept[position] = sum(1 << node for node in _nodes(kept[position]) if links[node] & kept[position + 1])
     return kept
 
 
@@ -80,7 +80,7 @@ def _colorful(
     of_color = [0] * colors
     for node, color in enumerate(drawn):
         of_color[color] |= 1 << node
-    layers: list[Layer] = [{1 << color: found for color, nodes in enumerate(of_color) if (found := nodes & allowed[0])}]
+    layers: list[Layer] = [{1 << color: first for color, nodes in enumerate(of_color) if (first := nodes & allowed[0])}]
     for nodes in allowed[1:]:
         layer: Layer = {}
         for used, ends in layers[-1].items():
@@ -106,10 +106,10 @@ def _traced(links: Sequence[int], layers: Sequence[Layer], drawn: Sequence[int])
 
 
 def _neighbours(links: Sequence[int], nodes: int) -> int:
-    found = 0
+    reached = 0
     for node in _nodes(nodes):
-        found |= links[node]
-    return found
+        reached |= links[node]
+    return reached
 
 
 def _nodes(bits: int) -> Iterator[int]:

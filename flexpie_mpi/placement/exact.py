@@ -167,14 +167,14 @@ class _Bisection:
             is_early = is_hasty and self.lower_s == floor > finder.start_s
             is_last = self.best_s - floor <= close * self.best_s
             seconds = self.best_s * (1 - PROVED) if is_early or is_last else middle(floor, self.best_s)
-            found = self._ask(finder, seconds, width)
-            if (is_early or is_last) and found is False:
+            answer = self._ask(finder, seconds, width)
+            if (is_early or is_last) and answer is False:
                 self.lower_s = self.best_s
-            elif is_last and found is None:
+            elif is_last and answer is None:
                 return
             elif is_last:
                 close = min(close, CLOSE) / 4  # what was taken for the best was not: look closer
-            elif not is_early and not found:
+            elif not is_early and not answer:
                 floor = seconds
             is_hasty &= not is_early
 

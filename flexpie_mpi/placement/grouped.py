@@ -28,7 +28,7 @@ ROOT = -1
 
 
 @dataclass(frozen=True, eq=False)
-class TeamOption:
+class TeamStage:
     """A team at one span.
 
     Attributes
@@ -50,7 +50,7 @@ class TeamOption:
     load: Load
 
 
-Option = Members | TeamOption
+Option = Members | TeamStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class GroupedInstance:
     times : StageTimes
     groups : ReplicaGroups
         K of them.
-    teams : tuple of TeamOption
+    teams : tuple of TeamStage
     table : int array (K,)
         Where in `table_s` the spans of each group are.
     table_s : array (t, m + 1, m + 1)
@@ -86,7 +86,7 @@ class GroupedInstance:
     classes: Classes
     times: StageTimes
     groups: ReplicaGroups
-    teams: tuple[TeamOption, ...]
+    teams: tuple[TeamStage, ...]
     table: np.ndarray
     table_s: np.ndarray
     hand_over_s: np.ndarray
@@ -157,9 +157,10 @@ class GroupedInstance:
     def _mark(self, option: Option) -> object:
         """What of an option matters for whoever comes next, where only ports do."""
         root = self.classes.root
-        if isinstance(option, TeamOption):
+        if isinstance(option, TeamStage):
             member = option.members.index(root) if root in option.members else -1
-            return option.end, option.span.exit_bytes.tobytes(), member
+            ports = self.classes.out_s[list(option.members)]
+            return option.end, option.span.exit_bytes.tobytes(), ports.tobytes(), member
         return len(option), max(float(self.classes.out_s[kind]) for kind in option), root in option
 
     @cached_property
@@ -171,7 +172,7 @@ class GroupedInstance:
         if self.instance.root is None and ROOT in (before, after):
             return 0.0, ()
         ends = [self.options[number] if number != ROOT else (self.classes.root,) for number in (before, after)]
-        has_team = any(isinstance(option, TeamOption) for option in ends)
+        has_team = any(isinstance(option, TeamStage) for option in ends)
         if (before, after) not in self._loads:
             nbytes = float(self.crossing[cut]) if has_team else 1.0
             self._loads[before, after] = _handed_over(self.classes, ends[0], ends[1], nbytes)
@@ -183,7 +184,7 @@ class GroupedInstance:
         """Seconds that handing over adds to shared resources, with what a team that comes after adds by itself."""
         option = self.options[after]
         shares = self.load(before, after, cut)[1]
-        return (*shares, *option.load[1]) if isinstance(option, TeamOption) else shares
+        return (*shares, *option.load[1]) if isinstance(option, TeamStage) else shares
 
 
 def _is_even(classes: Classes) -> bool:
@@ -206,7 +207,7 @@ def _tables(times: StageTimes, groups: ReplicaGroups) -> tuple[np.ndarray, np.nd
 def _hand_over_s(groups: ReplicaGroups, classes: Classes) -> np.ndarray:
     """Seconds per byte of the slowest link or port between every two groups, whose boards meet as their turns do."""
     count = len(groups.members)
-    found = np.zeros((count, count))
+    seconds = np.zeros((count, count))
     rows = {size: np.flatnonzero(groups.size == size) for size in sorted(set(groups.size.tolist()))}
     members = {size: np.array([groups.members[row] for row in which.tolist()]) for size, which in rows.items()}
     for before, sources in members.items() if classes.pair_s.any() else ():
@@ -216,15 +217,15 @@ def _hand_over_s(groups: ReplicaGroups, classes: Classes) -> np.ndarray:
             for turn in range(period):
                 met = classes.pair_s[sources[:, turn % before][:, None], targets[:, turn % after][None, :]]
                 np.maximum(slowest, met, out=slowest)
-            found[np.ix_(rows[before], rows[after])] = slowest / period
+            seconds[np.ix_(rows[before], rows[after])] = slowest / period
     ports = [
         np.array([max(port[list(row)]) / len(row) for row in groups.members]) for port in (classes.out_s, classes.in_s)
     ]
-    np.maximum(found, np.maximum(ports[0][:, None], ports[1][None, :]), out=found)
+    np.maximum(seconds, np.maximum(ports[0][:, None], ports[1][None, :]), out=seconds)
     for kind, size in enumerate(classes.size.tolist() if classes.pair_s.any() else ()):
         boards = groups.counts[:, kind]
-        found[boards[:, None] + boards[None, :] > size] = np.inf
-    return found
+        seconds[boards[:, None] + boards[None, :] > size] = np.inf
+    return seconds
 
 
 def _root_s(groups: ReplicaGroups, root: int, pair_s: np.ndarray, port_s: np.ndarray) -> np.ndarray:
@@ -236,7 +237,7 @@ def _root_s(groups: ReplicaGroups, root: int, pair_s: np.ndarray, port_s: np.nda
     return np.array([max(slowest[list(row)]) / len(row) for row in groups.members])
 
 
-def _team_options(instance: Instance, classes: Classes) -> Iterator[TeamOption]:
+def _team_options(instance: Instance, classes: Classes) -> Iterator[TeamStage]:
     """Every span of every team; where two teams of the same boards are offered for the same span, the first counts."""
     seen: set[tuple] = set()
     for team in instance.teams:
@@ -247,7 +248,7 @@ def _team_options(instance: Instance, classes: Classes) -> Iterator[TeamOption]:
             seen.add((team.boards, begin, end))
             load = _own_load(instance, classes, team, (begin, end), span)
             if np.isfinite(load[0]):
-                yield TeamOption(team, begin, end, span, members, load)
+                yield TeamStage(team, begin, end, span, members, load)
 
 
 def _own_load(instance: Instance, classes: Classes, team: Team, span: tuple[int, int], costs: TeamSpan) -> Load:
@@ -282,8 +283,8 @@ def _handed_over(classes: Classes, before: Option, after: Option, nbytes: float)
     shared: dict[int, float] = defaultdict(float)
     slowest = 0.0
     sources, targets = _members(before), _members(after)
-    entry = after.span.entry_bytes if isinstance(after, TeamOption) else None
-    leaving = before.span.exit_bytes if isinstance(before, TeamOption) else None
+    entry = after.span.entry_bytes if isinstance(after, TeamStage) else None
+    leaving = before.span.exit_bytes if isinstance(before, TeamStage) else None
     for a, b, part in parts(len(sources), len(targets), nbytes, entry, leaving):
         pair = sources[a], targets[b]
         if pair[0] == pair[1] == classes.root:
@@ -301,4 +302,4 @@ def _handed_over(classes: Classes, before: Option, after: Option, nbytes: float)
 
 
 def _members(option: Option) -> Sequence[int]:
-    return option.members if isinstance(option, TeamOption) else option
+    return option.members if isinstance(option, TeamStage) else option

@@ -19,10 +19,10 @@ from .instance import MOST_PERIOD, Instance
 from .resources import Resources, Shares
 
 MOST_GROUPS = 2100
-"""ReplicaGroups that are told apart. Where more exist, only those of boards of like speed are looked at."""
+"""Groups that are told apart. Where more exist, only those of boards of like speed are looked at."""
 
 MOST_ALIKE = 300
-"""ReplicaGroups of several boards of like speed that are looked at, about."""
+"""Groups of several boards of like speed that are looked at, about."""
 
 Members = tuple[int, ...]
 """The classes of a group's boards, in the order of their turns."""
@@ -79,11 +79,11 @@ def classes_of(instance: Instance, ways: Resources) -> Classes:
     groups: dict[tuple, list[list[int]]] = {}
     for board in range(instance.boards):
         alike = groups.setdefault(_mark(instance, ways, compute, board), [])
-        found = next((group for group in alike if _can_swap(ways, compute, group[0], board)), None)
-        if found is None:
+        twins = next((group for group in alike if _can_swap(ways, compute, group[0], board)), None)
+        if twins is None:
             alike.append([board])
         else:
-            found.append(board)
+            twins.append(board)
     ordered = sorted(tuple(group) for alike in groups.values() for group in alike)
     first = np.array([group[0] for group in ordered])
     twin = np.array([group[-1] for group in ordered])
@@ -133,13 +133,13 @@ def _can_swap(ways: Resources, compute: np.ndarray, a: int, b: int) -> bool:
 
 
 def _shares(ways: Resources, groups: list[tuple[int, ...]]) -> dict[tuple[int, int], Shares]:
-    found = {}
+    shares = {}
     for a, sources in enumerate(groups if ways.shared_s else []):
         for b, targets in enumerate(groups):
             passed = ways.shared_s.get((sources[0], targets[-1]))
             if passed is not None:
-                found[a, b] = passed
-    return found
+                shares[a, b] = passed
+    return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +162,8 @@ class ReplicaGroups:
     @cached_property
     def size(self) -> np.ndarray:
         """Boards of each group: array (K,)."""
-        found: np.ndarray = self.counts.sum(axis=1)
-        return found
+        size: np.ndarray = self.counts.sum(axis=1)
+        return size
 
     @cached_property
     def has_cycles(self) -> bool:
@@ -184,19 +184,18 @@ def most_replicas(instance: Instance) -> int:
 def replica_groups(instance: Instance, classes: Classes, *, in_order: bool) -> ReplicaGroups:
     """All groups of an instance; `in_order` tells apart groups of the same boards in different orders."""
     limit = most_replicas(instance)
-    every = _sequences(classes, limit) if in_order and limit > 1 else _multisets(classes, limit)
-    found = list(islice(every, MOST_GROUPS + 1))
-    is_complete = len(found) <= MOST_GROUPS
+    groups = list(islice(_every(classes, limit, in_order=in_order), MOST_GROUPS + 1))
+    is_complete = len(groups) <= MOST_GROUPS
     if not is_complete:
-        found = _alike(instance, classes, limit)
-    counts = np.zeros((len(found), classes.count), int)
-    for row, members in zip(counts, found, strict=True):
+        groups = _alike(instance, classes, limit)
+    counts = np.zeros((len(groups), classes.count), int)
+    for row, members in zip(counts, groups, strict=True):
         np.add.at(row, list(members), 1)
-    return ReplicaGroups(tuple(found), counts, is_complete)
+    return ReplicaGroups(tuple(groups), counts, is_complete)
 
 
-def _multisets(classes: Classes, limit: int) -> Iterator[Members]:
-    """Members in order of their classes, smaller groups first."""
+def _every(classes: Classes, limit: int, *, in_order: bool) -> Iterator[Members]:
+    """Groups of up to so many boards, smaller ones first; each in order of classes only, or in every order."""
 
     def longer(size: int, first: int, left: Sequence[int]) -> Iterator[Members]:
         if size == 0:
@@ -205,26 +204,10 @@ def _multisets(classes: Classes, limit: int) -> Iterator[Members]:
         for kind in range(first, classes.count):
             if left[kind]:
                 rest = [*left[:kind], left[kind] - 1, *left[kind + 1 :]]
-                yield from ((kind, *members) for members in longer(size - 1, kind, rest))
+                yield from ((kind, *members) for members in longer(size - 1, 0 if in_order else kind, rest))
 
     for size in range(1, limit + 1):
         yield from longer(size, 0, classes.size.tolist())
-
-
-def _sequences(classes: Classes, limit: int) -> Iterator[Members]:
-    """Members in every order, smaller groups first."""
-
-    def longer(size: int, left: Sequence[int]) -> Iterator[Members]:
-        if size == 0:
-            yield ()
-            return
-        for kind in range(classes.count):
-            if left[kind]:
-                rest = [*left[:kind], left[kind] - 1, *left[kind + 1 :]]
-                yield from ((kind, *members) for members in longer(size - 1, rest))
-
-    for size in range(1, limit + 1):
-        yield from longer(size, classes.size.tolist())
 
 
 def _alike(instance: Instance, classes: Classes, limit: int) -> list[Members]:
@@ -232,15 +215,14 @@ def _alike(instance: Instance, classes: Classes, limit: int) -> list[Members]:
     row = np.arange(instance.units)
     unit = classes.compute_s[:, row, row + 1]
     speed = np.where(np.isfinite(unit), unit, 0.0).sum(axis=1)
-    order = [
-        kind for kind in np.lexsort((speed, np.isinf(unit).sum(axis=1))).tolist() for _ in range(classes.size[kind])
-    ]
-    found: dict[Members, None] = {(kind,): None for kind in range(classes.count)}
+    fastest = np.lexsort((speed, np.isinf(unit).sum(axis=1))).tolist()
+    order = [kind for kind in fastest for _ in range(classes.size[kind])]
+    groups: dict[Members, None] = {(kind,): None for kind in range(classes.count)}
     stride = max(1, len(order) * (limit - 1) // MOST_ALIKE)
     for size in range(2, limit + 1):
         for start in range(0, len(order) - size + 1, stride):
-            found[tuple(sorted(order[start : start + size]))] = None
-    return list(found)
+            groups[tuple(sorted(order[start : start + size]))] = None
+    return list(groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,17 +274,15 @@ def _ports_s(instance: Instance, classes: Classes, kind: int, size: int) -> np.n
     """Seconds of the slowest port of one of `size` replicas, by span; those of the root carry all that it has to."""
     cross = np.asarray(instance.crossing, float)
     into, out = cross / size, cross / size
-    if classes.root < 0:
+    if kind == classes.root or classes.root < 0:
         into[0] = out[-1] = 0.0
-    elif kind == classes.root:
-        into[0] = out[-1] = 0.0
+    if kind == classes.root:
         brought = np.full(len(cross), cross[-1])  # the outputs, unless it made them itself
         brought[-1] *= (size - 1) / size
         given = np.full(len(cross), cross[0])
         given[0] *= (size - 1) / size
         into, out = into[:, None] + brought[None, :], out[None, :] + given[:, None]
-        return np.maximum.reduce(
-            [classes.in_s[kind] * into, classes.out_s[kind] * out, classes.both_s[kind] * (into + out)]
-        )
-    row = [classes.in_s[kind] * into[:, None], classes.out_s[kind] * out[None, :]]
-    return np.maximum(np.maximum(*row), classes.both_s[kind] * (into[:, None] + out[None, :]))
+    else:
+        into, out = into[:, None], out[None, :]
+    ports = (classes.in_s[kind] * into, classes.out_s[kind] * out, classes.both_s[kind] * (into + out))
+    return np.maximum(np.maximum(ports[0], ports[1]), ports[2])

@@ -126,37 +126,37 @@ class Instance:
         ends = np.ones(self.units + 1, bool) if self.cuttable is None else np.array(self.cuttable, bool)
         ends[[0, -1]] = True
         is_span = (row[:, None] < row[None, :]) & ends[:, None] & ends[None, :]
-        found: np.ndarray = is_span & np.isfinite(self.compute_s) & (self.need_bytes <= self.capacity[:, None, None])
-        return found
+        fits: np.ndarray = is_span & np.isfinite(self.compute_s) & (self.need_bytes <= self.capacity[:, None, None])
+        return fits
 
     @cached_property
     def pair_s(self) -> np.ndarray:
         """Seconds for which one byte from board a to board b occupies the slowest resource it passes, array (n, n)."""
-        found = np.zeros((self.boards, self.boards))
+        slowest = np.zeros((self.boards, self.boards))
         for a, row in enumerate(self.routes):
             for b, passed in enumerate(row):
                 if a != b:
-                    found[a, b] = max((self.resource_s[number] for number in passed), default=0.0)
-        return found
+                    slowest[a, b] = max((self.resource_s[number] for number in passed), default=0.0)
+        return slowest
 
 
 def _problems(instance: Instance) -> list[str]:
     m, n = instance.units, instance.boards
     if m < 1 or n < 1:
         return [f"{m} units and {n} boards: at least one of each is needed"]
-    found = _shape_problems(instance)
-    if found:
-        return found
-    found += _route_problems(instance)
+    sentences = _shape_problems(instance)
+    if sentences:
+        return sentences
+    sentences += _route_problems(instance)
     if instance.root is not None and not 0 <= instance.root < n:
-        found.append(f"root = {instance.root} is none of the {n} boards")
+        sentences.append(f"root = {instance.root} is none of the {n} boards")
     if not 1 <= instance.replicas <= MOST_PERIOD:
-        found.append(f"replicas = {instance.replicas} must be 1 to {MOST_PERIOD}")
+        sentences.append(f"replicas = {instance.replicas} must be 1 to {MOST_PERIOD}")
     if instance.most_boards is not None and instance.most_boards < 1:
-        found.append(f"most_boards = {instance.most_boards} must be at least 1")
+        sentences.append(f"most_boards = {instance.most_boards} must be at least 1")
     for team in instance.teams:
-        found += _team_problems(team, n, m)
-    return found
+        sentences += _team_problems(team, n, m)
+    return sentences
 
 
 def _shape_problems(instance: Instance) -> list[str]:
@@ -168,7 +168,7 @@ def _shape_problems(instance: Instance) -> list[str]:
         "capacity": (np.shape(instance.capacity), (n,)),
         "cuttable": (np.shape(instance.cuttable) if instance.cuttable is not None else (m + 1,), (m + 1,)),
     }
-    found = [
+    sentences = [
         f"{name} has shape {shape}, and {m} units on {n} boards need {wanted}"
         for name, (shape, wanted) in shapes.items()
         if shape != wanted
@@ -176,8 +176,8 @@ def _shape_problems(instance: Instance) -> list[str]:
     amounts = {"crossing": instance.crossing, "resource_s": instance.resource_s}
     for name, array in amounts.items():
         wrong = [float(value) for value in np.ravel(array) if not 0 <= value < np.inf]
-        found += [f"{name} holds {value}, and has to be a number, 0 or more" for value in wrong[:1]]
-    return found
+        sentences += [f"{name} holds {value}, and has to be a number, 0 or more" for value in wrong[:1]]
+    return sentences
 
 
 def _route_problems(instance: Instance) -> list[str]:
@@ -192,12 +192,12 @@ def _team_problems(team: Team, boards: int, units: int) -> list[str]:
     size = len(team.boards)
     if not size or len(set(team.boards)) != size or not all(0 <= board < boards for board in team.boards):
         return [f"team {team.boards} must be of different ones of the {boards} boards"]
-    found = []
+    sentences, who = [], f"team {team.boards}"
     for (begin, end), span in team.spans.items():
         if not 0 <= begin < end <= units:
-            found.append(f"team {team.boards} is offered for units ({begin}, {end}) of {units}")
+            sentences.append(f"{who} is offered for units ({begin}, {end}) of {units}")
         if any(np.shape(part) != (size,) for part in (span.compute_s, span.entry_bytes, span.exit_bytes)):
-            found.append(f"team {team.boards}, units ({begin}, {end}): its arrays need a number for each of its boards")
+            sentences.append(f"{who}, units ({begin}, {end}): its arrays need a number for each of its boards")
         if not all(0 <= a < size and 0 <= b < size and a != b for a, b in span.inner):
-            found.append(f"team {team.boards}, units ({begin}, {end}): it sends inside from or to a board it has not")
-    return found
+            sentences.append(f"{who}, units ({begin}, {end}): it sends inside from or to a board it has not")
+    return sentences

@@ -50,8 +50,8 @@ def size_classes(instance: Instance, cuts: Sequence[int], classes: int) -> list[
     if not len(cuts[1:-1]):
         return []
     edges = np.linspace(sizes.min(), sizes.max(), classes + 1)
-    found = np.digitize(instance.crossing[list(cuts[1:-1])], edges)
-    return [int(number) for number in np.clip(found, 1, classes)]
+    numbers = np.digitize(instance.crossing[list(cuts[1:-1])], edges)
+    return [int(number) for number in np.clip(numbers, 1, classes)]
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -60,7 +60,7 @@ def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     >>> runs([2, 3, 3, 1, 3])
     [(1, 3), (4, 5), (0, 1), (3, 4)]
     """
-    groups = [[place for place, _ in group] for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1])]
+    groups = [[index for index, _ in group] for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1])]
     return sorted(
         ((group[0], group[-1] + 1) for group in groups), key=lambda run: (-numbers[run[0]], run[0] - run[1], run[0])
     )
@@ -99,8 +99,8 @@ class _Search:
     def _alone(self, cuts: Sequence[int]) -> Placement | None:
         """One stage: the paper asks for no board in particular, so it is the one on which it is fastest."""
         boards = np.flatnonzero(self.instance.fits[:, 0, -1]).tolist()
-        found = [chain(cuts, [board]) for board in boards]
-        return min(found, key=lambda placement: loads(self.instance, placement).seconds, default=None)
+        placements = [chain(cuts, [board]) for board in boards]
+        return min(placements, key=lambda placement: loads(self.instance, placement).seconds, default=None)
 
     def _choice(self, placed: Sequence[int | None], may_run: Sequence[int], stage: int) -> int:
         """Boards, as bits, for a stage: the one it has, or any that is free and may run it."""

@@ -15,7 +15,7 @@ from .instance import MOST_PERIOD, Instance, Team, TeamSpan
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PlacedStage:
     """Units ``[begin, end)`` and who runs them.
 
     Attributes
@@ -37,7 +37,7 @@ class Stage:
 class Placement:
     """Stages in order, from the first unit to the last; no board is in two of them."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[PlacedStage, ...]
 
     @property
     def boards(self) -> tuple[int, ...]:
@@ -96,17 +96,19 @@ def loads(instance: Instance, placement: Placement) -> Loads:
 def messages(instance: Instance, placement: Placement) -> Iterator[tuple[int, int, float]]:
     """(source, target, bytes per request on average) of everything that is sent between two boards."""
     stages, root = placement.stages, instance.root
-    ends = [Stage(0, 0, (root,)), Stage(instance.units, instance.units, (root,))] if root is not None else []
+    ends = (
+        [PlacedStage(0, 0, (root,)), PlacedStage(instance.units, instance.units, (root,))] if root is not None else []
+    )
     chain = [*ends[:1], *stages, *ends[1:]]
     for before, after in pairwise(chain):
         yield from _handed_over(instance, before, after)
-    for stage in stages:
+    for stage in placement.stages:
         if stage.together:
             for (source, target), nbytes in _team_span(instance, stage).inner.items():
                 yield stage.boards[source], stage.boards[target], float(nbytes)
 
 
-def _handed_over(instance: Instance, before: Stage, after: Stage) -> Iterator[tuple[int, int, float]]:
+def _handed_over(instance: Instance, before: PlacedStage, after: PlacedStage) -> Iterator[tuple[int, int, float]]:
     """What one stage sends the next at the cut between them; what a board has already is not sent."""
     entry = _team_span(instance, after).entry_bytes if after.together else None
     leaving = _team_span(instance, before).exit_bytes if before.together else None
@@ -141,7 +143,7 @@ def parts(
 
 def problems(instance: Instance, placement: Placement) -> list[str]:
     """Why this is no placement of the instance, as sentences; empty when it is one."""
-    stages, boards, found = placement.stages, placement.boards, []
+    stages, boards, sentences = placement.stages, placement.boards, []
     cuts = [0, *(stage.end for stage in stages)]
     if [stage.begin for stage in stages] != cuts[:-1] or cuts[-1] != instance.units:
         return [f"stages {[(s.begin, s.end) for s in stages]} do not follow each other from 0 to {instance.units}"]
@@ -153,37 +155,37 @@ def problems(instance: Instance, placement: Placement) -> list[str]:
     if len(set(boards)) != len(boards) or not all(0 <= board < instance.boards for board in boards):
         return [f"boards {boards} must be different ones of the {instance.boards}"]
     for stage in stages:
-        found += _stage_problems(instance, stage)
+        sentences += _stage_problems(instance, stage)
     if any(a.together and b.together for a, b in pairwise(stages)):
-        found.append("two teams follow each other directly")
+        sentences.append("two teams follow each other directly")
     if placement.period > MOST_PERIOD:
-        found.append(f"turns begin anew after {placement.period} requests, and at most {MOST_PERIOD} are allowed")
+        sentences.append(f"turns begin anew after {placement.period} requests, and at most {MOST_PERIOD} are allowed")
     if instance.most_boards is not None and len(boards) > instance.most_boards:
-        found.append(f"{len(boards)} boards are more than the {instance.most_boards} allowed")
-    return found
+        sentences.append(f"{len(boards)} boards are more than the {instance.most_boards} allowed")
+    return sentences
 
 
-def _stage_problems(instance: Instance, stage: Stage) -> list[str]:
+def _stage_problems(instance: Instance, stage: PlacedStage) -> list[str]:
     span = (stage.begin, stage.end)
     if stage.together:
         return [] if _offer(instance, stage) else [f"no team {stage.boards} is offered for units {span}"]
-    found = [
+    sentences = [
         f"board {board} cannot run units {span}: they need {instance.need_bytes[span]:.0f} bytes of memory, and it has "
         f"{instance.capacity[board]:.0f}"
         for board in stage.boards
         if not instance.fits[board][span]
     ]
     if len(stage.boards) > instance.replicas:
-        found.append(f"{len(stage.boards)} boards take turns, and at most {instance.replicas} are allowed")
-    return found
+        sentences.append(f"{len(stage.boards)} boards take turns, and at most {instance.replicas} are allowed")
+    return sentences
 
 
-def _offer(instance: Instance, stage: Stage) -> Team | None:
+def _offer(instance: Instance, stage: PlacedStage) -> Team | None:
     span = (stage.begin, stage.end)
     return next((team for team in instance.teams if team.boards == stage.boards and span in team.spans), None)
 
 
-def _team_span(instance: Instance, stage: Stage) -> TeamSpan:
+def _team_span(instance: Instance, stage: PlacedStage) -> TeamSpan:
     team = _offer(instance, stage)
     if team is None:
         raise PlacementError(f"no team {stage.boards} is offered for units {(stage.begin, stage.end)}")

@@ -116,11 +116,11 @@ def _kind(instance: Instance, users: np.ndarray) -> tuple[str, int]:
 
 
 def _shares(instance: Instance, shared: list[tuple[int, np.ndarray]]) -> dict[tuple[int, int], Shares]:
-    found: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    by_pair: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for index, (number, users) in enumerate(shared):
         for a, b in users.tolist():
-            found[a, b][index] += float(instance.resource_s[number])
-    return {pair: tuple(sorted(shares.items())) for pair, shares in found.items()}
+            by_pair[a, b][index] += float(instance.resource_s[number])
+    return {pair: tuple(sorted(shares.items())) for pair, shares in by_pair.items()}
 
 
 def without_shares(instance: Instance) -> Instance:

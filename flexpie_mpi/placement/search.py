@@ -22,12 +22,12 @@ from math import lcm
 
 import numpy as np
 
-from .bounds import ROUNDING, TeamSpans, Work, least_possible, relaxed_s
-from .grouped import ROOT, GroupedInstance, TeamOption
+from .bounds import ROUNDING, TeamTimes, Work, least_possible, relaxed_s
+from .grouped import ROOT, GroupedInstance, TeamStage
 from .groups import most_boards
 from .instance import MOST_PERIOD, Instance
 from .labels import Labels, labels
-from .loads import Placement, Stage
+from .loads import PlacedStage, Placement
 from .outcome import Answer, Deadline
 from .resources import Shares
 from .within import Within, cuts_of
@@ -61,7 +61,7 @@ class Search:
     @classmethod
     def of(cls, instance: Instance) -> Search:
         grouped = GroupedInstance.of(instance)
-        return cls(grouped, labels(grouped), Work.of(instance, grouped.times, _team_spans(grouped.teams)))
+        return cls(grouped, labels(grouped), Work.of(instance, grouped.times, _team_times(grouped.teams)))
 
     def find(self, seconds: float, width: int, deadline: Deadline) -> Answer:
         """Search for a placement within `seconds`: one with the fewest boards, if the search is wide enough.
@@ -108,13 +108,13 @@ class Search:
         return codes, guards, code(classes.size.tolist()), 1 << shifts[classes.root] if classes.root >= 0 else 0
 
 
-def _team_spans(options: Sequence[TeamOption]) -> list[TeamSpans]:
+def _team_times(options: Sequence[TeamStage]) -> list[TeamTimes]:
     """What teams take at least, by team."""
-    teams: dict[int, list[TeamOption]] = defaultdict(list)
+    teams: dict[int, list[TeamStage]] = defaultdict(list)
     for option in options:
         teams[id(option.team)].append(option)
     return [
-        TeamSpans(
+        TeamTimes(
             spans[0].members,
             np.array([span.begin for span in spans]),
             np.array([span.end for span in spans]),
@@ -173,8 +173,8 @@ class _Sweep:
     def _available(self, used: int, state: State) -> list[int]:
         """Options for which there are boards enough left."""
         free, guards, most, sizes = state[0] | self.guards, self.guards, self.limit - used, self.sizes
-        found = [k for k, code in enumerate(self.codes) if (free - code) & guards == guards and sizes[k] <= most]
-        return [k for k in found if not state[1] & self.grouped.team_boards[k]] if self.grouped.teams else found
+        options = [k for k, code in enumerate(self.codes) if (free - code) & guards == guards and sizes[k] <= most]
+        return [k for k in options if not state[1] & self.grouped.team_boards[k]] if self.grouped.teams else options
 
     def _go_on(self, used: int, state: State, cuts: int, options: Sequence[int]) -> None:
         onward = self.within.onward(state[2])
@@ -230,22 +230,22 @@ class _Sweep:
             able = min(able, most * boards)
             if rest[first] < -able * (1 + ROUNDING) - ROUNDING:
                 first = bisect_left(rest, -able * (1 + ROUNDING) - ROUNDING, first)
-        found = self.within.enough[boards] >> first << first
+        cuts = self.within.enough[boards] >> first << first
         if self.within.needs_root and left & self.root_bit:
-            found &= ~self.goal_bit
-        self.allowed[left] = found
-        return found
+            cuts &= ~self.goal_bit
+        self.allowed[left] = cuts
+        return cuts
 
     def _loaded(self, loads: Loads, shares: Shares) -> Loads | None:
         """Loads of shared resources with some more; None when that is too much."""
         if not shares:
             return loads
-        found = list(loads)
+        total = list(loads)
         for index, seconds in shares:
-            found[index] += seconds
-            if found[index] > self.seconds:
+            total[index] += seconds
+            if total[index] > self.seconds:
                 return None
-        return tuple(found)
+        return tuple(total)
 
     def _best(self, states: States, width: int) -> States:
         """The `width` states that leave the most room for the work that is left.
@@ -309,29 +309,29 @@ def undominated(states: States) -> States:
         alike[state[:4]].append(state)
     if len(alike) == len(states):
         return states
-    found: States = {}
+    best: States = {}
     for group in alike.values():
         kept: list[State] = []
         for state in sorted(group, key=lambda each: each[4]):
             cuts = states[state]
             for other in kept:
-                if cuts & found[other] and all(a <= b for a, b in zip(other[4], state[4], strict=True)):
-                    cuts &= ~found[other]
+                if cuts & best[other] and all(a <= b for a, b in zip(other[4], state[4], strict=True)):
+                    cuts &= ~best[other]
             if cuts:
-                found[state] = cuts
+                best[state] = cuts
                 kept.append(state)
-    return found
+    return best
 
 
 def settle(grouped: GroupedInstance, stages: Sequence[tuple[int, int, int]]) -> Placement:
     """Boards for the classes of (begin, end, option): in each class those that are in no team, the first ones first."""
     options = [(begin, end, grouped.options[option]) for begin, end, option in stages]
-    taken = {board for *_, option in options if isinstance(option, TeamOption) for board in option.team.boards}
+    taken = {board for *_, option in options if isinstance(option, TeamStage) for board in option.team.boards}
     pools = [iter([board for board in boards if board not in taken]) for boards in grouped.classes.groups]
-    found = []
+    placed = []
     for begin, end, option in options:
-        if isinstance(option, TeamOption):
-            found.append(Stage(begin, end, option.team.boards, together=True))
+        if isinstance(option, TeamStage):
+            placed.append(PlacedStage(begin, end, option.team.boards, together=True))
         else:
-            found.append(Stage(begin, end, tuple(next(pools[kind]) for kind in option)))
-    return Placement(tuple(found))
+            placed.append(PlacedStage(begin, end, tuple(next(pools[kind]) for kind in option)))
+    return Placement(tuple(placed))

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from .bounds import within_boards
-from .grouped import ROOT, GroupedInstance, TeamOption
+from .grouped import ROOT, GroupedInstance, TeamStage
 from .groups import most_boards
 from .labels import Labels
 
@@ -43,11 +43,11 @@ class Within:
 
     def _spans_by_size(self) -> dict[int, np.ndarray]:
         size, row = self.grouped.groups.size, np.array(self._rows)
-        found = {count: self._is_span[np.unique(row[size == count])].any(axis=0) for count in set(size.tolist())}
+        by_size = {count: self._is_span[np.unique(row[size == count])].any(axis=0) for count in set(size.tolist())}
         for team in self.grouped.teams:
-            spans = found.setdefault(len(team.members), np.zeros(self._is_span.shape[1:], bool))
+            spans = by_size.setdefault(len(team.members), np.zeros(self._is_span.shape[1:], bool))
             spans[team.begin, team.end] |= team.load[0] <= self.seconds
-        return found
+        return by_size
 
     def ends(self, option: int, begins: int) -> int:
         """Cuts at which a stage may end that an option begins at one of several cuts."""
@@ -55,15 +55,15 @@ class Within:
             team = self.grouped.teams[option - self._groups]
             return 1 << team.end if begins >> team.begin & 1 and team.load[0] <= self.seconds else 0
         row = self._rows[option]
-        found = self._unions.get((row, begins))
-        if found is None:
+        union = self._unions.get((row, begins))
+        if union is None:
             if row not in self._ends:
                 self._ends[row] = sets(self._is_span[row])
-            found = 0
+            union = 0
             for cut in cuts_of(begins):
-                found |= self._ends[row][cut]
-            self._unions[row, begins] = found
-        return found
+                union |= self._ends[row][cut]
+            self._unions[row, begins] = union
+        return union
 
     def onward(self, last: int) -> list[int]:
         """Cuts at which an option, or `ROOT` at first, may hand over to each option: a list by option."""
@@ -86,12 +86,12 @@ class Within:
             count = np.searchsorted(order, self.seconds / per_byte, side="right")
         count[np.isinf(per_byte)] = 0
         allowed = np.broadcast_to(count, len(self._begins)).tolist()
-        found = [smallest[number] & begins for number, begins in zip(allowed, self._begins, strict=True)]
+        allowed_cuts = [smallest[number] & begins for number, begins in zip(allowed, self._begins, strict=True)]
         for group, cut in self._only_back.get(last, ()):
-            found[group] &= ~(1 << cut)
-        return found
+            allowed_cuts[group] &= ~(1 << cut)
+        return allowed_cuts
 
-    def _to_team(self, last: int, team: TeamOption, number: int) -> int:
+    def _to_team(self, last: int, team: TeamStage, number: int) -> int:
         is_first = last == ROOT
         if team.load[0] > self.seconds or is_first != (team.begin == 0) or (not is_first and last >= self._groups):
             return 0
@@ -117,14 +117,14 @@ class Within:
     @cached_property
     def _only_back(self) -> dict[int, list[tuple[int, int]]]:
         """For each group that cannot come again, the groups and cuts from which every way on leads back to it."""
-        found: dict[int, list[tuple[int, int]]] = {}
+        only_back: dict[int, list[tuple[int, int]]] = {}
         if self.labels:
             labels, returns = self.labels, np.isfinite(np.diagonal(self.grouped.hand_over_s))
             is_only = (labels.best_s <= self.seconds) & (labels.other_s > self.seconds) & (labels.next >= 0)
             for cut, group in np.argwhere(is_only).tolist():
                 if not returns[labels.next[cut, group]]:
-                    found.setdefault(int(labels.next[cut, group]), []).append((group, cut))
-        return found
+                    only_back.setdefault(int(labels.next[cut, group]), []).append((group, cut))
+        return only_back
 
 
 def sets(flags: np.ndarray) -> list[int]:
@@ -135,9 +135,9 @@ def sets(flags: np.ndarray) -> list[int]:
 
 def cuts_of(bits: int) -> list[int]:
     """The cuts of a set, ascending."""
-    found = []
+    cuts = []
     while bits:
         low = bits & -bits
-        found.append(low.bit_length() - 1)
+        cuts.append(low.bit_length() - 1)
         bits ^= low
-    return found
+    return cuts

@@ -13,7 +13,7 @@ from .units import count_of, mb, milli, ms, percent, ranges, rate
 
 if TYPE_CHECKING:
     from ..pipeline import Candidate, Crossover, Pipeline, PlacementProblem, Streamed
-    from ..placement import Stage
+    from ..placement import PlacedStage
 
 
 def _seconds(seconds: float) -> str:
@@ -192,12 +192,14 @@ def _busiest(streamed: Streamed, boards: list[int]) -> tuple[float, float, float
     return compute_s, receive_s, send_s, memory
 
 
-def shared_by(stage: Stage) -> str:
+def shared_by(stage: PlacedStage) -> str:
     """Boards and how they work together.
 
-    >>> from flexpie_mpi.placement import Stage
-    >>> shared_by(Stage(0, 2, (1,))), shared_by(Stage(0, 2, (1, 2))), shared_by(Stage(0, 2, (1, 2), together=True))
-    ('1', '1-2 in turn', '1-2 together')
+    >>> from flexpie_mpi.placement import PlacedStage
+    >>> shared_by(PlacedStage(0, 2, (1,))), shared_by(PlacedStage(0, 2, (1, 2)))
+    ('1', '1-2 in turn')
+    >>> shared_by(PlacedStage(0, 2, (1, 2), together=True))
+    '1-2 together'
     """
     how = "" if len(stage.boards) == 1 else " together" if stage.together else " in turn"
     return f"{ranges(sorted(stage.boards))}{how}"

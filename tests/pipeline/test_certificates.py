@@ -13,7 +13,7 @@ from flexpie_mpi.pipeline import PlacementProblem, Streamed, place, placement_pr
 from flexpie_mpi.pipeline.contention import contention_levels
 from flexpie_mpi.pipeline.stages import segments_of
 from flexpie_mpi.pipeline.teams import TeamPlanner
-from flexpie_mpi.placement import Outcome, Placement, Stage, outcome
+from flexpie_mpi.placement import Outcome, PlacedStage, Placement, outcome
 from flexpie_mpi.placement.solvers import SOLVERS, Solver
 from flexpie_mpi.testbed import Device, Testbed, one_host, switch
 
@@ -40,12 +40,12 @@ def as_plan(problem: PlacementProblem, placement: Placement) -> Streamed:
 def all_of_single_boards(problem: PlacementProblem) -> list[float]:
     """Seconds of every plan whose stages have a board each, or take turns on all boards."""
     ranks, units = range(problem.testbed.ranks), len(problem.units)
-    found = [Placement((Stage(0, units, tuple(ranks[: k + 1])),)) for k in ranks]
+    found = [Placement((PlacedStage(0, units, tuple(ranks[: k + 1])),)) for k in ranks]
     for count in range(1, min(3, len(ranks), units) + 1):
         for crew in permutations(ranks, count):
             for cuts in combinations(range(1, units), count - 1):
                 ends = (0, *cuts, units)
-                found.append(Placement(tuple(Stage(ends[k], ends[k + 1], (crew[k],)) for k in range(count))))
+                found.append(Placement(tuple(PlacedStage(ends[k], ends[k + 1], (crew[k],)) for k in range(count))))
     return [as_plan(problem, placement).occupancy.seconds for placement in found]
 
 
@@ -110,7 +110,7 @@ def test_teams_are_counted_without_what_the_root_has():
 def test_a_bound_above_the_plan_is_no_bound(monkeypatch):
     """Clamped to the plan's seconds it would call any plan the best."""
     units = len(placement_problem(GRAPHS["chain"], boards(), COST).units)
-    found = Outcome(Placement((Stage(0, units, (1,)),)), 9e9, 9e9, 0.0)
+    found = Outcome(Placement((PlacedStage(0, units, (1,)),)), 9e9, 9e9, 0.0)
     monkeypatch.setitem(SOLVERS, "boasting", Solver("", lambda instance, seed, limit: found))
     made = place(placement_problem(GRAPHS["chain"], boards(), COST), "boasting")
     assert made.lower_bound_s == 0 and made.gap == 1 and not made.is_optimal
@@ -125,7 +125,7 @@ def test_all_searches_together_take_no_longer_than_allowed(monkeypatch, fits):
     def solve(instance, seed, limit):
         limits.append(limit)
         now[0] += limit
-        return Outcome(Placement((Stage(0, units, (0,)),)) if fits else None, 1.0, 0.0, limit)
+        return Outcome(Placement((PlacedStage(0, units, (0,)),)) if fits else None, 1.0, 0.0, limit)
 
     monkeypatch.setattr(outcome, "perf_counter", lambda: now[0])
     monkeypatch.setitem(SOLVERS, "slow", Solver("", solve))
@@ -143,7 +143,7 @@ def test_fewer_take_turns_where_the_boards_beside_them_have_too_little_memory(mo
     units = len(placement_problem(graph, boards(), COST).units)
 
     def placement(turns):
-        return Placement((Stage(0, 1, tuple(range(turns))), Stage(1, units, (5,))))
+        return Placement((PlacedStage(0, 1, tuple(range(turns))), PlacedStage(1, units, (5,))))
 
     free = placement_problem(graph, boards((80.0,) * 6), COST)
     limits = {turns: as_plan(free, placement(turns)).needs[5].total_bytes(1) for turns in (3, 4)}
@@ -169,6 +169,8 @@ def test_advice_is_as_much_memory_as_it_takes_and_no_more():
     with pytest.raises(PlanError) as raised:
         place(placement_problem(graph, boards(memory=110 * MB), COST))
     advised = int(str(raised.value).split("take boards of ")[1].split(" MB")[0])
-    alone = as_plan(placement_problem(graph, boards(), COST), Placement((Stage(0, 3, (0,)),))).needs[0].total_bytes(1)
+    alone = (
+        as_plan(placement_problem(graph, boards(), COST), Placement((PlacedStage(0, 3, (0,)),))).needs[0].total_bytes(1)
+    )
     assert alone <= advised * MB <= 1.25 * alone
     assert place(placement_problem(graph, boards(memory=advised * MB), COST)).streamed.in_flight >= 1

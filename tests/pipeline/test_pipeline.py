@@ -27,7 +27,7 @@ from flexpie_mpi.pipeline import (
 )
 from flexpie_mpi.pipeline.stages import segments_of
 from flexpie_mpi.pipeline.teams import TeamPlanner
-from flexpie_mpi.placement import Placement, Stage, loads, problems
+from flexpie_mpi.placement import PlacedStage, Placement, loads, problems
 from flexpie_mpi.placement.solvers import SOLVERS
 from flexpie_mpi.planner import layout_plan, price
 from flexpie_mpi.testbed import Device, ring, star, switch
@@ -75,7 +75,7 @@ def drawn(problem: PlacementProblem, generator: np.random.Generator) -> Placemen
             else:
                 size = int(generator.integers(1, min(3, len(free)) + 1))
                 crew, end, together = tuple(free[:size]), int(generator.integers(begin, len(problem.units))) + 1, False
-            stages.append(Stage(begin, end, crew, together))
+            stages.append(PlacedStage(begin, end, crew, together))
             free, begin = [board for board in free if board not in crew], end
         placement = Placement(tuple(stages))
         if not problems(problem.instance(), placement):
@@ -113,9 +113,9 @@ def test_a_team_asks_for_what_its_part_of_a_plan_does(graph):
     assert len(problem.team_options) >= 6
     for option in problem.team_options:
         others = [board for board in range(5) if board not in option.boards]
-        middle = Stage(*option.span, option.boards, together=True)
-        before = [Stage(0, option.span[0], tuple(others[:1]))] if option.span[0] else []
-        behind = [Stage(option.span[1], count, tuple(others[1:2]))] if option.span[1] < count else []
+        middle = PlacedStage(*option.span, option.boards, together=True)
+        before = [PlacedStage(0, option.span[0], tuple(others[:1]))] if option.span[0] else []
+        behind = [PlacedStage(option.span[1], count, tuple(others[1:2]))] if option.span[1] < count else []
         placement = Placement((*before, middle, *behind))
         expected, plan = loads(problem.instance(), placement), planned(problem, placement)
         found = streamed(plan, graph, testbed, COST).occupancy
@@ -129,7 +129,7 @@ def test_spans_on_one_board_take_what_the_price_of_their_plan_says():
     graph, testbed = GRAPHS["residual"], boards(3)
     problem = placement_problem(graph, testbed, COST)
     for cut in range(1, len(problem.units)):
-        placement = Placement((Stage(0, cut, (2,)), Stage(cut, len(problem.units), (1,))))
+        placement = Placement((PlacedStage(0, cut, (2,)), PlacedStage(cut, len(problem.units), (1,))))
         priced = price(planned(problem, placement), graph, testbed, COST).segments
         found = problem.single_device.compute_s[[2, 1], [0, cut], [cut, len(problem.units)]]
         assert [priced[0].compute_s, priced[1].compute_s] == pytest.approx(found, rel=1e-2)  # its first takes inputs in
@@ -140,7 +140,7 @@ def test_stages_take_along_what_later_ones_read():
     graph, a = skipping()
     problem = placement_problem(graph, boards(4), COST)
     count = len(problem.units)
-    placement = Placement((Stage(0, 1, (0,)), Stage(1, 2, (1, 3)), Stage(2, count, (2,))))
+    placement = Placement((PlacedStage(0, 1, (0,)), PlacedStage(1, 2, (1, 3)), PlacedStage(2, count, (2,))))
     plan = planned(problem, placement)
     assert [segment.forwards for segment in plan.segments] == [(), (a,), ()]
     for turn, relay in ((0, 1), (1, 3)):

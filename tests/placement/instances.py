@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 from hypothesis import strategies as st
 
-from flexpie_mpi.placement import Instance, Outcome, Placement, Stage, Team, TeamSpan, loads, problems
+from flexpie_mpi.placement import Instance, Outcome, PlacedStage, Placement, Team, TeamSpan, loads, problems
 from flexpie_mpi.testbed import Device, Testbed, ring, star
 
 # Every placement
@@ -22,7 +22,7 @@ def placements(instance: Instance) -> Iterator[Placement]:
             yield placement
 
 
-def _stages(instance: Instance, begin: int, used: frozenset[int]) -> Iterator[tuple[Stage, ...]]:
+def _stages(instance: Instance, begin: int, used: frozenset[int]) -> Iterator[tuple[PlacedStage, ...]]:
     if begin == instance.units:
         yield ()
         return
@@ -31,7 +31,7 @@ def _stages(instance: Instance, begin: int, used: frozenset[int]) -> Iterator[tu
     teams = {team.boards for team in instance.teams if used.isdisjoint(team.boards)}
     for end in range(begin + 1, instance.units + 1):
         for crew, together in [*crews, *((team, True) for team in sorted(teams))]:
-            stage = Stage(begin, end, crew, together)
+            stage = PlacedStage(begin, end, crew, together)
             if not together and not all(instance.fits[board, begin, end] for board in crew):
                 continue
             for rest in _stages(instance, end, used | set(crew)):

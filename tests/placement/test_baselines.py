@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from flexpie_mpi.placement import Instance, Placement, Stage, loads, problems
+from flexpie_mpi.placement import Instance, PlacedStage, Placement, loads, problems
 from flexpie_mpi.placement.baselines import (
     capacity_greedy,
     chain,
@@ -126,7 +126,7 @@ def test_even_shares_work_by_rank_and_moves_cuts_for_memory():
     tight = linked([0] * 7, speeds, compute=seconds, weights=[1] * 6, capacity=[2, 9])
     assert cuts_of(even(tight)) == [0, 2, 6] and boards_of(even(tight)) == (0, 1)
     none = linked([0] * 7, speeds, compute=seconds, weights=[1] * 6, capacity=[0, 9])
-    assert even(none).placement == Placement((Stage(0, 6, (1,)),))
+    assert even(none).placement == Placement((PlacedStage(0, 6, (1,)),))
 
 
 def test_even_shares_memory_where_nothing_takes_time():

@@ -16,8 +16,8 @@ from flexpie_mpi.placement import (
     MOST_PERIOD,
     Instance,
     Outcome,
+    PlacedStage,
     Placement,
-    Stage,
     Team,
     TeamSpan,
     exact,
@@ -263,6 +263,19 @@ def test_two_teams_that_share_a_board_are_not_both_used() -> None:
     assert exact(other).seconds == 3.0
 
 
+def test_teams_that_send_alike_through_different_ports_are_told_apart() -> None:
+    """Unit 0 is for teams, of board 0 with a slow port or of board 1 with a fast one; unit 1 is for board 2."""
+    one = (np.zeros(1), np.zeros(1), np.ones(1))
+    teams = (Team((0,), {(0, 1): TeamSpan(*one)}), Team((1,), {(0, 1): TeamSpan(*one)}))
+    compute = np.full((3, 3, 3), inf)
+    compute[2, 1, 2] = 0.5
+    routes = tuple(tuple((a, 3 + b) for b in range(3)) for a in range(3))
+    byte_s = np.array([5.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    instance = Instance(np.ones(3), compute, np.zeros((3, 3)), np.ones(3), routes, byte_s, root=None, teams=teams)
+    found = exact(instance)
+    assert found.seconds == found.lower_bound_s == 1.0
+
+
 @pytest.mark.parametrize(
     ("routes", "seconds"),
     [
@@ -328,7 +341,7 @@ def test_one_board_that_is_as_good_as_many_stays_alone() -> None:
 
 def test_it_begins_with_what_it_is_given_and_is_never_worse() -> None:
     instance = chain(20, 6, 7, np.linspace(1, 2, 6), byte_s=0.3)
-    thirds = Placement(tuple(Stage(a, b, (number,)) for number, (a, b) in enumerate(pairwise((0, 7, 14, 20)))))
+    thirds = Placement(tuple(PlacedStage(a, b, (number,)) for number, (a, b) in enumerate(pairwise((0, 7, 14, 20)))))
     assert exact(instance, 0.0, thirds).seconds <= loads(instance, thirds).seconds
     with pytest.raises(PlacementError, match="do not follow each other"):
         exact(instance, start=Placement(thirds.stages[1:]))

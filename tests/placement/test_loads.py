@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.errors import PlacementError
-from flexpie_mpi.placement import Instance, Placement, Stage, Team, TeamSpan, loads, messages, problems
+from flexpie_mpi.placement import Instance, PlacedStage, Placement, Team, TeamSpan, loads, messages, problems
 
 OUT, IN = 0, 4
 """Resources of a board: its number, and its number after these."""
@@ -33,7 +33,7 @@ def instance(**changes: object) -> Instance:
 
 
 def stages(*rows: tuple) -> Placement:
-    return Placement(tuple(Stage(*row) for row in rows))
+    return Placement(tuple(PlacedStage(*row) for row in rows))
 
 
 def test_a_stage_on_each_of_two_boards() -> None:

@@ -19,7 +19,7 @@ from ..core.budget import at_most
 from ..core.document import one_line, shown
 from ..core.errors import CostError
 from ..files.atomic import LockedFile
-from ..files.container import attribute, check_heaps, check_written, members
+from ..files.container import attribute, check_written, members, opened
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
 from .rows import TABLES
 
@@ -75,8 +75,7 @@ class Traces:
         if not os.path.isfile(path):
             reason = "it is no file" if os.path.exists(path) else "it does not exist"
             raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
-        with _reading(path), at_most(2 * _MOST_BYTES), h5py.File(path, "r") as file:
-            check_heaps(file)
+        with _reading(path), at_most(2 * _MOST_BYTES), opened(path) as file:
             _check_format(path, file)
             found = members(file)
             if any(name in file and name not in found for name in TABLES):

@@ -10,6 +10,8 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,17 +45,28 @@ class ContainerError(ValueError):
     """What is wrong with a file, without its name: whoever opened it knows that."""
 
 
-def check_heaps(file: h5py.File) -> None:
-    """Check that what HDF5 follows from place to place has an end; to be called before anything is read.
+def opened(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+    """A file that exists, open, after the check that what HDF5 follows from place to place has an end.
 
-    In a heap, where texts are, it goes from object to object by the size that each says it has, and where that is 0 it
-    never arrives. In the heap of a group's names it goes from free block to free block, in the tree of a group or of
-    chunks from node to neighbour, and takes more memory for each.
+    `options` are those of :class:`h5py.File`. In a heap, where texts are, HDF5 goes from object to object by the size
+    that each says it has, and where that is 0 it never arrives. In the heap of a group's names it goes from free block
+    to free block, in the tree of a group or of chunks from node to neighbour, and takes more memory for each.
 
     Raises
     ------
     ContainerError
+        When it is damaged; and what HDF5 raises.
     """
+    file = h5py.File(path, mode, **options)
+    try:
+        _check_ends(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_ends(file: h5py.File) -> None:
     if file.id.get_create_plist().get_sizes() != (8, 8):
         raise ContainerError("its places and sizes are not of 8 bytes")
     descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock

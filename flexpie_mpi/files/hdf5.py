@@ -36,7 +36,7 @@ import numpy as np
 from ..core.budget import at_most
 from ..core.document import shown
 from ..core.errors import DataError
-from .container import attribute, check_dataset, check_heaps, check_written, members, type_of
+from .container import attribute, check_dataset, check_written, members, opened, type_of
 from .offers import Offer, reading
 
 SUFFIXES = (".h5", ".hdf5")
@@ -70,7 +70,7 @@ def hdf5_offers(path: Path) -> dict[str, Offer]:
 
     Raises DataError when the file is damaged, or was written in a later version of the format.
     """
-    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+    with reading(path, "an HDF5 file"), opened(path) as file:
         return {name: _offer(item, path) for name, item in datasets(file, path).items()}
 
 
@@ -79,7 +79,6 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
     Raises DataError when the file was written in a later version of the format.
     """
-    check_heaps(file)
     with at_most(_WALK_BYTES):
         items = members(file)
     is_ours = attribute(file, "format") == FORMAT
@@ -187,7 +186,7 @@ class Stack:
     def __init__(self, path: Path) -> None:
         self._path = path
         with reading(path, "an HDF5 file"):
-            self._file = h5py.File(path, "r")
+            self._file = opened(path)
             try:
                 self._datasets = datasets(self._file, path)
                 self._ragged = beside(self._file, self._datasets, SHAPES)

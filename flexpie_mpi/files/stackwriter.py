@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ import numpy as np
 from ..core.document import one_line, printable
 from ..core.errors import DataError
 from .atomic import explained, lock_content
-from .container import attribute
+from .container import attribute, opened
 from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, beside, datasets, escape
 
 SAME = ("model", "model_digest")
@@ -76,7 +77,8 @@ class StackWriter:
         is_new = not (appends and os.path.exists(path))
         try:
             # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
-            self._file = h5py.File(path, "x" if is_new else "r+", libver="earliest", locking=False)
+            open_it = partial(h5py.File, mode="x") if is_new else partial(opened, mode="r+")
+            self._file = open_it(path, libver="earliest", locking=False)
         except FileExistsError as error:
             raise DataError(f"output '{path}' is there already: --append adds to it, or give another name") from error
         except Exception as error:

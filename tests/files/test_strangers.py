@@ -146,6 +146,20 @@ def test_nodes_of_a_tree_that_are_their_own_neighbours_are_found(tmp_path: Path)
     assert "the order of its names or chunks is damaged" in refused(path)
 
 
+def test_nothing_of_a_file_is_read_before_its_heaps_are_judged(tmp_path: Path) -> None:
+    """HDF5 looks for a text through all objects before it, and stays for ever at one that says it has no size."""
+    path = tmp_path / "x.h5"
+    StackWriter(path, {"model": "m"}).close()
+    data = bytearray(path.read_bytes())
+    heap = data.find(b"GCOL\1")
+    data[heap + 16 : heap + 32] = struct.pack("<HH4xQ", 9, 1, 2**64 - 16)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="a heap of its texts is damaged"):
+        StackWriter(path, {"model": "m"}, appends=True)
+    assert "a heap of its texts is damaged" in refused(path)
+    assert path.read_bytes() == data
+
+
 def test_packed_and_chunked_datasets_are_read_as_ever(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file.create_dataset("x", data=X, chunks=(1, 2, 3, 3), compression="gzip", shuffle=True, fletcher32=True)

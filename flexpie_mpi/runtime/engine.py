@@ -216,6 +216,11 @@ class Engine:
         self._sessions.close()
 
     @property
+    def provider_names(self) -> list[str]:
+        """What computes on this rank, by preference, as onnxruntime names its execution providers."""
+        return list(self._sessions.provider.names)
+
+    @property
     def began_s(self) -> float:
         """When the last request of `run` began on this rank, by its ``time.perf_counter``."""
         return self._last.began_s

@@ -52,6 +52,7 @@ class Sessions:
     """
 
     def __init__(self, model: Model, weights: WeightFiles, provider: Provider) -> None:
+        self.provider = provider
         self._open = partial(open_segment, model, weights=weights, provider=provider)
         self._graph = model.graph
         self._known: dict[Any, OpenSegment] = {}

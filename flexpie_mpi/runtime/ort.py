@@ -47,6 +47,10 @@ class OrtProvider:
     def __init__(self, options: ProviderOptions) -> None:
         self._options = options
 
+    @property
+    def names(self) -> Sequence[str]:
+        return [item if isinstance(item, str) else item[0] for item in self.execution_providers]
+
     def settings(self, model: SegmentModel) -> onnxruntime.SessionOptions:
         """Options of the session of a segment."""
         settings, threads = onnxruntime.SessionOptions(), self._options.threads

@@ -7,7 +7,7 @@ one, write a module with a class like :class:`Provider` (for an execution provid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +69,16 @@ class OpenSegment(Protocol):
 
 
 class Provider(Protocol):
-    """What runs the segments of one rank; it is made with the rank's :class:`ProviderOptions`."""
+    """What runs the segments of one rank; it is made with the rank's :class:`ProviderOptions`.
+
+    Attributes
+    ----------
+    names : sequence of str
+        What computes, by preference, in onnxruntime's names of execution providers where it is one.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def open(self, model: SegmentModel, weights: WeightFiles) -> OpenSegment:
         """Make a segment ready to run.

@@ -190,7 +190,7 @@ class InferenceSession:
 
     def get_providers(self) -> list[str]:
         """The execution providers of every rank."""
-        return ["CPUExecutionProvider"]
+        return self._served.engine.provider_names
 
     @property
     def plan(self) -> Plan:

@@ -43,6 +43,8 @@ NUMPY = {
 class NumpyProvider:
     """Interprets a segment node by node."""
 
+    names = ("numpy",)
+
     def __init__(self, options):
         self.threads = options.threads
 
@@ -144,6 +146,13 @@ def test_ranks_may_have_different_providers(model, requests, expected, cache, mo
         return [copied(engine.run(request)) for request in requests]
 
     assert_equal(run_ranks(2, rank)[0], expected)
+
+
+def test_an_engine_tells_what_computes(model, small, cache, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "numpy", NumpyProvider)
+    for graph, provider, names in ((model, "cpu", ["CPUExecutionProvider"]), (small, "numpy", ["numpy"])):
+        engine = Engine(alone(), graph, layout_plan(graph.graph, 1), cache=cache, provider=provider)
+        assert engine.provider_names == names
 
 
 @pytest.mark.parametrize("provider", ["numpy", "nothing"])

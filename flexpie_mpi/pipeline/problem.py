@@ -18,8 +18,7 @@ from ..testbed import Testbed
 from .contention import ContentionLevel, contention_levels
 from .single_device import SingleDeviceCosts, single_device_costs
 from .stages import TeamSegments
-from .team_candidates import team_candidates
-from .teams import TeamOption, TeamPlanner
+from .teams import TeamOption, TeamPlanner, team_candidates
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,19 @@ What a team is asked for is read off the programs of a plan in which it works be
 
     before --- team --- behind
 
-so that it is what a stream will ask for, to the byte. One thing is left open: what several members hold all of comes,
-to whoever is behind them, from the nearest of them.
+so that it is what a stream will ask for, to the byte. One thing is left open: a value that several members hold whole
+is sent to whoever is behind them by the nearest of these members.
+
+A team takes as much computing as replicas of one board, and sends more; what it spares is memory. So all boards
+together are always asked for the whole network, and others only where a board cannot hold all of it: around what no
+board can hold alone, or else for either half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice, product
 
 import numpy as np
 
@@ -21,7 +26,7 @@ from ..core.plan import Plan, Segment
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import lower
-from ..lower.memory import SLOTS_PER_TURN, RankMemory, memory_of, most_in_flight
+from ..lower.memory import PROCESS_BYTES, SLOTS_PER_TURN, RankMemory, memory_of, most_in_flight
 from ..placement import Span, TeamSpan
 from ..planner.registry import Task, make_plans
 from ..planner.units import Units
@@ -29,6 +34,15 @@ from ..simulate.prices import compute_seconds
 from ..testbed import Testbed
 from .single_device import kept
 from .stages import alone, with_forwards
+
+MOST_CANDIDATES = 12
+"""Teams that are asked for less than everything: each is a search of its own."""
+
+SIZES = (2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512)
+"""Sizes of teams, next to all boards but one."""
+
+TeamCandidate = tuple[tuple[int, ...], Span]
+"""Boards, and the span of units that they would run together."""
 
 TRIES = 3
 """Times that a plan is made for a span, each with less memory for weights, until slots fit beside them."""
@@ -49,7 +63,7 @@ class TeamOption:
     least : TeamSpan
         The same without what the root may have already.
     lighter_s : tuple of float array (g,)
-        Seconds that the members compute when they are crowded less, by crowd.
+        Seconds that the members compute when fewer boards compute beside them, by level of contention.
     in_flight : int
         Requests that its boards have room for at once, up to `SLOTS_PER_TURN`.
     """
@@ -63,7 +77,7 @@ class TeamOption:
     in_flight: int
 
     def at_level(self, number: int) -> TeamOption:
-        """The same under one of the lighter crowds."""
+        """The same at one of the lower levels of contention."""
         seconds = self.lighter_s[number]
         asks, least = (replace(item, compute_s=seconds) for item in (self.asks, self.least))
         return replace(self, asks=asks, least=least, lighter_s=())
@@ -71,7 +85,7 @@ class TeamOption:
 
 @dataclass(frozen=True)
 class TeamPlanner:
-    """Finds teams for a graph on a testbed; `lighter` says how much each board is crowded when fewer compute."""
+    """Finds teams for a graph on a testbed; `lighter` says how much each board is slowed down when fewer compute."""
 
     units: Units
     testbed: Testbed
@@ -180,7 +194,7 @@ class TeamPlanner:
         return TeamSpan(compute_s, entry, leaving, inner)
 
     def _compute_s(self, used: tuple[int, ...], programs: Sequence[Program], active: Sequence[float]) -> np.ndarray:
-        """Seconds that each member computes, float array (g,), while boards are crowded so much."""
+        """Seconds that each member computes, float array (g,), while boards are slowed down so much."""
         members, crowds = [programs[board] for board in used], dict(enumerate(active))
         found = compute_seconds(members, self.units.graph, self.testbed, self.cost, crowds)
         return np.array([sum(s for (rank, _), s in found.items() if rank == board) for board in used])
@@ -201,3 +215,63 @@ def _on(segment: Segment, boards: Sequence[int], nodes: Collection[str]) -> Segm
     """A segment of a span's own plan as one of the whole: on the testbed's ranks, without nodes before it."""
     layout = replace(segment.layout, ranks=tuple(boards[rank] for rank in segment.layout.ranks))
     return Segment(tuple(name for name in segment.nodes if name in nodes), layout)
+
+
+def team_candidates(
+    testbed: Testbed, root: int, fits: np.ndarray, compute_s: np.ndarray, weight_bytes: np.ndarray
+) -> list[TeamCandidate]:
+    """Boards and spans to ask about, the whole network on all boards first.
+
+    Parameters
+    ----------
+    testbed : Testbed
+        With n boards.
+    root : int
+    fits : bool array (n, m + 1, m + 1)
+        Whether each board can run units ``[i, j)`` by itself.
+    compute_s : float array (m + 1, m + 1)
+        Seconds of units ``[i, j)`` on the root.
+    weight_bytes : float array (m + 1, m + 1)
+    """
+    if testbed.ranks == 1:
+        return []
+    units = len(weight_bytes) - 1
+    found = [(tuple(range(testbed.ranks)), (0, units))]
+    if fits[:, 0, units].all():
+        return found
+    wanted = product(_groups(testbed, root), _spans(fits, compute_s))
+    able = ((boards, span) for boards, span in wanted if weight_bytes[span] <= _free(testbed, boards))
+    return [*found, *islice(able, MOST_CANDIDATES)]
+
+
+def _spans(fits: np.ndarray, compute_s: np.ndarray) -> list[Span]:
+    """Spans around what no board can hold, the shortest first; halves where each board can hold every unit."""
+    units = fits.shape[1] - 1
+    heavy = [unit for unit in range(units) if not fits[:, : unit + 1, unit + 1 :].any()]
+    if not heavy:
+        half = int(np.searchsorted(compute_s[0, 1:units], compute_s[0, units] / 2)) + 1
+        return [(0, half), (half, units)] if half < units else []
+    runs = [[unit for _, unit in run] for _, run in groupby(enumerate(heavy), key=lambda item: item[1] - item[0])]
+    edges = [(run[0], run[-1] + 1) for run in runs]
+    first, last = edges[0][0], edges[-1][1]
+    found = dict.fromkeys([*edges, (first, last), (first, units), (0, last)])
+    return [span for span in found if span != (0, units)]
+
+
+def _groups(testbed: Testbed, root: int) -> Iterator[tuple[int, ...]]:
+    """Boards of some size, those with the most memory and the fastest first, without the root as long as it can be."""
+    devices = testbed.devices
+
+    def worth(rank: int) -> tuple[bool, float, float, int]:
+        memory = devices[rank].memory_bytes
+        return rank == root, -(float("inf") if memory is None else memory), devices[rank].slowdown, rank
+
+    order = sorted(range(testbed.ranks), key=worth)
+    sizes = {size for size in (*SIZES, testbed.ranks - 1) if 2 <= size < testbed.ranks}
+    yield from (tuple(sorted(order[:size])) for size in sorted(sizes))
+
+
+def _free(testbed: Testbed, boards: Sequence[int]) -> float:
+    """Memory of boards beside their processes."""
+    limits = (testbed.devices[board].memory_bytes for board in boards)
+    return sum(float("inf") if limit is None else max(0.0, limit - PROCESS_BYTES) for limit in limits)

@@ -65,7 +65,7 @@ LATE = {
     "commands/infer.py": ("report", "session.streaming"),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
-    "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "suite.memory"),
+    "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "measure.memory"),
     "session/inputs.py": ("cost.fit",),
     "session/streaming.py": ("measure.compare", "measure.stream_comparison", "session.inputs", "simulate.occupancy"),
     "session/timing.py": ("measure.compare", "measure.recorder"),

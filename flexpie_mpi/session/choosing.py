@@ -196,13 +196,13 @@ class Chooser:
         inputs: PredictionInputs | None,
     ) -> tuple[Outcome, ...]:
         """What became of each plan, the same on every rank."""
-        from ..suite.memory import room, turns
+        from ..measure.memory import fitting_turns, room
 
         testbed = self._transport.broadcast(inputs.testbed if inputs else None)
         limits = room(self._transport, testbed)
         jobs = [[lower(plan, self._model.graph)] for plan in plans]
         needed = [[need.engine_bytes() for need in memory_of(job, self._model.graph)] for job in jobs]
-        return race_in_turns(plans, turns(needed, limits), make, request, RACE, self._tell)
+        return race_in_turns(plans, fitting_turns(needed, limits), make, request, RACE, self._tell)
 
     def _say_failed(self, outcomes: Sequence[Outcome]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, FlexPieError)]

@@ -17,9 +17,8 @@ from ..runtime.engine import load_shared
 from ..runtime.transport import Transport, on_root
 from ..suite.cells import HOSTS, Cell, Suite, planners_done
 from ..suite.files import read as read_suite
-from ..suite.measuring import Measurer
+from ..suite.measuring import Measurer, Scene, slowest
 from ..suite.results import Result, append_results
-from ..suite.rows import Scene, slowest
 from .cluster import InputsFinder
 from .opening import ROOT, CostSources, Tell, from_root
 from .suite_task import CellProgress, SuiteCost, SuiteRun, SuiteTask, in_words

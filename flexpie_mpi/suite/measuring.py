@@ -1,30 +1,137 @@
-"""Measuring a cell: its planners' plans on the ranks of a job, request by request in turn."""
+"""Measuring a cell: the plans that its planners find, run on the ranks of a job request by request in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from ..core.errors import FlexPieError
+from ..core.errors import FlexPieError, LayoutError, PlanError
 from ..core.plan import Plan
+from ..core.timeline import KINDS
+from ..core.versions import machine, versions
 from ..cost.model import CostModel
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
-from ..lower.memory import memory_of
+from ..lower import digest, lower
+from ..lower.facts import PlanFacts, facts_of
+from ..lower.memory import RankMemory, memory_of, memory_problems
+from ..measure.memory import Footprint, fitting_turns, room
 from ..measure.trial import Outcome, Rounds, Trial, race_in_turns, try_request
 from ..model import Model
+from ..planner import Search, Task, make_plans
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
-from .candidates import CandidatePlan, candidate_plans
-from .cells import Cell, Terms
-from .memory import Footprint, room, turns
-from .results import Result
-from .rows import Run, Scene, Sheet
+from ..simulate import simulate
+from ..testbed import Testbed
+from .cells import Cell
+from .results import RankResult, Result
+
+log = logging.getLogger(__name__)
 
 BASELINES = ("auto", "single")
 """Planners that take part in every turn, where memory does not hold the plans of all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a cell is measured.
+
+    Attributes
+    ----------
+    testbed : Testbed
+        With the ranks of the job.
+    digest : str
+        Of the whole testbed, or of the hosts.
+    bandwidth : float
+        Bytes per second of the whole testbed's slowest link or port; 0 where there is none.
+    is_emulated : bool
+        Whether ranks are paced by their devices' slowdown, on boards that are emulated.
+    cost : str
+        Where the cost model came from.
+    mpi : str
+        The MPI library.
+    """
+
+    testbed: Testbed
+    digest: str
+    bandwidth: float
+    is_emulated: bool
+    cost: str
+    mpi: str
+
+
+def slowest(testbed: Testbed) -> float:
+    """Bytes per second of the slowest link or port; 0 where there is none."""
+    return min((resource.bandwidth for resource in testbed.resources), default=0.0)
+
+
+@dataclass(frozen=True)
+class CandidatePlan:
+    """A plan that takes part, and what is known of it before it has run.
+
+    Attributes
+    ----------
+    searches : dict of str to Search
+        By planner: all whose plan makes every rank do the same.
+    digest : str
+        Of its programs.
+    facts : PlanFacts
+    memory : tuple of RankMemory
+    simulated_s : float
+    """
+
+    searches: dict[str, Search]
+    digest: str
+    facts: PlanFacts
+    memory: tuple[RankMemory, ...]
+    simulated_s: float
+
+    @property
+    def plan(self) -> Plan:
+        return next(iter(self.searches.values())).plans[0].plan
+
+
+def candidate_plans(
+    model: Model, testbed: Testbed, cost: CostModel, planners: Sequence[str], tell: Callable[[str], None]
+) -> tuple[CandidatePlan, ...]:
+    """The plans that planners find, each once; a planner whose plan fits no board is left out, and the log says why.
+
+    Parameters
+    ----------
+    model : Model
+    testbed : Testbed
+        With as many ranks as the plans shall have.
+    cost : CostModel
+    planners : sequence of str
+    tell : callable
+        Is told what goes on.
+    """
+    graph = model.graph
+    candidates: dict[str, CandidatePlan] = {}
+    for planner in planners:
+        tell(f"planning {model.name}: {planner}")
+        try:
+            search = make_plans(planner, Task(graph, testbed, cost))
+            plan = search.plans[0].plan
+            programs = lower(plan, graph)
+            memory = memory_of([programs], graph)
+            for problem in memory_problems(memory, testbed):
+                raise PlanError(problem)
+        except (PlanError, LayoutError) as error:
+            said = planner, model.name, testbed.ranks, testbed.name, error
+            log.warning("planner %s has no plan of %s for %d ranks of %s: %s", *said)
+            continue
+        key = digest(programs)
+        if key not in candidates:
+            simulated_s = simulate(programs, graph, testbed, cost).latency_s
+            candidates[key] = CandidatePlan({}, key, facts_of(plan, graph, programs), memory, simulated_s)
+        candidates[key].searches[planner] = search
+    return tuple(candidates.values())
 
 
 @dataclass(frozen=True)
@@ -72,33 +179,39 @@ class Measurer:
         def find() -> tuple[CandidatePlan, ...]:
             assert cost is not None, "the root has the cost model"
             found = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
-            return () if {name for candidate in found for name in candidate.planners} <= set(done) else found
+            return () if {name for candidate in found for name in candidate.searches} <= set(done) else found
 
         candidates = on_root(self.transport, find) or ()
-        texts = self.transport.broadcast([candidate.plan.to_json() for candidate in candidates])
-        if not texts:
+        plans = [
+            Plan.from_json(text) for text in self.transport.broadcast([each.plan.to_json() for each in candidates])
+        ]
+        if not plans:
             return ()
         limits = room(self.transport, scene.testbed, is_emulated=scene.is_emulated)
-        order = self.transport.broadcast(_turns(model, candidates, limits))
+        order = self.transport.broadcast(_turns(candidates, limits))
         maker = _Maker(self, model, scene)
         inputs = on_root(self.transport, partial(random_inputs, model.graph, cell.terms.seed)) or {}
-        plans = [Plan.from_json(text) for text in texts]
-        outcomes = race_in_turns(plans, order, partial(maker.make, inputs), inputs, _rounds(cell.terms), self.tell)
+        terms = cell.terms
+        rounds = Rounds(terms.repeats, terms.warmup, terms.most_repeats, terms.seconds)
+        outcomes = race_in_turns(plans, order, partial(maker.make, inputs), inputs, rounds, self.tell)
         trials = [_sound(outcome) for outcome in outcomes]
         peaks = self.transport.all_gather([maker.peaks[plan.to_json()] for plan in plans])
-        runs = [
-            Run(candidate, trial, tuple(peak[place] for peak in peaks), _turn_of(place, order))
-            for place, (candidate, trial) in enumerate(
-                zip(candidates, trials, strict=False)
-            )  # elsewhere there are none
-        ]
-        return Sheet(self.suite, cell, scene, model).rows(runs)
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        rows: dict[str, Result] = {}
+        for index, candidate in enumerate(candidates):  # there are none but on the root
+            turn = next(number for number, plans_of_turn in enumerate(order) if index in plans_of_turn)
+            ranks = tuple(_rank_results(scene.testbed, candidate, trials[index], [peak[index] for peak in peaks]))
+            for planner, search in candidate.searches.items():
+                asked = {"suite": self.suite, "planner": planner, "date": date, "turn": turn, "per_rank": ranks}
+                rows[planner] = _result(cell, model, scene, candidate, search, trials[index], asked)
+        return tuple(rows[planner] for planner in cell.planners if planner in rows)
 
 
-def _turns(model: Model, candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    needed = [[need.engine_bytes() for need in memory_of([each.programs], model.graph)] for each in candidates]
-    always = [place for place, candidate in enumerate(candidates) if set(candidate.planners) & set(BASELINES)]
-    return turns(needed, limits, always)
+def _turns(candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    """Indices of the plans that memory holds together, by turn."""
+    needed = [[need.engine_bytes() for need in each.memory] for each in candidates]
+    always = [index for index, each in enumerate(candidates) if set(each.searches) & set(BASELINES)]
+    return fitting_turns(needed, limits, always)
 
 
 def _sound(outcome: Outcome) -> Trial:
@@ -106,14 +219,6 @@ def _sound(outcome: Outcome) -> Trial:
     if isinstance(outcome, FlexPieError):
         raise outcome
     return outcome
-
-
-def _turn_of(place: int, order: Sequence[Sequence[int]]) -> int:
-    return next(number for number, turn in enumerate(order) if place in turn)
-
-
-def _rounds(terms: Terms) -> Rounds:
-    return Rounds(terms.repeats, terms.warmup, terms.most_repeats, terms.seconds)
 
 
 class _Maker:
@@ -147,3 +252,64 @@ class _Maker:
         engine, peak = self._footprint.of(made)
         self.peaks.setdefault(plan.to_json(), peak)
         return engine
+
+
+def _result(
+    cell: Cell,
+    model: Model,
+    scene: Scene,
+    candidate: CandidatePlan,
+    search: Search,
+    trial: Trial,
+    asked: Mapping[str, Any],
+) -> Result:
+    """The row of one planner; `asked` holds what is neither the plan's nor the scene's."""
+    best = search.plans[0]
+    return Result(
+        **asked,
+        model=cell.model,
+        model_digest=model.graph.digest,
+        batch=cell.batch,
+        testbed=cell.site.name,
+        testbed_digest=scene.digest,
+        topology=scene.testbed.topology.name,
+        bandwidth=scene.bandwidth,
+        ranks=scene.testbed.ranks,
+        is_emulated=scene.is_emulated,
+        plan=json.loads(best.plan.to_json()),
+        plan_digest=candidate.digest,
+        planning_s=search.planning_s,
+        lower_bound_s=search.lower_bound_s,
+        is_optimal=search.is_optimal,
+        predicted_s=best.seconds,
+        simulated_s=candidate.simulated_s,
+        measured_s=trial.latencies_s,
+        flops=candidate.facts.flops,
+        repeats=cell.terms.repeats,
+        warmup=cell.terms.warmup,
+        versions=versions(scene.mpi),
+        machine=machine(),
+        cost=scene.cost,
+    )
+
+
+def _rank_results(
+    testbed: Testbed, candidate: CandidatePlan, trial: Trial, peaks: Sequence[int]
+) -> Iterator[RankResult]:
+    """Every rank's share of a plan's rows; `peaks` are its ranks' peaks of resident bytes."""
+    everything = zip(testbed.devices, trial.ranks, candidate.facts.ranks, candidate.memory, peaks, strict=True)
+    for device, share, facts, memory, peak in everything:
+        yield RankResult(
+            rank=memory.rank,
+            device=device.name,
+            slowdown=device.slowdown,
+            **{f"{kind}_s": getattr(share, f"{kind}_s") for kind in KINDS},
+            **{name: getattr(facts, name) for name in _OF_FACTS},
+            peak_rss_bytes=peak,
+            needed_bytes=memory.total_bytes(),
+            memory_bytes=device.memory_bytes,
+        )
+
+
+_OF_FACTS = ("flops", "sent_bytes", "messages", "weight_bytes", "arena_bytes")
+"""What a rank's result takes from the facts of the plan as it is."""

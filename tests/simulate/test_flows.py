@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexpie_mpi.simulate.sharing import fair_rates
+from flexpie_mpi.simulate.flows import fair_rates
 from flexpie_mpi.testbed import ring, star, switch
 
 from .jobs import LATENCY, boards, exchanged

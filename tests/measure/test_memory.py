@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.lower.memory import PROCESS_BYTES
+from flexpie_mpi.measure.memory import fitting_turns, room
 from flexpie_mpi.runtime.loopback import run_ranks
-from flexpie_mpi.suite.memory import room, turns
 from flexpie_mpi.testbed import Device, switch
 
 
@@ -18,7 +18,7 @@ def test_turns_hold_every_plan_and_fit_where_plans_do(seed):
     random = np.random.default_rng(seed)
     needed = random.integers(1, 10, (8, 3)).tolist()
     limits = [25, 20, 30]
-    found = turns(needed, limits, always=(2, 5))
+    found = fitting_turns(needed, limits, always=(2, 5))
     assert set().union(*map(set, found)) == set(range(8)) and len(found) > 1
     for turn in found:
         assert all(sum(needed[plan][rank] for plan in turn) <= limit for rank, limit in enumerate(limits))
@@ -26,9 +26,9 @@ def test_turns_hold_every_plan_and_fit_where_plans_do(seed):
 
 
 def test_baselines_take_part_in_every_turn_and_a_plan_that_fits_nowhere_is_tried_alone():
-    assert turns([[2], [2], [5], [5]], [9], always=(0, 1)) == ((0, 1, 2), (0, 1, 3))
-    assert turns([[2], [8], [20]], [9], always=(0,)) == ((0,), (1,), (2,))
-    assert turns([[2], [2]], [inf], always=(0, 1)) == ((0, 1),)
+    assert fitting_turns([[2], [2], [5], [5]], [9], always=(0, 1)) == ((0, 1, 2), (0, 1, 3))
+    assert fitting_turns([[2], [8], [20]], [9], always=(0,)) == ((0,), (1,), (2,))
+    assert fitting_turns([[2], [2]], [inf], always=(0, 1)) == ((0, 1),)
 
 
 def test_ranks_of_one_machine_share_its_memory_and_a_board_has_no_more_than_its_own():
@@ -43,7 +43,7 @@ def test_ranks_of_one_machine_share_its_memory_and_a_board_has_no_more_than_its_
 
 FOOTPRINTS = """
 import numpy as np
-from flexpie_mpi.suite.memory import Footprint
+from flexpie_mpi.measure.memory import Footprint
 footprint = Footprint()
 made = [footprint.of(lambda size=megabytes: np.ones(size << 17)) for megabytes in (60, 5)]  # 8 bytes each
 print(*(peak for _, peak in made))

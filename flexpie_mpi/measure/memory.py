@@ -47,10 +47,10 @@ def available_bytes() -> float:
     return int(found[1]) * 1024.0 if found else inf
 
 
-def turns(
+def fitting_turns(
     needed: Sequence[Sequence[int]], room: Sequence[float], always: Collection[int] = ()
 ) -> tuple[tuple[int, ...], ...]:
-    """Places of plans by the turns in which memory holds their engines together; as few turns as come by filling up.
+    """Indices of plans by the turns in which memory holds their engines together, each turn filled up in order.
 
     Parameters
     ----------
@@ -59,15 +59,15 @@ def turns(
     room : sequence of float
         Bytes of every rank.
     always : collection of int
-        Places of plans that take part in every turn, as long as each other plan still fits beside them.
+        Indices of plans that take part in every turn, as long as each other plan still fits beside them.
 
     Examples
     --------
-    >>> turns([[4], [3], [3], [2]], [9], always=(0,))
+    >>> fitting_turns([[4], [3], [3], [2]], [9], always=(0,))
     ((0, 1, 3), (0, 2))
-    >>> turns([[4], [3]], [100]), turns([[4], [6]], [5])
+    >>> fitting_turns([[4], [3]], [100]), fitting_turns([[4], [6]], [5])
     (((0, 1),), ((0,), (1,)))
-    >>> turns([[4], [6]], [5], always=(0, 1))
+    >>> fitting_turns([[4], [6]], [5], always=(0, 1))
     ((0,), (1,))
     """
 

@@ -325,9 +325,7 @@ def _request(args: argparse.Namespace, graph: Graph, source: Source | None) -> M
 def _in_flight(args: argparse.Namespace, chosen: Chosen, graph: Graph, is_stream: bool) -> int:
     """Requests under way at once, on the boards of ``--testbed`` or those that were measured to choose the plan."""
     asked = args.in_flight if isinstance(args.in_flight, int) else None
-    testbed = chosen.inputs.testbed if chosen.inputs else None
-    if args.testbed is not None:
-        testbed = read_boards(args.testbed, chosen.plan.ranks)
+    testbed = chosen.testbed if args.testbed is None else read_boards(args.testbed, chosen.plan.ranks)
     return requests_in_flight(chosen.plan, graph, testbed, asked, holds_whole=args.verify and is_stream)
 
 

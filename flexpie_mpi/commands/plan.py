@@ -15,7 +15,7 @@ import numpy as np
 from ..core.errors import PlanError
 from ..core.versions import versions
 from ..files.atomic import write_text
-from ..lower import lower
+from ..lower import turns_of
 from ..lower.facts import PlanFacts, facts_of
 from ..model import Model, load
 from ..pipeline import EXACT, Pipeline, PlacementProblem, crossovers, pareto_front, place, placement_problem
@@ -174,7 +174,7 @@ def _latency(
     """The plans of the least seconds of a request."""
     tell(f"planning {model.name} for {inputs.testbed.ranks} ranks")
     prediction = predict(choice_of(args), model.graph, inputs, args.top)
-    facts = facts_of(prediction.best.plan, model.graph, lower(prediction.best.plan, model.graph))
+    facts = facts_of(prediction.best.plan, model.graph, turns_of(prediction.best.plan, model.graph)[0])
     tell("explaining the plan")
     reasons = _why(prediction, model, inputs) if args.explain else None
     for path, priced in zip(paths, prediction.search.plans, strict=False):  # there may be fewer than were asked for
@@ -247,7 +247,7 @@ def _throughput(
     plan = made.streamed.plan
     if args.output is not None:
         write_text(args.output, plan.to_json())
-    facts = facts_of(plan, model.graph, lower(plan.variant(0), model.graph))
+    facts = facts_of(plan, model.graph, turns_of(plan, model.graph)[0])
     result = PlannedPipeline(problem, made, others, inputs.boards, inputs.source, perf_counter() - began_s)
     more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
     record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}

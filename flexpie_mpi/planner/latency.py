@@ -24,6 +24,10 @@ MOST_ATTEMPTS = 8
 """Searches for a plan that fits the boards, the working memory of the last one's taken into account."""
 
 
+UNLIMITED = 1e18
+"""Bytes of a board without a limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentPrice:
     """Predicted seconds of one segment: the exchange before it, and the slowest rank's compute, its call included."""
@@ -143,7 +147,9 @@ def _search_fitting(
         plans = [_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths]
         if plans and not space.capacity.size:
             return found, tuple(plans)
-        needs = [memory_of(turns_of(priced.plan, problem.units.graph), problem.units.graph, root) for priced in plans]
+        graph = problem.units.graph
+        backwards = [memory_of(turns_of(priced.plan, graph), graph, root) for priced in reversed(plans)]
+        needs = backwards[::-1]  # the first plan is lowered last, so that its programs are kept for whoever runs it
         lacking = [memory_problems(need, testbed) for need in needs]
         kept = [number for number, sentences in enumerate(lacking) if not sentences]
         if kept:
@@ -171,7 +177,7 @@ def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemor
     What a rank needs beside its constants stays, or shrinks with them: the larger of what either leaves.
     """
     held, beside = load(space, path), np.array([need.engine_bytes() for need in needs]) - load(space, path)
-    room = first.capacity  # for constants and all that is needed beside them
+    room = np.minimum(first.capacity, UNLIMITED)  # for constants and all that is needed beside them
     kept = np.maximum(room - beside, held * room / np.maximum(held + beside, 1))
     return np.where(held + beside > room, np.minimum(space.capacity, kept), space.capacity)
 

@@ -19,6 +19,7 @@ from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
+from ..testbed import Testbed
 from .opening import CostSources, PlanChoice, Tell
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Chosen:
     inputs: PredictionInputs | None = None
     prediction: Prediction | None = None
     measured_s: tuple[float, ...] = ()
+
+    @property
+    def testbed(self) -> Testbed | None:
+        """The boards that were looked at to choose it; None where nothing had to be predicted."""
+        return self.inputs.testbed if self.inputs else None
 
 
 @dataclass(frozen=True, slots=True)

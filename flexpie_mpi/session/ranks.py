@@ -24,7 +24,7 @@ from ..runtime.loopback import alone
 from ..runtime.mpi import available, start
 from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
-from .choosing import Chooser
+from .choosing import Chooser, Chosen
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 
 OPEN, RUN, STREAM, CLOSE, END = range(5)
@@ -64,13 +64,15 @@ class Served:
         tell(f"loading {order.model}")
         self.model = load_shared(transport, order.model, {name: tuple(s) for name, s in order.shapes.items()}, cache)
         threads, graph = order.sources.threads, self.model.graph
-        self._make = partial(Engine, transport, self.model, cache=cache, threads=threads)
+        own = order.plan is None
+        self._make = partial(Engine, transport, self.model, cache=cache, threads=threads, is_trusted=own)
         chooser = Chooser(transport, self.model, order.choice, order.sources, cache, tell)
         request = on_root(transport, partial(_made_up, graph), ROOT)
-        self.plan = chooser.choose(order.plan, self._make, request).plan
+        chosen = chooser.choose(order.plan, self._make, request)
+        self.plan = chosen.plan
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
-        self._depth = from_root(transport, partial(_depth, order, self.plan, graph))
+        self._depth = from_root(transport, partial(_depth, order, chosen, graph))
         self.engine = self._make(self.plan)
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,10 +198,11 @@ def _made_up(graph: Graph) -> Mapping[str, Any] | None:
         return None
 
 
-def _depth(order: Order, plan: Plan, graph: Graph) -> int:
+def _depth(order: Order, chosen: Chosen, graph: Graph) -> int:
     """Requests of a stream under way at once, as far as boards have room for them."""
-    testbed = None if order.sources.testbed is None else read_boards(order.sources.testbed, plan.ranks)
-    return requests_in_flight(plan, graph, testbed, order.in_flight)
+    path, ranks = order.sources.testbed, chosen.plan.ranks
+    testbed = chosen.testbed if path is None else read_boards(path, ranks)
+    return requests_in_flight(chosen.plan, graph, testbed, order.in_flight)
 
 
 def _is_common(error: BaseException, command: int) -> bool:

@@ -84,16 +84,16 @@ _latest: tuple[ref[Graph], Plan, tuple[tuple[Program, ...], ...]] | None = None
 
 def check(plan: Plan, graph: Graph) -> None:
     """Raise a PlanError with the first reason why `plan` cannot be lowered for `graph`."""
-    found = problems(plan, graph)
+    sentences = problems(plan, graph)
     if plan.period > 1:
-        found.append(
+        sentences.append(
             f"ranks take turns over {plan.period} requests: lower the plan of one request, plan.variant(request)"
         )
-    for index, (segment, first, end) in enumerate(plan.spans if not found else ()):
+    for index, (segment, first, end) in enumerate(plan.spans if not sentences else ()):
         reasons = segment_problems(graph, first, end, segment.layout, plan.root)
-        found += [f"segment {index}: {reason}" for reason in reasons]
-    if found:
-        raise PlanError(found[0])
+        sentences += [f"segment {index}: {reason}" for reason in reasons]
+    if sentences:
+        raise PlanError(sentences[0])
 
 
 def digest(programs: tuple[Program, ...]) -> str:
@@ -149,8 +149,8 @@ def carried_regions(value: Value, layout: Layout) -> Iterator[tuple[int, Region]
 
 def _buffer_of(holdings: Holdings, boundary: Boundary, name: str, rank: int) -> int:
     """Where a rank finds a value after an boundary: in the buffer the boundary fills, or, opaque, in its only one."""
-    found = boundary.buffers.get((name, rank))
-    return holdings.of(name, rank)[0].buffer if found is None else found
+    buffer = boundary.buffers.get((name, rank))
+    return holdings.of(name, rank)[0].buffer if buffer is None else buffer
 
 
 def _add_exchange(graph: Graph, drafts: list[_Draft], segment: int, boundary: Boundary) -> None:

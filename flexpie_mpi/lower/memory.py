@@ -251,7 +251,7 @@ def alive_bytes(graph: Graph, positions: Sequence[int], size_of: Callable[[str],
     """
     alive, ending = 0, dict[int, int]()
     known: set[str] = set()
-    found = []
+    totals = []
     for position in positions:
         node = graph.bound[position]
         for name in (*node.node.reads, *node.node.writes):
@@ -266,9 +266,9 @@ def alive_bytes(graph: Graph, positions: Sequence[int], size_of: Callable[[str],
         if isinstance(rule_for(node), Elementwise):
             written = sum(size_of(name) for name in node.node.writes)
             reused = min(written, ending.get(position, 0))
-        found.append(alive - reused)
+        totals.append(alive - reused)
         alive -= ending.pop(position, 0)
-    return found
+    return totals
 
 
 def slots_of(is_root: bool, in_flight: int, turns: int) -> int:

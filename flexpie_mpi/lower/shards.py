@@ -119,28 +119,28 @@ class Growing:
 
     def grow(self, end: int) -> None:
         """Take in the nodes up to `end`."""
-        places = range(self.end, end)
+        positions = range(self.end, end)
         self.end = end
-        stale = [-place for place in {*places, *self._staying(places)}]
-        for name in live_out(self._graph, places.start, end):
+        stale = [-position for position in {*positions, *self._staying(positions)}]
+        for name in live_out(self._graph, positions.start, end):
             value = self._graph.value(name)
             region = None if value.is_opaque else shard_region(self._graph, name, self._layout, self._rank)
             if value.is_opaque or region is not None:
                 self._leaving[name] = region
         heapify(stale)
         while stale:  # from the last to the first: what is read of a node is then known
-            place = -heappop(stale)
-            for earlier in self._settle(place):
+            position = -heappop(stale)
+            for earlier in self._settle(position):
                 heappush(stale, -earlier)
-            while stale and stale[0] == -place:
+            while stale and stale[0] == -position:
                 heappop(stale)
 
     def shard(self) -> SegmentShard | None:
         """The work as it is now; None when there is none."""
         inputs: dict[str, Region | None] = {}
         weights: dict[tuple[str, Region | None], None] = {}
-        for place in sorted(self._blocks, reverse=True):
-            for name, region in _reads(self._graph, self._graph.bound[place], self._blocks[place]):
+        for position in sorted(self._blocks, reverse=True):
+            for name, region in _reads(self._graph, self._graph.bound[position], self._blocks[position]):
                 if self._graph.value(name).is_constant:
                     weights[name, region] = None
                 elif self._graph.producer.get(name) not in self._blocks:
@@ -148,26 +148,26 @@ class Growing:
         if not self._blocks:
             return None
         return SegmentShard(
-            blocks=tuple(self._blocks[place] for place in sorted(self._blocks)),
+            blocks=tuple(self._blocks[position] for position in sorted(self._blocks)),
             inputs=tuple(inputs.items()),
             outputs=tuple((name, self._computed(name)) for name in self._leaving),
             weights=tuple(weights),
         )
 
-    def _staying(self, places: range) -> Iterator[int]:
-        """Nodes of the segment that write what leaves it no longer, once it ends behind `places`."""
-        for node in self._graph.nodes[places.start : places.stop]:
+    def _staying(self, positions: range) -> Iterator[int]:
+        """Nodes of the segment that write what leaves it no longer, once it ends behind `positions`."""
+        for node in self._graph.nodes[positions.start : positions.stop]:
             for name in node.reads:
-                if name in self._leaving and self._graph.last_use[name] < places.stop:
+                if name in self._leaving and self._graph.last_use[name] < positions.stop:
                     del self._leaving[name]
                     yield self._graph.producer[name]
 
-    def _settle(self, place: int) -> Iterator[int]:
+    def _settle(self, position: int) -> Iterator[int]:
         """Bring a node's block up to date; the nodes of which it then reads something else."""
-        node, before = self._graph.bound[place], self._blocks.pop(place, None)
+        node, before = self._graph.bound[position], self._blocks.pop(position, None)
         block = self._block(node)
         if block is not None:
-            self._blocks[place] = block
+            self._blocks[position] = block
         if block == before:
             return
         rule = rule_for(node)
@@ -177,9 +177,9 @@ class Growing:
             if self._graph.value(name).is_constant:
                 continue
             readers = self._readers.setdefault(name, {})
-            readers.pop(place, None)
+            readers.pop(position, None)
             if name in new:
-                readers[place] = new[name]
+                readers[position] = new[name]
             if self._makes(name) and (name in old or not self._covers(name, new[name])):
                 yield self._graph.producer[name]
 
@@ -198,13 +198,13 @@ class Growing:
 
     def _makes(self, name: str) -> bool:
         """Whether the segment makes a value; those computed from constants are made wherever they are read."""
-        place = self._graph.producer.get(name, -1)
-        return place >= self._first or (place >= 0 and name in self._graph.derived)
+        position = self._graph.producer.get(name, -1)
+        return position >= self._first or (position >= 0 and name in self._graph.derived)
 
     def _computed(self, name: str) -> Region | None:
         """What the segment computes of a value now."""
-        place = self._graph.producer[name]
-        return self._blocks[place].outputs[self._graph.nodes[place].outputs.index(name)]
+        position = self._graph.producer[name]
+        return self._blocks[position].outputs[self._graph.nodes[position].outputs.index(name)]
 
     def _covers(self, name: str, region: Region | None) -> bool:
         """Whether a value is computed now, and a region of it with it."""
@@ -236,10 +236,10 @@ def _reads(graph: Graph, node: BoundNode, block: NodeBlock) -> Iterable[tuple[st
 
 def _read_by(graph: Graph, node: BoundNode, block: NodeBlock) -> dict[str, Region | None]:
     """What a block reads of each value."""
-    found: dict[str, Region | None] = {}
+    read: dict[str, Region | None] = {}
     for name, region in _reads(graph, node, block):
-        found[name] = _hull((found[name], region)) if name in found else region
-    return found
+        read[name] = _hull((read[name], region)) if name in read else region
+    return read
 
 
 def _hull(regions: Iterable[Region | None]) -> Region | None:
@@ -250,30 +250,32 @@ def _hull(regions: Iterable[Region | None]) -> Region | None:
 
 def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: int = 0) -> list[str]:
     """Why the nodes ``[first, end)`` cannot run as one segment in `layout`, as sentences; empty when they can."""
-    found = []
+    reasons = []
     names = live_out(graph, first, end)
     crossing = [name for name in names if graph.value(name).is_opaque and name not in graph.outputs]
     if crossing:
-        found.append(
+        reasons.append(
             f"'{crossing[0]}' has a shape or type known only at run time and cannot leave the segment: "
             "put the nodes that write and read it in one segment"
         )
     for node in graph.bound[first:end]:
         fixed = [name for name in (*node.node.reads, *node.node.writes) if _stays_on_root(graph, name)]
         if fixed and layout.ranks != (root,):
-            found.append(
+            reasons.append(
                 f"'{fixed[0]}' cannot be exchanged, so '{node.node.name}' must run on rank {root}, not {layout}"
             )
         if layout.kind != "single" and (node.is_random or graph.is_dynamic(node.node)):
-            found.append(f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}")
-    if names and not found and not any(can_cut(graph, name, layout) for name in names):
+            reasons.append(
+                f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}"
+            )
+    if names and not reasons and not any(can_cut(graph, name, layout) for name in names):
         node = graph.bound[graph.producer[names[0]]]
         allowed = ", ".join(allowed_kinds(graph, node)) or "none"
-        found.append(
+        reasons.append(
             f"node '{node.node.name}' ({node.op}) cannot be cut by '{layout.kind}': its output '{names[0]}' has shape "
             f"{graph.value(names[0]).shape} and the operator allows {allowed}"
         )
-    return found
+    return reasons
 
 
 def _stays_on_root(graph: Graph, name: str) -> bool:

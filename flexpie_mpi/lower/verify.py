@@ -46,11 +46,11 @@ class Violation:
 
 def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Violation]:
     """Every violation in the programs of a job; empty when they are sound."""
-    found = [*_pairing(programs), *_order(programs)]
+    broken = [*_pairing(programs), *_order(programs)]
     for program in programs:
-        found += [*_coverage(program), *_regions(program, graph), *_memory(program), *_staging_slots(program)]
-    found += _shards(programs, plan, graph)
-    return found
+        broken += [*_coverage(program), *_regions(program, graph), *_memory(program), *_staging_slots(program)]
+    broken += _shards(programs, plan, graph)
+    return broken
 
 
 def verify(turns: Sequence[Sequence[Program]], plan: Plan, graph: Graph) -> None:
@@ -76,9 +76,9 @@ def verify(turns: Sequence[Sequence[Program]], plan: Plan, graph: Graph) -> None
 
 def require_sound(programs: Sequence[Program], plan: Plan, graph: Graph) -> None:
     """Raise a ProgramError with the first violation, if there is one."""
-    found = violations(programs, plan, graph)
-    if found:
-        raise ProgramError(f"{found[0]}" + (f", and {len(found) - 1} more violations" if len(found) > 1 else ""))
+    broken = violations(programs, plan, graph)
+    if broken:
+        raise ProgramError(f"{broken[0]}" + (f", and {len(broken) - 1} more violations" if len(broken) > 1 else ""))
 
 
 def _contents(message: Message) -> tuple[tuple[str, Region], ...]:
@@ -111,7 +111,7 @@ def _parts(program: Program, kind: type[Start] | type[Finish]) -> list[Exchange]
 
 def _order(programs: Sequence[Program]) -> Iterable[Violation]:
     """Run all ranks' steps against each other with no data: everyone must come to the end."""
-    places = [0] * len(programs)
+    done = [0] * len(programs)
     started: set[tuple[int, int]] = set()
     for program in programs:
         yield from _own_order(program)
@@ -119,15 +119,15 @@ def _order(programs: Sequence[Program]) -> Iterable[Violation]:
     while moved:
         moved = False
         for rank, program in enumerate(programs):
-            while places[rank] < len(program.steps) and _can_run(program.steps[places[rank]], started):
-                step = program.steps[places[rank]]
+            while done[rank] < len(program.steps) and _can_run(program.steps[done[rank]], started):
+                step = program.steps[done[rank]]
                 if isinstance(step, Start):
                     started.add((rank, step.exchange.index))
-                places[rank] += 1
+                done[rank] += 1
                 moved = True
     for rank, program in enumerate(programs):
-        if places[rank] < len(program.steps):
-            text = f"waits for ever at step {places[rank]} of {len(program.steps)}"
+        if done[rank] < len(program.steps):
+            text = f"waits for ever at step {done[rank]} of {len(program.steps)}"
             yield Violation("order", rank, text)
     yield from _collective_order(programs)
 
@@ -169,11 +169,11 @@ def _coverage(program: Program) -> Iterable[Violation]:
     missing: dict[int, list[Region]] = {b.index: [b.region] for b in program.buffers if b.region is not None}
     for _, index in program.inputs:
         missing[index] = []
-    for place, step in enumerate(program.steps):
+    for number, step in enumerate(program.steps):
         for index, region in _reads(step):
             gap = next((g for box in missing.get(index, ()) if not (g := _within(box, region)).is_empty), None)
             if gap is not None:
-                text = f"step {place} reads {gap} of '{program.buffers[index].value}', which nothing has written"
+                text = f"step {number} reads {gap} of '{program.buffers[index].value}', which nothing has written"
                 yield Violation("coverage", program.rank, text)
         for index, written in _writes(step):
             boxes = missing.get(index, [])
@@ -259,12 +259,12 @@ def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[V
 
 def _computed(program: Program) -> dict[tuple[int, str], list[Region]]:
     """What a rank computes of each value in each segment."""
-    found: dict[tuple[int, str], list[Region]] = {}
+    computed: dict[tuple[int, str], list[Region]] = {}
     for step in program.computes:
         for name, index in step.outputs:
             region = program.buffers[index].region
-            found.setdefault((step.segment, name), []).extend([region] if region is not None else [])
-    return found
+            computed.setdefault((step.segment, name), []).extend([region] if region is not None else [])
+    return computed
 
 
 def _memory(program: Program) -> Iterable[Violation]:

@@ -96,9 +96,9 @@ class Flows:
 
     def _drop(self, is_done: np.ndarray) -> None:
         kept = ~is_done
-        place = np.cumsum(kept) - 1
+        renumbered = np.cumsum(kept) - 1
         stays = kept[self._flow]
-        self._flow, self._resource = place[self._flow[stays]], self._resource[stays]
+        self._flow, self._resource = renumbered[self._flow[stays]], self._resource[stays]
         self._number, self._size, self._left = self._number[kept], self._size[kept], self._left[kept]
         self._next_s = None
 

@@ -91,11 +91,11 @@ def compute_seconds(
     keys: dict[Place, object] = {}
     for program in programs:
         for step in program.computes:
-            place = (program.rank, step.segment)
-            keys[place] = key = (_signature(step, program), crowds[place])
-            alike.setdefault(key, (StepWork(graph, known, program, step), crowds[place]))
+            step_key = (program.rank, step.segment)
+            keys[step_key] = key = (_signature(step, program), crowds[step_key])
+            alike.setdefault(key, (StepWork(graph, known, program, step), crowds[step_key]))
     seconds = dict(zip(alike, _steps_s(list(alike.values()), cost), strict=True))
-    return {place: seconds[key] * testbed.devices[place[0]].slowdown for place, key in keys.items()}
+    return {step_key: seconds[key] * testbed.devices[step_key[0]].slowdown for step_key, key in keys.items()}
 
 
 def _groups_of(programs: Sequence[Program], graph: Graph) -> tuple[FusedGroup, ...]:
@@ -103,8 +103,8 @@ def _groups_of(programs: Sequence[Program], graph: Graph) -> tuple[FusedGroup, .
     firsts: dict[int, int] = {}
     for program in programs:
         for step in program.computes:
-            places = [graph.position[block.node] for block in step.blocks]
-            firsts[step.segment] = min([firsts.get(step.segment, len(graph.nodes)), *places])
+            positions = [graph.position[block.node] for block in step.blocks]
+            firsts[step.segment] = min([firsts.get(step.segment, len(graph.nodes)), *positions])
     return fused_groups(graph, list(firsts.values()))
 
 
@@ -137,13 +137,13 @@ def _signature(step: Compute, program: Program) -> object:
 def _steps_s(steps: Sequence[tuple[StepWork, float]], cost: CostModel) -> list[float]:
     """Seconds of steps on the reference device, kernels and call; one that has no kernel costs no call either."""
     rows = [work.group_row(number) for work, _ in steps for number in work.paying]
-    owners = [place for place, (work, _) in enumerate(steps) for _ in work.paying]
+    owners = [number for number, (work, _) in enumerate(steps) for _ in work.paying]
     active = np.array([crowd for _, crowd in steps])
     kernel_s = cost.compute_s(np.concatenate([np.zeros(0, WORK), *rows]), active[owners]) if rows else np.zeros(0)
     calls = np.concatenate([np.zeros(0, CALL), *(work.call_row() for work, _ in steps)])
     call_s = np.where(calls["kernels"] > 0, cost.call_s(calls, active), 0.0) if len(calls) else np.zeros(0)
-    found: list[float] = (np.bincount(owners, weights=kernel_s, minlength=len(steps)) + call_s).tolist()
-    return found
+    seconds: list[float] = (np.bincount(owners, weights=kernel_s, minlength=len(steps)) + call_s).tolist()
+    return seconds
 
 
 # Exchanging

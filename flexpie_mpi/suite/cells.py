@@ -110,12 +110,12 @@ class Suite:
 
 def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Each model, batch, testbed and number of ranks once, with the planners of all its cells and the first's terms."""
-    found: dict[tuple[str, int, str, int | None], Cell] = {}
+    by_key: dict[tuple[str, int, str, int | None], Cell] = {}
     for cell in cells:
         key = (cell.model, cell.batch, cell.site.name, cell.ranks)
-        known = found.get(key, cell)
-        found[key] = replace(known, planners=tuple(dict.fromkeys((*known.planners, *cell.planners))))
-    return tuple(found.values())
+        known = by_key.get(key, cell)
+        by_key[key] = replace(known, planners=tuple(dict.fromkeys((*known.planners, *cell.planners))))
+    return tuple(by_key.values())
 
 
 def planners_done(

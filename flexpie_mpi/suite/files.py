@@ -45,8 +45,8 @@ def _texts(table: DocumentTable, key: str) -> list[str]:
     return _distinct(table.where, key, table.get(key, _are_texts, "a list of texts, with one at least"))
 
 
-def _are_texts(found: object) -> bool:
-    return isinstance(found, list) and bool(found) and all(isinstance(item, str) and item for item in found)
+def _are_texts(given: object) -> bool:
+    return isinstance(given, list) and bool(given) and all(isinstance(item, str) and item for item in given)
 
 
 def _wholes(table: DocumentTable, key: str, default: list[int]) -> list[int]:
@@ -56,8 +56,8 @@ def _wholes(table: DocumentTable, key: str, default: list[int]) -> list[int]:
     return _distinct(table.where, key, table.get(key, _are_wholes, "a list of whole numbers from 1 on"))
 
 
-def _are_wholes(found: object) -> bool:
-    return isinstance(found, list) and bool(found) and all(is_whole(item, 1) for item in found)
+def _are_wholes(given: object) -> bool:
+    return isinstance(given, list) and bool(given) and all(is_whole(item, 1) for item in given)
 
 
 def _whole(table: DocumentTable, key: str, least: int, default: int) -> int:
@@ -68,17 +68,17 @@ def _seconds(table: DocumentTable, key: str, default: float) -> float:
     return float(table.get(key, _is_time, "a number of seconds from 0 on", default))
 
 
-def _is_time(found: object) -> bool:
-    return is_number(found, 0.0) and found != float("inf")
+def _is_time(given: object) -> bool:
+    return is_number(given, 0.0) and given != float("inf")
 
 
-def _distinct(where: str, key: str, found: list[Any]) -> list[Any]:
+def _distinct(where: str, key: str, given: list[Any]) -> list[Any]:
     seen: set[Any] = set()
-    for item in found:
+    for item in given:
         if item in seen:
             raise SuiteError(f"{where}: {key} names {shown(item)} twice")
         seen.add(item)
-    return found
+    return given
 
 
 def _suite(record: Mapping[str, Any], path: Path) -> Suite:
@@ -88,7 +88,7 @@ def _suite(record: Mapping[str, Any], path: Path) -> Suite:
     name = top.text("name", path.stem)
     studies = top.tables("study", "studies", "models and testbeds")
     shared = {key: value for key, value in record.items() if key in _SHARED}
-    tables = [DocumentTable(f"study {place}", item, shared) for place, item in enumerate(studies, 1)]
+    tables = [DocumentTable(f"study {number}", item, shared) for number, item in enumerate(studies, 1)]
     cells = list(islice((cell for table in tables for cell in _cells(table, path.parent)), MOST_CELLS + 1))
     if len(cells) > MOST_CELLS:
         raise SuiteError(f"its studies ask for more than {MOST_CELLS} cells, the most that a suite may have")
@@ -109,13 +109,13 @@ def _cells(table: DocumentTable, folder: Path) -> Iterator[Cell]:
 
 
 def _planners(table: DocumentTable) -> tuple[str, ...]:
-    found = _texts(table, "planners")
-    for name in found:
+    names = _texts(table, "planners")
+    for name in names:
         if name not in PLANNERS:
             close = get_close_matches(name, PLANNERS, 1)
             hint = f"did you mean '{close[0]}'" if close else f"choose from {', '.join(PLANNERS)}"
             raise SuiteError(f"{table.where}: there is no planner '{printable(name, 80)}'; {hint}")
-    return tuple(found)
+    return tuple(names)
 
 
 def _terms(table: DocumentTable) -> Terms:

@@ -178,8 +178,8 @@ class Measurer:
 
         def find() -> tuple[CandidatePlan, ...]:
             assert cost is not None, "the root has the cost model"
-            found = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
-            return () if {name for candidate in found for name in candidate.searches} <= set(done) else found
+            plans = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
+            return () if {name for candidate in plans for name in candidate.searches} <= set(done) else plans
 
         candidates = on_root(self.transport, find) or ()
         plans = [

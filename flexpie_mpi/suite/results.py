@@ -199,12 +199,12 @@ def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
     except (DocumentError, UnicodeDecodeError) as error:
         raise SuiteError(f"cannot read results from {path}: {error}") from error
     whole, _, _ = text.rpartition("\n")
-    found: dict[object, Result] = {}
+    rows: dict[object, Result] = {}
     for number, line in enumerate(whole.split("\n"), 1):
         if line.strip():
             result = _result(line, f"{path}, line {number}")
-            found[(result.suite, *result.key)] = result
-    return tuple(found.values())
+            rows[(result.suite, *result.key)] = result
+    return tuple(rows.values())
 
 
 def _result(line: str, where: str) -> Result:
@@ -213,8 +213,8 @@ def _result(line: str, where: str) -> Result:
     except DocumentError as error:
         raise SuiteError(f"{where} is not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = shown(record.get("format")) if isinstance(record, dict) else None
-        raise SuiteError(f"{where} has format {found}, and this version reads format {FORMAT}")
+        said = shown(record.get("format")) if isinstance(record, dict) else None
+        raise SuiteError(f"{where} has format {said}, and this version reads format {FORMAT}")
     del record["format"]
     try:
         result = dataclass_of(Result, record, "a row")

@@ -24,7 +24,7 @@ from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.files.hdf5 import COUNT
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import turns_of
-from flexpie_mpi.lower.memory import memory_of
+from flexpie_mpi.lower.memory import PROCESS_BYTES, memory_of
 from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.runtime.mpi import library
 from flexpie_mpi.session.streaming import StreamHandler
@@ -180,6 +180,14 @@ def test_a_board_without_room_for_the_whole_model_does_not_verify(one, model, tm
         r"--verify holds the whole model on rank 0, \d+ MB of weights beside \d+ MB .* 'pi' has \d+ MB: .* without", err
     )
     assert one(*words)[0] == 0
+
+
+@pytest.mark.parametrize("words", [[], ["--layout", "rows"], ["--requests", 2]], ids=["auto", "rows", "stream"])
+def test_no_plan_starts_on_a_board_without_room_for_it(one, words, tmp_path):
+    (tmp_path / "board.toml").write_text(BOARD.format(PROCESS_BYTES + 1000))
+    code, out, err = one("infer", "--model", TINY, "--testbed", tmp_path / "board.toml", *words)
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert re.search(r"rank 0 needs \d+ MB of memory .* and 'pi' has 92 MB: make a plan for this testbed", err)
 
 
 def test_a_named_pipe_and_its_end(one, reference, tmp_path):

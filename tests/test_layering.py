@@ -62,12 +62,19 @@ OWNERS = {
 """The places that may import a package: rows, rooms, or modules."""
 
 LATE = {
-    "commands/infer.py": ("report", "session.streaming"),
+    "commands/infer.py": ("commands.infer_files", "files.requests", "session.streaming"),
+    "commands/infer_files.py": ("report",),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "measure.memory"),
     "session/inputs.py": ("cost.fit",),
-    "session/streaming.py": ("measure.compare", "measure.stream_comparison", "session.inputs", "simulate.occupancy"),
+    "session/streaming.py": (
+        "files",
+        "measure.compare",
+        "measure.stream_comparison",
+        "session.inputs",
+        "simulate.occupancy",
+    ),
     "session/timing.py": ("measure.compare", "measure.recorder"),
 }
 """What a module may import inside of a function: rooms or modules that are large, or need a package that may be

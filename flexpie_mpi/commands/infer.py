@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.graph import Graph
-from ..files.atomic import write_text
-from ..files.inputs import SUFFIXES as INPUT_SUFFIXES
-from ..files.inputs import load_inputs
-from ..files.outputs import SUFFIXES as OUTPUT_SUFFIXES
-from ..files.outputs import (
-    check_holdable,
-    check_results,
-    check_writable,
-    holdable,
-    is_holdable,
-    save_outputs,
-    widened_types,
-)
-from ..files.requests import STDIN, Source, StreamOptions, find_source, offered_shapes, sample, standard_input
-from ..lower import lower
-from ..model.inputs import Asked
+from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
+from ..model.inputs import Asked, Dims, Shape
 from ..runtime.engine import Engine, load_shared
 from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
@@ -53,13 +38,11 @@ from .options import (
     sources_of,
     threads,
 )
-from .output import check_paths, publish, write_record
-from .parser import UsageError
 
 if TYPE_CHECKING:
+    from ..files.requests import Source
     from ..session.streaming import StreamRun
-
-log = logging.getLogger(__name__)
+    from .infer_files import RootFiles
 
 AUTO = "auto"
 
@@ -192,6 +175,8 @@ def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     check_choices(args)
     if STDIN in files_of(args) and not launcher_rank():
+        from ..files.requests import standard_input
+
         standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
     run_job(args.deadline, lambda transport: Inference(transport, args).run())
 
@@ -199,19 +184,26 @@ def run(args: argparse.Namespace) -> int:
 class Inference(RankPart):
     """One rank's part of running a model."""
 
+    @cached_property
+    def files(self) -> RootFiles:
+        """What the root reads and writes."""
+        from .infer_files import RootFiles
+
+        return RootFiles(self.args)
+
     def run(self) -> int:
         """The exit code."""
         args, transport = self.args, self.transport
         with self.progress:
-            on_root(transport, partial(_check_outputs, args), ROOT)
+            on_root(transport, lambda: self.files.check(), ROOT)
             given = None if args.plan is None else shared_plan(transport, args.plan)
             devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
             model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget_of(args))
-            source = on_root(transport, partial(_source, args, model.graph), ROOT)
+            source = on_root(transport, lambda: self.files.source(model.graph), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
-            request = on_root(transport, partial(_request, args, model.graph, source), ROOT)
+            request = on_root(transport, lambda: self.files.request(model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None)
             chooser = Chooser(
@@ -231,8 +223,8 @@ class Inference(RankPart):
                 return self._stream(make(chosen.plan, in_flight=depth or 1), source, chosen)  # the root's depth counts
             run = self._time(make(chosen.plan), request or {}, chooser, chosen)
             run = replace(run, boards=tuple(device.name for device in devices))
-            on_root(transport, partial(_save, args, run), ROOT)
-        on_root(transport, partial(_publish, args, run), ROOT)
+            on_root(transport, lambda: self.files.save(run), ROOT)
+        on_root(transport, lambda: self.files.publish(run), ROOT)
         return DIFFERS if run.is_wrong else 0
 
     def _time(self, engine: Engine, request: Mapping[str, Any], chooser: Chooser, chosen: Chosen) -> TimedRun:
@@ -270,56 +262,26 @@ class Inference(RankPart):
             reads_stdin=files_of(args) == [STDIN],
             warmup=args.warmup,
         )
-        run = stream_requests(
-            engine, source, terms, self.progress.tell, inputs=chosen.inputs, keep=partial(_save_stream, args)
-        )
+
+        def keep(run: StreamRun) -> None:
+            self.files.save_stream(run)
+
+        run = stream_requests(engine, source, terms, self.progress.tell, inputs=chosen.inputs, keep=keep)
         self.progress.clear()
-        on_root(self.transport, partial(_publish_stream, args, run), ROOT)
+        on_root(self.transport, lambda: self.files.publish_stream(run), ROOT)
         return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0
 
 
 def _shapes(args: argparse.Namespace) -> Asked:
     """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
     is_stream = args.requests is not None or args.in_flight is not None
-    return Asked(shapes_of(args), partial(offered_shapes, files_of(args), is_stream=is_stream))
 
+    def offer(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Shape, str, bool]]:
+        from ..files.requests import offered_shapes
 
-def _source(args: argparse.Namespace, graph: Graph) -> Source | None:
-    """The requests that the arguments mean, None when they mean a single one; what will not be held is said.
+        return offered_shapes(files_of(args), declared, is_stream=is_stream)
 
-    Raises
-    ------
-    UsageError
-        When arguments do not go together.
-    DataError
-        When there is no such stream, or its outputs cannot be written.
-    """
-    asked = StreamOptions(args.requests, args.in_flight is not None, args.mean, args.scale, args.seed, budget_of(args))
-    source = find_source(files_of(args), graph, asked)
-    options = (("--in-flight", args.in_flight is not None), ("--append", args.append))
-    said = "goes with a stream: give --requests R, or an --input of many requests"
-    if source is not None:
-        options = (("--timeline", bool(args.timeline)), ("--report", args.report))
-        said = f"looks at single requests, and this is a stream: {source}"
-    for option, is_given in options:
-        if is_given:
-            raise UsageError(f"{option} {said}")
-    if args.append and args.output is None:
-        raise UsageError("--append adds to a file: give --output as well")
-    if source is not None and args.output is not None:
-        check_results(args.output, appends=args.append, source=str(source))
-    if args.output is not None:
-        for sentence in check_holdable(args.output, map(graph.value, graph.outputs)):
-            log.warning("%s", sentence)
-    return source
-
-
-def _request(args: argparse.Namespace, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
-    """What is run over and over; of a stream, what plans are tried with, if there is anything."""
-    if source is not None:
-        return sample(source, graph, args.seed)
-    files = files_of(args)
-    return load_inputs(files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
+    return Asked(shapes_of(args), offer)
 
 
 def _in_flight(args: argparse.Namespace, chosen: Chosen, graph: Graph, is_stream: bool) -> int:
@@ -327,54 +289,3 @@ def _in_flight(args: argparse.Namespace, chosen: Chosen, graph: Graph, is_stream
     asked = args.in_flight if isinstance(args.in_flight, int) else None
     testbed = chosen.testbed if args.testbed is None else read_boards(args.testbed, chosen.plan.ranks)
     return requests_in_flight(chosen.plan, graph, testbed, asked, holds_whole=args.verify and is_stream)
-
-
-def _save(args: argparse.Namespace, run: TimedRun) -> None:
-    """Write every file that is asked for."""
-    from ..report.run import run_record, run_trace
-
-    if args.output is not None:
-        graph = run.model.graph
-        provenance = {"model": run.model.name, "model_digest": graph.digest, **run.versions}
-        fit = {name: value for name, value in run.outputs.items() if is_holdable(graph.value(name))}
-        held, said = holdable(fit)
-        for sentence in said:
-            log.warning("%s", sentence)
-        save_outputs(args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
-    if args.save_plan is not None:
-        write_text(args.save_plan, run.plan.to_json())
-    if args.timeline is not None:
-        from ..report.chrome import chrome_text
-
-        programs = lower(run.typical_plan, run.model.graph)
-        write_text(args.timeline, chrome_text(run_trace(run, programs)))
-    write_record(run_record(run), args.json)
-
-
-def _publish(args: argparse.Namespace, run: TimedRun) -> None:
-    from ..report.run import run_items, run_record
-
-    publish(partial(run_items, run, everything=args.verbose), run_record(run), args.json)
-
-
-def _save_stream(args: argparse.Namespace, run: StreamRun) -> None:
-    from ..report.streams import stream_record
-
-    if args.save_plan is not None:
-        write_text(args.save_plan, run.plan.to_json())
-    write_record(stream_record(run), args.json)
-
-
-def _publish_stream(args: argparse.Namespace, run: StreamRun | None) -> None:
-    from ..report.streams import stream_items, stream_record
-
-    assert run is not None, "on the root"
-    publish(partial(stream_items, run), stream_record(run), args.json)
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Try every path that will be written, before anything is done."""
-    if args.output is not None:
-        check_writable(args.output)
-    options = ("output", "save_plan", "timeline", "json")
-    check_paths({"--" + name.replace("_", "-"): getattr(args, name) for name in options})

@@ -19,7 +19,8 @@ from ..core.graph import Graph
 from ..core.versions import versions
 from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
-from ..files.inputs import SUFFIXES, load_inputs
+from ..files import INPUT_SUFFIXES
+from ..files.inputs import load_inputs
 from ..files.requests import offered_shapes
 from ..measure.agreement import Budget, with_time_left
 from ..measure.campaign import Campaign, Subject
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[NAME=]FILE",
-        help=f"{', '.join(SUFFIXES)}: the request that plans of the one model are measured with (default: random)",
+        help=f"{', '.join(INPUT_SUFFIXES)}: the request that plans of the one model are measured with (default: "
+        "random)",
     )
     models.add_argument("--no-models", action="store_true", help="measure links and exchanges only")
     parser.add_argument(

@@ -39,8 +39,6 @@ from ..core.errors import DataError
 from .container import attribute, check_dataset, check_written, members, opened, type_of
 from .offers import Offer, reading
 
-SUFFIXES = (".h5", ".hdf5")
-
 FORMAT = "flexpie_mpi values"
 FORMAT_VERSION = 3
 

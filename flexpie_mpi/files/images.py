@@ -15,8 +15,6 @@ from ..core.errors import DataError
 from ..core.graph import Value
 from .offers import reading, wanted_dtype
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
-
 Numbers = Sequence[float] | float | None
 """One number, one per channel, or None for the default."""
 

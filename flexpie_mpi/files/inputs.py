@@ -13,8 +13,7 @@ from ..core.budget import Budget
 from ..core.document import printable
 from ..core.errors import DataError
 from ..core.graph import Graph, Value
-from . import images
-from .hdf5 import SUFFIXES as HDF5_SUFFIXES
+from . import HDF5_SUFFIXES, INPUT_SUFFIXES
 from .hdf5 import hdf5_offers
 from .images import Normalisation, Numbers, read_image
 from .npz import UNNAMED, npy_offer, npz_offers
@@ -29,8 +28,6 @@ ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
 
 _SAID = 8
 """A sentence lists no more names."""
-
-SUFFIXES = (".npy", *ARCHIVES, *images.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +109,8 @@ def _open(argument: str, graph: Graph) -> list[InputSource]:
     name, path = parse_argument(argument, graph)
     suffix = path.suffix.lower()
     check_readable(path)
-    if suffix not in SUFFIXES:
-        raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
+    if suffix not in INPUT_SUFFIXES:
+        raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(INPUT_SUFFIXES)}")
     if suffix not in ARCHIVES:
         return [InputSource(path, name, npy_offer(path) if suffix == ".npy" else None)]
     offers = ARCHIVES[suffix](path)

@@ -20,13 +20,11 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.graph import AS_BYTES, ITEM_BYTES, WIDER, Value
+from . import HDF5_SUFFIXES, OUTPUT_SUFFIXES
 from .atomic import check_replaceable, replacing
-from .hdf5 import SUFFIXES as HDF5_SUFFIXES
 from .hdf5 import write_hdf5
 from .npz import write_npz
 from .stackwriter import StackWriter
-
-SUFFIXES = (".npz", *HDF5_SUFFIXES)
 
 PERIOD_S = 0.5
 """Outputs are in the file after this time, if the disk can do it."""
@@ -128,8 +126,8 @@ def is_holdable(value: Value) -> bool:
 
 def _check_suffix(path: str | Path) -> None:
     suffix = Path(path).suffix
-    if suffix.lower() not in SUFFIXES:
-        raise DataError(f"output '{path}' has the ending '{suffix}': choose one of {', '.join(SUFFIXES)}")
+    if suffix.lower() not in OUTPUT_SUFFIXES:
+        raise DataError(f"output '{path}' has the ending '{suffix}': choose one of {', '.join(OUTPUT_SUFFIXES)}")
 
 
 def _array(value: object) -> np.ndarray | str:

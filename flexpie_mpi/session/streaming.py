@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
 from ..core.versions import versions
-from ..files.outputs import Results, widened_types
-from ..files.requests import Reader, Source
 from ..measure.throughput import Meter, Throughput, throughput
 from ..model import Model
 from ..runtime.admission import Requests, StreamStats
@@ -25,6 +23,8 @@ from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:
+    from ..files.outputs import Results
+    from ..files.requests import Source
     from ..measure.stream_comparison import Findings, StreamComparison
     from ..simulate.occupancy import Occupancy
     from .inputs import PredictionInputs
@@ -147,6 +147,8 @@ class StreamHandler:
         results: Results | None = None,
         comparison: StreamComparison | None = None,
     ) -> None:
+        from ..files.requests import Reader
+
         self.first = results.first if results else 0
         self.meter = meter
         self.reader = Reader(source, self.first)
@@ -262,6 +264,8 @@ def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Te
 
         comparison = StreamComparison(Reference(model, terms.sources.threads))
     if terms.output is not None:
+        from ..files.outputs import Results, widened_types
+
         provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(engine.transport.library)}
         outputs = [model.graph.value(name) for name in model.graph.outputs]
         varying = [value.name for value in outputs if value.shape is None]

@@ -5,8 +5,8 @@ of many requests, a pipe, or a folder that is watched. A :class:`Reader` takes a
 Nothing here is ever held for more than a few requests, however many come.
 """
 
-from .find import STDIN, StreamOptions, find_source, offered_shapes
+from .find import StreamOptions, find_source, offered_shapes
 from .pipes import standard_input
 from .source import Reader, Source, sample
 
-__all__ = ["STDIN", "Reader", "Source", "StreamOptions", "find_source", "offered_shapes", "sample", "standard_input"]
+__all__ = ["Reader", "Source", "StreamOptions", "find_source", "offered_shapes", "sample", "standard_input"]

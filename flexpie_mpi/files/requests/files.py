@@ -14,8 +14,9 @@ from pathlib import Path
 from ...core.budget import Budget
 from ...core.errors import DataError
 from ...core.graph import Graph
+from .. import INPUT_SUFFIXES
 from ..hdf5 import Stack
-from ..inputs import SUFFIXES, fit_inputs, parse_argument
+from ..inputs import fit_inputs, parse_argument
 from .source import Request, Stop
 
 Load = Callable[[str], Request]
@@ -109,7 +110,7 @@ def present(folder: Path) -> dict[tuple[str, int], int]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+                if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in INPUT_SUFFIXES:
                     continue
                 try:
                     status = entry.stat()

@@ -13,17 +13,14 @@ from pathlib import Path
 from ...core.budget import Budget
 from ...core.errors import DataError
 from ...core.graph import Graph
-from ..hdf5 import SUFFIXES as HDF5_SUFFIXES
+from .. import HDF5_SUFFIXES, INPUT_SUFFIXES, STDIN
 from ..images import Numbers, picture_shape
-from ..inputs import ARCHIVES, SUFFIXES, load_inputs, parse_argument
+from ..inputs import ARCHIVES, load_inputs, parse_argument
 from ..npz import UNNAMED, npy_offer
 from ..offers import check_readable
 from .files import Files, Folder, Load, expanded, in_turn, is_pattern, present, stacked
 from .pipes import Frames
 from .source import AtMost, RandomRequests, Source
-
-STDIN = "-"
-"""The argument that stands for standard input."""
 
 Shape = tuple[int, ...]
 Axes = tuple[int | str | None, ...]
@@ -143,7 +140,7 @@ def _headers(argument: str, graph: Graph) -> list[tuple[str | None, Shape | None
     check_readable(path)
     suffix = path.suffix.lower()
     if suffix != ".npy" and suffix not in ARCHIVES:
-        return [(name, None, path)] if suffix in SUFFIXES else []
+        return [(name, None, path)] if suffix in INPUT_SUFFIXES else []
     offers = {UNNAMED: npy_offer(path)} if suffix == ".npy" else ARCHIVES[suffix](path)
     if name is not None:
         return [(name, offers.get(name, next(iter(offers.values()))).shape, path)] if offers else []

@@ -22,25 +22,26 @@ def milli(seconds: float) -> str:
     return _digits(seconds * 1e3)
 
 
-def mb(count: int) -> str:
-    """Megabytes to three digits.
+def mega(count: int) -> str:
+    """Millions of anything, to three digits.
 
-    >>> mb(0), mb(1200), mb(25_600_000), mb(553_000_000)
+    >>> mega(0), mega(1200), mega(25_600_000), mega(553_000_000)
     ('0', '0.0012', '25.6', '553')
     """
-    return mega(count)
+    return _digits(count / 1e6) if count else "0"
 
 
-def sized(count: int) -> str:
+mb = mega
+"""Megabytes to three digits, without the unit."""
+
+
+def sized(nbytes: int) -> str:
     """Bytes with a fitting unit.
 
     >>> sized(950), sized(12_345), sized(1_806_336)
     ('950 B', '12.3 kB', '1.81 MB')
     """
-    for factor, unit in ((10**6, "MB"), (10**3, "kB")):
-        if count >= factor:
-            return f"{_digits(count / factor)} {unit}"
-    return f"{count} B"
+    return _scaled(nbytes, {"MB": 10**6, "kB": 10**3}, "B")
 
 
 def rate(per_s: float) -> str:
@@ -50,11 +51,6 @@ def rate(per_s: float) -> str:
     ('4.35', '1234', '0.0123')
     """
     return _digits(per_s)
-
-
-def mega(count: int) -> str:
-    """Millions of anything, to three digits."""
-    return _digits(count / 1e6) if count else "0"
 
 
 def percent(share: float) -> str:
@@ -81,10 +77,7 @@ def flops(count: int) -> str:
     >>> flops(950), flops(15_500_000), flops(8_200_000_000)
     ('950 flop', '15.5 Mflop', '8.2 Gflop')
     """
-    for factor, unit in ((10**9, "Gflop"), (10**6, "Mflop"), (10**3, "kflop")):
-        if count >= factor:
-            return f"{_digits(count / factor)} {unit}"
-    return f"{count} flop"
+    return _scaled(count, {"Gflop": 10**9, "Mflop": 10**6, "kflop": 10**3}, "flop")
 
 
 def shape_of(shape: tuple[int, ...] | None) -> str:
@@ -106,6 +99,14 @@ def ranges(numbers: Iterable[int]) -> str:
     """
     runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _scaled(count: int, units: dict[str, int], smallest: str) -> str:
+    """A count in the largest unit that it reaches."""
+    for unit, factor in units.items():
+        if count >= factor:
+            return f"{_digits(count / factor)} {unit}"
+    return f"{count} {smallest}"
 
 
 def _digits(number: float) -> str:

@@ -72,3 +72,21 @@ def test_a_long_table_is_folded_in_the_middle():
     assert folded[:half] == rows[:half] and folded[-half:] == rows[-half:] and len(folded) == MAX_ROWS + 1
     assert fold(rows, 2, everything=True) == rows
     assert fold(rows[:MAX_ROWS], 2, everything=False) == rows[:MAX_ROWS]
+
+
+def test_one_specification_gives_the_text_and_the_record():
+    columns = (
+        Column("rank", "number", key="rank"),
+        Column("time", "number", "{:.1f} s".format, "seconds"),
+        Column("host", "recorded", key="host"),
+        Column("note"),
+    )
+    table = Table(columns, [(0, 1.25, "desk", None), (1, None, "pi", None)], missing="-")
+    assert table.cells == [["0", "1.2 s", "-"], ["1", "-", "-"]]
+    assert table.records == [
+        {"rank": 0, "seconds": 1.25, "host": "desk"},
+        {"rank": 1, "seconds": None, "host": "pi"},
+    ]
+    assert "host" not in text_of([table], StringIO(), 80)
+    bare = Table(columns, table.rows).without_empty()
+    assert [column.heading for column in bare.columns] == ["rank", "time"] and bare.cells[1] == ["1", ""]

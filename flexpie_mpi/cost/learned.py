@@ -89,8 +89,7 @@ class LearnedCost(CostModel):
         return next((device.factor for device in self.devices if device.is_of(origin)), None)
 
 
-# Training ranges
-
+# Training ranges: where a learned model interpolates, and where it only extrapolates
 
 FAR = 2.0
 """A number that is beyond what was measured by more than this factor is outside."""
@@ -131,14 +130,14 @@ class Ranges:
 
     def outside(self, rows: np.ndarray) -> np.ndarray:
         """Rows with an unknown label, or with a number far beyond those that were seen with it; bool array (n,)."""
-        found = np.ones(len(rows), bool)
+        outside = np.ones(len(rows), bool)
         texts = _texts(rows[self.label])
         for text in set(texts.tolist()) & self.bounds.keys():
             mine = texts == text
             numbers = np.column_stack([rows[name][mine] for name in self.columns])
             least, most = map(np.array, self.bounds[text])
-            found[mine] = ((numbers > FAR * most) | (numbers < least / FAR)).any(axis=1)
-        return found
+            outside[mine] = ((numbers > FAR * most) | (numbers < least / FAR)).any(axis=1)
+        return outside
 
 
 def _texts(labels: np.ndarray) -> np.ndarray:
@@ -146,13 +145,12 @@ def _texts(labels: np.ndarray) -> np.ndarray:
     return labels.astype("U24") if labels.dtype.kind == "S" else labels.astype(int).astype("U24")
 
 
-# Held-out errors
-
+# Held-out errors: how far predictions are off for combinations that training has not seen. Rows are left out in whole
+# groups (:mod:`flexpie_mpi.cost.samples`), never one by one: a neighbour of the same channels would give the answer
+# away. Constants and devices are fitted anew for every fold, from what the fold leaves in.
 
 LENGTHS = {"from 10 us": 1e-5, "from 100 us": 1e-4, "from 1 ms": 1e-3}
 """Bounds, in seconds, of what is told apart by its length; each reaches to the next."""
-
-_LABELS = {"compute": "op", "exchange": "kind"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,23 +219,21 @@ def held_out(table: str, samples: Samples, predicted: np.ndarray, devices: Seque
     devices : sequence of DeviceFactor
         As the samples number them.
     """
-    column = _LABELS.get(table)
-    labels = samples.rows[column].astype("U24") if column else np.zeros(0, str)
+
+    def by(names: Sequence[str], number: np.ndarray) -> dict[str, Errors]:
+        """Errors of the rows that have each number, under its name."""
+        parts = {names[each]: number == each for each in np.unique(number)}
+        return {name: Errors.of(predicted[part], samples.seconds[part]) for name, part in parts.items()}
+
+    labels, label = np.unique(_texts(samples.rows[LABELS[table]]), return_inverse=True)
     length = np.searchsorted(list(LENGTHS.values()), samples.seconds, side="right")
-    names = ("shorter", *LENGTHS)
     return HeldOut(
         combinations=len(np.unique(samples.group)),
         overall=Errors.of(predicted, samples.seconds),
-        by_label={str(name): _part(samples, predicted, labels == name) for name in np.unique(labels)},
-        by_device={
-            devices[kind].label: _part(samples, predicted, samples.device == kind) for kind in np.unique(samples.device)
-        },
-        by_length={names[place]: _part(samples, predicted, length == place) for place in np.unique(length)},
+        by_label={} if table == "call" else by(labels.tolist(), label),
+        by_device=by([device.label for device in devices], samples.device),
+        by_length=by(("shorter", *LENGTHS), length),
     )
-
-
-def _part(samples: Samples, predicted: np.ndarray, rows: np.ndarray) -> Errors:
-    return Errors.of(predicted[rows], samples.seconds[rows])
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:

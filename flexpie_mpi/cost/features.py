@@ -54,7 +54,7 @@ class Described:
         """Bytes (n,) that each group reads and writes once."""
         return touched_bytes(self.rows)
 
-    @property
+    @cached_property
     def moved(self) -> np.ndarray:
         """Bytes (n,) that enter and leave each call."""
         moved: np.ndarray = self["in_bytes"] + self["out_bytes"]

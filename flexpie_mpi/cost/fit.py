@@ -68,7 +68,7 @@ class Lessons:
         return cls(found, devices_of(traces.origins))
 
     def only(self, table: str, kept: np.ndarray) -> Lessons:
-        """Without the other tables, but for the kernels that tell devices apart, and with some rows of this one."""
+        """Without the other tables, but for the work that tells devices apart, and with some rows of this one."""
         found = {name: each.part(np.zeros(len(each), bool)) for name, each in self.samples.items()}
         if table == "call":
             found["compute"] = self.samples["compute"]

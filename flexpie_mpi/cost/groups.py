@@ -37,10 +37,10 @@ class FusedGroup:
     Attributes
     ----------
     first, end : int
-    anchor : int
-        The node whose work counts.
-    absorber : int
-        Number of the kernel that takes this one along where both are in one segment (a shortcut's addition behind a
+    main : int
+        The node whose work counts; the others are the epilogue.
+    fused_into : int
+        Number of the group that takes this one along where both are in one segment (a shortcut's addition behind a
         convolution); -1 when none does.
     """
 
@@ -51,30 +51,30 @@ class FusedGroup:
 
 
 def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[FusedGroup, ...]:
-    """All nodes of a graph in kernels, in order.
+    """All nodes of a graph in fused groups, in order.
 
     Parameters
     ----------
     graph : Graph
     starts : sequence of int, optional
-        Nodes that must begin a kernel; every node may join the one before it when None.
+        Nodes that must begin a group; every node may join the one before it when None.
     """
-    found: list[FusedGroup] = []
+    groups: list[FusedGroup] = []
     first = 0
     while first < len(graph.nodes):
         end = _end(graph, first, starts)
-        found.append(FusedGroup(first, end, _main(graph, first, end), _fused_into(graph, found, first)))
+        groups.append(FusedGroup(first, end, _main(graph, first, end), _fused_into(graph, groups, first)))
         first = end
-    return tuple(found)
+    return tuple(groups)
 
 
 def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
-    """The farthest end at which one value at most leaves the run of followers behind node `first`."""
+    """The farthest end at which one value at most leaves the run that begins at node `first`."""
     if graph.is_dynamic(graph.nodes[first]) or first in graph.preparing:
         return first + 1
     best, until = first + 1, first
     for end in range(first + 2, len(graph.nodes) + 1):
-        if (starts is not None and end - 1 in starts) or not _follows(graph, first, end - 1):
+        if (starts is not None and end - 1 in starts) or not _joins(graph, first, end - 1):
             break
         until = max((until, *(graph.last_use.get(name, -1) for name in graph.nodes[end - 2].writes)))
         if until < end:
@@ -82,9 +82,9 @@ def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
     return best
 
 
-def _follows(graph: Graph, first: int, place: int) -> bool:
+def _joins(graph: Graph, first: int, index: int) -> bool:
     """Whether a node is light, or normalises a sum, and reads nothing from outside the run that begins at `first`."""
-    node = graph.bound[place]
+    node = graph.bound[index]
     normalises = node.op in _NORMALISING and graph.nodes[first].op == "Add"
     if not (isinstance(rule_for(node), _LIGHT) or normalises) or graph.is_dynamic(node.node) or node.is_random:
         return False
@@ -93,30 +93,30 @@ def _follows(graph: Graph, first: int, place: int) -> bool:
 
 
 def _main(graph: Graph, first: int, end: int) -> int:
-    return max(range(first, end), key=lambda place: (_heavy_flops(graph, place), -place))
+    """The first of the nodes with most work; light nodes count as none."""
+
+    def flops(index: int) -> int:
+        return 0 if isinstance(rule_for(graph.bound[index]), _LIGHT) else node_flops(graph.bound[index]) + 1
+
+    return max(range(first, end), key=lambda index: (flops(index), -index))
 
 
-def _heavy_flops(graph: Graph, place: int) -> int:
-    return 0 if isinstance(rule_for(graph.bound[place]), _LIGHT) else node_flops(graph.bound[place]) + 1
-
-
-def _fused_into(graph: Graph, found: Sequence[FusedGroup], first: int) -> int:
-    """The latest convolution whose result the addition at `first` alone reads, with nothing between them."""
+def _fused_into(graph: Graph, groups: Sequence[FusedGroup], first: int) -> int:
+    """Number of the latest convolution whose result the addition at `first` alone reads, with nothing between them."""
     node = graph.nodes[first]
     if node.op != "Add":
         return -1
-    for number in range(len(found) - 1, max(len(found) - 4, -1), -1):
-        group = found[number]
-        single = group.end == group.first + 1 and graph.nodes[group.first].op in _SUMMING
-        if single and graph.nodes[group.first].writes[0] in node.reads:
-            return number if graph.last_use.get(graph.nodes[group.first].writes[0], -1) == first else -1
+    for number in range(len(groups) - 1, max(len(groups) - 4, -1), -1):
+        group = groups[number]
+        other = graph.nodes[group.first]
+        if group.end == group.first + 1 and other.op in _SUMMING and other.writes[0] in node.reads:
+            return number if graph.last_use.get(other.writes[0], -1) == first else -1
     return -1
 
 
 def epilogue_ops(graph: Graph, group: FusedGroup) -> float:
-    """Operations per output element of the nodes around the anchor; a transpose counts as one."""
-    places = [place for place in range(group.first, group.end) if place != group.main]
-    return sum(_operations(graph.bound[place]) for place in places)
+    """Operations per output element of a group's epilogue; a transpose counts as one."""
+    return sum(_operations(graph.bound[index]) for index in range(group.first, group.end) if index != group.main)
 
 
 def _operations(node: BoundNode) -> float:
@@ -126,14 +126,14 @@ def _operations(node: BoundNode) -> float:
 
 
 def is_blocked(graph: Graph, group: FusedGroup) -> bool:
-    """Whether the kernel wants its data in blocks of channels."""
+    """Whether the group wants its data in blocks of channels."""
     return graph.nodes[group.main].op in _BLOCKED
 
 
 def describe(
     node: BoundNode, out: np.ndarray, inputs: Sequence[np.ndarray | None], epilogue_ops: float = 0.0
 ) -> np.ndarray:
-    """Rows of `WORK` of an anchor node, one for each of n shards.
+    """Rows of `WORK` of a group's main node, one for each of n shards.
 
     Parameters
     ----------
@@ -142,7 +142,8 @@ def describe(
         Extents of what each shard computes of the first output.
     inputs : sequence of array (n, ndim of that input) or None
         Extents of what it reads of each input; None for an absent or opaque one.
-    followers : float
+    epilogue_ops : float
+        As of :func:`epilogue_ops`.
     """
     rows = np.zeros(len(out), WORK)
     share = out.prod(axis=1) / max(1, prod(_shape(node.outputs[0])))
@@ -150,12 +151,12 @@ def describe(
     rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
     rows["flops"] = node_flops(node) * share
     rows["out_bytes"] = out.prod(axis=1) * _itemsize(node.outputs[0])
-    for place, (value, extents) in enumerate(zip(node.inputs, inputs, strict=True)):
+    for number, (value, extents) in enumerate(zip(node.inputs, inputs, strict=True)):
         if value is None or extents is None:
             continue
         nbytes = extents.prod(axis=1) * value.itemsize
         rows["weight_bytes" if value.is_constant else "in_bytes"] += nbytes
-        if place == 0:
+        if number == 0:
             _, channels, rows["in_rows"], rows["in_columns"] = _axes(extents)
             rows["in_channels"] = channels
     _add_window(node, rows)
@@ -200,7 +201,7 @@ def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 def _add_window(node: BoundNode, rows: np.ndarray) -> None:
-    """Kernel, stride and groups; the channels that one output element reads."""
+    """Fill in window, stride and groups of a convolution, and the channels that one output element reads."""
     window = node.attribute("kernel_shape") or ()
     strides = node.attribute("strides") or (1,)
     if not _has_shapes(node):
@@ -227,13 +228,13 @@ def _add_window(node: BoundNode, rows: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class StepWork:
-    """One rank's part of one segment.
+    """One rank's part of one segment, as the rows that a cost model is asked or that a trace records.
 
     Attributes
     ----------
     graph : Graph
-    kernels : tuple of Kernel
-        Of the whole graph; no kernel reaches over a segment's beginning.
+    groups : tuple of FusedGroup
+        Of the whole graph; no group reaches over a segment's beginning.
     program : Program
     step : Compute
     """
@@ -245,38 +246,38 @@ class StepWork:
 
     @cached_property
     def blocks(self) -> dict[int, NodeBlock]:
-        """The rank's blocks by place of their node."""
+        """The rank's blocks by the index of their node."""
         return {self.graph.position[block.node]: block for block in self.step.blocks}
 
     @cached_property
     def owner(self) -> dict[int, int]:
-        """Number of the kernel of each node that runs here."""
-        numbers = {place: n for n, group in enumerate(self.groups) for place in range(group.first, group.end)}
-        return {place: numbers[place] for place in self.blocks}
+        """Number of the group of each node that runs here."""
+        numbers = {index: n for n, group in enumerate(self.groups) for index in range(group.first, group.end)}
+        return {index: numbers[index] for index in self.blocks}
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """Kernels whose anchor runs here, in order."""
-        return tuple(sorted({n for place, n in self.owner.items() if self.groups[n].main == place}))
+        """Groups whose main node runs here, in order."""
+        return tuple(sorted({n for index, n in self.owner.items() if self.groups[n].main == index}))
 
     @cached_property
     def payer(self) -> dict[int, int]:
-        """The kernel that counts for each kernel here: the one that takes it along, or itself."""
+        """The group that counts for each group here: the one that takes it along, or itself."""
         here = set(self.numbers)
-        return {n: k.fused_into if (k := self.groups[n]).fused_into in here else n for n in self.numbers}
+        return {n: into if (into := self.groups[n].fused_into) in here else n for n in self.numbers}
 
     @property
     def summing(self) -> frozenset[int]:
-        """Kernels here that take another along."""
+        """Groups here that take another along."""
         return frozenset(payer for number, payer in self.payer.items() if payer != number)
 
     @property
     def paying(self) -> tuple[int, ...]:
-        """Kernels here that no other takes along, in order."""
+        """Groups here that no other takes along, in order."""
         return tuple(number for number, payer in self.payer.items() if payer == number)
 
     def group_row(self, number: int) -> np.ndarray:
-        """The row of `WORK` of a kernel, array (1,)."""
+        """The row of `WORK` of a group, array (1,)."""
         group = self.groups[number]
         block = self.blocks[group.main]
         out = next(filter(None, block.outputs), Region(()))

@@ -1,12 +1,12 @@
-"""Analytic prices: a roofline for kernels, a line for session calls, latency plus volume for exchanges.
+"""Analytic prices: a roofline for fused groups, a line for session calls, latency plus volume for exchanges.
 
 ========  =============================================================================
-kernel    ``overhead + max(flops / flops_per_s, bytes / bytes_per_s) + followers``
-call      ``call + kernels * kernel + values * value + bytes / bytes_per_s``
+group     ``overhead + max(flops / flops_per_s, bytes / bytes_per_s) + epilogue``
+call      ``call + groups * group + values * value + bytes / bytes_per_s``
 exchange  ``kind + messages * message + latency + wire + bytes and runs copied``
 ========  =============================================================================
 
-Kernels and calls take ``active ** crowding`` times as long where ranks share cores. A learned model corrects these
+Groups and calls take ``active ** crowding`` times as long where ranks share cores. A learned model corrects these
 prices by a factor, so their form is what extrapolates; constants come from traces, or are those of an ordinary core.
 """
 
@@ -75,7 +75,7 @@ class AnalyticCost(CostModel):
     crowding: float = 1.0
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of kernels, float array (n,); see :class:`flexpie_mpi.cost.model.CostModel`."""
+        """Seconds of fused groups, float array (n,); see the base class."""
         return kernel_s(self.constants_of(work["op"]), work) * active**self.crowding
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class AnalyticCost(CostModel):
 
 
 def kernel_s(constants: np.ndarray, work: np.ndarray) -> np.ndarray:
-    """Seconds (n,) of kernels on one core.
+    """Seconds (n,) of fused groups on one core.
 
     Parameters
     ----------
@@ -105,17 +105,17 @@ def kernel_s(constants: np.ndarray, work: np.ndarray) -> np.ndarray:
     work : array (n,) of `WORK`
     """
     overhead, flops_per_s, bytes_per_s, followers_per_s = np.moveaxis(constants, -1, 0)
-    followed = work["followers"] * elements(work) / followers_per_s
-    return overhead + np.maximum(work["flops"] / flops_per_s, touched_bytes(work) / bytes_per_s) + followed
+    epilogue = work["followers"] * elements(work) / followers_per_s
+    return overhead + np.maximum(work["flops"] / flops_per_s, touched_bytes(work) / bytes_per_s) + epilogue
 
 
 def touched_bytes(work: np.ndarray) -> np.ndarray:
-    """Bytes (n,) that each kernel reads and writes once."""
+    """Bytes (n,) that each group reads and writes once."""
     return work["in_bytes"] + work["weight_bytes"] + work["out_bytes"] * (1 + work["sums"])
 
 
 def elements(work: np.ndarray) -> np.ndarray:
-    """Elements (n,) that each kernel computes."""
+    """Elements (n,) that each group computes."""
     return work["batch"] * work["out_channels"] * work["out_rows"] * work["out_columns"]
 
 

@@ -1,7 +1,7 @@
 """Samples: rows of traces made ready for learning. Repeated measurements become one; every row knows its group.
 
-A *group* is what a held-out test leaves out together: for kernels (op, input channels, output channels), so that a test
-always asks for channels that training has not seen; for exchanges (kind, ranks, bytes to the power of two).
+A *group* is what a held-out test leaves out together: for work (operator, input channels, output channels), so that a
+test always asks for channels that training has not seen; for exchanges (kind, ranks, bytes to the power of two).
 """
 
 from __future__ import annotations

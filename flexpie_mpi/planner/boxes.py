@@ -125,10 +125,11 @@ class _Axis:
         if not codes.size:
             return
         answers: list[list[np.ndarray]] = []
+        rule = rule_for(self.node)
         full = Region.full(self.node.out_shape())
         for code in codes.tolist():
             wanted = full.with_axis(self.axis, divmod(code, self.extent + 1))
-            answers.append(_bounds(self.node, rule_for(self.node).in_regions(self.node, (wanted,))))
+            answers.append(_bounds(self.node, rule.in_regions(self.node, (wanted,))))
             self.numbers[code] = len(self.numbers)
         self.bounds = [
             np.concatenate((known, np.stack(more)))
@@ -292,9 +293,12 @@ class ShardTable:
     @cached_property
     def replicas(self) -> np.ndarray:
         """Layout that holds everything on the team of each layout, int array (L,); -1 where there is none."""
-        teams = {layout.ranks: place for place, layout in enumerate(self.layouts) if layout.kind == "replicated"}
-        teams |= {layout.ranks: place for place, layout in enumerate(self.layouts) if layout.kind == "single"}
-        return np.array([teams.get(layout.ranks, -1) for layout in self.layouts])
+        holding = {
+            layout.ranks: number
+            for number, layout in enumerate(self.layouts)
+            if layout.kind in ("replicated", "single")
+        }
+        return np.array([holding.get(layout.ranks, -1) for layout in self.layouts])
 
     def cuts(self, name: str) -> np.ndarray:
         """Which layouts can cut a value: bool array (L,)."""

@@ -53,13 +53,12 @@ def candidates(testbed: Testbed, root: int, family: Family | None = None) -> tup
     if not 0 <= root < testbed.ranks:
         raise PlanError(f"root {root} is no rank of testbed '{testbed.name}', which has {testbed.ranks}")
     family = family or Family()
-    found = {Layout("single", (root,)): None}
+    layouts = [Layout("single", (root,))]
     for team in teams(testbed, root, family.subsets):
-        if len(team) > 1:
-            found.update(dict.fromkeys(_shared(testbed, team, family)))
+        layouts += _shared(testbed, team, family) if len(team) > 1 else ()
     if family.subsets and _speeds(testbed, tuple(range(testbed.ranks))):
-        found.update(dict.fromkeys(Layout("single", (rank,)) for rank in range(testbed.ranks)))
-    return tuple(found)
+        layouts += (Layout("single", (rank,)) for rank in range(testbed.ranks))
+    return tuple(dict.fromkeys(layouts))
 
 
 def teams(testbed: Testbed, root: int, subsets: bool = True) -> tuple[Team, ...]:
@@ -67,8 +66,8 @@ def teams(testbed: Testbed, root: int, subsets: bool = True) -> tuple[Team, ...]
     everyone = tuple(range(testbed.ranks))
     if not subsets:
         return (everyone,)
-    found = {tuple(sorted(order[:size])): None for order in _orders(testbed, root) for size in _sizes(testbed.ranks)}
-    return tuple(sorted(found, key=len))
+    beginnings = (order[:size] for order in _orders(testbed, root) for size in _sizes(testbed.ranks))
+    return tuple(sorted(dict.fromkeys(tuple(sorted(team)) for team in beginnings), key=len))
 
 
 def _orders(testbed: Testbed, root: int) -> Iterator[list[int]]:
@@ -87,6 +86,7 @@ def _orders(testbed: Testbed, root: int) -> Iterator[list[int]]:
 
 
 def _sizes(ranks: int) -> list[int]:
+    """Sizes of teams that are tried, rising."""
     if ranks <= FEW:
         return list(range(1, ranks + 1))
     halves = [ranks >> times for times in range(4 if ranks > MANY else ranks.bit_length())]
@@ -94,6 +94,7 @@ def _sizes(ranks: int) -> list[int]:
 
 
 def _shared(testbed: Testbed, team: Team, family: Family) -> Iterator[Layout]:
+    """Layouts by which a team shares the work, with equal shares and with shares by speed."""
     speeds = _speeds(testbed, team) if family.weighted else ()
     for kind in family.kinds:
         if KINDS[kind].is_grid:
@@ -116,13 +117,14 @@ def _speeds(testbed: Testbed, team: Team) -> tuple[float, ...]:
 
 def _grids(parts: int, square_only: bool) -> list[tuple[int, int]]:
     """(rows, columns) of every grid that is no single row or column; the most square one alone if asked."""
-    found = [(parts // columns, columns) for columns in range(2, parts // 2 + 1) if parts % columns == 0]
+    grids = [(parts // columns, columns) for columns in range(2, parts // 2 + 1) if parts % columns == 0]
     if square_only:
-        return sorted(found, key=lambda grid: (abs(grid[0] - grid[1]), -grid[0]))[:1]
-    return found
+        return sorted(grids, key=lambda grid: (abs(grid[0] - grid[1]), -grid[0]))[:1]
+    return grids
 
 
 def _grid_weights(speeds: Sequence[float], grid: tuple[int, int]) -> tuple[float, ...]:
+    """Shares of each row and then of each column of a grid, from the speeds of its ranks, row by row."""
     rows, columns = grid
     down = [sum(speeds[r * columns : (r + 1) * columns]) for r in range(rows)]
     across = [sum(speeds[c::columns]) for c in range(columns)]

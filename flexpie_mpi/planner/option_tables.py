@@ -190,7 +190,7 @@ class OptionTables:
 
     @classmethod
     def of(cls, space: Space) -> OptionTables:
-        """The ground of a space; options that take infinitely long are left out."""
+        """The tables of a space; options that take infinitely long are left out."""
         return cls(space, _words(space), tuple(_bundles(space)))
 
     @property

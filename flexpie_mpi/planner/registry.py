@@ -97,14 +97,14 @@ def _paper(task: Task, name: str, kinds: tuple[str, ...] = PAPER, free: bool = F
 
 def _fused(task: Task) -> Search:
     """The best of the searches with one layout each."""
-    found = [_paper(task, "fused", (kind,)) for kind in PAPER if _exists(kind, task.testbed.ranks)]
-    best = min(found, key=lambda search: search.plans[0].seconds)
+    searches = [_paper(task, "fused", (kind,)) for kind in PAPER if _exists(kind, task.testbed.ranks)]
+    best = min(searches, key=lambda search: search.plans[0].seconds)
     return replace(
         best,
-        lower_bound_s=min(search.lower_bound_s for search in found),
-        planning_s=sum(search.planning_s for search in found),
-        segments_priced=sum(search.segments_priced for search in found),
-        work_priced=sum(search.work_priced for search in found),
+        lower_bound_s=min(search.lower_bound_s for search in searches),
+        planning_s=sum(search.planning_s for search in searches),
+        segments_priced=sum(search.segments_priced for search in searches),
+        work_priced=sum(search.work_priced for search in searches),
     )
 
 

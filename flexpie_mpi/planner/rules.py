@@ -56,9 +56,9 @@ def layout_plan(
     if ranks < 1:
         raise PlanError(f"a plan needs at least one rank, not {ranks}")
     choose = _chooser(graph, ranks, preset, tuple(weights), grid)
-    whole = atoms(graph)
-    chosen = [ROOT if atom.fixed else choose(atom) for atom in whole]
-    placed = zip(whole, _with_fallback(graph, whole, chosen, ranks), strict=True)
+    pieces = atoms(graph)
+    chosen = [ROOT if atom.fixed else choose(atom) for atom in pieces]
+    placed = zip(pieces, _with_fallback(graph, pieces, chosen, ranks), strict=True)
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[first:end]), layout)
         for layout, run in groupby(placed, key=lambda pair: pair[1])
@@ -96,6 +96,7 @@ def square(ranks: int) -> tuple[int, int]:
 
 
 def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
+    """Values that an atom writes, but for those that every reader makes for itself."""
     names = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
     return (name for name in names if name not in graph.derived)
 
@@ -108,19 +109,19 @@ def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
     return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
 
 
-def _with_fallback(graph: Graph, whole: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int) -> list[Layout]:
+def _with_fallback(graph: Graph, pieces: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int) -> list[Layout]:
     """A layout for every atom, also where the rule has none."""
     everyone = tuple(range(ranks))
     layouts: list[Layout] = []
-    last_cut = max((place for place, layout in enumerate(chosen) if layout and len(layout.ranks) > 1), default=-1)
-    for place, (atom, layout) in enumerate(zip(whole, chosen, strict=True)):
+    last_cut = max((number for number, layout in enumerate(chosen) if layout and len(layout.ranks) > 1), default=-1)
+    for number, (atom, layout) in enumerate(zip(pieces, chosen, strict=True)):
         by_channels = Layout("channels", everyone)
         if layout is not None:
             layouts.append(layout)
         elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
             layouts.append(by_channels)
         else:
-            layouts.append(Layout("replicated", everyone) if place < last_cut else ROOT)
+            layouts.append(Layout("replicated", everyone) if number < last_cut else ROOT)
     return layouts
 
 
@@ -155,6 +156,7 @@ def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list
 
 
 def _free(graph: Graph, run: Sequence[Atom], layout: Layout) -> list[Span]:
+    """Spans that reach as far as they compute no more together than apart."""
     if len(layout.ranks) == 1:
         return [(run[0].first, run[-1].end)]
     firsts: list[int] = []
@@ -211,20 +213,20 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
     root : int
     """
     segments: list[Segment] = []
-    whole = atoms(graph)
-    place = 0
-    while place < len(whole):
-        count = min(source.choice(LENGTHS), len(whole) - place)
-        first, end = whole[place].first, whole[place + count - 1].end
+    pieces = atoms(graph)
+    while pieces:
+        count = min(source.choice(LENGTHS), len(pieces))
+        first, end = pieces[0].first, pieces[count - 1].end
         layouts = [_layout(kind, ranks, source) for kind in source.sample(tuple(KINDS), len(KINDS))]
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
         layout = next(fitting, Layout("single", (root,)))
         segments.append(Segment(tuple(node.name for node in graph.nodes[first:end]), layout))
-        place += count
+        pieces = pieces[count:]
     return Plan(tuple(segments), ranks, graph.digest, root, {"model": graph.name, "planner": "random"})
 
 
 def _layout(kind: str, ranks: int, source: Random) -> Layout:
+    """A layout of a kind, mostly on all ranks and mostly of equal shares."""
     if kind == "single":
         return Layout("single", (source.randrange(ranks),))
     size = ranks if source.random() < 0.7 else source.randint(1, ranks)

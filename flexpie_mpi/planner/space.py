@@ -189,7 +189,7 @@ class SearchResult:
     is_optimal : bool
         Whether the first path is proved to be the cheapest; without paths, whether it is proved that there is none.
     labels : int
-        Labels of the last sweep over the cuts.
+        Labels of the last pass over the cuts.
     shortage : Shortage, optional
         The tightest rank, where paths exist but none was found that fits into memory.
     """

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from ..core.graph import Graph
 from ..cost.groups import FusedGroup, fused_groups
@@ -26,55 +26,59 @@ class Atom:
 
 
 def atoms(graph: Graph) -> tuple[Atom, ...]:
-    """All nodes of the graph, in order, in the smallest runs that no opaque value leaves.
+    """All nodes of the graph, in order, in the smallest runs that a plan can place.
 
-    A run holds one node, unless opaque values join several, constants are prepared before it, or it is quantised.
+    A run holds one node, unless opaque values join several, constants are prepared before it, or it is quantised:
+
+    - Opaque values never leave a segment.
+    - A value computed from constants alone belongs to the node that reads it.
+    - What stands between a DequantizeLinear and the QuantizeLinear behind it is one integer kernel of onnxruntime,
+      which computes something else when it sees only a part (up to 0.5 % of the largest value in a MatMul, whose float
+      operand it then quantises once more by its own scales).
     """
-    found: list[Atom] = []
-    joined, first = _joined(graph), 0
-    for end in range(1, len(graph.nodes) + 1):
-        if end in joined:
-            continue
-        fixed = any(graph.is_dynamic(node.node) or node.is_random for node in graph.bound[first:end])
-        found.append(Atom(first, end, fixed))
-        first = end
-    return tuple(found)
+    joined = _joined(graph)
+    ends = [end for end in range(1, len(graph.nodes) + 1) if end not in joined]
+    return tuple(Atom(first, end, _is_fixed(graph, first, end)) for first, end in pairwise((0, *ends)))
 
 
-def _joined(graph: Graph) -> frozenset[int]:
-    """Places between two nodes where no segment may end."""
+def _is_fixed(graph: Graph, first: int, end: int) -> bool:
+    return any(graph.is_dynamic(node.node) or node.is_random for node in graph.bound[first:end])
+
+
+def _joined(graph: Graph) -> set[int]:
+    """Nodes before which no segment may end."""
     last = len(graph.nodes) - 1
-    places = {place + 1 for place in graph.preparing if place < last}
+    joined = _quantised(graph) | {index + 1 for index in graph.preparing if index < last}
     read = {name for node in graph.nodes for name in node.reads}
     until = 0
-    for place, node in enumerate(graph.nodes):
-        if place <= until and place:
-            places.add(place)
+    for index, node in enumerate(graph.nodes):
+        if 0 < index <= until:
+            joined.add(index)
         opaque = (name for name in node.writes if name in read and graph.value(name).is_opaque)
         until = max((until, *(min(graph.last_use[name], last) for name in opaque)))
-    return frozenset(places | _quantised(graph))
+    return joined
 
 
 def _quantised(graph: Graph) -> set[int]:
-    """Places inside a quantised operator: from a DequantizeLinear to its only reader, and before a QuantizeLinear."""
+    """Nodes inside a quantised operator: from a DequantizeLinear to its only reader, and up to a QuantizeLinear."""
     readers = Counter(name for node in graph.nodes for name in node.reads)
-    places: set[int] = set()
+    inside: set[int] = set()
     open_since: dict[str, int] = {}
-    for place, node in enumerate(graph.nodes):
-        if node.op == "QuantizeLinear" and place:
-            open_since |= dict.fromkeys(graph.nodes[place - 1].writes, place - 1)
-        begin = min((open_since.get(name, place) for name in node.reads if readers[name] == 1), default=place)
-        places.update(range(begin + 1, place + 1))
+    for index, node in enumerate(graph.nodes):
+        if node.op == "QuantizeLinear" and index:
+            open_since |= dict.fromkeys(graph.nodes[index - 1].writes, index - 1)
+        begin = min((open_since.get(name, index) for name in node.reads if readers[name] == 1), default=index)
+        inside.update(range(begin + 1, index + 1))
         if node.op == "DequantizeLinear":
-            open_since[node.writes[0]] = place
-        elif place not in graph.preparing:
+            open_since[node.writes[0]] = index
+        elif index not in graph.preparing:
             open_since.clear()
-    return places
+    return inside
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Nodes ``[first, end)``; `fixed` when only the root may run them. `kernels` are numbers of the graph's kernels."""
+    """Nodes ``[first, end)``; `fixed` when only the root may run them. `groups` are numbers of fused groups."""
 
     first: int
     end: int
@@ -98,32 +102,32 @@ class Units:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """Node behind each cut, 0 .. n."""
+        """The node behind each cut, 0 .. n."""
         return (0, *(unit.end for unit in self.items))
 
     @cached_property
     def unit_of_group(self) -> dict[int, int]:
-        return {group: place for place, unit in enumerate(self.items) for group in unit.groups}
+        return {group: number for number, unit in enumerate(self.items) for group in unit.groups}
 
     @cached_property
     def alive(self) -> tuple[tuple[str, ...], ...]:
         """Values that cross each cut and can be exchanged: made before it (or inputs), read behind it (or outputs)."""
         graph = self.graph
-        waiting = deque(name for name in (*graph.inputs, *graph.producer) if self._crosses(name))
-        found: list[tuple[str, ...]] = []
+        waiting = deque(name for name in (*graph.inputs, *graph.producer) if self._can_cross(name))
+        alive: list[tuple[str, ...]] = []
         crossing: tuple[str, ...] = ()
         for end in self.ends:
             made = []
             while waiting and graph.producer.get(waiting[0], -1) < end:
                 made.append(waiting.popleft())
             crossing = tuple(name for name in (*crossing, *made) if graph.last_use.get(name, -1) >= end)
-            found.append(crossing)
-        return tuple(found)
+            alive.append(crossing)
+        return tuple(alive)
 
-    def _crosses(self, name: str) -> bool:
+    def _can_cross(self, name: str) -> bool:
         value = self.graph.value(name)
-        settled = value.is_constant or (name in self.graph.derived and name not in self.graph.outputs)
-        return not value.is_opaque and not settled
+        is_known = value.is_constant or (name in self.graph.derived and name not in self.graph.outputs)
+        return not value.is_opaque and not is_known
 
 
 def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
@@ -135,14 +139,13 @@ def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
     starts : iterable of int, optional
         Nodes at which a plan begins segments: no unit reaches over them, and none is cut elsewhere for their sake.
     """
-    places = None if starts is None else frozenset(starts)
-    runs = fused_groups(graph, () if places is None else tuple(places))
-    found = atoms(graph)
-    cuts = {group.end for group in runs} & {atom.end for atom in found}
-    fixed = list(accumulate((atom.fixed for atom in found for _ in range(atom.first, atom.end)), initial=0))
+    groups = fused_groups(graph, () if starts is None else tuple(frozenset(starts)))
+    pieces = atoms(graph)
+    cuts = {group.end for group in groups} & {atom.end for atom in pieces}
+    fixed = list(accumulate((atom.fixed for atom in pieces for _ in range(atom.first, atom.end)), initial=0))
     items, first, group = [], 0, 0
     for end in sorted(cuts):
-        last = bisect_left(runs, end, lo=group, key=lambda run: run.first)
+        last = bisect_left(groups, end, lo=group, key=lambda each: each.first)
         items.append(Unit(first, end, fixed[end] > fixed[first], tuple(range(group, last))))
         first, group = end, last
-    return Units(graph, runs, tuple(items))
+    return Units(graph, groups, tuple(items))

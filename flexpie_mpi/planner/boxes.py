@@ -293,11 +293,9 @@ class ShardTable:
     @cached_property
     def replicas(self) -> np.ndarray:
         """Layout that holds everything on the team of each layout, int array (L,); -1 where there is none."""
-        holding = {
-            layout.ranks: number
-            for number, layout in enumerate(self.layouts)
-            if layout.kind in ("replicated", "single")
-        }
+        layouts = list(enumerate(self.layouts))
+        holding = {layout.ranks: number for number, layout in layouts if layout.kind == "replicated"}
+        holding |= {layout.ranks: number for number, layout in layouts if layout.kind == "single"}
         return np.array([holding.get(layout.ranks, -1) for layout in self.layouts])
 
     def cuts(self, name: str) -> np.ndarray:

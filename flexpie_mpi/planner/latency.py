@@ -15,10 +15,12 @@ from ..cost.model import CostModel
 from ..lower import turns_of
 from ..lower.memory import RankMemory, memory_of, memory_problems
 from ..testbed import Testbed
+from .boxes import ShardTable
 from .problem import MANY_ROWS, Choice, Problem, ProblemBuilder, alone, below, longest, within
 from .search import load, search
 from .space import Path, SearchResult, Space, replay
 from .units import units
+from .walk import Step
 
 MOST_ATTEMPTS = 8
 """Searches for a plan that fits the boards, the working memory of the last one's taken into account."""
@@ -206,40 +208,37 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     for reason in problems(plan, graph):
         raise PlanError(reason)
-    cut = units(graph, [first for _, first, _ in plan.spans])
-    place = {end: number for number, end in enumerate(cut.ends)}
-    spans = {place[end]: (place[first], segment.layout) for segment, first, end in plan.spans}
+    pieces = units(graph, [first for _, first, _ in plan.spans])
+    cut_at = {node: cut for cut, node in enumerate(pieces.ends)}
+    spans = {cut_at[end]: (cut_at[first], segment.layout) for segment, first, end in plan.spans}
     layouts = tuple(dict.fromkeys(segment.layout for segment in plan.segments))
 
-    def allowed(shards: object, end: int) -> np.ndarray:
-        known = shards.layouts  # type: ignore[attr-defined]
-        return np.array([end in spans and layout == spans[end][1] for layout in known])
+    def allowed(shards: ShardTable, end: int) -> np.ndarray:
+        return np.array([end in spans and layout == spans[end][1] for layout in shards.layouts])
 
-    def fuse(shards: object, step: object) -> np.ndarray:
-        return np.array([spans[end][0] < step.begin for end in step.end])  # type: ignore[attr-defined]
+    def fuse(shards: ShardTable, step: Step) -> np.ndarray:
+        return np.array([spans[end][0] < step.begin for end in step.end])
 
-    problem = ProblemBuilder(cut, testbed, cost, layouts, plan.root).build(Choice(layouts, allowed, fuse, lonely=True))
-    known = {layout: number for number, layout in enumerate(problem.shards.layouts)}
-    path = tuple((spans[end][0], end, known[spans[end][1]]) for end in sorted(spans))
-    return _priced(problem, path, plan.ranks, plan.root, plan.provenance, given)
+    builder = ProblemBuilder(pieces, testbed, cost, layouts, plan.root)
+    problem = builder.build(Choice(layouts, allowed, fuse, lonely=True))
+    path = tuple((begin, end, problem.shards.layouts.index(layout)) for end, (begin, layout) in sorted(spans.items()))
+    return PricedPlan(given, *_prices(problem, path))
 
 
-def _priced(
-    problem: Problem, path: Path, ranks: int, root: int, provenance: object, plan: Plan | None = None
-) -> PricedPlan:
+def _prices(problem: Problem, path: Path) -> tuple[tuple[SegmentPrice, ...], float]:
+    """The price of every segment of a path, and of the exit."""
+    replayed = replay(problem.space, path)
+    return tuple(map(SegmentPrice, replayed.exchange_s, replayed.compute_s)), replayed.exit_s
+
+
+def _priced(problem: Problem, path: Path, ranks: int, root: int, provenance: Mapping[str, str]) -> PricedPlan:
     """The plan of a path, with the price of every step."""
-    found = replay(problem.space, path)
-    prices = tuple(map(SegmentPrice, found.exchange_s, found.compute_s))
-    made = plan or Plan(_segments(problem, path), ranks, problem.units.graph.digest, root, provenance)  # type: ignore[arg-type]
-    return PricedPlan(made, prices, found.exit_s)
-
-
-def _segments(problem: Problem, path: Sequence[tuple[int, int, int]]) -> tuple[Segment, ...]:
-    nodes, ends = problem.units.graph.nodes, problem.units.ends
-    return tuple(
-        Segment(tuple(node.name for node in nodes[ends[begin] : ends[end]]), problem.shards.layouts[layout])
+    graph, ends, layouts = problem.units.graph, problem.units.ends, problem.shards.layouts
+    segments = tuple(
+        Segment(tuple(node.name for node in graph.nodes[ends[begin] : ends[end]]), layouts[layout])
         for begin, end, layout in path
     )
+    return PricedPlan(Plan(segments, ranks, graph.digest, root, provenance), *_prices(problem, path))
 
 
 def _hopeless(problem: Problem, testbed: Testbed, found: SearchResult) -> str:

@@ -96,12 +96,12 @@ def _read(path: str | Path) -> dict[str, Any]:
             f"'{path}' cannot be read as a cost model ({one_line(error)}): give a file that 'flexpie-mpi fit' wrote"
         ) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = (
+        problem = (
             f"its format is {shown(record['format'])}"
             if isinstance(record, dict) and "format" in record
             else "no format"
         )
-        raise CostError(f"'{path}' holds no cost model ({found}): give a file that 'flexpie-mpi fit' wrote")
+        raise CostError(f"'{path}' holds no cost model ({problem}): give a file that 'flexpie-mpi fit' wrote")
     version = record.get("version")
     if version != FORMAT_VERSION:
         raise CostError(

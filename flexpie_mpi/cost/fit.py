@@ -58,21 +58,21 @@ class Lessons:
         CostError
             When no kernel was measured: nothing could be planned with what is left.
         """
-        found = {table: samples(table, traces.tables[table], traces.origins) for table in DTYPES}
-        if not len(found["compute"]):
+        tables = {table: samples(table, traces.tables[table], traces.origins) for table in DTYPES}
+        if not len(tables["compute"]):
             rows = len(traces.tables["compute"])
             raise CostError(
                 f"the traces hold no usable time of a kernel ({rows} rows of table 'compute'): "
                 "measure some with 'flexpie-mpi trace'"
             )
-        return cls(found, devices_of(traces.origins))
+        return cls(tables, devices_of(traces.origins))
 
     def only(self, table: str, kept: np.ndarray) -> Lessons:
         """Without the other tables, but for the work that tells devices apart, and with some rows of this one."""
-        found = {name: each.part(np.zeros(len(each), bool)) for name, each in self.samples.items()}
+        tables = {name: each.part(np.zeros(len(each), bool)) for name, each in self.samples.items()}
         if table == "call":
-            found["compute"] = self.samples["compute"]
-        return Lessons(found | {table: self.samples[table].part(kept)}, self.devices)
+            tables["compute"] = self.samples["compute"]
+        return Lessons(tables | {table: self.samples[table].part(kept)}, self.devices)
 
 
 def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
@@ -172,8 +172,8 @@ def _forest(
 
 def _models(traces: Traces) -> tuple[str, ...]:
     """Names of the models in which anything was measured."""
-    found = {name.decode(errors="replace") for table in DTYPES for name in np.unique(traces.tables[table]["model"])}
-    return tuple(sorted(found - {""}))
+    names = {name.decode(errors="replace") for table in DTYPES for name in np.unique(traces.tables[table]["model"])}
+    return tuple(sorted(names - {""}))
 
 
 def _provenance(traces: Traces, lessons: Lessons) -> dict[str, object]:
@@ -191,12 +191,12 @@ def _provenance(traces: Traces, lessons: Lessons) -> dict[str, object]:
 def _digest(traces: Traces) -> str:
     """Hex digest of traces, the same in whatever order they were merged."""
     origins, tables = traces.content()
-    found = hashlib.blake2b(repr(origins).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr(origins).encode(), digest_size=16)
     for name in sorted(tables):
-        found.update(name.encode())
+        digest.update(name.encode())
         for row in tables[name]:
-            found.update(row)
-    return found.hexdigest()
+            digest.update(row)
+    return digest.hexdigest()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -130,13 +130,13 @@ class Forest:
     @cached_property
     def _tables(self) -> tuple[tuple[int, np.ndarray, np.ndarray], ...]:
         """(column, edges, leaves that its numbers leave (bins, trees)) of every column that some node looks at."""
-        found: dict[int, list[_Node]] = {}
+        nodes: dict[int, list[_Node]] = {}
         for number, tree in enumerate(self.trees):
             for node, below in enumerate(tree.below):
                 kind, threshold = tree.kinds[node], tree.thresholds[node]
                 named = tree.sets[int(threshold)] if kind & _CATEGORY else frozenset()
-                found.setdefault(tree.columns[node], []).append(_Node(number, kind, threshold, named, *below))
-        return tuple((column, *_table(found[column], len(self.trees))) for column in sorted(found))
+                nodes.setdefault(tree.columns[node], []).append(_Node(number, kind, threshold, named, *below))
+        return tuple((column, *_table(nodes[column], len(self.trees))) for column in sorted(nodes))
 
     @cached_property
     def _values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -182,8 +182,8 @@ def _table(nodes: Sequence[_Node], trees: int) -> tuple[np.ndarray, np.ndarray]:
     examples = np.concatenate((edges, [np.inf, np.nan]))  # the last number of every bin
     is_left = np.column_stack((_below(plain, examples), _named(by_set, examples)))
     left = np.full((len(examples), trees), ~_Mask(0))
-    for place, node in enumerate((*plain, *by_set)):
-        left[:, node.number] &= np.where(is_left[:, place], ~_Mask(node.at_right), ~_Mask(node.at_left))
+    for number, node in enumerate((*plain, *by_set)):
+        left[:, node.number] &= np.where(is_left[:, number], ~_Mask(node.at_right), ~_Mask(node.at_left))
     return edges, left
 
 
@@ -270,10 +270,10 @@ def _tree(block: Mapping[str, str], where: str, columns: int) -> Tree:
 
 def _from_the_root(left: Sequence[int], right: Sequence[int]) -> list[int]:
     """The nodes that can be reached, each after its parent; every one once where each has one parent."""
-    found = [0] if left else []
-    for node in found:
-        found += [child for child in (left[node], right[node]) if child > 0]
-    return found
+    reached = [0] if left else []
+    for node in reached:
+        reached += [child for child in (left[node], right[node]) if child > 0]
+    return reached
 
 
 def _sets(block: Mapping[str, str], where: str) -> tuple[frozenset[int], ...]:
@@ -287,7 +287,7 @@ def _sets(block: Mapping[str, str], where: str) -> tuple[frozenset[int], ...]:
     words = _wholes(block, "cat_threshold", bounds[-1], 0, 2**32 - 1, where)
     spans = (words[first:end] for first, end in pairwise(bounds))
     return tuple(
-        frozenset(32 * place + bit for place, word in enumerate(span) for bit in range(32) if word >> bit & 1)
+        frozenset(32 * index + bit for index, word in enumerate(span) for bit in range(32) if word >> bit & 1)
         for span in spans
     )
 

@@ -87,9 +87,9 @@ class Network:
         """
         batch, shape = _listed(nbytes, self.ranks)
         latency, wire = np.empty(len(batch)), np.empty(len(batch))
-        for place, part in _slabs(batch):
-            latency[place] = _busiest(*_by_rank((part > 0) * self._latency))
-            wire[place] = self._wire(part)
+        for rows, part in _slabs(batch):
+            latency[rows] = _busiest(*_by_rank((part > 0) * self._latency))
+            wire[rows] = self._wire(part)
         return latency.reshape(shape), wire.reshape(shape)
 
     def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
@@ -138,8 +138,8 @@ def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network)
     rows = np.zeros(len(batch), TRANSFER)
     rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
     rows["latency_s"], rows["wire_s"] = network.price(batch)
-    for place, part in _slabs(batch):
-        _describe(part, rows[place])
+    for which, part in _slabs(batch):
+        _describe(part, rows[which])
     return rows.reshape(shape)
 
 
@@ -228,12 +228,12 @@ _JOB_SLAB = 1 << 22
 
 def job_parts(programs: Sequence[Program]) -> Mapping[int, Sequence[Part]]:
     """Every rank's part of each exchange of a job, by the exchange's number, ascending."""
-    found: dict[int, list[Part]] = {}
+    parts_of: dict[int, list[Part]] = {}
     for program in programs:
         parts = {step.exchange.index: step.exchange for step in program.steps if not isinstance(step, Compute)}
         for index, exchange in parts.items():
-            found.setdefault(index, []).append((exchange, program))
-    return {index: found[index] for index in sorted(found)}
+            parts_of.setdefault(index, []).append((exchange, program))
+    return {index: parts_of[index] for index in sorted(parts_of)}
 
 
 def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[int, ...], np.ndarray]:
@@ -245,11 +245,11 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
         Of all ranks.
     testbed : Testbed
     """
-    found = job_parts(programs)
-    rows = np.zeros(len(found), TRANSFER)
-    if not found:
+    parts_of = job_parts(programs)
+    rows = np.zeros(len(parts_of), TRANSFER)
+    if not parts_of:
         return (), rows
-    network, everyones = Network(testbed), list(found.values())
+    network, everyones = Network(testbed), list(parts_of.values())
     step = max(1, _JOB_SLAB // len(programs) ** 2)
     for first in range(0, len(rows), step):
         some = everyones[first : first + step]
@@ -257,7 +257,7 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
         local = np.array([max(copied_bytes(*part) for part in parts) for parts in some], float)
         rows[first : first + step] = transfer_rows(nbytes, local, network)
     rows["runs"] = [max(_runs(*part) for part in parts) for parts in everyones]
-    return tuple(found), rows
+    return tuple(parts_of), rows
 
 
 def _moved(parts: Sequence[Part], ranks: int) -> np.ndarray:

@@ -81,16 +81,16 @@ def from_json(text: str) -> tuple[Origin, ...]:
     DocumentError, TypeError, ValueError
         When the text is something else.
     """
-    found = documented(text)
-    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+    records = documented(text)
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise ValueError("origins are a list of tables")
-    return tuple(Origin(**record) for record in found)
+    return tuple(Origin(**record) for record in records)
 
 
 def places(origins: Sequence[Origin], order: Sequence[Origin]) -> np.ndarray:
     """The place in `order` of each origin, int array (len(origins),)."""
-    place = {origin: number for number, origin in enumerate(order)}
-    return np.array([place[origin] for origin in origins], np.int32)
+    number_of = {origin: number for number, origin in enumerate(order)}
+    return np.array([number_of[origin] for origin in origins], np.int32)
 
 
 def renumbered(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:

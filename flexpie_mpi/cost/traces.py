@@ -77,13 +77,13 @@ class Traces:
             raise CostError(f"'{path}' holds no traces, {reason}: measure some with 'flexpie-mpi trace --output FILE'")
         with _reading(path), at_most(2 * _MOST_BYTES), opened(path) as file:
             _check_format(path, file)
-            found = members(file)
-            if any(name in file and name not in found for name in TABLES):
+            datasets = members(file)
+            if any(name in file and name not in datasets for name in TABLES):
                 raise ValueError("a table is a group")
-            if (nbytes := sum(item.nbytes for item in found.values())) > _MOST_BYTES:
+            if (nbytes := sum(item.nbytes for item in datasets.values())) > _MOST_BYTES:
                 raise ValueError(f"its tables would take {nbytes} bytes, and {_MOST_BYTES} are the most")
-            origins = from_json(_text(found))
-            tables = {name: _load(name, found[name], len(origins)) for name in TABLES if name in found}
+            origins = from_json(_text(datasets))
+            tables = {name: _load(name, datasets[name], len(origins)) for name in TABLES if name in datasets}
         problem = _problem(tables, len(origins))
         if problem:
             raise CostError(f"'{path}' is damaged, {problem}: measure anew with 'flexpie-mpi trace'")
@@ -220,9 +220,9 @@ def _problem(tables: Mapping[str, np.ndarray], origins: int) -> str:
     return ""
 
 
-def _columns(found: np.dtype, expected: np.dtype) -> str:
+def _columns(actual: np.dtype, expected: np.dtype) -> str:
     """How the columns of a table differ from what they should be."""
-    have, want = set(found.names or ()), set(expected.names or ())
+    have, want = set(actual.names or ()), set(expected.names or ())
     for word, names in (("no column", want - have), ("an unknown column", have - want)):
         if names:
             return f"{word} '{min(names)}'"
@@ -247,9 +247,9 @@ def _store(path: Path, traces: Traces) -> None:
             )
 
 
-def _text(found: Mapping[str, h5py.Dataset]) -> str:
+def _text(datasets: Mapping[str, h5py.Dataset]) -> str:
     """The text of the origins."""
-    item = found.get("origins")
+    item = datasets.get("origins")
     if item is None or item.shape != () or not h5py.check_string_dtype(item.dtype):
         raise ValueError("it has no text 'origins'")
     return str(item.asstr()[()])
@@ -269,9 +269,9 @@ def _load(name: str, item: h5py.Dataset, origins: int) -> np.ndarray:
 
 
 def _check_format(path: str | Path, file: h5py.File) -> None:
-    found = attribute(file, "format")
-    if found != FORMAT:
-        what = f"its format is {shown(found)}" if found else "it names no format"
+    name = attribute(file, "format")
+    if name != FORMAT:
+        what = f"its format is {shown(name)}" if name else "it names no format"
         raise CostError(f"'{path}' holds no traces ({what}): give a file that 'flexpie-mpi trace' wrote")
     version = attribute(file, "version")
     if not isinstance(version, int):

@@ -113,27 +113,27 @@ def why(
 
 def explain(problem: Problem, path: Path) -> Explanation:
     """Reasons for a path of a search problem."""
-    found = replay(problem.space, path)
+    replayed = replay(problem.space, path)
     reasons = tuple(
         Reason(
             (problem.units.ends[begin], problem.units.ends[end]),
             problem.shards.layouts[layout],
-            found.exchange_s[place],
-            found.compute_s[place],
-            _alternatives(problem, path, place),
+            replayed.exchange_s[number],
+            replayed.compute_s[number],
+            _alternatives(problem, path, number),
         )
-        for place, (begin, end, layout) in enumerate(path)
+        for number, (begin, end, layout) in enumerate(path)
     )
-    return Explanation(reasons, found.exit_s, found.seconds, by_team(problem))
+    return Explanation(reasons, replayed.exit_s, replayed.seconds, by_team(problem))
 
 
-def _alternatives(problem: Problem, path: Path, place: int) -> tuple[Alternative, ...]:
+def _alternatives(problem: Problem, path: Path, number: int) -> tuple[Alternative, ...]:
     """The best layout of each other kind for one segment of a path, the fastest first."""
-    begin, end, chosen = path[place]
+    begin, end, chosen = path[number]
     options, layouts = problem.space.options[begin], problem.shards.layouts
     best: dict[str, Alternative] = {}
     for layout in options.layout[options.end == end].tolist():
-        other = path[:place] + ((begin, end, layout),) + path[place + 1 :]
+        other = path[:number] + ((begin, end, layout),) + path[number + 1 :]
         kind = layouts[layout].kind
         if layout == chosen or (kind == layouts[chosen].kind and layouts[layout].ranks == layouts[chosen].ranks):
             continue

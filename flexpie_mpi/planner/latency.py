@@ -116,17 +116,17 @@ def find(
     provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
     if not is_all:
         provenance["segments"] = f"at most {most} of {len(builder.units)} units"
-    found, plans = _search_fitting(problem, testbed, top, root, provenance)
+    result, plans = _search_fitting(problem, testbed, top, root, provenance)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
-        found.lower_bound if is_all else min(found.lower_bound, float(problem.least.sum())),
-        found.is_optimal and is_all,
+        result.lower_bound if is_all else min(result.lower_bound, float(problem.least.sum())),
+        result.is_optimal and is_all,
         planning_s,
         problem.segments,
         problem.work_priced,
         problem,
-        found.paths,
+        result.paths,
     )
 
 
@@ -143,30 +143,32 @@ def _search_fitting(
     PlanError
         When no plan fits.
     """
-    first = found = search(problem.space, top=top)
+    first = result = search(problem.space, top=top)
     space, reasons = problem.space, list[str]()
     for attempt in range(MOST_ATTEMPTS):
-        plans = [_priced(problem, path, testbed.ranks, root, provenance) for path in found.paths]
+        plans = [_priced(problem, path, testbed.ranks, root, provenance) for path in result.paths]
         if plans and not space.capacity.size:
-            return found, tuple(plans)
+            return result, tuple(plans)
         graph = problem.units.graph
         backwards = [memory_of(turns_of(priced.plan, graph), graph, root) for priced in reversed(plans)]
         needs = backwards[::-1]  # the first plan is lowered last, so that its programs are kept for whoever runs it
         lacking = [memory_problems(need, testbed) for need in needs]
         kept = [number for number, sentences in enumerate(lacking) if not sentences]
         if kept:
-            is_optimal = found.is_optimal and attempt == 0 and kept[0] == 0
-            paths = tuple(found.paths[number] for number in kept)
-            seconds = tuple(found.seconds[number] for number in kept)
-            fitting = replace(found, paths=paths, seconds=seconds, is_optimal=is_optimal, lower_bound=first.lower_bound)
+            is_optimal = result.is_optimal and attempt == 0 and kept[0] == 0
+            paths = tuple(result.paths[number] for number in kept)
+            seconds = tuple(result.seconds[number] for number in kept)
+            fitting = replace(
+                result, paths=paths, seconds=seconds, is_optimal=is_optimal, lower_bound=first.lower_bound
+            )
             return fitting, tuple(plans[number] for number in kept)
         if not plans:
             break
         reasons = lacking[0]
-        space = replace(space, capacity=_tightened(problem.space, space, found.paths[0], needs[0]))
-        found = search(space, top=top)
+        space = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
+        result = search(space, top=top)
     if not reasons:
-        raise PlanError(_hopeless(problem, testbed, found))
+        raise PlanError(_hopeless(problem, testbed, result))
     raise PlanError(
         f"no plan of {problem.units.graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
         f"fastest, {reasons[0]}"
@@ -241,9 +243,9 @@ def _priced(problem: Problem, path: Path, ranks: int, root: int, provenance: Map
     return PricedPlan(Plan(segments, ranks, graph.digest, root, provenance), *_prices(problem, path))
 
 
-def _hopeless(problem: Problem, testbed: Testbed, found: SearchResult) -> str:
+def _hopeless(problem: Problem, testbed: Testbed, result: SearchResult) -> str:
     """Why there is no plan."""
-    graph, short = problem.units.graph, found.shortage
+    graph, short = problem.units.graph, result.shortage
     if short is None:
         return f"no plan of {graph.name} exists with these layouts"
     device = testbed.devices[short.rank]
@@ -252,7 +254,7 @@ def _hopeless(problem: Problem, testbed: Testbed, found: SearchResult) -> str:
         reason = f"every plan puts at least {short.needed / 1e6:.0f} MB of weights on '{device.name}', where {capacity}"
     else:
         reason = f"on '{device.name}', for one, {capacity}, and {graph.name} has {graph.weight_bytes / 1e6:.0f} MB"
-    verdict = "fits" if found.is_optimal else "was found that fits"
+    verdict = "fits" if result.is_optimal else "was found that fits"
     return (
         f"no plan of {graph.name} {verdict} the boards of testbed '{testbed.name}': {reason}; take more or larger ones"
     )

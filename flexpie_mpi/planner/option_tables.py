@@ -265,8 +265,8 @@ def _words(space: Space) -> tuple[Code, ...]:
     words = max(1, -(-max(map(len, space.alive)) // per_word))
     strides = np.zeros((words, space.cuts + 1, len(space.latency)), dtype=np.int64)
     for cut, values in enumerate(space.alive):
-        for place, value in enumerate(values):
-            strides[place // per_word, cut, value] = states ** (place % per_word)
+        for number, value in enumerate(values):
+            strides[number // per_word, cut, value] = states ** (number % per_word)
     return tuple(Code(word, np.zeros(space.cuts + 1, dtype=np.int64)) for word in strides)
 
 
@@ -299,8 +299,8 @@ def _alike(space: Space, cut: int, is_alive: np.ndarray) -> Iterator[tuple[np.nd
     options = space.options[cut]
     usable = np.flatnonzero(np.isfinite(options.seconds))
     # what is carried depends on the end alone, and a narrow type sorts in linear time
-    ends, place = np.unique(options.end[usable].astype(np.min_scalar_type(space.cuts)), return_inverse=True)
-    usable = usable[np.argsort(place.astype(np.min_scalar_type(len(ends))), kind="stable")]
+    ends, index = np.unique(options.end[usable].astype(np.min_scalar_type(space.cuts)), return_inverse=True)
+    usable = usable[np.argsort(index.astype(np.min_scalar_type(len(ends))), kind="stable")]
     patterns: dict[bytes, list[int]] = {}
     for end in ends.tolist():
         patterns.setdefault(is_alive[end, list(space.alive[cut])].tobytes(), []).append(end)

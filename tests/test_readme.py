@@ -1,4 +1,4 @@
-"""Every command and script in the README is run, in its order, in a folder with the files it supposes."""
+"""Every command and script in the documents is run, in the order of the text, in a folder with what it supposes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,25 @@ from flexpie_mpi.model.zoo import materialise
 
 from .launch import REPOSITORY, environment, launcher
 
-TEXT = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"^\$ (.*?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
-AS_ROOT = re.findall(r"^# (flexpie-mpi .*?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
-INSTALLING = ("make infer", "make test", "pip install")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "flexpie_mpi/README.md",
+    "flexpie_mpi/planner/README.md",
+    "flexpie_mpi/pipeline/README.md",
+    "hostfiles/README.md",
+    "bench/README.md",
+    "bench/placement/README.md",
+)
+"""In the order in which they are read."""
+
+TEXTS = {name: (REPOSITORY / name).read_text() for name in DOCUMENTS}
+TEXT = TEXTS["README.md"]
+COMMANDS = [found for text in TEXTS.values() for found in re.findall(r"^\$ (.*?)(?:\s+#.*)?$", text, re.MULTILINE)]
+AS_ROOT = [
+    found for text in TEXTS.values() for found in re.findall(r"^# (flexpie-mpi .*?)(?:\s+#.*)?$", text, re.MULTILINE)
+]
+INSTALLING = ("make infer", "make test", "make lint", "pip install")
 """Commands that make environments: running the tests is itself one of them, and a test never installs."""
 
 
@@ -121,10 +136,26 @@ def test_the_script_runs(folder):
     assert re.fullmatch(r"0 \d\n1 \d\n2 \d\n", said[0]) and said[0] == said[1] == said[2]
 
 
-def test_the_links_lead_somewhere():
-    for target in (found for found in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in found):
-        assert (REPOSITORY / target).exists(), target
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_links_lead_somewhere(name):
+    folder = (REPOSITORY / name).parent
+    targets = re.findall(r"\]\(([^)#]+)(#[^)]*)?\)", TEXTS[name]) + re.findall(
+        r'(?:src|srcset)="([^"]+)()"', TEXTS[name]
+    )
+    for target, _ in targets:
+        assert "://" in target or (folder / target).exists(), target
 
 
-def test_nothing_is_left_to_fill_in():
-    assert not re.search(r"@\w+@", TEXT) and os.fspath(Path.home()) not in TEXT
+def test_every_document_is_tried():
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    results = {name for name in listed if name.startswith("bench/results/")}  # written by programs
+    assert {*listed} - results - {*DOCUMENTS} <= {"CHANGELOG.md"}
+
+
+def test_the_landing_page_is_short():
+    assert len(TEXT.splitlines()) <= 250
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_nothing_is_left_to_fill_in(name):
+    assert not re.search(r"@\w+@", TEXTS[name]) and os.fspath(Path.home()) not in TEXTS[name]

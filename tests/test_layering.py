@@ -1,11 +1,12 @@
 """The shape of the sources: which room may import which, who owns a package, how large things may be.
 
-This is the true list of the rooms. A new room gets a place in `ROWS`, a new dependency one in `OWNERS`.
+The rooms are those of the table in flexpie_mpi/README.md. A new dependency gets a place in `OWNERS`.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,25 +19,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
 
-ROWS = (
-    ("core",),
-    ("testbed", "ops", "files", "placement"),
-    ("lower",),
-    ("model",),
-    ("cost",),
-    ("simulate",),
-    ("planner",),
-    ("pipeline",),
-    ("runtime",),
-    ("measure",),
-    ("suite",),
-    ("emulate",),
-    ("session",),
-    ("report",),
-    ("commands",),
-    ("__init__",),
-    ("__main__",),
-)
+TABLE = (PACKAGE / "README.md").read_text(encoding="utf-8")
+LINES = [(int(row), room) for row, room in re.findall(r"^\| (\d+) \| `(\w+)` \|", TABLE, re.MULTILINE)]
+ROWS = tuple(tuple(room for row, room in LINES if row == wanted) for wanted in sorted({row for row, _ in LINES}))
 """A module imports from its own room and from the rows above it."""
 
 OWNERS = {

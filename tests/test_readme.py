@@ -159,3 +159,11 @@ def test_the_landing_page_is_short():
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_nothing_is_left_to_fill_in(name):
     assert not re.search(r"@\w+@", TEXTS[name]) and os.fspath(Path.home()) not in TEXTS[name]
+
+
+def test_the_files_that_the_design_names_are_there():
+    """A path is one of the package, or of the repository."""
+    paths = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", TEXTS["flexpie_mpi/README.md"])
+    assert len(paths) > 30
+    for path in paths:
+        assert (REPOSITORY / "flexpie_mpi" / path).exists() or (REPOSITORY / path).exists(), path

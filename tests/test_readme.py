@@ -165,5 +165,5 @@ def test_the_files_that_the_design_names_are_there():
     """A path is one of the package, or of the repository."""
     paths = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", TEXTS["flexpie_mpi/README.md"])
     assert len(paths) > 30
-    for path in paths:
+    for path in (path for path in paths if "NAME" not in path):
         assert (REPOSITORY / "flexpie_mpi" / path).exists() or (REPOSITORY / path).exists(), path

@@ -105,7 +105,7 @@ def test_the_front_has_a_plan_each_and_names_the_crossover(here, boards, tmp_pat
 
 def test_mistakes_are_one_sentence(here, boards, tmp_path):
     small = tmp_path / "small.toml"
-    small.write_text(BOARDS.format(memory='memory = "90MiB"'))
+    small.write_text(BOARDS.format(memory='memory = "88MiB"'))
     throughput = ["--objective", "throughput"]
     mistakes = (
         (["--planner", "even"], "--planner does not go with --objective latency"),
@@ -116,7 +116,7 @@ def test_mistakes_are_one_sentence(here, boards, tmp_path):
         ([*throughput, "--planner", "flexpie"], "invalid choice: 'flexpie'"),
         ([*throughput, "--time-limit", 0], "'0' is not a positive number of seconds"),
         (["--objective", "pareto", "--compare"], "--compare does not go with --objective pareto"),
-        ([*throughput, "--testbed", small], r"tiny_cnn does not fit .* \(3 x 94 MB\): .* take boards of \d+ MB each"),
+        ([*throughput, "--testbed", small], r"tiny_cnn does not fit .* \(3 x 92 MB\): .* take boards of \d+ MB each"),
     )
     for words, expected in mistakes:
         code, out, err = here("plan", "--model", TINY, *([] if "--testbed" in words else ["--testbed", boards]), *words)

@@ -145,7 +145,7 @@ def _read_testbed(path: Path, place: Place) -> object:
     programs = turns_of(plan, graph())[0]
     timeline = simulate(programs, graph(), part, AnalyticCost())
     priced = price(plan, graph(), part, AnalyticCost())
-    return [testbed.digest, len(timeline.events), priced.seconds, sketch.most]
+    return [testbed.digest, len(timeline.events), priced.seconds, sketch.topology.most_devices]
 
 
 def _make_suite(rng: Random, place: Place) -> Path:

@@ -89,7 +89,8 @@ REFUSED = (
 def test_a_root_that_fails_ends_the_others(script, model):
     began_s = time.monotonic()
     done = script(3, "failing", model)
-    assert done.code not in (0, None) and "the root has had enough" in done.err and not done.out
+    assert done.code not in (0, None) and "the root has had enough" in done.err
+    assert not done.out or "BAD TERMINATION" in done.out, "the launcher may say what it saw; the script says nothing"
     assert time.monotonic() - began_s < 30
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from typing import Any
 
-from flexpie_mpi.core.document import DocumentError, check_values, dataclass_of, from_json, read_document, shown
+from flexpie_mpi.core.document import DocumentError, dataclass_of, from_json, read_document, read_lines, shown
 from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.placement import Outcome
 
@@ -151,12 +151,10 @@ def read_trials(path: str | os.PathLike[str]) -> tuple[Trial, ...]:
         When the file cannot be read, or a line of it is no trial; the sentence names the line.
     """
     try:
-        text = read_document(path, MOST_BYTES).decode("utf-8")
-        check_values(text)
-    except (DocumentError, UnicodeDecodeError) as error:
+        lines = read_lines(path, MOST_BYTES)
+    except DocumentError as error:
         raise ReportError(f"cannot read trials from {path}: {error}") from error
-    whole, _, _ = text.rpartition("\n")
-    return tuple(_trial(line, f"{path}, line {number}") for number, line in enumerate(whole.splitlines(), 1))
+    return tuple(_trial(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))
 
 
 def _line(trial: Trial) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
     Raises DocumentError when it is no JSON, gives a name twice, or holds what no document of this program does.
     """
     text = _text(content)
-    check_values(text)
+    _check_values(text)
     try:
         document = json.loads(text, object_pairs_hook=_table)
     except (ValueError, RecursionError) as error:
@@ -73,7 +73,18 @@ def from_json(content: bytes | str, *, has_infinite: bool = False) -> Any:
     return document
 
 
-def check_values(text: str) -> None:
+def read_lines(path: str | os.PathLike[str], most_bytes: int) -> list[str]:
+    """The lines of a file of JSON texts, one a line; the last one is left out where its writer did not end it.
+
+    Raises DocumentError when :func:`read_document` does, or when they hold too many values.
+    """
+    text = _text(read_document(path, most_bytes))
+    _check_values(text)
+    whole, end, _ = text.rpartition("\n")
+    return whole.split("\n") if end else []
+
+
+def _check_values(text: str) -> None:
     """Check that a JSON text, or lines of such, hold no more values than can be looked at in a second or two.
 
     Raises DocumentError.

@@ -16,7 +16,7 @@ from functools import cached_property
 from statistics import median, quantiles
 from typing import Any
 
-from ..core.document import DocumentError, check_values, dataclass_of, from_json, read_document, shown
+from ..core.document import DocumentError, dataclass_of, from_json, read_lines, shown
 from ..core.errors import SuiteError
 from ..lower.facts import redundant_share
 
@@ -194,13 +194,11 @@ def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
         When the file cannot be read, or a line of it is no row; the sentence names the line.
     """
     try:
-        text = read_document(path, MOST_BYTES).decode("utf-8")
-        check_values(text)
-    except (DocumentError, UnicodeDecodeError) as error:
+        lines = read_lines(path, MOST_BYTES)
+    except DocumentError as error:
         raise SuiteError(f"cannot read results from {path}: {error}") from error
-    whole, _, _ = text.rpartition("\n")
     rows: dict[object, Result] = {}
-    for number, line in enumerate(whole.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             result = _result(line, f"{path}, line {number}")
             rows[(result.suite, *result.key)] = result

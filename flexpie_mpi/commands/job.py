@@ -21,21 +21,12 @@ from .stdio import WRONG_INPUT, sentence
 
 @dataclass
 class RankPart:
-    """One rank's part of a verb. Whatever only the root can find out is raised on every rank.
-
-    Attributes
-    ----------
-    transport : MPITransport
-    args : Namespace
-    cache : Cache
-    progress : Progress
-        Seen on the root only.
-    """
+    """One rank's part of a verb. Whatever only the root can find out is raised on every rank."""
 
     transport: MPITransport
     args: argparse.Namespace
     cache: Cache = field(init=False)
-    progress: Progress = field(init=False)
+    progress: Progress = field(init=False)  # seen on the root only
 
     def __post_init__(self) -> None:
         start_log(self.args.verbose, self.transport.rank)

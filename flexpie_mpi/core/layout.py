@@ -24,26 +24,17 @@ from .region import Bounds, Region, split, split_weighted
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of layout.
+    """A kind of layout."""
 
-    Attributes
-    ----------
-    axes : mapping of int to tuple of int
-        The axes it cuts of a value with so many axes, or with more where there is no entry for those: none, one, or two
-        that the rows and columns of a grid of ranks share.
-    letter : str
-        How tables abbreviate it; empty for a kind that cuts nothing.
-    block, least_blocks : int
-        Elements of an image that stay together along the cut axis, where every rank gets at least `least_blocks` such
-        blocks on average.
-    is_rare : bool
-        Whether a search tries it only with models that have a value to cut: whose axes for it are longer than 1.
-    """
-
+    # The axes it cuts of a value with so many axes, or with more where there is no entry for those: none, one, or two
+    # that the rows and columns of a grid of ranks share
     axes: Mapping[int, tuple[int, ...]]
-    letter: str = ""
+    letter: str = ""  # how tables abbreviate it; empty for a kind that cuts nothing
+    # `block` and `least_blocks`: elements of an image that stay together along the cut axis, where every rank gets at
+    # least `least_blocks` such blocks on average
     block: int = 1
     least_blocks: int = 1
+    # Whether a search tries it only with models that have a value to cut: whose axes for it are longer than 1
     is_rare: bool = False
 
     @property
@@ -85,18 +76,6 @@ def cut_axes(kind: str, ndim: int) -> tuple[int, ...] | None:
 class Layout:
     """How the values a segment produces are spread over ranks.
 
-    Attributes
-    ----------
-    kind : str
-        A name in `KINDS`.
-    ranks : tuple of int
-        The ranks that take part, in the order of their shards. The others own nothing.
-    weights : tuple of numbers
-        Relative share of each rank; with a grid first the shares of its rows, then of its columns. Empty for equal
-        shares.
-    grid : (r, c), or ()
-        Rows and columns of the ranks of a kind that cuts two axes; ``r * c`` ranks, row by row.
-
     Examples
     --------
     >>> Layout("rows", (0, 1, 2)).region((1, 8, 7, 7), rank=1)
@@ -107,9 +86,12 @@ class Layout:
     (1, 8, 2, 8)
     """
 
-    kind: str
-    ranks: tuple[int, ...]
+    kind: str  # a name in `KINDS`
+    ranks: tuple[int, ...]  # the ranks that take part, in the order of their shards. The others own nothing.
+    # Relative share of each rank; with a grid first the shares of its rows, then of its columns. Empty for equal
+    # shares.
     weights: tuple[float, ...] = ()
+    # (r, c), or (). Rows and columns of the ranks of a kind that cuts two axes; ``r * c`` ranks, row by row.
     grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

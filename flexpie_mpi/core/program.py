@@ -67,34 +67,21 @@ class LocalCopy:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One rank's part of an exchange.
+    """One rank's part of an exchange."""
 
-    Attributes
-    ----------
-    index : int
-        Number of the exchange in the job, the same on every rank: that of the segment it leads to. Also the tag of
-        its messages.
-    kind : one of `KINDS`
-    group : tuple of int
-        Every rank that sends or receives, ascending; the communicator of a collective.
-    sends, receives : tuple of Message
-        By target and by source, ascending.
-    copies : tuple of LocalCopy
-        What this rank already has.
-    staging_slot : int
-        Collectives with the same staging slot are never under way together on this rank, so their messages may share
-        memory; negative for an exchange that shares with none.
-    after : int
-        The segment after which all that is sent is there, on every rank; -1 for the beginning of a request.
-    """
-
+    # Number of the exchange in the job, the same on every rank: that of the segment it leads to. Also the tag of its
+    # messages.
     index: int
-    kind: str
-    group: tuple[int, ...]
+    kind: str  # one of `KINDS`
+    group: tuple[int, ...]  # every rank that sends or receives, ascending; the communicator of a collective
+    # `sends` and `receives`: by target and by source, ascending
     sends: tuple[Message, ...]
     receives: tuple[Message, ...]
-    copies: tuple[LocalCopy, ...]
+    copies: tuple[LocalCopy, ...]  # what this rank already has
+    # Collectives with the same staging slot are never under way together on this rank, so their messages may share
+    # memory; negative for an exchange that shares with none
     staging_slot: int = -1
+    # The segment after which all that is sent is there, on every rank; -1 for the beginning of a request
     after: int = -1
 
     @property

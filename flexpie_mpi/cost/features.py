@@ -25,21 +25,12 @@ from .prior import AnalyticCost, elements, kernel_s, kind_numbers, touched_bytes
 
 @dataclass(frozen=True)
 class Described:
-    """Rows of one table, and what several features of them are made of.
+    """Rows of one table, and what several features of them are made of."""
 
-    Attributes
-    ----------
-    rows : array (n,) of `WORK`, `CALL` or `TRANSFER`
-    active : float array (n,)
-    prior : AnalyticCost
-    ops : tuple of str
-        Labels of operators that were trained on, sorted; any other has no category.
-    """
-
-    rows: np.ndarray
-    active: np.ndarray
+    rows: np.ndarray  # array (n,) of `WORK`, `CALL` or `TRANSFER`
+    active: np.ndarray  # float array (n,)
     prior: AnalyticCost
-    ops: tuple[str, ...]
+    ops: tuple[str, ...]  # labels of operators that were trained on, sorted; any other has no category
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.rows[name]

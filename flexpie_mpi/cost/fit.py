@@ -37,17 +37,10 @@ def _silence(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """Traces made ready: samples of every learned table, and what they are of.
-
-    Attributes
-    ----------
-    samples : mapping of str to Samples
-    devices : tuple of DeviceFactor
-        Kinds of devices, as the samples number them.
-    """
+    """Traces made ready: samples of every learned table, and what they are of."""
 
     samples: Mapping[str, Samples]
-    devices: tuple[DeviceFactor, ...]
+    devices: tuple[DeviceFactor, ...]  # kinds of devices, as the samples number them
 
     @classmethod
     def of(cls, traces: Traces) -> Lessons:

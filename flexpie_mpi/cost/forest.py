@@ -52,26 +52,16 @@ class ForestError(CostError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """One tree. Its nodes and leaves are numbered from 0; a child below 0 is the leaf ``-child - 1``.
+    """One tree. Its nodes and leaves are numbered from 0; a child below 0 is the leaf ``-child - 1``."""
 
-    Attributes
-    ----------
-    columns, kinds, left, right : tuple of int, by node
-        `kinds` are LightGBM's decision types.
-    thresholds : tuple of float, by node
-        Of a category, the number of its set.
-    values : tuple of float, by leaf
-    sets : tuple of frozenset of int
-        Of categories that go to the left.
-    """
-
+    # `columns`, `kinds`, `left` and `right`: `kinds` are LightGBM's decision types
     columns: tuple[int, ...]
     kinds: tuple[int, ...]
     left: tuple[int, ...]
     right: tuple[int, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float, ...]  # of a category, the number of its set
     values: tuple[float, ...]
-    sets: tuple[frozenset[int], ...]
+    sets: tuple[frozenset[int], ...]  # of categories that go to the left
 
     @property
     def below(self) -> tuple[tuple[int, int], ...]:

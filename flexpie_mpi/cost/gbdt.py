@@ -38,21 +38,12 @@ _SHAPE = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """What is to be learned.
+    """What is to be learned."""
 
-    Attributes
-    ----------
-    features : float array (n, F)
-        The first column is a category, -1 for none.
-    target : float array (n,)
-    weights : float array (n,)
-    signs : sequence of int
-        How the target may change with each feature: 1, it never falls; -1, it never rises; 0, it may do either.
-    """
-
-    features: np.ndarray
-    target: np.ndarray
-    weights: np.ndarray
+    features: np.ndarray  # float array (n, F). The first column is a category, -1 for none.
+    target: np.ndarray  # float array (n,)
+    weights: np.ndarray  # float array (n,)
+    # How the target may change with each feature: 1, it never falls; -1, it never rises; 0, it may do either
     signs: Sequence[int]
 
     def part(self, rows: np.ndarray) -> Lesson:

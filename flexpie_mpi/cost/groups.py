@@ -32,21 +32,13 @@ _LIGHT = (Elementwise, Reshape, Transpose)
 
 @dataclass(frozen=True, slots=True)
 class FusedGroup:
-    """Nodes ``[first, end)`` that run as one.
-
-    Attributes
-    ----------
-    first, end : int
-    main : int
-        The node whose work counts; the others are the epilogue.
-    fused_into : int
-        Number of the group that takes this one along where both are in one segment (a shortcut's addition behind a
-        convolution); -1 when none does.
-    """
+    """Nodes ``[first, end)`` that run as one."""
 
     first: int
     end: int
-    main: int
+    main: int  # the node whose work counts; the others are the epilogue
+    # Number of the group that takes this one along where both are in one segment (a shortcut's addition behind a
+    # convolution); -1 when none does
     fused_into: int = -1
 
 
@@ -228,19 +220,10 @@ def _add_window(node: BoundNode, rows: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class StepWork:
-    """One rank's part of one segment, as the rows that a cost model is asked or that a trace records.
-
-    Attributes
-    ----------
-    graph : Graph
-    groups : tuple of FusedGroup
-        Of the whole graph; no group reaches over a segment's beginning.
-    program : Program
-    step : Compute
-    """
+    """One rank's part of one segment, as the rows that a cost model is asked or that a trace records."""
 
     graph: Graph
-    groups: tuple[FusedGroup, ...]
+    groups: tuple[FusedGroup, ...]  # of the whole graph; no group reaches over a segment's beginning
     program: Program
     step: Compute
 

@@ -19,34 +19,18 @@ from .samples import Samples
 
 @dataclass(frozen=True)
 class LearnedCost(CostModel):
-    """A cost model (:class:`flexpie_mpi.cost.model.CostModel`) fitted to traces.
-
-    Attributes
-    ----------
-    prior : AnalyticCost
-    ops : tuple of str
-        Labels of operators it was trained on, sorted.
-    forests : mapping of str to Forest
-        ``compute``, ``call``, ``exchange``; a table without one is priced by the prior alone.
-    ranges : mapping of str to Ranges
-        Of what it was trained on; the tables without rows are left out.
-    devices : tuple of DeviceFactor
-        Kinds of devices that measured.
-    models : tuple of str
-        Names of the models that the traces cover.
-    provenance : mapping of str to anything JSON can hold
-        What it was made from and with.
-    held_out : mapping of str to HeldOut
-        By table: errors on what training had not seen; empty where nobody asked.
-    """
+    """A cost model (:class:`flexpie_mpi.cost.model.CostModel`) fitted to traces."""
 
     prior: AnalyticCost
-    ops: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()  # labels of operators it was trained on, sorted
+    # ``compute``, ``call``, ``exchange``; a table without one is priced by the prior alone
     forests: Mapping[str, Forest] = field(default_factory=dict)
+    # Of what it was trained on; the tables without rows are left out
     ranges: Mapping[str, Ranges] = field(default_factory=dict)
-    devices: tuple[DeviceFactor, ...] = ()
-    models: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[DeviceFactor, ...] = ()  # kinds of devices that measured
+    models: tuple[str, ...] = ()  # names of the models that the traces cover
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # what it was made from and with
+    # By table: errors on what training had not seen; empty where nobody asked
     held_out: Mapping[str, HeldOut] = field(default_factory=dict)
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -100,19 +84,11 @@ LABELS = {"compute": "op", "call": "blocked", "exchange": "kind"}
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Least and most of every column, by label.
+    """Least and most of every column, by label."""
 
-    Attributes
-    ----------
-    label : str
-        The column that holds labels.
-    columns : tuple of str
-    bounds : mapping of str to (2, columns) tuples
-        Least and most.
-    """
-
-    label: str
+    label: str  # the column that holds labels
     columns: tuple[str, ...]
+    # Mapping of str to (2, columns) tuples. Least and most.
     bounds: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
     @classmethod
@@ -155,24 +131,15 @@ LENGTHS = {"from 10 us": 1e-5, "from 100 us": 1e-4, "from 1 ms": 1e-3}
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Errors over some rows.
-
-    Attributes
-    ----------
-    rows : int
-    median, p90 : float
-        Of the absolute error, as a share of what was measured.
-    total : float
-        Sum of the predictions over that of the measurements, less one: what is left when errors cancel in a plan.
-    rank : float
-        Spearman's correlation; 0 when all are equal.
-    """
+    """Errors over some rows."""
 
     rows: int
+    # `median` and `p90`: of the absolute error, as a share of what was measured
     median: float
     p90: float
+    # Sum of the predictions over that of the measurements, less one: what is left when errors cancel in a plan
     total: float
-    rank: float
+    rank: float  # spearman's correlation; 0 when all are equal
 
     @classmethod
     def of(cls, predicted: np.ndarray, measured: np.ndarray) -> Errors:
@@ -185,26 +152,13 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Errors of one table.
+    """Errors of one table."""
 
-    Attributes
-    ----------
-    combinations : int
-        Groups, every one of which was left out once.
-    overall : Errors
-    by_label : mapping of str to Errors
-        By operator, or by kind of exchange; empty for calls.
-    by_device : mapping of str to Errors
-        By the label of a kind of device.
-    by_length : mapping of str to Errors
-        By `LENGTHS`: what is short is disturbed most, and what is long makes up a plan.
-    """
-
-    combinations: int
+    combinations: int  # groups, every one of which was left out once
     overall: Errors
-    by_label: Mapping[str, Errors]
-    by_device: Mapping[str, Errors]
-    by_length: Mapping[str, Errors]
+    by_label: Mapping[str, Errors]  # by operator, or by kind of exchange; empty for calls
+    by_device: Mapping[str, Errors]  # by the label of a kind of device
+    by_length: Mapping[str, Errors]  # by `LENGTHS`: what is short is disturbed most, and what is long makes up a plan
 
 
 def held_out(table: str, samples: Samples, predicted: np.ndarray, devices: Sequence[DeviceFactor]) -> HeldOut:

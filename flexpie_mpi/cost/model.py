@@ -16,20 +16,11 @@ class CostModel(Protocol):
 
     A cost model inherits from this class and gives the three prices. The rest has a default: that of a model which
     nobody has measured anything for.
-
-    Attributes
-    ----------
-    provenance : mapping of str to anything JSON can hold
-        What the model was made from and with.
-    models : tuple of str
-        Names of the models in which anything was measured.
-    devices : tuple of DeviceFactor
-        Kinds of devices that have measured.
     """
 
-    provenance: Mapping[str, Any] = MappingProxyType({})
-    models: tuple[str, ...] = ()
-    devices: tuple[DeviceFactor, ...] = ()
+    provenance: Mapping[str, Any] = MappingProxyType({})  # what the model was made from and with
+    models: tuple[str, ...] = ()  # names of the models in which anything was measured
+    devices: tuple[DeviceFactor, ...] = ()  # kinds of devices that have measured
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds of fused groups, float array (n,).

@@ -20,23 +20,6 @@ NUMBERED = ("origin", "source", "target")
 class Origin:
     """Who measured: one rank of one run.
 
-    Attributes
-    ----------
-    job : str
-        Random, the same for all ranks of the run and for no other run.
-    rank : int
-    host : str
-    cpu : str
-        Name of the processor's model.
-    cores : int
-        Of the host, as its ranks may use them.
-    threads : int
-        Of the rank's sessions.
-    slowdown : float
-        By which the rank was paced; 1 when it was not.
-    onnxruntime, python, package : str
-        Versions.
-
     Raises
     ------
     TypeError, ValueError
@@ -44,13 +27,14 @@ class Origin:
         everything is measured.
     """
 
-    job: str
+    job: str  # random, the same for all ranks of the run and for no other run
     rank: int
     host: str = ""
-    cpu: str = ""
-    cores: int = 1
-    threads: int = 1
-    slowdown: float = 1.0
+    cpu: str = ""  # name of the processor's model
+    cores: int = 1  # of the host, as its ranks may use them
+    threads: int = 1  # of the rank's sessions
+    slowdown: float = 1.0  # by which the rank was paced; 1 when it was not
+    # `onnxruntime`, `python` and `package`: versions
     onnxruntime: str = ""
     python: str = ""
     package: str = ""
@@ -108,23 +92,13 @@ def numbered_columns(dtype: np.dtype) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFactor:
-    """How much longer than on the fastest device everything takes on devices of one kind.
-
-    Attributes
-    ----------
-    cpu : str
-    threads : int
-    onnxruntime : str
-    slowdown : float
-    factor : float
-        1 for the fastest.
-    """
+    """How much longer than on the fastest device everything takes on devices of one kind."""
 
     cpu: str
     threads: int
     onnxruntime: str
     slowdown: float
-    factor: float = 1.0
+    factor: float = 1.0  # 1 for the fastest
 
     @property
     def label(self) -> str:

@@ -55,24 +55,13 @@ def family(op: str) -> str:
 
 @dataclass(frozen=True)
 class AnalyticCost(CostModel):
-    """A :class:`flexpie_mpi.cost.model.CostModel` of formulas only; without arguments, of an ordinary core.
+    """A :class:`flexpie_mpi.cost.model.CostModel` of formulas only; without arguments, of an ordinary core."""
 
-    Attributes
-    ----------
-    kernels : mapping of str to tuple
-        `KERNEL_CONSTANTS` by the label of an operator; those of `ANY` and of families serve the labels left out.
-    call : tuple
-        `CALL_CONSTANTS`.
-    exchange : tuple
-        `EXCHANGE_CONSTANTS`.
-    crowding : float
-        What ranks on the same cores cost each other: 1 when cores are shared and nothing is lost.
-    """
-
+    # `KERNEL_CONSTANTS` by the label of an operator; those of `ANY` and of families serve the labels left out
     kernels: Mapping[str, Constants] = field(default_factory=lambda: dict(_KERNELS))
-    call: Constants = _CALL
-    exchange: Constants = _EXCHANGE
-    crowding: float = 1.0
+    call: Constants = _CALL  # `CALL_CONSTANTS`
+    exchange: Constants = _EXCHANGE  # `EXCHANGE_CONSTANTS`
+    crowding: float = 1.0  # what ranks on the same cores cost each other: 1 when cores are shared and nothing is lost
 
     def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds of fused groups, float array (n,); see the base class."""

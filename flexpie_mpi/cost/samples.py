@@ -22,30 +22,15 @@ _LENGTH, _LENGTHS = 0.5, (0.2, 6.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Distinct rows of one table, ready to be learned from.
+    """Distinct rows of one table, ready to be learned from."""
 
-    Attributes
-    ----------
-    rows : array (n,) of `WORK`, `CALL` or `TRANSFER`
-    active : float array (n,)
-    seconds : float array (n,)
-        Median over equal rows of the same device.
-    device : int array (n,)
-        Number of the kind of device.
-    group : int array (n,)
-    count : int array (n,)
-        Equal rows that became one.
-    weights : float array (n,)
-        Mean 1.
-    """
-
-    rows: np.ndarray
-    active: np.ndarray
-    seconds: np.ndarray
-    device: np.ndarray
-    group: np.ndarray
-    count: np.ndarray
-    weights: np.ndarray
+    rows: np.ndarray  # array (n,) of `WORK`, `CALL` or `TRANSFER`
+    active: np.ndarray  # float array (n,)
+    seconds: np.ndarray  # float array (n,). Median over equal rows of the same device.
+    device: np.ndarray  # int array (n,). Number of the kind of device.
+    group: np.ndarray  # int array (n,)
+    count: np.ndarray  # int array (n,). Equal rows that became one.
+    weights: np.ndarray  # float array (n,). Mean 1.
 
     def __len__(self) -> int:
         return len(self.rows)

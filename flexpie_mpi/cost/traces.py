@@ -40,14 +40,10 @@ class Traces:
     """Tables of measurements, and the origins that their rows name by number.
 
     Equal when they hold the same rows of the same origins, in any order and numbering.
-
-    Attributes
-    ----------
-    tables : mapping of str to record array (n,)
-        By the names of :data:`flexpie_mpi.cost.rows.TABLES`; the tables left out are empty.
-    origins : tuple of Origin
     """
 
+    # Mapping of str to record array (n,), by the names of :data:`flexpie_mpi.cost.rows.TABLES`; the tables left out are
+    # empty
     tables: Mapping[str, np.ndarray] = field(default_factory=dict)
     origins: tuple[Origin, ...] = ()
 

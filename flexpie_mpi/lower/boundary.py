@@ -72,27 +72,18 @@ class Holdings:
 
 @dataclass(slots=True)
 class Boundary:
-    """An exchange as all ranks see it.
-
-    Attributes
-    ----------
-    kind : str
-    after : int
-        The segment after which everything sent is there; -1 for the beginning.
-    sent, received : pieces of each (source, target) pair, in the buffers of the source and of the target
-    outgoing, incoming : pairs that begin and that end at each rank, ascending
-    copies : copies of each rank within itself
-    buffers : buffer of each (value, rank)
-    """
+    """An exchange as all ranks see it."""
 
     kind: str = "local"
-    after: int = -1
+    after: int = -1  # the segment after which everything sent is there; -1 for the beginning
+    # `sent` and `received`: pieces of each (source, target) pair, in the buffers of the source and of the target
     sent: dict[Pair, list[Piece]] = field(default_factory=dict)
     received: dict[Pair, list[Piece]] = field(default_factory=dict)
+    # `outgoing` and `incoming`: pairs that begin and that end at each rank, ascending
     outgoing: dict[int, list[Pair]] = field(default_factory=dict)
     incoming: dict[int, list[Pair]] = field(default_factory=dict)
-    copies: dict[int, list[LocalCopy]] = field(default_factory=dict)
-    buffers: dict[tuple[str, int], int] = field(default_factory=dict)
+    copies: dict[int, list[LocalCopy]] = field(default_factory=dict)  # copies of each rank within itself
+    buffers: dict[tuple[str, int], int] = field(default_factory=dict)  # buffer of each (value, rank)
 
     def part(self, rank: int, index: int, graph: Graph) -> Exchange | None:
         """The part of one rank, or None when it has none."""

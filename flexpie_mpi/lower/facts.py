@@ -64,22 +64,12 @@ class RankNeeds:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """A plan in numbers.
-
-    Attributes
-    ----------
-    segments : tuple of SegmentFacts
-    after : Traffic
-        The exchange that brings the outputs to the root.
-    ranks : tuple of RankNeeds
-    flops : int
-        Work of one request on one rank.
-    """
+    """A plan in numbers."""
 
     segments: tuple[SegmentFacts, ...]
-    after: Traffic
+    after: Traffic  # the exchange that brings the outputs to the root
     ranks: tuple[RankNeeds, ...]
-    flops: int
+    flops: int  # work of one request on one rank
 
     @cached_property
     def redundant(self) -> float:

@@ -78,31 +78,14 @@ Slice = tuple[str, Region | None]
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """Memory of one rank, in bytes.
-
-    Attributes
-    ----------
-    rank : int
-    weight_bytes : int
-        Of the constants of all segments of all turns, as they are held.
-    starting_bytes : int
-        Of further copies of constants while sessions are made.
-    inner_bytes : int
-        What onnxruntime takes for values inside the segment in which they are most.
-    slot_bytes : int
-        Buffers and messages of one request of every turn, in a stream.
-    single_bytes : int
-        The same where one request is under way at a time, so that collectives may share memory.
-    turns : int
-    is_root : bool
-    """
+    """Memory of one rank, in bytes."""
 
     rank: int
-    weight_bytes: int
-    starting_bytes: int
-    inner_bytes: int
-    slot_bytes: int
-    single_bytes: int
+    weight_bytes: int  # of the constants of all segments of all turns, as they are held
+    starting_bytes: int  # of further copies of constants while sessions are made
+    inner_bytes: int  # what onnxruntime takes for values inside the segment in which they are most
+    slot_bytes: int  # buffers and messages of one request of every turn, in a stream
+    single_bytes: int  # the same where one request is under way at a time, so that collectives may share memory
     turns: int
     is_root: bool
 

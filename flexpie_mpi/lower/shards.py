@@ -28,24 +28,13 @@ Held = tuple[tuple[str, Region | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class SegmentShard:
-    """One rank's part of a segment.
+    """One rank's part of a segment."""
 
-    Attributes
-    ----------
-    blocks : tuple of NodeBlock
-        The nodes this rank runs, in order.
-    inputs : (value, region) pairs
-        What it must hold of values from outside the segment, constants set aside.
-    outputs : (value, region) pairs
-        What it then holds of the values that leave the segment; at least its shard of each.
-    weights : (constant, region) pairs
-        The parts of constants it reads, each once.
-    """
-
-    blocks: tuple[NodeBlock, ...]
-    inputs: Held
+    blocks: tuple[NodeBlock, ...]  # the nodes this rank runs, in order
+    inputs: Held  # (value, region) pairs. What it must hold of values from outside the segment, constants set aside.
+    # (value, region) pairs. What it then holds of the values that leave the segment; at least its shard of each.
     outputs: Held
-    weights: Held
+    weights: Held  # (constant, region) pairs. The parts of constants it reads, each once.
 
 
 def live_out(graph: Graph, first: int, end: int) -> tuple[str, ...]:

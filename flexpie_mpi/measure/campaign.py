@@ -36,40 +36,21 @@ TURN_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Subject:
-    """A model whose plans are measured, and the request that they are measured with.
-
-    Attributes
-    ----------
-    model : Model
-    inputs : mapping of str to array, or None
-        On the root, where None says that there is no request; ignored elsewhere.
-    """
+    """A model whose plans are measured, and the request that they are measured with."""
 
     model: Model
-    inputs: Mapping[str, Any] | None
+    inputs: Mapping[str, Any] | None  # on the root, where None says that there is no request; ignored elsewhere
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """What measures; every method is called by all ranks together.
-
-    Attributes
-    ----------
-    transport : Transport
-    origins : tuple of Origin
-        Of all ranks.
-    budget : Budget
-    keep : callable
-        Takes (table, rows) on the root; rows name origins by their rank.
-    tell : callable
-        Is told what goes on, between measurements.
-    """
+    """What measures; every method is called by all ranks together."""
 
     transport: Transport
-    origins: tuple[Origin, ...]
+    origins: tuple[Origin, ...]  # of all ranks
     budget: Budget
-    keep: Keep
-    tell: Callable[[str], None] = lambda text: None
+    keep: Keep  # takes (table, rows) on the root; rows name origins by their rank
+    tell: Callable[[str], None] = lambda text: None  # is told what goes on, between measurements
 
     def run(self, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> Testbed:
         """Measure until everything is measured or the budget is over.

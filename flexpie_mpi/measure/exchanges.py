@@ -244,17 +244,10 @@ def _members(programs: Sequence[Program]) -> dict[int, list[int]]:
 
 @dataclass
 class _Interludes:
-    """What a rank does between exchanges, and when by the root's clock it was done with it.
-
-    Attributes
-    ----------
-    transport : Transport
-    offset_s : float
-        From this rank's clock to the root's.
-    """
+    """What a rank does between exchanges, and when by the root's clock it was done with it."""
 
     transport: Transport
-    offset_s: float
+    offset_s: float  # from this rank's clock to the root's
     _ready_s: dict[int, float] = field(default_factory=dict)
     _memory: np.ndarray = field(init=False)
 

@@ -23,31 +23,16 @@ from .trial import try_request
 
 @dataclass(frozen=True)
 class Observation:
-    """Requests of a plan, as the root sees them.
-
-    Attributes
-    ----------
-    plan : Plan
-    model : str
-        Name of the model.
-    programs : sequence of Program
-        Of all ranks.
-    compute_s : tuple of float
-        Of the slowest rank of every segment.
-    exchanges_s : sequence of mapping
-        For each request, by how much each exchange made it longer, by number of the exchange.
-    latencies_s : tuple of float
-        Of each request.
-    typical : callable
-        The one number that stands for those of all requests.
-    """
+    """Requests of a plan, as the root sees them."""
 
     plan: Plan
-    model: str
-    programs: Sequence[Program]
-    compute_s: tuple[float, ...]
+    model: str  # name of the model
+    programs: Sequence[Program]  # of all ranks
+    compute_s: tuple[float, ...]  # of the slowest rank of every segment
+    # For each request, by how much each exchange made it longer, by number of the exchange
     exchanges_s: Sequence[Mapping[int, float]]
-    latencies_s: tuple[float, ...]
+    latencies_s: tuple[float, ...]  # of each request
+    # The one number that stands for those of all requests
     typical: Callable[[Sequence[float]], float] = statistics.median
 
     @property

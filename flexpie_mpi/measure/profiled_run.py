@@ -73,19 +73,11 @@ Run = tuple[NodeEvent, ...]
 
 @dataclass(frozen=True, slots=True)
 class SegmentTimes:
-    """One segment on this rank, request by request.
-
-    Attributes
-    ----------
-    step : Compute
-    runs : list of Run
-        Its nodes, in profiled requests.
-    profiled_s, plain_s : list of float
-        Its compute step in the same requests, and in those without the profiler.
-    """
+    """One segment on this rank, request by request."""
 
     step: Compute
-    runs: list[Run]
+    runs: list[Run]  # its nodes, in profiled requests
+    # `profiled_s` and `plain_s`: its compute step in the same requests, and in those without the profiler
     profiled_s: list[float]
     plain_s: list[float]
 
@@ -106,23 +98,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledRun:
-    """What a plan took on this rank.
+    """What a plan took on this rank."""
 
-    Attributes
-    ----------
-    programs : tuple of Program
-        Of all ranks.
-    segments : tuple of SegmentTimes
-    requests : tuple of RankRequest
-        The requests without the profiler.
-    latencies_s : tuple of float
-        Of the same requests, until the slowest rank was done.
-    """
-
-    programs: tuple[Program, ...]
+    programs: tuple[Program, ...]  # of all ranks
     segments: tuple[SegmentTimes, ...]
-    requests: tuple[RankRequest, ...]
-    latencies_s: tuple[float, ...]
+    requests: tuple[RankRequest, ...]  # the requests without the profiler
+    latencies_s: tuple[float, ...]  # of the same requests, until the slowest rank was done
 
     def typical(self, samples: Sequence[float]) -> float:
         """Mean of one number per request over the faster half of all requests.

@@ -21,25 +21,15 @@ _LOOK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a comparison has found.
+    """What a comparison has found."""
 
-    Attributes
-    ----------
-    requests, different : int
-        Compared, and those of them that differ.
-    worst : tuple of Check
-        Of every output, the one with the largest difference among requests that do not differ.
-    first : int or None
-        The first request that differs, counted from 0.
-    checks : tuple of Check
-        Of that one.
-    """
-
+    # `requests` and `different`: compared, and those of them that differ
     requests: int = 0
     different: int = 0
+    # Of every output, the one with the largest difference among requests that do not differ
     worst: tuple[Check, ...] = ()
-    first: int | None = None
-    checks: tuple[Check, ...] = ()
+    first: int | None = None  # the first request that differs, counted from 0
+    checks: tuple[Check, ...] = ()  # of that one
 
     @property
     def is_equal(self) -> bool:

@@ -67,58 +67,30 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class StageLoad:
-    """What a stage of the plan was busy with.
-
-    Attributes
-    ----------
-    stage : Stage
-    nodes : tuple of two str
-        The first and the last node of it.
-    rank : int
-        The busiest of its ranks.
-    busy_share : float
-        Of that rank, from the first admission to the last delivery.
-    seconds : float
-        Of that rank's computing, per request of the stream.
-    """
+    """What a stage of the plan was busy with."""
 
     stage: Stage
-    nodes: tuple[str, str]
-    rank: int
-    busy_share: float
-    seconds: float
+    nodes: tuple[str, str]  # the first and the last node of it
+    rank: int  # the busiest of its ranks
+    busy_share: float  # of that rank, from the first admission to the last delivery
+    seconds: float  # of that rank's computing, per request of the stream
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """A stream that is over, on the root.
+    """A stream that is over, on the root."""
 
-    Attributes
-    ----------
-    requests, warmup, in_flight : int
-        `warmup` of the requests are in no statistics; 0 where there were no more than those.
-    rate : float or None
-        Requests per second, those to warm up left out; None without any.
-    whole_s : float
-        From the first admission to the last delivery.
-    starved_s : float
-        Seconds of it in which there was room for a request and the source had none.
-    latencies_s : tuple of float
-        From admission to delivery, of the last so many requests.
-    stages : tuple of StageLoad
-    stats : tuple of StreamStats
-        By rank.
-    """
-
+    # `requests`, `warmup` and `in_flight`: `warmup` of the requests are in no statistics; 0 where there were no more
+    # than those
     requests: int
     warmup: int
     in_flight: int
-    rate: float | None
-    whole_s: float
-    starved_s: float
-    latencies_s: tuple[float, ...]
+    rate: float | None  # requests per second, those to warm up left out; None without any
+    whole_s: float  # from the first admission to the last delivery
+    starved_s: float  # seconds of it in which there was room for a request and the source had none
+    latencies_s: tuple[float, ...]  # from admission to delivery, of the last so many requests
     stages: tuple[StageLoad, ...]
-    stats: tuple[StreamStats, ...]
+    stats: tuple[StreamStats, ...]  # by rank
 
     @property
     def whole_rate(self) -> float | None:

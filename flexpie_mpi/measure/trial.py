@@ -33,24 +33,12 @@ Keep = Callable[[float, Timeline], None]
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often requests are run; a round is one request of every engine.
+    """How often requests are run; a round is one request of every engine."""
 
-    Attributes
-    ----------
-    repeat : int
-        Rounds that count, at least one.
-    warmup : int
-        Rounds before them that do not.
-    most : int
-        Rounds that count, where time allows; no more than `repeat` when smaller.
-    seconds : float
-        No round beyond `repeat` begins once those that count have taken so long.
-    """
-
-    repeat: int
-    warmup: int = 0
-    most: int = 0
-    seconds: float = 0.0
+    repeat: int  # rounds that count, at least one
+    warmup: int = 0  # rounds before them that do not
+    most: int = 0  # rounds that count, where time allows; no more than `repeat` when smaller
+    seconds: float = 0.0  # no round beyond `repeat` begins once those that count have taken so long
 
     @property
     def limit(self) -> int:
@@ -80,19 +68,10 @@ class RankTrial:
 
 @dataclass(frozen=True)
 class Trial:
-    """What repeated requests took.
+    """What repeated requests took."""
 
-    Attributes
-    ----------
-    latencies_s : tuple of float
-        One per repeat: from a barrier to the end of the slowest rank.
-    first_result_s : float
-        From the start of the root's process to the end of its first request.
-    ranks : tuple of RankTrial
-    """
-
-    latencies_s: tuple[float, ...]
-    first_result_s: float
+    latencies_s: tuple[float, ...]  # one per repeat: from a barrier to the end of the slowest rank
+    first_result_s: float  # from the start of the root's process to the end of its first request
     ranks: tuple[RankTrial, ...]
 
     @cached_property

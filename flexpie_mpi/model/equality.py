@@ -36,31 +36,19 @@ _ARITHMETIC = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A value compared with the reference.
-
-    Attributes
-    ----------
-    value : str
-    largest : float
-        Largest difference; infinite where no difference can be taken (another shape, a NaN on one side, text).
-    allowed : float
-    region : Region or None
-        The smallest box that holds every element that differs by more than is allowed; None when none does, or when
-        the two are not of one shape.
-    problem : str
-        What is wrong, for the end of a sentence; empty when the two agree.
-    rounding : float
-        The part of the largest magnitude that is allowed on top of the tolerance, since rounding changes as much.
-    rule : str
-        Where `rounding` was seen: "levels" or "nudges" (:mod:`..measure.compare`); empty where none was needed.
-    """
+    """A value compared with the reference."""
 
     value: str
+    # Largest difference; infinite where no difference can be taken (another shape, a NaN on one side, text)
     largest: float = 0.0
     allowed: float = 0.0
+    # The smallest box that holds every element that differs by more than is allowed; None when none does, or when the
+    # two are not of one shape
     region: Region | None = None
-    problem: str = ""
+    problem: str = ""  # what is wrong, for the end of a sentence; empty when the two agree
+    # The part of the largest magnitude that is allowed on top of the tolerance, since rounding changes as much
     rounding: float = 0.0
+    # Where `rounding` was seen: "levels" or "nudges" (:mod:`..measure.compare`); empty where none was needed
     rule: str = ""
 
 

@@ -25,26 +25,15 @@ _KINDS = {"sequence_type": "sequence", "optional_type": "optional", "map_type": 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A graph and the ONNX messages it came from.
-
-    Attributes
-    ----------
-    name : str
-    graph : Graph
-    proto : onnx.ModelProto
-        The skeleton: pre-optimised, with static shapes in ``value_info``. Constants over 1 KiB are stubs: their
-        ``data_location`` is EXTERNAL and their entry "digest" identifies the content.
-    store : WeightStore or None
-        The data of the stubs, on the rank that loaded the model.
-    source : Path or None
-        The file the model was loaded from, on that rank.
-    """
+    """A graph and the ONNX messages it came from."""
 
     name: str
     graph: Graph
+    # The skeleton: pre-optimised, with static shapes in ``value_info``. Constants over 1 KiB are stubs: their
+    # ``data_location`` is EXTERNAL and their entry "digest" identifies the content.
     proto: onnx.ModelProto
-    store: WeightStore | None = None
-    source: Path | None = None
+    store: WeightStore | None = None  # the data of the stubs, on the rank that loaded the model
+    source: Path | None = None  # the file the model was loaded from, on that rank
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto, store: WeightStore | None = None, source: Path | None = None) -> Model:

@@ -38,20 +38,13 @@ class WeightFiles:
 
 @dataclass(frozen=True, slots=True)
 class SegmentModel:
-    """An ONNX model of one segment on one rank.
+    """An ONNX model of one segment on one rank."""
 
-    Attributes
-    ----------
-    proto : onnx.ModelProto
-        Initializers that are small carry their data; those that `weights` names are declared without.
-    weights : dict of str to (constant, region)
-        The slice of a constant that each of the other initializers is.
-    reads_weights_once : bool
-        Whether most of the weights are those of matrix products with few rows, which are bound by reading them.
-    """
-
+    # Initializers that are small carry their data; those that `weights` names are declared without
     proto: onnx.ModelProto
+    # Dict of str to (constant, region). The slice of a constant that each of the other initializers is.
     weights: dict[str, Slice]
+    # Whether most of the weights are those of matrix products with few rows, which are bound by reading them
     reads_weights_once: bool
 
     def serialise(self, files: Mapping[str, str]) -> bytes:

@@ -49,21 +49,11 @@ _UNITS = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run showed.
+    """What a run showed."""
 
-    Attributes
-    ----------
-    feeds : mapping of str to array
-        The inputs that were made up.
-    shapes : dict of str to tuple of int
-        Of every computed tensor that was reached.
-    outputs : dict of str to value, or None
-        Of the model itself; None when a part of it was left out.
-    """
-
-    feeds: Mapping[str, Any] = field(default_factory=dict)
-    shapes: dict[str, Shape] = field(default_factory=dict)
-    outputs: dict[str, Any] | None = None
+    feeds: Mapping[str, Any] = field(default_factory=dict)  # the inputs that were made up
+    shapes: dict[str, Shape] = field(default_factory=dict)  # of every computed tensor that was reached
+    outputs: dict[str, Any] | None = None  # of the model itself; None when a part of it was left out
 
 
 def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Mapping[str, Any]) -> Measured:

@@ -59,17 +59,10 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Source:
-    """A model as read from a file.
+    """A model as read from a file."""
 
-    Attributes
-    ----------
-    proto : onnx.ModelProto
-        Large initializers have no data, only the external data entries "digest" and "source".
-    stored : dict of str to StoredTensor
-        Where the bytes of those initializers are, by "source": their name in the file.
-    """
-
-    proto: onnx.ModelProto
+    proto: onnx.ModelProto  # large initializers have no data, only the external data entries "digest" and "source"
+    # Where the bytes of those initializers are, by "source": their name in the file
     stored: dict[str, StoredTensor] = field(default_factory=dict)
 
     def large(self) -> dict[str, StoredTensor]:

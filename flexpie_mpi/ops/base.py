@@ -37,29 +37,19 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """A node of a local form.
+    """A node of a local form."""
 
-    Attributes
-    ----------
-    op : str
-        ONNX operator type, at the opset of the graph.
-    inputs : tuple of int, str, or Const
-        An int is that input of the original node, in the region ``in_regions`` gave; a str is a name made up within
-        this local form (``""`` for an absent input); a Const is a new constant.
-    outputs : tuple of int or str
-        An int is that output of the original node, in the region asked for; a str is a made-up name.
-    attributes : tuple of (name, value)
-        All attributes, or with `inherit` only those that differ from the original node's; None removes one.
-    domain : str
-    inherit : bool
-        Start from the original node's attributes, those a Graph cannot hold (tensors, subgraphs) included.
-    """
-
-    op: str
+    op: str  # ONNX operator type, at the opset of the graph
+    # An int is that input of the original node, in the region ``in_regions`` gave; a str is a name made up within this
+    # local form (``""`` for an absent input); a Const is a new constant
     inputs: tuple[int | str | Const, ...]
+    # An int is that output of the original node, in the region asked for; a str is a made-up name
     outputs: tuple[int | str, ...]
+    # Tuple of (name, value). All attributes, or with `inherit` only those that differ from the original node's; None
+    # removes one.
     attributes: Attributes = ()
     domain: str = ""
+    # Start from the original node's attributes, those a Graph cannot hold (tensors, subgraphs) included
     inherit: bool = False
 
 

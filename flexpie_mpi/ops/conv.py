@@ -13,20 +13,11 @@ from .window import Fit, LocalWindows, Window, local_windows, unpadded, windows
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups that a range of output channels touches.
+    """Groups that a range of output channels touches."""
 
-    Attributes
-    ----------
-    count : int
-        Number of groups of the local form.
-    read : (lo, hi)
-        Input channels of these groups.
-    computed : (lo, hi)
-        Output channels of the local form: just those wanted inside one group, otherwise whole groups.
-    """
-
-    count: int
-    read: Bounds
+    count: int  # number of groups of the local form
+    read: Bounds  # (lo, hi). Input channels of these groups.
+    # (lo, hi). Output channels of the local form: just those wanted inside one group, otherwise whole groups.
     computed: Bounds
 
 

@@ -25,23 +25,13 @@ def single(number: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an axis of `extent` inputs becomes one of `length` outputs.
-
-    Attributes
-    ----------
-    scale : float
-        ``length / extent`` or what the operator was given for it, in single precision.
-    transform : str
-        ``coordinate_transformation_mode`` of Resize.
-    rounding : str
-        ``nearest_mode`` of Resize, or "simple" for the operators before it had one.
-    """
+    """How an axis of `extent` inputs becomes one of `length` outputs."""
 
     extent: int
     length: int
-    scale: float
-    transform: str = "half_pixel"
-    rounding: str = "round_prefer_floor"
+    scale: float  # ``length / extent`` or what the operator was given for it, in single precision
+    transform: str = "half_pixel"  # ``coordinate_transformation_mode`` of Resize
+    rounding: str = "round_prefer_floor"  # ``nearest_mode`` of Resize, or "simple" for the operators before it had one
 
     @property
     def is_identity(self) -> bool:

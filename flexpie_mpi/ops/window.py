@@ -22,39 +22,23 @@ from .base import Attributes
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a range of outputs comes out of a local window operator.
+    """How a range of outputs comes out of a local window operator."""
 
-    Attributes
-    ----------
-    read : (lo, hi)
-        Inputs it gets; never empty.
-    begin, end : int
-        Its own pads: the operator's at the true border, none inside.
-    computed : (lo, hi)
-        Outputs it computes; more than wanted only where windows see nothing but padding.
-    """
-
-    read: Bounds
+    read: Bounds  # (lo, hi). Inputs it gets; never empty.
+    # `begin` and `end`: its own pads: the operator's at the true border, none inside
     begin: int
     end: int
-    computed: Bounds
+    computed: Bounds  # (lo, hi). Outputs it computes; more than wanted only where windows see nothing but padding.
 
 
 @dataclass(frozen=True, slots=True)
 class LocalWindows:
-    """What a box of outputs takes along the spatial axes.
+    """What a box of outputs takes along the spatial axes."""
 
-    Attributes
-    ----------
-    read, computed : tuple of (lo, hi)
-        Inputs that the local operator gets, and outputs that it computes.
-    attributes : tuple of (name, value)
-        Those that it has in place of the node's own.
-    """
-
+    # `read` and `computed`: tuple of (lo, hi). Inputs that the local operator gets, and outputs that it computes.
     read: tuple[Bounds, ...]
     computed: tuple[Bounds, ...]
-    attributes: Attributes = ()
+    attributes: Attributes = ()  # tuple of (name, value). Those that it has in place of the node's own.
 
 
 @dataclass(frozen=True, slots=True)

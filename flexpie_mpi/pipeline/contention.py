@@ -18,18 +18,10 @@ MOST_LEVELS = 12
 
 @dataclass(frozen=True, slots=True)
 class ContentionLevel:
-    """Some number of boards that compute, more than at the level before.
+    """Some number of boards that compute, more than at the level before."""
 
-    Attributes
-    ----------
-    most : int
-        So many at most.
-    active : tuple of float
-        How much each board is slowed down then at least, as of :meth:`Testbed.active`.
-    """
-
-    most: int
-    active: tuple[float, ...]
+    most: int  # so many at most
+    active: tuple[float, ...]  # how much each board is slowed down then at least, as of :meth:`Testbed.active`
 
 
 def contention_levels(testbed: Testbed) -> tuple[ContentionLevel, ...]:

@@ -35,27 +35,15 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A placement as a plan, with what is predicted and proved of it.
-
-    Attributes
-    ----------
-    streamed : Streamed
-    placement : Placement
-    solver : str
-    lower_bound_s : float
-        No placement of what was searched has a smaller bottleneck, as far as is proved; 0 when nothing is.
-    search_s : float
-        What the search took.
-    explored : int
-        Steps of its search.
-    """
+    """A placement as a plan, with what is predicted and proved of it."""
 
     streamed: Streamed
     placement: Placement
     solver: str
+    # No placement of what was searched has a smaller bottleneck, as far as is proved; 0 when nothing is
     lower_bound_s: float
-    search_s: float
-    explored: int
+    search_s: float  # what the search took
+    explored: int  # steps of its search
 
     @property
     def seconds(self) -> float:

@@ -23,28 +23,16 @@ from .teams import TeamOption, TeamPlanner, team_candidates
 
 @dataclass(frozen=True, eq=False)
 class PlacementProblem:
-    """A placement problem with what its numbers stand for.
-
-    Attributes
-    ----------
-    units : Units
-    testbed : Testbed
-    cost : CostModel
-    root : int
-    single_device : SingleDeviceCosts
-        While all boards compute.
-    team_options : tuple of TeamOption
-        Teams.
-    lighter : tuple of (ContentionLevel, float array (n, m + 1, m + 1))
-        Seconds of spans while fewer compute, where boards share a host.
-    """
+    """A placement problem with what its numbers stand for."""
 
     units: Units
     testbed: Testbed
     cost: CostModel
     root: int
-    single_device: SingleDeviceCosts
-    team_options: tuple[TeamOption, ...]
+    single_device: SingleDeviceCosts  # while all boards compute
+    team_options: tuple[TeamOption, ...]  # teams
+    # Tuple of (ContentionLevel, float array (n, m + 1, m + 1)). Seconds of spans while fewer compute, where boards
+    # share a host.
     lighter: tuple[tuple[ContentionLevel, np.ndarray], ...] = ()
 
     @property

@@ -24,27 +24,18 @@ COPIES = 2
 
 @dataclass(frozen=True, eq=False)
 class SingleDeviceCosts:
-    """Spans ``[i, j)`` of m units on each of n boards alone.
+    """Spans ``[i, j)`` of m units on each of n boards alone."""
 
-    Attributes
-    ----------
-    compute_s : float array (n, m + 1, m + 1)
-        Session call included, times the board's slowdown, crowded as it was asked for. Infinite where only the root may
-        run a unit.
-    weight_bytes : float array (m + 1, m + 1)
-    inner_bytes, starting_bytes : float array (m + 1, m + 1)
-        As of :class:`flexpie_mpi.lower.memory.RankMemory`.
-    crossing : float array (m + 1,)
-        Bytes alive at each cut.
-    kept : float array (m + 1,)
-        Bytes of them that the root may have already, so that nobody sends them to it.
-    """
-
+    # Float array (n, m + 1, m + 1). Session call included, times the board's slowdown, crowded as it was asked for.
+    # Infinite where only the root may run a unit.
     compute_s: np.ndarray
-    weight_bytes: np.ndarray
+    weight_bytes: np.ndarray  # float array (m + 1, m + 1)
+    # `inner_bytes` and `starting_bytes`: float array (m + 1, m + 1). As of
+    # :class:`flexpie_mpi.lower.memory.RankMemory`.
     inner_bytes: np.ndarray
     starting_bytes: np.ndarray
-    crossing: np.ndarray
+    crossing: np.ndarray  # float array (m + 1,). Bytes alive at each cut.
+    # Float array (m + 1,). Bytes of them that the root may have already, so that nobody sends them to it.
     kept: np.ndarray
 
     def need_bytes(self, slots: int) -> np.ndarray:

@@ -20,29 +20,16 @@ from ..testbed import Testbed
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """A plan with what a stream of requests is predicted to ask of the boards.
-
-    Attributes
-    ----------
-    plan : Plan
-    occupancy : Occupancy
-    latency_s : float
-        Of one request alone, as simulated, in the slowest turn.
-    needs : tuple of RankMemory
-        Memory by rank.
-    in_flight : int
-        Requests under way at once: enough to keep all boards busy, or as many as the boards have room for. 0 where
-        there is no room for one.
-    is_cramped : bool
-        Whether these are too few.
-    """
+    """A plan with what a stream of requests is predicted to ask of the boards."""
 
     plan: Plan
     occupancy: Occupancy
-    latency_s: float
-    needs: tuple[RankMemory, ...]
+    latency_s: float  # of one request alone, as simulated, in the slowest turn
+    needs: tuple[RankMemory, ...]  # memory by rank
+    # Requests under way at once: enough to keep all boards busy, or as many as the boards have room for. 0 where there
+    # is no room for one.
     in_flight: int
-    is_cramped: bool
+    is_cramped: bool  # whether these are too few
 
     @property
     def seconds(self) -> float:

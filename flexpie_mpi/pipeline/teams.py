@@ -50,31 +50,17 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class TeamOption:
-    """A team and the span it is offered for.
-
-    Attributes
-    ----------
-    boards : tuple of int
-    span : Span
-    segments : tuple of Segment
-        How the team runs it.
-    asks : TeamSpan
-        What that asks of its boards.
-    least : TeamSpan
-        The same without what the root may have already.
-    lighter_s : tuple of float array (g,)
-        Seconds that the members compute when fewer boards compute beside them, by level of contention.
-    in_flight : int
-        Requests that its boards have room for at once, up to `SLOTS_PER_TURN`.
-    """
+    """A team and the span it is offered for."""
 
     boards: tuple[int, ...]
     span: Span
-    segments: tuple[Segment, ...]
-    asks: TeamSpan
-    least: TeamSpan
+    segments: tuple[Segment, ...]  # how the team runs it
+    asks: TeamSpan  # what that asks of its boards
+    least: TeamSpan  # the same without what the root may have already
+    # Tuple of float array (g,). Seconds that the members compute when fewer boards compute beside them, by level of
+    # contention.
     lighter_s: tuple[np.ndarray, ...]
-    in_flight: int
+    in_flight: int  # requests that its boards have room for at once, up to `SLOTS_PER_TURN`
 
     def at_level(self, number: int) -> TeamOption:
         """The same at one of the lower levels of contention."""

@@ -43,23 +43,14 @@ class Work:
 
     Whatever the measure, a stage of g replicas within the bottleneck holds at most the most that any of its boards can
     hold as one of g; so its boards hold at most a g-th of that each, and all boards together have to hold all the work.
-
-    Attributes
-    ----------
-    rest : array (w, m + 1)
-        Work from each cut to the end, by measure; all of it is 1.
-    times : StageTimes
-    teams : tuple of TeamTimes
-    row : int array (k,)
-        Where in the two arrays below a class is: classes that are as fast share theirs.
-    _seconds, _most : arrays (r, p), (r, w, p)
-        Bottlenecks in ascending order, and the most work within each of them, by one board alone.
     """
 
-    rest: np.ndarray
+    rest: np.ndarray  # array (w, m + 1). Work from each cut to the end, by measure; all of it is 1.
     times: StageTimes
     teams: tuple[TeamTimes, ...]
-    row: np.ndarray
+    row: np.ndarray  # int array (k,). Where in the two arrays below a class is: classes that are as fast share theirs.
+    # `_seconds` and `_most`: arrays (r, p), (r, w, p). Bottlenecks in ascending order, and the most work within each of
+    # them, by one board alone.
     _seconds: np.ndarray
     _most: np.ndarray
 

@@ -29,25 +29,14 @@ ROOT = -1
 
 @dataclass(frozen=True, eq=False)
 class TeamStage:
-    """A team at one span.
-
-    Attributes
-    ----------
-    team : Team
-    begin, end : int
-    span : TeamSpan
-    members : tuple of int
-        The class of each of its boards.
-    load : Load
-        What it takes by itself: computing, and what its boards send each other.
-    """
+    """A team at one span."""
 
     team: Team
     begin: int
     end: int
     span: TeamSpan
-    members: Members
-    load: Load
+    members: Members  # the class of each of its boards
+    load: Load  # what it takes by itself: computing, and what its boards send each other
 
 
 Option = Members | TeamStage
@@ -59,37 +48,21 @@ class GroupedInstance:
 
     Without teams and shared resources, the ports of boards are counted in `table_s`, with the cuts at both ends of a
     stage. Else they are counted where stages hand over, and those of the root are shared resources.
-
-    Attributes
-    ----------
-    instance : Instance
-    adds_up : bool
-        Whether there are teams or shared resources.
-    classes : Classes
-    times : StageTimes
-    groups : ReplicaGroups
-        K of them.
-    teams : tuple of TeamStage
-    table : int array (K,)
-        Where in `table_s` the spans of each group are.
-    table_s : array (t, m + 1, m + 1)
-        Seconds of the slowest board of a group, by span; infinite where it cannot run the span.
-    hand_over_s : array (K, K), or (1, K) zeros where it makes no difference which group came before
-        Seconds per byte alive at the cut, of the slowest link or port from one group to the next; infinite where there
-        are not enough boards for both.
-    first_s, last_s : array (K,)
-        The same from the root to a group, and from a group to the root.
     """
 
     instance: Instance
-    adds_up: bool
+    adds_up: bool  # whether there are teams or shared resources
     classes: Classes
     times: StageTimes
-    groups: ReplicaGroups
+    groups: ReplicaGroups  # K of them
     teams: tuple[TeamStage, ...]
-    table: np.ndarray
+    table: np.ndarray  # int array (K,). Where in `table_s` the spans of each group are.
+    # Array (t, m + 1, m + 1). Seconds of the slowest board of a group, by span; infinite where it cannot run the span.
     table_s: np.ndarray
+    # Array (K, K), or (1, K) zeros where it makes no difference which group came before. Seconds per byte alive at the
+    # cut, of the slowest link or port from one group to the next; infinite where there are not enough boards for both.
     hand_over_s: np.ndarray
+    # `first_s` and `last_s`: array (K,). The same from the root to a group, and from a group to the root.
     first_s: np.ndarray
     last_s: np.ndarray
 

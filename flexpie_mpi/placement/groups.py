@@ -34,35 +34,20 @@ class Classes:
 
     Teams are left aside: a placement counts a team's boards with their classes, and says only at the end which boards
     of a class the other stages get.
-
-    Attributes
-    ----------
-    groups : tuple of tuple of int
-        The boards of each class. The root is a class of its own.
-    of : tuple of int
-        The class of each board.
-    root : int
-        The root's class; -1 without a root.
-    size : array (k,)
-        Boards of each class.
-    compute_s : array (k, m + 1, m + 1)
-        Infinite where a board of the class cannot run the span by itself.
-    out_s, in_s, both_s : array (k,)
-    pair_s : array (k, k)
-        As of :class:`~.resources.Resources`; the diagonal is for two boards of one class.
-    shared_s : mapping of (class, class) to Shares
     """
 
-    groups: tuple[tuple[int, ...], ...]
-    of: tuple[int, ...]
-    root: int
-    size: np.ndarray
-    compute_s: np.ndarray
+    groups: tuple[tuple[int, ...], ...]  # the boards of each class. The root is a class of its own.
+    of: tuple[int, ...]  # the class of each board
+    root: int  # the root's class; -1 without a root
+    size: np.ndarray  # array (k,). Boards of each class.
+    compute_s: np.ndarray  # array (k, m + 1, m + 1). Infinite where a board of the class cannot run the span by itself.
+    # `out_s`, `in_s` and `both_s`: array (k,)
     out_s: np.ndarray
     in_s: np.ndarray
     both_s: np.ndarray
+    # Array (k, k). As of :class:`~.resources.Resources`; the diagonal is for two boards of one class.
     pair_s: np.ndarray
-    shared_s: Mapping[tuple[int, int], Shares]
+    shared_s: Mapping[tuple[int, int], Shares]  # mapping of (class, class) to Shares
 
     @property
     def count(self) -> int:
@@ -144,20 +129,11 @@ def _shares(ways: Resources, groups: list[tuple[int, ...]]) -> dict[tuple[int, i
 
 @dataclass(frozen=True, eq=False)
 class ReplicaGroups:
-    """K groups of one board, or of several that take turns.
-
-    Attributes
-    ----------
-    members : tuple of Members
-    counts : array (K, k)
-        Boards of each class.
-    is_complete : bool
-        Whether these are all groups there are, but for the order of turns where it makes no difference.
-    """
+    """K groups of one board, or of several that take turns."""
 
     members: tuple[Members, ...]
-    counts: np.ndarray
-    is_complete: bool
+    counts: np.ndarray  # array (K, k). Boards of each class.
+    is_complete: bool  # whether these are all groups there are, but for the order of turns where it makes no difference
 
     @cached_property
     def size(self) -> np.ndarray:
@@ -227,18 +203,12 @@ def _alike(instance: Instance, classes: Classes, limit: int) -> list[Members]:
 
 @dataclass(frozen=True, eq=False)
 class StageTimes:
-    """What one board of each class takes for every span, by itself or as a replica.
-
-    Attributes
-    ----------
-    instance : Instance
-    classes : Classes
-    alone_s : array (k, m + 1, m + 1)
-        By class, without replicas: the slowest of computing and the board's own ports; infinite where it cannot.
-    """
+    """What one board of each class takes for every span, by itself or as a replica."""
 
     instance: Instance
     classes: Classes
+    # Array (k, m + 1, m + 1), by class, without replicas: the slowest of computing and the board's own ports; infinite
+    # where it cannot
     alone_s: np.ndarray
 
     @classmethod

@@ -28,22 +28,15 @@ MOST_PERIOD = 16
 
 @dataclass(frozen=True, eq=False)
 class TeamSpan:
-    """A span of units as one team runs it for one request; arrays are by member, in the team's order.
+    """A span of units as one team runs it for one request; arrays are by member, in the team's order."""
 
-    Attributes
-    ----------
-    compute_s : array (g,)
-        Seconds that a member computes.
-    entry_bytes, exit_bytes : array (g,)
-        Bytes that a member receives of what is alive where the span begins, and holds of what is alive where it ends.
-        Whoever comes before sends the former in all, whoever comes after receives the latter in all.
-    inner : mapping of (source, target) members to bytes
-        What members, by place in the team, send each other.
-    """
-
-    compute_s: np.ndarray
+    compute_s: np.ndarray  # array (g,). Seconds that a member computes.
+    # `entry_bytes` and `exit_bytes`: array (g,). Bytes that a member receives of what is alive where the span begins,
+    # and holds of what is alive where it ends. Whoever comes before sends the former in all, whoever comes after
+    # receives the latter in all.
     entry_bytes: np.ndarray
     exit_bytes: np.ndarray
+    # Mapping of (source, target) members to bytes. What members, by place in the team, send each other.
     inner: Mapping[tuple[int, int], float] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -62,50 +55,32 @@ class Team:
 class Instance:
     """A row of m units, n boards and R resources that messages occupy.
 
-    Attributes
-    ----------
-    crossing : array (m + 1,)
-        Bytes alive at each cut, per request. The first are the inputs, the last the outputs.
-    compute_s : array (n, m + 1, m + 1)
-        ``[b, i, j]`` is what board b takes to compute units ``[i, j)`` for one request; infinite where it must not.
-        Only ``i < j`` is read, and there it is 0 or more. Zeros where computing does not count.
-    need_bytes : array (m + 1, m + 1)
-        Memory that units ``[i, j)`` need on one board.
-    capacity : array (n,)
-        Bytes of memory of each board; infinite where nothing limits it.
-    routes : tuple of tuple of tuple of int
-        ``routes[a][b]``: the resources that a message from board a to board b passes; ``routes[a][a]`` is not read.
-    resource_s : array (R,)
-        Seconds for which one byte occupies each resource: a port's sending or receiving side, or a link.
-    root : int or None
-        The board that has the inputs and takes the outputs. None where neither counts: inputs are where the first
-        stage is, outputs stay where the last one was.
-    replicas : int
-        Boards that may take turns in one stage, at most; 1 for no replicas.
-    teams : tuple of Team
-    cuttable : array of bool (m + 1,), optional
-        Cuts at which a stage of one board or of replicas may begin and end; all when None. The first and the last are
-        always among them. Teams are offered span by span, so this does not touch them.
-    most_boards : int, optional
-        Boards that a placement may use; all of them when None.
-
     Raises
     ------
     PlacementError
         When the arrays do not fit together.
     """
 
+    # Array (m + 1,). Bytes alive at each cut, per request. The first are the inputs, the last the outputs.
     crossing: np.ndarray
+    # Array (n, m + 1, m + 1). ``[b, i, j]`` is what board b takes to compute units ``[i, j)`` for one request; infinite
+    # where it must not. Only ``i < j`` is read, and there it is 0 or more. Zeros where computing does not count.
     compute_s: np.ndarray
-    need_bytes: np.ndarray
-    capacity: np.ndarray
+    need_bytes: np.ndarray  # array (m + 1, m + 1). Memory that units ``[i, j)`` need on one board.
+    capacity: np.ndarray  # array (n,). Bytes of memory of each board; infinite where nothing limits it.
+    # ``routes[a][b]``: the resources that a message from board a to board b passes; ``routes[a][a]`` is not read
     routes: tuple[tuple[tuple[int, ...], ...], ...]
+    # Array (R,). Seconds for which one byte occupies each resource: a port's sending or receiving side, or a link.
     resource_s: np.ndarray
+    # The board that has the inputs and takes the outputs. None where neither counts: inputs are where the first stage
+    # is, outputs stay where the last one was.
     root: int | None = 0
-    replicas: int = 1
+    replicas: int = 1  # boards that may take turns in one stage, at most; 1 for no replicas
     teams: tuple[Team, ...] = ()
+    # Array of bool (m + 1,), optional. Cuts at which a stage of one board or of replicas may begin and end; all when
+    # None. The first and the last are always among them. Teams are offered span by span, so this does not touch them.
     cuttable: np.ndarray | None = None
-    most_boards: int | None = None
+    most_boards: int | None = None  # int, optional. Boards that a placement may use; all of them when None.
 
     def __post_init__(self) -> None:
         for problem in _problems(self):

@@ -18,25 +18,16 @@ MOST_GROUPS = 300
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Least bottlenecks from a cut to the end; true lower bounds in seconds, infinite where there is no way on.
+    """Least bottlenecks from a cut to the end; true lower bounds in seconds, infinite where there is no way on."""
 
-    Attributes
-    ----------
-    best_s, other_s : array (m + 1, K)
-        Of group k beginning a stage at cut c: by the best way on, and by the best that goes on with another group.
-    next : int array (m + 1, K)
-        The group that the best way goes on with, -1 where the stage is the last.
-    through_s : array (K, m + 1, m + 1)
-        Of a group's stage from one cut to another, and the best way on from there.
-    start_s : float
-        Of the whole.
-    """
-
+    # `best_s` and `other_s`: array (m + 1, K), of group k beginning a stage at cut c: by the best way on, and by the
+    # best that goes on with another group
     best_s: np.ndarray
     other_s: np.ndarray
-    next: np.ndarray
+    next: np.ndarray  # int array (m + 1, K). The group that the best way goes on with, -1 where the stage is the last.
+    # Array (K, m + 1, m + 1), of a group's stage from one cut to another, and the best way on from there
     through_s: np.ndarray
-    start_s: float
+    start_s: float  # of the whole
 
 
 def labels(grouped: GroupedInstance) -> Labels | None:

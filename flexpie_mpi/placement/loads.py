@@ -16,21 +16,13 @@ from .instance import MOST_PERIOD, Instance, Team, TeamSpan
 
 @dataclass(frozen=True, slots=True)
 class PlacedStage:
-    """Units ``[begin, end)`` and who runs them.
-
-    Attributes
-    ----------
-    begin, end : int
-    boards : tuple of int
-        One board; or several that take turns: request r is that of ``boards[r % len(boards)]``; or a team.
-    together : bool
-        Whether the boards are a team, each of which does a part of every request.
-    """
+    """Units ``[begin, end)`` and who runs them."""
 
     begin: int
     end: int
+    # One board; or several that take turns: request r is that of ``boards[r % len(boards)]``; or a team
     boards: tuple[int, ...]
-    together: bool = False
+    together: bool = False  # whether the boards are a team, each of which does a part of every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +44,10 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Loads:
-    """Seconds per request, on average over the turns, for which boards compute and resources are occupied.
+    """Seconds per request, on average over the turns, for which boards compute and resources are occupied."""
 
-    Attributes
-    ----------
-    compute_s : array (n,)
-    resource_s : array (R,)
-    """
-
-    compute_s: np.ndarray
-    resource_s: np.ndarray
+    compute_s: np.ndarray  # array (n,)
+    resource_s: np.ndarray  # array (R,)
 
     @cached_property
     def seconds(self) -> float:

@@ -11,28 +11,15 @@ from .loads import Placement
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer of a solver.
+    """The answer of a solver."""
 
-    Attributes
-    ----------
-    placement : Placement or None
-        None when there is none, or none was found.
-    seconds : float
-        Its bottleneck; infinite without one.
-    lower_bound_s : float
-        No placement of the instance has a smaller bottleneck: proved, with whatever means. Infinite when it is proved
-        that there is none; 0 when nothing is proved.
-    search_s : float
-        What the search took.
-    explored : int
-        Steps of the search, in units of its own.
-    """
-
-    placement: Placement | None
-    seconds: float
+    placement: Placement | None  # None when there is none, or none was found
+    seconds: float  # its bottleneck; infinite without one
+    # No placement of the instance has a smaller bottleneck: proved, with whatever means. Infinite when it is proved
+    # that there is none; 0 when nothing is proved.
     lower_bound_s: float
-    search_s: float
-    explored: int = 0
+    search_s: float  # what the search took
+    explored: int = 0  # steps of the search, in units of its own
 
     @property
     def gap(self) -> float:
@@ -49,20 +36,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether there is a placement within a bottleneck.
-
-    Attributes
-    ----------
-    placement : Placement or None
-    is_sure : bool
-        Without a placement: whether it is proved that there is none.
-    explored : int
-        States looked at.
-    """
+    """Whether there is a placement within a bottleneck."""
 
     placement: Placement | None
-    is_sure: bool
-    explored: int
+    is_sure: bool  # without a placement: whether it is proved that there is none
+    explored: int  # states looked at
 
 
 @dataclass(frozen=True, slots=True)

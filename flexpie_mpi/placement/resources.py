@@ -21,25 +21,17 @@ Shares = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """Seconds for which one byte occupies the slowest resource of each kind; 0 where there is none.
+    """Seconds for which one byte occupies the slowest resource of each kind; 0 where there is none."""
 
-    Attributes
-    ----------
-    out_s, in_s, both_s : array (n,)
-        Ports that carry all that a board sends, all that it receives, and both.
-    pair_s : array (n, n)
-        Resources that carry at most one message, ``[a, b]`` that from board a to board b.
-    shared : tuple of int
-        All other resources, by number.
-    shared_s : mapping of (a, b) to Shares
-        What a message from board a to board b does to them; pairs that pass none are left out.
-    """
-
+    # `out_s`, `in_s` and `both_s`: array (n,). Ports that carry all that a board sends, all that it receives, and both.
     out_s: np.ndarray
     in_s: np.ndarray
     both_s: np.ndarray
+    # Array (n, n). Resources that carry at most one message, ``[a, b]`` that from board a to board b.
     pair_s: np.ndarray
-    shared: tuple[int, ...]
+    shared: tuple[int, ...]  # all other resources, by number
+    # Mapping of (a, b) to Shares. What a message from board a to board b does to them; pairs that pass none are left
+    # out.
     shared_s: Mapping[tuple[int, int], Shares]
 
 

@@ -23,19 +23,11 @@ class CostToGo:
 
     The others are taken as held in whatever state is best, so the bound never says too much; it is exact where all
     alive values are tracked. A value is tracked from its making until it dies or newer ones take its place.
-
-    Attributes
-    ----------
-    code : Code
-        Where the seconds of a label stand in `flat`.
-    flat : float array
-    least : float array (n + 1,)
-        By cut, the least over all states.
     """
 
-    code: Code
-    flat: np.ndarray
-    least: np.ndarray
+    code: Code  # where the seconds of a label stand in `flat`
+    flat: np.ndarray  # float array
+    least: np.ndarray  # float array (n + 1,), by cut, the least over all states
 
     @classmethod
     def of(cls, tables: OptionTables, count: int) -> CostToGo:

@@ -22,24 +22,13 @@ Team = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Which layouts a planner may use.
+    """Which layouts a planner may use."""
 
-    Attributes
-    ----------
-    kinds : tuple of str
-        Kinds that share the work (see :data:`flexpie_mpi.core.layout.KINDS`).
-    subsets : bool
-        Whether teams may leave ranks out.
-    weighted : bool
-        Whether faster ranks may get more.
-    square_only : bool
-        Whether ``grid`` means the most square grid only.
-    """
-
+    # Kinds that share the work (see :data:`flexpie_mpi.core.layout.KINDS`)
     kinds: tuple[str, ...] = field(default_factory=lambda: tuple(kind for kind in KINDS if kind != "single"))
-    subsets: bool = True
-    weighted: bool = True
-    square_only: bool = False
+    subsets: bool = True  # whether teams may leave ranks out
+    weighted: bool = True  # whether faster ranks may get more
+    square_only: bool = False  # whether ``grid`` means the most square grid only
 
 
 def candidates(testbed: Testbed, root: int, family: Family | None = None) -> tuple[Layout, ...]:

@@ -65,27 +65,14 @@ class BoardsUsed:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """The prices of a plan's segments, and why they are as they are.
+    """The prices of a plan's segments, and why they are as they are."""
 
-    Attributes
-    ----------
-    layouts : tuple of Layout
-        Of the segments.
-    prices : tuple of (exchange, compute) seconds
-        Of the segments.
-    boundary_s : tuple of float
-        How much of the compute is the call of the segment's session and the re-layout of what enters and leaves.
-    reasons : Explanation, optional
-        None for a plan that nothing was searched for.
-    boards : BoardsUsed, optional
-        None for such a plan, too.
-    """
-
-    layouts: tuple[Layout, ...]
-    prices: tuple[tuple[float, float], ...]
+    layouts: tuple[Layout, ...]  # of the segments
+    prices: tuple[tuple[float, float], ...]  # tuple of (exchange, compute) seconds, of the segments
+    # How much of the compute is the call of the segment's session and the re-layout of what enters and leaves
     boundary_s: tuple[float, ...]
-    reasons: Explanation | None = None
-    boards: BoardsUsed | None = None
+    reasons: Explanation | None = None  # explanation, optional. None for a plan that nothing was searched for.
+    boards: BoardsUsed | None = None  # BoardsUsed, optional. None for such a plan, too.
 
 
 def why(

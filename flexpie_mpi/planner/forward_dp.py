@@ -20,25 +20,13 @@ from .space import Path
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Front:
-    """S labels of one cut, and the E ways into them, those of one label side by side and cheapest first.
+    """S labels of one cut, and the E ways into them, those of one label side by side and cheapest first."""
 
-    Attributes
-    ----------
-    keys : int array (W, S)
-    cost : float array (S,)
-        Seconds of the cheapest path to each.
-    edges : int array (S + 1,)
-        Ways ``edges[s]`` to ``edges[s + 1]`` lead to label s.
-    edge_cost : float array (E,)
-    edge_option : int array (E,)
-        Number of the option that each way ends with.
-    """
-
-    keys: np.ndarray
-    cost: np.ndarray
-    edges: np.ndarray
-    edge_cost: np.ndarray
-    edge_option: np.ndarray
+    keys: np.ndarray  # int array (W, S)
+    cost: np.ndarray  # float array (S,). Seconds of the cheapest path to each.
+    edges: np.ndarray  # int array (S + 1,). Ways ``edges[s]`` to ``edges[s + 1]`` lead to label s.
+    edge_cost: np.ndarray  # float array (E,)
+    edge_option: np.ndarray  # int array (E,). Number of the option that each way ends with.
 
     def take(self, labels: np.ndarray) -> Front:
         """Only some of the labels."""
@@ -50,17 +38,10 @@ class Front:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForwardPass:
-    """Fronts of all cuts; the costs of the last one include the exit exchange.
-
-    Attributes
-    ----------
-    fronts : tuple of Front
-    dropped : float
-        No path that was left out for want of room costs less.
-    """
+    """Fronts of all cuts; the costs of the last one include the exit exchange."""
 
     fronts: tuple[Front, ...]
-    dropped: float
+    dropped: float  # no path that was left out for want of room costs less
 
     @property
     def labels(self) -> int:

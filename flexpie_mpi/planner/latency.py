@@ -54,32 +54,15 @@ class PricedPlan:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search found.
+    """What a search found."""
 
-    Attributes
-    ----------
-    plans : tuple of PricedPlan
-        The best first, all different.
-    lower_bound_s : float
-        No plan of the search space is predicted to be faster.
-    is_optimal : bool
-        Whether the first plan is proved to be the fastest.
-    planning_s : float
-        What the search took, the cost model loaded.
-    segments_priced : int
-        Spans of nodes, each in one layout.
-    work_priced : int
-        Distinct pieces of work that the cost model was asked about.
-    problem : Problem, optional
-        What was searched, with the `paths` of the plans; None for a plan made by a rule.
-    """
-
-    plans: tuple[PricedPlan, ...]
-    lower_bound_s: float
-    is_optimal: bool
-    planning_s: float
-    segments_priced: int
-    work_priced: int
+    plans: tuple[PricedPlan, ...]  # the best first, all different
+    lower_bound_s: float  # no plan of the search space is predicted to be faster
+    is_optimal: bool  # whether the first plan is proved to be the fastest
+    planning_s: float  # what the search took, the cost model loaded
+    segments_priced: int  # spans of nodes, each in one layout
+    work_priced: int  # distinct pieces of work that the cost model was asked about
+    # Problem, optional. What was searched, with the `paths` of the plans; None for a plan made by a rule.
     problem: Problem | None = None
     paths: tuple[Path, ...] = ()
 

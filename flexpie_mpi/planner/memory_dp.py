@@ -21,22 +21,12 @@ RIVALS = 32
 
 
 class Labels(NamedTuple):
-    """S labels of one cut, each the end of one path; labels are the last axis of every array.
+    """S labels of one cut, each the end of one path; labels are the last axis of every array."""
 
-    Attributes
-    ----------
-    keys : int array (W, S)
-    cost : float array (S,)
-        Seconds.
-    load : float array (R, S)
-        Bytes on every rank.
-    origin, option : int array (S,)
-        The label that each comes from, and the number of its last option.
-    """
-
-    keys: np.ndarray
-    cost: np.ndarray
-    load: np.ndarray
+    keys: np.ndarray  # int array (W, S)
+    cost: np.ndarray  # float array (S,). Seconds.
+    load: np.ndarray  # float array (R, S). Bytes on every rank.
+    # `origin` and `option`: int array (S,). The label that each comes from, and the number of its last option.
     origin: np.ndarray
     option: np.ndarray
 

@@ -23,71 +23,37 @@ KEY_BITS = 62
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """What fetching one alive value costs M options.
+    """What fetching one alive value costs M options."""
 
-    Attributes
-    ----------
-    row : int
-        Which of the alive values.
-    column : int array (M,)
-        Row of the tables that each option reads.
-    latency, volume : float array (U, H + 1)
-        Seconds by state; the last column holds the least over all states.
-    """
-
-    row: int
-    column: np.ndarray
+    row: int  # which of the alive values
+    column: np.ndarray  # int array (M,). Row of the tables that each option reads.
+    # `latency` and `volume`: float array (U, H + 1). Seconds by state; the last column holds the least over all states.
     latency: np.ndarray
     volume: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carry:
-    """One alive value that is still alive behind M options.
+    """One alive value that is still alive behind M options."""
 
-    Attributes
-    ----------
-    row : int
-        Which of the alive values.
-    fetches : bool array (M,)
-        Whether all ranks of each option's layout then hold all of it.
-    upgrade : int array (L, H + 1)
-        State it then has, by layout and state before.
-    """
-
-    row: int
-    fetches: np.ndarray
-    upgrade: np.ndarray
+    row: int  # which of the alive values
+    fetches: np.ndarray  # bool array (M,). Whether all ranks of each option's layout then hold all of it.
+    upgrade: np.ndarray  # int array (L, H + 1). State it then has, by layout and state before.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """M options of one cut that carry the same alive values over, sorted by end.
+    """M options of one cut that carry the same alive values over, sorted by end."""
 
-    Attributes
-    ----------
-    cut : int
-        Where they begin.
-    alive : tuple of int
-        The values alive there.
-    number : int array (M,)
-        Their numbers among all options of the space, rising.
-    end, layout : int array (M,)
-    seconds : float array (M,)
-    weights : float array (M, R)
-    reads : tuple of Read
-        Of the alive values that some of them read.
-    carries : tuple of Carry
-    """
-
-    cut: int
-    alive: tuple[int, ...]
-    number: np.ndarray
+    cut: int  # where they begin
+    alive: tuple[int, ...]  # the values alive there
+    number: np.ndarray  # int array (M,). Their numbers among all options of the space, rising.
+    # `end` and `layout`: int array (M,)
     end: np.ndarray
     layout: np.ndarray
-    seconds: np.ndarray
-    weights: np.ndarray
-    reads: tuple[Read, ...]
+    seconds: np.ndarray  # float array (M,)
+    weights: np.ndarray  # float array (M, R)
+    reads: tuple[Read, ...]  # of the alive values that some of them read
     carries: tuple[Carry, ...]
 
     def take(self, rows: np.ndarray) -> Bundle:
@@ -124,18 +90,10 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """Numbers of labels: the sum of digit times stride.
+    """Numbers of labels: the sum of digit times stride."""
 
-    Attributes
-    ----------
-    strides : int array (n + 1, V)
-        By cut and value; 0 where the value is not alive or does not count.
-    origin : int array (n + 1,)
-        Added to every number at a cut.
-    """
-
-    strides: np.ndarray
-    origin: np.ndarray
+    strides: np.ndarray  # int array (n + 1, V), by cut and value; 0 where the value is not alive or does not count
+    origin: np.ndarray  # int array (n + 1,). Added to every number at a cut.
 
     @cached_property
     def total(self) -> np.ndarray:
@@ -174,19 +132,11 @@ class Code:
 
 @dataclass(frozen=True, eq=False)
 class OptionTables:
-    """A space and its options in bundles.
-
-    Attributes
-    ----------
-    space : Space
-    words : tuple of Code
-        Words of the *key* that tells the labels of a cut apart.
-    bundles : by cut, tuple of Bundle
-    """
+    """A space and its options in bundles."""
 
     space: Space
-    words: tuple[Code, ...]
-    bundles: tuple[tuple[Bundle, ...], ...]
+    words: tuple[Code, ...]  # words of the *key* that tells the labels of a cut apart
+    bundles: tuple[tuple[Bundle, ...], ...]  # by cut, tuple of Bundle
 
     @classmethod
     def of(cls, space: Space) -> OptionTables:

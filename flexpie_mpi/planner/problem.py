@@ -23,25 +23,13 @@ from .walk import GroupPrices, Keep, Step, Walker
 
 @dataclass(frozen=True)
 class Problem:
-    """A search problem with what its numbers stand for.
-
-    Attributes
-    ----------
-    units : Units
-    shards : ShardTable
-        The number of a layout is its place here.
-    space : Space
-    work_priced : int
-        Distinct pieces of work that the cost model was asked about.
-    least : float array (n,)
-        Seconds that each unit takes at least, whatever segment it is in.
-    """
+    """A search problem with what its numbers stand for."""
 
     units: Units
-    shards: ShardTable
+    shards: ShardTable  # the number of a layout is its place here
     space: Space
-    work_priced: int
-    least: np.ndarray
+    work_priced: int  # distinct pieces of work that the cost model was asked about
+    least: np.ndarray  # float array (n,). Seconds that each unit takes at least, whatever segment it is in.
 
     @property
     def segments(self) -> int:
@@ -51,24 +39,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a planner may choose from.
+    """What a planner may choose from."""
 
-    Attributes
-    ----------
-    layouts : tuple of Layout
-        The root alone among them.
-    allowed : callable, optional
-        Says in which layouts of a shard table a segment may end at a cut, bool array (L,); in all of them when None.
-    fuse : Rule, optional
-        Says how far segments reach; as far as they can when None.
-    lonely : bool
-        Whether one rank of several may do all of a segment's work. Searches need not look there: such a segment is that
-        rank's ``single``.
-    """
-
-    layouts: tuple[Layout, ...]
+    layouts: tuple[Layout, ...]  # the root alone among them
+    # Says in which layouts of a shard table a segment may end at a cut, bool array (L,); in all of them when None
     allowed: Callable[[ShardTable, int], np.ndarray] | None = None
-    fuse: Rule | None = None
+    fuse: Rule | None = None  # rule, optional. Says how far segments reach; as far as they can when None.
+    # Whether one rank of several may do all of a segment's work. Searches need not look there: such a segment is that
+    # rank's ``single``.
     lonely: bool = False
 
 

@@ -15,28 +15,16 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The M segments that may begin at one cut, where K values are alive.
+    """The M segments that may begin at one cut, where K values are alive."""
 
-    Attributes
-    ----------
-    end : int array (M,)
-        The cut each ends at.
-    layout : int array (M,)
-    seconds : float array (M,)
-        Compute and session call of the slowest rank.
-    needs : int array (K, M)
-        Column of each alive value's exchange tables; 0 where the segment does not read the value.
-    fetches : bool array (K, M)
-        Whether all ranks of the segment's layout then hold all of the value.
-    weights : float array (M, R)
-        Bytes of constants that each rank must hold for the segment; without columns where memory does not count.
-    """
-
-    end: np.ndarray
-    layout: np.ndarray
-    seconds: np.ndarray
+    end: np.ndarray  # int array (M,). The cut each ends at.
+    layout: np.ndarray  # int array (M,)
+    seconds: np.ndarray  # float array (M,). Compute and session call of the slowest rank.
+    # Int array (K, M). Column of each alive value's exchange tables; 0 where the segment does not read the value.
     needs: np.ndarray
-    fetches: np.ndarray
+    fetches: np.ndarray  # bool array (K, M). Whether all ranks of the segment's layout then hold all of the value.
+    # Float array (M, R). Bytes of constants that each rank must hold for the segment; without columns where memory does
+    # not count.
     weights: np.ndarray
 
     def take(self, rows: np.ndarray) -> Options:
@@ -70,34 +58,25 @@ class Space:
 
     The price of a path is the sum over its segments of `seconds` and of the entry exchange, and the exit exchange. An
     exchange of several values costs the largest of their latencies and the sum of their volumes.
-
-    Attributes
-    ----------
-    options : tuple of Options
-        By cut, 0 .. n - 1.
-    alive : tuple of tuple of int
-        Values alive at each cut, 0 .. n, in the order of the rows of `needs`. Those alive at a segment's end and not at
-        its beginning are made by it, and held in its layout.
-    start : tuple of int
-        States of the values alive at cut 0.
-    latency, volume : by value, float array (H, U)
-        Seconds of fetching a value held in a state, by column of `needs`; column 0 is zero.
-    exit_latency, exit_volume : by value, float array (H,)
-        The same for bringing the outputs, those alive at cut n, to the root.
-    upgrade : int array (H, L)
-        State of a value held in a state, once all ranks of a layout have fetched all of it.
-    capacity : float array (R,)
-        Most bytes of constants that each rank may hold over all segments; empty where memory does not count.
     """
 
-    options: tuple[Options, ...]
+    options: tuple[Options, ...]  # by cut, 0 .. n - 1.
+    # Values alive at each cut, 0 .. n, in the order of the rows of `needs`. Those alive at a segment's end and not at
+    # its beginning are made by it, and held in its layout.
     alive: tuple[tuple[int, ...], ...]
-    start: tuple[int, ...]
+    start: tuple[int, ...]  # states of the values alive at cut 0
+    # `latency` and `volume`: by value, float array (H, U). Seconds of fetching a value held in a state, by column of
+    # `needs`; column 0 is zero.
     latency: tuple[np.ndarray, ...]
     volume: tuple[np.ndarray, ...]
+    # `exit_latency` and `exit_volume`: by value, float array (H,). The same for bringing the outputs, those alive at
+    # cut n, to the root.
     exit_latency: tuple[np.ndarray, ...]
     exit_volume: tuple[np.ndarray, ...]
+    # Int array (H, L). State of a value held in a state, once all ranks of a layout have fetched all of it.
     upgrade: np.ndarray
+    # Float array (R,). Most bytes of constants that each rank may hold over all segments; empty where memory does not
+    # count.
     capacity: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
@@ -176,29 +155,16 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Paths, and what is proved of them.
+    """Paths, and what is proved of them."""
 
-    Attributes
-    ----------
-    paths : tuple of Path
-        The best first, all different. Fewer than asked for where there are no more; none where none was found.
-    seconds : tuple of float
-        Their prices.
-    lower_bound : float
-        No path costs less.
-    is_optimal : bool
-        Whether the first path is proved to be the cheapest; without paths, whether it is proved that there is none.
-    labels : int
-        Labels of the last pass over the cuts.
-    shortage : Shortage, optional
-        The tightest rank, where paths exist but none was found that fits into memory.
-    """
-
+    # The best first, all different. Fewer than asked for where there are no more; none where none was found.
     paths: tuple[Path, ...]
-    seconds: tuple[float, ...]
-    lower_bound: float
+    seconds: tuple[float, ...]  # their prices
+    lower_bound: float  # no path costs less
+    # Whether the first path is proved to be the cheapest; without paths, whether it is proved that there is none
     is_optimal: bool
-    labels: int
+    labels: int  # labels of the last pass over the cuts
+    # Shortage, optional. The tightest rank, where paths exist but none was found that fits into memory.
     shortage: Shortage | None = None
 
 

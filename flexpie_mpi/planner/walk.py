@@ -75,37 +75,19 @@ class GroupPrices:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Every walk as it stands at cut `begin`: one segment each, and a row for each rank of its layout.
-
-    Attributes
-    ----------
-    begin : int
-    end, layout : int array (walks,)
-    offsets : int array (walks + 1,)
-        First row of each walk.
-    rows : int array (rows,)
-        Where the rank and the layout stand in the shard table.
-    seconds : float array (rows,)
-        Of the fused groups that the rank runs.
-    weights : float array (rows,)
-        Bytes of constants that the rank reads.
-    calls : array (rows,) of CALL
-    needs : dict of str to Boxes
-        What the rank must hold of each value from before the cut.
-    legal : bool array (walks,)
-        Whether the layout cuts anything that leaves the segment.
-    """
+    """Every walk as it stands at cut `begin`: one segment each, and a row for each rank of its layout."""
 
     begin: int
+    # `end` and `layout`: int array (walks,)
     end: np.ndarray
     layout: np.ndarray
-    offsets: np.ndarray
-    rows: np.ndarray
-    seconds: np.ndarray
-    weights: np.ndarray
-    calls: np.ndarray
-    needs: dict[str, Boxes]
-    legal: np.ndarray
+    offsets: np.ndarray  # int array (walks + 1,). First row of each walk.
+    rows: np.ndarray  # int array (rows,). Where the rank and the layout stand in the shard table.
+    seconds: np.ndarray  # float array (rows,), of the fused groups that the rank runs
+    weights: np.ndarray  # float array (rows,). Bytes of constants that the rank reads.
+    calls: np.ndarray  # array (rows,) of CALL
+    needs: dict[str, Boxes]  # what the rank must hold of each value from before the cut
+    legal: np.ndarray  # bool array (walks,). Whether the layout cuts anything that leaves the segment.
 
 
 Allowed = Callable[[int], np.ndarray]

@@ -38,22 +38,12 @@ Slice = tuple[Event, str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """What a timeline is about.
-
-    Attributes
-    ----------
-    plan : Plan
-    graph : Graph
-    programs : sequence of Program
-        What the plan was lowered to, by rank.
-    boards : sequence of str
-        Where each rank runs, in words; empty for a rank of which nothing is known.
-    """
+    """What a timeline is about."""
 
     plan: Plan
     graph: Graph
-    programs: Sequence[Program]
-    boards: Sequence[str]
+    programs: Sequence[Program]  # what the plan was lowered to, by rank
+    boards: Sequence[str]  # where each rank runs, in words; empty for a rank of which nothing is known
 
 
 def chrome_trace(timeline: Timeline, job: Job, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,15 +66,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Versus:
-    """Cells with several planners, and everything that follows from their times.
+    """Cells with several planners, and everything that follows from their times."""
 
-    Attributes
-    ----------
-    cells : sequence of Cell
-        Those where `Cell.is_comparison` holds.
-    """
-
-    cells: Sequence[Cell]
+    cells: Sequence[Cell]  # those where `Cell.is_comparison` holds
 
     @cached_property
     def planners(self) -> list[str]:

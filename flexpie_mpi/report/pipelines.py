@@ -62,26 +62,16 @@ _FRONT = (
 
 @dataclass(frozen=True)
 class PlannedPipeline:
-    """A pipeline with what its prediction stands on.
-
-    Attributes
-    ----------
-    problem : PlacementProblem
-    pipeline : Pipeline
-    others : mapping of str to Pipeline or str
-        Other planners' answers to the same problem, or why they have none; empty where nothing is compared.
-    boards, source : str
-        Where the testbed and the cost model came from.
-    planning_s : float
-        Seconds for everything once the cost model was loaded.
-    """
+    """A pipeline with what its prediction stands on."""
 
     problem: PlacementProblem
     pipeline: Pipeline
+    # Other planners' answers to the same problem, or why they have none; empty where nothing is compared
     others: Mapping[str, Pipeline | str]
+    # `boards` and `source`: where the testbed and the cost model came from
     boards: str
     source: str
-    planning_s: float
+    planning_s: float  # seconds for everything once the cost model was loaded
 
 
 def pipeline_items(planned: PlannedPipeline) -> list[Item]:
@@ -255,25 +245,13 @@ def _other_record(other: Pipeline | str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PlanFront:
-    """Plans none of which is beaten in latency, rate and boards at once, with what they stand on.
-
-    Attributes
-    ----------
-    problem : PlacementProblem
-    candidates : tuple of Candidate
-        By latency.
-    crossings : tuple of Crossover
-    paths : tuple of str
-        Where the plans were written; empty where they were not.
-    boards, source : str
-        Where the testbed and the cost model came from.
-    planning_s : float
-    """
+    """Plans none of which is beaten in latency, rate and boards at once, with what they stand on."""
 
     problem: PlacementProblem
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # by latency
     crossings: tuple[Crossover, ...]
-    paths: tuple[str, ...]
+    paths: tuple[str, ...]  # where the plans were written; empty where they were not
+    # `boards` and `source`: where the testbed and the cost model came from
     boards: str
     source: str
     planning_s: float

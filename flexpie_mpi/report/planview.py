@@ -73,21 +73,12 @@ class ExchangeView:
 
 @dataclass(frozen=True)
 class PlanView:
-    """A plan as it is drawn.
-
-    Attributes
-    ----------
-    plan : Plan
-    segments : tuple of SegmentView
-    exchanges : tuple of ExchangeView
-        Before every segment, and at last the one that brings the outputs to the root.
-    redundant : float or None
-        Work that is done more than once, as a share of the work of one rank; None without a graph.
-    """
+    """A plan as it is drawn."""
 
     plan: Plan
     segments: tuple[SegmentView, ...]
-    exchanges: tuple[ExchangeView, ...]
+    exchanges: tuple[ExchangeView, ...]  # before every segment, and at last the one that brings the outputs to the root
+    # Work that is done more than once, as a share of the work of one rank; None without a graph
     redundant: float | None
 
 

@@ -33,19 +33,12 @@ _POINTS = (
 
 @dataclass(frozen=True)
 class Point:
-    """One planner's row held against one board.
-
-    Attributes
-    ----------
-    cell : Cell
-    row : Result
-    alone : Result or None
-        One board's row: ``single`` of the same cell, or else the row of one rank on the same testbed. None where
-        neither was measured.
-    """
+    """One planner's row held against one board."""
 
     cell: Cell
     row: Result
+    # One board's row: ``single`` of the same cell, or else the row of one rank on the same testbed. None where neither
+    # was measured.
     alone: Result | None
 
     @cached_property

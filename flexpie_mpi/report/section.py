@@ -40,22 +40,12 @@ Part = str | Table | Picture | Folded
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section.
-
-    Attributes
-    ----------
-    heading : str
-    parts : sequence of Part
-    record : mapping
-        All numbers behind the parts, by the section's key, in seconds and bytes.
-    summary : sequence of tables and lines
-        For a terminal.
-    """
+    """One section."""
 
     heading: str
     parts: Sequence[Part]
-    record: Mapping[str, Any]
-    summary: Sequence[Item] = ()
+    record: Mapping[str, Any]  # all numbers behind the parts, by the section's key, in seconds and bytes
+    summary: Sequence[Item] = ()  # for a terminal
 
     def lines(self) -> Iterator[str]:
         """The section as Markdown."""

@@ -29,24 +29,14 @@ NARROWEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table.
-
-    Attributes
-    ----------
-    heading : str
-    kind : str
-        ``text`` and ``number`` are shown whole, a ``name`` may lose its beginning, ``prose`` is broken into lines, and
-        what is ``recorded`` is not shown.
-    show : callable
-        Makes text of an entry that is not text already.
-    key : str
-        The name of the entry in records; a column without one is not recorded.
-    """
+    """A column of a table."""
 
     heading: str
+    # ``text`` and ``number`` are shown whole, a ``name`` may lose its beginning, ``prose`` is broken into lines, and
+    # what is ``recorded`` is not shown
     kind: str = "text"
-    show: Callable[[Any], str] = str
-    key: str = ""
+    show: Callable[[Any], str] = str  # makes text of an entry that is not text already
+    key: str = ""  # the name of the entry in records; a column without one is not recorded
 
     def cell(self, entry: Any, missing: str = "") -> str:
         """An entry as text; `missing` stands for None."""

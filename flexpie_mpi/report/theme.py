@@ -14,29 +14,19 @@ from ..core.layout import KINDS
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours by meaning, as ``#rrggbb``.
+    """Colours by meaning, as ``#rrggbb``."""
 
-    Attributes
-    ----------
-    name : str
-        ``light`` or ``dark``.
-    paper, ink, faint, line : str
-        The ground, text, lesser text, and lines of a grid.
-    planners, kinds, events : mapping of str to str
-        `kinds` of layouts share the colours of the planners that are named after them.
-    series : tuple of str
-        For curves of anything else, in the order in which they are drawn.
-    """
-
-    name: str
+    name: str  # ``light`` or ``dark``
+    # `paper`, `ink`, `faint` and `line`: the ground, text, lesser text, and lines of a grid
     paper: str
     ink: str
     faint: str
     line: str
+    # `planners`, `kinds` and `events`: `kinds` of layouts share the colours of the planners that are named after them
     planners: Mapping[str, str]
     kinds: Mapping[str, str]
     events: Mapping[str, str]
-    series: tuple[str, ...]
+    series: tuple[str, ...]  # for curves of anything else, in the order in which they are drawn
 
     def planner(self, name: str) -> str:
         """The colour of a planner; one that is not known is drawn in ink."""

@@ -78,29 +78,16 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """What one rank has to say of a stream that is over.
-
-    Attributes
-    ----------
-    rank : int
-    requests : int
-        Of the whole stream, the same on every rank.
-    elapsed_s : float
-        On the root from the first admission to the last delivery; elsewhere from its own first to its own last step.
-    busy_s : float
-        Seconds in which the rank computed, pacing included.
-    sent_bytes : int
-        Of the requests' values, by this rank.
-    latencies_s : tuple of float
-        On the root: seconds from the admission of a request to its delivery, of the last `KEPT` requests, in order.
-        Empty elsewhere.
-    """
+    """What one rank has to say of a stream that is over."""
 
     rank: int
-    requests: int
+    requests: int  # of the whole stream, the same on every rank
+    # On the root from the first admission to the last delivery; elsewhere from its own first to its own last step
     elapsed_s: float
-    busy_s: float
-    sent_bytes: int
+    busy_s: float  # seconds in which the rank computed, pacing included
+    sent_bytes: int  # of the requests' values, by this rank
+    # On the root: seconds from the admission of a request to its delivery, of the last `KEPT` requests, in order. Empty
+    # elsewhere.
     latencies_s: tuple[float, ...] = ()
 
 
@@ -131,21 +118,11 @@ def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:
 
 
 class Admission(Protocol):
-    """Which requests of a stream are admitted, as one rank knows it.
+    """Which requests of a stream are admitted, as one rank knows it."""
 
-    Attributes
-    ----------
-    admitted : int
-        Requests that are known to exist.
-    is_over : bool
-        Whether there will be no more.
-    error : FlexPieError or None
-        Why there are no more, where that was not meant to be.
-    """
-
-    admitted: int
-    is_over: bool
-    error: FlexPieError | None
+    admitted: int  # requests that are known to exist
+    is_over: bool  # whether there will be no more
+    error: FlexPieError | None  # why there are no more, where that was not meant to be
 
     @property
     def is_settled(self) -> bool:

@@ -262,21 +262,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The memory of one rank's part of a collective.
+    """The memory of one rank's part of a collective."""
 
-    Attributes
-    ----------
-    root : int
-        Number in the group of the one sender (broadcast, scatter) or receiver (gather); 0 for the others.
-    send, receive : Block
-        In the order of the group. In an all-gather and a broadcast what this rank sends is its own part of `receive`.
-    outgoing, incoming : tuple of MessageBuffer
-        Views into the blocks, in the order of the exchange's messages.
-    """
-
-    root: int
+    root: int  # number in the group of the one sender (broadcast, scatter) or receiver (gather); 0 for the others
+    # `send` and `receive`: in the order of the group. In an all-gather and a broadcast what this rank sends is its own
+    # part of `receive`.
     send: Block
     receive: Block
+    # `outgoing` and `incoming`: views into the blocks, in the order of the exchange's messages
     outgoing: tuple[MessageBuffer, ...]
     incoming: tuple[MessageBuffer, ...]
 

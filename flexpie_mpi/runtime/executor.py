@@ -26,25 +26,15 @@ KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is done in one go for a request: computing, sending, receiving, or a wait.
+    """What is done in one go for a request: computing, sending, receiving, or a wait."""
 
-    Attributes
-    ----------
-    kind, segment
-        As the timeline's event has them.
-    act : callable
-        Does the task. A wait returns when it is over.
-    is_over : callable or None
-        Says of a wait, without waiting, whether it is over. None for any other task: it can be done at once.
-    channels : tuple of Channel
-        The channels that a wait is for.
-    """
-
+    # `kind` and `segment`: as the timeline's event has them
     kind: str
     segment: int
-    act: Action
+    act: Action  # does the task. A wait returns when it is over.
+    # Says of a wait, without waiting, whether it is over. None for any other task: it can be done at once.
     is_over: Callable[[], bool] | None = None
-    channels: tuple[Channel, ...] = ()
+    channels: tuple[Channel, ...] = ()  # the channels that a wait is for
 
 
 class Executor:

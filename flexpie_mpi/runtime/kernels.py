@@ -120,16 +120,10 @@ class Guard:
 
     What others get from this rank after an error is of no use, nor is what they make of it, until all ranks have agreed
     on the error. A request that is only tried is run so; one that counts ends at the first error.
-
-    Attributes
-    ----------
-    is_on : bool
-    error : FlexPieError or None
-        Once there is one, nothing is computed any more.
     """
 
     is_on: bool = False
-    error: FlexPieError | None = None
+    error: FlexPieError | None = None  # once there is one, nothing is computed any more
 
     @contextmanager
     def on(self) -> Iterator[None]:

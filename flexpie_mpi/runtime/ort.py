@@ -34,14 +34,10 @@ _ONE_AT_A_TIME = Lock()
 
 
 class OrtProvider:
-    """What runs segments as sessions of one of onnxruntime's execution providers, which a subclass names.
+    """What runs segments as sessions of one of onnxruntime's execution providers, which a subclass names."""
 
-    Attributes
-    ----------
-    execution_providers : sequence of str, or of (str, dict of options)
-        As onnxruntime takes them: a node goes to the first that can run it.
-    """
-
+    # Sequence of str, or of (str, dict of options). As onnxruntime takes them: a node goes to the first that can run
+    # it.
     execution_providers: Sequence[str | tuple[str, dict[str, Any]]] = ()
 
     def __init__(self, options: ProviderOptions) -> None:

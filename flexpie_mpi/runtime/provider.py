@@ -24,20 +24,14 @@ Action = Callable[[], None]
 class ProviderOptions:
     """What a rank asks of its provider.
 
-    Attributes
-    ----------
-    threads : int
-        Per rank.
-    profiles : Path or None
-        Folder in which each segment writes what its nodes took, until it is told to end that.
-
     Raises
     ------
     ModelError
         For threads that this machine cannot run.
     """
 
-    threads: int = 1
+    threads: int = 1  # per rank
+    # Folder in which each segment writes what its nodes took, until it is told to end that
     profiles: Path | None = None
 
     def __post_init__(self) -> None:

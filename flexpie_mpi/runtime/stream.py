@@ -53,27 +53,15 @@ def as_messages(exchange: Exchange, first_tag: int) -> Exchange:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """Room for one request at a time.
-
-    Attributes
-    ----------
-    seconds : list of float
-        What each task has last taken, as far as it computes.
-    before : _Slot or None
-        The slot of the request before this one of the same turn.
-    number : int
-        Of the request; negative when there is none.
-    next_task : int
-        Number of the task that is to be done next.
-    """
+    """Room for one request at a time."""
 
     executor: Executor
     tasks: tuple[Task, ...]
-    seconds: list[float]
+    seconds: list[float]  # what each task has last taken, as far as it computes
     sent_bytes: int
-    before: _Slot | None = None
-    number: int = -1
-    next_task: int = 0
+    before: _Slot | None = None  # the slot of the request before this one of the same turn
+    number: int = -1  # of the request; negative when there is none
+    next_task: int = 0  # number of the task that is to be done next
     is_computing: bool = False
     began_s: float = 0.0
 

@@ -43,28 +43,15 @@ _OVER = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """A waiting policy; all times in seconds.
+    """A waiting policy; all times in seconds."""
 
-    Attributes
-    ----------
-    deadline_s : float
-        The wait fails after this long.
-    eager_s : float
-        The wait only looks for this long, then it also naps.
-    shortest_nap_s, longest_nap_s : float
-        Bounds of a nap.
-    share : float
-        Length of a nap as a part of the time already waited.
-    yields : bool
-        While eager, offer the core to other processes between two looks.
-    """
-
-    deadline_s: float = DEADLINE_S
-    eager_s: float = 100e-6
+    deadline_s: float = DEADLINE_S  # the wait fails after this long
+    eager_s: float = 100e-6  # the wait only looks for this long, then it also naps
+    # `shortest_nap_s` and `longest_nap_s`: bounds of a nap
     shortest_nap_s: float = 20e-6
     longest_nap_s: float = 1e-3
-    share: float = 1 / 32
-    yields: bool = False
+    share: float = 1 / 32  # length of a nap as a part of the time already waited
+    yields: bool = False  # while eager, offer the core to other processes between two looks
 
     def nap_s(self, waited_s: float) -> float:
         """Length of the nap after `waited_s` seconds; 0 means look again at once.

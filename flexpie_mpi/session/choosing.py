@@ -36,21 +36,14 @@ RACE = Rounds(repeat=5, warmup=2)
 
 @dataclass(frozen=True)
 class Chosen:
-    """The plan of a job, on every rank, and on the root what is known of it.
-
-    Attributes
-    ----------
-    plan : Plan
-    inputs, prediction : PredictionInputs and Prediction, optional
-        None elsewhere, and where nothing had to be predicted.
-    measured_s : tuple of float
-        Medians of the plans that were run to choose among them; empty where none were.
-    """
+    """The plan of a job, on every rank, and on the root what is known of it."""
 
     plan: Plan
+    # `inputs` and `prediction`: predictionInputs and Prediction, optional. None elsewhere, and where nothing had to be
+    # predicted.
     inputs: PredictionInputs | None = None
     prediction: Prediction | None = None
-    measured_s: tuple[float, ...] = ()
+    measured_s: tuple[float, ...] = ()  # medians of the plans that were run to choose among them; empty where none were
 
     @property
     def testbed(self) -> Testbed | None:
@@ -60,23 +53,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A plan's run, segment by segment.
+    """A plan's run, segment by segment."""
 
-    Attributes
-    ----------
-    compute_s : sequence of float
-        Of the slowest rank of every segment.
-    exchange_s : sequence of float
-        Of the exchange before every segment, and of the one that brings the outputs to the root.
-    latency_s : float
-    added : str
-        Where the measurements were added to, or why they were not.
-    """
-
-    compute_s: Sequence[float]
+    compute_s: Sequence[float]  # of the slowest rank of every segment
+    # Of the exchange before every segment, and of the one that brings the outputs to the root
     exchange_s: Sequence[float]
     latency_s: float
-    added: str
+    added: str  # where the measurements were added to, or why they were not
 
 
 class Chooser:

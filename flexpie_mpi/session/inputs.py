@@ -26,23 +26,14 @@ UNMEASURED = "formulas only: no measurement stands behind the prediction"
 
 @dataclass(frozen=True, slots=True)
 class PredictionInputs:
-    """What predictions stand on.
-
-    Attributes
-    ----------
-    testbed : Testbed
-    cost : CostModel
-    boards, source : str
-        Where the testbed and the cost model came from.
-    is_here : bool
-        Whether the testbed's links are those of this job, as measured.
-    """
+    """What predictions stand on."""
 
     testbed: Testbed
     cost: CostModel
+    # `boards` and `source`: where the testbed and the cost model came from
     boards: str
     source: str
-    is_here: bool = False
+    is_here: bool = False  # whether the testbed's links are those of this job, as measured
 
 
 def read_traces(sources: CostSources) -> Traces | None:

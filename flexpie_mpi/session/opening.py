@@ -32,27 +32,13 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class PlanChoice:
-    """Who plans, and how.
+    """Who plans, and how."""
 
-    Attributes
-    ----------
-    layout : str or None
-        One of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` when None.
-    fuse : str or None
-        Of rules: one of :data:`flexpie_mpi.core.choices.FUSIONS`, or a number of nodes.
-    weights : sequence of numbers or None
-        Of rules: the relative share of each rank.
-    grid : (r, c) or None
-        Rows and columns of the layout ``grid``.
-    autotune : int
-        So many of the best plans are run, and the fastest is kept.
-    """
-
-    layout: str | None = None
-    fuse: str | None = None
-    weights: Sequence[float] | None = None
-    grid: tuple[int, int] | None = None
-    autotune: int = 1
+    layout: str | None = None  # one of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` when None
+    fuse: str | None = None  # of rules: one of :data:`flexpie_mpi.core.choices.FUSIONS`, or a number of nodes
+    weights: Sequence[float] | None = None  # of rules: the relative share of each rank
+    grid: tuple[int, int] | None = None  # (r, c) or None. Rows and columns of the layout ``grid``.
+    autotune: int = 1  # so many of the best plans are run, and the fastest is kept
 
     @property
     def planner(self) -> str:
@@ -62,25 +48,15 @@ class PlanChoice:
 
 @dataclass(frozen=True, slots=True)
 class CostSources:
-    """Where boards and costs come from; what is left out is measured, taken from the cache, or assumed.
+    """Where boards and costs come from; what is left out is measured, taken from the cache, or assumed."""
 
-    Attributes
-    ----------
-    testbed, cost : str or None
-        Files of boards and of a cost model.
-    traces : sequence of str or None
-        Files of measurements: boards and links unless `testbed` says, costs unless `cost` does.
-    threads : int
-        onnxruntime threads of a rank.
-    trace_budget_s : float
-        Most that a job measures before it plans.
-    """
-
+    # `testbed` and `cost`: files of boards and of a cost model
     testbed: str | None = None
     cost: str | None = None
+    # Files of measurements: boards and links unless `testbed` says, costs unless `cost` does
     traces: Sequence[str] | None = None
-    threads: int = 1
-    trace_budget_s: float = 0.0
+    threads: int = 1  # onnxruntime threads of a rank
+    trace_budget_s: float = 0.0  # most that a job measures before it plans
 
     @property
     def traced(self) -> str:

@@ -29,32 +29,19 @@ _SPARE = (4, 16, 64)
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Plans with what they are predicted to take, and what the prediction stands on.
-
-    Attributes
-    ----------
-    planner : str
-    search : Search
-    testbed : Testbed
-    boards, source : str
-        Where the testbed and the cost model came from.
-    is_measured : bool
-        Whether the cost model comes from measurements.
-    prices, extrapolated : int
-        Prices that the cost model was asked for, and those of them beyond what was measured.
-    chosen : int
-        The plan that is used, among those of the search.
-    """
+    """Plans with what they are predicted to take, and what the prediction stands on."""
 
     planner: str
     search: Search
     testbed: Testbed
+    # `boards` and `source`: where the testbed and the cost model came from
     boards: str
     source: str
-    is_measured: bool
+    is_measured: bool  # whether the cost model comes from measurements
+    # `prices` and `extrapolated`: prices that the cost model was asked for, and those of them beyond what was measured
     prices: int
     extrapolated: int
-    chosen: int = 0
+    chosen: int = 0  # the plan that is used, among those of the search
 
     @property
     def best(self) -> PricedPlan:

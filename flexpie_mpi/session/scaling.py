@@ -56,27 +56,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class SimulatedRun:
-    """One request on so many boards.
-
-    Attributes
-    ----------
-    plan : Plan
-    made_by : str
-        Who planned, in a word or two.
-    planned_s : float or None
-        What the planner predicts; None where nobody asked.
-    timeline : Timeline
-    memory : tuple of Memory
-        By rank.
-    sent_bytes, messages : int
-        Of all ranks.
-    """
+    """One request on so many boards."""
 
     plan: Plan
-    made_by: str
-    planned_s: float | None
+    made_by: str  # who planned, in a word or two
+    planned_s: float | None  # what the planner predicts; None where nobody asked
     timeline: Timeline
-    memory: tuple[Memory, ...]
+    memory: tuple[Memory, ...]  # by rank
+    # `sent_bytes` and `messages`: of all ranks
     sent_bytes: int
     messages: int
 
@@ -106,21 +93,11 @@ class SimulatedRun:
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """One model on growing numbers of boards.
+    """One model on growing numbers of boards."""
 
-    Attributes
-    ----------
-    one : SimulatedRun
-        On the first board alone: what speed-ups are measured against.
-    counts : tuple of SimulatedRun
-        The fewest boards first.
-    change : str
-        What is otherwise than the testbed says, in the user's words; empty for nothing.
-    """
-
-    one: SimulatedRun
-    counts: tuple[SimulatedRun, ...]
-    change: str = ""
+    one: SimulatedRun  # on the first board alone: what speed-ups are measured against
+    counts: tuple[SimulatedRun, ...]  # the fewest boards first
+    change: str = ""  # what is otherwise than the testbed says, in the user's words; empty for nothing
 
     def speed_up(self, found: SimulatedRun) -> float:
         """How many times faster than one board."""

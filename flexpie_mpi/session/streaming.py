@@ -44,46 +44,23 @@ _STDIN_LIMITS = {
 
 @dataclass(frozen=True)
 class StreamRun:
-    """A stream that is over, on the root.
+    """A stream that is over, on the root."""
 
-    Attributes
-    ----------
-    source : str
-        Of the model.
-    model : Model
-    plan : Plan
-    measured : Throughput
-    data : str
-        Where the requests came from.
-    hosts, settings, versions : mapping
-        As of :class:`flexpie_mpi.session.timing.TimedRun`.
-    basis : str
-        On what grounds `occupancy` are predicted, or why nothing is.
-    stopped_by : str
-        The signal that ended it; empty where it ended by itself.
-    left : int
-        Requests that were read, but not run, because of that signal.
-    written : int or None
-        Requests in the output file, earlier ones among them.
-    occupancy : Occupancy or None
-    findings : Findings or None
-        Of a comparison with one session of the whole model.
-    """
-
-    source: str
+    source: str  # of the model
     model: Model
     plan: Plan
     measured: Throughput
-    data: str
+    data: str  # where the requests came from
+    # `hosts`, `settings` and `versions`: as of :class:`flexpie_mpi.session.timing.TimedRun`
     hosts: Mapping[str, Sequence[int]]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
-    basis: str
-    stopped_by: str = ""
-    left: int = 0
-    written: int | None = None
+    basis: str  # on what grounds `occupancy` are predicted, or why nothing is
+    stopped_by: str = ""  # the signal that ended it; empty where it ended by itself
+    left: int = 0  # requests that were read, but not run, because of that signal
+    written: int | None = None  # requests in the output file, earlier ones among them
     occupancy: Occupancy | None = None
-    findings: Findings | None = None
+    findings: Findings | None = None  # of a comparison with one session of the whole model
 
     @property
     def is_wrong(self) -> bool:
@@ -93,36 +70,16 @@ class StreamRun:
 
 @dataclass(frozen=True, slots=True)
 class StreamTerms:
-    """What becomes of a stream.
+    """What becomes of a stream."""
 
-    Attributes
-    ----------
-    model : str
-        Where the model came from.
-    sources : CostSources
-        What predictions stand on, where the plan was made without any.
-    settings : mapping
-        As of :class:`StreamRun`.
-    output : str or None
-        File of the outputs.
-    appends : bool
-        Whether to add to that file.
-    verifies : bool
-        Whether to compare all outputs with one session of the whole model.
-    reads_stdin : bool
-        Whether the requests come through standard input.
-    warmup : int or None
-        Requests that are in no statistics; as many as are in flight when None.
-    """
-
-    model: str
-    sources: CostSources
-    settings: Mapping[str, Any]
-    output: str | None = None
-    appends: bool = False
-    verifies: bool = False
-    reads_stdin: bool = False
-    warmup: int | None = None
+    model: str  # where the model came from
+    sources: CostSources  # what predictions stand on, where the plan was made without any
+    settings: Mapping[str, Any]  # as of :class:`StreamRun`
+    output: str | None = None  # file of the outputs
+    appends: bool = False  # whether to add to that file
+    verifies: bool = False  # whether to compare all outputs with one session of the whole model
+    reads_stdin: bool = False  # whether the requests come through standard input
+    warmup: int | None = None  # requests that are in no statistics; as many as are in flight when None
 
 
 class StreamHandler:

@@ -41,26 +41,15 @@ class JobEnded(Exception):
 
 @dataclass
 class BoardCells:
-    """Measures the cells of a suite on boards that it builds, one job for each number of ranks.
-
-    Attributes
-    ----------
-    task : SuiteTask
-    cache : Cache
-        Of models.
-    job_words : callable
-        The words of a command that measures the cells of one testbed in a job: from the task of the job and the
-        progress so far.
-    cache_words : sequence of str
-        Of a command that measures: where to cache models.
-    tell, say : callable
-        Are told what goes on, and what is left out.
-    """
+    """Measures the cells of a suite on boards that it builds, one job for each number of ranks."""
 
     task: SuiteTask
-    cache: Cache
+    cache: Cache  # of models
+    # The words of a command that measures the cells of one testbed in a job: from the task of the job and the progress
+    # so far
     job_words: Callable[[SuiteTask, CellProgress], Sequence[str]]
-    cache_words: Sequence[str]
+    cache_words: Sequence[str]  # of a command that measures: where to cache models
+    # `tell` and `say`: are told what goes on, and what is left out
     tell: Tell
     say: Tell
     _began_s: float = field(default_factory=time.monotonic)

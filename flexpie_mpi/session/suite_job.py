@@ -26,30 +26,16 @@ from .suite_task import CellProgress, SuiteCost, SuiteRun, SuiteTask, in_words
 
 @dataclass
 class JobCells:
-    """One rank's part of measuring the cells of a suite that fit the job; called by all ranks together.
-
-    Attributes
-    ----------
-    transport : Transport
-    task : SuiteTask
-    cache : Cache
-    tell : callable
-        Is told what goes on.
-    say : callable
-        Is told, on the root, which cells are left out, and why.
-    done : callable
-        Is given, on the root, each cell with its rows as soon as they are kept.
-    progress : CellProgress or None
-        Of the run that the job is a part of.
-    """
+    """One rank's part of measuring the cells of a suite that fit the job; called by all ranks together."""
 
     transport: Transport
     task: SuiteTask
     cache: Cache
-    tell: Tell
-    say: Tell
+    tell: Tell  # is told what goes on
+    say: Tell  # is told, on the root, which cells are left out, and why
+    # Is given, on the root, each cell with its rows as soon as they are kept
     done: Callable[[CellProgress, Cell, Sequence[Result]], None]
-    progress: CellProgress | None = None
+    progress: CellProgress | None = None  # of the run that the job is a part of
     _finders: dict[int, InputsFinder] = field(default_factory=dict)
 
     def run(self) -> SuiteRun:

@@ -30,34 +30,19 @@ _QUIETLY = ("sh", "-c", 'exec "$0" "$@" > /dev/null')
 
 @dataclass(frozen=True, slots=True)
 class SuiteTask:
-    """What is to be measured of a suite, and where its rows go.
+    """What is to be measured of a suite, and where its rows go."""
 
-    Attributes
-    ----------
-    suite, output : str
-        Files of the suite and of its rows.
-    only : str or None
-        Pattern of the labels of cells.
-    testbed : str or None
-        The file of the boards whose cells alone are measured.
-    cost, traces : as of :class:`CostSources`
-    trace_budget_s : float or None
-        Time to measure for the cost model; the suite's own when None.
-    time_limit_s : float or None
-        No cell begins later than that.
-    is_emulated : bool
-        Whether the job runs on boards that something has built.
-    """
-
+    # `suite` and `output`: files of the suite and of its rows
     suite: str
     output: str
-    only: str | None = None
-    testbed: str | None = None
+    only: str | None = None  # pattern of the labels of cells
+    testbed: str | None = None  # the file of the boards whose cells alone are measured
+    # `cost` and `traces`: as of :class:`CostSources`
     cost: str | None = None
     traces: Sequence[str] | None = None
-    trace_budget_s: float | None = None
-    time_limit_s: float | None = None
-    is_emulated: bool = False
+    trace_budget_s: float | None = None  # time to measure for the cost model; the suite's own when None
+    time_limit_s: float | None = None  # no cell begins later than that
+    is_emulated: bool = False  # whether the job runs on boards that something has built
 
     def rows(self) -> tuple[Result, ...]:
         """Rows of an earlier run; none where there was none.

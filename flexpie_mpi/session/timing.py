@@ -24,50 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimedRun:
-    """A request that was run over and over, the same on every rank but for what only the root knows.
+    """A request that was run over and over, the same on every rank but for what only the root knows."""
 
-    Attributes
-    ----------
-    source : str
-        Of the model.
-    model : Model
-    plan : Plan
-    facts : PlanFacts
-    trial : Trial
-    outputs : mapping of str to array
-        Of the last request, on the root; empty elsewhere.
-    hosts : mapping of str to sequence of int
-        Ranks by the name of their host.
-    settings : mapping of str to anything JSON can hold
-        What the user asked for, to be kept with the figures.
-    versions : mapping of str to str
-    verdict : Verdict or None
-        Of a comparison with one session of the whole model, where it was asked for.
-    timeline : Timeline or None
-        Of all ranks in the typical request of the trial, where it was recorded.
-    prediction : Prediction or None
-    raced_s : tuple of float
-        Medians of the plans of the prediction, where they were run to choose among them.
-    compared : Comparison or None
-    boards : tuple of str
-        Names of the testbed's boards by rank, where there is one.
-    """
-
-    source: str
+    source: str  # of the model
     model: Model
     plan: Plan
     facts: PlanFacts
     trial: Trial
-    outputs: Mapping[str, Any]
-    hosts: Mapping[str, Sequence[int]]
-    settings: Mapping[str, Any]
+    outputs: Mapping[str, Any]  # of the last request, on the root; empty elsewhere
+    hosts: Mapping[str, Sequence[int]]  # ranks by the name of their host
+    settings: Mapping[str, Any]  # what the user asked for, to be kept with the figures
     versions: Mapping[str, str]
-    verdict: Verdict | None = None
+    verdict: Verdict | None = None  # of a comparison with one session of the whole model, where it was asked for
     prediction: Prediction | None = None
-    raced_s: tuple[float, ...] = ()
+    raced_s: tuple[float, ...] = ()  # medians of the plans of the prediction, where they were run to choose among them
     compared: Comparison | None = None
-    boards: tuple[str, ...] = ()
-    timeline: Timeline | None = None
+    boards: tuple[str, ...] = ()  # names of the testbed's boards by rank, where there is one
+    timeline: Timeline | None = None  # of all ranks in the typical request of the trial, where it was recorded
 
     @property
     def typical_plan(self) -> Plan:

@@ -28,26 +28,16 @@ from .prices import compute_seconds
 
 @dataclass(frozen=True, eq=False)
 class Occupancy:
-    """Seconds per request, on average over the turns of replicas, for which everything is occupied.
+    """Seconds per request, on average over the turns of replicas, for which everything is occupied."""
 
-    Attributes
-    ----------
-    testbed : Testbed
-        With R ranks and P resources.
-    compute_s : float array (R,)
-        Of every rank's processor.
-    resource_s : float array (P,)
-        Of every resource of the testbed.
-    send_s, receive_s : float array (R,)
-        Of the slowest resource that what a rank sends, and what it receives, passes, for its own messages alone.
-    sent_bytes, received_bytes : float array (R,)
-    """
-
-    testbed: Testbed
-    compute_s: np.ndarray
-    resource_s: np.ndarray
+    testbed: Testbed  # with R ranks and P resources
+    compute_s: np.ndarray  # float array (R,), of every rank's processor
+    resource_s: np.ndarray  # float array (P,), of every resource of the testbed
+    # `send_s` and `receive_s`: float array (R,), of the slowest resource that what a rank sends, and what it receives,
+    # passes, for its own messages alone
     send_s: np.ndarray
     receive_s: np.ndarray
+    # `sent_bytes` and `received_bytes`: float array (R,)
     sent_bytes: np.ndarray
     received_bytes: np.ndarray
 

@@ -36,17 +36,11 @@ _PACKED_ONCE = ("allgather", "broadcast")
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Seconds of everything that a rank does by itself.
+    """Seconds of everything that a rank does by itself."""
 
-    Attributes
-    ----------
-    arrival_s : mapping of int to float
-        Of taking a request's inputs over, by rank: the root's.
-    compute_s, pack_s, unpack_s : mapping of (rank, number) to float
-        Of the segment, and of either half of the exchange, with that number.
-    """
-
-    arrival_s: Mapping[int, float]
+    arrival_s: Mapping[int, float]  # of taking a request's inputs over, by rank: the root's
+    # `compute_s`, `pack_s` and `unpack_s`: mapping of (rank, number) to float, of the segment, and of either half of
+    # the exchange, with that number
     compute_s: Mapping[Place, float]
     pack_s: Mapping[Place, float]
     unpack_s: Mapping[Place, float]

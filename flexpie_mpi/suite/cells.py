@@ -17,27 +17,15 @@ BUILTIN = "builtin:"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a cell is measured.
+    """How a cell is measured."""
 
-    Attributes
-    ----------
-    repeats, warmup : int
-        Rounds that count, at least, and those before them that do not.
-    most_repeats : int
-        Rounds that count, at most; between the two, as many as `seconds` allow.
-    seconds : float
-    seed : int
-        Of the inputs.
-    threads : int
-        onnxruntime threads of a rank of `HOSTS`; the devices of a testbed's file have their own.
-    """
-
+    # `repeats` and `warmup`: rounds that count, at least, and those before them that do not
     repeats: int = 10
     warmup: int = 2
-    most_repeats: int = 0
+    most_repeats: int = 0  # rounds that count, at most; between the two, as many as `seconds` allow
     seconds: float = 0.0
-    seed: int = 0
-    threads: int = 1
+    seed: int = 0  # of the inputs
+    threads: int = 1  # onnxruntime threads of a rank of `HOSTS`; the devices of a testbed's file have their own
 
 
 @dataclass(frozen=True, slots=True)

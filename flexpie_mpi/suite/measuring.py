@@ -39,30 +39,14 @@ BASELINES = ("auto", "single")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a cell is measured.
+    """Where a cell is measured."""
 
-    Attributes
-    ----------
-    testbed : Testbed
-        With the ranks of the job.
-    digest : str
-        Of the whole testbed, or of the hosts.
-    bandwidth : float
-        Bytes per second of the whole testbed's slowest link or port; 0 where there is none.
-    is_emulated : bool
-        Whether ranks are paced by their devices' slowdown, on boards that are emulated.
-    cost : str
-        Where the cost model came from.
-    mpi : str
-        The MPI library.
-    """
-
-    testbed: Testbed
-    digest: str
-    bandwidth: float
-    is_emulated: bool
-    cost: str
-    mpi: str
+    testbed: Testbed  # with the ranks of the job
+    digest: str  # of the whole testbed, or of the hosts
+    bandwidth: float  # bytes per second of the whole testbed's slowest link or port; 0 where there is none
+    is_emulated: bool  # whether ranks are paced by their devices' slowdown, on boards that are emulated
+    cost: str  # where the cost model came from
+    mpi: str  # the MPI library
 
 
 def slowest(testbed: Testbed) -> float:
@@ -72,21 +56,10 @@ def slowest(testbed: Testbed) -> float:
 
 @dataclass(frozen=True)
 class CandidatePlan:
-    """A plan that takes part, and what is known of it before it has run.
+    """A plan that takes part, and what is known of it before it has run."""
 
-    Attributes
-    ----------
-    searches : dict of str to Search
-        By planner: all whose plan makes every rank do the same.
-    digest : str
-        Of its programs.
-    facts : PlanFacts
-    memory : tuple of RankMemory
-    simulated_s : float
-    """
-
-    searches: dict[str, Search]
-    digest: str
+    searches: dict[str, Search]  # by planner: all whose plan makes every rank do the same
+    digest: str  # of its programs
     facts: PlanFacts
     memory: tuple[RankMemory, ...]
     simulated_s: float
@@ -136,22 +109,12 @@ def candidate_plans(
 
 @dataclass(frozen=True)
 class Measurer:
-    """What measures cells on a job; `measure` is called by all ranks together.
-
-    Attributes
-    ----------
-    transport : Transport
-    cache : Cache
-    suite : str
-        Its name.
-    tell : callable
-        Is told what goes on, between requests.
-    """
+    """What measures cells on a job; `measure` is called by all ranks together."""
 
     transport: Transport
     cache: Cache
-    suite: str
-    tell: Callable[[str], None] = lambda text: None
+    suite: str  # its name
+    tell: Callable[[str], None] = lambda text: None  # is told what goes on, between requests
 
     def measure(
         self, cell: Cell, model: Model, scene: Scene, cost: CostModel | None, done: Collection[str] = ()

@@ -72,10 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def job_words(command: Sequence[str] | None, testbed: str) -> list[str]:
     """What every rank runs: the verb's words with ``--testbed`` where the verb takes it and they have none.
 
-    Raises
-    ------
-    UsageError
-        When there is no such verb, or its words make no sense.
+    Raises UsageError when there is no such verb, or its words make no sense.
     """
     if not command:
         raise UsageError("emulate needs a verb to run, after two dashes: flexpie-mpi emulate T.toml -- infer")

@@ -54,12 +54,8 @@ class RootFiles:
     def source(self, graph: Graph) -> Source | None:
         """The requests that the arguments mean, None when they mean a single one; what will not be held is said.
 
-        Raises
-        ------
-        UsageError
-            When arguments do not go together.
-        DataError
-            When there is no such stream, or its outputs cannot be written.
+        Raises UsageError when arguments do not go together. Raises DataError when there is no such stream, or its
+        outputs cannot be written.
         """
         args = self._args
         is_asked = args.in_flight is not None

@@ -42,14 +42,8 @@ class RankPart:
 def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
     """Start MPI, do `work` on every rank, and leave with the exit code it returns.
 
-    An error that all ranks raise is printed once; one that a single rank raises ends the others.
-
-    Raises
-    ------
-    TransportError
-        When MPI cannot be started.
-    SystemExit
-        Always when it can.
+    An error that all ranks raise is printed once; one that a single rank raises ends the others. Raises TransportError
+    when MPI cannot be started. Always raises SystemExit where it can.
     """
     transport = start(deadline_s)
     try:

@@ -104,9 +104,7 @@ def add_record_arguments(parser: Parser) -> None:
 def check_choices(args: argparse.Namespace) -> None:
     """Refuse arguments that do not go together.
 
-    Raises
-    ------
-    UsageError
+    Raises UsageError.
     """
     given = [f"--{name}" for name in _CHOICES if getattr(args, name, None) is not None]
     planner = args.layout or AUTO
@@ -143,10 +141,7 @@ def files_of(args: argparse.Namespace) -> list[str]:
 def cache_of(args: argparse.Namespace) -> Cache:
     """The cache that the arguments ask for.
 
-    Raises
-    ------
-    CacheError
-        When the environment gives a limit that is no number.
+    Raises CacheError when the environment gives a limit that is no number.
     """
     if args.no_cache:
         return Cache(None)

@@ -49,10 +49,7 @@ def check_paths(paths: Mapping[str, str | None]) -> None:
 def make_folder(name: str) -> Path:
     """The folder of ``--output``, made where it is missing.
 
-    Raises
-    ------
-    ReportError
-        When it cannot be made.
+    Raises ReportError when it cannot be made.
     """
     try:
         Path(name).mkdir(parents=True, exist_ok=True)
@@ -74,10 +71,7 @@ def publish(items: Callable[[], Iterable[Item]], record: Mapping[str, Any], json
 def write_record(record: Mapping[str, Any], json_path: str | None) -> None:
     """Write `record` where ``--json FILE`` asks for it.
 
-    Raises
-    ------
-    DataError
-        When it cannot be written.
+    Raises DataError when it cannot be written.
     """
     if json_path not in (None, STDOUT):
         write_text(json_path, _text(record))

@@ -26,12 +26,7 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str], version: str) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
     """The verb's ``run`` and its arguments.
 
-    Raises
-    ------
-    UsageError
-        When the words make no sense.
-    SystemExit
-        After printing help or the version.
+    Raises UsageError when the words make no sense. Raises SystemExit after printing help or the version.
     """
     parser = Parser(prog="flexpie-mpi", description="Run an ONNX model across MPI ranks, exactly.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"flexpie-mpi {version}")

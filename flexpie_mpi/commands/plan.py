@@ -106,9 +106,7 @@ def _add_pipeline_arguments(parser: Parser) -> None:
 def _check_objective(args: argparse.Namespace) -> None:
     """Refuse arguments that do not go with the objective.
 
-    Raises
-    ------
-    UsageError
+    Raises UsageError.
     """
     wrong = _OF_PIPELINES if args.objective == LATENCY else _OF_LATENCY
     given = [name for name in wrong if getattr(args, name) not in (None, False)]
@@ -158,10 +156,7 @@ Tell = Callable[[str], None]
 def _inputs(args: argparse.Namespace) -> PredictionInputs:
     """What predictions stand on.
 
-    Raises
-    ------
-    UsageError
-        When nothing says for how many boards.
+    Raises UsageError when nothing says for how many boards.
     """
     if args.testbed is None and not args.traces and args.ranks is None:
         raise UsageError("plan needs to know for how many boards: give --ranks, --testbed or --traces")

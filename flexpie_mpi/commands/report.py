@@ -95,12 +95,7 @@ def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
 def _draw_plan(args: argparse.Namespace) -> int:
     """Write the picture of ``--plan`` for light and dark pages, as PNG and SVG.
 
-    Raises
-    ------
-    PlanError
-        When there is no such plan, or it is not one of ``--model``.
-    ReportError
-        Without matplotlib.
+    Raises PlanError when there is no such plan, or it is not one of ``--model``. Raises ReportError without matplotlib.
     """
     if args.output is None:
         raise UsageError("report needs a place for the picture: give --output DIR, or --output FILE.png")
@@ -137,10 +132,7 @@ def _target(output: str) -> tuple[Path, str]:
 def _graph(args: argparse.Namespace, plan: Plan) -> Graph | None:
     """The plan's graph; None where it is not known.
 
-    Raises
-    ------
-    PlanError
-        When the model that is given is another.
+    Raises PlanError when the model that is given is another.
     """
     name = plan.provenance.get("model")
     source = args.model or (f"builtin:{name}" if name in MODELS else None)

@@ -122,12 +122,7 @@ def _boards(sketch: Sketch, counts: Sequence[int]) -> str:
 def _counts(asked: tuple[int, ...] | None, sketch: Sketch, given: Plan | None) -> tuple[int, ...]:
     """Numbers of boards, ascending.
 
-    Raises
-    ------
-    PlanError
-        When a plan is for another number.
-    TestbedError
-        When there cannot be so many.
+    Raises PlanError when a plan is for another number. Raises TestbedError when there cannot be so many.
     """
     own = len(sketch.devices)
     if given is not None:

@@ -34,10 +34,7 @@ def mend_streams() -> None:
 def emit(text: str) -> None:
     """Write to stdout; a reader that has gone away (``| head``) is no error.
 
-    Raises
-    ------
-    DataError
-        When it cannot be written.
+    Raises DataError when it cannot be written.
     """
     try:
         sys.stdout.write(text)

@@ -221,10 +221,7 @@ class _FlushedRows:
 def _slowdowns(path: str, ranks: int) -> list[float]:
     """Slowdown of each rank's device.
 
-    Raises
-    ------
-    TestbedError
-        When the file cannot be read or has another number of devices.
+    Raises TestbedError when the file cannot be read or has another number of devices.
     """
     devices = read_testbed(path).devices
     if len(devices) != ranks:

@@ -38,10 +38,7 @@ _MOST_CONSTANT, _LEAST_RATE, _MOST_CROWDING, _MOST_EXPONENT = 1e30, 1e-30, 10.0,
 def save_cost(cost: LearnedCost, path: str | Path) -> None:
     """Write a cost model; the file appears whole or not at all.
 
-    Raises
-    ------
-    DataError
-        When it cannot be written.
+    Raises DataError when it cannot be written.
     """
     content = record_of(cost) | {"forests": {table: forest.text for table, forest in cost.forests.items()}}
     head = {"format": FORMAT, "version": FORMAT_VERSION, "digest": _digest(content)}
@@ -51,10 +48,8 @@ def save_cost(cost: LearnedCost, path: str | Path) -> None:
 def load_cost(path: str | Path) -> LearnedCost:
     """Read a cost model.
 
-    Raises
-    ------
-    CostError
-        When there is no such file, it is damaged, holds no cost model, or one of a later version of the format.
+    Raises CostError when there is no such file, it is damaged, holds no cost model, or one of a later version of the
+    format.
     """
     record = _read(path)
     try:

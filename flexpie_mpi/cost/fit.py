@@ -46,10 +46,7 @@ class Lessons:
     def of(cls, traces: Traces) -> Lessons:
         """Samples of traces.
 
-        Raises
-        ------
-        CostError
-            When no kernel was measured: nothing could be planned with what is left.
+        Raises CostError when no kernel was measured: nothing could be planned with what is left.
         """
         tables = {table: samples(table, traces.tables[table], traces.origins) for table in DTYPES}
         if not len(tables["compute"]):
@@ -108,10 +105,7 @@ def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
 def evaluate(traces: Traces, count: int = 5, tell: Tell = _silence) -> dict[str, HeldOut]:
     """Held-out errors, by table, over `count` folds of groups; a table with fewer groups than folds has none.
 
-    Raises
-    ------
-    CostError
-        When no kernel was measured.
+    Raises CostError when no kernel was measured.
     """
     lessons = Lessons.of(traces)
     return {

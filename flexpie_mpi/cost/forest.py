@@ -76,10 +76,7 @@ class Tree:
 class Forest:
     """Trees as LightGBM's own text, which is all that there is to them.
 
-    Raises
-    ------
-    ForestError
-        On first use, when the text is no forest.
+    Raises ForestError on first use, when the text is no forest.
     """
 
     text: str
@@ -87,10 +84,7 @@ class Forest:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Logarithms of factors, float array (n,), for features (n, F); categories are whole numbers.
 
-        Raises
-        ------
-        ForestError
-            When there are other columns than the forest knows.
+        Raises ForestError when there are other columns than the forest knows.
         """
         if features.shape[1:] != (self.columns,):
             raise ForestError(f"the forest knows {self.columns} columns, and {features.shape[1:]} are given")

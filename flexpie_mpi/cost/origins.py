@@ -20,11 +20,8 @@ NUMBERED = ("origin", "source", "target")
 class Origin:
     """Who measured: one rank of one run.
 
-    Raises
-    ------
-    TypeError, ValueError
-        When a field has another type, or no such device can be: a file could not hold it, which would show when
-        everything is measured.
+    Raises TypeError, ValueError when a field has another type, or no such device can be: a file could not hold it,
+    which would show when everything is measured.
     """
 
     job: str  # random, the same for all ranks of the run and for no other run
@@ -60,10 +57,7 @@ def to_json(origins: Sequence[Origin]) -> str:
 def from_json(text: str) -> tuple[Origin, ...]:
     """Origins out of :func:`to_json`.
 
-    Raises
-    ------
-    DocumentError, TypeError, ValueError
-        When the text is something else.
+    Raises DocumentError, TypeError, ValueError when the text is something else.
     """
     records = documented(text)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):

@@ -63,10 +63,8 @@ class Traces:
     def read(cls, path: str | Path) -> Traces:
         """The content of a file.
 
-        Raises
-        ------
-        CostError
-            When it does not exist, is damaged, holds no traces, or was written in a later version of the format.
+        Raises CostError when it does not exist, is damaged, holds no traces, or was written in a later version of the
+        format.
         """
         if not os.path.isfile(path):
             reason = "it is no file" if os.path.exists(path) else "it does not exist"
@@ -88,10 +86,7 @@ class Traces:
     def write(self, path: str | Path) -> None:
         """Write a file, which appears whole or not at all, in the place of an older one.
 
-        Raises
-        ------
-        CostError
-            When it cannot be written, or a :class:`Recorder` has it. An older file then stays as it was.
+        Raises CostError when it cannot be written, or a :class:`Recorder` has it. An older file then stays as it was.
         """
         with LockedFile(path) as writer, writer.replacing() as part:
             _store(part, self)
@@ -150,10 +145,8 @@ class Recorder:
     def add(self, table: str, rows: np.ndarray) -> None:
         """Take rows of a table along; they are in the file after the next flush.
 
-        Raises
-        ------
-        CostError
-            When there is no such table, or the rows have other columns or name an origin that is not of this job.
+        Raises CostError when there is no such table, or the rows have other columns or name an origin that is not of
+        this job.
         """
         problem = _problem({table: rows}, len(self._origins))
         if problem:
@@ -168,10 +161,8 @@ class Recorder:
     def flush(self) -> None:
         """Put what was added into the file.
 
-        Raises
-        ------
-        CostError
-            When the file cannot be written. It then stays as it was, and what was added waits for the next flush.
+        Raises CostError when the file cannot be written. It then stays as it was, and what was added waits for the next
+        flush.
         """
         if not any(self._pending.values()):
             return

@@ -50,12 +50,8 @@ def opened(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
 
     `options` are those of :class:`h5py.File`. In a heap, where texts are, HDF5 goes from object to object by the size
     that each says it has, and where that is 0 it never arrives. In the heap of a group's names it goes from free block
-    to free block, in the tree of a group or of chunks from node to neighbour, and takes more memory for each.
-
-    Raises
-    ------
-    ContainerError
-        When it is damaged; and what HDF5 raises.
+    to free block, in the tree of a group or of chunks from node to neighbour, and takes more memory for each. Raises
+    ContainerError when it is damaged; and what HDF5 raises.
     """
     file = h5py.File(path, mode, **options)
     try:
@@ -181,11 +177,7 @@ def check_dataset(item: h5py.Dataset, key: str) -> None:
 def check_written(item: h5py.Dataset, key: str, rows: int | None = None) -> None:
     """Check that a file has all elements of a dataset, or of its first rows.
 
-    Those that were never written are made up, however many.
-
-    Raises
-    ------
-    ContainerError
+    Those that were never written are made up, however many. Raises ContainerError.
     """
     if item.shape is None:
         return

@@ -120,10 +120,7 @@ def write_hdf5(
 ) -> None:
     """Write named arrays, where they come from, and the model's types of some, into a new file at `path`.
 
-    Raises
-    ------
-    OSError, TypeError, ValueError
-        Whatever HDF5 says when it cannot store them.
+    Raises OSError, TypeError, ValueError whatever HDF5 says when it cannot store them.
     """
     with h5py.File(path, "w") as file:
         file.attrs.update({**provenance, "format": FORMAT, "format_version": FORMAT_VERSION})

@@ -82,10 +82,7 @@ def fit_inputs(
 ) -> dict[str, np.ndarray]:
     """Read offered arrays as the inputs of the graph; a single offer under `UNNAMED` counts as one without a name.
 
-    Raises
-    ------
-    DataError
-        As of :func:`load_inputs`; the sentence calls what they come from `where`.
+    Raises DataError as of :func:`load_inputs`; the sentence calls what they come from `where`.
     """
     return _fitted(_sources(offers, where, graph), graph, Normalisation(), budget)
 

@@ -217,10 +217,7 @@ class Results:
     def close(self) -> int:
         """Write what is held, close the file, and return the number of requests in it. To be called once.
 
-        Raises
-        ------
-        DataError
-            What has kept outputs from being written.
+        Raises the DataError that has kept outputs from being written.
         """
         with self._changed:
             self._is_closing = True

@@ -34,10 +34,7 @@ class _Draft:
 def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
     """Programs of all ranks, by rank.
 
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph or a layout does not fit a node; the sentence says why.
+    Raises PlanError when the plan does not fit the graph or a layout does not fit a node; the sentence says why.
     """
     check(plan, graph)
     holdings, drafts = Holdings(plan.ranks), [_Draft() for _ in range(plan.ranks)]
@@ -62,11 +59,7 @@ def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
     """Programs of all ranks for every turn.
 
     Those of the last plan are kept: a plan is checked by whoever makes it and again before it starts, and then run.
-
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph.
+    Raises PlanError when the plan does not fit the graph.
     """
     global _latest
     plan = replace(plan, provenance={})

@@ -140,10 +140,7 @@ class _Rows:
     def gathered(self) -> dict[str, np.ndarray]:
         """What every rank has found, by table, on the root; nothing elsewhere.
 
-        Raises
-        ------
-        UntriedError
-            On every rank, when what was measured on any makes no sense.
+        Raises UntriedError on every rank, when what was measured on any makes no sense.
         """
         run = self.run
         seconds = {times.step.segment: run.typical(times.plain_s) for times in run.segments}

@@ -161,10 +161,7 @@ class PlanProfiler:
     def run(self, plan: Plan) -> ProfiledRun:
         """Run `plan` and time it.
 
-        Raises
-        ------
-        UntriedError
-            On every rank, when any cannot run it.
+        Raises UntriedError on every rank, when any cannot run it.
         """
         try:
             return self._timed(plan)
@@ -265,10 +262,7 @@ def repeats_in(budget_s: float, seconds: float) -> int:
 def scratch(transport: Transport) -> Iterator[Path]:
     """A temporary folder of this rank's own, removed at the end and after errors; entered by all ranks together.
 
-    Raises
-    ------
-    UntriedError
-        On every rank, when any has no place for one.
+    Raises UntriedError on every rank, when any has no place for one.
     """
     folder = together(transport, partial(tempfile.mkdtemp, prefix="flexpie-mpi-"), "for temporary files")
     try:

@@ -65,10 +65,7 @@ class StreamComparison:
     def add(self, number: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Take a request, whose outputs may be overwritten afterwards; waits while too many do.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime could not run an earlier one.
+        Raises ModelError when onnxruntime could not run an earlier one.
         """
         item = (number, inputs, deepcopy(dict(outputs)))
         while self._error is None:
@@ -80,10 +77,7 @@ class StreamComparison:
     def close(self) -> Findings:
         """What was found, once all is compared.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime could not run a request.
+        Raises ModelError when onnxruntime could not run a request.
         """
         self._is_closing.set()
         self._thread.join()

@@ -71,10 +71,7 @@ class TrialWeights:
     def files(self, program: Program) -> WeightFiles:
         """Files of everything that this rank's program reads and the skeleton does not hold.
 
-        Raises
-        ------
-        UntriedError
-            On every rank, when any has no room for them.
+        Raises UntriedError on every rank, when any has no room for them.
         """
         real = [piece for piece in program.weights if piece[0] in self._steering]
         rest = [piece for piece in program.weights if piece[0] not in self._steering]
@@ -112,10 +109,7 @@ class SyntheticWeights:
     def files(self, model: Model, needed: Iterable[Slice]) -> WeightFiles:
         """Files for every slice in `needed` whose data is not in the model's skeleton.
 
-        Raises
-        ------
-        OSError
-            When the folder has no room left.
+        Raises OSError when the folder has no room left.
         """
         names = {piece: self._file(model, *piece) for piece in needed if model.is_stored(piece[0])}
         return WeightFiles(self._folder, names)

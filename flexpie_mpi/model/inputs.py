@@ -38,14 +38,9 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
 
     The asked-for shapes come first, then those of given files; a symbol gets the same size wherever it stands. Then a
     first axis that is still unknown is taken for the batch. Types of values other than inputs lose their shapes, which
-    may speak of symbols.
-
-    Raises
-    ------
-    ModelError
-        A shape does not fit its input, axes remain unknown, or a batch is asked for that no input can have.
-    DataError
-        A file's shape does not fit its input, or what else is asked for.
+    may speak of symbols. Raises ModelError when a shape does not fit its input, axes remain unknown, or a batch is
+    asked for that no input can have. Raises DataError when a file's shape does not fit its input, or what else is asked
+    for.
     """
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}

@@ -76,13 +76,8 @@ class Job:
 def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> None:
     """Do what :func:`.prepare.prepare` does in another process.
 
-    Raises
-    ------
-    ModelError
-        What that raises; also when it crashes, takes too long, or needs more memory than twice the model's files and
-        the budget.
-    OSError
-        When the folder cannot be written.
+    Raises ModelError when that raises, crashes, takes too long, or needs more memory than twice the model's
+    files and the budget. Raises OSError when the folder cannot be written.
     """
     with _beside(folder) as (message, stored):
         message.write_bytes(source.proto.SerializeToString())

@@ -84,12 +84,8 @@ class Session:
     def run(self, feeds: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
         """Outputs by name, those set aside whose elements onnxruntime does not give to Python (bfloat16, 4 bits).
 
-        Raises
-        ------
-        RunError
-            When onnxruntime refuses the inputs.
-        LateError
-            When the run does not end within `limit_s` seconds.
+        Raises RunError when onnxruntime refuses the inputs. Raises LateError when the run does not end within `limit_s`
+        seconds.
         """
         wanted = self.input_types()
         names = [name for name, kind in self.output_types().items() if not _is_withheld(kind)]

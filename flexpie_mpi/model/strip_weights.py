@@ -45,11 +45,7 @@ def strip_weights(file: BinaryIO, threshold: int, mark: str, most_bytes: int = (
 
     Such a tensor gets ``data_location`` EXTERNAL and, beside entries that it may have, a ``location`` that is `mark`,
     an ``offset`` and a ``length``. The mark must be drawn anew for each file, or the file could use it itself. Files
-    whose other fields are more than `most_bytes`, or too many, are no models.
-
-    Raises
-    ------
-    WireError
+    whose other fields are more than `most_bytes`, or too many, are no models. Raises WireError.
     """
     return _Stripper(file, threshold, mark, most_bytes).message(_MODEL, 0, file.seek(0, os.SEEK_END))
 

@@ -58,10 +58,7 @@ def computing(plan: Plan) -> tuple[int, ...]:
 def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:
     """What a stream of requests asks for when it follows a plan.
 
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph or the testbed.
+    Raises PlanError when the plan does not fit the graph or the testbed.
     """
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")

@@ -55,10 +55,7 @@ class Team:
 class Instance:
     """A row of m units, n boards and R resources that messages occupy.
 
-    Raises
-    ------
-    PlacementError
-        When the arrays do not fit together.
+    Raises PlacementError when the arrays do not fit together.
     """
 
     # Array (m + 1,). Bytes alive at each cut, per request. The first are the inputs, the last the outputs.

@@ -58,10 +58,8 @@ class Loads:
 def loads(instance: Instance, placement: Placement) -> Loads:
     """What a placement asks for.
 
-    Raises
-    ------
-    PlacementError
-        When it is no placement of the instance: units left out, a board twice, too little memory, too many turns.
+    Raises PlacementError when it is no placement of the instance: units left out, a board twice, too little memory, too
+    many turns.
     """
     for problem in problems(instance, placement):
         raise PlacementError(problem)

@@ -34,10 +34,7 @@ class Family:
 def candidates(testbed: Testbed, root: int, family: Family | None = None) -> tuple[Layout, ...]:
     """All layouts of a family on a testbed, without repetition; the root alone comes first.
 
-    Raises
-    ------
-    PlanError
-        When `root` is no rank of the testbed.
+    Raises PlanError when `root` is no rank of the testbed.
     """
     if not 0 <= root < testbed.ranks:
         raise PlanError(f"root {root} is no rank of testbed '{testbed.name}', which has {testbed.ranks}")

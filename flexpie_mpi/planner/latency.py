@@ -84,10 +84,7 @@ def find(
 ) -> Search:
     """The `top` plans of least predicted latency among those of a choice.
 
-    Raises
-    ------
-    PlanError
-        When there is none, or none fits the boards' memory.
+    Raises PlanError when there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
     builder = ProblemBuilder(units(graph), testbed, cost, choice.layouts, root)
@@ -119,12 +116,8 @@ def _search_fitting(
     """The `top` cheapest paths and their plans, without those that need more memory than a board has.
 
     The search adds up the constants of segments; what is needed beside them is known of whole plans only. Where none of
-    the plans that were found fits, less is left for constants by what the first needs beside them, and so on.
-
-    Raises
-    ------
-    PlanError
-        When no plan fits.
+    the plans that were found fits, less is left for constants by what the first needs beside them, and so on. Raises
+    PlanError when no plan fits.
     """
     first = result = search(problem.space, top=top)
     space, reasons = problem.space, list[str]()
@@ -181,12 +174,8 @@ def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:
 def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> PricedPlan:
     """What a plan is predicted to take; one with replicas, for the first of its turns.
 
-    Values are priced as if they came from whoever made them, though others may carry them.
-
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the graph or the testbed.
+    Values are priced as if they came from whoever made them, though others may carry them. Raises PlanError when the
+    plan does not fit the graph or the testbed.
     """
     given, plan = plan, plan.variant(0)
     if plan.ranks != testbed.ranks:

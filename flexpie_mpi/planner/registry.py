@@ -53,10 +53,7 @@ Planner = Callable[[Task], Search]
 def make_plans(name: str, task: Task) -> Search:
     """Plans of a task by the planner called `name`, the best first.
 
-    Raises
-    ------
-    PlanError
-        When there is no such planner, or it finds no plan.
+    Raises PlanError when there is no such planner, or it finds no plan.
     """
     if name not in REGISTRY:
         raise PlanError(f"unknown planner '{name}'; choose from {', '.join(REGISTRY)}")

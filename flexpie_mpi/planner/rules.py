@@ -139,10 +139,7 @@ Span = tuple[int, int]
 def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list[Span]:
     """Spans of nodes, one per segment, of consecutive atoms that have one layout.
 
-    Raises
-    ------
-    PlanError
-        When `fusion` is neither a known rule nor a positive number.
+    Raises PlanError when `fusion` is neither a known rule nor a positive number.
     """
     if fusion == "all-legal":
         return [(run[0].first, run[-1].end)]

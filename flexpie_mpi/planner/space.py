@@ -41,10 +41,7 @@ class Options:
     def row(self, end: int, layout: int) -> int:
         """The option that ends at a cut in a layout.
 
-        Raises
-        ------
-        KeyError
-            When there is none.
+        Raises KeyError when there is none.
         """
         rows = np.flatnonzero((self.end == end) & (self.layout == layout))
         if not rows.size:
@@ -108,10 +105,7 @@ class Replay:
 def replay(space: Space, path: Path) -> Replay:
     """Follow a path and price every step, straight from the definition in :class:`Space`.
 
-    Raises
-    ------
-    KeyError
-        When a step of the path is no option of the space.
+    Raises KeyError when a step of the path is no option of the space.
     """
     states = dict(zip(space.alive[0], space.start, strict=True))
     exchange_s, compute_s = [], []

@@ -48,10 +48,7 @@ def painted(draw: Draw, theme: Theme) -> Figure:
 def save(draw: Draw, folder: Path, stem: str) -> tuple[Path, ...]:
     """Write ``STEM.png``, ``STEM.svg``, ``STEM-dark.png`` and ``STEM-dark.svg`` and return their paths.
 
-    Raises
-    ------
-    DataError
-        When one cannot be written.
+    Raises DataError when one cannot be written.
     """
     paths = []
     for theme in THEMES:

@@ -86,10 +86,7 @@ def make_page(results: Sequence[Result], sources: Sequence[str]) -> Page:
 def write_page(page: Page, folder: Path, tell: Callable[[str], None] = lambda text: None) -> tuple[Path, ...]:
     """Write `PAGE` and its pictures into `folder`, and return their paths.
 
-    Raises
-    ------
-    DataError
-        When one cannot be written.
+    Raises DataError when one cannot be written.
     """
     paths: list[Path] = []
     for picture in (picture for section in page.sections for picture in section.pictures()):

@@ -48,11 +48,7 @@ class RequestSource(Protocol):
         """Inputs of the next request by name; None when it is not there yet, or nothing will come. Never waits.
 
         Tensors are copied at once; values of unknown shape are used as they are until their request is delivered.
-
-        Raises
-        ------
-        DataError
-            When the next request cannot be used: the stream ends with those before it.
+        Raises DataError when the next request cannot be used: the stream ends with those before it.
         """
 
 

@@ -58,12 +58,7 @@ def load_shared(
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
 
-    Parameters as of :func:`flexpie_mpi.model.load`.
-
-    Raises
-    ------
-    ModelError
-        On every rank, when the root cannot read it.
+    Parameters as of :func:`flexpie_mpi.model.load`. Raises ModelError on every rank, when the root cannot read it.
     """
     # by its room, which imports what reads and prepares models only then: no other rank needs it
     model = on_root(transport, lambda: models.load(source, shapes or {}, cache, batch, budget))
@@ -249,10 +244,7 @@ class Engine:
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently.
 
-        Raises
-        ------
-        DataError
-            When one is missing, or of another shape or type.
+        Raises DataError when one is missing, or of another shape or type.
         """
         graph = self.model.graph
         missing = [name for name in graph.inputs if name not in inputs]

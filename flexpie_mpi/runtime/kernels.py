@@ -31,10 +31,7 @@ PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {"cpu": CpuProvide
 def make_provider(name: str, options: ProviderOptions) -> Provider:
     """The provider of that name.
 
-    Raises
-    ------
-    ModelError
-        When there is none, or it cannot run on this machine.
+    Raises ModelError when there is none, or it cannot run on this machine.
     """
     if name not in PROVIDERS:
         raise ModelError(f"there is no provider '{name}' to run segments: choose one of {', '.join(PROVIDERS)}")
@@ -61,10 +58,7 @@ class Sessions:
     def get(self, program: Program, step: Compute) -> OpenSegment:
         """The segment of a step, opened when it is first asked for.
 
-        Raises
-        ------
-        ModelError
-            When the provider refuses the segment.
+        Raises ModelError when the provider refuses the segment.
         """
         key = step.blocks, _held(program, step.inputs), _held(program, step.outputs)
         if key not in self._known:

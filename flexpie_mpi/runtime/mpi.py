@@ -223,10 +223,7 @@ class MPITransport:
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
         """The result of `work`, called on the root only; None elsewhere.
 
-        Raises
-        ------
-        TransportError
-            On a rank that hears nothing of the root any more.
+        Raises TransportError on a rank that hears nothing of the root any more.
         """
         if self.rank == root:
             return self._signs.give(work)
@@ -251,10 +248,7 @@ class MPITransport:
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order.
 
-        Raises
-        ------
-        TransportError
-            When an exchange has a tag beyond what MPI takes.
+        Raises TransportError when an exchange has a tag beyond what MPI takes.
         """
         for exchange in exchanges:
             _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))

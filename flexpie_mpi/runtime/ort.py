@@ -63,10 +63,7 @@ class OrtProvider:
     def open(self, model: SegmentModel, weights: WeightFiles) -> OrtSegment:
         """A session of a segment's model.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime refuses the model; the sentence names the segment.
+        Raises ModelError when onnxruntime refuses the model; the sentence names the segment.
         """
         settings = self.settings(model)
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
@@ -178,10 +175,7 @@ class Kernel:
     def run(self) -> None:
         """Read the inputs' memory, write the outputs'.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime makes of the inputs something else than the plan expects, or nothing.
+        Raises ModelError when onnxruntime makes of the inputs something else than the plan expects, or nothing.
         """
         try:
             self._session.run_with_iobinding(self._binding)
@@ -238,10 +232,7 @@ class OpaqueKernel:
     def run(self) -> None:
         """Read the inputs' entries, write the outputs'.
 
-        Raises
-        ------
-        ModelError
-            As of :class:`Kernel`.
+        Raises ModelError as of :class:`Kernel`.
         """
         feeds = {name: self._values[index] for name, index in self._inputs.items()}
         results = outputs_of(self._session, list(self._outputs), feeds)
@@ -260,12 +251,8 @@ class OpaqueKernel:
 def outputs_of(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
     """Outputs of a session as Python has them: arrays, lists and mappings.
 
-    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.core.graph.WIDER` says.
-
-    Raises
-    ------
-    ModelError
-        When onnxruntime refuses the feeds, or gives to Python nothing of an output's type.
+    Tensors of a type that numpy does not have come in a wider one, as :data:`flexpie_mpi.core.graph.WIDER` says. Raises
+    ModelError when onnxruntime refuses the feeds, or gives to Python nothing of an output's type.
     """
     types = {output.name: _type_name(output.type) for output in session.get_outputs()}
     try:

@@ -24,10 +24,7 @@ Action = Callable[[], None]
 class ProviderOptions:
     """What a rank asks of its provider.
 
-    Raises
-    ------
-    ModelError
-        For threads that this machine cannot run.
+    Raises ModelError for threads that this machine cannot run.
     """
 
     threads: int = 1  # per rank

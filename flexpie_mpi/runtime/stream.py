@@ -132,12 +132,7 @@ class Stream:
     def run(self) -> StreamStats:
         """Carry out all requests.
 
-        Raises
-        ------
-        TransportError
-            When another rank is late.
-        Exception
-            What onnxruntime raises.
+        Raises TransportError when another rank is late. Raises what onnxruntime raises.
         """
         with self._worker:
             while not self._is_over():

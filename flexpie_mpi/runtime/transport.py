@@ -148,10 +148,7 @@ def aligned(nbytes: int) -> np.ndarray:
 def agree(transport: Transport, error: FlexPieError | None) -> None:
     """Raise on every rank when any rank has an error: the lowest such rank's, with its number in front.
 
-    Raises
-    ------
-    FlexPieError
-        Of the failing rank's own class.
+    Raises FlexPieError of the failing rank's own class.
     """
     theirs = anyones(transport, error)
     if theirs is not None:
@@ -169,12 +166,7 @@ def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | 
 def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T | None:
     """Result of `function`, called on the root only; None elsewhere. Its error is raised on every rank.
 
-    It may take as long as it likes, and uses no transport.
-
-    Raises
-    ------
-    FlexPieError
-        What `function` raised.
+    It may take as long as it likes, and uses no transport. Raises the FlexPieError that `function` raised.
     """
 
     def attempt() -> tuple[T | None, FlexPieError | None]:
@@ -215,10 +207,7 @@ def unpickled(memory: np.ndarray) -> Any:
 def on_every_rank(transport: Transport, function: Callable[[], T]) -> T:
     """Each rank's own result of `function`; an error on any of them is raised on all.
 
-    Raises
-    ------
-    FlexPieError
-        What `function` raised on the lowest rank where it did.
+    Raises the FlexPieError that `function` raised on the lowest rank where it did.
     """
     result: list[T] = []
     error = None

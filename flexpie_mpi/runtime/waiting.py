@@ -161,10 +161,7 @@ class Signs:
     def take(self, worker: int) -> None:
         """Return when the work of another rank is over.
 
-        Raises
-        ------
-        TransportError
-            When no sign has come within the deadline.
+        Raises TransportError when no sign has come within the deadline.
         """
         patience = self._patience
         explain = partial(late, self._communicator.rank, "work on one rank", (worker,))

@@ -59,10 +59,7 @@ class WholeFile:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name; inputs that the file does not have are left alone.
 
-        Raises
-        ------
-        ModelError
-            When onnxruntime refuses the inputs.
+        Raises ModelError when onnxruntime refuses the inputs.
         """
         feeds = {name: value for name, value in inputs.items() if name in self._wanted}
         with self._explained():

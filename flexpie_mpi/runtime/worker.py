@@ -88,10 +88,7 @@ class Worker(Generic[Owner]):
     def take(self, timeout_s: float = 0.0) -> tuple[Owner, float] | None:
         """Owner and seconds of the next action that the thread has ended; None when there is none within `timeout_s`.
 
-        Raises
-        ------
-        BaseException
-            What the action raised.
+        Raises what the action raised.
         """
         if timeout_s > 0.0 and not self._done:
             if self._thread is None:

@@ -175,12 +175,7 @@ class InputsFinder:
     def add(self, rows: Mapping[str, np.ndarray]) -> str:
         """Add rows, whose origins are ranks, to the traces that the next fit reads; where they are, in words.
 
-        Called on the root.
-
-        Raises
-        ------
-        CostError
-            When the file of traces cannot be written.
+        Called on the root. Raises CostError when the file of traces cannot be written.
         """
         if not self._sources.traces:
             self._kept.keep(merged(self._kept.traces(), Traces(rows, self.origins)))

@@ -39,10 +39,7 @@ class PredictionInputs:
 def read_traces(sources: CostSources) -> Traces | None:
     """All rows of the files of traces; None where there are no files.
 
-    Raises
-    ------
-    CostError
-        When one cannot be read.
+    Raises CostError when one cannot be read.
     """
     return merged(*map(Traces.read, sources.traces)) if sources.traces else None
 
@@ -50,10 +47,7 @@ def read_traces(sources: CostSources) -> Traces | None:
 def given_cost(sources: CostSources, traces: Traces | None) -> tuple[CostModel, str] | None:
     """The cost model of a file, or else one fitted to `traces`, and where it came from; None without either.
 
-    Raises
-    ------
-    CostError
-        When the file cannot be used, or the traces hold no kernel.
+    Raises CostError when the file cannot be used, or the traces hold no kernel.
     """
     if sources.cost is not None:
         return load_cost(sources.cost), sources.cost
@@ -90,10 +84,7 @@ def inputs_of_files(sources: CostSources, ranks: int | None = None) -> Predictio
 def fit_cost(traces: Traces, tell: Callable[[str], None] = lambda text: None) -> LearnedCost:
     """A cost model fitted to traces: LightGBM, which learns it, is large and slow to start, so few ranks load it.
 
-    Raises
-    ------
-    CostError
-        When the traces hold no kernel.
+    Raises CostError when the traces hold no kernel.
     """
     from ..cost.fit import fit
 
@@ -103,10 +94,7 @@ def fit_cost(traces: Traces, tell: Callable[[str], None] = lambda text: None) ->
 def traced_testbed(traces: Traces, cost: CostModel) -> Testbed:
     """The boards and links that traces show, each board as slow as the cost model knows it to be.
 
-    Raises
-    ------
-    TestbedError
-        When they show none.
+    Raises TestbedError when they show none.
     """
     job = job_of(traces)
     return with_speeds(testbed_of(job, links_of(traces, job)), job, cost)
@@ -115,10 +103,7 @@ def traced_testbed(traces: Traces, cost: CostModel) -> Testbed:
 def job_of(traces: Traces) -> tuple[Origin, ...]:
     """Ranks of the run whose links say most about a cluster: of the most ranks, and the last of these.
 
-    Raises
-    ------
-    TestbedError
-        When no rank has measured.
+    Raises TestbedError when no rank has measured.
     """
     jobs: dict[str, list[Origin]] = {}
     for origin in traces.origins:

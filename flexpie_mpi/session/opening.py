@@ -73,10 +73,7 @@ def from_root(transport: Transport, function: Callable[[], T]) -> T:
 def read_plan(path: str) -> Plan:
     """A plan from its file.
 
-    Raises
-    ------
-    PlanError
-        When there is no such file, or it holds no plan; the sentence names the file.
+    Raises PlanError when there is no such file, or it holds no plan; the sentence names the file.
     """
     try:
         content = read_document(path, MOST_BYTES)
@@ -91,10 +88,7 @@ def read_plan(path: str) -> Plan:
 def shared_plan(transport: Transport, path: str) -> Plan:
     """The plan of a file for this job, on every rank; the root reads it.
 
-    Raises
-    ------
-    PlanError
-        On every rank, when it cannot be read, is for another number of ranks, or has another root.
+    Raises PlanError on every rank, when it cannot be read, is for another number of ranks, or has another root.
     """
 
     def read() -> str:
@@ -114,10 +108,7 @@ def shared_plan(transport: Transport, path: str) -> Plan:
 def read_boards(path: str, ranks: int | None = None) -> Testbed:
     """The first `ranks` boards of a testbed's file; all without a number.
 
-    Raises
-    ------
-    TestbedError
-        When it cannot be read, or has fewer.
+    Raises TestbedError when it cannot be read, or has fewer.
     """
     return first_ranks(read_testbed(path), ranks)
 
@@ -125,10 +116,7 @@ def read_boards(path: str, ranks: int | None = None) -> Testbed:
 def first_ranks(testbed: Testbed, ranks: int | None) -> Testbed:
     """The first `ranks` of a testbed; all without a number.
 
-    Raises
-    ------
-    TestbedError
-        When it has fewer.
+    Raises TestbedError when it has fewer.
     """
     ranks = ranks or testbed.ranks
     if ranks > testbed.ranks:
@@ -142,10 +130,7 @@ def first_ranks(testbed: Testbed, ranks: int | None) -> Testbed:
 def shared_devices(transport: Transport, path: str | None) -> tuple[Device, ...]:
     """The boards of all ranks as a testbed's file has them, on every rank; none without a file.
 
-    Raises
-    ------
-    TestbedError
-        On every rank, when it cannot be read, or has fewer boards than the job has ranks.
+    Raises TestbedError on every rank, when it cannot be read, or has fewer boards than the job has ranks.
     """
     return () if path is None else from_root(transport, partial(_devices, path, transport.size))
 

@@ -61,10 +61,7 @@ class Prediction:
 def rule_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
     """The plan of a rule.
 
-    Raises
-    ------
-    PlanError, LayoutError
-        When the choice does not fit the ranks.
+    Raises PlanError, LayoutError when the choice does not fit the ranks.
     """
     weights, grid = choice.weights, choice.grid
     if weights is not None and choice.planner != "grid" and len(weights) != ranks:
@@ -126,10 +123,7 @@ def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
 def predict(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, top: int = 1) -> Prediction:
     """The `top` best plans of the planner that is chosen, with what they are predicted to take.
 
-    Raises
-    ------
-    PlanError, LayoutError
-        When there is no plan, or the choice does not fit the ranks.
+    Raises PlanError, LayoutError when there is no plan, or the choice does not fit the ranks.
     """
     cost = CountingCostModel(inputs.cost)
     task = Task(graph, inputs.testbed, cost)

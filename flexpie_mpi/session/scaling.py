@@ -159,12 +159,8 @@ class Scaling:
     def study(self, sketch: Sketch, counts: Sequence[int], change: str = "") -> ScalingStudy:
         """What the model takes on each number of boards, ascending.
 
-        Raises
-        ------
-        PlanError, LayoutError
-            When the arguments do not fit a number of boards.
-        TestbedError
-            When there cannot be so many.
+        Raises PlanError, LayoutError when the arguments do not fit a number of boards. Raises TestbedError when there
+        cannot be so many.
         """
         alone = sketch.testbed(1)
         one = self._simulated(*self._chosen([self._searched(sketch, 1)], alone), alone)

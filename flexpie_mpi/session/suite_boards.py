@@ -58,10 +58,7 @@ class BoardCells:
     def run(self) -> SuiteRun:
         """Measure all cells that have no rows yet, as long as time allows.
 
-        Raises
-        ------
-        JobEnded
-            When a person has ended a job, or the very first one was refused.
+        Raises JobEnded when a person has ended a job, or the very first one was refused.
         """
         self.task.rows()
         suite = read_suite(self.task.suite)

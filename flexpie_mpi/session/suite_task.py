@@ -47,10 +47,7 @@ class SuiteTask:
     def rows(self) -> tuple[Result, ...]:
         """Rows of an earlier run; none where there was none.
 
-        Raises
-        ------
-        SuiteError
-            When the file holds something else.
+        Raises SuiteError when the file holds something else.
         """
         return read_results(self.output) if os.path.exists(self.output) else ()
 
@@ -167,10 +164,7 @@ class SuiteCost:
     def given(self) -> str | None:
         """The file that is asked for, fitted where traces are; None where nothing is asked for.
 
-        Raises
-        ------
-        CostError
-            When a file cannot be used.
+        Raises CostError when a file cannot be used.
         """
         if self.task.cost is not None:
             load_cost(self.task.cost)
@@ -182,10 +176,7 @@ class SuiteCost:
     def known(self) -> str | None:
         """The file that is given, or that an earlier run has left; None when there is none.
 
-        Raises
-        ------
-        CostError
-            When a file cannot be used.
+        Raises CostError when a file cannot be used.
         """
         given = self.given()
         if given is not None or not self.path.exists():
@@ -227,10 +218,7 @@ class SuiteCost:
     def fit(self, measured: str) -> str:
         """Fit what was measured, and return the path of the cost model.
 
-        Raises
-        ------
-        CostError
-            When the traces hold no kernel.
+        Raises CostError when the traces hold no kernel.
         """
         self.tell("fitting a cost model")
         return self._fit(Traces.read(self.traces), measured)

@@ -92,10 +92,7 @@ class Walk:
     def timeline(self) -> Timeline:
         """What every rank does when, rank by rank.
 
-        Raises
-        ------
-        ProgramError
-            When some rank waits for what never comes.
+        Raises ProgramError when some rank waits for what never comes.
         """
         while True:
             now_s = min(self._busy[0][0] if self._busy else inf, self._flows.next_s())

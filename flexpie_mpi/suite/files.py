@@ -32,11 +32,8 @@ _STUDY = ("models", "testbeds", "ranks", "batch", *_SHARED)
 def read(path: str | PathLike[str]) -> Suite:
     """The suite of a TOML file, the testbeds it names read with it.
 
-    Raises
-    ------
-    SuiteError
-        When the file, or a testbed it names, cannot be read or says something that cannot be; the sentence names the
-        file and the key.
+    Raises SuiteError when the file, or a testbed it names, cannot be read or says something that cannot be; the
+    sentence names the file and the key.
     """
     return read_toml(path, MOST_BYTES, "suite", lambda record: _suite(record, Path(path)), SuiteError)
 

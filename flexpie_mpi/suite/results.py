@@ -159,10 +159,7 @@ class Result:
 def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:
     """Add rows to a file, all or, where the process dies meanwhile, all but the unfinished last line.
 
-    Raises
-    ------
-    SuiteError
-        When the file cannot be written.
+    Raises SuiteError when the file cannot be written.
     """
     lines = "".join(json.dumps({"format": FORMAT, **asdict(result)}) + "\n" for result in results)
     try:
@@ -188,10 +185,7 @@ def _end_last_line(file: Any) -> None:
 def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
     """Rows of a file, in order; of rows with the same key the last. An unfinished last line is left out.
 
-    Raises
-    ------
-    SuiteError
-        When the file cannot be read, or a line of it is no row; the sentence names the line.
+    Raises SuiteError when the file cannot be read, or a line of it is no row; the sentence names the line.
     """
     try:
         lines = read_lines(path, MOST_BYTES)

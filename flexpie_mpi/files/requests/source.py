@@ -55,10 +55,7 @@ class Source(Protocol):
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """The requests in order, the first of them numbered `first`; whatever waits gives up once `stop` is set.
 
-        Raises
-        ------
-        DataError
-            At the first that cannot be had.
+        Raises DataError at the first that cannot be had.
         """
 
 
@@ -130,10 +127,8 @@ class Reader:
     def take(self) -> Request | None:
         """The next request; None where none is ready. Never waits.
 
-        Raises
-        ------
-        FlexPieError
-            What is wrong with the next request, with its number, once those before it are taken.
+        Raises a FlexPieError that says what is wrong with the next request, with its number, once those before it are
+        taken.
         """
         if self._stop.is_set():
             return None

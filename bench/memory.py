@@ -1,6 +1,7 @@
 """What every rank is predicted to need in memory (:mod:`flexpie_mpi.lower.memory`), beside what it really takes.
 
-``python bench/memory.py [CASE ...] [--json FILE]``, a case being ``MODEL/LAYOUT/RANKS``, such as ``resnet50/rows/2``
+``python bench/memory.py [CASE ...] [--json FILE]``, a case being ``MODEL/LAYOUT/RANKS``, such as ``resnet50/rows/2``;
+a model is the name of a built-in one, or a file that ends in ``.onnx``
 
 Every case is a job of its own, started after one that has filled the caches. The peak of a rank is that of its
 *proportional set size* (Pss): pages that several processes share count for each in part. It is looked at every few
@@ -74,10 +75,10 @@ class Peak:
 
 def rank_part(case: str) -> None:
     """One rank of a case: run it, and let rank 0 print what all ranks need and took as JSON."""
-    name, layout, _ = case.split("/")
+    name, layout, _ = case.rsplit("/", 2)
     with fp.start() as transport:
         peak = Peak()
-        model = fp.load_shared(transport, f"builtin:{name}")
+        model = fp.load_shared(transport, name if name.endswith(".onnx") else f"builtin:{name}")
         loaded = pss_bytes()
         plan = fp.layout_plan(model.graph, transport.size, layout)
         engine = fp.Engine(transport, model, plan)
@@ -129,7 +130,7 @@ def groups(ranks: int) -> Iterator[str]:
 
 def measured(case: str) -> list[dict[str, Any]]:
     """What the ranks of a case need and took."""
-    ranks = int(case.split("/")[2])
+    ranks = int(case.rsplit("/", 1)[1])
     memory = memory_here()
     part = [sys.executable, "-m", "mpi4py", __file__, "--part", case]
     into = 'echo $$ > "$0-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}/cgroup.procs"; exec "$@"'
@@ -168,7 +169,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for case in options.cases:
         rows += measured(case)
-        show(rows[-int(case.split("/")[2]) :])
+        show(rows[-int(case.rsplit("/", 1)[1]) :])
     off = [row["needed"] / row["pss"] - 1 for row in rows]
     print(f"lowest {min(off):+.1%}, median {median(off):+.1%}, highest {max(off):+.1%} of {len(off)} ranks")
     if options.json:

@@ -17,7 +17,7 @@ How the terms were measured, with onnxruntime 1.32 on x86-64 (``bench/memory.py`
 - Convolutions are laid out while the session is made. Of each there are up to three further copies meanwhile: one of
   144 MB took 577 MB. Copies of at most `HEAP_BYTES` stay with the process when they are freed, until it returns its
   free memory, which it does every `RETURN_BYTES`: 0.5 to 0.8 of the bytes laid out since in ResNets, VGG-16 and
-  Inception, 1.0 where many convolutions are all of one size.
+  Inception, 1.0 where many convolutions are all of one size. They are all counted.
 - All sessions of a process share one arena. It keeps what a first request took value by value, and the one block for
   all of them that onnxruntime asks for from the second request on: twice what is alive inside the hungriest segment.
 - Buffers and messages are allocated by this package, so their sizes are known.
@@ -54,9 +54,6 @@ COPIES_OF_ONE = 3
 
 HEAP_BYTES = 32 << 20
 """What is larger than this the C library gives back to the system at once."""
-
-UNRETURNED = 0.55
-"""Share of the bytes that have been laid out since free memory was returned, that is not used and not returned."""
 
 INNER_COPIES = 2
 """Of what is alive inside a segment, in the arena of onnxruntime."""
@@ -202,7 +199,7 @@ def starting_bytes(largest: Number, heap: Number) -> Number:
     heap : int, or array of int
         The most `heap_bytes` that are laid out between two returns of free memory.
     """
-    return COPIES_OF_ONE * largest + UNRETURNED * np.maximum(heap - largest, 0)
+    return COPIES_OF_ONE * largest + np.maximum(heap - largest, 0)
 
 
 def inner_bytes(graph: Graph, program: Program, step: Compute) -> int:

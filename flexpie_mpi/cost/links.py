@@ -33,7 +33,7 @@ for _facts in np.ndindex(_KIND_OF.shape):
     _KIND_OF[_facts] = _PRICED_AS.get(_kind, _kind).encode()
 
 
-class Network:
+class LinkPrices:
     """The links of a testbed, ready to price many exchanges at once.
 
     A resource takes as long as the bytes of all pairs of ranks that use it. Mostly those pairs have one source in
@@ -111,7 +111,7 @@ class Network:
         return seconds
 
 
-def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network) -> np.ndarray:
+def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPrices) -> np.ndarray:
     """Rows of `TRANSFER` of exchanges.
 
     The rule of :func:`flexpie_mpi.core.exchange.kind_of` tells which exchanges are collective. Only where some ranks
@@ -120,10 +120,10 @@ def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: Network)
     Parameters
     ----------
     nbytes : array (..., R, R)
-        What travels from rank to rank, as in :meth:`Network.price`.
+        What travels from rank to rank, as in :meth:`LinkPrices.price`.
     local_bytes : array (...)
         The most that any rank copies within itself.
-    network : Network
+    network : LinkPrices
 
     Returns
     -------
@@ -249,7 +249,7 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
     rows = np.zeros(len(parts_of), TRANSFER)
     if not parts_of:
         return (), rows
-    network, everyones = Network(testbed), list(parts_of.values())
+    network, everyones = LinkPrices(testbed), list(parts_of.values())
     step = max(1, _JOB_SLAB // len(programs) ** 2)
     for first in range(0, len(rows), step):
         some = everyones[first : first + step]

@@ -17,7 +17,7 @@ Dim = int | str | None
 
 
 Dims = tuple[Dim, ...]
-Offer = Callable[[Mapping[str, Dims | None]], Iterable[tuple[str, Shape, str, bool]]]
+OfferedShapes = Callable[[Mapping[str, Dims | None]], Iterable[tuple[str, Shape, str, bool]]]
 """What given files say: from the declared axes of all inputs by name to (input, shape, file, whether that is firm); a
 picture's shape is not firm: it can be made any other."""
 
@@ -27,7 +27,7 @@ class Asked:
     """Shapes that are asked for by name, and where those of other inputs may be seen."""
 
     shapes: Mapping[str, Shape]
-    offer: Offer
+    offer: OfferedShapes
 
 
 Shapes = Mapping[str, Shape] | Asked
@@ -61,7 +61,7 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
     _forget_other_shapes(graph)
 
 
-def _take(offer: Offer, inputs: Mapping[str, onnx.ValueInfoProto], symbols: dict[str, int]) -> None:
+def _take(offer: OfferedShapes, inputs: Mapping[str, onnx.ValueInfoProto], symbols: dict[str, int]) -> None:
     """Give open axes the sizes that files have.
 
     Each array has its own shape: onnxruntime does not mind when two have different sizes of one symbol.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cost.links import Network, transfer_rows
+from ..cost.links import LinkPrices, transfer_rows
 from ..cost.model import CostModel
 from .boxes import Boxes, ShardTable
 
@@ -47,11 +47,11 @@ class Movement:
     Parameters
     ----------
     shards : ShardTable
-    network : Network
+    network : LinkPrices
     cost : CostModel
     """
 
-    def __init__(self, shards: ShardTable, network: Network, cost: CostModel) -> None:
+    def __init__(self, shards: ShardTable, network: LinkPrices, cost: CostModel) -> None:
         self._shards = shards
         self._network = network
         self._cost = cost

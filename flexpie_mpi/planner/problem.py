@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..core.layout import Layout
-from ..cost.links import Network
+from ..cost.links import LinkPrices
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
 from ..lower.memory import PROCESS_BYTES
@@ -84,7 +84,7 @@ class ProblemBuilder:
         self._cost = cost
         self._root = root
         self._capacity = _capacity(testbed)
-        self._movement = Movement(self.shards, Network(testbed), cost)
+        self._movement = Movement(self.shards, LinkPrices(testbed), cost)
         self._prices = GroupPrices(units.graph, cost)
         self._walker = Walker(units, self.shards, self._prices)
 

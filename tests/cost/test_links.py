@@ -11,7 +11,7 @@ import pytest
 
 from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.core.exchange import classify
-from flexpie_mpi.cost.links import Network, transfer_rows
+from flexpie_mpi.cost.links import LinkPrices, transfer_rows
 from flexpie_mpi.cost.rows import KINDS, TRANSFER
 from flexpie_mpi.testbed import Device, Route, Testbed, measured, one_host, ring, star, switch
 
@@ -94,7 +94,7 @@ def test_the_price_is_that_of_a_loop_over_routes(name, ranks):
     rng = np.random.default_rng(ranks)
     testbed = TESTBEDS[name](ranks, rng)
     nbytes = patterns(rng, ranks, 40)
-    latency, wire = Network(testbed).price(nbytes)
+    latency, wire = LinkPrices(testbed).price(nbytes)
     expected = np.array([looped(testbed, exchange) for exchange in nbytes])
     np.testing.assert_allclose(latency, expected[:, 0], rtol=1e-12)
     np.testing.assert_allclose(wire, expected[:, 1], rtol=1e-12)
@@ -103,7 +103,7 @@ def test_the_price_is_that_of_a_loop_over_routes(name, ranks):
 @pytest.mark.parametrize("name", ["switch", "ring"])
 def test_prices_do_not_depend_on_how_exchanges_are_batched(name):
     rng = np.random.default_rng(5)
-    network = Network(TESTBEDS[name](64, rng))
+    network = LinkPrices(TESTBEDS[name](64, rng))
     nbytes = patterns(rng, 64, 300)  # more than fit one slab
     latency, wire = network.price(nbytes)
     for place in (0, 127, 128, 129, 299):
@@ -118,13 +118,13 @@ def test_a_shared_port_takes_as_long_as_all_that_passes_it():
     nbytes = np.zeros((2, 4, 4))
     nbytes[0, 1:, 0] = 1e6
     nbytes[1, 1, 0] = 1e6
-    latency, wire = Network(switch(devices(4), 1e6, 0.1)).price(nbytes)
+    latency, wire = LinkPrices(switch(devices(4), 1e6, 0.1)).price(nbytes)
     np.testing.assert_allclose(wire, [3.0, 1.0])
     np.testing.assert_allclose(latency, [0.3, 0.1])
 
 
 def test_memory_stays_bounded_however_many_exchanges():
-    network = Network(ring(devices(64), 1e8, 1e-5))
+    network = LinkPrices(ring(devices(64), 1e8, 1e-5))
     one = patterns(np.random.default_rng(2), 64, 1)
     many = np.broadcast_to(one, (3000, 64, 64))  # as floats 98 MB, here one exchange
     tracemalloc.start()
@@ -138,7 +138,7 @@ def test_memory_stays_bounded_however_many_exchanges():
 
 @pytest.mark.parametrize("shape", [(4,), (3, 3), (5, 4, 3), (4, 4, 4, 5)])
 def test_bytes_for_another_number_of_ranks_are_refused(shape):
-    network = Network(switch(devices(4), 1e8, 1e-5))
+    network = LinkPrices(switch(devices(4), 1e8, 1e-5))
     with pytest.raises(CostError, match="testbed of 4 ranks: the last two axes must be 4 x 4"):
         network.price(np.zeros(shape))
     with pytest.raises(CostError, match="4 x 4"):
@@ -156,7 +156,7 @@ def contents(nbytes: np.ndarray) -> dict[tuple[int, int], int]:
 def test_rows_are_counted_as_by_hand_and_named_as_by_the_exchange_algebra(ranks):
     rng = np.random.default_rng(ranks)
     testbed = shaped(star)(ranks, rng)
-    network = Network(testbed)
+    network = LinkPrices(testbed)
     nbytes = patterns(rng, ranks, 400)
     local = rng.integers(0, 100, 400)
     rows = transfer_rows(nbytes, local, network)
@@ -181,7 +181,7 @@ def test_every_kind_is_among_the_patterns_compared():
 
 
 def _kinds(ranks: int) -> set[bytes]:
-    network = Network(one_host(ranks, 2))
+    network = LinkPrices(one_host(ranks, 2))
     return set(transfer_rows(patterns(np.random.default_rng(ranks), ranks, 400), np.zeros(400), network)["kind"])
 
 
@@ -192,13 +192,13 @@ def test_equal_contents_are_an_allgather_also_where_some_ranks_only_receive(seed
     sizes = rng.integers(1, 5, 5) * (rng.random(5) < 0.6)
     sizes[:2] = 7
     nbytes = np.repeat(sizes[:, None], 5, axis=1)
-    row = transfer_rows(nbytes, np.zeros(()), Network(switch(devices(5), 1e8, 1e-5)))
+    row = transfer_rows(nbytes, np.zeros(()), LinkPrices(switch(devices(5), 1e8, 1e-5)))
     assert classify({pair: f"from {pair[0]}" for pair in contents(nbytes)}) == "allgather"
     assert row["kind"] == b"full"
 
 
 def test_rows_keep_the_shape_of_the_batch():
-    network = Network(switch(devices(3), 1e8, 1e-5))
+    network = LinkPrices(switch(devices(3), 1e8, 1e-5))
     nbytes = patterns(np.random.default_rng(1), 3, 12).reshape(2, 6, 3, 3)
     rows = transfer_rows(nbytes, np.arange(6.0), network)
     assert rows.shape == (2, 6)

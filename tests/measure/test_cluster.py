@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.budget import memory_bytes
-from flexpie_mpi.cost.links import Network
+from flexpie_mpi.cost.links import LinkPrices
 from flexpie_mpi.cost.origins import Origin
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of, testbed_of
@@ -61,7 +61,7 @@ def test_the_testbed_has_the_links_that_were_measured():
     assert [(device.host, device.cores, device.memory_bytes) for device in testbed.devices] == [
         ("left", 2, 333), ("left", 2, 333), ("left", 2, 333), ("right", 2, 2000),
     ]  # fmt: skip
-    network = Network(testbed)
+    network = LinkPrices(testbed)
     for source, target in (*pairs, *((target, source) for source, target in pairs)):
         nbytes = np.zeros((4, 4))
         nbytes[source, target] = 10**6
@@ -79,7 +79,7 @@ def test_without_rows_there_is_a_testbed_all_the_same():
 
 def test_a_long_message_that_took_no_longer_tells_no_bandwidth():
     rows = links([(0, 1)], lambda pair: 1e-3, lambda pair: np.inf)
-    assert Network(testbed_of(ORIGINS, rows)).price(np.ones((4, 4)))[1] > 0
+    assert LinkPrices(testbed_of(ORIGINS, rows)).price(np.ones((4, 4)))[1] > 0
 
 
 def test_the_memory_of_this_host_is_known():

@@ -85,6 +85,10 @@ class Model:
         """The ONNX type of a computed value, with its shape where that is static."""
         return self._types[value]
 
+    def type_name(self, value: str) -> str:
+        """What onnxruntime calls the type of a computed value, such as ``seq(tensor(float))``."""
+        return _type_name(self._types[value])
+
     def element_type(self, value: str) -> int:
         """The element type of a tensor, computed or constant, as in ``onnx.TensorProto``."""
         if value in self._initializers:
@@ -104,6 +108,14 @@ class Model:
     def _types(self) -> Mapping[str, onnx.TypeProto]:
         graph = self.proto.graph
         return {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}
+
+
+def _type_name(kind: onnx.TypeProto) -> str:
+    if kind.HasField("sequence_type"):
+        return f"seq({_type_name(kind.sequence_type.elem_type)})"
+    if kind.HasField("optional_type"):
+        return f"optional({_type_name(kind.optional_type.elem_type)})"
+    return f"tensor({onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()})"
 
 
 def _is_stub(tensor: onnx.TensorProto) -> bool:

@@ -16,15 +16,11 @@ import numpy as np
 
 from ..core.choices import PLANNERS
 from ..core.errors import DataError, PlanError
-from ..core.graph import Graph, Value
 from ..core.plan import Plan
 from ..runtime.admission import Deliver, RequestSource
 from ..runtime.waiting import DEADLINE_S
 from .opening import ROOT, CostSources, PlanChoice, Tell, read_plan
 from .ranks import RUN, STREAM, Order, Ranks
-
-_ONNX_NAMES = {"float32": "float", "float64": "double"}
-"""Types whose names in ONNX are not those in numpy."""
 
 
 class NodeArg(NamedTuple):
@@ -120,7 +116,7 @@ class InferenceSession:
         order = Order(str(model), PlanChoice(layout), sources, given, dict(shapes or {}), _text(cache), in_flight)
         self._number, self._served = self._ranks.open(order, tell)
         graph = self._served.model.graph
-        self._inputs, self._outputs = (_node_args(graph, names) for names in (graph.inputs, graph.outputs))
+        self._inputs, self._outputs = map(self._described, (graph.inputs, graph.outputs))
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object = None
@@ -211,6 +207,14 @@ class InferenceSession:
     ) -> None:
         self.close()
 
+    def _described(self, names: Sequence[str]) -> list[NodeArg]:
+        model = self._served.model
+        shapes = {name: model.graph.value(name).shape for name in names}
+        return [
+            NodeArg(name, None if shape is None else list(shape), model.type_name(name))
+            for name, shape in shapes.items()
+        ]
+
     def _wanted(self, names: Sequence[str] | None) -> Sequence[str]:
         known = self._served.model.graph.outputs
         for name in names or ():
@@ -224,15 +228,6 @@ class InferenceSession:
             if name not in known:
                 raise DataError(f"the model has no input '{name}': it takes {', '.join(known)}")
         return self._served.engine.checked(feed)
-
-
-def _node_args(graph: Graph, names: Sequence[str]) -> tuple[NodeArg, ...]:
-    return tuple(_node_arg(graph.value(name)) for name in names)
-
-
-def _node_arg(value: Value) -> NodeArg:
-    shape = None if value.shape is None else list(value.shape)
-    return NodeArg(value.name, shape, f"tensor({_ONNX_NAMES.get(value.dtype, value.dtype)})")
 
 
 def _own(value: Any) -> Any:

@@ -26,6 +26,41 @@ def use(ort, model):
     return {"described": described, "providers": session.get_providers(), "outputs": outputs, "named": named}
 
 
+def types(ort, model):
+    """Values that are no arrays of numbers: how they are described, and what comes out."""
+    kinds = onnx.TensorProto
+    nodes = [
+        onnx.helper.make_node("SplitToSequence", ["x"], ["parts"], axis=1),
+        onnx.helper.make_node("Identity", ["text"], ["words"]),
+        onnx.helper.make_node("Greater", ["x", "x"], ["larger"]),
+        onnx.helper.make_node("Cast", ["x"], ["half"], to=kinds.FLOAT16),
+        onnx.helper.make_node("SequenceAt", ["given", "which"], ["taken"]),
+    ]
+    sequence, tensor = onnx.helper.make_tensor_sequence_value_info, onnx.helper.make_tensor_value_info
+    inputs = [tensor("x", kinds.FLOAT, [2, 4]), tensor("text", kinds.STRING, [3])]
+    inputs += [sequence("given", kinds.DOUBLE, None), tensor("which", kinds.INT64, [])]
+    outputs = [sequence("parts", kinds.FLOAT, None), tensor("words", kinds.STRING, [3])]
+    outputs += [tensor("larger", kinds.BOOL, [2, 4]), tensor("half", kinds.FLOAT16, [2, 4])]
+    outputs.append(tensor("taken", kinds.DOUBLE, None))
+    graph = onnx.helper.make_graph(nodes, "types", inputs, outputs)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    session = ort.InferenceSession(
+        proto.SerializeToString(), **({} if ort.__name__ == "onnxruntime" else {"layout": "rows"})
+    )
+    feeds = {
+        "x": np.arange(8, dtype=np.float32).reshape(2, 4),
+        "text": np.array(["a", "bb", ""], object),
+        "given": [np.ones(2), np.arange(3.0)],
+        "which": np.array(1),
+    }
+    found = session.run(None, feeds)
+    return {
+        "described": [(arg.name, arg.type) for arg in (*session.get_inputs(), *session.get_outputs())],
+        "outputs": [[part.tolist() for part in item] if isinstance(item, list) else item.tolist() for item in found],
+        "types": [str(np.asarray(item[0]).dtype) for item in found],
+    }
+
+
 def stream(ort, model):
     """Streams, ended in every way, and single requests in between."""
     with ort.InferenceSession(onnx.load(model).SerializeToString(), layout="rows", in_flight=3) as session:

@@ -52,6 +52,15 @@ def test_it_is_used_as_onnxruntimes(script, model, expected, ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi)])
+def test_values_that_are_no_arrays_of_numbers(script, model, ranks):
+    done = script(ranks, "types", model)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert found == json.loads(run([sys.executable, PROGRAM, "onnxruntime", "types", str(model)], 60).out)
+    assert ["parts", "seq(tensor(float))"] in found["described"] and ["half", "tensor(float16)"] in found["described"]
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi)])
 def test_streams_end_in_order_however_they_end(script, model, expected, ranks):
     done = script(ranks, "stream", model)
     assert done.code == 0, done

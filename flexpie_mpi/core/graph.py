@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -109,6 +109,8 @@ class BoundNode:
     inputs: tuple[Value | None, ...]
     outputs: tuple[Value | None, ...]
     opset: int
+    # The rule of its operator, kept here by `ops.rule_for`, which is asked about each node very often
+    rule: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def op(self) -> str:

@@ -209,9 +209,9 @@ def _late_constants(nodes: list[onnx.NodeProto], constants: set[str]) -> list[on
     known = set(constants)
     moves = []
     for node in nodes:
-        is_settled = all(name in known for name in reads(node))
-        moves.append(is_settled or node.op_type == "DequantizeLinear")
-        known |= set(node.output) if is_settled else set()
+        of_constants = all(name in known for name in reads(node))
+        moves.append(of_constants or node.op_type == "DequantizeLinear")
+        known |= set(node.output) if of_constants else set()
     position = list(range(len(nodes)))
     first_reader: dict[str, int] = {}
     for number in reversed(range(len(nodes))):

@@ -62,15 +62,15 @@ class OpRule:
     separable: ClassVar[bool] = True
     """Whether a box reads the meeting of what slabs along each of its axes would read."""
 
-    settled: ClassVar[tuple[int, ...]] = ()
-    """Inputs that have to be absent or small constants for the rule to apply, such as the sizes of a Split."""
+    known: ClassVar[tuple[int, ...]] = ()
+    """Inputs that the rule applies only where they are known (:func:`is_known`), such as the sizes of a Split."""
 
     element_flops: ClassVar[int] = 1
     """Floating-point operations of an output element, where that number is always the same."""
 
     def applies(self, node: BoundNode) -> bool:
         """Whether enough is known of a node before the run; if not, the node is run whole."""
-        return not self.settled or is_settled(node, *self.settled)
+        return not self.known or is_known(node, *self.known)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         """Axes along which each output may be cut."""
@@ -137,10 +137,19 @@ def register(rule: type[OpRule]) -> type[OpRule]:
 
 
 def rule_for(node: BoundNode) -> OpRule:
-    """The rule of a node; nodes of other domains and nodes that touch opaque values are run whole.
+    """The rule of a node, worked out once and kept with it."""
+    rule: OpRule | None = node.rule
+    if rule is None:
+        rule = _rule_of(node)
+        object.__setattr__(node, "rule", rule)  # the node is frozen, and this follows from its fields
+    return rule
 
-    So are those to which the rule of their operator does not apply. A constant without elements is no obstacle: it
-    stands for an absent parameter.
+
+def _rule_of(node: BoundNode) -> OpRule:
+    """The rule of the operator; that of the base, which runs the node whole, for other domains and opaque values.
+
+    So it is where the rule of the operator does not apply. A constant without elements is no obstacle: it stands for an
+    absent parameter.
     """
     rule = _RULES.get(node.op)
     if rule is None or node.node.domain not in ("", "ai.onnx"):
@@ -211,15 +220,15 @@ def broadcast(region: Region, value: Value | None) -> Region | None:
 # Parameters
 
 
-def is_settled(node: BoundNode, *indices: int) -> bool:
-    """Whether what each of these inputs says is known before the run: it is absent or a small constant."""
+def is_known(node: BoundNode, *indices: int) -> bool:
+    """Whether each of these inputs is absent or a small constant, so that its elements are known before the run."""
     return all(node.constant(index) is not None for index in indices if node.has_input(index))
 
 
-def replaced(node: BoundNode, first: int) -> Regions:
-    """Regions of the parameters from input `first` on that a local form replaces: constants are not read."""
+def parameters(node: BoundNode, first: int) -> Regions:
+    """Regions of the inputs from `first` on, none of those that are known: the local form brings its own constants."""
     indices = range(first, len(node.inputs))
-    return tuple(None if is_settled(node, index) else whole(node.inputs[index]) for index in indices)
+    return tuple(None if is_known(node, index) else whole(node.inputs[index]) for index in indices)
 
 
 # Local forms

@@ -15,8 +15,8 @@ from .base import (
     broadcast,
     crop,
     hull,
+    parameters,
     register,
-    replaced,
     slice_node,
 )
 
@@ -51,10 +51,10 @@ class Split(Copy):
     """Consecutive blocks of the input along ``axis``; each wanted region is cut straight out of the input."""
 
     ops = ("Split",)
-    settled = (1,)
+    known = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (hull(self._sources(node, out)), *replaced(node, 1))
+        return (hull(self._sources(node, out)), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         held = hull(into)
@@ -92,11 +92,11 @@ class Slice(Copy):
     """
 
     ops = ("Slice",)
-    settled = (1, 2, 3, 4)
+    known = (1, 2, 3, 4)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         pairs = zip(_taken(node), hull(out).bounds, strict=True)
-        return (Region(tuple(_read(taken[lo:hi]) for taken, (lo, hi) in pairs)), *replaced(node, 1))
+        return (Region(tuple(_read(taken[lo:hi]) for taken, (lo, hi) in pairs)), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """A Slice of the axes with a step: the others are read as they are wanted.
@@ -154,10 +154,10 @@ class Tile(Copy):
     """The input repeated along each axis."""
 
     ops = ("Tile",)
-    settled = (1,)
+    known = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (Region(tuple(part.read for part in self._repeats(node, out))), *replaced(node, 1))
+        return (Region(tuple(part.read for part in self._repeats(node, out))), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         parts, wanted = self._repeats(node, out), hull(out)
@@ -181,10 +181,10 @@ class Expand(Copy):
     """The input broadcast to a constant shape."""
 
     ops = ("Expand",)
-    settled = (1,)
+    known = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (broadcast(hull(out), node.inputs[0]), *replaced(node, 1))
+        return (broadcast(hull(out), node.inputs[0]), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return (LocalNode("Expand", (0, Const(hull(out).shape)), (0,)),)

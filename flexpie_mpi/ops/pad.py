@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, Copy, LocalNode, Regions, hull, is_settled, register, trimmed
+from .base import Const, Copy, LocalNode, Regions, hull, is_known, register, trimmed
 
 
 @register
@@ -16,7 +16,7 @@ class Pad(Copy):
     ops = ("Pad",)
 
     def applies(self, node: BoundNode) -> bool:
-        return node.constant_or_attribute("pads", 1) is not None and is_settled(node, 1, 3)
+        return node.constant_or_attribute("pads", 1) is not None and is_known(node, 1, 3)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         if _mode(node) == "constant":

@@ -17,7 +17,7 @@ class Reduce(OpRule):
         "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
         "ReduceProd", "ReduceSum", "ReduceSumSquare",
     )  # fmt: skip
-    settled = (1,)
+    known = (1,)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         return (frozenset(output for output, _ in self._kept(node)),)

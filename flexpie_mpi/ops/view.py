@@ -17,7 +17,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, Copy, LocalNode, Regions, crop, hull, register, replaced, same, trimmed
+from .base import Const, Copy, LocalNode, Regions, crop, hull, parameters, register, same, trimmed
 
 
 @register
@@ -111,7 +111,7 @@ class Reshape(Copy):
     """Reshape and its special cases; static shapes on both sides say all there is to know."""
 
     ops = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-    settled = (1,)
+    known = (1,)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         shape = node.out_shape()
@@ -120,7 +120,7 @@ class Reshape(Copy):
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
         read = tuple(bounds for move in self._moves(node, out) for bounds in move.read)
-        return (Region(read), *replaced(node, 1))
+        return (Region(read), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         moves, shape = self._moves(node, out), hull(out).shape

@@ -70,8 +70,16 @@ class Window:
     def fit(self, wanted: Bounds) -> Fit:
         """What the outputs `wanted` read, and how a local operator computes them from just that.
 
+        A wrong halo of a convolution or a pool is mended here.
+
         >>> Window(8, kernel=3, begin=1, end=1).fit((4, 8))  # lower half of a "same" convolution
         Fit(read=(3, 8), begin=0, end=1, computed=(4, 8))
+
+        With ceil_mode the last of three windows sticks out. It reads what there is, and no pad is added for it: the
+        local operator keeps ceil_mode.
+
+        >>> Window(6, kernel=3, stride=2).fit((2, 3))
+        Fit(read=(4, 6), begin=0, end=0, computed=(2, 3))
         """
         # windows that begin behind the last input, or end before the first, take the nearest one along
         first = min(wanted[0], (self.extent - 1 + self.begin) // self.stride)

@@ -20,7 +20,7 @@ from ..core.budget import Budget
 from ..core.document import shown
 from ..core.errors import ModelError
 from .strip_weights import MARK_ENTRIES
-from .weights import EXTERNAL, ByteRange, StoredTensor, byte_length, check_shape
+from .weights import EXTERNAL, StoredTensor, byte_length, check_shape
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 """What onnxruntime takes for an offset or a length."""
@@ -67,7 +67,7 @@ class ExternalData:
             raise ModelError(f"The {where} has {length} bytes, but its shape {list(tensor.dims)} needs {need}.")
         if offset + length > size:
             raise ModelError(f"The {where} is bytes {offset} to {offset + length} of {path}, which has only {size}.")
-        return StoredTensor(tensor.data_type, tuple(tensor.dims), ByteRange(path, offset, length))
+        return StoredTensor(tensor.data_type, tuple(tensor.dims), path, offset, length)
 
     def embed(self, tensor: onnx.TensorProto, most_bytes: float = inf) -> StoredTensor | None:
         """Read the data of a tensor into its message, if they are elsewhere and not more than `most_bytes`.
@@ -85,13 +85,13 @@ class ExternalData:
         if tensor.data_location != EXTERNAL:
             return None
         stored = self.locate(tensor)
-        if stored.place.length > most_bytes:
+        if stored.length > most_bytes:
             return stored
-        self._embedded += stored.place.length
+        self._embedded += stored.length
         self._budget.admit(self._embedded, "What it has in other files", ModelError)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
-        tensor.raw_data = stored.place.read()
+        tensor.raw_data = stored.read_bytes()
         return None
 
     def _entries(self, tensor: onnx.TensorProto, where: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
 from .trial import Measured, Original
-from .weights import ByteRange, Source, StoredTensor, byte_length, digest_bytes, raw_bytes, stub, stub_entries
+from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes, stub, stub_entries
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ def _place(tensor: onnx.TensorProto, folder: Path, source: Source) -> StoredTens
     entries = stub_entries(tensor)
     if entries["location"] == _SOURCE:
         return source.stored[entries["source"]]
-    place = ByteRange(folder / entries["location"], int(entries["offset"]), int(entries["length"]))
-    return StoredTensor(tensor.data_type, tuple(tensor.dims), place)
+    offset, length = int(entries["offset"]), int(entries["length"])
+    return StoredTensor(tensor.data_type, tuple(tensor.dims), folder / entries["location"], offset, length)
 
 
 def _rewritten(source: Source, original: Original, folder: Path, budget: Budget) -> Source:
@@ -188,9 +188,9 @@ def _store_constants(source: Source, folder: Path) -> None:
 
 def _relocate(tensor: onnx.TensorProto, source: Source, folder: Path) -> None:
     entries = stub_entries(tensor)
-    place = source.stored[entries["source"]].place
-    if place.path.parent == folder:
-        stub(tensor, entries["digest"], **_entries(place.offset, place.length))
+    stored = source.stored[entries["source"]]
+    if stored.path.parent == folder:
+        stub(tensor, entries["digest"], **_entries(stored.offset, stored.length))
     else:
         stub(tensor, entries["digest"], location=_SOURCE, source=entries["source"])
 

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -94,11 +94,10 @@ def _stub_stored(graph: onnx.GraphProto, stored: Mapping[str, StoredTensor]) -> 
             stub(tensor, digests[stored[tensor.name]], source=tensor.name)
 
 
-def _check_overlap(stored: Iterable[StoredTensor]) -> None:
+def _check_overlap(stored: Collection[StoredTensor]) -> None:
     """Refuse weights that are the same bytes again and again: small files would take hours to read."""
-    places = [tensor.place for tensor in stored]
-    read = sum(place.length for place in places)
-    held = sum(path.stat().st_size for path in {place.path for place in places})
+    read = sum(tensor.length for tensor in stored)
+    held = sum(path.stat().st_size for path in {tensor.path for tensor in stored})
     if read > _MOST_TIMES * held:
         raise ModelError(f"The model's weights are {read} bytes, from files of {held}: the same ones many times over.")
 

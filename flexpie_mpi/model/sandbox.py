@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from select import select
@@ -36,7 +36,7 @@ from ..core.budget import Budget, data_bytes
 from ..core.errors import ModelError
 from .prepare import prepare
 from .read import count_of
-from .weights import ByteRange, Source, StoredTensor
+from .weights import Source, StoredTensor
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
     """
     with _beside(folder) as (message, stored):
         message.write_bytes(source.proto.SerializeToString())
-        stored.write_text(json.dumps({key: _entry(value) for key, value in source.stored.items()}))
-        nbytes = message.stat().st_size + sum(value.place.length for value in source.stored.values())
+        stored.write_text(json.dumps({key: astuple(value) for key, value in source.stored.items()}, default=str))
+        nbytes = message.stat().st_size + sum(value.length for value in source.stored.values())
         job = Job(
             message=str(message.absolute()),
             stored=str(stored.absolute()),
@@ -111,15 +111,6 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Path]]:
     finally:
         for file in files:
             file.unlink(missing_ok=True)
-
-
-def _entry(stored: StoredTensor) -> list[Any]:
-    place = stored.place
-    return [stored.data_type, stored.shape, str(place.path.absolute()), place.offset, place.length]
-
-
-def _stored(data_type: int, shape: list[int], path: str, offset: int, length: int) -> StoredTensor:
-    return StoredTensor(data_type, tuple(shape), ByteRange(Path(path), offset, length))
 
 
 def _reply(job: Job) -> dict[str, Any]:
@@ -258,8 +249,14 @@ def _limit(nbytes: int) -> None:
 
 def _source(job: Job) -> Source:
     proto = onnx.ModelProto.FromString(Path(job.message).read_bytes())
-    entries = json.loads(Path(job.stored).read_text())
-    return Source(proto, {name: _stored(*entry) for name, entry in entries.items()})
+    entries: dict[str, tuple[int, list[int], str, int, int]] = json.loads(Path(job.stored).read_text())
+    return Source(
+        proto,
+        {
+            name: StoredTensor(data_type, tuple(shape), Path(path), offset, length)
+            for name, (data_type, shape, path, offset, length) in entries.items()
+        },
+    )
 
 
 class _Recorder(logging.Handler):

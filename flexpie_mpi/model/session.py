@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from pathlib import Path
 from threading import Timer
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,6 @@ _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Na
 _LONGEST, _LONGEST_READ = 400, 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class ValueType:
-    """What onnxruntime says of a value: a type such as ``tensor(float)``, and a shape that may have gaps."""
-
-    type: str
-    shape: tuple[int | str | None, ...]
-
-
 class RunError(Exception):
     """onnxruntime could not run a model with the inputs it was given; the text is onnxruntime's own."""
 
@@ -60,26 +53,15 @@ class LateError(RunError):
 
 
 class Session:
-    """A model that onnxruntime has accepted.
+    """A model that onnxruntime has accepted; `keeper` is what it uses in place, and lives as long."""
 
-    Parameters
-    ----------
-    made : onnxruntime.InferenceSession
-    keeper : object
-        Kept alive as long as the session: arrays that onnxruntime uses in place.
-    """
-
-    def __init__(self, made: onnxruntime.InferenceSession, keeper: object = None) -> None:
+    def __init__(self, made: onnxruntime.InferenceSession, keeper: object) -> None:
         self._session = made
         self._keeper = keeper
 
-    def input_types(self) -> dict[str, ValueType]:
-        """Types of all inputs."""
-        return {item.name: ValueType(item.type, tuple(item.shape)) for item in self._session.get_inputs()}
-
-    def output_types(self) -> dict[str, ValueType]:
-        """Types of all outputs, without running anything."""
-        return {item.name: ValueType(item.type, tuple(item.shape)) for item in self._session.get_outputs()}
+    def outputs(self) -> dict[str, onnxruntime.NodeArg]:
+        """What onnxruntime says of each output: a type such as ``tensor(float)``, and a shape that may have gaps."""
+        return {item.name: item for item in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
         """Outputs by name, those set aside whose elements onnxruntime does not give to Python (bfloat16, 4 bits).
@@ -87,8 +69,9 @@ class Session:
         Raises RunError when onnxruntime refuses the inputs. Raises LateError when the run does not end within `limit_s`
         seconds.
         """
-        wanted = self.input_types()
-        names = [name for name, kind in self.output_types().items() if not _is_withheld(kind)]
+        wanted = [item.name for item in self._session.get_inputs()]
+        kinds = {name: item.type.removeprefix("tensor(") for name, item in self.outputs().items()}
+        names = [name for name, kind in kinds.items() if not kind.startswith(WITHHELD)]
         if not names:  # onnxruntime would take that for all of them
             return {}
         options = onnxruntime.RunOptions()
@@ -115,14 +98,6 @@ def accept(source: Source, extra_outputs: Sequence[str] = ()) -> Session:
     return create(proto, options_of(Level.ORT_DISABLE_ALL), arrays)
 
 
-def open_file(path: str, *, optimised: bool) -> Session:
-    """A session of a model file as it is, with onnxruntime's default optimisations or with none.
-
-    Raises ModelError when onnxruntime does not accept the file.
-    """
-    return Session(_create(path, options_of(Level.ORT_ENABLE_ALL if optimised else Level.ORT_DISABLE_ALL)))
-
-
 def options_of(level: Any) -> onnxruntime.SessionOptions:
     """Options of a session in one thread that says nothing, at a :data:`Level` of optimisation."""
     options = onnxruntime.SessionOptions()
@@ -135,13 +110,9 @@ def options_of(level: Any) -> onnxruntime.SessionOptions:
 
 
 def with_weights(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The model as a session takes it: the weights `held` as inputs without data, other stored ones as memory maps.
+    """The model as a session takes it, and the memory maps of initializers that it only declares, for :func:`create`.
 
-    Returns
-    -------
-    proto : onnx.ModelProto
-    arrays : dict of str to array
-        Initializers of `proto` that are declared only, to be given to :func:`create`.
+    The weights `held` are inputs without data.
     """
     proto = deepcopy(source.proto)
     large = source.large()
@@ -157,48 +128,26 @@ def with_weights(source: Source, held: Collection[str]) -> tuple[onnx.ModelProto
 
 
 def create(
-    proto: onnx.ModelProto,
+    model: onnx.ModelProto | Path,
     options: onnxruntime.SessionOptions,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({}),
     disabled: Collection[str] = (),
 ) -> Session:
-    """A session of a model.
+    """A session of a model or of a file, without the optimisers `disabled`.
 
-    Parameters
-    ----------
-    proto : onnx.ModelProto
-    options : onnxruntime.SessionOptions
-    arrays : mapping of str to array
-        The data of initializers that the model only declares; used in place as long as the session lives.
-    disabled : collection of str
-        Optimisers of onnxruntime that are left out.
-
-    Raises
-    ------
-    ModelError
-        When onnxruntime does not accept the model; the sentence says why.
+    `arrays` are the data of initializers that the model only declares; onnxruntime uses them in place. Raises
+    ModelError when it does not accept the model; the sentence says why.
     """
-    # onnxruntime uses the supplied arrays in place and does not keep them alive.
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
     if arrays:
         options.add_external_initializers(list(arrays), values)
-    return Session(_create(proto, options, disabled), (arrays, values))
-
-
-def _create(
-    model: onnx.ModelProto | str, options: onnxruntime.SessionOptions, disabled: Collection[str] = ()
-) -> onnxruntime.InferenceSession:
     try:
-        data = model if isinstance(model, str) else model.SerializeToString()
+        data = str(model) if isinstance(model, Path) else model.SerializeToString()
         providers = ["CPUExecutionProvider"]
-        return onnxruntime.InferenceSession(data, options, providers=providers, disabled_optimizers=list(disabled))
+        made = onnxruntime.InferenceSession(data, options, providers=providers, disabled_optimizers=list(disabled))
     except Exception as error:  # onnxruntime raises a dozen classes; protobuf refuses a message over 2 GiB
         raise ModelError(f"onnxruntime {VERSION} does not accept the model: {reason(error)}") from error
-
-
-def _is_withheld(kind: ValueType) -> bool:
-    """Whether onnxruntime has no Python value for a type."""
-    return kind.type.removeprefix("tensor(").startswith(WITHHELD)
+    return Session(made, (arrays, values))
 
 
 def _supply(tensor: onnx.TensorProto, stored: StoredTensor, arrays: dict[str, np.ndarray]) -> None:
@@ -210,7 +159,7 @@ def _supply(tensor: onnx.TensorProto, stored: StoredTensor, arrays: dict[str, np
         tensor.external_data.add(key="location", value="supplied")
     else:
         tensor.ClearField("data_location")
-        tensor.raw_data = stored.place.read()
+        tensor.raw_data = stored.read_bytes()
 
 
 def can_feed(data_type: int) -> bool:

@@ -12,13 +12,14 @@ from contextlib import suppress
 from math import prod
 
 import onnx
+import onnxruntime
 from onnx import helper, shape_inference
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .canonicalise import canonicalise
 from .rewrite import Shape, write_sizes
-from .session import LateError, ValueType, accept
+from .session import LateError, accept
 from .settled import fixed_shapes
 from .trial import Measured, made_up, measure
 from .weights import Source, byte_length
@@ -54,7 +55,7 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Measure
     del graph.value_info[:]  # what exporters and functions declare is no proof
     values = list(dict.fromkeys(name for node in graph.node for name in node.output if name))
     outputs = {value.name for value in graph.output}
-    told = accept(source, [name for name in values if name not in outputs]).output_types()
+    told = accept(source, [name for name in values if name not in outputs]).outputs()
     types = {value.name: value.type for value in graph.input} | {name: _parse_type(told[name].type) for name in values}
     static = _undisputed(_inferred(source.proto), _sizes(told))
     _check_sizes(static, types, budget)
@@ -106,7 +107,7 @@ def _undisputed(one: Mapping[str, Shape], other: Mapping[str, Shape]) -> dict[st
     return {name: shape for name, shape in {**one, **other}.items() if one.get(name, shape) == shape}
 
 
-def _sizes(told: Mapping[str, ValueType]) -> dict[str, Shape]:
+def _sizes(told: Mapping[str, onnxruntime.NodeArg]) -> dict[str, Shape]:
     """Static shapes among what onnxruntime says; it gives () to a tensor of unknown rank, so that () says nothing."""
     shapes = {name: kind.shape for name, kind in told.items() if kind.type.startswith("tensor(") and kind.shape}
     return {

@@ -28,7 +28,7 @@ from ..core.budget import Budget
 from ..core.errors import ModelError
 from .equality import TOLERANCE, compare
 from .rewrite import Shape
-from .session import LateError, RunError, Session, accept, can_feed, open_file, zeros
+from .session import LateError, Level, RunError, Session, accept, can_feed, create, options_of, zeros
 from .settled import Types, is_random
 from .walks import fresh, nodes_inside, reads, replace, taken_names
 from .weights import Source
@@ -57,30 +57,17 @@ class Measured:
 
 
 def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Mapping[str, Any]) -> Measured:
-    """Run a model once.
+    """Run a model, in topological order, once.
 
-    Parameters
-    ----------
-    source : Source
-        In topological order.
-    types : mapping of str to onnx.TypeProto
-        Of every value.
-    static : mapping of str to shape
-        What is known without a run.
-    feeds : mapping of str to array
-        Every input.
-
-    Raises
-    ------
-    LateError
-        When the run does not end in time.
+    `types` are those of every value, `static` the shapes that are known without a run, and `feeds` every input. Raises
+    LateError when the run does not end in time.
     """
     left_out: set[tuple[str, str]] = set()
     limit_s = time_limit(source.proto.graph)
     for _ in range(_ROUNDS):
-        part = _Part(source, types, static, left_out)
+        part, made, probes = _part(source, types, static, left_out)
         try:
-            outputs = accept(part.source()).run({**feeds, **part.made}, limit_s)
+            outputs = accept(part).run({**feeds, **made}, limit_s)
         except ModelError:
             return Measured()
         except LateError:
@@ -91,7 +78,7 @@ def measure(source: Source, types: Types, static: Mapping[str, Shape], feeds: Ma
                 return Measured()
             left_out.add(failed)
             continue
-        shapes = {name: tuple(outputs[probe].tolist()) for name, probe in part.probes.items()}
+        shapes = {name: tuple(outputs[probe].tolist()) for name, probe in probes.items()}
         names = (value.name for value in source.proto.graph.output)
         complete = None if left_out else {name: outputs[name] for name in names if name in outputs}
         return Measured(feeds, shapes, complete)
@@ -126,59 +113,45 @@ def _random(like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return generator.integers(0, 2, like.shape).astype(like.dtype)
 
 
-class _Part:
-    """The part of a model that does not need what is left out.
+def _part(
+    source: Source, types: Types, static: Mapping[str, Shape], left_out: Collection[tuple[str, str]]
+) -> tuple[Source, dict[str, np.ndarray], dict[str, str]]:
+    """The part of a model that does not need what is left out, with a probe behind every tensor.
 
-    Attributes
-    ----------
-    made : dict of str to array
-        Zeros in place of values that operators which are left out would write.
-    probes : dict of str to str
-        Name of the output that tells the shape of a value.
+    With it go zeros, inputs of the part in place of what the operators that are left out would write, and the name of
+    each value's probe: the output that tells its shape.
     """
-
-    def __init__(
-        self, source: Source, types: Types, static: Mapping[str, Shape], left_out: Collection[tuple[str, str]]
-    ) -> None:
-        self._source = source
-        self.made: dict[str, np.ndarray] = {}
-        self.probes: dict[str, str] = {}
-        self._nodes: list[onnx.NodeProto] = []
-        gone: set[str] = set()
-        taken = taken_names(source.proto)
-        for node in source.proto.graph.node:
-            written = [name for name in node.output if name]
-            if (node.domain, node.op_type) in left_out or not gone.isdisjoint(reads(node)):
-                for name in written:
-                    kind = types[name].tensor_type.elem_type
-                    if name in static and can_feed(kind):
-                        self.made[name] = zeros(kind, static[name])
-                    else:
-                        gone.add(name)
-                continue
-            self._nodes.append(node)
-            for name in written:
-                if types[name].WhichOneof("value") == "tensor_type":
-                    self.probes[name] = fresh(f"{name}_shape", taken)
-        self._gone = gone
-
-    def source(self) -> Source:
-        """The part as a model of its own, with the outputs that are left and the probes."""
-        proto = deepcopy(self._source.proto)
-        graph = proto.graph
-        if self.made or self._gone:
-            replace(graph.node, self._nodes)
-        for name, array in self.made.items():
-            graph.input.append(
-                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-            )
-        missing = self._gone | self.made.keys()
-        replace(graph.output, [value for value in graph.output if value.name not in missing])
-        del graph.value_info[:]
-        for name, probe in self.probes.items():
-            graph.node.add(op_type="Shape", input=[name], output=[probe])
-            graph.output.append(helper.make_tensor_value_info(probe, onnx.TensorProto.INT64, None))
-        return Source(proto, self._source.stored)
+    made: dict[str, np.ndarray] = {}
+    probes: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    gone: set[str] = set()
+    taken = taken_names(source.proto)
+    for node in source.proto.graph.node:
+        written = {name: types[name] for name in node.output if name}
+        if (node.domain, node.op_type) in left_out or not gone.isdisjoint(reads(node)):
+            for name, kind in written.items():
+                if name in static and can_feed(kind.tensor_type.elem_type):
+                    made[name] = zeros(kind.tensor_type.elem_type, static[name])
+                else:
+                    gone.add(name)
+            continue
+        nodes.append(node)
+        tensors = (name for name, kind in written.items() if kind.HasField("tensor_type"))
+        probes |= {name: fresh(f"{name}_shape", taken) for name in tensors}
+    proto = deepcopy(source.proto)
+    graph = proto.graph
+    if made or gone:
+        replace(graph.node, nodes)
+    graph.input.extend(
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in made.items()
+    )
+    replace(graph.output, [value for value in graph.output if value.name not in gone | made.keys()])
+    del graph.value_info[:]
+    for name, probe in probes.items():
+        graph.node.add(op_type="Shape", input=[name], output=[probe])
+        graph.output.append(helper.make_tensor_value_info(probe, onnx.TensorProto.INT64, None))
+    return Source(proto, source.stored), made, probes
 
 
 def _failed(graph: onnx.GraphProto, text: str) -> tuple[str, str] | None:
@@ -211,7 +184,7 @@ class Original:
         self._limit_s = time_limit(source.proto.graph)
         self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
         self._is_random = any(is_random(node) for node in nodes_inside(source.proto.graph.node))
-        self._nbytes = sum(stored.place.length for stored in source.stored.values())
+        self._nbytes = sum(stored.length for stored in source.stored.values())
         self._is_large = self._nbytes > budget.nbytes
         self._opened: list[Session | ModelError] = []
 
@@ -254,20 +227,17 @@ class Original:
 
         Raises ModelError when there is none; the reason is that of the session without optimisations.
         """
-        for number, optimised in enumerate((False, True)):
+        for number, level in enumerate((Level.ORT_DISABLE_ALL, Level.ORT_ENABLE_ALL)):
             if number == len(self._opened):
-                self._opened.append(self._open(optimised))
+                try:
+                    self._opened.append(create(self._path, options_of(level)))
+                except ModelError as error:
+                    self._opened.append(error)
             session = self._opened[number]
             if isinstance(session, Session):
                 yield session
         if isinstance(self._opened[0], ModelError) and isinstance(self._opened[1], ModelError):
             raise self._opened[0]
-
-    def _open(self, optimised: bool) -> Session | ModelError:
-        try:
-            return open_file(str(self._path), optimised=optimised)
-        except ModelError as error:
-            return error
 
 
 def _coarsest(proto: onnx.ModelProto) -> float:

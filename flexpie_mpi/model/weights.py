@@ -34,27 +34,20 @@ _UNSIZED = ("STRING", "UNDEFINED")
 
 
 @dataclass(frozen=True, slots=True)
-class ByteRange:
-    """`length` bytes of a file, beginning at byte `offset`."""
+class StoredTensor:
+    """A tensor whose little-endian row-major bytes are `length` bytes of a file, beginning at byte `offset`."""
 
+    data_type: int  # as in ``onnx.TensorProto``
+    shape: tuple[int, ...]
     path: Path
     offset: int
     length: int
 
-    def read(self) -> bytes:
+    def read_bytes(self) -> bytes:
         """All of the bytes."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.length)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor whose little-endian row-major bytes are in a file; `data_type` as in ``onnx.TensorProto``."""
-
-    data_type: int
-    shape: tuple[int, ...]
-    place: ByteRange
 
 
 @dataclass(frozen=True)
@@ -99,21 +92,20 @@ class WeightStore:
         tensor = self._tensors[name]
         region = Region.full(tensor.shape) if region is None else region
         try:
-            with tensor.place.path.open("rb", buffering=0) as file:
+            with tensor.path.open("rb", buffering=0) as file:
                 return _read(file, tensor, region)
         except (OSError, EOFError) as error:
-            raise ModelError(f"Weight '{name}' cannot be read from {tensor.place.path}: {error}.") from error
+            raise ModelError(f"Weight '{name}' cannot be read from {tensor.path}: {error}.") from error
 
 
 def _read(file: IO[bytes], tensor: StoredTensor, region: Region) -> np.ndarray:
-    place = tensor.place
     if dtype_name(tensor.data_type) in PACKED_BITS:
-        raw = _read_into(file, place.offset, np.empty(place.length, np.uint8))
+        raw = _read_into(file, tensor.offset, np.empty(tensor.length, np.uint8))
         whole = decode(raw.tobytes(), tensor.data_type, tensor.shape)
         return np.ascontiguousarray(whole[region.slices(Region.full(tensor.shape))])
     out = np.empty(region.shape, numpy_dtype(tensor.data_type))
     if out.size:
-        _fill(file, place.offset, tensor.shape, region.bounds, out)
+        _fill(file, tensor.offset, tensor.shape, region.bounds, out)
     return out
 
 
@@ -160,17 +152,17 @@ def mapped(tensor: StoredTensor) -> np.ndarray:
 
     Raises ModelError when the file is gone or has become shorter.
     """
-    place, dtype = tensor.place, numpy_dtype(tensor.data_type)
+    dtype = numpy_dtype(tensor.data_type)
     if not prod(tensor.shape):
         return np.empty(tensor.shape, dtype)
-    before = place.offset % mmap.ALLOCATIONGRANULARITY
+    before = tensor.offset % mmap.ALLOCATIONGRANULARITY
     try:
-        with place.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < place.offset + place.length:
+        with tensor.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < tensor.offset + tensor.length:
                 raise EOFError("the file ends too early")
-            memory = _map(file.fileno(), place.offset - before, before + place.length)
+            memory = _map(file.fileno(), tensor.offset - before, before + tensor.length)
     except (OSError, EOFError) as error:
-        raise ModelError(f"A weight cannot be read from {place.path}: {error}.") from error
+        raise ModelError(f"A weight cannot be read from {tensor.path}: {error}.") from error
     array = np.frombuffer(memoryview(memory), dtype, prod(tensor.shape), before).reshape(tensor.shape)
     array.flags.writeable = False
     return array
@@ -216,9 +208,9 @@ def digest_of(tensor: StoredTensor) -> str:
     """Content digest (blake2b, hex) of a tensor in a file: its type, its shape and its bytes."""
     state = _digest_start(tensor.data_type, tensor.shape)
     block = memoryview(bytearray(_BLOCK_BYTES))
-    left = tensor.place.length
-    with tensor.place.path.open("rb", buffering=0) as file:
-        file.seek(tensor.place.offset)
+    left = tensor.length
+    with tensor.path.open("rb", buffering=0) as file:
+        file.seek(tensor.offset)
         while left and (count := file.readinto(block[: min(left, len(block))])):
             state.update(block[:count])
             left -= count

@@ -17,7 +17,6 @@ from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model import weights as module
 from flexpie_mpi.model.weights import (
-    ByteRange,
     StoredTensor,
     WeightStore,
     byte_length,
@@ -34,7 +33,7 @@ def stored(folder: Path, array: np.ndarray) -> StoredTensor:
     tensor = numpy_helper.from_array(array)
     path = folder / "weights.bin"
     path.write_bytes(b"?" * PAD + tensor.raw_data + b"?" * PAD)
-    return StoredTensor(tensor.data_type, array.shape, ByteRange(path, PAD, len(tensor.raw_data)))
+    return StoredTensor(tensor.data_type, array.shape, path, PAD, len(tensor.raw_data))
 
 
 @st.composite
@@ -77,7 +76,7 @@ def test_every_element_type(tmp_path, dtype):
     part = WeightStore({"w": tensor}).read("w", Region(((1, 3), (2, 5))))
     assert part.dtype == array.dtype
     assert np.array_equal(part, array[1:3, 2:5])
-    assert byte_length(tensor.data_type, array.shape) == tensor.place.length
+    assert byte_length(tensor.data_type, array.shape) == tensor.length
     assert dtype_name(tensor.data_type) == array.dtype.name
 
 
@@ -98,7 +97,7 @@ def test_reading_a_slice_reads_little_else(tmp_path):
             read += len(view)
             return self.file.readinto(view)
 
-    part = module._read(Counting(tensor.place.path), tensor, Region(((0, 64), (0, 2048))))
+    part = module._read(Counting(tensor.path), tensor, Region(((0, 64), (0, 2048))))
     assert read == part.nbytes
 
 
@@ -114,10 +113,10 @@ def test_digest_is_of_type_shape_and_content(tmp_path):
 def test_a_file_that_became_shorter_or_vanished_is_named(tmp_path):
     tensor = stored(tmp_path, np.zeros((4, 4), "float32"))
     store = WeightStore({"w": tensor})
-    tensor.place.path.write_bytes(b"short")
+    tensor.path.write_bytes(b"short")
     with pytest.raises(ModelError, match=r"'w' cannot be read from .*too early"):
         store.read("w")
-    tensor.place.path.unlink()
+    tensor.path.unlink()
     with pytest.raises(ModelError, match="'w' cannot be read from"):
         store.read("w", Region(((0, 1), (0, 1))))
 
@@ -152,9 +151,9 @@ def test_maps_keep_no_file_open(tmp_path):
 
 def test_a_map_of_a_file_that_became_shorter_or_vanished_is_refused(tmp_path):
     tensor = stored(tmp_path, np.zeros(5000, np.float32))
-    tensor.place.path.write_bytes(b"")
+    tensor.path.write_bytes(b"")
     with pytest.raises(ModelError, match="ends too early"):
         mapped(tensor)
-    tensor.place.path.unlink()
+    tensor.path.unlink()
     with pytest.raises(ModelError, match=r"weights\.bin"):
         mapped(tensor)

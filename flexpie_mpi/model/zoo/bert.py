@@ -30,12 +30,13 @@ def build(
     x = _embeddings(b, ids, kinds, vocabulary, positions, hidden)
     bias = _mask_bias(b, mask)
     for layer in range(layers):
-        x = _attention(b, f"encoder.{layer}.attention", x, bias, heads)
+        name = f"encoder.{layer}.attention"
+        x = _close_branch(b, name, x, b.attention(name, x, heads, bias))
         x = _feed_forward(b, f"encoder.{layer}", x, intermediate)
     x = b.output("last_hidden_state", x)
-    first = b.node("pooler.first", "Gather", [x, b.constant("pooler.index", 0, "int64")], (hidden,), axis=1)
+    first = b.node("pooler.first", "Gather", [x, b.constant("pooler.index", 0, "int64")], axis=1)
     y = b.linear("pooler.dense", first, hidden)
-    b.output("pooler_output", b.node("pooler.tanh", "Tanh", [y], y.shape))
+    b.output("pooler_output", b.node("pooler.tanh", "Tanh", [y]))
 
 
 def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positions: int, hidden: int) -> Tensor:
@@ -45,7 +46,7 @@ def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positio
 
     def lookup(name: str, rows: int, index: Tensor | str) -> Tensor:
         table = b.weight(f"{name}.weight", (rows, hidden), 1.0)
-        return b.node(name, "Gather", [table, index], (tokens, hidden))
+        return b.node(name, "Gather", [table, index])
 
     word = lookup("embeddings.word", vocabulary, ids)
     kind = lookup("embeddings.token_type", 2, kinds)
@@ -56,28 +57,10 @@ def _embeddings(b: Builder, ids: Tensor, kinds: Tensor, vocabulary: int, positio
 
 def _mask_bias(b: Builder, mask: Tensor) -> Tensor:
     """What is added to the attention scores, (1, 1, tokens): 0 for tokens, -10000 for padding."""
-    shape = (1, 1, *mask.shape)
-    x = b.node("mask.unsqueeze", "Unsqueeze", [mask, b.constant("mask.axes", [1, 2], "int64")], shape)
-    x = b.node("mask.cast", "Cast", [x], shape, to=TensorProto.FLOAT)
-    x = b.node("mask.invert", "Sub", [b.constant("one", 1.0, "float32"), x], shape)
-    return b.node("mask.scale", "Mul", [x, b.constant("mask.floor", -10000.0, "float32")], shape)
-
-
-def _attention(b: Builder, name: str, x: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """softmax(Q K^T / sqrt(d) + bias) V, projected, added to x and normalised."""
-    tokens, hidden = x.shape
-    size = hidden // heads
-    query, key, value = (
-        b.split_heads(f"{name}.{word}", b.dense(f"{name}.{word}", x, hidden, bias_first=True), heads, order)
-        for word, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3)))
-    )
-    square = (heads, tokens, tokens)
-    scores = b.node(f"{name}.scores", "MatMul", [query, key], square)
-    scores = b.node(f"{name}.scale", "Div", [scores, b.constant(f"{name}.sqrt", sqrt(size), "float32")], square)
-    scores = b.node(f"{name}.mask", "Add", [scores, bias], square)
-    scores = b.node(f"{name}.softmax", "Softmax", [scores], square, axis=-1)
-    y = b.merge_heads(f"{name}.context", scores, value)
-    return _close_branch(b, name, x, y)
+    x = b.node("mask.unsqueeze", "Unsqueeze", [mask, b.constant("mask.axes", [1, 2], "int64")])
+    x = b.node("mask.cast", "Cast", [x], to=TensorProto.FLOAT)
+    x = b.node("mask.invert", "Sub", [b.constant("one", 1.0, "float32"), x])
+    return b.node("mask.scale", "Mul", [x, b.constant("mask.floor", -10000.0, "float32")])
 
 
 def _feed_forward(b: Builder, name: str, x: Tensor, intermediate: int) -> Tensor:
@@ -97,8 +80,8 @@ def _gelu(b: Builder, name: str, x: Tensor) -> Tensor:
     root, one, half = (
         b.constant(word, value, "float32") for word, value in (("sqrt2", sqrt(2)), ("one", 1.0), ("half", 0.5))
     )
-    y = b.node(f"{name}.div", "Div", [x, root], x.shape)
-    y = b.node(f"{name}.erf", "Erf", [y], x.shape)
-    y = b.node(f"{name}.add", "Add", [y, one], x.shape)
-    y = b.node(f"{name}.mul", "Mul", [x, y], x.shape)
-    return b.node(name, "Mul", [y, half], x.shape)
+    y = b.node(f"{name}.div", "Div", [x, root])
+    y = b.node(f"{name}.erf", "Erf", [y])
+    y = b.node(f"{name}.add", "Add", [y, one])
+    y = b.node(f"{name}.mul", "Mul", [x, y])
+    return b.node(name, "Mul", [y, half])

@@ -1,4 +1,4 @@
-"""Writes an ONNX graph the way an exporter does, from one line per layer, and tracks shapes while doing so.
+"""Writes an ONNX graph the way an exporter does, from one line per layer; ONNX infers shapes on the way.
 
 Weights come out of a seed and are drawn block by block, so that a model of any size is written in a few megabytes of
 memory.
@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
 
 OPSET = 17
+_OPSETS = [helper.make_opsetid("", OPSET)]
 IR_VERSION = 8
 RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
 """Gain before a rectifier, which leaves 1/2 of the second moment; 1/(2 pi) is mean squared, cut to 1/4 by half sums."""
@@ -121,12 +122,14 @@ class Builder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._weights: list[Weight] = []
+        self._types: dict[str, TypeProto] = {}
 
     # The graph
 
     def input(self, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> Tensor:
         """A graph input with a symbolic batch axis."""
         self._inputs.append(helper.make_tensor_value_info(name, dtype, ("batch", *shape)))
+        self._types[name] = self._inputs[-1].type
         return Tensor(name, shape)
 
     def output(self, name: str, x: Tensor) -> Tensor:
@@ -135,32 +138,39 @@ class Builder:
             node.input[:] = [name if value == x.name else value for value in node.input]
             node.output[:] = [name if value == x.name else value for value in node.output]
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *x.shape)))
+        self._types[name] = self._outputs[-1].type
         return Tensor(name, x.shape)
 
-    def node(
-        self, name: str, op: str, inputs: Sequence[Tensor | str], shape: tuple[int, ...], **attributes: Any
-    ) -> Tensor:
+    def node(self, name: str, op: str, inputs: Sequence[Tensor | str], **attributes: Any) -> Tensor:
         """Any operator with one output; constants among the inputs are given by name."""
         names = [value if isinstance(value, str) else value.name for value in inputs]
-        self._nodes.append(helper.make_node(op, names, [name], name=name, **attributes))
-        return Tensor(name, shape)
+        node = helper.make_node(op, names, [name], name=name, **attributes)
+        self._nodes.append(node)
+        types = {value: self._types[value] for value in names}
+        infer = shape_inference.infer_node_outputs
+        self._types |= infer(defs.get_schema(op, OPSET), node, types, self._constants, None, _OPSETS, IR_VERSION)
+        return Tensor(name, tuple(dim.dim_value for dim in self._types[name].tensor_type.shape.dim[1:]))
 
     def weight(
         self, name: str, shape: tuple[int, ...], spread: float, centre: float = 0.0, is_parameter: bool = True
     ) -> str:
         """A tensor of ``centre +- spread``; see `Weight`."""
-        self._weights.append(Weight(self.model, name, shape, centre, spread, is_parameter=is_parameter))
-        return name
+        return self._draw(Weight(self.model, name, shape, centre, spread, is_parameter=is_parameter))
 
     def filters(self, name: str, shape: tuple[int, ...], gain: float) -> str:
         """``shape[0]`` filters of variance `gain` over their size, their sums halved."""
         size = prod(shape[1:])
-        self._weights.append(Weight(self.model, name, shape, 0.0, sqrt(3 * gain / size), row=size))
-        return name
+        return self._draw(Weight(self.model, name, shape, 0.0, sqrt(3 * gain / size), row=size))
+
+    def _draw(self, weight: Weight) -> str:
+        self._weights.append(weight)
+        self._types[weight.name] = helper.make_tensor_type_proto(TensorProto.FLOAT, weight.shape)
+        return weight.name
 
     def constant(self, name: str, value: object, dtype: str) -> str:
         """A small constant that is no weight: a shape, an index, a factor; the same name is stored once."""
-        self._constants[name] = numpy_helper.from_array(np.array(value, dtype), name)
+        tensor = self._constants[name] = numpy_helper.from_array(np.array(value, dtype), name)
+        self._types[name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
         return name
 
     def finish(self) -> Blueprint:
@@ -171,8 +181,7 @@ class Builder:
         initializers += [_reference(weight, offset) for weight, offset in placed(external)]
         initializers += self._constants.values()
         graph = helper.make_graph(self._nodes, self.model, self._inputs, self._outputs, initializers)
-        opset = helper.make_opsetid("", OPSET)
-        proto = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="flexpie_mpi")
+        proto = helper.make_model(graph, opset_imports=_OPSETS, ir_version=IR_VERSION, producer_name="flexpie_mpi")
         return Blueprint(proto, tuple(self._weights), external)
 
     # Layers of convolutional networks
@@ -199,14 +208,13 @@ class Builder:
             By default what the activation asks for; less at the end of a residual branch, so that the sum does not
             grow with depth.
         """
-        height, width = (_extent(size, kernel, stride, kernel // 2) for size in x.shape[1:])
         weight_shape = (channels, x.shape[0] // group, kernel, kernel)
         gain = gain or (RECTIFIER_GAIN if act else 1.0)
         inputs: list[Tensor | str] = [x, self.filters(f"{name}.weight", weight_shape, gain)]
         if not norm:
             inputs.append(self.weight(f"{name}.bias", (channels,), 0.05))
         window = _window(kernel, stride, kernel // 2) | {"dilations": (1, 1), "group": group}
-        y = self.node(name, "Conv", inputs, (channels, height, width), **window)
+        y = self.node(name, "Conv", inputs, **window)
         y = self.norm(f"{name}.norm", y) if norm else y
         return self.act(f"{name}.{act}", y, act) if act else y
 
@@ -219,96 +227,96 @@ class Builder:
             self.weight(f"{name}.running_mean", channels, 0.1, is_parameter=False),
             self.weight(f"{name}.running_var", channels, 0.2, centre=1.0, is_parameter=False),
         ]
-        return self.node(name, "BatchNormalization", [x, *parameters], x.shape, epsilon=1e-5)
+        return self.node(name, "BatchNormalization", [x, *parameters], epsilon=1e-5)
 
     def act(self, name: str, x: Tensor, kind: str) -> Tensor:
         """Rectifier: "relu", or "relu6" which also stops at 6."""
         if kind == "relu":
-            return self.node(name, "Relu", [x], x.shape)
+            return self.node(name, "Relu", [x])
         bounds = [self.constant("relu6.min", 0.0, "float32"), self.constant("relu6.max", 6.0, "float32")]
-        return self.node(name, "Clip", [x, *bounds], x.shape)
+        return self.node(name, "Clip", [x, *bounds])
 
     def max_pool(
         self, name: str, x: Tensor, kernel: int, stride: int, *, pad: int = 0, ceil_mode: bool = False
     ) -> Tensor:
         """Square max pooling; `ceil_mode` keeps a last window that reaches past the border."""
-        shape = (x.shape[0], *(_extent(size, kernel, stride, pad, ceil_mode) for size in x.shape[1:]))
-        window = _window(kernel, stride, pad) | {"ceil_mode": int(ceil_mode)}
-        return self.node(name, "MaxPool", [x], shape, **window)
+        return self.node(name, "MaxPool", [x], **_window(kernel, stride, pad), ceil_mode=int(ceil_mode))
 
     def average_pool(self, name: str, x: Tensor, kernel: int) -> Tensor:
         """Square average pooling at stride 1."""
-        shape = (x.shape[0], *(_extent(size, kernel, 1, 0) for size in x.shape[1:]))
-        return self.node(name, "AveragePool", [x], shape, **_window(kernel, 1, 0))
+        return self.node(name, "AveragePool", [x], **_window(kernel, 1, 0))
 
     def global_average_pool(self, name: str, x: Tensor) -> Tensor:
-        return self.node(name, "GlobalAveragePool", [x], (x.shape[0], 1, 1))
+        return self.node(name, "GlobalAveragePool", [x])
 
     def local_response_norm(self, name: str, x: Tensor) -> Tensor:
         """Normalisation over five neighbouring channels (Krizhevsky et al. 2012)."""
-        return self.node(name, "LRN", [x], x.shape, size=5, alpha=1e-4, beta=0.75, bias=1.0)
+        return self.node(name, "LRN", [x], size=5, alpha=1e-4, beta=0.75, bias=1.0)
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        return self.node(name, "Add", [x, y], x.shape)
+        return self.node(name, "Add", [x, y])
 
     def concat(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         """Parts side by side along the channels."""
-        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        return self.node(name, "Concat", parts, shape, axis=1)
+        return self.node(name, "Concat", parts, axis=1)
 
     def flatten(self, name: str, x: Tensor) -> Tensor:
-        return self.node(name, "Flatten", [x], (prod(x.shape),), axis=1)
+        return self.node(name, "Flatten", [x], axis=1)
 
     def linear(self, name: str, x: Tensor, features: int, *, act: str = "") -> Tensor:
         """Fully connected layer on one vector per request, then `act`."""
         (size,) = x.shape
         weight = self.filters(f"{name}.weight", (features, size), RECTIFIER_GAIN if act else 1.0)
         bias = self.weight(f"{name}.bias", (features,), 0.05)
-        y = self.node(name, "Gemm", [x, weight, bias], (features,), transB=1)
+        y = self.node(name, "Gemm", [x, weight, bias], transB=1)
         return self.act(f"{name}.{act}", y, act) if act else y
 
     # Layers of transformers
 
     def dense(self, name: str, x: Tensor, features: int, *, gain: float = 1.0, bias_first: bool = False) -> Tensor:
         """Matrix product over the last axis of (tokens, features), then a bias."""
-        tokens, size = x.shape
+        size = x.shape[1]
         weight = self.weight(f"{name}.weight", (size, features), sqrt(3 * gain / size))
-        y = self.node(f"{name}.matmul", "MatMul", [x, weight], (tokens, features))
+        y = self.node(f"{name}.matmul", "MatMul", [x, weight])
         terms: list[Tensor | str] = [y, self.weight(f"{name}.bias", (features,), 0.1)]
-        return self.node(name, "Add", terms[::-1] if bias_first else terms, y.shape)
+        return self.node(name, "Add", terms[::-1] if bias_first else terms)
 
     def layer_norm(self, name: str, x: Tensor, epsilon: float = 1e-5) -> Tensor:
         """Normalisation over the last axis."""
         features = x.shape[-1:]
         scale = self.weight(f"{name}.weight", features, 0.2, centre=1.0)
         parameters = [scale, self.weight(f"{name}.bias", features, 0.1)]
-        return self.node(name, "LayerNormalization", [x, *parameters], x.shape, axis=-1, epsilon=epsilon)
+        return self.node(name, "LayerNormalization", [x, *parameters], axis=-1, epsilon=epsilon)
 
-    def reshape(self, name: str, x: Tensor, shape: tuple[int, ...], target: list[int]) -> Tensor:
-        """Reshape to `target`, where 0 keeps the axis as it is."""
-        return self.node(name, "Reshape", [x, self.constant(f"{name}.shape", target, "int64")], shape)
+    def reshape(self, name: str, x: Tensor, target: list[int]) -> Tensor:
+        """Reshape to `target`, batch included, where 0 keeps the axis as it is."""
+        return self.node(name, "Reshape", [x, self.constant(f"{name}.shape", target, "int64")])
 
-    def split_heads(self, name: str, x: Tensor, heads: int, order: tuple[int, ...]) -> Tensor:
-        """(tokens, hidden) as (tokens, heads, size), its axes, the batch among them, then in another `order`."""
-        tokens, hidden = x.shape
-        split = (tokens, heads, hidden // heads)
-        y = self.reshape(f"{name}.split", x, split, [0, 0, *split[1:]])
-        return self.node(
-            f"{name}.transpose", "Transpose", [y], tuple(split[axis - 1] for axis in order[1:]), perm=order
-        )
+    def attention(self, name: str, x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+        """softmax(Q K^T / sqrt(d) + mask) V of x, (tokens, hidden).
 
-    def merge_heads(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
-        """What attention makes of `values`, (heads, tokens, size), under its weights, as (tokens, hidden)."""
-        heads, tokens, size = values.shape
-        y = self.node(name, "MatMul", [weights, values], (heads, tokens, size))
-        y = self.node(f"{name}.transpose", "Transpose", [y], (tokens, heads, size), perm=(0, 2, 1, 3))
-        return self.reshape(f"{name}.merge", y, (tokens, heads * size), [0, 0, heads * size])
+        With a mask, in the form of BERT's exporters: they divide, and the biases of layers come first.
+        """
+        hidden = x.shape[1]
+        size = hidden // heads
 
+        def split(word: str, order: tuple[int, ...]) -> Tensor:
+            """Heads of (tokens, hidden), the axes (batch, token, head, item) then in another order."""
+            y = self.dense(f"{name}.{word}", x, hidden, bias_first=mask is not None)
+            y = self.reshape(f"{name}.{word}.split", y, [0, 0, heads, size])
+            return self.node(f"{name}.{word}.transpose", "Transpose", [y], perm=order)
 
-def _extent(size: int, kernel: int, stride: int, pad: int, ceil_mode: bool = False) -> int:
-    """Number of windows along an axis of `size` elements with `pad` zeros at both ends."""
-    free = size + 2 * pad - kernel
-    return (-(-free // stride) if ceil_mode else free // stride) + 1
+        query, key, value = split("query", (0, 2, 1, 3)), split("key", (0, 2, 3, 1)), split("value", (0, 2, 1, 3))
+        y = self.node(f"{name}.scores", "MatMul", [query, key])
+        if mask is None:
+            y = self.node(f"{name}.scale", "Mul", [y, self.constant(f"{name}.factor", 1 / sqrt(size), "float32")])
+        else:
+            y = self.node(f"{name}.scale", "Div", [y, self.constant(f"{name}.sqrt", sqrt(size), "float32")])
+            y = self.node(f"{name}.mask", "Add", [y, mask])
+        y = self.node(f"{name}.softmax", "Softmax", [y], axis=-1)
+        y = self.node(f"{name}.context", "MatMul", [y, value])
+        y = self.node(f"{name}.context.transpose", "Transpose", [y], perm=(0, 2, 1, 3))
+        return self.reshape(f"{name}.context.merge", y, [0, 0, hidden])
 
 
 def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:

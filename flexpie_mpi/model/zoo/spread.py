@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from math import prod, sqrt
+from math import prod
 from random import Random
 from typing import TypeVar
 
@@ -155,7 +155,7 @@ def _gate(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     """Squeeze and excitation: each channel times a number between 0 and 1 that depends on all of them."""
     y = b.conv(f"{name}.squeeze", b.global_average_pool(f"{name}.avgpool", x), max(8, x.shape[0] // 8), act="relu")
     y = b.conv(f"{name}.excite", y, x.shape[0])
-    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [y], y.shape)], x.shape)
+    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [y])])
 
 
 def _pool(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def _pool(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
 
 
 def _swish(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
-    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [x], x.shape)], x.shape)
+    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [x])])
 
 
 def _encoder(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
@@ -177,12 +177,12 @@ def _encoder(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
         return x
     y = b.conv(f"{name}.project", x, draw.pick([width for width in WIDTHS if 96 <= width <= 512]))
     hidden = y.shape[0]
-    y = b.reshape(f"{name}.places", y, (hidden, tokens), [0, hidden, tokens])
-    y = b.node(f"{name}.tokens", "Transpose", [y], (tokens, hidden), perm=(0, 2, 1))
+    y = b.reshape(f"{name}.places", y, [0, hidden, tokens])
+    y = b.node(f"{name}.tokens", "Transpose", [y], perm=(0, 2, 1))
     y = _attention(b, draw, f"{name}.attention", y)
     y = _feed_forward(b, draw, f"{name}.mlp", y)
-    y = b.node(f"{name}.channels", "Transpose", [y], (hidden, tokens), perm=(0, 2, 1))
-    y = b.reshape(f"{name}.map", y, (hidden, *x.shape[1:]), [0, hidden, *x.shape[1:]])
+    y = b.node(f"{name}.channels", "Transpose", [y], perm=(0, 2, 1))
+    y = b.reshape(f"{name}.map", y, [0, hidden, *x.shape[1:]])
     return b.conv(f"{name}.restore", y, channels, act="relu")
 
 
@@ -195,19 +195,10 @@ BLOCKS: tuple[Block, ...] = (
 
 
 def _attention(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
-    """Self-attention, softmax(Q K^T / sqrt(d)) V, of the normalised x beside a shortcut."""
-    tokens, hidden = x.shape
+    """Self-attention of the normalised x beside a shortcut."""
+    hidden = x.shape[1]
     heads = draw.pick([heads for heads in (2, 4, 8) if hidden % heads == 0])
-    size, square = hidden // heads, (heads, tokens, tokens)
-    y = b.layer_norm(f"{name}.norm", x)
-    query, key, value = (
-        b.split_heads(f"{name}.{word}", b.dense(f"{name}.{word}", y, hidden), heads, order)
-        for word, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3)))
-    )
-    y = b.node(f"{name}.scores", "MatMul", [query, key], square)
-    y = b.node(f"{name}.scale", "Mul", [y, b.constant(f"{name}.factor", 1 / sqrt(size), "float32")], square)
-    y = b.node(f"{name}.softmax", "Softmax", [y], square, axis=-1)
-    y = b.merge_heads(f"{name}.context", y, value)
+    y = b.attention(name, b.layer_norm(f"{name}.norm", x), heads)
     return b.add(f"{name}.add", x, b.dense(f"{name}.output", y, hidden))
 
 
@@ -219,9 +210,9 @@ def _feed_forward(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     if draw.pick((True, False)):
         y = b.act(f"{name}.relu", b.dense(f"{name}.dense1", y, wide), "relu")
         return b.add(f"{name}.add", x, b.dense(f"{name}.dense2", y, hidden))
-    y = b.reshape(f"{name}.rows", y, (hidden,), [-1, hidden])
+    y = b.reshape(f"{name}.rows", y, [-1, hidden])
     y = b.linear(f"{name}.dense2", b.linear(f"{name}.dense1", y, wide, act="relu"), hidden)
-    return b.add(f"{name}.add", x, b.reshape(f"{name}.tokens", y, x.shape, [-1, tokens, hidden]))
+    return b.add(f"{name}.add", x, b.reshape(f"{name}.tokens", y, [-1, tokens, hidden]))
 
 
 # From one stage to the next
@@ -241,8 +232,7 @@ def _max_pooled(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
 
 
 def _average_pooled(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
-    shape = (x.shape[0], *(extent // 2 for extent in x.shape[1:]))
-    return b.node(name, "AveragePool", [x], shape, kernel_shape=(2, 2), strides=(2, 2))
+    return b.node(name, "AveragePool", [x], kernel_shape=(2, 2), strides=(2, 2))
 
 
 SHRINKING: tuple[Block, ...] = (_strided, _strided_depthwise, _max_pooled, _average_pooled)

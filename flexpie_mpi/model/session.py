@@ -59,9 +59,9 @@ class Session:
         self._session = made
         self._keeper = keeper
 
-    def outputs(self) -> dict[str, onnxruntime.NodeArg]:
+    def outputs(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
         """What onnxruntime says of each output: a type such as ``tensor(float)``, and a shape that may have gaps."""
-        return {item.name: item for item in self._session.get_outputs()}
+        return {item.name: (item.type, tuple(item.shape)) for item in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
         """Outputs by name, those set aside whose elements onnxruntime does not give to Python (bfloat16, 4 bits).
@@ -70,7 +70,7 @@ class Session:
         seconds.
         """
         wanted = [item.name for item in self._session.get_inputs()]
-        kinds = {name: item.type.removeprefix("tensor(") for name, item in self.outputs().items()}
+        kinds = {name: kind.removeprefix("tensor(") for name, (kind, _) in self.outputs().items()}
         names = [name for name, kind in kinds.items() if not kind.startswith(WITHHELD)]
         if not names:  # onnxruntime would take that for all of them
             return {}

@@ -12,7 +12,6 @@ from contextlib import suppress
 from math import prod
 
 import onnx
-import onnxruntime
 from onnx import helper, shape_inference
 
 from ..core.budget import Budget
@@ -56,7 +55,7 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Measure
     values = list(dict.fromkeys(name for node in graph.node for name in node.output if name))
     outputs = {value.name for value in graph.output}
     told = accept(source, [name for name in values if name not in outputs]).outputs()
-    types = {value.name: value.type for value in graph.input} | {name: _parse_type(told[name].type) for name in values}
+    types = {value.name: value.type for value in graph.input} | {name: _parse_type(told[name][0]) for name in values}
     static = _undisputed(_inferred(source.proto), _sizes(told))
     _check_sizes(static, types, budget)
     sizes, run = static, Measured()
@@ -107,13 +106,13 @@ def _undisputed(one: Mapping[str, Shape], other: Mapping[str, Shape]) -> dict[st
     return {name: shape for name, shape in {**one, **other}.items() if one.get(name, shape) == shape}
 
 
-def _sizes(told: Mapping[str, onnxruntime.NodeArg]) -> dict[str, Shape]:
+def _sizes(told: Mapping[str, tuple[str, tuple[int | str | None, ...]]]) -> dict[str, Shape]:
     """Static shapes among what onnxruntime says; it gives () to a tensor of unknown rank, so that () says nothing."""
-    shapes = {name: kind.shape for name, kind in told.items() if kind.type.startswith("tensor(") and kind.shape}
+    shapes = {name: tuple(size for size in shape if isinstance(size, int)) for name, (_, shape) in told.items()}
     return {
-        name: tuple(size for size in shape if isinstance(size, int))
-        for name, shape in shapes.items()
-        if all(isinstance(size, int) and size >= 0 for size in shape)
+        name: shapes[name]
+        for name, (kind, shape) in told.items()
+        if kind.startswith("tensor(") and shape and shapes[name] == shape and min(shapes[name]) >= 0
     }
 
 

@@ -26,7 +26,7 @@ from flexpie_mpi.report.plans import plan_record
 from flexpie_mpi.report.planview import plan_view
 from flexpie_mpi.session.opening import read_plan
 from flexpie_mpi.simulate import simulate
-from flexpie_mpi.suite.files import read as read_suite
+from flexpie_mpi.suite.cells import read as read_suite
 from flexpie_mpi.suite.results import RankResult, Result, append_results, read_results
 from flexpie_mpi.testbed import Device, read_sketch, switch
 

@@ -8,6 +8,28 @@ from itertools import groupby
 from ..core.errors import count_of as count_of  # numbers of things, for all tables
 
 
+def digits(number: float) -> str:
+    """Three significant digits, without an exponent, without trailing zeros after the point and without a unit.
+
+    >>> digits(4.3478), digits(1234.5), digits(0.01234)
+    ('4.35', '1234', '0.0123')
+    """
+    if number >= 100:
+        return f"{number:.0f}"
+    places = 1 if number >= 10 else 2 if number >= 1 else 3 if number >= 0.1 else 4
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+rate = digits
+"""Something per second."""
+
+
+def milli(seconds: float) -> str:
+    """Milliseconds to three digits, without the unit."""
+    return digits(seconds * 1e3)
+
+
 def ms(seconds: float) -> str:
     """Milliseconds to three digits.
 
@@ -17,18 +39,13 @@ def ms(seconds: float) -> str:
     return f"{milli(seconds)} ms"
 
 
-def milli(seconds: float) -> str:
-    """Milliseconds to three digits, without the unit."""
-    return _digits(seconds * 1e3)
-
-
 def mega(count: int) -> str:
     """Millions of anything, to three digits.
 
     >>> mega(0), mega(1200), mega(25_600_000), mega(553_000_000)
     ('0', '0.0012', '25.6', '553')
     """
-    return _digits(count / 1e6) if count else "0"
+    return digits(count / 1e6) if count else "0"
 
 
 mb = mega
@@ -41,16 +58,7 @@ def sized(nbytes: int) -> str:
     >>> sized(950), sized(12_345), sized(1_806_336)
     ('950 B', '12.3 kB', '1.81 MB')
     """
-    return _scaled(nbytes, {"MB": 10**6, "kB": 10**3}, "B")
-
-
-def rate(per_s: float) -> str:
-    """Something per second to three digits, without the unit.
-
-    >>> rate(4.3478), rate(1234.5), rate(0.01234)
-    ('4.35', '1234', '0.0123')
-    """
-    return _digits(per_s)
+    return _scaled(nbytes, {"MB": 10**6, "kB": 10**3, "B": 1})
 
 
 def percent(share: float) -> str:
@@ -77,7 +85,7 @@ def flops(count: int) -> str:
     >>> flops(950), flops(15_500_000), flops(8_200_000_000)
     ('950 flop', '15.5 Mflop', '8.2 Gflop')
     """
-    return _scaled(count, {"Gflop": 10**9, "Mflop": 10**6, "kflop": 10**3}, "flop")
+    return _scaled(count, {"Gflop": 10**9, "Mflop": 10**6, "kflop": 10**3, "flop": 1})
 
 
 def shape_of(shape: tuple[int, ...] | None) -> str:
@@ -86,9 +94,7 @@ def shape_of(shape: tuple[int, ...] | None) -> str:
     >>> shape_of((1, 3, 224, 224)), shape_of(()), shape_of(None)
     ('1x3x224x224', 'scalar', 'unknown')
     """
-    if shape is None:
-        return "unknown"
-    return "x".join(map(str, shape)) or "scalar"
+    return "unknown" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -101,18 +107,7 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _scaled(count: int, units: dict[str, int], smallest: str) -> str:
-    """A count in the largest unit that it reaches."""
-    for unit, factor in units.items():
-        if count >= factor:
-            return f"{_digits(count / factor)} {unit}"
-    return f"{count} {smallest}"
-
-
-def _digits(number: float) -> str:
-    """Three significant digits, without an exponent and without trailing zeros after the point."""
-    if number >= 100:
-        return f"{number:.0f}"
-    places = 1 if number >= 10 else 2 if number >= 1 else 3 if number >= 0.1 else 4
-    text = f"{number:.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _scaled(count: int, units: dict[str, int]) -> str:
+    """A count in the largest unit that it reaches, or else in the last one, of 1."""
+    unit, factor = next((each for each in units.items() if count >= each[1]), ("", 1))
+    return f"{digits(count / factor)} {unit or list(units)[-1]}"

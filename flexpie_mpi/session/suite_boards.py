@@ -15,7 +15,7 @@ from ..emulate.system import check_system
 from ..files.cache import Cache
 from ..model import load
 from ..suite.cells import HOSTS, Cell, Site, Suite, is_done
-from ..suite.files import read as read_suite
+from ..suite.cells import read as read_suite
 from ..testbed import Testbed
 from .opening import Tell
 from .suite_task import CellProgress, SuiteCost, SuiteRun, SuiteTask

@@ -16,7 +16,7 @@ from ..model import Model
 from ..runtime.engine import load_shared
 from ..runtime.transport import Transport, on_root
 from ..suite.cells import HOSTS, Cell, Suite, planners_done
-from ..suite.files import read as read_suite
+from ..suite.cells import read as read_suite
 from ..suite.measuring import Measurer, Scene, slowest
 from ..suite.results import Result, append_results
 from .cluster import InputsFinder

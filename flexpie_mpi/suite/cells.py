@@ -1,12 +1,27 @@
-"""Cells: what a suite asks to be measured, one model and batch on the first ranks of one testbed at a time."""
+"""Suites: what they ask to be measured, cell by cell, and their files, with one clear sentence for every mistake.
+
+A cell is one model and batch on the first ranks of one testbed; files are TOML as :mod:`flexpie_mpi.suite` has it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice, product
+from math import inf
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
+from ..core.choices import PLANNERS
+from ..core.document import DocumentTable, is_number, is_whole, printable, read_toml, shown
+from ..core.errors import FlexPieError, SuiteError
 from ..testbed import Testbed
+from ..testbed import read as read_testbed
 from .results import Result
 
 HOSTS = "hosts"
@@ -128,3 +143,134 @@ def planners_done(
 def is_done(results: Sequence[Result], suite: str, cell: Cell, model_digest: str, testbed_digest: str) -> bool:
     """Whether every planner of a cell has its row."""
     return planners_done(results, suite, cell, model_digest, testbed_digest) >= set(cell.planners)
+
+
+# The file
+
+FORMAT = 1
+TRACE_BUDGET_S = 120.0
+
+MOST_BYTES, MOST_CELLS = 1 << 18, 100_000
+
+_WHOLE = {"repeats": 1, "warmup": 0, "most_repeats": 1, "seed": 0, "threads": 1}
+"""Terms that are whole numbers, and the least of each."""
+
+
+def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
+
+
+_TEXTS = (_list_of(lambda item: isinstance(item, str) and bool(item)), "a list of texts, with one at least")
+_COUNTS = (_list_of(partial(is_whole, least=1)), "a list of whole numbers from 1 on")
+_TIME = (lambda value: is_number(value, 0.0) and value != inf, "a number of seconds from 0 on")
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("models", "testbeds", "planners"), _TEXTS),
+    **dict.fromkeys(("ranks", "batch"), _COUNTS),
+    **dict.fromkeys(("seconds", "trace_budget"), _TIME),
+    **{key: (partial(is_whole, least=least), f"a whole number from {least} on") for key, least in _WHOLE.items()},
+}
+"""What the value of a key must be, and how a sentence says so."""
+
+_SHARED = ("planners", *_WHOLE, "seconds")
+_TOP = ("format", "name", "trace_budget", "study", *_SHARED)
+_STUDY = ("models", "testbeds", "ranks", "batch", *_SHARED)
+
+
+def read(path: str | PathLike[str]) -> Suite:
+    """The suite of a TOML file, the testbeds it names read with it.
+
+    Raises SuiteError when the file, or a testbed it names, cannot be read or says something that cannot be; the
+    sentence names the file and the key.
+    """
+    return read_toml(path, MOST_BYTES, "suite", lambda record: _suite(record, Path(path)), SuiteError)
+
+
+def _value(table: DocumentTable, key: str, default: Any = None) -> Any:
+    """The value of a key, which must be as `_VALUES` says; a list names nothing twice."""
+    value = table.get(key, *_VALUES[key], default)
+    repeated = [item for item, count in Counter(value).items() if count > 1] if isinstance(value, list) else []
+    if repeated:
+        raise SuiteError(f"{table.where}: {key} names {shown(repeated[0])} twice")
+    return value
+
+
+def _suite(record: Mapping[str, Any], path: Path) -> Suite:
+    top = DocumentTable("the suite", record)
+    top.check(_TOP)
+    top.check_format(FORMAT)
+    name = top.text("name", path.stem)
+    studies = top.tables("study", "studies", "models and testbeds")
+    shared = {key: value for key, value in record.items() if key in _SHARED}
+    tables = [DocumentTable(f"study {number}", item, shared) for number, item in enumerate(studies, 1)]
+    cells = list(islice((cell for table in tables for cell in _cells(table, path.parent)), MOST_CELLS + 1))
+    if len(cells) > MOST_CELLS:
+        raise SuiteError(f"its studies ask for more than {MOST_CELLS} cells, the most that a suite may have")
+    _check_names(cells)
+    return Suite(name, merged(cells), float(_value(top, "trace_budget", TRACE_BUDGET_S)))
+
+
+def _cells(table: DocumentTable, folder: Path) -> Iterator[Cell]:
+    """The cells of a study: testbed by testbed, and on each by ranks."""
+    table.check(_STUDY)
+    models, planners = _value(table, "models"), _planners(table)
+    sites = [_site(table, text, folder) for text in _value(table, "testbeds")]
+    ranks, batches = _value(table, "ranks") if "ranks" in table.record else [], _value(table, "batch", [1])
+    terms = _terms(table)
+    for site in sites:
+        for count, model, batch in product(_ranks(table, site, ranks), models, batches):
+            source = model if model.startswith(BUILTIN) else str(folder / model)
+            yield Cell(model, source, batch, site, count, planners, terms)
+
+
+def _planners(table: DocumentTable) -> tuple[str, ...]:
+    names = _value(table, "planners")
+    for name in names:
+        if name not in PLANNERS:
+            close = get_close_matches(name, PLANNERS, 1)
+            hint = f"did you mean '{close[0]}'" if close else f"choose from {', '.join(PLANNERS)}"
+            raise SuiteError(f"{table.where}: there is no planner '{printable(name, 80)}'; {hint}")
+    return tuple(names)
+
+
+def _terms(table: DocumentTable) -> Terms:
+    wholes = {key: _value(table, key) for key in _WHOLE if key in table.record or key in table.defaults}
+    terms = Terms(**wholes, seconds=float(_value(table, "seconds", 0.0)))
+    if terms.most_repeats and terms.most_repeats < terms.repeats:
+        raise SuiteError(
+            f"{table.where}: most_repeats = {terms.most_repeats} must not be below repeats = {terms.repeats}"
+        )
+    return terms
+
+
+def _site(table: DocumentTable, text: str, folder: Path) -> Site:
+    if text == HOSTS:
+        return Site(HOSTS)
+    path = folder / text
+    try:
+        testbed = read_testbed(path)
+    except FlexPieError as error:
+        raise SuiteError(f"{table.where}: {error}") from error
+    return Site(testbed.name, str(path), testbed)
+
+
+def _ranks(table: DocumentTable, site: Site, ranks: list[int]) -> Sequence[int | None]:
+    """Numbers of ranks on a testbed: those of the study, or else all its boards."""
+    if site.testbed is None:
+        return ranks or [None]
+    boards = site.testbed.ranks
+    too_many = [count for count in ranks if count > boards]
+    if too_many:
+        raise SuiteError(f"{table.where}: ranks = {too_many[0]}, and testbed '{site.name}' has {boards} boards")
+    return ranks or [boards]
+
+
+def _check_names(cells: Sequence[Cell]) -> None:
+    """Results know testbeds by their names."""
+    paths: dict[str, str] = {}
+    for cell in cells:
+        known = paths.setdefault(cell.site.name, cell.site.path)
+        if known != cell.site.path:
+            raise SuiteError(
+                f"{known} and {cell.site.path} both describe a testbed called '{cell.site.name}': "
+                "give one of them another name"
+            )

@@ -21,7 +21,7 @@ from ..lower import digest, lower
 from ..lower.facts import PlanFacts, facts_of
 from ..lower.memory import RankMemory, memory_of, memory_problems
 from ..measure.memory import Footprint, fitting_turns, room
-from ..measure.trial import Outcome, Rounds, Trial, race_in_turns, try_request
+from ..measure.trial import Rounds, Trial, race_in_turns, try_request
 from ..model import Model
 from ..planner import Search, Task, make_plans
 from ..runtime.engine import Engine
@@ -144,30 +144,63 @@ class Measurer:
             plans = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
             return () if {name for candidate in plans for name in candidate.searches} <= set(done) else plans
 
-        candidates = on_root(self.transport, find) or ()
-        plans = [
-            Plan.from_json(text) for text in self.transport.broadcast([each.plan.to_json() for each in candidates])
-        ]
-        if not plans:
+        transport, terms = self.transport, cell.terms
+        candidates = on_root(transport, find) or ()
+        texts = transport.broadcast([each.plan.to_json() for each in candidates])
+        if not texts:
             return ()
-        limits = room(self.transport, scene.testbed, is_emulated=scene.is_emulated)
-        order = self.transport.broadcast(_turns(candidates, limits))
-        maker = _Maker(self, model, scene)
-        inputs = on_root(self.transport, partial(random_inputs, model.graph, cell.terms.seed)) or {}
-        terms = cell.terms
+        limits = room(transport, scene.testbed, is_emulated=scene.is_emulated)
+        order = transport.broadcast(_turns(candidates, limits))
+        inputs = on_root(transport, partial(random_inputs, model.graph, terms.seed)) or {}
+        peaks: dict[str, int] = {}
+        make = self._maker(model, scene, inputs, peaks)
         rounds = Rounds(terms.repeats, terms.warmup, terms.most_repeats, terms.seconds)
-        outcomes = race_in_turns(plans, order, partial(maker.make, inputs), inputs, rounds, self.tell)
-        trials = [_sound(outcome) for outcome in outcomes]
-        peaks = self.transport.all_gather([maker.peaks[plan.to_json()] for plan in plans])
+        trials = []
+        for outcome in race_in_turns(list(map(Plan.from_json, texts)), order, make, inputs, rounds, self.tell):
+            if isinstance(outcome, FlexPieError):  # a cell is measured whole or not at all
+                raise outcome
+            trials.append(outcome)
+        peaks_of_ranks = transport.all_gather([peaks[text] for text in texts])
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         rows: dict[str, Result] = {}
         for index, candidate in enumerate(candidates):  # there are none but on the root
             turn = next(number for number, plans_of_turn in enumerate(order) if index in plans_of_turn)
-            ranks = tuple(_rank_results(scene.testbed, candidate, trials[index], [peak[index] for peak in peaks]))
-            for planner, search in candidate.searches.items():
+            ranks = tuple(_rank_results(scene, candidate, trials[index], [peak[index] for peak in peaks_of_ranks]))
+            for planner in candidate.searches:
                 asked = {"suite": self.suite, "planner": planner, "date": date, "turn": turn, "per_rank": ranks}
-                rows[planner] = _result(cell, model, scene, candidate, search, trials[index], asked)
+                rows[planner] = _result(cell, model, scene, candidate, trials[index], asked)
         return tuple(rows[planner] for planner in cell.planners if planner in rows)
+
+    def _maker(
+        self, model: Model, scene: Scene, inputs: Mapping[str, Any], peaks: dict[str, int]
+    ) -> Callable[[Plan], Engine]:
+        """What makes this rank's engine of a plan and runs a request of it, and notes the memory that took.
+
+        It is called by all ranks together; `peaks` are by the plan's JSON text.
+        """
+        device, footprint = scene.testbed.devices[self.transport.rank], Footprint()
+        slowdown = device.slowdown if scene.is_emulated else 1.0
+        options: dict[str, Any] = {
+            "cache": self.cache,
+            "threads": device.threads,
+            "slowdown": slowdown,
+            "is_trusted": True,
+        }
+
+        def made(plan: Plan) -> Engine:
+            engine = Engine(self.transport, model, plan, is_trusted=True, **options)
+            _, _, error = try_request(engine, inputs)
+            if error is not None:
+                engine.close()
+                raise error
+            return engine
+
+        def make(plan: Plan) -> Engine:
+            engine, peak = footprint.of(partial(made, plan))
+            peaks.setdefault(plan.to_json(), peak)
+            return engine
+
+        return make
 
 
 def _turns(candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
@@ -177,56 +210,11 @@ def _turns(candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tupl
     return fitting_turns(needed, limits, always)
 
 
-def _sound(outcome: Outcome) -> Trial:
-    """The trial of a plan that could be run; a cell is measured whole or not at all."""
-    if isinstance(outcome, FlexPieError):
-        raise outcome
-    return outcome
-
-
-class _Maker:
-    """Makes this rank's engines, runs one request of each, and notes what memory that took."""
-
-    def __init__(self, measurer: Measurer, model: Model, scene: Scene) -> None:
-        device = scene.testbed.devices[measurer.transport.rank]
-        self.peaks: dict[str, int] = {}
-        self._footprint = Footprint()
-        self._engine = partial(
-            Engine,
-            measurer.transport,
-            model,
-            cache=measurer.cache,
-            threads=device.threads,
-            slowdown=device.slowdown if scene.is_emulated else 1.0,
-            is_trusted=True,
-        )
-
-    def make(self, inputs: Mapping[str, Any], plan: Plan) -> Engine:
-        """The engine of a plan; called by all ranks together."""
-
-        def made() -> Engine:
-            engine = self._engine(plan)
-            _, _, error = try_request(engine, inputs)
-            if error is not None:
-                engine.close()
-                raise error
-            return engine
-
-        engine, peak = self._footprint.of(made)
-        self.peaks.setdefault(plan.to_json(), peak)
-        return engine
-
-
 def _result(
-    cell: Cell,
-    model: Model,
-    scene: Scene,
-    candidate: CandidatePlan,
-    search: Search,
-    trial: Trial,
-    asked: Mapping[str, Any],
+    cell: Cell, model: Model, scene: Scene, candidate: CandidatePlan, trial: Trial, asked: Mapping[str, Any]
 ) -> Result:
     """The row of one planner; `asked` holds what is neither the plan's nor the scene's."""
+    search = candidate.searches[asked["planner"]]
     best = search.plans[0]
     return Result(
         **asked,
@@ -256,11 +244,9 @@ def _result(
     )
 
 
-def _rank_results(
-    testbed: Testbed, candidate: CandidatePlan, trial: Trial, peaks: Sequence[int]
-) -> Iterator[RankResult]:
+def _rank_results(scene: Scene, candidate: CandidatePlan, trial: Trial, peaks: Sequence[int]) -> Iterator[RankResult]:
     """Every rank's share of a plan's rows; `peaks` are its ranks' peaks of resident bytes."""
-    everything = zip(testbed.devices, trial.ranks, candidate.facts.ranks, candidate.memory, peaks, strict=True)
+    everything = zip(scene.testbed.devices, trial.ranks, candidate.facts.ranks, candidate.memory, peaks, strict=True)
     for device, share, facts, memory, peak in everything:
         yield RankResult(
             rank=memory.rank,

@@ -28,10 +28,7 @@ MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class RankResult:
-    """One rank's share of a row: seconds are medians over the rounds, bytes and messages those of one request.
-
-    `memory_bytes` is what its device may use, None without a limit; `needed_bytes` what the plan was predicted to need.
-    """
+    """One rank's share of a row: seconds are medians over the rounds, bytes and messages those of one request."""
 
     rank: int
     device: str
@@ -46,79 +43,44 @@ class RankResult:
     weight_bytes: int
     arena_bytes: int
     peak_rss_bytes: int
-    needed_bytes: int
-    memory_bytes: int | None = None
+    needed_bytes: int  # what the plan was predicted to need
+    memory_bytes: int | None = None  # what its device may use; None without a limit
 
 
 @dataclass(frozen=True)
 class Result:
-    """One planner in one cell.
-
-    Attributes
-    ----------
-    suite, model, model_digest, testbed, testbed_digest, topology, planner : str
-        `model` as the suite names it; `topology` as of :class:`flexpie_mpi.testbed.Testbed`.
-    batch, ranks : int
-    bandwidth : float
-        Bytes per second of the testbed's slowest link or port.
-    is_emulated : bool
-        Whether the boards were emulated on one machine.
-    plan : mapping
-        As :meth:`flexpie_mpi.core.plan.Plan.to_json` writes it, parsed.
-    plan_digest : str
-        Rows of one cell with the same digest share one measurement: their planners found the same plan.
-    planning_s, lower_bound_s : float
-    is_optimal : bool
-        Whether the planner proved its plan to be the best of what it chooses from.
-    predicted_s, simulated_s : float
-        Latency of one request by the planner's sum, and by the simulator's walk.
-    measured_s : tuple of float
-        Latency of each round, in the order measured; round k of all rows of a cell and turn took place together.
-    flops : int
-        Work of one request on one board; ranks' own flops are more where work is redundant.
-    per_rank : tuple of RankResult
-    repeats, warmup : int
-        Rounds asked for, at least, that count, and those before them that do not.
-    versions : mapping of str to str
-        Packages and libraries.
-    machine : str
-        Where it was measured, in a line: processor, cores, system.
-    cost : str
-        Where the cost model came from.
-    date : str
-        Of the measurement, ISO 8601 in UTC, to the second; the same for all rows of a cell that were measured together.
-    turn : int
-        Rows of a cell with another one were not measured together, because memory did not hold all plans at once.
-    """
+    """One planner in one cell."""
 
     suite: str
-    model: str
+    model: str  # as the suite names it
     model_digest: str
     batch: int
     testbed: str
     testbed_digest: str
-    topology: str
-    bandwidth: float
+    topology: str  # as of :class:`flexpie_mpi.testbed.Testbed`
+    bandwidth: float  # bytes per second of the testbed's slowest link or port
     ranks: int
     planner: str
-    is_emulated: bool
-    plan: Mapping[str, Any]
-    plan_digest: str
+    is_emulated: bool  # whether the boards were emulated on one machine
+    plan: Mapping[str, Any]  # as :meth:`flexpie_mpi.core.plan.Plan.to_json` writes it, parsed
+    plan_digest: str  # rows of a cell with the same one share a measurement: their planners found the same plan
     planning_s: float
     lower_bound_s: float
-    is_optimal: bool
+    is_optimal: bool  # whether the planner proved its plan to be the best of what it chooses from
+    # `predicted_s` and `simulated_s`: latency of one request by the planner's sum, and by the simulator's walk
     predicted_s: float
     simulated_s: float
-    measured_s: tuple[float, ...]
-    flops: int
+    measured_s: tuple[float, ...]  # of each round, in order; round k of all rows of a cell and turn took place together
+    flops: int  # work of one request on one board; ranks' own flops are more where work is redundant
     per_rank: tuple[RankResult, ...]
+    # `repeats` and `warmup`: rounds asked for, at least, that count, and those before them that do not
     repeats: int
     warmup: int
-    versions: Mapping[str, str]
-    machine: str
-    cost: str
-    date: str
-    turn: int = 0
+    versions: Mapping[str, str]  # of packages and libraries
+    machine: str  # where it was measured, in a line: processor, cores, system
+    cost: str  # where the cost model came from
+    date: str  # ISO 8601 in UTC, to the second; the same for all rows of a cell that were measured together
+    turn: int = 0  # rows of a cell with another one were measured apart: memory did not hold all plans at once
 
     @property
     def cell(self) -> tuple[str, int, str, int]:
@@ -164,22 +126,13 @@ def append_results(path: str | os.PathLike[str], results: Iterable[Result]) -> N
     lines = "".join(json.dumps({"format": FORMAT, **asdict(result)}) + "\n" for result in results)
     try:
         with open(path, "a+b") as file:
-            _end_last_line(file)
-            file.write(lines.encode())
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # what an interrupted writer left of a row
+            file.write(lines.encode())  # at the end: so the file was opened
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise SuiteError(f"cannot write results to {path}: {error.strerror or error}") from error
-
-
-def _end_last_line(file: Any) -> None:
-    """Cut off what an interrupted writer left of a row."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    kept = file.read(size).rfind(b"\n") + 1
-    if kept != size:
-        file.truncate(kept)
-    file.seek(0, os.SEEK_END)
 
 
 def read_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:

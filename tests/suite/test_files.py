@@ -8,8 +8,7 @@ import pytest
 
 from flexpie_mpi import suite as suite_room
 from flexpie_mpi.core.errors import SuiteError
-from flexpie_mpi.suite.cells import HOSTS, Terms
-from flexpie_mpi.suite.files import read
+from flexpie_mpi.suite.cells import HOSTS, Terms, read
 
 SUITES = Path(__file__).parents[2] / "bench" / "suites"
 BOARDS = 'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "50us"\n[[device]]\nname = "pi"\ncount = 4\n'

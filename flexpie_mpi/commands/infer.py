@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..core.graph import Graph
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
 from ..model.inputs import Asked, Dims, Shape
 from ..runtime.engine import Engine, load_shared
@@ -16,8 +15,8 @@ from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import Chooser, Chosen
-from ..session.opening import ROOT, read_boards, requests_in_flight, shared_devices, shared_plan
-from ..session.timing import TimedRun, time_request
+from ..session.opening import ROOT, CostSources, shared_devices, shared_plan
+from ..session.timing import RunTerms, time_request
 from .job import RankPart, run_job
 from .options import (
     DEFAULT_MODEL,
@@ -41,7 +40,6 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..files.requests import Source
-    from ..session.streaming import StreamRun
     from .infer_files import RootFiles
 
 AUTO = "auto"
@@ -206,70 +204,52 @@ class Inference(RankPart):
             request = on_root(transport, lambda: self.files.request(model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None)
-            chooser = Chooser(
-                transport,
-                model,
-                choice_of(args),
-                sources_of(args),
-                self.cache,
-                self.progress.tell,
-                reports=args.report,
-            )
+            sources, tell = sources_of(args), self.progress.tell
+            chooser = Chooser(transport, model, choice_of(args), sources, self.cache, tell, reports=args.report)
             chosen = chooser.choose(given, make, request)
-            # a plan that does not fit the boards' memory ends here
-            depth = on_root(transport, partial(_in_flight, args, chosen, model.graph, is_stream), ROOT)
-            self.progress.tell("making sessions")
+            # A plan that does not fit the boards' memory ends here
+            asked = args.in_flight if isinstance(args.in_flight, int) else None
+            depth = chooser.depth(chosen, asked, holds_whole=args.verify and is_stream)
+            tell("making sessions")
+            terms = _terms(args, sources, is_stream=is_stream)
             if is_stream:
-                return self._stream(make(chosen.plan, in_flight=depth or 1), source, chosen)  # the root's depth counts
-            run = self._time(make(chosen.plan), request or {}, chooser, chosen)
-            run = replace(run, boards=tuple(device.name for device in devices))
+                return self._stream(make(chosen.plan, in_flight=depth), source, terms, chosen)
+            engine = make(chosen.plan)
+            run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
+            compared = chooser.compare(engine, chosen, request or {}, args.repeat) if args.report else None
+            run = replace(run, compared=compared, boards=tuple(device.name for device in devices))
             on_root(transport, lambda: self.files.save(run), ROOT)
         on_root(transport, lambda: self.files.publish(run), ROOT)
         return DIFFERS if run.is_wrong else 0
 
-    def _time(self, engine: Engine, request: Mapping[str, Any], chooser: Chooser, chosen: Chosen) -> TimedRun:
-        """One request, over and over."""
-        args, warmup = self.args, WARMUP if self.args.warmup is None else self.args.warmup
-        asked = {name: getattr(args, name) for name in ("output", "seed", "repeat")}
-        run = time_request(
-            engine,
-            request,
-            args.repeat,
-            warmup,
-            self.progress.tell,
-            source=args.model,
-            settings={"input": files_of(args), **asked, "warmup": warmup, "threads": args.threads},
-            cache=self.cache,
-            threads=args.threads,
-            records=args.timeline is not None,
-            verifies=args.verify,
-        )
-        compared = chooser.compare(engine, chosen, request, args.repeat) if args.report else None
-        return replace(run, prediction=chosen.prediction, raced_s=chosen.measured_s, compared=compared)
-
-    def _stream(self, engine: Engine, source: Source | None, chosen: Chosen) -> int:
+    def _stream(self, engine: Engine, source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
         """All requests, several at a time."""
-        from ..session.streaming import StreamTerms, stream_requests
+        from ..session.streaming import stream_requests
 
-        args, names = self.args, ("output", "append", "seed", "requests", "threads")
-        terms = StreamTerms(
-            model=args.model,
-            sources=sources_of(args),
-            settings={"input": files_of(args), **{name: getattr(args, name) for name in names}},
-            output=args.output,
-            appends=args.append,
-            verifies=args.verify,
-            reads_stdin=files_of(args) == [STDIN],
-            warmup=args.warmup,
-        )
-
-        def keep(run: StreamRun) -> None:
-            self.files.save_stream(run)
-
-        run = stream_requests(engine, source, terms, self.progress.tell, inputs=chosen.inputs, keep=keep)
+        tell, keep = self.progress.tell, lambda run: self.files.save_stream(run)
+        run = stream_requests(engine, source, terms, tell, inputs=chosen.inputs, keep=keep)
         self.progress.clear()
         on_root(self.transport, lambda: self.files.publish_stream(run), ROOT)
         return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0
+
+
+def _terms(args: argparse.Namespace, sources: CostSources, *, is_stream: bool) -> RunTerms:
+    """What is asked of the run, and which of the arguments are kept with its figures."""
+    warmup = WARMUP if args.warmup is None and not is_stream else args.warmup
+    asked = {**vars(args), "input": files_of(args), "warmup": warmup}
+    of_stream, of_one = ("append", "seed", "requests"), ("seed", "repeat", "warmup")
+    return RunTerms(
+        model=args.model,
+        sources=sources,
+        settings={name: asked[name] for name in ("input", "output", *(of_stream if is_stream else of_one), "threads")},
+        warmup=warmup,
+        verifies=args.verify,
+        repeat=args.repeat,
+        records=args.timeline is not None,
+        output=args.output,
+        appends=args.append,
+        reads_stdin=asked["input"] == [STDIN],
+    )
 
 
 def _shapes(args: argparse.Namespace) -> Asked:
@@ -282,10 +262,3 @@ def _shapes(args: argparse.Namespace) -> Asked:
         return offered_shapes(files_of(args), declared, is_stream=is_stream)
 
     return Asked(shapes_of(args), offer)
-
-
-def _in_flight(args: argparse.Namespace, chosen: Chosen, graph: Graph, is_stream: bool) -> int:
-    """Requests under way at once, on the boards of ``--testbed`` or those that were measured to choose the plan."""
-    asked = args.in_flight if isinstance(args.in_flight, int) else None
-    testbed = chosen.testbed if args.testbed is None else read_boards(args.testbed, chosen.plan.ranks)
-    return requests_in_flight(chosen.plan, graph, testbed, asked, holds_whole=args.verify and is_stream)

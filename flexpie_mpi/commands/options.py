@@ -124,7 +124,7 @@ def check_choices(args: argparse.Namespace) -> None:
 
 def choice_of(args: argparse.Namespace) -> PlanChoice:
     """Who plans, and how."""
-    return PlanChoice(args.layout, args.fuse, args.weights, args.grid, getattr(args, "autotune", None) or 1)
+    return PlanChoice(args.layout or AUTO, args.fuse, args.weights, args.grid, getattr(args, "autotune", None) or 1)
 
 
 def sources_of(args: argparse.Namespace) -> CostSources:

@@ -67,8 +67,8 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
     exchange_s = sum(price.exchange_s for price in best.segments)
     parts = f"{milli(compute_s)} compute, {milli(exchange_s)} exchange, {milli(best.exit_s)} outputs"
     items: list[Item] = [
-        f"boards   {prediction.testbed.ranks}; {prediction.boards}",
-        f"costs    {prediction.source}",
+        f"boards   {prediction.inputs.testbed.ranks}; {prediction.inputs.boards}",
+        f"costs    {prediction.inputs.source}",
         f"predicts {ms(best.seconds)} per request: {parts}",
     ]
     if prediction.is_searched:
@@ -91,9 +91,9 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "is_optimal": search.is_optimal and prediction.chosen == 0,
         "prices": prediction.prices,
         "prices_extrapolated": prediction.extrapolated,
-        "testbed": {"name": prediction.testbed.name, "digest": prediction.testbed.digest},
-        "boards": prediction.boards,
-        "costs": prediction.source,
+        "testbed": {"name": prediction.inputs.testbed.name, "digest": prediction.inputs.testbed.digest},
+        "boards": prediction.inputs.boards,
+        "costs": prediction.inputs.source,
         "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
         "exit_s": best.exit_s,
     }

@@ -5,10 +5,9 @@ A rank that is given its plan needs this module, the engine and no planner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..core.choices import AUTO
 from ..core.document import DocumentError, read_document
@@ -16,7 +15,7 @@ from ..core.errors import PlanError, TestbedError, count_of
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan, enough_in_flight
 from ..lower import turns_of
-from ..lower.memory import RankMemory, mb, memory_of, memory_problems, most_in_flight
+from ..lower.memory import mb, memory_of, memory_problems, most_in_flight
 from ..runtime.transport import Transport, on_root
 from ..testbed import Device, Testbed
 from ..testbed import read as read_testbed
@@ -34,16 +33,11 @@ ROOT = 0
 class PlanChoice:
     """Who plans, and how."""
 
-    layout: str | None = None  # one of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` when None
+    planner: str = AUTO  # one of :data:`flexpie_mpi.core.choices.PLANNERS`
     fuse: str | None = None  # of rules: one of :data:`flexpie_mpi.core.choices.FUSIONS`, or a number of nodes
     weights: Sequence[float] | None = None  # of rules: the relative share of each rank
     grid: tuple[int, int] | None = None  # (r, c) or None. Rows and columns of the layout ``grid``.
     autotune: int = 1  # so many of the best plans are run, and the fastest is kept
-
-    @property
-    def planner(self) -> str:
-        """The planner's name."""
-        return self.layout or AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,10 @@ class CostSources:
     def traced(self) -> str:
         """Where boards or costs come from that `traces` show, in words."""
         return ", ".join(self.traces or ())
+
+
+def ignore(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
+    """Takes what is delivered on a rank where nothing is."""
 
 
 def from_root(transport: Transport, function: Callable[[], T]) -> T:
@@ -132,11 +130,7 @@ def shared_devices(transport: Transport, path: str | None) -> tuple[Device, ...]
 
     Raises TestbedError on every rank, when it cannot be read, or has fewer boards than the job has ranks.
     """
-    return () if path is None else from_root(transport, partial(_devices, path, transport.size))
-
-
-def _devices(path: str, ranks: int) -> tuple[Device, ...]:
-    return read_boards(path, ranks).devices
+    return () if path is None else from_root(transport, lambda: read_boards(path, transport.size).devices)
 
 
 def requests_in_flight(
@@ -144,20 +138,9 @@ def requests_in_flight(
 ) -> int:
     """Requests that are under way at once: as asked, or enough to keep all ranks busy, as far as boards have room.
 
-    Parameters
-    ----------
-    plan : Plan
-    graph : Graph
-    testbed : Testbed, optional
-        Boards whose memory is looked at; without them nothing is.
-    asked : int, optional
-    holds_whole : bool
-        Whether the root holds the whole model beside its part, to compare outputs with it.
-
-    Raises
-    ------
-    PlanError
-        When a board has no room for its part of the plan, not for so many requests, or not for the whole model.
+    The root `holds_whole` the model beside its part where outputs are compared with it. Without a testbed no memory is
+    looked at. Raises PlanError when a board has no room for its part of the plan, not for so many requests, or not for
+    the whole model.
     """
     wanted = asked or enough_in_flight(plan)
     if testbed is None:
@@ -167,21 +150,13 @@ def requests_in_flight(
     if problems:
         raise PlanError(problems[0])
     if holds_whole:
-        needed = tuple(_with_reference(need, graph) if need.rank == plan.root else need for need in needed)
+        whole, root = graph.weight_bytes, plan.root
+        needed = tuple(replace(need, weight_bytes=need.weight_bytes + whole * (need.rank == root)) for need in needed)
         if memory_problems(needed, testbed, asked or 1):
-            raise PlanError(_no_room_to_verify(needed[plan.root], graph, testbed.devices[plan.root], asked or 1))
+            beside, device = needed[root].total_bytes(asked or 1) - whole, testbed.devices[root]
+            raise PlanError(
+                f"--verify holds the whole model on rank {root}, {mb(whole)} of weights beside {mb(beside)} for its "
+                f"part of the stream, and '{device.name}' has {mb(device.memory_bytes or 0)}: leave it out here, and "
+                "verify the same plan on larger machines, without --testbed"
+            )
     return asked or most_in_flight(needed, testbed, wanted)
-
-
-def _with_reference(need: RankMemory, graph: Graph) -> RankMemory:
-    """What the root needs when it holds the whole model as well."""
-    return replace(need, weight_bytes=need.weight_bytes + graph.weight_bytes)
-
-
-def _no_room_to_verify(need: RankMemory, graph: Graph, device: Device, in_flight: int) -> str:
-    beside = need.total_bytes(in_flight) - graph.weight_bytes
-    return (
-        f"--verify holds the whole model on rank {need.rank}, {mb(graph.weight_bytes)} of weights beside "
-        f"{mb(beside)} for its part of the stream, and '{device.name}' has {mb(device.memory_bytes or 0)}: "
-        "leave it out here, and verify the same plan on larger machines, without --testbed"
-    )

@@ -19,7 +19,6 @@ from ..cost.prior import AnalyticCost
 from ..lower import digest, lower
 from ..planner import PricedPlan, Search, Task, layout_plan, make_plans, price
 from ..planner.rules import random_plan
-from ..testbed import Testbed
 from .inputs import PredictionInputs
 from .opening import PlanChoice
 
@@ -33,10 +32,7 @@ class Prediction:
 
     planner: str
     search: Search
-    testbed: Testbed
-    # `boards` and `source`: where the testbed and the cost model came from
-    boards: str
-    source: str
+    inputs: PredictionInputs
     is_measured: bool  # whether the cost model comes from measurements
     # `prices` and `extrapolated`: prices that the cost model was asked for, and those of them beyond what was measured
     prices: int
@@ -77,7 +73,7 @@ def plans_to_try(
     graph: Graph,
     ranks: int,
     inputs: PredictionInputs | None,
-    without_cost: Callable[[PredictionInputs, Exception], PredictionInputs],
+    without_cost: Callable[[PredictionInputs, Exception], PredictionInputs] | None,
 ) -> tuple[Prediction | None, tuple[Plan, ...]]:
     """Plans of a job to choose from, the one that is predicted to be the fastest first.
 
@@ -90,27 +86,23 @@ def plans_to_try(
     ranks : int
     inputs : PredictionInputs or None
         What predictions stand on; without them nothing is predicted.
-    without_cost : callable
+    without_cost : callable, optional
         The same inputs by formulas, where the cost model has learned what no prices come of.
     """
-
-    def predicted(predict: Callable[[PredictionInputs], Prediction]) -> Prediction | None:
-        if inputs is None:
-            return None
-        try:
-            return predict(inputs)
-        except (PlanError, LayoutError):
-            raise
-        except Exception as error:  # LightGBM raises its own; what was learned may be of another version
-            return predict(without_cost(inputs, error))
-
-    searches = choice.planner in SEARCHING and ranks > 1
-    if given is None and inputs is not None and (searches or choice.planner in PRESETS):
-        prediction = predicted(lambda inputs: predict(choice, graph, inputs, choice.autotune))
-        assert prediction is not None, "there are inputs"
-        return prediction, tuple(priced.plan for priced in prediction.search.plans)
-    plan = _simple_plan(choice, graph, ranks) if given is None else given
-    return predicted(lambda inputs: predict_given(plan, graph, inputs)), (plan,)
+    is_predicted = choice.planner in PRESETS or (choice.planner in SEARCHING and ranks > 1)
+    if given is None and (inputs is None or not is_predicted):
+        given = _simple_plan(choice, graph, ranks)
+    if inputs is None:
+        assert given is not None, "without inputs a plan is given, or was made by a rule"
+        return None, (given,)
+    try:
+        prediction = predict(choice, graph, inputs, choice.autotune, given)
+    except (PlanError, LayoutError):
+        raise
+    except Exception as error:  # LightGBM raises its own; what was learned may be of another version
+        assert without_cost is not None, "who has found the inputs offers that"
+        prediction = predict(choice, graph, without_cost(inputs, error), choice.autotune, given)
+    return prediction, tuple(priced.plan for priced in prediction.search.plans)
 
 
 def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
@@ -120,38 +112,22 @@ def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
     return random_plan(graph, ranks, Random(0)) if choice.planner == "random" else layout_plan(graph, 1, "single")
 
 
-def predict(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, top: int = 1) -> Prediction:
-    """The `top` best plans of the planner that is chosen, with what they are predicted to take.
+def predict(
+    choice: PlanChoice, graph: Graph, inputs: PredictionInputs, top: int = 1, given: Plan | None = None
+) -> Prediction:
+    """The `top` best plans of the planner that is chosen, or the plan that is `given`, with what they should take.
 
     Raises PlanError, LayoutError when there is no plan, or the choice does not fit the ranks.
     """
-    cost = CountingCostModel(inputs.cost)
-    task = Task(graph, inputs.testbed, cost)
-    if choice.planner in PRESETS:
-        begin_s = perf_counter()
-        search = _priced(rule_plan(choice, graph, inputs.testbed.ranks), task, begin_s)
+    planner, cost, begin_s = choice.planner, CountingCostModel(inputs.cost), perf_counter()
+    if given is None and planner not in PRESETS:
+        search = _searched(planner, Task(graph, inputs.testbed, cost), top)
     else:
-        search = _searched(choice.planner, task, top)
-    return _prediction(choice.planner, search, inputs, cost)
-
-
-def predict_given(plan: Plan, graph: Graph, inputs: PredictionInputs) -> Prediction:
-    """What a plan that is given is predicted to take."""
-    cost = CountingCostModel(inputs.cost)
-    search = _priced(plan, Task(graph, inputs.testbed, cost), perf_counter())
-    return _prediction(str(plan.provenance.get("planner", "")) or "from a file", search, inputs, cost)
-
-
-def _prediction(planner: str, search: Search, inputs: PredictionInputs, cost: CountingCostModel) -> Prediction:
-    """A search with everything that is said of it."""
-    is_measured = not isinstance(inputs.cost, AnalyticCost)
-    return Prediction(planner, search, inputs.testbed, inputs.boards, inputs.source, is_measured, *cost.counts())
-
-
-def _priced(plan: Plan, task: Task, begin_s: float) -> Search:
-    """A plan that nothing was searched for."""
-    priced = price(plan, task.graph, task.testbed, task.cost)
-    return Search.of_rule(priced, begin_s)
+        plan = rule_plan(choice, graph, inputs.testbed.ranks) if given is None else given
+        search = Search.of_rule(price(plan, graph, inputs.testbed, cost), begin_s)
+    if given is not None:
+        planner = str(given.provenance.get("planner", "")) or "from a file"
+    return Prediction(planner, search, inputs, not isinstance(inputs.cost, AnalyticCost), *cost.counts())
 
 
 def _searched(planner: str, task: Task, top: int) -> Search:

@@ -24,8 +24,8 @@ from ..runtime.loopback import alone
 from ..runtime.mpi import available, start
 from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
-from .choosing import Chooser, Chosen
-from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
+from .choosing import Chooser
+from .opening import ROOT, CostSources, PlanChoice, Tell, ignore
 
 OPEN, RUN, STREAM, CLOSE, END = range(5)
 """What the root tells the other ranks to do next."""
@@ -72,7 +72,7 @@ class Served:
         self.plan = chosen.plan
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
-        self._depth = from_root(transport, partial(_depth, order, chosen, graph))
+        self._depth = chooser.depth(chosen, order.in_flight)
         self.engine = self._make(self.plan)
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,13 +181,9 @@ class Ranks:
         elif command == RUN:
             self._sessions[number].run({})
         elif command == STREAM:
-            self._sessions[number].stream(Requests(()), _ignored)
+            self._sessions[number].stream(Requests(()), ignore)
         else:
             self._sessions.pop(number).engine.close()
-
-
-def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
-    """What is delivered on a rank where nothing is."""
 
 
 def _made_up(graph: Graph) -> Mapping[str, Any] | None:
@@ -196,13 +192,6 @@ def _made_up(graph: Graph) -> Mapping[str, Any] | None:
         return random_inputs(graph)
     except DataError:
         return None
-
-
-def _depth(order: Order, chosen: Chosen, graph: Graph) -> int:
-    """Requests of a stream under way at once, as far as boards have room for them."""
-    path, ranks = order.sources.testbed, chosen.plan.ranks
-    testbed = chosen.testbed if path is None else read_boards(path, ranks)
-    return requests_in_flight(chosen.plan, graph, testbed, order.in_flight)
 
 
 def _is_common(error: BaseException, command: int) -> bool:

@@ -16,11 +16,12 @@ from ..core.plan import Plan
 from ..core.versions import versions
 from ..measure.throughput import Meter, Throughput, throughput
 from ..model import Model
-from ..runtime.admission import Requests, StreamStats
-from ..runtime.ending import Stopped, stopping
+from ..runtime.admission import Requests
+from ..runtime.ending import stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
-from .opening import ROOT, CostSources, Tell
+from .opening import ROOT, CostSources, Tell, ignore
+from .timing import RunTerms
 
 if TYPE_CHECKING:
     from ..files.outputs import Results
@@ -68,32 +69,10 @@ class StreamRun:
         return self.findings is not None and not self.findings.is_equal
 
 
-@dataclass(frozen=True, slots=True)
-class StreamTerms:
-    """What becomes of a stream."""
-
-    model: str  # where the model came from
-    sources: CostSources  # what predictions stand on, where the plan was made without any
-    settings: Mapping[str, Any]  # as of :class:`StreamRun`
-    output: str | None = None  # file of the outputs
-    appends: bool = False  # whether to add to that file
-    verifies: bool = False  # whether to compare all outputs with one session of the whole model
-    reads_stdin: bool = False  # whether the requests come through standard input
-    warmup: int | None = None  # requests that are in no statistics; as many as are in flight when None
-
-
 class StreamHandler:
     """The root's side of a stream: a supply that hands out requests, and what becomes of their outputs.
 
-    Parameters
-    ----------
-    source : Source
-    meter : Meter
-    tell : callable
-        Is told what goes on.
-    results : Results, optional
-        The file of outputs; its requests go before those of the stream.
-    comparison : StreamComparison, optional
+    Requests that the file of outputs has already go before those of the stream.
     """
 
     def __init__(
@@ -159,7 +138,7 @@ class StreamHandler:
 def stream_requests(
     engine: Engine,
     source: Source | None,
-    terms: StreamTerms,
+    terms: RunTerms,
     tell: Tell,
     *,
     inputs: PredictionInputs | None = None,
@@ -174,7 +153,7 @@ def stream_requests(
     engine : Engine
     source : Source or None
         On the root.
-    terms : StreamTerms
+    terms : RunTerms
     tell : callable
     inputs : PredictionInputs or None
         What the plan was made on, on the root, where that is known.
@@ -199,22 +178,41 @@ def stream_requests(
         stopped = stack.enter_context(stopping(handler.stop if handler else None))
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-        stats = engine.stream(handler or Requests(()), handler.deliver if handler else _ignored)
+        stats = engine.stream(handler or Requests(()), handler.deliver if handler else ignore)
         everyones = transport.gather(stats, ROOT)
 
         def finish() -> StreamRun:
             assert handler is not None and everyones is not None, "on the root"
-            run = _run(engine, handler, everyones, stopped, terms, str(source), inputs)
+            handler.reader.close()
+            meter = handler.meter
+            measured = throughput(engine.plan, everyones, meter, engine.in_flight)
+            predicted, basis = _predicted(engine, terms.sources, inputs)
+            run = StreamRun(
+                source=terms.model,
+                model=engine.model,
+                plan=engine.plan,
+                measured=measured,
+                data=str(source),
+                hosts=transport.host_ranks(),
+                settings={"input": terms.settings["input"], "warmup": meter.warmup, **terms.settings},
+                versions=versions(transport.library),
+                basis=basis,
+                stopped_by=stopped.by,
+                left=handler.reader.left if stopped.by else 0,
+                written=handler.written(),
+                occupancy=predicted,
+                findings=handler.findings(),
+            )
             keep(run)
             return run
 
         return on_root(transport, finish, ROOT)
 
 
-def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Tell, stack: ExitStack) -> StreamHandler:
+def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell, stack: ExitStack) -> StreamHandler:
     """What the root needs; taken down again when the stack is left."""
     model, comparison, results = engine.model, None, None
-    assert source is not None, "the root has found it"
+    assert source is not None, "the root has it"
     if terms.verifies:
         from ..measure.compare import Reference
         from ..measure.stream_comparison import StreamComparison
@@ -231,44 +229,10 @@ def _handler(engine: Engine, source: Source | None, terms: StreamTerms, tell: Te
         stack.callback(results.leave)
     if terms.reads_stdin:
         warn_of_stdin(engine.transport)
-    handler = StreamHandler(source, Meter(_warmup(engine, terms)), tell, results, comparison)
+    warmup = engine.in_flight if terms.warmup is None else terms.warmup
+    handler = StreamHandler(source, Meter(warmup), tell, results, comparison)
     stack.callback(handler.reader.close)
     return handler
-
-
-def _warmup(engine: Engine, terms: StreamTerms) -> int:
-    return engine.in_flight if terms.warmup is None else terms.warmup
-
-
-def _run(
-    engine: Engine,
-    handler: StreamHandler,
-    everyones: Sequence[StreamStats],
-    stopped: Stopped,
-    terms: StreamTerms,
-    data: str,
-    inputs: PredictionInputs | None,
-) -> StreamRun:
-    """What is to be said of the stream, when all is written and compared."""
-    handler.reader.close()
-    measured = throughput(engine.plan, everyones, handler.meter, engine.in_flight)
-    predicted, basis = _predicted(engine, terms.sources, inputs)
-    return StreamRun(
-        source=terms.model,
-        model=engine.model,
-        plan=engine.plan,
-        measured=measured,
-        data=data,
-        hosts=engine.transport.host_ranks(),
-        settings={"input": terms.settings["input"], "warmup": _warmup(engine, terms), **terms.settings},
-        versions=versions(engine.transport.library),
-        basis=basis,
-        stopped_by=stopped.by,
-        left=handler.reader.left if stopped.by else 0,
-        written=handler.written(),
-        occupancy=predicted,
-        findings=handler.findings(),
-    )
 
 
 def _predicted(engine: Engine, sources: CostSources, inputs: PredictionInputs | None) -> tuple[Occupancy | None, str]:
@@ -291,10 +255,6 @@ def _taking_turns_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def _ignored(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
-    """What is delivered on a rank where nothing is."""
 
 
 def warn_of_stdin(transport: Transport) -> None:

@@ -14,12 +14,30 @@ from ..lower.facts import PlanFacts, facts_of
 from ..measure.trial import Trial, measure
 from ..model import Model
 from ..runtime.engine import Engine
-from .opening import ROOT, Tell
+from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:
     from ..measure.compare import Verdict
-    from .choosing import Comparison
+    from .choosing import Chosen, Comparison
     from .planning import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class RunTerms:
+    """What is asked of a run: of one request over and over, or of a stream."""
+
+    model: str  # where the model came from
+    sources: CostSources  # `threads` of the session to compare with; what the rates of a given plan are predicted on
+    settings: Mapping[str, Any]  # what the user asked for, to be kept with the figures
+    warmup: int | None = None  # requests that are in no statistics; of a stream as many as are in flight when None
+    verifies: bool = False  # whether to compare outputs with one session of the whole model
+    # Of one request:
+    repeat: int = 1  # requests that count
+    records: bool = False  # whether to keep what every rank did when
+    # Of a stream:
+    output: str | None = None  # file of the outputs
+    appends: bool = False  # whether to add to that file
+    reads_stdin: bool = False  # whether the requests come through standard input
 
 
 @dataclass(frozen=True)
@@ -54,39 +72,21 @@ class TimedRun:
 
 
 def time_request(
-    engine: Engine,
-    request: Mapping[str, Any],
-    repeat: int,
-    warmup: int,
-    tell: Tell,
-    *,
-    source: str,
-    settings: Mapping[str, Any],
-    cache: Cache,
-    threads: int = 1,
-    records: bool = False,
-    verifies: bool = False,
+    engine: Engine, request: Mapping[str, Any], terms: RunTerms, cache: Cache, tell: Tell, chosen: Chosen
 ) -> TimedRun:
-    """Run a request ``warmup + repeat`` times; called by all ranks together.
+    """Run a request over and over; called by all ranks together.
 
     Parameters
     ----------
     engine : Engine
     request : mapping of str to array
         On the root; ignored elsewhere.
-    repeat, warmup : int
-        Requests that count, at least one, and those before them that do not.
-    tell : callable
-    source, settings : str and mapping
-        As of :class:`TimedRun`.
+    terms : RunTerms
     cache : Cache
         Of weights.
-    threads : int
-        onnxruntime threads of the session to compare with.
-    records : bool
-        Whether to keep what every rank did when.
-    verifies : bool
-        Whether to compare the outputs with one session of the whole model.
+    tell : callable
+    chosen : Chosen
+        The plan of the engine.
 
     Raises
     ------
@@ -94,28 +94,31 @@ def time_request(
         On every rank, when a segment cannot be run on any, or the whole model on the root.
     """
     recorder = None
-    if records:
+    if terms.records:
         from ..measure.recorder import Recorder
 
         recorder = Recorder(engine.transport, ROOT)
-    trial, outputs = measure(engine, request, repeat, warmup, tell, recorder.keep if recorder else None)
+    keep = recorder.keep if recorder else None
+    trial, outputs = measure(engine, request, terms.repeat, terms.warmup or 0, tell, keep)
     timeline = recorder.merged(trial.typical) if recorder else None
     verdict = None
-    if verifies:
+    if terms.verifies:
         from ..measure.compare import compare_outputs
 
         tell("comparing with one session")
-        verdict = compare_outputs(engine, request, outputs, cache=cache, threads=threads)
+        verdict = compare_outputs(engine, request, outputs, cache=cache, threads=terms.sources.threads)
     return TimedRun(
-        source=source,
+        source=terms.model,
         model=engine.model,
         plan=engine.plan,
         facts=facts_of(engine.plan, engine.model.graph, engine.programs),
         trial=trial,
         outputs=outputs,
         hosts=engine.transport.host_ranks(),
-        settings=settings,
+        settings=terms.settings,
         versions=versions(engine.transport.library),
         verdict=verdict,
+        prediction=chosen.prediction,
+        raced_s=chosen.measured_s,
         timeline=timeline,
     )

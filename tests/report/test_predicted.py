@@ -23,6 +23,7 @@ from flexpie_mpi.report.predicted import (
 )
 from flexpie_mpi.report.tables import text_of
 from flexpie_mpi.session.choosing import Comparison
+from flexpie_mpi.session.inputs import PredictionInputs
 from flexpie_mpi.session.planning import Prediction
 from flexpie_mpi.testbed import Device, switch
 
@@ -38,7 +39,8 @@ def search():
 
 @pytest.fixture(scope="module")
 def prediction(search):
-    return Prediction("auto", search, BOARDS, "boards of a test", "a test", True, 100, 7)
+    inputs = PredictionInputs(BOARDS, COST, "boards of a test", "a test")
+    return Prediction("auto", search, inputs, True, 100, 7)
 
 
 def shown(items, width=80):

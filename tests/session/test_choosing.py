@@ -117,7 +117,7 @@ def test_a_cost_model_that_fails_gives_way_to_formulas(cache, monkeypatch, caplo
 
     monkeypatch.setattr(InputsFinder, "find", find_broken)
     (first, _), (second, _) = choose(cache)
-    assert first.plan == second.plan and first.prediction.source == UNMEASURED
+    assert first.plan == second.plan and first.prediction.inputs.source == UNMEASURED
     assert not first.prediction.is_measured and "another number of features" in caplog.text
 
 
@@ -136,7 +136,12 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
         return chooser.compare(made, replaced(chosen), INPUTS, repeat=2)
 
     def replaced(chosen):
-        return chosen if chosen.inputs is None else replace(chosen, inputs=replace(chosen.inputs, is_here=True))
+        found = chosen.prediction
+        return (
+            chosen
+            if found is None
+            else replace(chosen, prediction=replace(found, inputs=replace(found.inputs, is_here=True)))
+        )
 
     (_, found), (_, nothing) = choose(cache, after=compare)
     assert nothing is None and found.added == "not added to traces: the disk is full"

@@ -14,8 +14,7 @@ from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..session.opening import ROOT
 from ..session.suite_boards import BoardCells, JobEnded
-from ..session.suite_job import JobCells
-from ..session.suite_task import CellProgress, SuiteRun, SuiteTask
+from ..session.suite_job import CellProgress, JobCells, SuiteRun, SuiteTask
 from ..suite.cells import Cell
 from ..suite.results import Result
 from .job import RankPart, run_job

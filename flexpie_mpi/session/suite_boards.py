@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from pathlib import Path
 from typing import TypeVar
 
-from ..core.errors import EmulationError, SuiteError, count_of
-from ..emulate import Cluster, emulated
-from ..emulate.system import check_system
+from ..core.errors import CostError, EmulationError, SuiteError, count_of
+from ..cost.file import load_cost
+from ..cost.traces import Traces
+from ..emulate import Cluster, available_cores, check_system, emulated
+from ..emulate.launch import AS_ROOT, find_library
 from ..files.cache import Cache
 from ..model import load
 from ..suite.cells import HOSTS, Cell, Site, Suite, is_done
 from ..suite.cells import read as read_suite
 from ..testbed import Testbed
 from .opening import Tell
-from .suite_task import CellProgress, SuiteCost, SuiteRun, SuiteTask
+from .suite_job import CellProgress, SuiteRun, SuiteTask
 
 T = TypeVar("T")
 
@@ -26,6 +32,9 @@ log = logging.getLogger(__name__)
 
 EMULATED_SHARE = 0.25
 """Of the time to measure, so much goes to the first emulated boards: messages take another way there."""
+
+_QUIETLY = ("sh", "-c", 'exec "$0" "$@" > /dev/null')
+"""Before a command whose summary nobody asked for; what goes wrong is still said on stderr."""
 
 REFUSED, INTERRUPTED = 2, 130
 """Exit codes of a job whose input is wrong, and of one that a person has ended."""
@@ -101,11 +110,9 @@ class BoardCells:
     def _measure(self, suite: Suite, cells: Sequence[Cell]) -> bool:
         """Measure cells on all their testbeds; whether all could be."""
         check_system()  # before anything that takes long
-        costs = SuiteCost(self.task, self.tell)
-        cost_path, budget_s = costs.known(), self.task.budget_s(suite)
+        cost_path, budget_s = self._known_cost(), self.task.budget_s(suite)
         if cost_path is None:
-            self.tell(f"measuring for the cost model, {budget_s:g} s")
-            costs.measure(["--model", *suite.sources, *self.cache_words], budget_s * (1 - EMULATED_SHARE))
+            self._measure_here(suite, budget_s)
         is_complete, waiting = True, _by(cells, attrgetter("site.name"))
         for number, (name, cells_there) in enumerate(waiting.items(), 1):
             if self._is_late:
@@ -116,7 +123,7 @@ class BoardCells:
                 with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
                     self.tell("")
                     if cost_path is None:
-                        cost_path = self._learn(cluster, site, costs, budget_s)
+                        cost_path = self._learn(cluster, site, budget_s)
                         self._progress = CellProgress(self._progress.total)  # cells last as long as cells have lasted
                     is_complete &= self._on_boards(cluster, site, cells_there, cost_path)
             except EmulationError as error:
@@ -148,17 +155,56 @@ class BoardCells:
     def _tell_of(self, site: Site) -> Tell:
         return lambda text: self.tell(f"{self._progress}: {site.name}: {text}")
 
-    def _learn(self, cluster: Cluster, site: Site, costs: SuiteCost, budget_s: float) -> str:
+    def _known_cost(self) -> str | None:
+        """The file of the cost model that is given, or that an earlier run has left; None when there is none.
+
+        Raises CostError when a file cannot be used.
+        """
+        given = self.task.given_cost(self.tell)
+        if given is not None or not self.task.cost_path.exists():
+            return given
+        load_cost(self.task.cost_path)
+        return str(self.task.cost_path)
+
+    def _measure_here(self, suite: Suite, budget_s: float) -> None:
+        """Measure on this machine as it is, on two ranks where it has two cores.
+
+        Raises CostError when that fails. Raises EmulationError when there is no mpirun.
+        """
+        self.tell(f"measuring for the cost model, {budget_s:g} s")
+        ranks, library = str(min(2, available_cores())), find_library()
+        anyhow = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if library.name == "openmpi" else []
+        words = self._trace_words(["--model", *suite.sources, *self.cache_words], budget_s * (1 - EMULATED_SHARE))
+        command = [library.mpirun, *anyhow, "-n", ranks, *words]
+        code = subprocess.run(command, env={**os.environ, **AS_ROOT}, check=False).returncode
+        if code:
+            raise CostError(
+                f"measuring for the cost model ended with exit code {code}: give --cost, or see what "
+                f"'flexpie-mpi trace --output {self._traces}' says"
+            )
+
+    def _learn(self, cluster: Cluster, site: Site, budget_s: float) -> str:
         """Measure messages between the boards as well, and fit a cost model to all."""
         here_s, there_s = budget_s * (1 - EMULATED_SHARE), budget_s * EMULATED_SHARE
         self.tell(f"measuring for the cost model on {site.name}, {there_s:g} s")
         words = ["--no-models", "--testbed", site.path]  # boards share cores here: kernels would show that
         measured = f"measured on this machine for {here_s:g} s"
-        if cluster.run(costs.trace_words(words, there_s), ranks=cluster.testbed.ranks):
+        if cluster.run(self._trace_words(words, there_s), ranks=cluster.testbed.ranks):
             log.warning("messages between the boards of %s could not be measured for the cost model", site.name)
         else:
             measured += f" and on {site.name} for {there_s:g} s"
-        return costs.fit(measured)
+        self.tell("fitting a cost model")
+        return self.task.fit(Traces.read(self._traces), measured, self.tell)
+
+    @property
+    def _traces(self) -> Path:
+        """The file of the traces behind the cost model."""
+        return Path(self.task.output).with_suffix(".traces.h5")
+
+    def _trace_words(self, words: Sequence[str], budget_s: float) -> list[str]:
+        """The command that measures, quietly; what the file of traces has already stays."""
+        program = [*_QUIETLY, sys.executable, "-m", "flexpie_mpi", "trace"]
+        return [*program, *words, "--output", str(self._traces), "--budget", f"{budget_s:g}"]
 
 
 def _unlimited(testbed: Testbed) -> Testbed:

@@ -121,14 +121,7 @@ class _Known:
 class InputsFinder:
     """Finds what a job's predictions stand on; all ranks together call every method but `add` and `without_cost`.
 
-    Parameters
-    ----------
-    transport : Transport
-    cache : Cache
-        The root's counts.
-    sources : CostSources
-    tell : callable
-        Is told what goes on.
+    Of the caches of all ranks the root's counts.
     """
 
     def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
@@ -142,16 +135,8 @@ class InputsFinder:
     def find(self, model: Model, inputs: Mapping[str, Any] | None) -> PredictionInputs | None:
         """What predictions for a model stand on, on the root; None elsewhere. What is not known is measured, and kept.
 
-        Parameters
-        ----------
-        model : Model
-        inputs : mapping of str to array, or None
-            The request to measure with, on the root, if there is one; ignored elsewhere.
-
-        Raises
-        ------
-        CostError, TestbedError
-            On every rank, when a file cannot be used.
+        The root's `inputs` are the request to measure with, if there is one. Raises CostError, TestbedError on every
+        rank, when a file cannot be used.
         """
         known = on_root(self._transport, partial(self._look, model))
         measured = self._measured(Subject(model, inputs), known)
@@ -182,8 +167,8 @@ class InputsFinder:
             return "the traces that the cache keeps of these hosts"
         path = self._sources.traces[0]
         with Recorder(path, self.origins) as recorder:
-            for table, found in rows.items():
-                recorder.add(table, found)
+            for table, some in rows.items():
+                recorder.add(table, some)
         return str(path)
 
     def _look(self, model: Model) -> _Known:
@@ -210,8 +195,7 @@ class InputsFinder:
         if self._transport.size == 1:
             return testbed_of(self.origins, traces.tables["link"][:0], self._memory)
         try:
-            job = job_of(traces) if len(traces.tables["link"]) else ()
-            links = links_of(traces, job)
+            links = links_of(traces, job_of(traces) if len(traces.tables["link"]) else ())
             return testbed_of(self.origins, links, self._memory) if len(links) else None
         except FlexPieError as error:  # numbers that no link has
             self._kept.forget(TRACES, error)
@@ -232,14 +216,13 @@ class InputsFinder:
         if measured is None:
             return known
         traces = merged(self._kept.traces(), measured.traces)
-        fitted, source = None, known.source
+        fitted, source, spent_s = None, known.source, self._sources.trace_budget_s
         if known.cost is None and len(traces.tables["compute"]):
             self._tell("fitting a cost model")
             new = {model.graph.digest} if len(measured.traces.tables["compute"]) else set()
             fitted = _fitted(traces, new | _covered(self._kept.cost()))
             if fitted is not None:
-                spent = f"{self._sources.trace_budget_s:g} s at most"
-                source = f"measured on these hosts in {spent}, and kept for the next start"
+                source = f"measured on these hosts in {spent_s:g} s at most, and kept for the next start"
         self._kept.keep(traces, fitted)
         boards = known.boards if known.links else known.boards.replace("before", "now")
         return replace(known, cost=fitted or known.cost, source=source, links=measured.testbed, boards=boards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from ..core.choices import AUTO, PRESETS
 from ..core.errors import PlanError, count_of
@@ -17,13 +18,12 @@ from ..lower.memory import RankMemory, memory_of
 from ..model import Model
 from ..planner import Task, layout_plan, make_plans, price
 from ..simulate import simulate
-from ..testbed import Device, Sketch, Testbed
+from ..testbed import Sketch, Testbed
 from .opening import PlanChoice, Tell
 from .planning import rule_plan
 
 HELPS = 0.01
 """Boards help that make a request faster by more than this share."""
-
 
 SEARCHED = 16
 """Boards up to which all plans are searched by default: beyond it a search takes minutes."""
@@ -99,24 +99,23 @@ class ScalingStudy:
     counts: tuple[SimulatedRun, ...]  # the fewest boards first
     change: str = ""  # what is otherwise than the testbed says, in the user's words; empty for nothing
 
-    def speed_up(self, found: SimulatedRun) -> float:
+    def speed_up(self, run: SimulatedRun) -> float:
         """How many times faster than one board."""
-        return self.one.latency_s / found.latency_s if found.latency_s else 1.0
+        return self.one.latency_s / run.latency_s if run.latency_s else 1.0
 
     @property
     def break_even(self) -> SimulatedRun | None:
         """The fewest boards that are faster than one; None when none are."""
-        return next((found for found in self.counts if found.boards > 1 and self.speed_up(found) > 1), None)
+        return next((run for run in self.counts if run.boards > 1 and self.speed_up(run) > 1), None)
 
     @property
     def enough(self) -> SimulatedRun:
         """The fewest boards that are as fast as any, but for `HELPS`."""
-        best_s = min(found.latency_s for found in self.counts)
-        return next(found for found in self.counts if found.latency_s <= best_s * (1 + HELPS))
+        best_s = min(run.latency_s for run in self.counts)
+        return next(run for run in self.counts if run.latency_s <= best_s * (1 + HELPS))
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A plan, who made it, and what the planner predicts; None where nobody asked."""
 
     plan: Plan
@@ -128,33 +127,22 @@ class _Candidate:
         if self.plan.ranks == ranks:
             return self
         made_by = self.made_by if _OF in self.made_by else f"{self.made_by}{_OF}{self.plan.ranks}"
-        return replace(self, plan=replace(self.plan, ranks=ranks), made_by=made_by)
+        return self._replace(plan=replace(self.plan, ranks=ranks), made_by=made_by)
 
 
 _Chosen = tuple[_Candidate, Sequence[Program], tuple[Memory, ...]]
 """A plan with its programs and what they need of every board."""
 
 
+@dataclass(frozen=True)
 class Scaling:
-    """Studies of one model.
+    """Studies of one model."""
 
-    Parameters
-    ----------
-    model : Model
-    choice : PlanChoice
-    cost : CostModel
-    given : Plan or None
-        The plan of every count, where there is one.
-    tell : callable
-        Is told what goes on.
-    """
-
-    def __init__(self, model: Model, choice: PlanChoice, cost: CostModel, given: Plan | None, tell: Tell) -> None:
-        self._model = model
-        self._choice = choice
-        self._cost = cost
-        self._given = given
-        self._tell = tell
+    model: Model
+    choice: PlanChoice
+    cost: CostModel
+    given: Plan | None  # the plan of every count, where there is one
+    tell: Tell
 
     def study(self, sketch: Sketch, counts: Sequence[int], change: str = "") -> ScalingStudy:
         """What the model takes on each number of boards, ascending.
@@ -163,26 +151,26 @@ class Scaling:
         cannot be so many.
         """
         alone = sketch.testbed(1)
-        one = self._simulated(*self._chosen([self._searched(sketch, 1)], alone), alone)
-        found: list[SimulatedRun] = []
+        one = self._simulated(self._chosen([self._searched(sketch, 1)], alone), alone)
+        runs: list[SimulatedRun] = []
         best: _Candidate | None = None
         for count in counts:
             say = f"{count_of(count, 'board')}{f' if {change}' if change else ''}"
-            self._tell(f"{say}: planning")
+            self.tell(f"{say}: planning")
             testbed = sketch.testbed(count)
-            chosen, programs, memory = self._chosen(self._candidates(sketch, testbed, best), testbed)
-            self._tell(f"{say}: simulating")
-            found.append(self._simulated(chosen, programs, memory, testbed))
-            best = chosen
-        return ScalingStudy(one, tuple(found), change)
+            chosen = self._chosen(self._candidates(sketch, testbed, best), testbed)
+            self.tell(f"{say}: simulating")
+            runs.append(self._simulated(chosen, testbed))
+            best = chosen[0]
+        return ScalingStudy(one, tuple(runs), change)
 
     def _candidates(self, sketch: Sketch, testbed: Testbed, best: _Candidate | None) -> Iterator[_Candidate]:
         """Plans for so many boards, the fastest that is predicted first."""
-        planner, count = self._choice.planner, testbed.ranks
-        if self._given is not None:
-            yield _Candidate(self._given, str(self._given.provenance.get("planner", "")) or "given")
+        planner, count = self.choice.planner, testbed.ranks
+        if self.given is not None:
+            yield _Candidate(self.given, str(self.given.provenance.get("planner", "")) or "given")
         elif planner in PRESETS:
-            yield _Candidate(rule_plan(self._choice, self._model.graph, count), planner)
+            yield _Candidate(rule_plan(self.choice, self.model.graph, count), planner)
         elif planner != AUTO or count <= SEARCHED:
             yield self._searched(sketch, count)
         else:
@@ -192,41 +180,35 @@ class Scaling:
 
     def _searched(self, sketch: Sketch, count: int) -> _Candidate:
         """The planner's best plan; that for boards with more memory where none fits."""
-        planner = self._choice.planner if count > 1 else AUTO
+        planner, graph = self.choice.planner if count > 1 else AUTO, self.model.graph
         try:
-            found = make_plans(planner, Task(self._model.graph, sketch.testbed(count), self._cost))
+            search = make_plans(planner, Task(graph, sketch.testbed(count), self.cost))
         except PlanError:
-            roomy = sketch.without_limits().testbed(count)
-            found = make_plans(planner, Task(self._model.graph, roomy, self._cost))
-        return _Candidate(found.plans[0].plan, planner, found.plans[0].seconds)
+            search = make_plans(planner, Task(graph, sketch.without_limits().testbed(count), self.cost))
+        return _Candidate(search.plans[0].plan, planner, search.plans[0].seconds)
 
     def _ruled(self, rule: str, testbed: Testbed) -> _Candidate:
-        graph = self._model.graph
+        graph = self.model.graph
         plan = layout_plan(graph, testbed.ranks, rule)
-        return _Candidate(plan, rule, price(plan, graph, testbed, self._cost).seconds)
+        return _Candidate(plan, rule, price(plan, graph, testbed, self.cost).seconds)
 
     def _chosen(self, candidates: Iterable[_Candidate], testbed: Testbed) -> _Chosen:
         """The first plan that fits the boards; where none does, the first of all."""
         first: _Chosen | None = None
         for candidate in candidates:
             chosen = candidate.on(testbed.ranks)
-            programs = lower(chosen.plan.variant(0), self._model.graph)
-            needs = memory_of([programs], self._model.graph)
-            memory = tuple(map(_memory, needs, programs, testbed.devices))
+            programs = lower(chosen.plan.variant(0), self.model.graph)
+            needs = zip(memory_of([programs], self.model.graph), programs, testbed.devices, strict=True)
+            memory = tuple(Memory(on.name, need, own.arena.nbytes, on.memory_bytes) for need, own, on in needs)
             first = first or (chosen, programs, memory)
             if not any(each.lacking_bytes for each in memory):
                 return chosen, programs, memory
         assert first is not None, "there is a plan for any number of boards"
         return first
 
-    def _simulated(
-        self, chosen: _Candidate, programs: Sequence[Program], memory: tuple[Memory, ...], testbed: Testbed
-    ) -> SimulatedRun:
-        timeline = simulate(programs, self._model.graph, testbed, self._cost)
+    def _simulated(self, chosen: _Chosen, testbed: Testbed) -> SimulatedRun:
+        (plan, made_by, seconds), programs, memory = chosen
+        timeline = simulate(programs, self.model.graph, testbed, self.cost)
         messages = [message for program in programs for message in program.sends]
         sent = sum(message.nbytes for message in messages)
-        return SimulatedRun(chosen.plan, chosen.made_by, chosen.seconds, timeline, memory, sent, len(messages))
-
-
-def _memory(need: RankMemory, program: Program, device: Device) -> Memory:
-    return Memory(device.name, need, program.arena.nbytes, device.memory_bytes)
+        return SimulatedRun(plan, made_by, seconds, timeline, memory, sent, len(messages))

@@ -180,12 +180,7 @@ class Measurer:
         """
         device, footprint = scene.testbed.devices[self.transport.rank], Footprint()
         slowdown = device.slowdown if scene.is_emulated else 1.0
-        options: dict[str, Any] = {
-            "cache": self.cache,
-            "threads": device.threads,
-            "slowdown": slowdown,
-            "is_trusted": True,
-        }
+        options: dict[str, Any] = {"cache": self.cache, "threads": device.threads, "slowdown": slowdown}
 
         def made(plan: Plan) -> Engine:
             engine = Engine(self.transport, model, plan, is_trusted=True, **options)

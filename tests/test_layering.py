@@ -60,7 +60,7 @@ LATE = {
         "session.inputs",
         "simulate.occupancy",
     ),
-    "session/timing.py": ("measure.compare", "measure.recorder"),
+    "session/timing.py": ("measure.compare", "measure.observed"),
 }
 """What a module may import inside of a function: rooms or modules that are large, or need a package that may be
 missing, and that few starts of the program, or the root alone, come to need. All other imports stand at the top."""

@@ -19,8 +19,8 @@ from PIL import Image
 
 from flexpie_mpi.core.graph import Graph, Node, Value
 from flexpie_mpi.files.inputs import load_inputs
-from flexpie_mpi.files.requests.pipes import Frames
-from flexpie_mpi.files.requests.source import Stop
+from flexpie_mpi.files.pipes import Frames
+from flexpie_mpi.files.sources import Stop
 
 SHAPE = (1, 3, 8, 8)
 _SOME = 64

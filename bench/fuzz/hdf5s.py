@@ -24,7 +24,7 @@ from flexpie_mpi.cost.traces import Origin, Recorder, Traces
 from flexpie_mpi.files.inputs import load_inputs
 from flexpie_mpi.files.outputs import Results
 from flexpie_mpi.files.requests import StreamOptions, find_source
-from flexpie_mpi.files.requests.source import Stop
+from flexpie_mpi.files.sources import Stop
 from flexpie_mpi.session.inputs import traced_testbed
 
 _SOME = 8

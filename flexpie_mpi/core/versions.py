@@ -15,7 +15,7 @@ def versions(mpi_library: str = "") -> dict[str, str]:
 
     Packages that are not installed (a source tree that is run as it is) are left out.
     """
-    packages = {package: installed for package in PACKAGES if (installed := _version(package))}
+    packages = {package: installed for package in PACKAGES if (installed := version_of(package))}
     library = {"mpi": mpi_library} if mpi_library else {}
     return {"python": platform.python_version(), **packages, **library}
 
@@ -38,7 +38,8 @@ def processor() -> str:
     return next(filter(None, names), platform.processor() or platform.machine())
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Version of an installed package; empty for a source tree that is run as it is."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from .npz import UNNAMED, npy_offer, npz_offers
 from .offers import Offer, check_readable
 from .synthetic import random_inputs
 
-ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
+_ARCHIVES: dict[str, Callable[[Path], dict[str, Offer]]] = {
     ".npz": npz_offers,
     **dict.fromkeys(HDF5_SUFFIXES, hdf5_offers),
 }
@@ -32,11 +32,11 @@ _SAID = 8
 
 @dataclass(frozen=True, slots=True)
 class InputSource:
-    """Where one input comes from. There is no offer of a picture: it needs to know its input first."""
+    """Where one input comes from."""
 
     path: Path
     name: str | None
-    offer: Offer | None
+    offer: Offer | None  # none of a picture, which needs to know its input first
 
     def __str__(self) -> str:
         return f"'{self.path}'"
@@ -92,31 +92,42 @@ def _fitted(
 ) -> dict[str, np.ndarray]:
     by_name = _by_name(sources, graph)
     budget = budget or Budget.of_machine()
-    return {name: _load(by_name[name], graph.value(name), normalisation, budget) for name in graph.inputs}
 
+    def load(source: InputSource, value: Value) -> np.ndarray:
+        if source.offer is None:
+            return read_image(source.path, value, normalisation, budget)
+        return source.offer.fitted(value, str(source), budget)
 
-def _load(source: InputSource, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
-    if source.offer is None:
-        return read_image(source.path, value, normalisation, budget)
-    return source.offer.fitted(value, str(source), budget)
+    return {name: load(by_name[name], graph.value(name)) for name in graph.inputs}
 
 
 def _open(argument: str, graph: Graph) -> list[InputSource]:
-    """The sources that one argument stands for, pictures unread."""
+    """The sources that one argument stands for: of a name the array that has it, or the only one."""
     name, path = parse_argument(argument, graph)
+    sources = sources_in(path, graph)
+    if name is None:
+        return sources
+    known = {source.name: source for source in sources}
+    if name not in known and len(sources) != 1:
+        raise DataError(
+            f"'{path}' holds {_quoted(each for each in known if each is not None)}, none of them named '{name}'"
+        )
+    return [replace(known.get(name, sources[0]), name=name)]
+
+
+def sources_in(path: Path, graph: Graph) -> list[InputSource]:
+    """What a file holds, unread, each under the name that it has there."""
     suffix = path.suffix.lower()
     check_readable(path)
     if suffix not in INPUT_SUFFIXES:
         raise DataError(f"input file '{path}' has the ending '{suffix}': choose one of {', '.join(INPUT_SUFFIXES)}")
-    if suffix not in ARCHIVES:
-        return [InputSource(path, name, npy_offer(path) if suffix == ".npy" else None)]
-    offers = ARCHIVES[suffix](path)
-    if name is not None:
-        return [InputSource(path, name, _pick(name, offers, path))]
-    return _sources(offers, path, graph)
+    if suffix not in _ARCHIVES:
+        return [InputSource(path, None, npy_offer(path) if suffix == ".npy" else None)]
+    return _sources(_ARCHIVES[suffix](path), path, graph)
 
 
 def _sources(offers: Mapping[str, Offer], path: Path, graph: Graph) -> list[InputSource]:
+    """Offers by name; a single one that was stored without a name has none."""
     if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
         return [InputSource(path, None, offers[UNNAMED])]
     return [InputSource(path, name, offer) for name, offer in offers.items()]
@@ -134,17 +145,10 @@ def parse_argument(argument: str, graph: Graph) -> tuple[str | None, Path]:
     return None, Path(argument)
 
 
-def _pick(name: str, offers: dict[str, Offer], path: Path) -> Offer:
-    """The array meant by ``NAME=FILE``: the one of that name, or the only one."""
-    if name in offers or len(offers) == 1:
-        return offers.get(name, next(iter(offers.values())))
-    raise DataError(f"'{path}' holds {_quoted(offers)}, none of them named '{name}'")
-
-
-def _by_name(sources: Iterable[InputSource], graph: Graph) -> dict[str, InputSource]:
+def _by_name(sources: Sequence[InputSource], graph: Graph) -> dict[str, InputSource]:
     """One source for each input of the graph, or an error that names those that are missing or too many."""
-    sources = list(sources)
     given: dict[str, InputSource] = {}
+    unnamed = [source for source in sources if source.name is None]
     for source in sources:
         if source.name is None:
             continue
@@ -154,7 +158,6 @@ def _by_name(sources: Iterable[InputSource], graph: Graph) -> dict[str, InputSou
             raise DataError(f"input '{source.name}' is given twice, by {given[source.name]} and by {source}")
         given[source.name] = source
     left = [name for name in graph.inputs if name not in given]
-    unnamed = [source for source in sources if source.name is None]
     if len(unnamed) > len(left):
         raise DataError(f"{unnamed[len(left)]} is one input too many: the model has {_quoted(graph.inputs)}")
     given |= dict(zip(left, unnamed, strict=False))

@@ -21,9 +21,9 @@ from functools import cached_property
 import numpy as np
 
 from ..cost.groups import StepWork
-from ..cost.rows import CALL_TRACE, COMPUTE_TRACE
-from .observed import spread
-from .profiled_run import NodeEvent, Run, SegmentTimes, gap_s, inside_s, span_s
+from ..cost.rows import CALL_TRACE, COMPUTE_TRACE, WORK
+from .observed import spread, trace_rows
+from .profiled_run import NodeEvent, Run, SegmentTimes, gap_s, inside_s
 
 CALL = -1
 """In place of a kernel's number: a part of the session's call."""
@@ -89,7 +89,9 @@ def attribute(run: Sequence[NodeEvent], work: Work) -> list[int]:
     A re-layout inside belongs to the neighbour whose data is not in blocks. Nothing is left over.
     """
     known = {name: _known(name, work) for name in {event.name for event in run}}
-    numbers: list[int | None] = [_border(event, work) or known[event.name] for event in run]
+    numbers: list[int | None] = [
+        CALL if event.op in _RELAYOUT and event.shape in work.borders else known[event.name] for event in run
+    ]
     idle = [number for number in work.numbers if number not in numbers]
     before = next((number for number in numbers if number is not None and number != CALL), CALL)
     result: list[int] = []
@@ -118,11 +120,6 @@ def _known(name: str, work: Work) -> int | None:
     return work.names[name]
 
 
-def _border(event: NodeEvent, work: Work) -> int | None:
-    """`CALL` for a re-layout of what enters or leaves."""
-    return CALL if event.op in _RELAYOUT and event.shape in work.borders else None
-
-
 def _adopt(event: NodeEvent, idle: list[int], before: int, work: Work) -> int | None:
     """The idle kernel that an event under a strange name stands for, which then is idle no more."""
 
@@ -135,16 +132,6 @@ def _adopt(event: NodeEvent, idle: list[int], before: int, work: Work) -> int | 
         return None
     idle.remove(ranked[0])
     return ranked[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What every row of a segment says of where it comes from, as in :data:`flexpie_mpi.cost.rows.TIMING`."""
-
-    active: float
-    origin: int
-    model: str
-    repeats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +163,7 @@ def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
     """
     tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
     calls = [
-        max(FLOOR_S, seconds - span_s(run) - _RUN_GAPS * gap + table.get(CALL, 0.0))
+        max(FLOOR_S, seconds - _span_s(run) - _RUN_GAPS * gap + table.get(CALL, 0.0))
         for seconds, run, table in zip(times.profiled_s, times.runs, tables, strict=True)
     ]
     raw = {number: [table[number] for table in tables] for number in tables[0] if number != CALL}
@@ -195,24 +182,22 @@ def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
     return seconds
 
 
-def compute_rows(work: Work, shares: Split, label: Label) -> np.ndarray:
-    """A row of COMPUTE_TRACE for each kernel that was seen at work."""
-    rows = np.zeros(len(shares.kernels), COMPUTE_TRACE)
-    for row, (number, seconds) in zip(rows, shares.kernels.items(), strict=True):
-        _fill(row, work.group_row(number), seconds, label)
+def _span_s(run: Run) -> float:
+    """Seconds from the first event's begin to the last one's end."""
+    return run[-1].end_s - run[0].begin_s if run else 0.0
+
+
+def compute_rows(work: Work, shares: Split) -> np.ndarray:
+    """A row of COMPUTE_TRACE for each kernel that was seen at work, without where it comes from."""
+    facts = [np.zeros(0, WORK), *map(work.group_row, shares.kernels)]
+    rows = trace_rows(COMPUTE_TRACE, np.concatenate(facts))
+    for row, (seconds, spread_s) in zip(rows, shares.kernels.values(), strict=True):
+        row["seconds"], row["spread_s"] = seconds, spread_s
     return rows
 
 
-def call_row(work: Work, shares: Split, label: Label) -> np.ndarray:
-    """The row of CALL_TRACE of a segment."""
-    rows = np.zeros(1, CALL_TRACE)
-    _fill(rows[0], work.call_row(), (shares.call_s, shares.call_spread_s), label)
+def call_row(work: Work, shares: Split) -> np.ndarray:
+    """The row of CALL_TRACE of a segment, without where it comes from."""
+    rows = trace_rows(CALL_TRACE, work.call_row())
+    rows["seconds"], rows["spread_s"] = shares.call_s, shares.call_spread_s
     return rows
-
-
-def _fill(row: np.void, work: np.ndarray, seconds: tuple[float, float], label: Label) -> None:
-    """Fill a row of a trace with the one row that says what was done, the seconds and their spread, and the label."""
-    for name in work.dtype.names or ():
-        row[name] = work[name][0]
-    row["seconds"], row["spread_s"], row["repeats"] = *seconds, label.repeats
-    row["active"], row["origin"], row["model"] = label.active, label.origin, label.model.encode()[:32]

@@ -96,8 +96,8 @@ class Campaign:
                 waiting.appendleft(known[-1])
             series = waiting.popleft()
             share = TURN_SHARE / (1 + len(loaders) + len(waiting))
-            outcome = self._measure(series, testbed, self.budget.left() * share)
-            if self.transport.broadcast(series.may_go_on) and not outcome.is_hopeless:
+            self._measure(series, testbed, self.budget.left() * share)
+            if not (series.outcome.is_hopeless or series.outcome.is_over):
                 waiting.append(series)
         for series in known if self.transport.rank == 0 else ():
             series.report()
@@ -109,21 +109,22 @@ class Campaign:
         plans = sample_plans(subject.model.graph, self.transport.size, seed) if has_request else iter(())
         return _Series(subject.model, subject.inputs, plans)
 
-    def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> Outcome:
+    def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> None:
         """Measure plans for so many seconds, and one at least."""
         outcome = collect_plans(
             self.transport,
             series.model,
             series.inputs or {},
-            series,
+            series.plans,
             testbed=testbed,
             keep=self.keep,
             clock=Budget(self.transport, seconds).left,
             tell=self.tell,
             threads=self.origins[self.transport.rank].threads,
         )
-        series.add(outcome)
-        return outcome
+        before = series.outcome
+        left_out = before.left_out + outcome.left_out
+        series.outcome = replace(outcome, measured=before.measured + outcome.measured, left_out=left_out)
 
     def _keep(self, table: str, rows: np.ndarray) -> None:
         on_root(self.transport, partial(self.keep, table, rows))
@@ -131,36 +132,20 @@ class Campaign:
 
 @dataclass
 class _Series:
-    """A model's plans, whether there may be another, and what has become of them. The root's plans are read alone."""
+    """A model's plans, of which the root's are read alone, and what has become of them so far."""
 
     model: Model
     inputs: Mapping[str, Any] | None
     plans: Iterator[Plan]
-    may_go_on: bool = True
-    _outcome: Outcome = field(default_factory=Outcome)
-
-    def __iter__(self) -> Iterator[Plan]:
-        return self
-
-    def __next__(self) -> Plan:
-        try:
-            return next(self.plans)
-        except BaseException:
-            self.may_go_on = False
-            raise
-
-    def add(self, outcome: Outcome) -> None:
-        """Take in what became of a turn's plans."""
-        self._outcome.measured += outcome.measured
-        self._outcome.left_out += outcome.left_out
+    outcome: Outcome = field(default_factory=Outcome)
 
     def report(self) -> None:
         """Say which plans were left out, where any were."""
-        name, left_out = self.model.name, self._outcome.left_out
+        name, left_out = self.model.name, self.outcome.left_out
         if self.inputs is None:
             log.warning("%s: no request is there yet to try plans with, so none was measured", name)
         elif left_out:
-            tried = self._outcome.measured + len(left_out)
+            tried = self.outcome.measured + len(left_out)
             log.warning("%s: %d of %d plans could not be measured; %s", name, len(left_out), tried, left_out[0])
 
 

@@ -7,11 +7,10 @@ import platform
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from ..core.versions import processor
+from ..core.versions import processor, version_of
 from ..cost.origins import Origin
 from ..runtime.machine import host_ranks, place
 from ..runtime.transport import Transport
@@ -21,8 +20,8 @@ _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
 
 
-def origin_of(transport: Transport, threads: int, slowdown: float = 1.0) -> Origin:
-    """Who this rank is, for the rows it measures; called by all ranks together.
+def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tuple[Origin, ...]:
+    """Who all ranks are, by rank, for the rows they measure; the same on every rank, called by all together.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ def origin_of(transport: Transport, threads: int, slowdown: float = 1.0) -> Orig
     """
     places = transport.all_gather(place(platform.node()))
     host, ranks = next(item for item in host_ranks(places).items() if transport.rank in item[1])
-    return Origin(
+    origin = Origin(
         job=transport.broadcast(secrets.token_hex(8)),
         rank=transport.rank,
         host=host,
@@ -42,15 +41,11 @@ def origin_of(transport: Transport, threads: int, slowdown: float = 1.0) -> Orig
         cores=len({core for rank in ranks for core in places[rank][2]}),
         threads=threads,
         slowdown=float(slowdown),
-        onnxruntime=_version("onnxruntime"),
+        onnxruntime=version_of("onnxruntime"),
         python=platform.python_version(),
-        package=_version("flexpie-mpi"),
+        package=version_of("flexpie-mpi"),
     )
-
-
-def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tuple[Origin, ...]:
-    """Origins of all ranks, by rank, on every rank."""
-    return tuple(transport.all_gather(origin_of(transport, threads, slowdown)))
+    return tuple(transport.all_gather(origin))
 
 
 def cluster_digest(origins: Sequence[Origin]) -> str:
@@ -120,10 +115,3 @@ def _filled(matrix: np.ndarray, unknown: float) -> np.ndarray:
     """A matrix with its gaps filled by the median of what is known."""
     known = matrix[np.isfinite(matrix)]
     return np.where(np.isfinite(matrix), matrix, np.median(known) if known.size else unknown)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a source tree that is run as it is
-        return ""

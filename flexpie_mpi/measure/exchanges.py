@@ -25,6 +25,7 @@ from ..core.layout import Layout
 from ..core.program import Compute, Finish, Program, Start, Step
 from ..core.region import Region
 from ..core.timeline import Timeline
+from ..cost.links import job_parts
 from ..lower.arena import arena_of, with_staging_slots
 from ..lower.boundary import Holdings, build_exchange
 from ..runtime.executor import Executor
@@ -32,7 +33,7 @@ from ..runtime.provider import Action
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Budget, clock_offset
-from .observed import exchange_rows
+from .observed import calm_mean, exchange_rows, spread
 
 _FLOAT = np.dtype(np.float32)
 
@@ -208,15 +209,12 @@ def rows_of(programs: Sequence[Program], spans: Sequence[Sequence[Mapping[int, S
         By rank and by request, the span of each exchange by its number.
     testbed : Testbed
     """
-    moves, rows = exchange_rows(programs, testbed)
-    members = _members(programs)
-    for row, index in zip(rows, moves, strict=True):
-        ranks = members[index]
+    _, rows = exchange_rows(programs, testbed)
+    for row, (index, parts) in zip(rows, job_parts(programs).items(), strict=True):
+        ranks = [program.rank for _, program in parts]
         requests = zip(*(spans[rank] for rank in ranks), strict=True)
-        seconds = sorted(price([request[index] for request in each]) for each in requests)
-        lower, upper = np.percentile(seconds, (25, 75))
-        calm = seconds[: (len(seconds) + 1) // 2]
-        row["seconds"], row["spread_s"], row["repeats"] = np.mean(calm), upper - lower, len(seconds)
+        seconds = [price([request[index] for request in each]) for each in requests]
+        row["seconds"], row["spread_s"], row["repeats"] = calm_mean(seconds, seconds), spread(seconds), len(seconds)
         row["active"], row["origin"], row["model"] = max(testbed.active(ranks)), ranks[0], LABEL
     return rows
 
@@ -230,16 +228,6 @@ def price(spans: Sequence[Span]) -> float:
     3.0
     """
     return max(end for _, end in spans) - max(begin for begin, _ in spans)
-
-
-def _members(programs: Sequence[Program]) -> dict[int, list[int]]:
-    """Ranks that take part in each exchange."""
-    members: dict[int, list[int]] = {}
-    for program in programs:
-        for step in program.steps:
-            if isinstance(step, Finish):
-                members.setdefault(step.exchange.index, []).append(program.rank)
-    return members
 
 
 @dataclass

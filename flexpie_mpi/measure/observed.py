@@ -1,24 +1,98 @@
-"""What the requests of a plan took, taken apart: its segments, its exchanges, and the rows of traces they make."""
+"""What requests of a plan took, taken apart: its segments, its exchanges, and the rows of traces they make.
+
+The steps of all ranks have one common order (:data:`flexpie_mpi.core.program.Order`). Step by step, the *front* is the
+time at which the last rank has ended the step or one before it. A step costs what it moves the front by. The costs add
+up to the request's latency, and waiting for a late rank's compute is no part of an exchange::
+
+    rank 0   |--compute--|......wait......|unpack|
+    rank 1   |---------compute---------|--|unpack|
+                                       ^ the exchange costs what is behind here
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from math import inf
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from ..core.plan import Plan
-from ..core.program import Program
+from ..core.program import Compute, Order, Program, Start
+from ..core.timeline import Event, Timeline, merge
 from ..cost.links import job_transfers
 from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
 from ..runtime.engine import Engine
+from ..runtime.transport import Transport
 from ..testbed import Testbed
-from .agreement import UntriedError, clock_offset, together
-from .critical_path import RankRequest, exchange_costs
+from .agreement import Clock, UntriedError, clock_offset, together
 from .trial import try_request
+
+
+@dataclass(frozen=True, slots=True)
+class RankRequest:
+    """One rank's part of one request."""
+
+    rank: int
+    origin_s: float  # its beginning by the root's clock
+    timeline: Timeline
+    seconds: float  # what it took, with what is around the timeline
+
+    def compute_s(self) -> dict[int, float]:
+        """Seconds of the rank's segments."""
+        return {event.segment: event.seconds for event in self.timeline.events if event.kind == "compute"}
+
+
+def exchange_costs(programs: Sequence[Program], parts: Iterable[RankRequest]) -> dict[int, float]:
+    """Seconds by which each exchange made one request longer, by the number of the exchange.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        Of all ranks.
+    parts : iterable of RankRequest
+        Of all ranks, for the same request.
+    """
+    front_s = -inf
+    exchange_of: dict[Order, int | None] = {}
+    ends_s: dict[Order, float] = {}
+    for part in parts:
+        front_s = max(front_s, part.origin_s + part.timeline.events[0].end_s)
+        for order, exchange, event in _step_events(programs[part.rank], part.timeline.events):
+            exchange_of[order] = exchange
+            ends_s[order] = max(ends_s.get(order, -inf), part.origin_s + event.end_s)
+    costs: dict[int, float] = {}
+    for order in sorted(ends_s):
+        exchange = exchange_of[order]
+        if exchange is not None:
+            costs[exchange] = costs.get(exchange, 0.0) + max(0.0, ends_s[order] - front_s)
+        front_s = max(front_s, ends_s[order])
+    return costs
+
+
+def _step_events(program: Program, events: Sequence[Event]) -> Iterable[tuple[Order, int | None, Event]]:
+    """Every event of a rank with the order of its step, and the step's exchange, if it is of one.
+
+    The first event is the beginning of the request and the last one its end; they belong to no step.
+    """
+    number = 1
+    for step in program.steps:
+        if isinstance(step, Compute):
+            yield step.order, None, events[number]
+            number += 1
+            continue
+        index = step.exchange.index
+        end = number + 2 if isinstance(step, Start) else len(events) - 1
+        while number < end and events[number].segment == index and events[number].kind != "compute":
+            yield step.order, index, events[number]
+            number += 1
+
+
+Typical = Callable[[Sequence[float]], float]
+"""The one number that stands for those of all requests."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +103,30 @@ class Observation:
     model: str  # name of the model
     programs: Sequence[Program]  # of all ranks
     compute_s: tuple[float, ...]  # of the slowest rank of every segment
-    # For each request, by how much each exchange made it longer, by number of the exchange
-    exchanges_s: Sequence[Mapping[int, float]]
+    exchanges_s: Sequence[Mapping[int, float]]  # for each request, by how much each exchange made it longer
     latencies_s: tuple[float, ...]  # of each request
-    # The one number that stands for those of all requests
-    typical: Callable[[Sequence[float]], float] = statistics.median
+    typical: Typical
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        model: str,
+        programs: Sequence[Program],
+        everyone: Sequence[Sequence[RankRequest]],
+        typical: Typical = statistics.median,
+    ) -> Observation:
+        """What the requests of all ranks, by rank, say together."""
+        requests = list(zip(*everyone, strict=True))
+        exchanges_s = [exchange_costs(programs, request) for request in requests]
+        latencies_s = tuple(max(part.seconds for part in request) for request in requests)
+        segments_s = [0.0] * len(plan.segments)
+        for parts in everyone:
+            by_request = [part.compute_s() for part in parts]
+            for segment in by_request[0]:
+                seconds = typical([spent_s[segment] for spent_s in by_request])
+                segments_s[segment] = max(segments_s[segment], seconds)
+        return cls(plan, model, programs, tuple(segments_s), exchanges_s, latencies_s, typical)
 
     @property
     def latency_s(self) -> float:
@@ -98,58 +191,34 @@ def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observa
     """
     transport, root = engine.transport, engine.plan.root
     offset_s = clock_offset(transport, root)
-    parts, latencies_s = [], []
+    parts = []
     for _ in range(requests):
         seconds, _, error = try_request(engine, inputs)
         if error is not None:
             raise UntriedError(str(error))
-        latencies_s.append(seconds)
-        parts.append(RankRequest(transport.rank, engine.began_s + offset_s, engine.timeline()))
-    everyone = transport.gather((parts, latencies_s), root)
-    return together(transport, partial(_seen, engine, everyone), "reading what was measured")
+        parts.append(RankRequest(transport.rank, engine.began_s + offset_s, engine.timeline(), seconds))
+    everyone = transport.gather(parts, root)
+
+    def seen() -> Observation | None:
+        if everyone is None:
+            return None
+        return Observation.of(engine.plan, engine.model.name, engine.programs, everyone)
+
+    return together(transport, seen, "reading what was measured")
 
 
-def _seen(engine: Engine, everyone: Sequence[Any] | None) -> Observation | None:
-    if everyone is None:
-        return None
-    requests = list(zip(*(parts for parts, _ in everyone), strict=True))
-    return Observation(
-        engine.plan,
-        engine.model.name,
-        engine.programs,
-        _slowest(requests, len(engine.plan.segments)),
-        [exchange_costs(engine.programs, request) for request in requests],
-        tuple(map(max, zip(*(latencies for _, latencies in everyone), strict=True))),
-    )
-
-
-def _slowest(requests: Sequence[Sequence[RankRequest]], segments: int) -> tuple[float, ...]:
-    """Median over requests of each rank's compute in each segment; the slowest rank counts."""
-    samples: dict[tuple[int, int], list[float]] = {}
-    for part in (part for request in requests for part in request):
-        for event in part.timeline.events:
-            if event.kind == "compute":
-                samples.setdefault((event.segment, part.rank), []).append(event.seconds)
-    slowest = [0.0] * segments
-    for (segment, _), seconds in samples.items():
-        slowest[segment] = max(slowest[segment], statistics.median(seconds))
-    return tuple(slowest)
+def trace_rows(dtype: np.dtype, facts: np.ndarray) -> np.ndarray:
+    """Rows of a trace that have the columns of `facts`, what was done, and no seconds yet."""
+    rows = np.zeros(len(facts), dtype)
+    columns = list(facts.dtype.names or ())
+    rows[columns] = facts[columns]
+    return rows
 
 
 def exchange_rows(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[int, ...], np.ndarray]:
-    """Numbers of a job's exchanges, and a row of `EXCHANGE_TRACE` for each with what it moves, but no seconds yet.
-
-    Parameters
-    ----------
-    programs : sequence of Program
-        Of all ranks.
-    testbed : Testbed
-    """
+    """Numbers of a job's exchanges, and a row of `EXCHANGE_TRACE` for each with what it moves, but no seconds yet."""
     numbers, transfers = job_transfers(programs, testbed)
-    rows = np.zeros(len(numbers), EXCHANGE_TRACE)
-    columns = list(transfers.dtype.names or ())
-    rows[columns] = transfers[columns]
-    return numbers, rows
+    return numbers, trace_rows(EXCHANGE_TRACE, transfers)
 
 
 def name_of(plan: Plan) -> str:
@@ -162,3 +231,57 @@ def spread(samples: Sequence[float]) -> float:
     """Distance of the quartiles."""
     lower, upper = np.percentile(samples, (25, 75))
     return float(upper - lower)
+
+
+def calm_mean(samples: Sequence[float], latencies_s: Sequence[float]) -> float:
+    """Mean of one number per request over the faster half of all requests.
+
+    Of parts of a request it is better than a median: what it says of all parts adds up to what a request takes, and a
+    request that something else on the machine has disturbed does not count.
+    """
+    order = sorted(range(len(samples)), key=latencies_s.__getitem__)
+    return statistics.fmean(samples[request] for request in order[: (len(order) + 1) // 2])
+
+
+class Recorder:
+    """Keeps the timeline of every request on this rank; made, and asked, by all ranks together.
+
+    Clocks of two hosts run apart by some microseconds in every second, so they are compared twice: before the first
+    request and behind the last, and every request gets the share of the drift that its time asks for.
+
+    Parameters
+    ----------
+    transport : Transport
+    root : int
+        The rank whose clock counts.
+    clock : callable
+        Of this rank's machine; the one that executors look at.
+    """
+
+    def __init__(self, transport: Transport, root: int = 0, clock: Clock = perf_counter) -> None:
+        self._transport, self._root, self._clock = transport, root, clock
+        self._kept: list[tuple[float, Timeline]] = []
+        self._first = self._reading()
+
+    def keep(self, began_s: float, timeline: Timeline) -> None:
+        """Remember a request that began at `began_s` by the rank's clock."""
+        self._kept.append((began_s, timeline))
+
+    def merged(self, request: int) -> Timeline | None:
+        """One timeline of all ranks, on the root; None elsewhere. It is 0 where the first of them began.
+
+        `request` is the place among the requests that were kept, the same on all ranks.
+        """
+        began_s, timeline = self._kept[request]
+        times_s, offsets_s = zip(self._first, self._reading(), strict=True)
+        began_s += float(np.interp(began_s, times_s, offsets_s))
+        everyone = self._transport.gather((began_s, timeline), self._root)
+        if everyone is None:
+            return None
+        origin_s = min(began_s for began_s, _ in everyone)
+        return merge([timeline.shifted(began_s - origin_s) for began_s, timeline in everyone])
+
+    def _reading(self) -> tuple[float, float]:
+        """A time of this rank's clock, and what is to be added to it then."""
+        offset_s = clock_offset(self._transport, self._root, self._clock)
+        return self._clock(), offset_s

@@ -16,7 +16,6 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.layout import Layout
 from ..core.plan import Plan, Segment
-from ..core.program import Compute
 from ..cost.groups import fused_groups
 from ..cost.rows import TABLES
 from ..lower.shards import segment_problems
@@ -27,8 +26,7 @@ from ..planner.units import Units, units
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
 from .agreement import UntriedError, together
-from .attribution import Label, Work, call_row, compute_rows, pooled_gap_s, split
-from .critical_path import exchange_costs
+from .attribution import Work, call_row, compute_rows, pooled_gap_s, split
 from .observed import Observation, name_of
 from .profiled_run import PlanProfiler, ProfiledRun, scratch
 
@@ -43,14 +41,12 @@ _RUN_UNITS = 5
 
 @dataclass(slots=True)
 class Outcome:
-    """How many plans were measured, and which were not, in words; the same on every rank.
-
-    It is hopeless when what failed was no plan but what all of them need.
-    """
+    """How many plans were measured, and which were not, in words; the same on every rank."""
 
     measured: int = 0
     left_out: list[str] = field(default_factory=list)
-    is_hopeless: bool = False
+    is_hopeless: bool = False  # what failed was no plan but what all of them need
+    is_over: bool = False  # there are no more plans
 
 
 def collect_plans(
@@ -97,11 +93,15 @@ def collect_plans(
     try:
         with scratch(transport) as folder:
             profiler = PlanProfiler(transport, model, inputs, folder, threads)
-            while clock() > last_s and (plan := _next(transport, order)) is not None:
+            while clock() > last_s:
+                plan = _next(transport, order)
+                if plan is None:
+                    outcome.is_over = True
+                    break
                 begin = time.monotonic()
                 tell(f"{model.name}: plan {outcome.measured + 1}, {name_of(plan)}")
                 try:
-                    rows = _Rows(transport, model, plan, testbed, profiler.run(plan)).gathered()
+                    rows = _gathered_rows(transport, model, plan, testbed, profiler.run(plan))
                 except UntriedError as error:
                     outcome.left_out.append(f"{name_of(plan)}: {error}")
                 else:
@@ -127,61 +127,39 @@ def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
     return None if text is None else Plan.from_json(text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of one profiled run."""
+def _gathered_rows(
+    transport: Transport, model: Model, plan: Plan, testbed: Testbed, run: ProfiledRun
+) -> dict[str, np.ndarray]:
+    """What every rank has found in a profiled run, by table, on the root; nothing elsewhere.
 
-    transport: Transport
-    model: Model
-    plan: Plan
-    testbed: Testbed
-    run: ProfiledRun
+    Raises UntriedError on every rank, when what was measured on any makes no sense.
+    """
+    graph, rank, name = model.graph, transport.rank, model.name
 
-    def gathered(self) -> dict[str, np.ndarray]:
-        """What every rank has found, by table, on the root; nothing elsewhere.
+    def own() -> dict[str, np.ndarray]:
+        groups = fused_groups(graph, [first for _, first, _ in plan.spans])
+        gap = pooled_gap_s(run.segments)
+        tables = {table: [np.zeros(0, TABLES[table])] for table in ("compute", "call")}
+        for times in run.segments:
+            work = Work(graph, groups, run.programs[rank], times.step)
+            shares = split(times, work, gap, run.typical(times.plain_s))
+            ranks = plan.segments[times.step.segment].layout.ranks
+            for table, rows in (("compute", compute_rows(work, shares)), ("call", call_row(work, shares))):
+                rows["active"], rows["origin"] = testbed.active(ranks)[ranks.index(rank)], rank
+                rows["model"], rows["repeats"] = name.encode()[:32], len(times.plain_s)
+                tables[table].append(rows)
+        return {table: np.concatenate(rows) for table, rows in tables.items()}
 
-        Raises UntriedError on every rank, when what was measured on any makes no sense.
-        """
-        run = self.run
-        seconds = {times.step.segment: run.typical(times.plain_s) for times in run.segments}
-        mine = together(self.transport, partial(self._own_rows, seconds), "reading what was measured")
-        everyone = self.transport.gather((*mine, seconds, run.requests))
-        return together(self.transport, partial(self._joined, everyone), "reading what was measured")
+    everyone = transport.gather((together(transport, own, "reading what was measured"), run.requests))
 
-    def _joined(self, everyone: Sequence[Any] | None) -> dict[str, np.ndarray]:
+    def joined() -> dict[str, np.ndarray]:
         if everyone is None:
             return {}
-        computes, calls, by_rank, parts = zip(*everyone, strict=True)
-        programs, segments = self.run.programs, range(len(self.plan.segments))
-        observation = Observation(
-            self.plan,
-            self.model.name,
-            programs,
-            tuple(max(seconds.get(segment, 0.0) for seconds in by_rank) for segment in segments),
-            [exchange_costs(programs, request) for request in zip(*parts, strict=True)],
-            self.run.latencies_s,
-            self.run.typical,
-        )
-        tables = {"compute": np.concatenate(computes), "call": np.concatenate(calls)}
-        return tables | observation.rows(self.testbed)
+        tables, parts = zip(*everyone, strict=True)
+        seen = Observation.of(plan, name, run.programs, parts, run.typical).rows(testbed)
+        return {table: np.concatenate([rows[table] for rows in tables]) for table in tables[0]} | seen
 
-    def _own_rows(self, seconds: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
-        """This rank's rows about kernels and calls, from the seconds of its segments."""
-        graph, rank = self.model.graph, self.transport.rank
-        groups = fused_groups(graph, [first for _, first, _ in self.plan.spans])
-        gap = pooled_gap_s(self.run.segments)
-        computes, calls = [np.zeros(0, TABLES["compute"])], [np.zeros(0, TABLES["call"])]
-        for times in self.run.segments:
-            work = Work(graph, groups, self.run.programs[rank], times.step)
-            shares = split(times, work, gap, seconds[times.step.segment])
-            label = Label(self._active(times.step), rank, self.model.name, len(times.plain_s))
-            computes.append(compute_rows(work, shares, label))
-            calls.append(call_row(work, shares, label))
-        return np.concatenate(computes), np.concatenate(calls)
-
-    def _active(self, step: Compute) -> float:
-        ranks = self.plan.segments[step.segment].layout.ranks
-        return float(self.testbed.active(ranks)[ranks.index(self.transport.rank)])
+    return together(transport, joined, "reading what was measured")
 
 
 def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:

@@ -27,7 +27,6 @@ import numpy as np
 
 from ..core.plan import Plan
 from ..core.program import Compute, Program
-from ..core.timeline import Timeline
 from ..lower import lower
 from ..model import Model
 from ..runtime.executor import Executor, by_index
@@ -35,7 +34,7 @@ from ..runtime.kernels import Guard, make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
 from .agreement import UntriedError, clock_offset, settle, together
-from .critical_path import RankRequest
+from .observed import RankRequest, calm_mean
 from .weights import TrialWeights
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
@@ -52,14 +51,11 @@ _USUAL_GAP_S = 3e-6
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """One node of a session in one run, in seconds since the session began.
+    """One node of a session in one run, in seconds since the session began."""
 
-    `name` is that of the node after onnxruntime's fusions, `shape` that of its first output, None when not known.
-    """
-
-    name: str
+    name: str  # that of the node after onnxruntime's fusions
     op: str
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...] | None  # of its first output, where that is known
     begin_s: float
     end_s: float
 
@@ -83,20 +79,6 @@ class SegmentTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One request on this rank: when it began by the rank's clock, and where its time went."""
-
-    begin_s: float
-    seconds: float
-    timeline: Timeline
-
-    def compute_s(self, segment: int) -> float:
-        """Seconds of a segment."""
-        events = (event for event in self.timeline.events if event.kind == "compute")
-        return next(event.seconds for event in events if event.segment == segment)
-
-
-@dataclass(frozen=True, slots=True)
 class ProfiledRun:
     """What a plan took on this rank."""
 
@@ -106,13 +88,8 @@ class ProfiledRun:
     latencies_s: tuple[float, ...]  # of the same requests, until the slowest rank was done
 
     def typical(self, samples: Sequence[float]) -> float:
-        """Mean of one number per request over the faster half of all requests.
-
-        Of parts of a request it is better than a median: what it says of all parts adds up to what a request takes, and
-        a request that something else on the machine has disturbed does not count.
-        """
-        order = sorted(range(len(samples)), key=self.latencies_s.__getitem__)
-        return statistics.fmean(samples[request] for request in order[: (len(order) + 1) // 2])
+        """Mean of one number per request, as :func:`.observed.calm_mean`."""
+        return calm_mean(samples, self.latencies_s)
 
 
 @dataclass(slots=True)
@@ -175,29 +152,31 @@ class PlanProfiler:
         opened = self._open(program)
         executor = self._ready(opened, program)
         try:
-            profiled, offset, plain = self._timed_requests(opened, executor, plan.root)
+            profiled, plain = self._timed_requests(opened, executor, plan.root)
         except UntriedError:
             executor.close()
             raise
         executor.close()
-        read = partial(_segments, opened, program, profiled, plain)
+
+        def read() -> tuple[SegmentTimes, ...]:
+            return tuple(_times(step, opened.profiles[step.segment], profiled, plain) for step in program.computes)
+
         segments = together(transport, read, "reading profiles")
-        parts = tuple(RankRequest(transport.rank, request.begin_s + offset, request.timeline) for request in plain)
         everyone = transport.all_gather([request.seconds for request in plain])
-        return ProfiledRun(programs, segments, parts, tuple(map(max, zip(*everyone, strict=True))))
+        return ProfiledRun(programs, segments, tuple(plain), tuple(map(max, zip(*everyone, strict=True))))
 
     def _timed_requests(
         self, opened: _OpenPlan, executor: Executor, root: int
-    ) -> tuple[list[Request], float, list[Request]]:
-        """Requests with the profiler, how far this rank's clock is off, and requests without."""
+    ) -> tuple[list[RankRequest], list[RankRequest]]:
+        """Requests with the profiler, and requests without, whose beginnings are by the root's clock."""
         self._requests(opened, executor, 1)
         warm = max(request.seconds for request in self._requests(opened, executor, 2))
         seconds = max(self._transport.all_gather(warm))
         profiled = self._requests(opened, executor, repeats_in(PROFILED_S, seconds))
         together(self._transport, opened.end_profiles, "for profiles")
-        offset = clock_offset(self._transport, root)
+        offset_s = clock_offset(self._transport, root)
         self._requests(opened, executor, 1)
-        return profiled, offset, self._requests(opened, executor, repeats_in(PLAIN_S, seconds))
+        return profiled, self._requests(opened, executor, repeats_in(PLAIN_S, seconds), offset_s)
 
     def _open(self, program: Program) -> _OpenPlan:
         """This rank's sessions."""
@@ -222,30 +201,25 @@ class PlanProfiler:
             self._transport.release(channels)
             raise
 
-    def _requests(self, opened: _OpenPlan, executor: Executor, count: int) -> list[Request]:
+    def _requests(self, opened: _OpenPlan, executor: Executor, count: int, offset_s: float = 0.0) -> list[RankRequest]:
         """Run the same request `count` times."""
         requests = []
         with opened.guard.on():
             for _ in range(count):
                 self._transport.barrier()
-                begin = perf_counter()
+                begin_s = perf_counter()
                 executor.run(self._inputs)
-                seconds = perf_counter() - begin
-                requests.append(Request(begin, seconds, executor.timeline()))
+                seconds = perf_counter() - begin_s
+                began_s, timeline = executor.began_s + offset_s, executor.timeline()
+                requests.append(RankRequest(self._transport.rank, began_s, timeline, seconds))
         settle(self._transport, opened.guard.take(), "running")
         return requests
 
 
-def _segments(
-    opened: _OpenPlan, program: Program, profiled: Sequence[Request], plain: Sequence[Request]
-) -> tuple[SegmentTimes, ...]:
-    return tuple(_times(step, opened.profiles[step.segment], profiled, plain) for step in program.computes)
-
-
-def _times(step: Compute, file: Path, profiled: Sequence[Request], plain: Sequence[Request]) -> SegmentTimes:
+def _times(step: Compute, file: Path, profiled: Sequence[RankRequest], plain: Sequence[RankRequest]) -> SegmentTimes:
     """What the last runs of a session were, and how long."""
     runs = read_runs(file)[-len(profiled) :]
-    seconds = ([request.compute_s(step.segment) for request in requests] for requests in (profiled, plain))
+    seconds = ([request.compute_s()[step.segment] for request in requests] for requests in (profiled, plain))
     return SegmentTimes(step, runs, *seconds)
 
 
@@ -313,8 +287,3 @@ def gap_s(runs: Iterable[Run]) -> float:
 def inside_s(gap: float) -> float:
     """Seconds of an event that writing it took, from the gaps between events."""
     return _INSIDE * gap
-
-
-def span_s(run: Sequence[NodeEvent]) -> float:
-    """Seconds from the first event's begin to the last one's end."""
-    return run[-1].end_s - run[0].begin_s if run else 0.0

@@ -95,7 +95,7 @@ def time_request(
     """
     recorder = None
     if terms.records:
-        from ..measure.recorder import Recorder
+        from ..measure.observed import Recorder
 
         recorder = Recorder(engine.transport, ROOT)
     keep = recorder.keep if recorder else None

@@ -19,10 +19,9 @@ from PIL import Image
 
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.files.pipes import Frames, Pipe, Spool
 from flexpie_mpi.files.requests import Reader, Source, StreamOptions, find_source, offered_shapes
-from flexpie_mpi.files.requests.files import Files, Folder, Stacked
-from flexpie_mpi.files.requests.pipes import Frames, Pipe, Spool
-from flexpie_mpi.files.requests.source import AtMost, RandomRequests, Stop, sample
+from flexpie_mpi.files.sources import AtMost, Files, Folder, RandomRequests, Stacked, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
 from tests.launch import environment
 

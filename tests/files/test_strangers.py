@@ -21,7 +21,7 @@ from flexpie_mpi.files.container import MOST_ITEMS
 from flexpie_mpi.files.inputs import load_inputs
 from flexpie_mpi.files.npz import MOST_ARRAYS
 from flexpie_mpi.files.requests import StreamOptions, find_source
-from flexpie_mpi.files.requests.source import Stop
+from flexpie_mpi.files.sources import Stop
 from flexpie_mpi.files.stackwriter import StackWriter
 from tests.files.graphs import graph_of
 

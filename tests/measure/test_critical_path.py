@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi.core.program import Compute, Exchange, Finish, Message, Program, Start, Step
 from flexpie_mpi.core.timeline import Event, Timeline
-from flexpie_mpi.measure.critical_path import RankRequest, exchange_costs
+from flexpie_mpi.measure.observed import RankRequest, exchange_costs
 
 Span = tuple[str, int, float]
 """(kind, segment, seconds)."""
@@ -32,7 +32,7 @@ def trip(rank: int, *spans: Span, origin_s: float = 100.0) -> RankRequest:
     for kind, segment, seconds in spans:
         events.append(Event(rank, kind, segment, now, now + seconds))
         now += seconds
-    return RankRequest(rank, origin_s, Timeline(tuple(events)))
+    return RankRequest(rank, origin_s, Timeline(tuple(events)), now)
 
 
 def halo(index: int, pack: float, wait: float, unpack: float) -> tuple[Span, ...]:

@@ -8,8 +8,8 @@ from flexpie_mpi import AnalyticCost, Device, Engine, layout_plan, load, run_ran
 from flexpie_mpi.core.timeline import KINDS, OF_NONE, Event, Timeline
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import digest, lower
-from flexpie_mpi.measure import recorder as recorder_module
-from flexpie_mpi.measure.recorder import Recorder
+from flexpie_mpi.measure import observed as recorder_module
+from flexpie_mpi.measure.observed import Recorder
 from flexpie_mpi.measure.trial import measure
 from flexpie_mpi.report.chrome import Job, chrome_text, chrome_trace
 from flexpie_mpi.simulate import simulate

@@ -1,26 +1,41 @@
 """What the words ``[NAME=]FILE`` of a command line mean: a source of requests, or the files of a single one.
 
-Also what those files say at once of the shapes of inputs, without the data: what a model's open axes are to be.
+A :class:`Source` flows out: random numbers, files, a file of many requests, a pipe, or a folder that is watched. Also
+what those files say at once of the shapes of inputs, without the data: what a model's open axes are to be.
 """
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...core.budget import Budget
-from ...core.errors import DataError
-from ...core.graph import Graph
-from .. import HDF5_SUFFIXES, INPUT_SUFFIXES, STDIN
-from ..images import Numbers, picture_shape
-from ..inputs import ARCHIVES, load_inputs, parse_argument
-from ..npz import UNNAMED, npy_offer
-from ..offers import check_readable
-from .files import Files, Folder, Load, expanded, in_turn, is_pattern, present, stacked
-from .pipes import Frames
-from .source import AtMost, RandomRequests, Source
+from ..core.budget import Budget
+from ..core.errors import DataError
+from ..core.graph import Graph
+from . import HDF5_SUFFIXES, INPUT_SUFFIXES, STDIN
+from .images import Numbers, picture_shape
+from .inputs import InputSource, load_inputs, parse_argument, sources_in
+from .offers import check_readable
+from .pipes import Frames, standard_input
+from .sources import (
+    AtMost,
+    Files,
+    Folder,
+    Load,
+    RandomRequests,
+    Reader,
+    Source,
+    expanded,
+    in_turn,
+    is_pattern,
+    present,
+    sample,
+    stacked,
+)
+
+__all__ = ["Reader", "Source", "StreamOptions", "find_source", "offered_shapes", "sample", "standard_input"]
 
 Shape = tuple[int, ...]
 Axes = tuple[int | str | None, ...]
@@ -112,13 +127,12 @@ def offered_shapes(
         When a file cannot be read.
     """
     graph = Graph("", (), {}, tuple(declared), ())
-    headers = [
-        header for argument in _of_one_request(arguments, graph, is_stream) for header in _headers(argument, graph)
-    ]
-    named = {name for name, _, _ in headers if name is not None}
+    files = _of_one_request(arguments, graph, is_stream)
+    sources = [source for argument in files for source in _described(argument, graph)]
+    named = {source.name for source in sources}
     left = iter([name for name in declared if name not in named])
-    taken = ((name or next(left, None), shape, path) for name, shape, path in headers)
-    return [_offered(name, shape, path, declared[name]) for name, shape, path in taken if name and name in declared]
+    taken = ((source.name or next(left, None), source) for source in sources)
+    return [(name, *_shape(source, declared[name])) for name, source in taken if name and name in declared]
 
 
 def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> list[str]:
@@ -134,25 +148,23 @@ def _of_one_request(arguments: Sequence[str], graph: Graph, is_stream: bool) -> 
     return list(arguments)
 
 
-def _headers(argument: str, graph: Graph) -> list[tuple[str | None, Shape | None, Path]]:
-    """(name, shape, file) of every array in a file; no shape of a picture."""
+def _described(argument: str, graph: Graph) -> list[InputSource]:
+    """What an argument's file holds; of a file that cannot be an input nothing, for whoever reads it says that."""
     name, path = parse_argument(argument, graph)
     check_readable(path)
-    suffix = path.suffix.lower()
-    if suffix != ".npy" and suffix not in ARCHIVES:
-        return [(name, None, path)] if suffix in INPUT_SUFFIXES else []
-    offers = {UNNAMED: npy_offer(path)} if suffix == ".npy" else ARCHIVES[suffix](path)
-    if name is not None:
-        return [(name, offers.get(name, next(iter(offers.values()))).shape, path)] if offers else []
-    if list(offers) == [UNNAMED] and UNNAMED not in graph.inputs:
-        return [(None, offers[UNNAMED].shape, path)]
-    return [(key, offer.shape, path) for key, offer in offers.items()]
+    sources = sources_in(path, graph) if path.suffix.lower() in INPUT_SUFFIXES else []
+    if name is None or not sources:
+        return sources
+    named = next((source for source in sources if source.name == name), sources[0])
+    return [replace(named, name=name)]
 
 
-def _offered(name: str, shape: Shape | None, path: Path, axes: Axes | None) -> tuple[str, Shape, str, bool]:
+def _shape(source: InputSource, axes: Axes | None) -> tuple[Shape, str, bool]:
     """An array's shape, one axis less where it counts requests; or the shape that a picture has by itself."""
-    if shape is None:
-        return name, picture_shape(path, axes), str(path), False
+    path = source.path
+    if source.offer is None:
+        return picture_shape(path, axes), str(path), False
+    shape = source.offer.shape
     if path.suffix.lower() in HDF5_SUFFIXES and axes is not None and len(shape) == len(axes) + 1:
         shape = shape[1:]
-    return name, shape, str(path), True
+    return shape, str(path), True

@@ -20,12 +20,12 @@ from functools import cache
 from pathlib import Path
 from threading import Condition, Thread
 
-from ...core.budget import Budget
-from ...core.errors import DataError
-from ...core.graph import Graph
-from ..inputs import fit_inputs
-from ..npz import bytes_offers
-from .source import Request, Stop
+from ..core.budget import Budget
+from ..core.errors import DataError
+from ..core.graph import Graph
+from .inputs import fit_inputs
+from .npz import bytes_offers
+from .sources import Request, Stop
 
 HEAD_BYTES = 8
 
@@ -147,13 +147,10 @@ class Frames:
     path: Path | None
     graph: Graph
     budget: Budget | None = None
+    count = None
 
     def __str__(self) -> str:
         return str(self._where)
-
-    @property
-    def count(self) -> None:
-        return None
 
     @property
     def _where(self) -> Path:

@@ -56,7 +56,6 @@ LATE = {
     "session/streaming.py": (
         "files",
         "measure.compare",
-        "measure.stream_comparison",
         "session.inputs",
         "simulate.occupancy",
     ),

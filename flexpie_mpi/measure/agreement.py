@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..core.errors import FlexPieError, PlanError
-from ..runtime.machine import place
+from ..runtime.machine import Place, place
 from ..runtime.transport import Transport, agree
 
 log = logging.getLogger(__name__)
@@ -36,20 +36,10 @@ _QUESTIONS = 20
 
 
 class Budget:
-    """An end that is the same for all ranks: the root's clock counts.
+    """An end so many seconds from now that is the same for all ranks: the root's clock counts.
 
     Made and asked by all ranks together, so that none stops measuring while another waits for it.
 
-    Parameters
-    ----------
-    transport : Transport
-    seconds : float
-        From now on.
-    clock : callable
-        Of the machine, unless a test brings its own.
-
-    Examples
-    --------
     >>> from flexpie_mpi.runtime.loopback import alone
     >>> now = iter((100.0, 101.0, 102.5, 102.5, 103.0, 104.0))
     >>> budget = Budget(alone(), 3.0, lambda: next(now))
@@ -88,17 +78,17 @@ def with_time_left(tell: Callable[[str], None], budget_s: float) -> Callable[[st
     return lambda text: tell(f"{max(0.0, end_s - time.monotonic()):.0f} s left: {text}")
 
 
+def places_of(transport: Transport) -> list[Place]:
+    """Where every rank runs, by rank; called by all ranks together."""
+    return transport.all_gather(place(platform.node()))
+
+
 def clock_offset(transport: Transport, root: int = 0, clock: Clock = time.perf_counter) -> float:
     """Seconds to add to this rank's clock to have the root's; called by all ranks together, now and then.
 
-    Parameters
-    ----------
-    transport : Transport
-    root : int
-    clock : callable
-        Of this rank's machine, the same for all its processes.
+    All processes of a machine have the same clock.
     """
-    machines = [machine for _, machine, _ in transport.all_gather(place(platform.node()))]
+    machines = [machine for _, machine, _ in places_of(transport)]
     offset_s = 0.0
     for rank, machine in enumerate(machines):
         if machine == machines[root]:
@@ -138,17 +128,7 @@ class UntriedError(PlanError):
 def together(transport: Transport, function: Callable[[], T], what: str) -> T:
     """Each rank's own result of `function`, which must not talk to other ranks.
 
-    Parameters
-    ----------
-    transport : Transport
-    function : callable
-    what : str
-        What it does, for the sentence about an error.
-
-    Raises
-    ------
-    UntriedError
-        On every rank, when `function` raised anything on any.
+    Raises UntriedError on every rank, when `function` raised anything on any; the sentence says `what` it does.
     """
     result: list[T] = []
     error: Exception | None = None
@@ -161,15 +141,7 @@ def together(transport: Transport, function: Callable[[], T], what: str) -> T:
 
 
 def settle(transport: Transport, error: Exception | None, what: str) -> None:
-    """Raise :class:`UntriedError` on every rank when any has an error.
-
-    Parameters
-    ----------
-    transport : Transport
-    error : Exception, optional
-        This rank's.
-    what : str
-    """
+    """Raise :class:`UntriedError` on every rank when any has an error; `error` is this rank's."""
     agree(transport, None if error is None else _untried(error, what))
 
 

@@ -53,19 +53,10 @@ class Campaign:
     tell: Callable[[str], None] = lambda text: None  # is told what goes on, between measurements
 
     def run(self, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> Testbed:
-        """Measure until everything is measured or the budget is over.
+        """Measure until everything is measured or the budget is over; the job's devices, at their own speed, and links.
 
-        Parameters
-        ----------
-        subjects : sequence of callable
-            Each loads a model, on all ranks together, when its first turn comes.
-        seed : int
-            Of what is drawn: pairs, patterns, plans.
-
-        Returns
-        -------
-        Testbed
-            The job's devices, at their own speed, and links, as measured.
+        Each of the subjects loads a model, on all ranks together, when its first turn comes. The seed is that of all
+        that is drawn: pairs, patterns, plans.
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
         testbed = testbed_of(unpaced, self.links(seed), self.transport.all_gather(memory_bytes()))
@@ -111,6 +102,7 @@ class Campaign:
 
     def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> None:
         """Measure plans for so many seconds, and one at least."""
+        before = series.outcome
         outcome = collect_plans(
             self.transport,
             series.model,
@@ -122,7 +114,6 @@ class Campaign:
             tell=self.tell,
             threads=self.origins[self.transport.rank].threads,
         )
-        before = series.outcome
         left_out = before.left_out + outcome.left_out
         series.outcome = replace(outcome, measured=before.measured + outcome.measured, left_out=left_out)
 
@@ -169,10 +160,8 @@ def measure_cluster(
 
     Parameters
     ----------
-    transport : Transport
     origins : sequence of Origin
         Of all ranks, by rank.
-    budget_s : float
     subject : Subject, optional
         The model whose plans are to be measured; without one, links alone are.
     testbed : Testbed, optional

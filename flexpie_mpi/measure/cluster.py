@@ -12,9 +12,10 @@ import numpy as np
 
 from ..core.versions import processor, version_of
 from ..cost.origins import Origin
-from ..runtime.machine import host_ranks, place
+from ..runtime.machine import host_ranks
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
+from .agreement import places_of
 
 _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
@@ -31,7 +32,7 @@ def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tup
     slowdown : float
         By which this rank's compute is paced while it measures; 1 when it is not.
     """
-    places = transport.all_gather(place(platform.node()))
+    places = places_of(transport)
     host, ranks = next(item for item in host_ranks(places).items() if transport.rank in item[1])
     origin = Origin(
         job=transport.broadcast(secrets.token_hex(8)),

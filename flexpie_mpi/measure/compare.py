@@ -1,17 +1,21 @@
 """The comparison behind ``--verify``: the job's outputs against one plain session of the whole model on the root.
 
-Where they differ, the file is asked how much of that is rounding (:class:`Rounding`). Where it is more, both are run
-again with everything that leaves a segment as an output of its own, and the first segment, in the plan's order,
-whose values differ is the one to look at.
+In a stream every request is compared, beside the stream (:class:`StreamComparison`). Where outputs differ, the
+file is asked how much of that is rounding (:class:`Rounding`). Where it is more, a single request is run again by both
+with everything that leaves a segment as an output of its own, and the first segment, in the plan's order, whose values
+differ is the one to look at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,11 @@ from ..runtime.loopback import alone
 from ..runtime.transport import on_root
 from ..runtime.whole_file import LEVELS, WholeFile
 
+DEPTH = 8
+"""Requests that wait for their comparison; with more the stream waits."""
+
+_LOOK_S = 0.05
+
 RULES = ("levels", "nudges")
 """Where rounding is looked for, in this order."""
 
@@ -37,31 +46,23 @@ _NUDGES = 6
 _REQUESTS = 8
 """Requests of a stream that are looked at; what they show is taken for all."""
 
-Opener = Callable[[], WholeFile]
-
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first segment that differs: its place in the plan, and the value it shows on.
+    """The first segment that differs."""
 
-    `ranks` are those whose shard of the value holds an element that differs.
-    """
-
-    segment: int
-    check: Check
-    ranks: tuple[int, ...]
+    segment: int  # its place in the plan
+    check: Check  # of the value that it shows on
+    ranks: tuple[int, ...]  # those whose shard of the value holds an element that differs
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a comparison found: a check per output, and where the trouble begins if there is any.
-
-    `random_node` is the first node that draws random numbers, if one does: two runs of it may well differ.
-    """
+    """What a comparison found: a check per output, and where the trouble begins if there is any."""
 
     outputs: tuple[Check, ...]
     first: Divergence | None = None
-    random_node: str = ""
+    random_node: str = ""  # the first that draws random numbers, if one does: two runs of it may well differ
 
     @property
     def is_equal(self) -> bool:
@@ -78,22 +79,8 @@ def compare_outputs(
 ) -> Verdict:
     """Compare what an engine computed with one session of the whole model; called by all ranks together.
 
-    Parameters
-    ----------
-    engine : Engine
-        Its plan's root must be the rank that loaded the model.
-    inputs, outputs : mapping of str to array
-        Of one request, on the root; ignored elsewhere.
-
-    Returns
-    -------
-    Verdict
-        The same on every rank.
-
-    Raises
-    ------
-    ModelError
-        On every rank, when onnxruntime cannot run the whole model on the root.
+    The root of the engine's plan must be the rank that loaded the model; inputs and outputs are there. The verdict is
+    the same on every rank. Raises ModelError on every rank, when onnxruntime cannot run the whole model on the root.
     """
     transport, root, graph = engine.transport, engine.plan.root, engine.model.graph
 
@@ -108,18 +95,9 @@ def compare_outputs(
 
 
 class Reference:
-    """The model's own file in a plain session, which shares nothing with the job it is to judge.
+    """The file of a root's model in a plain session, which shares nothing with the job it is to judge.
 
-    Parameters
-    ----------
-    model : Model
-        As the root has it.
-    threads : int
-
-    Raises
-    ------
-    ModelError
-        When onnxruntime cannot run the whole model.
+    Raises ModelError when onnxruntime cannot run the whole model.
     """
 
     def __init__(self, model: Model, threads: int) -> None:
@@ -159,19 +137,16 @@ class Rounding:
     float, at the border between two steps, moves an 8-bit number by a whole step, and what follows by per cents. So the
     model's own file is run in plain sessions that round differently, in two ways: at onnxruntime's other optimisation
     levels, and, where these do not show it, with constants that are off by one unit in their last place.
-
-    Parameters
-    ----------
-    path : Path
-        The model's own file.
-    threads : int
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._path, self._threads = path, threads
-        self._openers: dict[str, tuple[Opener, ...]] = {
-            "levels": tuple(partial(WholeFile, path, threads, level=level) for level in LEVELS),
-            "nudges": tuple(partial(self._nudged_file, seed) for seed in range(_NUDGES)),
+        def nudged_file(seed: int) -> WholeFile:
+            return WholeFile(path, threads, constants=nudged(self._factors, seed))
+
+        self._path = path
+        self._openers: dict[str, list[Callable[[], WholeFile]]] = {
+            "levels": [partial(WholeFile, path, threads, level=level) for level in LEVELS],
+            "nudges": [partial(nudged_file, seed) for seed in range(_NUDGES)],
         }
         self._seen: dict[str, dict[str, float]] = {rule: {} for rule in RULES}
         self._looked = dict.fromkeys(RULES, 0)
@@ -198,9 +173,6 @@ class Rounding:
     @cached_property
     def _factors(self) -> dict[str, np.ndarray]:
         return factors(self._path)
-
-    def _nudged_file(self, seed: int) -> WholeFile:
-        return WholeFile(self._path, self._threads, constants=nudged(self._factors, seed))
 
 
 def run_whole(model: Model, inputs: Mapping[str, Any], cache: Cache | None, threads: int) -> dict[str, Any]:
@@ -240,9 +212,8 @@ def _first_divergence(
 
 def with_boundaries(model: Model, plan: Plan) -> Model:
     """The model with every value that leaves a segment as one more output."""
-    graph = model.graph
-    names = dict.fromkeys((*graph.outputs, *(name for _, name in _boundaries(graph, plan))))
-    return replace(model, graph=replace(graph, outputs=tuple(names)))
+    names = dict.fromkeys((*model.graph.outputs, *(name for _, name in _boundaries(model.graph, plan))))
+    return replace(model, graph=replace(model.graph, outputs=tuple(names)))
 
 
 def _boundaries(graph: Graph, plan: Plan) -> Iterator[tuple[int, str]]:
@@ -258,3 +229,78 @@ def _ranks_in(graph: Graph, plan: Plan, index: int, check: Check) -> tuple[int, 
         return layout.ranks
     shards = {rank: shard_region(graph, check.value, layout, rank) for rank in layout.ranks}
     return tuple(rank for rank, shard in shards.items() if shard and not shard.intersect(check.region).is_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a comparison has found."""
+
+    requests: int = 0  # that were compared
+    different: int = 0  # those of them that differ
+    # Of every output, the one with the largest difference among requests that do not differ
+    worst: tuple[Check, ...] = ()
+    first: int | None = None  # the first request that differs, counted from 0
+    checks: tuple[Check, ...] = ()  # of that one
+
+    @property
+    def is_equal(self) -> bool:
+        return self.different == 0
+
+    def also(self, number: int, checks: tuple[Check, ...]) -> Findings:
+        """With one more request."""
+        if any(check.problem for check in checks):
+            first = (number, checks) if self.first is None else (self.first, self.checks)
+            return Findings(self.requests + 1, self.different + 1, self.worst, *first)
+        pairs = zip(self.worst or checks, checks, strict=True)
+        worst = tuple(max(pair, key=lambda check: check.largest) for pair in pairs)
+        return Findings(self.requests + 1, self.different, worst, self.first, self.checks)
+
+
+class StreamComparison:
+    """Compares requests in a thread of its own, in the order they come, beside the stream."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._waiting: Queue[tuple[int, Mapping[str, Any], Mapping[str, Any]]] = Queue(DEPTH)
+        self._findings = Findings()
+        self._error: Exception | None = None
+        self._is_closing = Event()
+        self._thread = Thread(target=self._run, name="comparison", daemon=True)
+        self._thread.start()
+
+    def add(self, number: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Take a request, whose outputs may be overwritten afterwards; waits while too many do.
+
+        Raises ModelError when onnxruntime could not run an earlier one.
+        """
+        item = (number, inputs, deepcopy(dict(outputs)))
+        while self._error is None:
+            with suppress(Full):
+                self._waiting.put(item, timeout=_LOOK_S)
+                return
+        raise self._error
+
+    def close(self) -> Findings:
+        """What was found, once all is compared.
+
+        Raises ModelError when onnxruntime could not run a request.
+        """
+        self._is_closing.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._findings
+
+    def _run(self) -> None:
+        while self._error is None:
+            try:
+                number, inputs, outputs = self._waiting.get(timeout=_LOOK_S)
+            except Empty:
+                if self._is_closing.is_set():
+                    return
+                continue
+            try:
+                checks = self._reference.compare(inputs, outputs)
+                self._findings = self._findings.also(number, checks)
+            except Exception as error:  # raised again where it can be reported
+                self._error = error

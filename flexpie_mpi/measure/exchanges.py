@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
@@ -34,8 +34,6 @@ from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Budget, clock_offset
 from .observed import calm_mean, exchange_rows, spread
-
-_FLOAT = np.dtype(np.float32)
 
 Span = tuple[float, float]
 """When one rank's part of an exchange began and ended, by the root's clock."""
@@ -67,49 +65,39 @@ class Move:
     need: Regions
 
 
-Recipe = Callable[[Sequence[int], random.Random], Layout]
-
-
-def _even(kind: str) -> Recipe:
-    return lambda ranks, chance: Layout(kind, tuple(ranks))
-
-
-def _single(ranks: Sequence[int], chance: random.Random) -> Layout:
-    return Layout("single", tuple(ranks[:1]))
-
-
-def _uneven(ranks: Sequence[int], chance: random.Random) -> Layout:
-    return Layout("rows", tuple(ranks), weights=tuple(chance.randint(1, 4) for _ in ranks))
-
-
-def _grid(ranks: Sequence[int], chance: random.Random) -> Layout:
-    down = chance.choice([rows for rows in range(1, len(ranks) + 1) if len(ranks) % rows == 0])
-    return Layout("grid", tuple(ranks), grid=(down, len(ranks) // down))
-
-
-_ROWS_EVEN, _CHANNELS, _REPLICATED = _even("rows"), _even("channels"), _even("replicated")
-
-PATTERNS: tuple[tuple[Recipe, Recipe, int], ...] = (
-    (_ROWS_EVEN, _ROWS_EVEN, 1),
-    (_ROWS_EVEN, _ROWS_EVEN, 2),
-    (_ROWS_EVEN, _ROWS_EVEN, 3),
-    (_grid, _grid, 1),
-    (_uneven, _uneven, 1),
-    (_ROWS_EVEN, _uneven, 1),
-    (_ROWS_EVEN, _REPLICATED, 0),
-    (_CHANNELS, _REPLICATED, 0),
-    (_ROWS_EVEN, _CHANNELS, 0),
-    (_CHANNELS, _ROWS_EVEN, 1),
-    (_ROWS_EVEN, _grid, 1),
-    (_single, _ROWS_EVEN, 1),
-    (_single, _CHANNELS, 0),
-    (_single, _REPLICATED, 0),
-    (_ROWS_EVEN, _single, 0),
-    (_CHANNELS, _single, 0),
-    (_uneven, _single, 0),
-    (_REPLICATED, _ROWS_EVEN, 1),
+PATTERNS = (
+    ("rows", "rows", 1),
+    ("rows", "rows", 2),
+    ("rows", "rows", 3),
+    ("grid", "grid", 1),
+    ("uneven", "uneven", 1),
+    ("rows", "uneven", 1),
+    ("rows", "replicated", 0),
+    ("channels", "replicated", 0),
+    ("rows", "channels", 0),
+    ("channels", "rows", 1),
+    ("rows", "grid", 1),
+    ("single", "rows", 1),
+    ("single", "channels", 0),
+    ("single", "replicated", 0),
+    ("rows", "single", 0),
+    ("channels", "single", 0),
+    ("uneven", "single", 0),
+    ("replicated", "rows", 1),
 )
 """(layout a value is held in, layout it is needed in, rows and columns needed around a shard)."""
+
+
+def _layout(kind: str, ranks: Sequence[int], chance: random.Random) -> Layout:
+    """A layout of a kind in `PATTERNS`."""
+    if kind == "single":
+        return Layout(kind, tuple(ranks[:1]))
+    if kind == "uneven":
+        return Layout("rows", tuple(ranks), weights=tuple(chance.randint(1, 4) for _ in ranks))
+    if kind == "grid":
+        down = chance.choice([rows for rows in range(1, len(ranks) + 1) if len(ranks) % rows == 0])
+        return Layout(kind, tuple(ranks), grid=(down, len(ranks) // down))
+    return Layout(kind, tuple(ranks))
 
 
 def collect_exchanges(
@@ -121,17 +109,8 @@ def collect_exchanges(
 ) -> Iterator[np.ndarray]:
     """Measure patterns over all and over some ranks until the budget is over; called by all ranks together.
 
-    Yields rows of `EXCHANGE_TRACE` on every rank, the same ones; `origin` is the lowest rank that takes part.
-
-    Parameters
-    ----------
-    transport : Transport
-    testbed : Testbed
-        Of this job: what its links should take, and which ranks share a host.
-    budget : Budget
-    tell : callable
-        Is told what goes on, between programs.
-    seed : int
+    Yields rows of `EXCHANGE_TRACE` on every rank, the same ones; `origin` is the lowest rank that takes part. The
+    testbed says what the links of this job should take, and which ranks share a host.
     """
     measured = 0
     for moves in journeys(transport.size, seed) if transport.size > 1 else ():
@@ -173,19 +152,11 @@ def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
 
 
 def measure_program(transport: Transport, programs: Sequence[Program], testbed: Testbed, budget: Budget) -> np.ndarray:
-    """Run programs over and over; rows of `EXCHANGE_TRACE` of all their exchanges, in order, the same on every rank.
+    """Run programs of :func:`travel` over and over; rows of `EXCHANGE_TRACE`, in order, the same on every rank.
 
-    Parameters
-    ----------
-    transport : Transport
-    programs : sequence of Program
-        Of all ranks, from :func:`travel`.
-    testbed : Testbed
-        Of this job.
-    budget : Budget
-        Every request counts that is begun within it, and a few beyond it if there would be too few.
+    Every request counts that is begun within the budget, and a few beyond it if there would be too few.
     """
-    interludes = _Interludes(transport, clock_offset(transport))
+    interludes = _Interludes(transport)
     executor = Executor(programs[transport.rank], transport, interludes.make)
     spans = []
     for request in range(_WARMUP + _REPEATS):
@@ -201,13 +172,7 @@ def measure_program(transport: Transport, programs: Sequence[Program], testbed: 
 def rows_of(programs: Sequence[Program], spans: Sequence[Sequence[Mapping[int, Span]]], testbed: Testbed) -> np.ndarray:
     """Rows of `EXCHANGE_TRACE` of all exchanges of a job, in order.
 
-    Parameters
-    ----------
-    programs : sequence of Program
-        Of all ranks.
-    spans : sequence of sequence of mapping
-        By rank and by request, the span of each exchange by its number.
-    testbed : Testbed
+    `spans` are by rank and by request, and hold the span of each exchange by its number.
     """
     _, rows = exchange_rows(programs, testbed)
     for row, (index, parts) in zip(rows, job_parts(programs).items(), strict=True):
@@ -230,24 +195,21 @@ def price(spans: Sequence[Span]) -> float:
     return max(end for _, end in spans) - max(begin for begin, _ in spans)
 
 
-@dataclass
 class _Interludes:
     """What a rank does between exchanges, and when by the root's clock it was done with it."""
 
-    transport: Transport
-    offset_s: float  # from this rank's clock to the root's
-    _ready_s: dict[int, float] = field(default_factory=dict)
-    _memory: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._memory = np.ones((2, _WORK_BYTES // 2 // _FLOAT.itemsize), _FLOAT)
+    def __init__(self, transport: Transport) -> None:
+        self._meet = transport.barrier
+        self._offset_s = clock_offset(transport)
+        self._ready_s: dict[int, float] = {}
+        self._memory = np.ones((2, _WORK_BYTES // 2 // _ITEM_BYTES), np.float32)
 
     def make(self, step: Compute, values: Mapping[int, Any]) -> Action:
         """The action of a Compute step."""
         read = [values[index] for _, index in step.inputs]
         written = [values[index] for _, index in step.outputs]
         source, target = self._memory
-        meet, clock, ready_s = self.transport.barrier, time.perf_counter, self._ready_s
+        meet, clock, ready_s = self._meet, time.perf_counter, self._ready_s
 
         def act() -> None:
             for array in read:
@@ -262,7 +224,7 @@ class _Interludes:
 
     def spans(self, timeline: Timeline) -> dict[int, Span]:
         """When this rank's part of each exchange began and ended."""
-        begins_s = {index: ready_s + self.offset_s for index, ready_s in self._ready_s.items()}
+        begins_s = {index: ready_s + self._offset_s for index, ready_s in self._ready_s.items()}
         ready_s = {event.segment: event.end_s for event in timeline.events if event.kind == "compute"}
         ends_s = {event.segment: event.end_s for event in timeline.events if event.kind != "compute"}
         return {
@@ -282,29 +244,28 @@ def journeys(ranks: int, seed: int = 0) -> Iterator[tuple[Move, ...]]:
     while True:
         holders, needers = _groups(ranks, turn, chance)
         drawn = chance.sample(PATTERNS, len(PATTERNS))
-        moves = (_move(recipes, holders, needers, chance) for recipes in drawn)
+        moves = (_move(pattern, holders, needers, chance) for pattern in drawn)
         yield tuple(move for move in moves if move.have != move.need)
         turn += 1
 
 
 def _groups(ranks: int, turn: int, chance: random.Random) -> tuple[range, range]:
     """Ranks that hold, and ranks that need."""
+    everyone = range(ranks)
     if turn % 2 == 0:
-        return range(ranks), range(ranks)
+        return everyone, everyone
     if turn % 4 == 1:
-        count = chance.randint(min(2, ranks), ranks)
-        return range(count), range(count)
-    few, many = chance.randint(1, ranks), ranks
-    return (range(few), range(many)) if chance.random() < 0.5 else (range(many), range(few))
+        some = range(chance.randint(min(2, ranks), ranks))
+        return some, some
+    some = range(chance.randint(1, ranks))
+    return (some, everyone) if chance.random() < 0.5 else (everyone, some)
 
 
-def _move(
-    pattern: tuple[Recipe, Recipe, int], holders: Sequence[int], needers: Sequence[int], chance: random.Random
-) -> Move:
+def _move(pattern: tuple[str, str, int], holders: Sequence[int], needers: Sequence[int], chance: random.Random) -> Move:
     held, needed, width = pattern
     shape = _shape(chance)
-    layout = held(holders, chance)
-    wanted = layout if held is needed and holders == needers else needed(needers, chance)
+    layout = _layout(held, holders, chance)
+    wanted = layout if held == needed and holders == needers else _layout(needed, needers, chance)
     return Move(shape, _regions(layout, shape, 0), _regions(wanted, shape, width))
 
 
@@ -317,13 +278,13 @@ def _shape(chance: random.Random) -> tuple[int, int, int, int]:
 
 def _regions(layout: Layout, shape: tuple[int, ...], width: int) -> Regions:
     """What each rank of a layout has of a value, grown by `width` rows, and columns where these are cut too."""
-    axes = (_ROWS, _COLUMNS) if layout.kind == "grid" else (_ROWS,)
-    regions = ((rank, layout.region(shape, rank)) for rank in layout.ranks)
-    return tuple((rank, _grown(region, axes, width, shape)) for rank, region in regions if region is not None)
-
-
-def _grown(region: Region, axes: Sequence[int], width: int, shape: tuple[int, ...]) -> Region:
-    for axis in axes:
-        lo, hi = region.bounds[axis]
-        region = region.with_axis(axis, (lo - width, hi + width))
-    return region.clip(shape)
+    regions = []
+    for rank in layout.ranks:
+        region = layout.region(shape, rank)
+        if region is None:
+            continue
+        for axis in (_ROWS, _COLUMNS) if layout.kind == "grid" else (_ROWS,):
+            lo, hi = region.bounds[axis]
+            region = region.with_axis(axis, (lo - width, hi + width)).clip(shape)
+        regions.append((rank, region))
+    return tuple(regions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -45,15 +45,6 @@ def collect_links(
     """Measure links until all rounds are done or the budget is over; called by all ranks together.
 
     Yields rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
-
-    Parameters
-    ----------
-    transport : Transport
-    budget : Budget
-    tell : callable
-        Is told what goes on, between rounds.
-    seed : int
-        Of the sample of pairs.
     """
     for pairs, nbytes in rounds(transport.size, seed):
         if budget.is_over():
@@ -109,16 +100,7 @@ def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
 
 
 def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> np.ndarray:
-    """Measure a round; one row of `LINK_TRACE` for each pair, with half of the seconds of a round trip.
-
-    Parameters
-    ----------
-    transport : Transport
-    pairs : sequence of Pair
-        At work together.
-    nbytes : int
-        Of each message.
-    """
+    """Measure a round; one row of `LINK_TRACE` for each pair, with half of the seconds of a round trip."""
     targets = [target for source, target in pairs if source == transport.rank]
     sources = [source for source, target in pairs if target == transport.rank]
     memory = np.zeros(nbytes, np.uint8)
@@ -136,10 +118,10 @@ def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> n
 
 
 def _round_trips(
-    transport: Transport, targets: Iterable[int], sources: Iterable[int], memory: np.ndarray, repeats: int
+    transport: Transport, targets: Sequence[int], sources: Sequence[int], memory: np.ndarray, repeats: int
 ) -> list[float]:
     """Seconds of each round trip with all `targets`; what comes from `sources` is sent back. Nothing to do is free."""
-    targets, sources, spent = tuple(targets), tuple(sources), []
+    spent = []
     for _ in range(repeats if targets or sources else 0):
         begin_s = time.perf_counter()
         for target in targets:

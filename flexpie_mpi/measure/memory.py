@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import TypeVar
 
 from ..lower.memory import PROCESS_BYTES
 from ..runtime.engine import peak_rss_bytes
-from ..runtime.machine import place
 from ..runtime.transport import Transport
 from ..testbed import Testbed
+from .agreement import places_of
 
 T = TypeVar("T")
 
@@ -27,24 +27,14 @@ def room(transport: Transport, testbed: Testbed, *, is_emulated: bool = False) -
     Ranks on one machine share what is available there. No board takes more than it has, but one that is emulated may:
     each plan fits it by itself.
     """
-    places = transport.all_gather(place(platform.node()))
-    machines = [machine for _, machine, _ in places]
-    available = transport.all_gather(available_bytes())
+    machines = [machine for _, machine, _ in places_of(transport)]
+    available = transport.all_gather(_kilobytes("meminfo", "MemAvailable", inf) * 1024)
     sizes = (None if is_emulated else device.memory_bytes for device in testbed.devices)
     limits = (inf if size is None else size - PROCESS_BYTES for size in sizes)
     return tuple(
         min(limit, AVAILABLE_SHARE * available[rank] / machines.count(machines[rank]))
         for rank, limit in enumerate(limits)
     )
-
-
-def available_bytes() -> float:
-    """Memory of this host that can be had without swapping; infinite where it does not say."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) * 1024.0 if found else inf
 
 
 def fitting_turns(
@@ -76,7 +66,7 @@ def fitting_turns(
 
     base = tuple(sorted(always))
     waiting = [plan for plan in range(len(needed)) if plan not in base]
-    found: list[tuple[int, ...]] = [base] if not waiting and fits(base) else []
+    turns: list[tuple[int, ...]] = [base] if not waiting and fits(base) else []
     while waiting:
         start = base if fits((*base, waiting[0])) else ()
         turn = [*start, waiting.pop(0)]
@@ -84,16 +74,16 @@ def fitting_turns(
             if fits((*turn, plan)):
                 turn.append(plan)
                 waiting.remove(plan)
-        found.append(tuple(sorted(turn)))
-    alone = tuple((plan,) for plan in base if not any(plan in turn for turn in found))
-    return (*alone, *found)
+        turns.append(tuple(sorted(turn)))
+    alone = tuple((plan,) for plan in base if not any(plan in turn for turn in turns))
+    return (*alone, *turns)
 
 
 class Footprint:
     """Tells how much memory this process would have taken with one of several engines, each made after the other."""
 
     def __init__(self) -> None:
-        self._base = _status("VmRSS")
+        self._base = _status_bytes("VmRSS")
 
     def of(self, make: Callable[[], T]) -> tuple[T, int]:
         """What `make` gives, and the peak of resident bytes while it was made, less what was there before it.
@@ -101,23 +91,24 @@ class Footprint:
         To this comes what the process had when it began to count. Where the kernel does not let the peak be reset, it
         is the largest of all so far.
         """
-        before, is_reset = _status("VmRSS"), _reset_peak()
+        before, is_reset = _status_bytes("VmRSS"), _reset_peak()
         made = make()
-        return made, self._base + max(0, _status("VmHWM") - before) if is_reset else peak_rss_bytes()
+        return made, self._base + max(0, _status_bytes("VmHWM") - before) if is_reset else peak_rss_bytes()
 
 
 def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+    with suppress(OSError):
+        return Path("/proc/self/clear_refs").write_text("5") > 0
+    return False
 
 
-def _status(key: str) -> int:
-    """A line of this process's status in bytes; 0 where there is none."""
-    try:
-        found = re.search(rf"^{key}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else 0
+def _status_bytes(key: str) -> int:
+    return int(_kilobytes("self/status", key, 0)) * 1024
+
+
+def _kilobytes(file: str, key: str, unknown: float) -> float:
+    """A line in kB of a file of the kernel."""
+    with suppress(OSError):
+        if line := re.search(rf"^{key}:\s+(\d+) kB", Path("/proc", file).read_text(), re.MULTILINE):
+            return int(line[1])
+    return unknown

@@ -65,7 +65,6 @@ def collect_plans(
 
     Parameters
     ----------
-    transport : Transport
     model : Model
         On every rank, with its store on one: weights whose values do not matter are made up.
     inputs : mapping of str to array
@@ -78,10 +77,6 @@ def collect_plans(
         Takes (table, rows) on the root; `origin` in the rows is a rank.
     clock : callable
         Seconds left, the same on all ranks, asked by all of them together.
-    tell : callable
-        Is told what goes on, between plans.
-    threads : int
-        onnxruntime threads of this rank.
 
     Raises
     ------
@@ -227,11 +222,7 @@ def _fewer(ranks: int) -> list[int]:
 
 def _preset(graph: Graph, ranks: int, size: int, preset: str) -> Plan:
     """One layout wherever it can be, on the first `size` ranks of the job."""
-    return _widened(layout_plan(graph, size, preset), ranks)
-
-
-def _widened(plan: Plan, ranks: int) -> Plan:
-    return replace(plan, ranks=ranks)
+    return replace(layout_plan(graph, size, preset), ranks=ranks)
 
 
 def _cut(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
@@ -241,7 +232,8 @@ def _cut(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
     for segment, first, end in plan.spans:
         inside = [first, *(cut for cut in parts.ends if first < cut < end), end]
         segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
-    return _widened(replace(plan, segments=tuple(segments), provenance=_label(parts.graph, preset, str(count))), ranks)
+    label = _label(parts.graph, preset, str(count))
+    return replace(plan, segments=tuple(segments), ranks=ranks, provenance=label)
 
 
 def _segments(graph: Graph, borders: Sequence[int], layout: Layout) -> list[Segment]:

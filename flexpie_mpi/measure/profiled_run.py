@@ -73,9 +73,8 @@ class SegmentTimes:
 
     step: Compute
     runs: list[Run]  # its nodes, in profiled requests
-    # `profiled_s` and `plain_s`: its compute step in the same requests, and in those without the profiler
-    profiled_s: list[float]
-    plain_s: list[float]
+    profiled_s: list[float]  # its compute step in the same requests
+    plain_s: list[float]  # and in those without the profiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +111,8 @@ class _OpenPlan:
 class PlanProfiler:
     """Runs plans of one model with profilers, one at a time; called by all ranks together.
 
-    Parameters
-    ----------
-    transport : Transport
-    model : Model
-        With its store on one rank.
-    inputs : mapping of str to array
-        The request, as the graph wants it, on the root; ignored elsewhere.
-    folder : Path
-        For files of weights and profiles, of which those of weights stay.
-    threads : int
-        onnxruntime threads of this rank.
+    One of the ranks has the model's store, and the root the inputs of the request, as the graph wants them. The folder
+    is for files of weights and profiles, of which those of weights stay.
     """
 
     def __init__(
@@ -149,8 +139,7 @@ class PlanProfiler:
         transport = self._transport
         programs = together(transport, partial(lower, plan, self._model.graph), "lowering")
         program = programs[transport.rank]
-        opened = self._open(program)
-        executor = self._ready(opened, program)
+        opened, executor = self._open(program)
         try:
             profiled, plain = self._timed_requests(opened, executor, plan.root)
         except UntriedError:
@@ -178,8 +167,8 @@ class PlanProfiler:
         self._requests(opened, executor, 1)
         return profiled, self._requests(opened, executor, repeats_in(PLAIN_S, seconds), offset_s)
 
-    def _open(self, program: Program) -> _OpenPlan:
-        """This rank's sessions."""
+    def _open(self, program: Program) -> tuple[_OpenPlan, Executor]:
+        """This rank's sessions, and what runs them."""
         weights = self._weights.files(program)
 
         def open_all() -> _OpenPlan:
@@ -189,14 +178,11 @@ class PlanProfiler:
                 {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
             )
 
-        return together(self._transport, open_all, "for sessions")
-
-    def _ready(self, opened: _OpenPlan, program: Program) -> Executor:
+        opened = together(self._transport, open_all, "for sessions")
         channels = self._transport.open(by_index(program))
-        kernel = opened.guard.around(opened.make)
+        make = partial(Executor, program, self._transport, opened.guard.around(opened.make), channels)
         try:
-            make = partial(Executor, program, self._transport, kernel, channels)
-            return together(self._transport, make, "for buffers")
+            return opened, together(self._transport, make, "for buffers")
         except UntriedError:
             self._transport.release(channels)
             raise

@@ -20,25 +20,12 @@ from ..runtime.admission import KEPT, StreamStats
 
 
 class Meter:
-    """Notes when requests are delivered, and when there was none to admit.
-
-    Parameters
-    ----------
-    warmup : int
-        Requests with which the pipeline fills.
-    clock : callable
-
-    Attributes
-    ----------
-    delivered : int
-    starved_s : float
-        Seconds in which there was room for a request and the source had none.
-    """
+    """Notes when requests are delivered, and when there was none to admit."""
 
     def __init__(self, warmup: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.warmup = warmup
+        self.warmup = warmup  # requests with which the pipeline fills
         self.delivered = 0
-        self.starved_s = 0.0
+        self.starved_s = 0.0  # in which there was room for a request and the source had none
         self._clock = clock
         self._filled_s = self._last_s = clock()
         self._starved_since: float | None = None
@@ -80,10 +67,8 @@ class StageLoad:
 class Throughput:
     """A stream that is over, on the root."""
 
-    # `requests`, `warmup` and `in_flight`: `warmup` of the requests are in no statistics; 0 where there were no more
-    # than those
     requests: int
-    warmup: int
+    warmup: int  # so many of them are in no statistics; 0 where there were no more than those
     in_flight: int
     rate: float | None  # requests per second, those to warm up left out; None without any
     whole_s: float  # from the first admission to the last delivery
@@ -108,22 +93,9 @@ class Throughput:
 
 
 def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight: int) -> Throughput:
-    """Rate, latencies and load of a stream that is over, from the statistics of its ranks and of its deliveries.
-
-    Parameters
-    ----------
-    plan : Plan
-    stats : sequence of StreamStats
-        By rank.
-    meter : Meter
-    in_flight : int
-    """
-    root = stats[plan.root]
-    is_warm = meter.delivered > meter.warmup
-    warmup = meter.warmup if is_warm else 0
-    kept = root.latencies_s
-    latencies_s = kept[warmup:] if meter.delivered <= KEPT else kept
-    whole_s = root.elapsed_s
+    """Rate, latencies and load of a stream that is over, from the statistics of all ranks and of its deliveries."""
+    kept, whole_s = stats[plan.root].latencies_s, stats[plan.root].elapsed_s
+    warmup = meter.warmup if meter.delivered > meter.warmup else 0
     whole = meter.delivered / whole_s if meter.delivered and whole_s > 0 else None
     return Throughput(
         requests=meter.delivered,
@@ -132,7 +104,7 @@ def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight
         rate=meter.rate or whole,
         whole_s=whole_s,
         starved_s=min(meter.starved_s, whole_s),
-        latencies_s=tuple(latencies_s),
+        latencies_s=tuple(kept[warmup:] if meter.delivered <= KEPT else kept),
         stages=tuple(_load(plan, stage, stats, meter.delivered, whole_s) for stage in plan.stages),
         stats=tuple(stats),
     )

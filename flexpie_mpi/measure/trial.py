@@ -7,8 +7,8 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -113,17 +113,7 @@ def measure(
     tell: Tell = lambda text: None,
     keep: Keep | None = None,
 ) -> tuple[Trial, dict[str, Any]]:
-    """Run the same request ``warmup + repeat`` times; called by all ranks together.
-
-    Parameters
-    ----------
-    engine : Engine
-    inputs : mapping of str to array
-        On the root; ignored elsewhere.
-    repeat, warmup : int
-        Requests that count, at least one, and those before them that do not.
-    tell : callable
-    keep : callable, optional
+    """Run the same request ``warmup + repeat`` times; called by all ranks together, with inputs on the root.
 
     Returns
     -------
@@ -141,7 +131,8 @@ def measure(
     _run([runner], inputs, Rounds(repeat, warmup), tell)
     if runner.error is not None:
         raise runner.error
-    return runner.trial(), {name: _kept(value) for name, value in runner.outputs.items()}
+    outputs = runner.outputs.items()  # which later requests overwrite
+    return runner.trial(), {name: np.array(out) if isinstance(out, np.ndarray) else out for name, out in outputs}
 
 
 def race(
@@ -151,16 +142,7 @@ def race(
 
     An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
     backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
-    those of one round.
-
-    Parameters
-    ----------
-    engines : sequence of Engine
-        Of one job, with the same root.
-    inputs : mapping of str to array
-        On the root; ignored elsewhere.
-    rounds : Rounds
-    tell : callable
+    those of one round. All engines are of one job and have the same root, where the inputs are.
     """
     runners = [_Runner(engine) for engine in engines]
     _run(runners, inputs, rounds, tell)
@@ -186,58 +168,56 @@ def race_in_turns(
         several the first counts.
     make : callable
         Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
-    inputs : mapping of str to array
-        On the root; ignored elsewhere.
-    rounds : Rounds
-        Of each turn.
-    tell : callable
+    inputs, rounds, tell
+        As of :func:`race`, in each turn.
     """
     known: dict[int, Outcome] = {}
     for nth, turn in enumerate(turns, 1):
-        tell_turn = partial(_tell_after, tell, f"turn {nth} of {len(turns)}: ") if len(turns) > 1 else tell
-        engines, failed = _made({number: plans[number] for number in turn}, make, tell_turn)
-        outcomes = race(tuple(engines.values()), inputs, rounds, tell_turn) if engines else ()
-        for number, outcome in (*failed.items(), *zip(engines, outcomes, strict=True)):
+        front = f"turn {nth} of {len(turns)}: " if len(turns) > 1 else ""
+        for number, outcome in _turn({number: plans[number] for number in turn}, make, inputs, rounds, tell, front):
             known.setdefault(number, outcome)
-        for engine in engines.values():
-            engine.close()
-        del engines
         gc.collect()
     return tuple(known[number] for number in range(len(plans)))
 
 
-def _tell_after(tell: Tell, front: str, text: str) -> None:
-    tell(front + text)
-
-
-def _made(
-    plans: Mapping[int, Plan], make: Callable[[Plan], Engine], tell: Tell
-) -> tuple[dict[int, Engine], dict[int, FlexPieError]]:
-    """Engines of the plans that have one, and why the others have none, by place."""
+def _turn(
+    plans: Mapping[int, Plan],
+    make: Callable[[Plan], Engine],
+    inputs: Mapping[str, Any],
+    rounds: Rounds,
+    tell: Tell,
+    front: str,
+) -> list[tuple[int, Outcome]]:
+    """What became of plans whose engines race each other, by place, when no engine is there any more."""
     engines: dict[int, Engine] = {}
-    failed: dict[int, FlexPieError] = {}
+    known: list[tuple[int, Outcome]] = []
     for nth, (number, plan) in enumerate(plans.items(), 1):
-        tell(f"making the sessions of plan {nth} of {len(plans)}")
+        tell(f"{front}making the sessions of plan {nth} of {len(plans)}")
         try:
             engines[number] = make(plan)
         except TransportError:  # a rank is late, which the others do not know
             raise
         except FlexPieError as error:
-            failed[number] = error
-    return engines, failed
+            known.append((number, error))
+    if engines:
+        outcomes = race(tuple(engines.values()), inputs, rounds, lambda text: tell(front + text))
+        known += zip(engines, outcomes, strict=True)
+    for engine in engines.values():
+        engine.close()
+    return known
 
 
+@dataclass
 class _Runner:
     """One engine that is measured, alone or in a race, and what its requests have taken so far."""
 
-    def __init__(self, engine: Engine, keep: Keep | None = None) -> None:
-        self.engine = engine
-        self._keep = keep
-        self.outputs: dict[str, Any] = {}
-        self.error: FlexPieError | None = None
-        self._spent: list[float] = []
-        self._shares: list[tuple[float, ...]] = []
-        self._first_result_s = 0.0
+    engine: Engine
+    keep: Keep | None = None
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: FlexPieError | None = None
+    _spent: list[float] = field(default_factory=list)
+    _shares: list[tuple[float, ...]] = field(default_factory=list)
+    _first_result_s: float = 0.0
 
     def request(self, inputs: Mapping[str, Any], counts: bool) -> None:
         """Run a request from a barrier on; none after one that failed, which all ranks then know."""
@@ -252,20 +232,18 @@ class _Runner:
             timeline = self.engine.timeline()
             self._spent.append(seconds)
             self._shares.append(tuple(timeline.total(kind, transport.rank) for kind in KINDS))
-            if self._keep is not None:
-                self._keep(self.engine.began_s, timeline)
+            if self.keep is not None:
+                self.keep(self.engine.began_s, timeline)
 
     def trial(self) -> Trial:
         """What the requests took, on every rank; called by all ranks together."""
         engine = self.engine
         medians = [statistics.median(column) for column in zip(*self._shares, strict=True)]
         mine = RankTrial(engine.facts(), *medians)
-        everyone = engine.transport.all_gather((self._spent, self._first_result_s, mine))
-        return Trial(
-            latencies_s=tuple(max(times) for times in zip(*(spent for spent, _, _ in everyone), strict=True)),
-            first_result_s=everyone[engine.plan.root][1],
-            ranks=tuple(rank for _, _, rank in everyone),
+        spent, first_results_s, ranks = zip(
+            *engine.transport.all_gather((self._spent, self._first_result_s, mine)), strict=True
         )
+        return Trial(tuple(map(max, zip(*spent, strict=True))), first_results_s[engine.plan.root], ranks)
 
 
 def _run(runners: Sequence[_Runner], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
@@ -288,14 +266,8 @@ def _run(runners: Sequence[_Runner], inputs: Mapping[str, Any], rounds: Rounds, 
 def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[str, Any], FlexPieError | None]:
     """Run a request from a barrier on; called by all ranks together.
 
-    Returns
-    -------
-    seconds : float
-        Of this rank.
-    outputs : dict of str to array
-        On the root, valid until the next request; empty elsewhere.
-    error : FlexPieError or None
-        What any rank has failed with, on every rank: then seconds and outputs are of no use.
+    This rank's seconds; the outputs, on the root, valid until the next request; and what any rank has failed with, on
+    every rank: then seconds and outputs are of no use.
     """
     engine.transport.barrier()
     begin_s = time.perf_counter()
@@ -303,11 +275,6 @@ def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[
         outputs = engine.run(inputs)
     seconds = time.perf_counter() - begin_s
     return seconds, outputs, anyones(engine.transport, engine.guard.take())
-
-
-def _kept(value: Any) -> Any:
-    """An output that later requests do not overwrite."""
-    return np.array(value) if isinstance(value, np.ndarray) else value
 
 
 def process_age_s() -> float:

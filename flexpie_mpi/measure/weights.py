@@ -49,15 +49,9 @@ _NO_LIMIT = 1 << 62
 
 
 class TrialWeights:
-    """Weight files of one rank, in a folder that the caller removes; made and asked by all ranks together.
+    """Weight files of one rank, in a folder of its own that the caller removes; made and asked by all ranks together.
 
-    Parameters
-    ----------
-    transport : Transport
-    model : Model
-        With its store on one rank.
-    folder : Path
-        This rank's own.
+    One of the ranks has the model's store.
     """
 
     def __init__(self, transport: Transport, model: Model, folder: Path) -> None:

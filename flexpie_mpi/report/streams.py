@@ -11,7 +11,7 @@ from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
 
 if TYPE_CHECKING:
-    from ..measure.stream_comparison import Findings
+    from ..measure.compare import Findings
     from ..measure.throughput import StageLoad, Throughput
     from ..session.streaming import StreamRun
 

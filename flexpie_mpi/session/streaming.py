@@ -26,7 +26,7 @@ from .timing import RunTerms
 if TYPE_CHECKING:
     from ..files.outputs import Results
     from ..files.requests import Source
-    from ..measure.stream_comparison import Findings, StreamComparison
+    from ..measure.compare import Findings, StreamComparison
     from ..simulate.occupancy import Occupancy
     from .inputs import PredictionInputs
 
@@ -214,8 +214,7 @@ def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell,
     model, comparison, results = engine.model, None, None
     assert source is not None, "the root has it"
     if terms.verifies:
-        from ..measure.compare import Reference
-        from ..measure.stream_comparison import StreamComparison
+        from ..measure.compare import Reference, StreamComparison
 
         comparison = StreamComparison(Reference(model, terms.sources.threads))
     if terms.output is not None:

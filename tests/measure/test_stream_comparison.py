@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.errors import ModelError
-from flexpie_mpi.measure.stream_comparison import Findings, StreamComparison
+from flexpie_mpi.measure.compare import Findings, StreamComparison
 from flexpie_mpi.model.equality import Check, compare
 
 

@@ -10,9 +10,8 @@ from importlib import import_module
 from io import StringIO
 
 from . import __version__
-from .commands import VERBS
-from .commands.parser import parse
-from .commands.stdio import WRONG_INPUT, emit, mend_streams, sentence, tell
+from .commands import VERBS, parse
+from .commands.output import WRONG_INPUT, emit, mend_streams, sentence, tell
 from .core.errors import FlexPieError, TransportError
 from .runtime.machine import launcher_rank
 

@@ -21,7 +21,7 @@ from studies import STUDIES, cells
 from trials import append_trials, check_kind, read_trials
 from trying import again, attempt, circumstances
 
-from flexpie_mpi.commands.progress import Progress
+from flexpie_mpi.commands.output import Progress
 from flexpie_mpi.core.errors import ReportError
 from flexpie_mpi.placement.solvers import SOLVERS
 from flexpie_mpi.report.page import summary_items, write_page

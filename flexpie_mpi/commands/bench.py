@@ -19,9 +19,7 @@ from ..suite.cells import Cell
 from ..suite.results import Result
 from .job import RankPart, run_job
 from .options import add_cache_arguments, add_record_arguments, cache_of, seconds, seconds_or_none, start_log
-from .output import check_paths, publish, write_record
-from .progress import Progress
-from .stdio import tell
+from .output import Progress, check_paths, publish, tell, write_record
 
 DEADLINE_S = 600.0
 """How long ranks wait for one that plans."""

@@ -13,12 +13,9 @@ from ..emulate import LIBRARIES, Cluster, available_cores, check_cores, check_sy
 from ..report.units import ms, percent
 from ..session.opening import first_ranks
 from ..testbed import read as read_testbed
-from . import VERBS
+from . import VERBS, UsageError, parse
 from .options import positive
-from .output import check_paths, write_record
-from .parser import UsageError, parse
-from .progress import Progress
-from .stdio import emit, tell
+from .output import Progress, check_paths, emit, tell, write_record
 
 PROGRAM = "flexpie_mpi"
 

@@ -12,10 +12,9 @@ from ..cost.file import save_cost
 from ..cost.fit import evaluate, fit
 from ..cost.traces import Traces, merged
 from ..report.traces import fit_items, fit_record
+from . import UsageError
 from .options import add_record_arguments, start_log
-from .output import STDOUT, check_paths, publish, write_record
-from .parser import UsageError
-from .progress import Progress
+from .output import STDOUT, Progress, check_paths, publish, write_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,9 +23,9 @@ from ..files.outputs import (
 from ..files.requests import Source, StreamOptions, find_source, sample
 from ..lower import lower
 from ..session.timing import TimedRun
+from . import UsageError
 from .options import budget_of, files_of
 from .output import check_paths, publish, write_record
-from .parser import UsageError
 
 if TYPE_CHECKING:
     from ..session.streaming import StreamRun

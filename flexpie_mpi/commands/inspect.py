@@ -10,10 +10,9 @@ from ..model import BUILTIN, load
 from ..model.zoo import describe, names
 from ..report.models import builtins_table, inspect, inspection_items, inspection_record
 from ..report.tables import Item
+from . import UsageError
 from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
-from .output import check_paths, publish, write_record
-from .parser import UsageError
-from .progress import Progress
+from .output import Progress, check_paths, publish, write_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

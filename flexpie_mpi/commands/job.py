@@ -15,8 +15,7 @@ from ..runtime.mpi import MPITransport, start, stop
 from ..runtime.transport import on_every_rank
 from ..session.opening import ROOT
 from .options import cache_of, start_log
-from .progress import Progress
-from .stdio import WRONG_INPUT, sentence
+from .output import WRONG_INPUT, Progress, sentence
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ..files.cache import Cache
 from ..runtime.machine import threads_problem
 from ..session.opening import CostSources, PlanChoice
 from ..testbed import MEMORY
-from .parser import UsageError
+from . import UsageError
 
 DEFAULT_MODEL = "builtin:mobilenet_v2"
 

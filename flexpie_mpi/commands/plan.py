@@ -36,6 +36,7 @@ from ..report.predicted import choice_table, prediction_lines, prediction_record
 from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
 from ..session.planning import CountingCostModel, Prediction, predict
+from . import UsageError
 from .options import (
     DEFAULT_MODEL,
     Parser,
@@ -53,9 +54,7 @@ from .options import (
     sources_of,
     start_log,
 )
-from .output import check_paths, publish, write_record
-from .parser import UsageError
-from .progress import Progress
+from .output import Progress, check_paths, publish, write_record
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
 OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)

@@ -21,10 +21,9 @@ from ..report.plans import plan_record
 from ..report.planview import plan_view
 from ..session.opening import read_plan
 from ..suite.results import Result, read_results
+from . import UsageError
 from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
-from .output import check_paths, make_folder, publish, write_record
-from .parser import UsageError
-from .progress import Progress
+from .output import Progress, check_paths, make_folder, publish, write_record
 
 PICTURES = (".png", ".svg")
 

@@ -36,8 +36,7 @@ from .options import (
     shapes_of,
     start_log,
 )
-from .output import check_paths, publish, write_record
-from .progress import Progress
+from .output import Progress, check_paths, publish, write_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

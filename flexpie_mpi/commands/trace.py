@@ -35,6 +35,7 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.opening import ROOT, from_root
 from ..testbed import read as read_testbed
+from . import UsageError
 from .job import RankPart, run_job
 from .options import (
     add_model_arguments,
@@ -47,7 +48,6 @@ from .options import (
     threads,
 )
 from .output import check_paths, publish, write_record
-from .parser import UsageError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from flexpie_mpi.commands import options
-from flexpie_mpi.commands.stdio import sentence
+from flexpie_mpi.commands.output import sentence
 from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.runtime.machine import launcher_rank
 

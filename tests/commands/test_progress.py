@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from flexpie_mpi.commands.progress import Progress
+from flexpie_mpi.commands.output import Progress
 from tests.report.test_tables import Terminal
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flexpie_mpi.commands import stdio
+from flexpie_mpi.commands import output
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.model.read import spooled
 from tests.launch import REPOSITORY, environment
@@ -119,5 +119,5 @@ def test_emitting_to_a_full_stream(monkeypatch, tmp_path):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(DataError, match="No space left"):
-            stdio.emit("text")
-        stdio.emit("more")  # goes nowhere
+            output.emit("text")
+        output.emit("more")  # goes nowhere

@@ -10,8 +10,8 @@ import json
 import os
 import sys
 
+from flexpie_mpi.commands import parse
 from flexpie_mpi.commands.infer import Inference
-from flexpie_mpi.commands.parser import parse
 from flexpie_mpi.core.errors import FlexPieError
 from flexpie_mpi.runtime.mpi import MPITransport, start
 

@@ -23,13 +23,17 @@ from .forest import Forest, ForestError
 from .learned import LABELS, HeldOut, LearnedCost, Ranges
 from .origins import DeviceFactor
 from .prior import ANY, CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
-from .rows import WORK
+from .rows import WORK, unlike
 from .samples import DTYPES
 
 FORMAT = "flexpie_mpi cost"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 names the features of forests. Version 1 had those of `_UNNAMED`, and did not say so."""
+
 MOST_BYTES = 8 << 20
 
+_UNNAMED = "28cd6da29b2f22ff228567f414e9b110"
+"""Digest of the names of all features that forests in files of version 1 were trained on."""
 
 _MOST_CONSTANT, _LEAST_RATE, _MOST_CROWDING, _MOST_EXPONENT = 1e30, 1e-30, 10.0, 500.0
 """Far beyond anything that is measured; within, no price overflows."""
@@ -40,7 +44,8 @@ def save_cost(cost: LearnedCost, path: str | Path) -> None:
 
     Raises DataError when it cannot be written.
     """
-    content = record_of(cost) | {"forests": {table: forest.text for table, forest in cost.forests.items()}}
+    forests = {table: forest.text for table, forest in cost.forests.items()}
+    content = record_of(cost) | {"features": _names(), "forests": forests}
     head = {"format": FORMAT, "version": FORMAT_VERSION, "digest": _digest(content)}
     write_text(path, json.dumps(head | content, indent=1, allow_nan=False) + "\n")
 
@@ -48,8 +53,8 @@ def save_cost(cost: LearnedCost, path: str | Path) -> None:
 def load_cost(path: str | Path) -> LearnedCost:
     """Read a cost model.
 
-    Raises CostError when there is no such file, it is damaged, holds no cost model, or one of a later version of the
-    format.
+    Raises CostError when there is no such file, it is damaged, holds no cost model, or one of another version of the
+    format or with other features.
     """
     record = _read(path)
     try:
@@ -98,7 +103,8 @@ def _read(path: str | Path) -> dict[str, Any]:
         )
         raise CostError(f"'{path}' holds no cost model ({problem}): give a file that 'flexpie-mpi fit' wrote")
     version = record.get("version")
-    if version != FORMAT_VERSION:
+    is_unnamed = version == 1 and type(version) is int and _digest(_names()) == _UNNAMED
+    if version != FORMAT_VERSION and not is_unnamed:
         raise CostError(
             f"cost model '{path}' is in version {shown(version)} of the format "
             f"and this program reads {FORMAT_VERSION}: use a newer flexpie-mpi, or make it anew with 'flexpie-mpi fit'"
@@ -106,7 +112,12 @@ def _read(path: str | Path) -> dict[str, Any]:
     content = {key: value for key, value in record.items() if key not in ("format", "version", "digest")}
     if record.get("digest") != _digest(content):
         raise CostError(f"cost model '{path}' is damaged or was edited: make it anew with 'flexpie-mpi fit'")
-    return content
+    return content | ({"features": _names()} if is_unnamed else {})
+
+
+def _names() -> dict[str, list[str]]:
+    """The names of this version's features, by table."""
+    return {table: list(features) for table, features in FEATURES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,7 @@ class _Content:
     prior: _Prior
     ops: tuple[str, ...]
     ranges: Mapping[str, Ranges]
+    features: Mapping[str, tuple[str, ...]]  # names, in order, of what the forests were trained on
     forests: Mapping[str, str]
 
 
@@ -153,7 +165,7 @@ def _cost(record: Mapping[str, Any]) -> LearnedCost:
             crowding=prior.crowding,
         ),
         ops=content.ops,
-        forests={table: _forest(table, text) for table, text in content.forests.items()},
+        forests={table: _forest(table, text, content.features.get(table)) for table, text in content.forests.items()},
         ranges={table: _ranges(table, each) for table, each in content.ranges.items()},
         devices=content.devices,
         models=content.models,
@@ -167,9 +179,13 @@ def _need(is_so: bool, otherwise: str) -> None:
         raise DocumentError(otherwise)
 
 
-def _forest(table: str, text: str) -> Forest:
-    """A forest that gives a finite factor whatever it is asked."""
+def _forest(table: str, text: str, features: tuple[str, ...] | None) -> Forest:
+    """A forest that was trained on this version's features, and gives a finite factor whatever it is asked."""
     _need(table in FEATURES, f"there is no table {shown(table)} to have a forest")
+    _need(features is not None, f"it does not name the features of '{table}'")
+    names = tuple(FEATURES[table])
+    others = unlike(features or (), names) or ("" if features == names else "columns in another order")
+    _need(not others, f"the forest of '{table}' was trained on other features than this version has: {others}")
     forest = Forest(text)
     _need(
         forest.columns == len(FEATURES[table]),

@@ -6,7 +6,11 @@ of a trace has the same fields and then `TIMING`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
+
+from ..core.document import shown
 
 
 def _dtype(labels: dict[str, str], numbers: str) -> np.dtype:
@@ -77,6 +81,18 @@ TABLES = {
     "plan": PLAN_TRACE,
 }
 """Record type of every table of a trace file."""
+
+
+def unlike(have: Collection[str], want: Collection[str]) -> str:
+    """Which name of a column is missing, or else too much; empty when both have the same, in whatever order.
+
+    >>> unlike(("op", "flops"), ("op", "bytes")), unlike(("op", "flops"), ("op",))
+    ("no column 'bytes'", "an unknown column 'flops'")
+    """
+    for word, names in (("no column", {*want} - {*have}), ("an unknown column", {*have} - {*want})):
+        if names:
+            return f"{word} {shown(min(names))}"
+    return ""
 
 
 _WEIGHTS = np.random.default_rng(0).random(32) + np.arange(32) * 0.7071

@@ -21,7 +21,7 @@ from ..core.errors import CostError
 from ..files.atomic import LockedFile
 from ..files.container import attribute, check_written, members, opened
 from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
-from .rows import TABLES
+from .rows import TABLES, unlike
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
 
@@ -200,20 +200,12 @@ def _problem(tables: Mapping[str, np.ndarray], origins: int) -> str:
         if name not in TABLES:
             return f"there is no table '{name}' (there are {', '.join(TABLES)})"
         if rows.dtype != TABLES[name] or rows.ndim != 1:
-            return f"table '{name}' has {_columns(rows.dtype, TABLES[name])}"
+            differing = unlike(rows.dtype.names or (), TABLES[name].names or ())
+            return f"table '{name}' has {differing or 'columns of another type or in another order'}"
         for column in numbered_columns(rows.dtype):
             if len(rows) and not 0 <= rows[column].min() <= rows[column].max() < origins:
                 return f"table '{name}' names the {column} {_outside(rows[column], origins)} of {origins} origins"
     return ""
-
-
-def _columns(actual: np.dtype, expected: np.dtype) -> str:
-    """How the columns of a table differ from what they should be."""
-    have, want = set(actual.names or ()), set(expected.names or ())
-    for word, names in (("no column", want - have), ("an unknown column", have - want)):
-        if names:
-            return f"{word} '{min(names)}'"
-    return "columns of another type or in another order"
 
 
 def _outside(numbers: np.ndarray, origins: int) -> int:

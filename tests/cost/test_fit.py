@@ -11,6 +11,7 @@ import pytest
 
 from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost import fit as fitting
+from flexpie_mpi.cost.features import FEATURES
 from flexpie_mpi.cost.file import _digest, load_cost, save_cost
 from flexpie_mpi.cost.fit import evaluate, fit
 from flexpie_mpi.cost.learned import Errors, Ranges, spearman
@@ -192,6 +193,9 @@ def replaced(record: dict, place: str, value: object) -> dict:
         ("forests.compute", "tree\n", "the text of the forest is cut off"),
         ("forests.compute", 3, "'forests' is 3, which is no str"),
         ("forests.plan", "tree\n", "no table 'plan' to have a forest"),
+        ("features", {}, "does not name the features of 'compute'"),
+        ("features.compute", ["op"], "the forest of 'compute' was trained on other features than this version has"),
+        ("features.compute", 3, "'features' is 3"),
         ("forests.call", "tree\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=2\nend of trees\n", "of 7"),
         ("provenance", [], "'provenance' is"),
     ],
@@ -203,6 +207,44 @@ def test_every_number_of_a_file_is_looked_at(cost, tmp_path, place, value, words
     with pytest.raises(CostError, match=words) as caught:
         load_cost(path)
     assert str(caught.value).isprintable() and str(path) in str(caught.value)
+
+
+def renamed(features, old, new):
+    return {new if name == old else name: feature for name, feature in features.items()}
+
+
+def turned(features):
+    return dict(reversed(features.items()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda features: renamed(features, "overlap", "overlapping"), "this version has: no column 'overlapping'"),
+        (lambda features: {**features, "zeros": features["overlap"]}, "this version has: no column 'zeros'"),
+        (lambda features: dict(list(features.items())[:-1]), "this version has: an unknown column 'crowd'"),
+        (turned, "this version has: columns in another order"),
+    ],
+)
+def test_a_file_of_other_features_is_refused_even_if_they_are_as_many(cost, tmp_path, monkeypatch, change, words):
+    path = tmp_path / "cost.json"
+    save_cost(cost, path)
+    monkeypatch.setitem(FEATURES, "compute", change(FEATURES["compute"]))
+    with pytest.raises(CostError, match=words) as caught:
+        load_cost(path)
+    assert "flexpie-mpi fit" in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_file_from_before_features_had_names_is_read_while_they_are_the_same(cost, tmp_path, monkeypatch):
+    path = tmp_path / "cost.json"
+    save_cost(cost, path)
+    record = json.loads(path.read_text()) | {"version": 1}
+    content = {key: each for key, each in record.items() if key not in ("format", "version", "digest", "features")}
+    path.write_text(json.dumps({"format": record["format"], "version": 1, "digest": _digest(content)} | content))
+    assert load_cost(path) == cost
+    monkeypatch.setitem(FEATURES, "call", renamed(FEATURES["call"], "values", "tensors"))
+    with pytest.raises(CostError, match="is in version 1 of the format and this program reads 2"):
+        load_cost(path)
 
 
 def test_a_forest_that_multiplies_without_end_is_refused(cost, tmp_path):

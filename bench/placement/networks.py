@@ -104,10 +104,10 @@ def own(name: str, accounting: str) -> Row:
     if accounting != CORRECTED:
         raise ValueError(f"{name} has no table of points, so {accounting} says nothing about it")
     graph = load(name).graph
-    found = units(graph)
-    crossing = np.array([float(sum(graph.value(value).nbytes for value in alive)) for alive in found.alive])
+    cut = units(graph)
+    crossing = np.array([float(sum(graph.value(value).nbytes for value in alive)) for alive in cut.alive])
     memory, flops = [], []
-    for first, end in pairwise(found.ends):
+    for first, end in pairwise(cut.ends):
         nodes = graph.nodes[first:end]
         weights = {value for node in nodes for value in node.reads if graph.value(value).is_constant}
         made = [value for node in nodes for value in node.writes if not graph.value(value).is_constant]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import paper
 import varied
-from ratios import RATIO_ABOUT, Cell, beaten, by_study, cells_of, effort, effort_text, solvers_in
+from ratios import RATIO_ABOUT, CellResults, beaten, by_study, cells_of, effort, effort_text, solvers_in
 from trials import Trial
 
 from flexpie_mpi.core.errors import ReportError
@@ -41,7 +41,7 @@ def make_page(trials: Sequence[Trial], sources: Sequence[str]) -> Page:
     return Page("Placements", (*sections, _apart(cells), _efforts(cells)))
 
 
-def _made(cells: Sequence[Cell], sources: Sequence[str]) -> Section:
+def _made(cells: Sequence[CellResults], sources: Sequence[str]) -> Section:
     trials = [trial for cell in cells for trial in cell.trials]
     days = sorted({trial.date[:10] for trial in trials})
     versions = {f"{name} {number}" for trial in trials for name, number in trial.versions.items()}
@@ -71,7 +71,7 @@ def _made(cells: Sequence[Cell], sources: Sequence[str]) -> Section:
     return Section("What was done", parts, {"made": record}, summary)
 
 
-def _apart(cells: Sequence[Cell]) -> Section:
+def _apart(cells: Sequence[CellResults]) -> Section:
     """Trials that no ratio speaks of."""
     solvers = solvers_in(cells)
     rows: dict[tuple[str, ...], list[str]] = {}
@@ -85,15 +85,15 @@ def _apart(cells: Sequence[Cell]) -> Section:
         Column("trials", "number"), Column("one board does", "number"), Column("nobody finds any", "number"),
         *(Column(f"{solver} finds none", "number") for solver in solvers),
     )  # fmt: skip
-    found = tuple([*alike[:4], ", ".join(boards), *alike[4:]] for alike, boards in rows.items())
+    table = tuple([*alike[:4], ", ".join(boards), *alike[4:]] for alike, boards in rows.items())
     about = (
         "Trials in which one board holds all, in which no solver found a placement, and in which a solver found none "
         "although another one did; numbers are of each cell. Cells that are not listed have neither."
     )
-    return Section("Counted apart", [about, Table(heads, found)] if found else ["There is nothing to count."], {})
+    return Section("Counted apart", [about, Table(heads, table)] if table else ["There is nothing to count."], {})
 
 
-def _efforts(cells: Sequence[Cell]) -> Section:
+def _efforts(cells: Sequence[CellResults]) -> Section:
     solvers = solvers_in(cells)
     rows = []
     for study, those in by_study(cells).items():

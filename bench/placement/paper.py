@@ -15,7 +15,7 @@ from published import (
     published_artefact,
     repeated_artefact,
 )
-from ratios import EXACT, MIB, Cell, beaten, effort, effort_text, ratio_table, record, seconds, solvers_in
+from ratios import EXACT, MIB, CellResults, beaten, effort, effort_text, ratio_table, record, seconds, solvers_in
 
 from flexpie_mpi.report.section import Folded, Part, Picture, Section
 from flexpie_mpi.report.tables import Column, Item, Table
@@ -32,16 +32,16 @@ _ABOUT = {
 }
 
 
-def sections(cells: Sequence[Cell]) -> list[Section]:
+def sections(cells: Sequence[CellResults]) -> list[Section]:
     """A section per accounting, and one on the published figures."""
-    by_accounting: dict[str, list[Cell]] = {}
+    by_accounting: dict[str, list[CellResults]] = {}
     for cell in cells:
         by_accounting.setdefault(cell.accounting, []).append(cell)
-    found = [_section(name, those) for name, those in by_accounting.items()]
-    return found + _beside_published(by_accounting.get(AS_CODED, []))
+    told = [_section(name, those) for name, those in by_accounting.items()]
+    return told + _beside_published(by_accounting.get(AS_CODED, []))
 
 
-def _section(accounting: str, cells: Sequence[Cell]) -> Section:
+def _section(accounting: str, cells: Sequence[CellResults]) -> Section:
     most = max(cell.boards for cell in cells)
     largest = [cell for cell in cells if cell.boards == most]
     rest = [cell for cell in cells if cell.boards != most]
@@ -62,7 +62,7 @@ def _section(accounting: str, cells: Sequence[Cell]) -> Section:
     return Section(f"The paper's cells, {accounting}", parts, {f"paper-{accounting}": record(cells)}, summary)
 
 
-def _exact_line(cells: Sequence[Cell]) -> str:
+def _exact_line(cells: Sequence[CellResults]) -> str:
     trials = [trial for cell in cells for trial in cell.compared]
     worse = beaten(trials)
     proved = sum(cell.proved for cell in cells)
@@ -72,7 +72,7 @@ def _exact_line(cells: Sequence[Cell]) -> str:
     )
 
 
-def _efforts(cells: Sequence[Cell]) -> Table:
+def _efforts(cells: Sequence[CellResults]) -> Table:
     solvers = solvers_in(cells)
     rows = [
         [cell.model, cell.size, *(effort_text(effort(cell.compared, solver)) for solver in solvers)]
@@ -83,7 +83,7 @@ def _efforts(cells: Sequence[Cell]) -> Table:
     return Table(heads, tuple(rows))
 
 
-def _beside_published(cells: Sequence[Cell]) -> list[Section]:
+def _beside_published(cells: Sequence[CellResults]) -> list[Section]:
     rows = [
         [cell.model, cell.size, str(cell.boards), *_pairs(cell), seconds(cell.seconds(EXACT))]
         for cell in cells
@@ -105,16 +105,16 @@ def _beside_published(cells: Sequence[Cell]) -> list[Section]:
     return [Section("Beside the published figures", parts, {"published": _record(cells)}, _summary())]
 
 
-def _key(cell: Cell) -> tuple[str, int, int]:
+def _key(cell: CellResults) -> tuple[str, int, int]:
     return cell.model, cell.memory[0] // MIB, cell.boards
 
 
-def _pairs(cell: Cell) -> list[str]:
+def _pairs(cell: CellResults) -> list[str]:
     row = PUBLISHED[_key(cell)]
     return [f"{seconds(row[solver])} / {seconds(cell.seconds(solver))}" for solver in SOLVERS]
 
 
-def _artefact_parts(cells: Sequence[Cell]) -> list[Part]:
+def _artefact_parts(cells: Sequence[CellResults]) -> list[Part]:
     """What the headline rests on, in words and figures."""
     published, here = published_artefact(), repeated_artefact(cells)
     rows = [_artefact_row("published", published)] + ([_artefact_row("these trials", here)] if here else [])
@@ -138,29 +138,30 @@ def _artefact_parts(cells: Sequence[Cell]) -> list[Part]:
     return [about, Table(heads, tuple(rows))]
 
 
-def _artefact_row(name: str, found: Artefact) -> list[str]:
-    zeros, without = found.with_zeros, found.without
+def _artefact_row(name: str, artefact: Artefact) -> list[str]:
+    zeros, without = artefact.with_zeros, artefact.without
     return [
-        name, str(found.cells), str(found.zeros), signed(-zeros.less_than_greedy), signed(-without.less_than_greedy),
+        name, str(artefact.cells), str(artefact.zeros),
+        signed(-zeros.less_than_greedy), signed(-without.less_than_greedy),
         f"{zeros.random_times:.1f}×", f"{without.random_times:.1f}×",
     ]  # fmt: skip
 
 
-def _record(cells: Sequence[Cell]) -> dict[str, object]:
+def _record(cells: Sequence[CellResults]) -> dict[str, object]:
     here = repeated_artefact(cells)
-    found: dict[str, object] = {"published": _artefact_record(published_artefact())}
-    return found | ({"here": _artefact_record(here)} if here else {})
+    record: dict[str, object] = {"published": _artefact_record(published_artefact())}
+    return record | ({"here": _artefact_record(here)} if here else {})
 
 
-def _artefact_record(found: Artefact) -> dict[str, object]:
-    headlines = {"with_zeros": found.with_zeros, "without": found.without}
-    return {"cells": found.cells, "zeros": found.zeros} | {
+def _artefact_record(artefact: Artefact) -> dict[str, object]:
+    headlines = {"with_zeros": artefact.with_zeros, "without": artefact.without}
+    return {"cells": artefact.cells, "zeros": artefact.zeros} | {
         name: {"less_than_greedy": each.less_than_greedy, "random_times": each.random_times}
         for name, each in headlines.items()
     }
 
 
 def _summary() -> list[Item]:
-    found = published_artefact()
-    with_zeros, without = (signed(-each.less_than_greedy) for each in (found.with_zeros, found.without))
+    headlines = published_artefact()
+    with_zeros, without = (signed(-each.less_than_greedy) for each in (headlines.with_zeros, headlines.without))
     return [f"headline kpath against greedy as published: {with_zeros} with zeros averaged in, {without} without"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from ratios import Cell
+from ratios import CellResults
 
 COUNTS = (5, 10, 15, 20, 50)
 _ROWS = """
@@ -34,13 +34,13 @@ CLAIM_GREEDY, CLAIM_RANDOM = 0.35, 10.0
 
 
 def _published() -> Mapping[tuple[str, int, int], Mapping[str, float]]:
-    found = {}
+    seconds = {}
     for line in _ROWS.strip().splitlines():
         model, size, *entries = line.split()
         for boards, entry in zip(COUNTS, entries, strict=True):
             if entry != "-":
-                found[model, int(size), boards] = dict(zip(SOLVERS, map(float, entry.split("/")), strict=True))
-    return found
+                seconds[model, int(size), boards] = dict(zip(SOLVERS, map(float, entry.split("/")), strict=True))
+    return seconds
 
 
 PUBLISHED = _published()
@@ -72,8 +72,8 @@ class Artefact:
 def artefact(seconds: Iterable[Mapping[str, float]], zeros: int) -> Artefact:
     """What `zeros` cells of 0 s do to the mean of ``kpath``; those of the baselines never had them.
 
-    >>> found = artefact([{"kpath": 1.0, "greedy": 1.0, "random": 4.0}], 1)
-    >>> found.with_zeros, found.without
+    >>> zeros = artefact([{"kpath": 1.0, "greedy": 1.0, "random": 4.0}], 1)
+    >>> zeros.with_zeros, zeros.without
     (Headline(less_than_greedy=0.5, random_times=8.0), Headline(less_than_greedy=0.0, random_times=4.0))
     """
     rows = list(seconds)
@@ -94,7 +94,7 @@ def published_artefact() -> Artefact:
     )
 
 
-def repeated_artefact(cells: Iterable[Cell]) -> Artefact | None:
+def repeated_artefact(cells: Iterable[CellResults]) -> Artefact | None:
     """The same done to the same cells of trials made here; None where some solver or all cells are missing."""
     those = [cell for cell in cells if cell.model in PLOTTED and cell.boards == COUNTS[-1]]
     rows = [{name: cell.seconds(name) for name in SOLVERS} for cell in those if cell.compared]

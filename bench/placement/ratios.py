@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import isfinite
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from trials import Trial
+from trials import Cell, Trial
 
 from flexpie_mpi.report.tables import Column, Table
 
@@ -48,26 +48,20 @@ class Effort:
 
 def effort(trials: Iterable[Trial], solver: str) -> Effort | None:
     """What a solver's searches took; None where there are none."""
-    found = [trial.answers[solver].search_s for trial in trials if solver in trial.answers]
-    return Effort(len(found), median(found), max(found)) if found else None
+    taken = [trial.answers[solver].search_s for trial in trials if solver in trial.answers]
+    return Effort(len(taken), median(taken), max(taken)) if taken else None
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResults(Cell):
     """Trials that differ in nothing but boards and links."""
 
-    study: str
-    accounting: str
-    model: str
-    boards: int
-    memory: tuple[int, ...]
-    setting: float
     trials: tuple[Trial, ...]
 
     @cached_property
     def unplaced(self) -> list[Trial]:
         """Trials in which nobody found anything."""
-        return [trial for trial in self.trials if not any(found.is_found for found in trial.answers.values())]
+        return [trial for trial in self.trials if not any(each.is_found for each in trial.answers.values())]
 
     @cached_property
     def alone(self) -> list[Trial]:
@@ -94,9 +88,9 @@ class Cell:
 
     def seconds(self, solver: str) -> float | None:
         """Mean over the compared trials in which a solver found something."""
-        found = [trial.answers[solver].seconds for trial in self.compared if solver in trial.answers]
-        found = [seconds for seconds in found if isfinite(seconds)]
-        return fmean(found) if found else None
+        answers = [trial.answers[solver] for trial in self.compared if solver in trial.answers]
+        times = [answer.seconds for answer in answers if answer.is_found]
+        return fmean(times) if times else None
 
     def failures(self, solver: str) -> int:
         """Trials in which a solver found nothing, and another one did."""
@@ -106,12 +100,9 @@ class Cell:
     @property
     def stages(self) -> float:
         """Stages of the best placements, on average; 0 where there are none."""
-        found = [
-            len(best.crews)
-            for trial in self.compared
-            if (best := min(trial.answers.values(), key=lambda found: found.seconds)).crews
-        ]
-        return fmean(found) if found else 0.0
+        best = [min(trial.answers.values(), key=lambda answer: answer.seconds) for trial in self.compared]
+        counts = [len(answer.crews) for answer in best if answer.crews]
+        return fmean(counts) if counts else 0.0
 
     @property
     def size(self) -> str:
@@ -120,28 +111,23 @@ class Cell:
         return "/".join(f"{level / unit:g}" for level in self.memory) + name
 
 
-def cells_of(trials: Iterable[Trial]) -> list[Cell]:
+def cells_of(trials: Iterable[Trial]) -> list[CellResults]:
     """Trials by cell, in the order in which they come; of trials of the same number the last."""
-    found: dict[tuple, dict[int, Trial]] = {}
+    by_cell: dict[tuple, dict[int, Trial]] = {}
     for trial in trials:
-        found.setdefault(trial.cell, {})[trial.number] = trial
-    return [_cell(tuple(those.values())) for those in found.values()]
+        by_cell.setdefault(trial.cell, {})[trial.number] = trial
+    return [CellResults(*cell, tuple(those.values())) for cell, those in by_cell.items()]
 
 
-def _cell(trials: tuple[Trial, ...]) -> Cell:
-    one = trials[0]
-    return Cell(one.study, one.accounting, one.model, one.boards, one.memory, one.setting, trials)
-
-
-def by_study(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+def by_study(cells: Iterable[CellResults]) -> dict[str, list[CellResults]]:
     """Cells by study, in their order."""
-    found: dict[str, list[Cell]] = {}
+    studies: dict[str, list[CellResults]] = {}
     for cell in cells:
-        found.setdefault(cell.study, []).append(cell)
-    return found
+        studies.setdefault(cell.study, []).append(cell)
+    return studies
 
 
-def solvers_in(cells: Iterable[Cell]) -> list[str]:
+def solvers_in(cells: Iterable[CellResults]) -> list[str]:
     """Solvers that took part, `EXACT` first, then as the trials have them."""
     names = dict.fromkeys(name for cell in cells for trial in cell.trials for name in trial.answers)
     return sorted(names, key=lambda name: name != EXACT)
@@ -149,8 +135,7 @@ def solvers_in(cells: Iterable[Cell]) -> list[str]:
 
 def best_bound(trial: Trial) -> float:
     """The least that is possible: the best found where that is proved, else the best bound, and 0 without either."""
-    bound = max((found.lower_bound_s for found in trial.answers.values()), default=0.0)
-    return _best(trial) if _is_settled(trial) else bound
+    return _best(trial) if _is_settled(trial) else _bound(trial)
 
 
 def beaten(trials: Iterable[Trial]) -> list[Trial]:
@@ -160,25 +145,28 @@ def beaten(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _is_settled(trial: Trial) -> bool:
-    bound = max((found.lower_bound_s for found in trial.answers.values()), default=0.0)
-    return bound >= _best(trial) * (1 - 1e-9)
+    return _bound(trial) >= _best(trial) * (1 - 1e-9)
+
+
+def _bound(trial: Trial) -> float:
+    return max((answer.lower_bound_s for answer in trial.answers.values()), default=0.0)
 
 
 def _best(trial: Trial) -> float:
-    return min((found.seconds for found in trial.answers.values()), default=float("inf"))
+    return min((answer.seconds for answer in trial.answers.values()), default=float("inf"))
 
 
-def pooled(cells: Iterable[Cell], solver: str) -> list[float]:
+def pooled(cells: Iterable[CellResults], solver: str) -> list[float]:
     """Ratios of all cells together."""
     return [ratio for cell in cells for ratio in cell.ratios(solver)]
 
 
-def spread_record(found: Spread | None) -> Mapping[str, float] | None:
-    """A spread as plain numbers."""
-    return None if found is None else {name: getattr(found, name) for name in Spread.__slots__}
+def spread_record(numbers: Sequence[float]) -> Mapping[str, float] | None:
+    """The spread of some numbers as plain numbers."""
+    return asdict(those) if (those := spread(numbers)) else None
 
 
-def ratio_table(cells: Sequence[Cell], setting: str = "") -> Table:
+def ratio_table(cells: Sequence[CellResults], setting: str = "") -> Table:
     """Every solver's ratio to the best possible, cell by cell, and over all of them; `setting` heads what is varied.
 
     Without that of `EXACT` where it proved all it found, since it is 1 then.
@@ -212,10 +200,9 @@ RATIO_ABOUT = (
 
 def ratio_text(ratios: Sequence[float]) -> str:
     """Mean, and in brackets the 95th percentile and the largest."""
-    found = spread(ratios)
-    if found is None:
+    if not (those := spread(ratios)):
         return "–"
-    return f"{_digits(found.mean)} ({_digits(found.p95)}, {_digits(found.most)})"
+    return f"{_digits(those.mean)} ({_digits(those.p95)}, {_digits(those.most)})"
 
 
 def _digits(ratio: float) -> str:
@@ -233,12 +220,12 @@ def seconds(number: float | None) -> str:
     return f"{number:.2f}" if number >= 1 else f"{number:.3f}" if number >= 0.1 else f"{number:.4f}"
 
 
-def effort_text(found: Effort | None) -> str:
+def effort_text(searches: Effort | None) -> str:
     """Median and longest search, in ms."""
-    return f"{found.median_s * 1e3:.1f} / {found.longest_s * 1e3:.0f}" if found else "–"
+    return f"{searches.median_s * 1e3:.1f} / {searches.longest_s * 1e3:.0f}" if searches else "–"
 
 
-def record(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+def record(cells: Iterable[CellResults]) -> list[dict[str, Any]]:
     """All numbers of cells, for JSON."""
     return [
         {
@@ -260,11 +247,11 @@ def record(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-def _solver(cell: Cell, solver: str) -> dict[str, Any]:
+def _solver(cell: CellResults, solver: str) -> dict[str, Any]:
     search = effort(cell.trials, solver)
     return {
         "seconds": cell.seconds(solver),
-        "ratio": spread_record(spread(cell.ratios(solver))),
+        "ratio": spread_record(cell.ratios(solver)),
         "failures": cell.failures(solver),
         "search_median_s": search.median_s if search else None,
         "search_longest_s": search.longest_s if search else None,

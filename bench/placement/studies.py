@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from boards import MIB
 from networks import AS_CODED, CORRECTED, PAPER
+from trials import Cell
 
 CHAIN = "random chain"
 """A made-up network, another one for every trial; `setting` is the spread of its sizes."""
 
 STUDIES = {"paper": 50, "memory": 50, "own": 20, "boards": 20, "sizes": 20, "compute": 20}
 """Trials of each cell, by study."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What all trials of a cell have in common; as of :class:`trials.Trial`."""
-
-    study: str
-    accounting: str
-    model: str
-    boards: int
-    memory: tuple[int, ...]
-    setting: float = 0.0
 
 
 def cells(study: str) -> list[Cell]:
@@ -103,4 +92,4 @@ _ROWS = {
 
 
 def _cell(accounting: str, model: str, boards: int, *levels: int) -> Cell:
-    return Cell("", accounting, model, boards, tuple(level * MIB for level in levels))
+    return Cell("", accounting, model, boards, tuple(level * MIB for level in levels), 0.0)

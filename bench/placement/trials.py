@@ -63,17 +63,28 @@ def answer(outcome: Outcome, search_s: float) -> Answer:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Cell:
+    """What all trials of a cell have in common."""
+
+    study: str
+    accounting: str
+    model: str
+    boards: int
+    memory: tuple[int, ...]  # bytes of a board; the levels that boards draw from where they differ
+    setting: float  # what else the study varies; 0 where nothing
+
+    @property
+    def cell(self) -> tuple[str, str, str, int, tuple[int, ...], float]:
+        """What tells it from other cells."""
+        return self.study, self.accounting, self.model, self.boards, self.memory, self.setting
+
+
+@dataclass(frozen=True)
+class Trial(Cell):
     """One instance, and all solvers on it.
 
     Attributes
     ----------
-    study, accounting, model : str
-    boards : int
-    memory : tuple of int
-        Bytes of a board; the levels that boards draw from where they differ.
-    setting : float
-        What else the study varies; 0 where nothing.
     number : int
         Trials of one number have the same boards and links, whatever else differs.
     seed : tuple of int
@@ -84,23 +95,12 @@ class Trial:
     machine, date : str
     """
 
-    study: str
-    accounting: str
-    model: str
-    boards: int
-    memory: tuple[int, ...]
-    setting: float
     number: int
     seed: tuple[int, ...]
     answers: Mapping[str, Answer]
     versions: Mapping[str, str]
     machine: str
     date: str
-
-    @property
-    def cell(self) -> tuple[str, str, str, int, tuple[int, ...], float]:
-        """What trials of a cell have in common."""
-        return self.study, self.accounting, self.model, self.boards, self.memory, self.setting
 
 
 def append_trials(path: str | os.PathLike[str], trials: Iterable[Trial]) -> None:
@@ -160,8 +160,8 @@ def read_trials(path: str | os.PathLike[str]) -> tuple[Trial, ...]:
 def _line(trial: Trial) -> dict[str, Any]:
     """A trial as plain values; infinite times, which JSON has no word for, as None."""
     record = asdict(trial)
-    for found in record["answers"].values():
-        found.update((key, None) for key in ("seconds", "lower_bound_s") if found[key] == inf)
+    for answered in record["answers"].values():
+        answered.update((key, None) for key in ("seconds", "lower_bound_s") if answered[key] == inf)
     return {"kind": KIND, "format": FORMAT, **record}
 
 
@@ -177,8 +177,8 @@ def _trial(line: str, where: str) -> Trial:
         )
     try:
         answers = record.get("answers")
-        for found in answers.values() if isinstance(answers, dict) else ():
-            _with_infinite(found)
+        for answered in answers.values() if isinstance(answers, dict) else ():
+            _with_infinite(answered)
         trial = dataclass_of(Trial, record, "it")
     except DocumentError as error:
         raise ReportError(f"{where} is no trial of placements: {error}") from error

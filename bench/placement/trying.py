@@ -8,8 +8,8 @@ from time import process_time
 
 from boards import instance
 from networks import network, random_chain
-from studies import CHAIN, Cell
-from trials import Answer, Trial, answer
+from studies import CHAIN
+from trials import Answer, Cell, Trial, answer
 
 from flexpie_mpi.core.versions import machine, versions
 from flexpie_mpi.placement import Instance
@@ -31,9 +31,7 @@ def attempt(cell: Cell, number: int, solvers: Sequence[str], limit_s: float, abo
     seed = (SEED, number, cell.boards)
     instance = posed(cell, seed)
     answers = {name: _answered(name, instance, number, limit_s) for name in solvers}
-    return Trial(
-        cell.study, cell.accounting, cell.model, cell.boards, cell.memory, cell.setting, number, seed, answers, **about
-    )  # fmt: skip
+    return Trial(*cell.cell, number, seed, answers, **about)
 
 
 def _answered(name: str, instance: Instance, number: int, limit_s: float) -> Answer:
@@ -44,10 +42,11 @@ def _answered(name: str, instance: Instance, number: int, limit_s: float) -> Ans
 
 def again(trial: Trial, solvers: Sequence[str], limit_s: float) -> dict[str, tuple[float, float]]:
     """A trial repeated from its line: seconds as they were and as they are now, by solver."""
-    cell = Cell(trial.study, trial.accounting, trial.model, trial.boards, trial.memory, trial.setting)
-    instance = posed(cell, trial.seed)
-    found = {name: SOLVERS[name].solve(instance, trial.number, limit_s).seconds for name in solvers}
-    return {name: (trial.answers[name].seconds, seconds) for name, seconds in found.items()}
+    instance = posed(trial, trial.seed)
+    return {
+        name: (trial.answers[name].seconds, SOLVERS[name].solve(instance, trial.number, limit_s).seconds)
+        for name in solvers
+    }
 
 
 def circumstances() -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from pictures import along, label, lanes
-from ratios import Cell, ratio_table, record, solvers_in
+from ratios import CellResults, ratio_table, record, solvers_in
 
 from flexpie_mpi.report.figure import Draw
 from flexpie_mpi.report.section import Part, Picture, Section
@@ -25,7 +25,7 @@ class Study:
     heading: str
     about: str
     axis: str = ""
-    place: Callable[[Cell], float] = lambda cell: cell.setting
+    place: Callable[[CellResults], float] = lambda cell: cell.setting
     solvers: tuple[str, ...] = ("kpath", "greedy", "capacity-greedy")
 
 
@@ -67,7 +67,7 @@ STUDIES: Mapping[str, Study] = {
 }  # fmt: skip
 
 
-def sections(name: str, cells: Sequence[Cell]) -> list[Section]:
+def sections(name: str, cells: Sequence[CellResults]) -> list[Section]:
     """One section about a study."""
     study = STUDIES.get(name, Study(f"Study: {name}", ""))
     shown = [cell for cell in cells if cell.compared]
@@ -91,16 +91,16 @@ def sections(name: str, cells: Sequence[Cell]) -> list[Section]:
     return [Section(study.heading, parts, {name: record(cells)}, summary)]
 
 
-def _curves(study: Study, cells: Sequence[Cell], solvers: Sequence[str]) -> Draw:
+def _curves(study: Study, cells: Sequence[CellResults], solvers: Sequence[str]) -> Draw:
     """A panel per network."""
-    groups: dict[str, list[tuple[float, Cell]]] = {}
+    groups: dict[str, list[tuple[float, CellResults]]] = {}
     for cell in cells:
         title = cell.model.removeprefix("builtin:")
         groups.setdefault(title, []).append((study.place(cell), cell))
     return along(groups, study.axis, solvers)
 
 
-def _gains(cells: Sequence[Cell]) -> list[str]:
+def _gains(cells: Sequence[CellResults]) -> list[str]:
     """In how many cells the best placement is as much better as it is to be."""
     lines = []
     for solver, least in GAINS.items():
@@ -116,16 +116,16 @@ def _gains(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _gain_table(cells: Sequence[Cell]) -> Table:
+def _gain_table(cells: Sequence[CellResults]) -> Table:
     solvers = [solver for solver in GAINS if solver in solvers_in(cells)]
     rows = []
     for cell in cells:
-        found = []
+        judged = []
         for solver in solvers:
             ratios = cell.ratios(solver)
             mean = f"{fmean(ratios):.3f}" if ratios else "–"
-            found += [mean, _verdict(fmean(ratios) if ratios else None, GAINS[solver]), str(cell.failures(solver))]
-        rows.append([cell.accounting, cell.model, cell.size, str(cell.boards), *found])
+            judged += [mean, _verdict(fmean(ratios) if ratios else None, GAINS[solver]), str(cell.failures(solver))]
+        rows.append([cell.accounting, cell.model, cell.size, str(cell.boards), *judged])
     heads = [Column("bytes"), Column("network"), Column("MiB", "number"), Column("boards", "number")]
     for solver in solvers:
         heads += [Column(solver, "number"), Column(f"at least {GAINS[solver]:g}"), Column("finds nothing", "number")]

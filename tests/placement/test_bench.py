@@ -96,7 +96,7 @@ def test_a_trial_comes_out_alike_from_its_line(bench, tmp_path):
     cells = [
         bench["studies"].cells("memory")[0],
         bench["studies"].cells("sizes")[3],
-        bench["studies"].Cell("paper", "as-coded", "InceptionResNetV2", 5, (64 * 2**20,)),
+        bench["studies"].Cell("paper", "as-coded", "InceptionResNetV2", 5, (64 * 2**20,), 0.0),
     ]
     solvers = ("random", "greedy", "kpath", "capacity-greedy", "even")
     trials = [bench["trying"].attempt(cell, 3, solvers, 2.0, about) for cell in cells]

@@ -82,17 +82,9 @@ def check_replaceable(path: str | Path) -> None:
 
 
 class LockedFile:
-    """The right to replace a file, until closed or killed.
+    """The right to replace a file, links followed, until closed or killed. The file need not exist, its folder must.
 
-    Parameters
-    ----------
-    path : path
-        Links are followed. The file need not exist, its folder must.
-
-    Raises
-    ------
-    CostError
-        When another process, or another of these, has the right; or nothing can be written there.
+    Raises CostError when another process, or another of these, has the right; or nothing can be written there.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -231,19 +223,13 @@ def _lock_at(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, path):
-                return descriptor
+            with suppress(FileNotFoundError):  # its owner has removed it since it was opened, and maybe made another
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its owner removed it between the two lines above
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+        os.close(descriptor)
 
 
 def _to_disk(path: Path) -> None:

@@ -19,7 +19,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import CacheError
@@ -34,13 +33,6 @@ ABANDONED_S = 86400.0
 """An unfinished entry this old belongs to a process that is gone."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: Path
-    used_s: float
-    size_bytes: int
 
 
 class Cache:
@@ -99,11 +91,18 @@ class Cache:
             try:
                 path = publish(self._folder / kind / key, write)
                 self._mine.add(path)
-                self._prune_now_and_then(path)
+                # Looking at every entry takes a while: it is done at the first store and then per share of the limit.
+                self._unpruned_bytes += _size(path)
+                if self._unpruned_bytes * 64 >= self._limit_bytes:
+                    self.prune()
                 return path
             except OSError as error:
-                self._disable(error)
-        return publish(self._private_folder() / kind / key, write)
+                log.warning("cache folder %s cannot be used (%s); going on without a cache", self._folder, error)
+                self._folder = None
+        if self._private is None:
+            self._private = Path(tempfile.mkdtemp(prefix="flexpie-mpi-"))
+            self._cleanup = weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
+        return publish(self._private / kind / key, write)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
@@ -121,15 +120,15 @@ class Cache:
         if self._folder is None:
             return
         self._unpruned_bytes = 0
-        entries = sorted(_entries(self._folder), key=lambda entry: entry.used_s)
-        excess = sum(entry.size_bytes for entry in entries) - self._limit_bytes
+        entries = sorted(_entries(self._folder))
+        excess = sum(nbytes for _, _, nbytes in entries) - self._limit_bytes
         recent = time.time() - IN_USE_S
-        for entry in entries:
+        for used_s, path, nbytes in entries:
             if excess <= 0:
                 return
-            if entry.path not in self._mine and entry.used_s < recent:
-                unpublish(entry.path)
-                excess -= entry.size_bytes
+            if path not in self._mine and used_s < recent:
+                unpublish(path)
+                excess -= nbytes
 
     def close(self) -> None:
         """Remove what a disabled cache has kept; entries of a cache folder stay."""
@@ -142,22 +141,6 @@ class Cache:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-    def _private_folder(self) -> Path:
-        if self._private is None:
-            self._private = Path(tempfile.mkdtemp(prefix="flexpie-mpi-"))
-            self._cleanup = weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
-        return self._private
-
-    def _disable(self, error: OSError) -> None:
-        log.warning("cache folder %s cannot be used (%s); going on without a cache", self._folder, error)
-        self._folder = None
-
-    def _prune_now_and_then(self, path: Path) -> None:
-        """Looking at every entry takes a while, so it is done at the first store and then per share of the limit."""
-        self._unpruned_bytes += _size(path)
-        if self._unpruned_bytes * 64 >= self._limit_bytes:
-            self.prune()
 
 
 def _default_folder() -> Path | None:
@@ -184,13 +167,13 @@ def _check(kind: str, key: str) -> None:
             raise ValueError(f"'{word}' cannot name a cache entry: letters, digits, '.', '_' and '-' only")
 
 
-def _entries(folder: Path) -> Iterator[_Entry]:
-    """Every finished entry; leftovers of processes that are gone are removed on the way."""
+def _entries(folder: Path) -> Iterator[tuple[float, Path, int]]:
+    """(time of its last use, path, bytes) of every finished entry; what gone processes left is removed on the way."""
     for path in folder.glob("*/*"):
         with contextlib.suppress(OSError):  # another process may remove it under our eyes
             used_s = path.stat().st_mtime
             if not path.name.startswith(UNFINISHED):
-                yield _Entry(path, used_s, _size(path))
+                yield used_s, path, _size(path)
             elif used_s < time.time() - ABANDONED_S:
                 shutil.rmtree(path, ignore_errors=True)
 

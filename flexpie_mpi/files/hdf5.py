@@ -63,6 +63,9 @@ _ESCAPES = (("%", "%25"), ("/", "%2F"))
 """Signs that names of datasets have in another form, in the order in which they are replaced."""
 
 
+Items = dict[str, h5py.Dataset]
+
+
 def hdf5_offers(path: Path) -> dict[str, Offer]:
     """The datasets of an HDF5 file by name, unread.
 
@@ -72,7 +75,7 @@ def hdf5_offers(path: Path) -> dict[str, Offer]:
         return {name: _offer(item, path) for name, item in datasets(file, path).items()}
 
 
-def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
+def datasets(file: h5py.File, path: Path) -> Items:
     """The datasets of an open file by the names of their values.
 
     Raises DataError when the file was written in a later version of the format.
@@ -96,11 +99,16 @@ def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     return {unescape(key): item for key, item in items.items() if not key.endswith((SHAPES, FLAT))}
 
 
-def beside(file: h5py.File, values: Mapping[str, h5py.Dataset], suffix: str) -> dict[str, h5py.Dataset]:
-    """The datasets beside those `values` (as of :func:`datasets`) that have one, by the names of the values.
+def tables(file: h5py.File, path: Path) -> tuple[Items, Items, Items]:
+    """The datasets of an open file, those of shapes beside them, and the flat ones, each by the names of their values.
 
-    `suffix` is `SHAPES` or `FLAT`. Raises DataError when a dataset has not the form that it must have.
+    Raises DataError when one beside another has not the form that it must have, and as of :func:`datasets`.
     """
+    values = datasets(file, path)
+    return values, _beside(file, values, SHAPES), _beside(file, values, FLAT)
+
+
+def _beside(file: h5py.File, values: Items, suffix: str) -> Items:
     is_ours = attribute(file, "format") == FORMAT
     items = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
     for name, item in items.items():
@@ -167,15 +175,7 @@ def unescape(key: str) -> str:
 class Stack:
     """A file of requests, read request by request.
 
-    Attributes
-    ----------
-    shapes : dict of str to tuple of int
-        Of every value, as in the file: the first axis counts requests, the others are those of the largest.
-
-    Raises
-    ------
-    DataError
-        When the file is damaged, or was written in a later version of the format.
+    Raises DataError when the file is damaged, or was written in a later version of the format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -183,14 +183,13 @@ class Stack:
         with reading(path, "an HDF5 file"):
             self._file = opened(path)
             try:
-                self._datasets = datasets(self._file, path)
-                self._ragged = beside(self._file, self._datasets, SHAPES)
-                self._flat = beside(self._file, self._datasets, FLAT)
+                self._datasets, self._ragged, self._flat = tables(self._file, path)
                 self._dtypes = {name: type_of(item) for name, item in self._datasets.items()}
                 self._complete = attribute(self._file, COUNT)
             except BaseException:
                 self._file.close()
                 raise
+        # as in the file: the first axis counts requests, the others are those of the largest
         self.shapes = {name: tuple(item.shape or ()) for name, item in self._datasets.items()}
 
     def __enter__(self) -> Stack:
@@ -240,10 +239,11 @@ class Stack:
         row = [int(extent) for extent in self._ragged[name][request]]
         shape = tuple(extent for extent in row if extent != ABSENT)
         most = self.shapes[name][1:]
+        fits = min(shape, default=0) >= 0 and tuple(row[: len(shape)]) == shape
         if len(shape) == len(most):
-            fits = all(0 <= extent <= limit for extent, limit in zip(shape, most, strict=True))
+            fits &= all(extent <= limit for extent, limit in zip(shape, most, strict=True))
         else:
-            fits = name in self._flat and min(shape, default=0) >= 0 and prod(shape) <= self._flat[name].shape[1]
-        if not fits or tuple(row[: len(shape)]) != shape:
+            fits &= name in self._flat and prod(shape) <= self._flat[name].shape[1]
+        if not fits:
             raise DataError(f"'{self._path}' is damaged: request {request} of {shown(name)} has the shape {shape}")
         return shape

@@ -35,22 +35,10 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How a pixel, 0 to 255, becomes a number: ``(pixel - mean) * scale``.
+    """How a pixel, 0 to 255, becomes a number: ``(pixel - mean) * scale``; by default mean 0, scale 1/255."""
 
-    Each of the two is one number, or one per channel, or empty for the default: mean 0, scale 1/255.
-    """
-
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, mean: Numbers, scale: Numbers) -> Normalisation:
-        """From what a user gives: a number, several, or None."""
-        return cls(_tuple(mean), _tuple(scale))
-
-    @property
-    def is_default(self) -> bool:
-        return not self.mean and not self.scale
+    mean: Numbers = None
+    scale: Numbers = None
 
     def apply(self, pixels: np.ndarray, where: str) -> np.ndarray:
         """Normalised float32 of pixels ``(H, W, C)``, computed in float64.
@@ -58,14 +46,21 @@ class Normalisation:
         Raises DataError when the number of means or scales is neither 1 nor C.
         """
         channels = pixels.shape[-1]
-        for name, numbers in (("mean", self.mean), ("scale", self.scale)):
-            if len(numbers) not in (0, 1, channels):
+        both = {"mean": _array(self.mean, 0.0), "scale": _array(self.scale, 1 / 255)}
+        for name, numbers in both.items():
+            if numbers.size not in (1, channels):
                 raise DataError(
-                    f"{name} has {len(numbers)} numbers and {where} has {channels} channels: give 1 or {channels}"
+                    f"{name} has {numbers.size} numbers and {where} has {channels} channels: give 1 or {channels}"
                 )
-        mean = np.array(self.mean or 0.0, dtype=np.float64)
-        scale = np.array(self.scale or 1 / 255, dtype=np.float64)
-        return ((pixels - mean) * scale).astype(np.float32)
+        return ((pixels - both["mean"]) * both["scale"]).astype(np.float32)
+
+
+def _is_given(numbers: Numbers) -> bool:
+    return numbers is not None and np.size(numbers) > 0
+
+
+def _array(numbers: Numbers, default: float) -> np.ndarray:
+    return np.array(numbers if _is_given(numbers) else default, dtype=np.float64)
 
 
 def read_image(path: Path, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
@@ -144,12 +139,6 @@ def _numbers(path: Path, value: Value, pixels: np.ndarray, normalisation: Normal
         return normalisation.apply(pixels, f"'{path}' for input '{value.name}'").astype(dtype)
     if dtype != np.uint8:
         raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
-    if not normalisation.is_default:
+    if _is_given(normalisation.mean) or _is_given(normalisation.scale):
         raise DataError(f"input '{value.name}' takes pixels as they are (uint8): mean and scale do not apply to it")
     return pixels
-
-
-def _tuple(numbers: Numbers) -> tuple[float, ...]:
-    if numbers is None:
-        return ()
-    return (float(numbers),) if isinstance(numbers, (int, float)) else tuple(float(number) for number in numbers)

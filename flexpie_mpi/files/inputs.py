@@ -74,7 +74,7 @@ def load_inputs(
     if not files:
         return random_inputs(graph, seed)
     sources = [source for argument in files for source in _open(argument, graph)]
-    return _fitted(sources, graph, Normalisation.of(mean, scale), budget)
+    return _fitted(sources, graph, Normalisation(mean, scale), budget)
 
 
 def fit_inputs(

@@ -46,32 +46,15 @@ _DEFLATE_MOST = 1032
 """One packed byte can become so many."""
 
 
-def npy_offer(path: Path) -> Offer:
-    """The array of a ``.npy`` file, unread; DataError when the file is damaged or holds Python objects."""
-    with reading(path, "a .npy file"), path.open("rb") as stream:
-        return _npy_offer(stream, path, path)
-
-
-def npz_offers(path: Path) -> dict[str, Offer]:
-    """The arrays of a ``.npz`` file by name, unread, in the order of the file.
-
-    Raises DataError when the file is damaged, holds the same name twice, or holds anything but arrays.
-    """
-    with reading(path, "a .npz file"):
-        return _npz_offers(path, path)
-
-
 def bytes_offers(memory: bytes, where: Path) -> dict[str, Offer]:
     """The arrays in the bytes of a ``.npy`` file, under the name `UNNAMED`, or of a ``.npz`` file, unread.
 
     Raises DataError when the bytes are neither; the sentence calls them `where`.
     """
     if memory.startswith(_NPY):
-        with reading(where, "a .npy file"):
-            return {UNNAMED: _npy_offer(BytesIO(memory), memory, where)}
+        return {UNNAMED: npy_offer(where, memory)}
     if memory.startswith(_ZIP):
-        with reading(where, "a .npz file"):
-            return _npz_offers(memory, where)
+        return npz_offers(where, memory)
     raise DataError(f"'{where}' sends what is neither a .npy file nor a .npz file")
 
 
@@ -87,25 +70,30 @@ def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
                 npy.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def _open(source: Path | bytes) -> IO[bytes]:
-    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+def npy_offer(path: Path, memory: bytes | None = None) -> Offer:
+    """The array of a ``.npy`` file, or of its bytes in `memory`, unread.
 
-
-def _npy_offer(stream: IO[bytes], source: Path | bytes, where: Path) -> Offer:
-    dtype, _, shape = _header(stream)
-    begin = stream.tell()
-    _check_room(dtype, shape, stream.seek(0, os.SEEK_END) - begin)
+    Raises DataError when the file is damaged or holds Python objects.
+    """
+    with reading(path, "a .npy file"), _open(path, memory) as stream:
+        dtype, _, shape = _header(stream)
+        begin = stream.tell()
+        _check_room(dtype, shape, stream.seek(0, os.SEEK_END) - begin)
 
     def load() -> np.ndarray:
-        with reading(where, "a .npy file"), _open(source) as again:
+        with reading(path, "a .npy file"), _open(path, memory) as again:
             return _array(again)
 
     return Offer(shape, dtype, load)
 
 
-def _npz_offers(source: Path | bytes, where: Path) -> dict[str, Offer]:
+def npz_offers(path: Path, memory: bytes | None = None) -> dict[str, Offer]:
+    """The arrays of a ``.npz`` file, or of its bytes in `memory`, by name, unread, in the order of the file.
+
+    Raises DataError when the file is damaged, holds the same name twice, or holds anything but arrays.
+    """
     offers: dict[str, Offer] = {}
-    with _archive(source) as archive:
+    with reading(path, "a .npz file"), _archive(path, memory) as archive:
         members = archive.infolist()
         if len(members) > MOST_ARRAYS:
             raise ValueError(f"it has {len(members)} arrays, and {MOST_ARRAYS} are the most that are read")
@@ -113,13 +101,13 @@ def _npz_offers(source: Path | bytes, where: Path) -> dict[str, Offer]:
             name = member.filename.removesuffix(_SUFFIX)
             if name == member.filename or name in offers:
                 raise DataError(
-                    f"'{where}' is no .npz file: its member {shown(member.filename)} is no array, or is there twice"
+                    f"'{path}' is no .npz file: its member {shown(member.filename)} is no array, or is there twice"
                 )
-            offers[name] = _member_offer(archive, member, source, where)
+            offers[name] = _member_offer(archive, member, path, memory)
     return offers
 
 
-def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path | bytes, where: Path) -> Offer:
+def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, memory: bytes | None) -> Offer:
     """The array of a member of a zip, after a check that the sizes it gives can be true."""
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_MOST}.get(member.compress_type, 0)
     if member.file_size > member.compress_size * most:
@@ -129,7 +117,7 @@ def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Pat
         _check_room(dtype, shape, member.file_size - stream.tell())
 
     def load() -> np.ndarray:
-        with reading(where, "a .npz file"), _archive(source) as again, again.open(member) as stream:
+        with reading(path, "a .npz file"), _archive(path, memory) as again, again.open(member) as stream:
             array = _array(stream)
             if stream.read(1):  # the end is where the sum of its bytes is checked, too
                 raise ValueError(f"its member {shown(member.filename)} goes on behind its array")
@@ -138,10 +126,14 @@ def _member_offer(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Pat
     return Offer(shape, dtype, load)
 
 
+def _open(path: Path, memory: bytes | None) -> IO[bytes]:
+    return path.open("rb") if memory is None else BytesIO(memory)
+
+
 @contextmanager
-def _archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
+def _archive(path: Path, memory: bytes | None) -> Iterator[zipfile.ZipFile]:
     """Open a zip. A large directory, which is read as a whole, is refused."""
-    with _open(source) as stream:
+    with _open(path, memory) as stream:
         limited = _Limited(stream)
         with zipfile.ZipFile(limited) as archive:  # type: ignore[call-overload]  # as much of a file as it needs
             limited.most = None

@@ -64,24 +64,12 @@ class Offer:
         return prod(self.shape) * max(self.dtype.itemsize, 1)
 
     def fitted(self, value: Value, source: str, budget: Budget) -> np.ndarray:
-        """The array as an input wants it: the same shape, its type, contiguous.
+        """The array as an input of the graph wants it: the same shape, its type, contiguous.
 
         Numbers may change their width and not their kind: floats stay floats and integers integers, and a finite
-        number must not leave the range of the narrower type. Infinities and NaN are values like others.
-
-        Parameters
-        ----------
-        value : Value
-            An input of the graph.
-        source : str
-            Where the array comes from, for the sentence of an error.
-        budget : Budget
-            Of the array as it is stored.
-
-        Raises
-        ------
-        DataError
-            When the array cannot be read or is too large, or its shape, type or range does not fit.
+        number must not leave the range of the narrower type. Infinities and NaN are values like others. The budget
+        is for the array as it is stored. Raises DataError when the array cannot be read or is too large, or its shape,
+        type or range does not fit; the sentence calls what it comes from `source`.
         """
         _check_fits(self.shape, self.dtype, value, source)
         budget.admit(self.nbytes, f"{source}, for input '{value.name}',", DataError)
@@ -102,7 +90,7 @@ def _check_fits(shape: tuple[int, ...], dtype: np.dtype, value: Value, source: s
     if value.shape is not None and shape != value.shape:
         raise DataError(f"{source} has shape {_shape(shape)} and input '{value.name}' wants {_shape(value.shape)}")
     wanted = wanted_dtype(value)
-    if _family(dtype) != _family(wanted):
+    if dtype.kind.replace("u", "i") != wanted.kind.replace("u", "i"):
         raise DataError(
             f"{source} holds {dtype.name} and input '{value.name}' wants {wanted.name}: convert it, "
             "numbers are not changed from one kind to another here"
@@ -114,10 +102,6 @@ def wanted_dtype(value: Value) -> np.dtype:
     if value.dtype not in ITEM_BYTES:
         raise DataError(f"input '{value.name}' is of type {value.dtype}, which cannot be read from files")
     return np.dtype(value.dtype)
-
-
-def _family(dtype: np.dtype) -> str:
-    return {"i": "integer", "u": "integer"}.get(dtype.kind, dtype.kind)
 
 
 def _same_range(before: np.ndarray, after: np.ndarray) -> bool:

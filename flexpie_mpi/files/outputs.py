@@ -66,33 +66,22 @@ def check_holdable(path: str | Path, outputs: Iterable[Value]) -> list[str]:
         )
     said = [f"output '{value.name}' is of type {value.dtype} and is not written to '{path}'" for value in left]
     return said + [
-        f"output '{value.name}' is of type {value.dtype}, and is written to '{path}' as {WIDER[value.dtype]}"
-        for value in outputs
-        if value.dtype in WIDER
+        f"output '{name}' is of type {dtype}, and is written to '{path}' as {WIDER[dtype]}"
+        for name, dtype in widened_types(outputs).items()
     ]
 
 
 def save_outputs(
     path: str | Path,
     outputs: Mapping[str, object],
-    provenance: Mapping[str, str | int | float] | None = None,
-    types: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str | int | float] = MappingProxyType({}),
+    types: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write named outputs to ``.npz`` or ``.h5`` under exactly their names, replacing an older file.
 
-    Parameters
-    ----------
-    outputs : mapping of name to array
-        Numbers, bools or strings.
-    provenance : mapping, optional
-        What the outputs come from; stored as attributes in ``.h5``.
-    types : mapping, optional
-        The model's own types of outputs that come in a wider one; stored as attributes in ``.h5``.
-
-    Raises
-    ------
-    DataError
-        When the path cannot be written or an output is no tensor. An older file then stays as it was.
+    What they come from, and the model's own types of outputs that come in a wider one, are stored as attributes in
+    ``.h5``. Raises DataError when the path cannot be written or an output is no tensor. An older file then stays as it
+    was.
     """
     _check_suffix(path)
     arrays, said = holdable(outputs)
@@ -103,7 +92,7 @@ def save_outputs(
             with part.open("xb") as stream:
                 write_npz(stream, arrays)
         else:
-            write_hdf5(part, arrays, provenance or {}, types or {})
+            write_hdf5(part, arrays, provenance, types)
 
 
 def holdable(outputs: Mapping[str, object]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -200,7 +189,7 @@ class Results:
             if not self._held:
                 self._oldest_s = time.monotonic()
             self._held.append(arrays)
-            self._held_bytes += _bytes(arrays)
+            self._held_bytes += sum(array.nbytes for array in arrays.values())
             if self._held_bytes >= BATCH_BYTES:
                 self._changed.notify_all()
 
@@ -288,10 +277,6 @@ def _stacked(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
             row[tuple(map(slice, array.shape))] = array
         return block, shapes
     return (arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)), None
-
-
-def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:

@@ -90,7 +90,7 @@ class Pipe:
         os.close(self._descriptor)
 
 
-class Spool:
+class Spool(Pipe):
     """A pipe that a thread reads `ahead` bytes ahead, so that its writer waits only when much is not taken yet."""
 
     def __init__(self, pipe: Pipe, ahead: int = AHEAD_BYTES) -> None:
@@ -99,31 +99,27 @@ class Spool:
         self._held = bytearray()
         self._is_over = False
         self._changed = Condition()
-        self._never = Stop()
         Thread(target=self._run, name="standard input", daemon=True).start()
 
-    def read(self, size: int, stop: Stop) -> bytes:
-        """Read as :meth:`Pipe.read` does."""
-        content = bytearray()
-        while len(content) < size:
-            with self._changed:
-                self._changed.wait_for(lambda: self._held or self._is_over, timeout=_LOOK_S)
-                if stop.is_set():
-                    raise PipeStopped
-                if self._is_over and not self._held:
-                    break
-                taken = min(size - len(content), len(self._held))
-                content += self._held[:taken]
-                del self._held[:taken]
-                self._changed.notify_all()
-        return bytes(content)
+    def piece(self, size: int, stop: Stop) -> bytes:
+        """As of :class:`Pipe`."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._held or self._is_over or stop.is_set(), timeout=_LOOK_S):
+                pass
+            if stop.is_set():
+                raise PipeStopped
+            taken = bytes(self._held[:size])
+            del self._held[:size]
+            self._changed.notify_all()
+            return taken
 
     def close(self) -> None:
         """Do nothing: standard input stays open."""
 
     def _run(self) -> None:
+        never = Stop()
         while not self._is_over:
-            piece = self._pipe.piece(PIPE_BYTES, self._never)
+            piece = self._pipe.piece(PIPE_BYTES, never)
             with self._changed:
                 self._changed.wait_for(lambda: len(self._held) < self._ahead)
                 self._held += piece
@@ -167,7 +163,7 @@ class Frames:
         finally:
             pipe.close()
 
-    def _frame(self, pipe: Pipe | Spool, stop: Stop) -> bytes:
+    def _frame(self, pipe: Pipe, stop: Stop) -> bytes:
         """The bytes of the next frame; none at the end."""
         head = pipe.read(HEAD_BYTES, stop)
         if not head:

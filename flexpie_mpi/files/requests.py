@@ -105,26 +105,10 @@ def _single(argument: str, graph: Graph, asked: StreamOptions) -> Source | None:
 def offered_shapes(
     arguments: Sequence[str], declared: Mapping[str, Axes | None], *, is_stream: bool = False
 ) -> list[tuple[str, Shape, str, bool]]:
-    """What files say of the shapes of inputs; those of a stream, of its first request.
+    """(input, shape, file, whether that is firm) of what files hold; those of a stream, of its first request.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        As of :func:`find_source`.
-    declared : mapping of str to axes
-        Of all inputs, in the model's order.
-    is_stream : bool
-        Whether a stream is asked for even if the files would do as a single request.
-
-    Returns
-    -------
-    list of (input, shape, file, whether that is firm)
-        A picture's shape is not firm: it is resized to any other. Nothing of what comes through pipes.
-
-    Raises
-    ------
-    DataError
-        When a file cannot be read.
+    A picture's shape is not firm: it is resized to any other. Nothing is said of what comes through pipes. The axes
+    are `declared` of all inputs, in the model's order. Raises DataError when a file cannot be read.
     """
     graph = Graph("", (), {}, tuple(declared), ())
     files = _of_one_request(arguments, graph, is_stream)

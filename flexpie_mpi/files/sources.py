@@ -211,12 +211,9 @@ def present(folder: Path) -> dict[tuple[str, int], int]:
             for entry in entries:
                 if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in INPUT_SUFFIXES:
                     continue
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue  # gone since its name was read
-                if stat.S_ISREG(status.st_mode):
-                    times[entry.name, status.st_ino] = status.st_mtime_ns
+                with suppress(FileNotFoundError):  # gone since its name was read
+                    if stat.S_ISREG((status := entry.stat()).st_mode):
+                        times[entry.name, status.st_ino] = status.st_mtime_ns
     except OSError as error:
         raise DataError(f"folder '{folder}' cannot be read: {error.strerror}") from error
     return times

@@ -16,7 +16,7 @@ from ..core.document import one_line, printable
 from ..core.errors import DataError
 from .atomic import explained, lock_content
 from .container import attribute, opened
-from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, beside, datasets, escape
+from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, Items, escape, tables
 
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
@@ -46,11 +46,6 @@ class StackWriter:
     types : mapping of str to str
         The model's types of values that come in another one.
 
-    Attributes
-    ----------
-    count : int
-        Complete requests in the file.
-
     Raises
     ------
     DataError
@@ -70,10 +65,10 @@ class StackWriter:
         self._varying = varying
         self._types = types
         self._lock: int | None = None
-        self._datasets: dict[str, h5py.Dataset] = {}
-        self._ragged: dict[str, h5py.Dataset] = {}
-        self._flat: dict[str, h5py.Dataset] = {}
-        self.count = 0
+        self._datasets: Items = {}
+        self._ragged: Items = {}
+        self._flat: Items = {}
+        self.count = 0  # complete requests in the file
         is_new = not (appends and os.path.exists(path))
         try:
             # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
@@ -120,8 +115,8 @@ class StackWriter:
                 os.close(self._lock)
 
     def _begin(self, provenance: Mapping[str, str | int | float]) -> None:
-        attributes = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
-        self._file.attrs.update(attributes)
+        about = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
+        self._file.attrs.update(about)
         self._file.flush()
 
     def _resume(self, provenance: Mapping[str, str | int | float]) -> None:
@@ -136,9 +131,7 @@ class StackWriter:
                     f"output '{self._path}' has {name} {printable(str(held), 80)} and this stream "
                     f"{provenance[name]}: append to a file of the same model, or give another name"
                 )
-        self._datasets = datasets(self._file, self._path)
-        self._ragged = beside(self._file, self._datasets, SHAPES)
-        self._flat = beside(self._file, self._datasets, FLAT)
+        self._datasets, self._ragged, self._flat = tables(self._file, self._path)
         items = (*self._datasets.values(), *self._ragged.values(), *self._flat.values())
         if not all(_is_resumable(item, count) for item in items):
             raise DataError(f"output '{self._path}' is damaged: it does not hold the {count} requests that it says")
@@ -166,7 +159,9 @@ class StackWriter:
             if name in self._flat:
                 self._add(self._flat[name], _flattened(array, shapes[name]) if is_flat else None, count)
             if name in self._ragged:
-                self._add(self._ragged[name], _widened(shapes[name], self._ragged[name].shape[1]), count)
+                missing = self._ragged[name].shape[1] - shapes[name].shape[1]
+                filled = np.pad(shapes[name], ((0, 0), (0, missing)), constant_values=ABSENT)
+                self._add(self._ragged[name], filled, count)
         self._file.attrs.modify(COUNT, np.int64(count))
         self._file.flush()
         self.count = count
@@ -186,7 +181,10 @@ class StackWriter:
         for name, array in rows.items():
             held = self._datasets[name].shape[1:]
             if name not in self._ragged and not all(tuple(shape) == held for shape in shapes[name].tolist()):
-                self._ragged[name] = self._create_shapes(name)
+                data = _alike((self.count, *held))  # the shapes of the rows there are
+                chunk = (_CHUNK_ROWS, max(1, len(held)))
+                key = escape(name) + SHAPES
+                self._ragged[name] = self._file.create_dataset(key, data=data, maxshape=(None, None), chunks=chunk)
             if array.ndim - 1 != len(held) and name not in self._flat:
                 self._flat[name] = self._create(name, _flattened(array, shapes[name]), FLAT)
                 self._flat[name].resize(self.count, axis=0)
@@ -208,13 +206,6 @@ class StackWriter:
             )
         item.resize(columns, axis=1)
         item[:, held:] = ABSENT
-
-    def _create_shapes(self, name: str) -> h5py.Dataset:
-        """Make the dataset of a value's shapes, which begins with those of the rows there are."""
-        data = _alike((self.count, *self._datasets[name].shape[1:]))
-        chunk = (_CHUNK_ROWS, max(1, data.shape[1]))
-        key = escape(name) + SHAPES
-        return self._file.create_dataset(key, data=data, maxshape=(None, None), chunks=chunk)
 
     def _create(self, name: str, array: np.ndarray, suffix: str = "") -> h5py.Dataset:
         """Make a dataset without rows; all of its axes may grow."""
@@ -273,11 +264,6 @@ def _forget_texts(item: h5py.Dataset, count: int) -> None:
 def _alike(shape: tuple[int, ...]) -> np.ndarray:
     """The shape of every row of an array, ``(rows, axes)``."""
     return np.tile(np.array(shape[1:], np.int64), (shape[0], 1))
-
-
-def _widened(shapes: np.ndarray, columns: int) -> np.ndarray:
-    """Shapes filled up with `ABSENT` to so many columns."""
-    return np.pad(shapes, ((0, 0), (0, columns - shapes.shape[1])), constant_values=ABSENT)
 
 
 def _flattened(array: np.ndarray, shapes: np.ndarray) -> np.ndarray:

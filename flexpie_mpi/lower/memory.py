@@ -19,7 +19,8 @@ How the terms were measured, with onnxruntime 1.32 on x86-64 (``bench/memory.py`
   free memory, which it does every `RETURN_BYTES`: 0.5 to 0.8 of the bytes laid out since in ResNets, VGG-16 and
   Inception, 1.0 where many convolutions are all of one size. They are all counted.
 - All sessions of a process share one arena. It keeps what a first request took value by value, and the one block for
-  all of them that onnxruntime asks for from the second request on: twice what is alive inside the hungriest segment.
+  all of them that onnxruntime asks for from the second request on: twice what the values of the hungriest segment
+  take, where the memory of one that is over serves only values of the same size.
 - Buffers and messages are allocated by this package, so their sizes are known.
 
 What is left out: a model that the root sees for the first time is prepared in a process of its own, before.
@@ -27,6 +28,7 @@ What is left out: a model that the root sees for the first time is prepared in a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -216,10 +218,11 @@ def inner_bytes(graph: Graph, program: Program, step: Compute) -> int:
 
 
 def alive_bytes(graph: Graph, positions: Sequence[int], size_of: Callable[[str], int]) -> list[int]:
-    """Bytes of all values alive in a session while each of some nodes runs, what it reads and writes included.
+    """Bytes that a session's values take while each of some nodes runs, what it reads and writes included.
 
-    A value is alive from the first node that reads or writes it to the last of the graph that reads it. What a node
-    computes element by element takes the place of what ends there.
+    A value is alive from the first node that reads or writes it to the last of the graph that reads it. onnxruntime
+    then keeps its memory for the next value of exactly as many bytes, and gives it back when none is to come. What a
+    node computes element by element takes the place of what ends there.
 
     Parameters
     ----------
@@ -229,26 +232,48 @@ def alive_bytes(graph: Graph, positions: Sequence[int], size_of: Callable[[str],
     size_of : callable
         Bytes of a value by name, 0 where it is none of the session's.
     """
-    alive, ending = 0, dict[int, int]()
-    known: set[str] = set()
+    begins = _begins(graph, positions, size_of)
+    to_come = Counter(nbytes for values in begins for nbytes in values.values())
+    taken, free = 0, Counter[int]()
+    ending: dict[int, list[int]] = {}
     totals = []
-    for position in positions:
-        node = graph.bound[position]
-        for name in (*node.node.reads, *node.node.writes):
-            nbytes = size_of(name)
-            if name in known or not nbytes or graph.value(name).is_constant or name in graph.derived:
-                continue
-            known.add(name)
-            until = graph.last_use.get(name, position)
-            alive += nbytes
-            ending[until] = ending.get(until, 0) + nbytes
-        reused = 0
-        if isinstance(rule_for(node), Elementwise):
-            written = sum(size_of(name) for name in node.node.writes)
-            reused = min(written, ending.get(position, 0))
-        totals.append(alive - reused)
-        alive -= ending.pop(position, 0)
+    for position, values in zip(positions, begins, strict=True):
+        is_elementwise = isinstance(rule_for(graph.bound[position]), Elementwise)
+        for name, nbytes in values.items():
+            to_come[nbytes] -= 1
+            ends_here = ending.setdefault(position, [])
+            if is_elementwise and nbytes in ends_here:
+                ends_here.remove(nbytes)
+            elif free[nbytes]:
+                free[nbytes] -= 1
+            else:
+                taken += nbytes
+            ending.setdefault(graph.last_use.get(name, position), []).append(nbytes)
+        totals.append(taken)
+        ended = ending.pop(position, [])
+        free.update(ended)
+        for nbytes in {*ended, *values.values()}:
+            if not to_come[nbytes]:
+                taken -= nbytes * free.pop(nbytes, 0)
     return totals
+
+
+def _begins(graph: Graph, positions: Sequence[int], size_of: Callable[[str], int]) -> list[dict[str, int]]:
+    """Values of a session that each of its nodes is the first to read or write, and their bytes."""
+    known: set[str] = set()
+    begins = []
+    for position in positions:
+        node = graph.nodes[position]
+        sizes = {name: size_of(name) for name in (*node.reads, *node.writes) if name not in known}
+        known.update(sizes)
+        begins.append(
+            {
+                name: nbytes
+                for name, nbytes in sizes.items()
+                if nbytes and not graph.value(name).is_constant and name not in graph.derived
+            }
+        )
+    return begins
 
 
 def slots_of(is_root: bool, in_flight: int, turns: int) -> int:

@@ -19,10 +19,12 @@ from functools import reduce
 from typing import Any, ClassVar
 
 from ..core.graph import Attribute, BoundNode, Value
-from ..core.region import Bounds, Region
+from ..core.region import Region
 
 Regions = tuple[Region | None, ...]
 Attributes = tuple[tuple[str, Attribute | None], ...]
+Followed = Sequence[int | None]
+"""For each axis of an input, the axis of the outputs whose bounds it is read in; None for one that is read whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +95,29 @@ class OpRule:
 
 
 class AxisRule(OpRule):
-    """Rule of an operator that works along some axes and treats all others alike.
+    """Rule of an operator where each axis of an input follows an axis of the outputs, or is read whole.
 
-    Those axes are read whole, every other axis of the outputs is one of the data and may be cut, and parameters behind
-    the data are read whole.
+    Where the outputs have the axes of the data, the first input, `axes` tells which; elsewhere `follows` does.
     """
 
     def axes(self, node: BoundNode) -> Iterable[int]:
         """Axes, counted from the front, that the operator works along; none for one that is elementwise."""
         return ()
 
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        """For each input, which axis of the outputs its axes follow; inputs behind the last are read whole."""
+        fixed, axes = set(self.axes(node)), range(len(node.in_shape()))
+        return ([None if axis in fixed else axis for axis in axes] if fixed else axes,)
+
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node, *self.axes(node))
+        """Those that any input follows."""
+        axes = frozenset([axis for followed in self.follows(node) for axis in followed if axis is not None])
+        return tuple(frozenset[int]() if value is None else axes for value in node.outputs)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        for axis in self.axes(node):
-            region = region.with_axis(axis, (0, node.in_shape()[axis]))
-        return (region, *map(whole, node.inputs[1:]))
+        region, follows = hull(out), self.follows(node)
+        read = [read_by(region, value, axes) for value, axes in zip(node.inputs, follows, strict=False)]
+        return (*read, *map(whole, node.inputs[len(follows) :]))
 
 
 class Copy(OpRule):
@@ -202,19 +209,19 @@ def axis_of(node: BoundNode, default: int) -> int:
     return int(node.attribute("axis", default)) % max(len(node.in_shape()), 1)
 
 
-def broadcast_bounds(bounds: Sequence[Bounds], shape: Sequence[int]) -> tuple[Bounds, ...]:
-    """What an operand of `shape` contributes to ``bounds`` of a broadcast result, both aligned at their last axes.
-
-    >>> broadcast_bounds(((0, 2), (3, 5), (4, 6)), (8, 1))
-    ((3, 5), (0, 1))
-    """
-    padded = [(0, 1)] * (len(shape) - len(bounds)) + list(bounds[max(0, len(bounds) - len(shape)) :])
-    return tuple((0, 1) if extent == 1 else pair for pair, extent in zip(padded, shape, strict=True))
+def aligned(node: BoundNode, first: int = 0) -> list[Followed]:
+    """What the operands from input `first` on follow that are broadcast against the output: the last axes together."""
+    ndim = len(node.out_shape())
+    shapes = [value.shape if value is not None else None for value in node.inputs[first:]]
+    return [range(ndim - len(shape or ()), ndim) for shape in shapes]
 
 
-def broadcast(region: Region, value: Value | None) -> Region | None:
-    """Region of an operand that `region` of a broadcast result reads; None for an absent operand."""
-    return None if value is None else Region(broadcast_bounds(region.bounds, value.shape or ()))
+def read_by(region: Region, value: Value | None, axes: Followed) -> Region | None:
+    """What `region` of an output reads of a value whose axes follow those; an axis of one element is broadcast."""
+    if value is None or value.shape is None:
+        return None
+    bounds, pairs = region.bounds, zip(value.shape, axes, strict=True)
+    return Region(tuple([(0, n) if axis is None or n == 1 else bounds[axis] for n, axis in pairs]))
 
 
 # Parameters

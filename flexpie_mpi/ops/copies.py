@@ -11,11 +11,12 @@ from .base import (
     Copy,
     LocalNode,
     Regions,
+    aligned,
     axis_of,
-    broadcast,
     crop,
     hull,
     parameters,
+    read_by,
     register,
     slice_node,
 )
@@ -184,7 +185,7 @@ class Expand(Copy):
     known = (1,)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (broadcast(hull(out), node.inputs[0]), *parameters(node, 1))
+        return (read_by(hull(out), node.inputs[0], aligned(node)[0]), *parameters(node, 1))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return (LocalNode("Expand", (0, Const(hull(out).shape)), (0,)),)

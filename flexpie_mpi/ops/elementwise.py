@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ..core.graph import BoundNode, Value
+from collections.abc import Sequence
+from math import prod
+
+from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, LocalNode, Regions, axis_of, broadcast, coupled, hull, register, whole
+from .base import AxisRule, Followed, LocalNode, Regions, aligned, axis_of, coupled, hull, register
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 
@@ -42,12 +45,14 @@ class Elementwise(AxisRule):
 
     ops = tuple(_WORK)
 
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        return aligned(node)
+
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        operands = [broadcast(region, value) for value in node.inputs]
+        regions = super().in_regions(node, out)
         if node.op == "CastLike":  # only the type of the second operand matters: any element of it will do
-            operands[1] = Region(tuple((0, 1) for _ in node.in_shape(1)))
-        return tuple(operands)
+            regions = (regions[0], Region(tuple((0, 1) for _ in node.in_shape(1))))
+        return regions
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return coupled(node, out)
@@ -64,16 +69,11 @@ class QuantizeLinear(AxisRule):
     ops = ("QuantizeLinear", "DequantizeLinear")
     element_flops = 3  # scale, shift and round or clamp
 
-    def axes(self, node: BoundNode) -> tuple[int, ...]:
-        return (axis_of(node, 1),) if node.attribute("block_size", 0) else ()
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        return (region, *(self._parameter(node, value, region) for value in node.inputs[1:]))
-
-    def _parameter(self, node: BoundNode, value: Value | None, region: Region) -> Region | None:
-        """Region of a scale or zero point that belongs to `region` of the data."""
-        if value is None or value.shape is None or value.size == 1:
-            return whole(value)
-        axis = axis_of(node, 1)
-        return region.with_axis(axis, (0, value.shape[axis])) if self.axes(node) else Region((region.bounds[axis],))
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        axis, ndim = axis_of(node, 1), len(node.in_shape())
+        if node.attribute("block_size", 0):
+            data = parameter = [None if index == axis else index for index in range(ndim)]
+        else:
+            data, parameter = list(range(ndim)), [axis]
+        shapes = (value.shape if value is not None else None for value in node.inputs[1:])
+        return (data, *([None] * len(shape or ()) if prod(shape or ()) == 1 else parameter for shape in shapes))

@@ -5,12 +5,13 @@ Where the indices of a Gather are constants, only the range of positions that th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 
 from ..core.graph import BoundNode
-from ..core.region import Bounds, Region
-from .base import Const, Copy, LocalNode, OpRule, Regions, axes_of, axis_of, hull, register, same
+from ..core.region import Region
+from .base import AxisRule, Const, Copy, Followed, LocalNode, OpRule, Regions, axes_of, axis_of, hull, register, same
 
 
 @register
@@ -58,32 +59,28 @@ def _positions(node: BoundNode, region: Region) -> tuple[int, ...]:
 
 
 @register
-class GatherElements(Copy):
+class GatherElements(AxisRule):
     """One element of the data per index, at the index's own place except along ``axis``."""
 
     ops = ("GatherElements",)
+    element_flops = 0
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region, shape = hull(out), node.in_shape(0)
-        axis = axis_of(node, 0)
-        return (region.with_axis(axis, (0, shape[axis])), region)
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        axes, axis = range(len(node.in_shape())), axis_of(node, 0)
+        return ([None if index == axis else index for index in axes], axes)
 
 
 @register
-class GatherND(Copy):
+class GatherND(AxisRule):
     """Slabs of the data at the points that the last axis of the indices holds, behind ``batch_dims`` shared axes."""
 
     ops = ("GatherND",)
+    element_flops = 0
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        data, indices = node.in_shape(0), node.in_shape(1)
-        batch, points = int(node.attribute("batch_dims", 0)), len(indices) - 1
-        bounds = hull(out).bounds
-        pointed = tuple((0, extent) for extent in data[batch : batch + indices[-1]])
-        return (
-            Region((*bounds[:batch], *pointed, *bounds[points:])),
-            Region((*bounds[:points], (0, indices[-1]))),
-        )
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        indices, batch = node.in_shape(1), int(node.attribute("batch_dims", 0))
+        pointed, points = (None,) * indices[-1], range(len(indices) - 1)
+        return ((*range(batch), *pointed, *range(len(points), len(node.out_shape()))), (*points, None))
 
 
 @register
@@ -107,15 +104,14 @@ class ScatterElements(OpRule):
 
 
 @register
-class ScatterND(OpRule):
+class ScatterND(AxisRule):
     """Slabs written over the data at points; the axes behind the points are copied one to one."""
 
     ops = ("ScatterND",)
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return axes_of(node, *range(node.in_shape(1)[-1]))
+    def axes(self, node: BoundNode) -> range:
+        return range(node.in_shape(1)[-1])
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        indices, region = node.in_shape(1), hull(out)
-        points: tuple[Bounds, ...] = tuple((0, extent) for extent in indices[:-1])
-        return (region, Region.full(indices), Region((*points, *region.bounds[indices[-1] :])))
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        (data,), indices = super().follows(node), node.in_shape(1)
+        return (data, (None,) * len(indices), (*(None,) * (len(indices) - 1), *data[indices[-1] :]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import AxisRule, LocalNode, OpRule, Regions, axes_of, axis_of, hull, register, same, trimmed
+from .base import AxisRule, Followed, LocalNode, OpRule, Regions, axis_of, hull, register, same, trimmed
 from .conv import touched
 
 
@@ -43,7 +45,7 @@ class MeanVarianceNormalization(AxisRule):
 
 
 @register
-class BatchNormalization(OpRule):
+class BatchNormalization(AxisRule):
     """Inference form: every element on its own, parameters by channel (or, before opset 9, by element)."""
 
     ops = ("BatchNormalization",)
@@ -53,13 +55,9 @@ class BatchNormalization(OpRule):
         """In training the statistics are those of the data, which the other outputs then tell."""
         return len(node.node.writes) == 1 and not node.attribute("training_mode", 0) and len(node.in_shape()) > 1
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (axes_of(node)[0], *super().cut_axes(node)[1:])
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        shapes = [node.in_shape(index) for index in range(1, 5)]
-        return (region, *(Region(region.bounds[1 : 1 + len(shape)]) for shape in shapes))
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        parameters = (range(1, 1 + len(node.in_shape(index))) for index in range(1, 5))
+        return (range(len(node.in_shape())), *parameters)
 
 
 @register
@@ -72,25 +70,23 @@ class InstanceNormalization(AxisRule):
     def axes(self, node: BoundNode) -> range:
         return range(2, len(node.in_shape()))
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        return (region, *(Region((region.bounds[1],)) for _ in node.inputs[1:]))
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        return (*super().follows(node), (1,), (1,))
 
 
 @register
-class LayerNormalization(OpRule):
+class LayerNormalization(AxisRule):
     """Statistics over all axes from `axis` on; the parameters broadcast against the data."""
 
     ops = ("LayerNormalization", "RMSNormalization")
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axes = frozenset(range(axis_of(node, -1)))
-        return tuple(frozenset[int]() if value is None else axes for value in node.outputs)
+    def axes(self, node: BoundNode) -> range:
+        return range(axis_of(node, -1), len(node.in_shape()))
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        data = self._data(node, out)
-        rest = (None if value is None else _aligned(data, value.shape or ()) for value in node.inputs[1:])
-        return (data, *rest)
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        (data,) = super().follows(node)
+        shapes = ((value.shape if value is not None else None) or () for value in node.inputs[1:])
+        return (data, *(data[len(data) - len(shape) :] for shape in shapes))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """Mean and InvStdDev may be wanted in other boxes than the data: all are computed on the hull."""
@@ -100,19 +96,10 @@ class LayerNormalization(OpRule):
         return trimmed(node.opset, same(node), held, out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance, scale and shift: about eight per element of the data."""
-        return 8 * self._data(node, out).size
-
-    def _data(self, node: BoundNode, out: Regions) -> Region:
-        """Region of the data that is read, also where Mean alone is wanted."""
-        axis = axis_of(node, -1)
-        return Region((*hull(out).bounds[:axis], *Region.full(node.in_shape()).bounds[axis:]))
-
-
-def _aligned(region: Region, shape: tuple[int, ...]) -> Region:
-    """Region of a value of `shape` that broadcasts against `region`, last axes together."""
-    bounds = region.bounds[region.ndim - len(shape) :]
-    return Region(tuple((0, 1) if extent == 1 else item for item, extent in zip(bounds, shape, strict=True)))
+        """Mean, variance, scale and shift: about eight per element of the data, also where Mean alone is wanted."""
+        data = self.in_regions(node, out)[0]
+        assert data is not None, "the data are never absent"
+        return 8 * data.size
 
 
 @register

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from ..core.region import Bounds, Region
-from .base import AxisRule, LocalNode, OpRule, Regions, axis_of, coupled, hull, register, whole
+from .base import AxisRule, Followed, LocalNode, OpRule, Regions, axis_of, coupled, register
 
 
 @register
-class Reduce(OpRule):
+class Reduce(AxisRule):
     """Reductions over ``axes``, an attribute or a constant input; without axes over all of them."""
 
     ops: ClassVar[tuple[str, ...]] = (
@@ -19,24 +19,14 @@ class Reduce(OpRule):
     )  # fmt: skip
     known = (1,)
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset(output for output, _ in self._kept(node)),)
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        bounds: list[Bounds] = [(0, extent) for extent in node.in_shape()]
-        for output, axis in self._kept(node):
-            bounds[axis] = hull(out).bounds[output]
-        return (Region(tuple(bounds)), *map(whole, node.inputs[1:]))
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        reduced, ndim = self._reduced(node), len(node.in_shape())
+        keeps_all = len(node.out_shape()) == ndim  # keepdims, whatever number it is
+        outputs = iter(axis for axis in range(ndim) if not (keeps_all and axis in reduced))
+        return ([None if axis in reduced else next(outputs) for axis in range(ndim)],)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         return _read(self, node, out)
-
-    def _kept(self, node: BoundNode) -> list[tuple[int, int]]:
-        """(output axis, input axis) of every axis that is not reduced."""
-        reduced = self._reduced(node)
-        kept = [axis for axis in range(len(node.in_shape())) if axis not in reduced]
-        keeps_all = len(node.out_shape()) == len(node.in_shape())  # keepdims, whatever number it is
-        return [(axis if keeps_all else output, axis) for output, axis in enumerate(kept)]
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
         ndim = len(node.in_shape())

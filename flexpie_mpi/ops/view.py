@@ -17,20 +17,20 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, Copy, LocalNode, Regions, crop, hull, parameters, register, same, trimmed
+from .base import AxisRule, Const, Copy, Followed, LocalNode, Regions, crop, hull, parameters, register, same, trimmed
 
 
 @register
-class Transpose(Copy):
+class Transpose(AxisRule):
     """Axes in another order, by default reversed."""
 
     ops = ("Transpose",)
+    element_flops = 0
 
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        region = hull(out)
-        order = node.attribute("perm") or tuple(reversed(range(region.ndim)))
-        bounds = dict(zip(order, region.bounds, strict=True))
-        return (Region(tuple(bounds[axis] for axis in range(region.ndim))),)
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        axes = range(len(node.in_shape()))
+        order = node.attribute("perm") or axes[::-1]
+        return ([order.index(axis) for axis in axes],)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,10 +210,13 @@ def axis_of(node: BoundNode, default: int) -> int:
 
 
 def aligned(node: BoundNode, first: int = 0) -> list[Followed]:
-    """What the operands from input `first` on follow that are broadcast against the output: the last axes together."""
+    """What the operands from input `first` on follow that are broadcast against the output: the last axes together.
+
+    Axes of an operand that has more of them are read whole: it says something else than elements, or is one of them.
+    """
     ndim = len(node.out_shape())
-    shapes = [value.shape if value is not None else None for value in node.inputs[first:]]
-    return [range(ndim - len(shape or ()), ndim) for shape in shapes]
+    counts = [len((value.shape if value is not None else None) or ()) for value in node.inputs[first:]]
+    return [(*(None,) * (own - ndim), *range(max(0, ndim - own), ndim)) for own in counts]
 
 
 def read_by(region: Region, value: Value | None, axes: Followed) -> Region | None:

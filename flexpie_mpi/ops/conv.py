@@ -8,7 +8,7 @@ from math import prod
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
 from .base import LocalNode, OpRule, Regions, hull, macs, register, same, trimmed
-from .window import Fit, LocalWindows, Window, local_windows, unpadded, windows
+from .window import Fit, Window, WindowRule, unpadded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,68 +39,53 @@ def _groups(node: BoundNode, out: Regions) -> Groups:
     return touched(hull(out).bounds[1], node.attribute("group", 1), node.in_shape()[1], node.out_shape()[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Roles:
-    """Which input is what: data (N, C, ...), weight (M, C / group, ...), and vectors that may have one item per M."""
-
-    weight: int
-    vectors: tuple[int, ...]
-
-
-_ROLES = {"Conv": _Roles(1, (2,)), "ConvInteger": _Roles(1, (3,)), "QLinearConv": _Roles(3, (4, 5, 8))}
+# Inputs that are the weight (M, C / group, ...), and vectors that may have one item per output channel M
+_WEIGHT = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_VECTORS = {"Conv": (2,), "ConvInteger": (3,), "QLinearConv": (4, 5, 8)}
 
 
 @register
-class Conv(OpRule):
+class Conv(WindowRule):
     """Convolution of data (N, C, ...) with a weight (M, C / group, ...), in floats or integers.
 
     Channels [lo:hi) need the weight's [lo:hi) and the input channels of the groups they touch. A range inside one group
     becomes a convolution without groups; one over several computes those groups whole and crops.
     """
 
-    ops = tuple(_ROLES)
+    ops = tuple(_WEIGHT)
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset((0, 1) if _windows(node) is None else range(len(node.out_shape()))),)
+    def kernel(self, node: BoundNode) -> tuple[int, ...]:
+        return node.in_shape(_WEIGHT[node.op])[2:]
+
+    def fit(self, window: Window, wanted: Bounds) -> Fit:
+        """Up to the end of the input at the end of the output.
+
+        The last inputs may be read by no window (a stride that does not divide them): whoever has the end of the output
+        has them anyway, and taking them saves a crop.
+        """
+        fit = window.fit(wanted)
+        if wanted[1] < window.outputs() or fit.read[1] == window.extent:
+            return fit
+        return replace(fit, read=(fit.read[0], window.extent), end=window.end)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        roles, groups = _ROLES[node.op], _groups(node, out)
+        groups = _groups(node, out)
         regions = list(super().in_regions(node, out))
-        regions[0] = Region((hull(out).bounds[0], groups.read, *_local(node, out).read))
-        for index in (roles.weight, *roles.vectors):
+        regions[0] = Region((hull(out).bounds[0], groups.read, *self.spatial(node, out).read))
+        for index in (_WEIGHT[node.op], *_VECTORS[node.op]):
             if node.has_input(index) and node.in_shape(index)[:1] == node.out_shape()[1:2]:
                 regions[index] = Region.full(node.in_shape(index)).with_axis(0, groups.computed)
         return tuple(regions)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        form, groups = _local(node, out), _groups(node, out)
+        form, groups = self.spatial(node, out), _groups(node, out)
         computed = Region((hull(out).bounds[0], groups.computed, *form.computed))
         conv = same(node, (("group", groups.count), *form.attributes))
         return trimmed(node.opset, conv, (computed,), out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         """Multiply-accumulates of ``C / group`` channels under the window, for every output element."""
-        return macs(hull(out).size * prod(node.in_shape(_ROLES[node.op].weight)[1:]))
-
-
-def _windows(node: BoundNode) -> tuple[Window, ...] | None:
-    return windows(node, node.in_shape(_ROLES[node.op].weight)[2:])
-
-
-def _local(node: BoundNode, out: Regions) -> LocalWindows:
-    return local_windows(node, _windows(node), hull(out), _fit)
-
-
-def _fit(window: Window, wanted: Bounds) -> Fit:
-    """What a range of outputs reads; up to the end of the input at the end of the output.
-
-    The last inputs may be read by no window (a stride that does not divide them): whoever has the end of the output
-    has them anyway, and taking them saves a crop.
-    """
-    fit = window.fit(wanted)
-    if wanted[1] < window.outputs() or fit.read[1] == window.extent:
-        return fit
-    return replace(fit, read=(fit.read[0], window.extent), end=window.end)
+        return macs(hull(out).size * prod(node.in_shape(_WEIGHT[node.op])[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Const, LocalNode, OpRule, Regions, hull, register, same, trimmed
-from .window import LocalWindows, Window, local_windows, windows
+from .base import AxisRule, Const, LocalNode, Regions, hull, register, same, trimmed
+from .window import WindowRule
 
 
 @register
-class Pool(OpRule):
+class Pool(WindowRule):
     """Pool of data (N, C, ...).
 
     Borders keep their meaning because the local form keeps `ceil_mode`, and the operator's own pads at the true border:
@@ -25,15 +25,11 @@ class Pool(OpRule):
         """Indices that count columns first cannot be worked out anew from those of a part."""
         return len(node.node.writes) == 1 or not node.attribute("storage_order", 0)
 
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        axes = frozenset((0, 1) if _windows(node) is None else range(len(node.out_shape())))
-        return (axes,) * len(node.outputs)
-
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (Region((*hull(out).bounds[:2], *_local(node, out).read)),)
+        return (Region((*hull(out).bounds[:2], *self.spatial(node, out).read)),)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        form = _local(node, out)
+        form = self.spatial(node, out)
         computed = Region((*hull(out).bounds[:2], *form.computed))
         nodes = trimmed(node.opset, same(node, form.attributes), tuple(want and computed for want in out), out)
         if len(out) == 1 or out[1] is None or into[0] is None:
@@ -46,14 +42,6 @@ class Pool(OpRule):
     def flops(self, node: BoundNode, out: Regions) -> int:
         """One per output element and input element under its window."""
         return hull(out).size * prod(node.attribute("kernel_shape"))
-
-
-def _windows(node: BoundNode) -> tuple[Window, ...] | None:
-    return windows(node, node.attribute("kernel_shape"), bool(node.attribute("ceil_mode", 0)))
-
-
-def _local(node: BoundNode, out: Regions) -> LocalWindows:
-    return local_windows(node, _windows(node), hull(out))
 
 
 def _renumber(source: str, target: int, held: Region, shape: tuple[int, ...]) -> tuple[LocalNode, ...]:

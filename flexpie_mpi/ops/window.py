@@ -10,14 +10,13 @@ that the operator adds before the first input::
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from ..core.graph import Attribute, BoundNode
 from ..core.region import Bounds, Region
-from .base import Attributes
+from .base import Attributes, OpRule, Regions, hull
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +96,41 @@ def unpadded(node: BoundNode, kernel: tuple[int, ...]) -> tuple[Window, ...]:
     return _unpadded(node.node.attributes, node.in_shape()[2:], kernel)
 
 
-def windows(node: BoundNode, kernel: tuple[int, ...], ceil: bool = False) -> tuple[Window, ...] | None:
-    """The windows of a convolution or pool, one per spatial axis, with `auto_pad` made explicit.
+class WindowRule(OpRule):
+    """Rule of an operator whose windows slide along the spatial axes of data (N, C, ...)."""
 
-    None where they are not known: the operator's own count of outputs along some axis is another one, or it crops by
-    negative pads. A local form must then leave the node's attributes, and all spatial axes, as they are.
-    """
-    padded = _padded(node.node.attributes, node.in_shape()[2:], kernel, node.op.endswith("Pool"))
-    pairs = zip(padded, node.out_shape()[2:], strict=True)
-    is_known = all(min(item.begin, item.end) >= 0 and item.outputs(ceil) == extent for item, extent in pairs)
-    return padded if is_known else None
+    def kernel(self, node: BoundNode) -> tuple[int, ...]:
+        """Extents of the window."""
+        return tuple(node.attribute("kernel_shape"))
 
+    def fit(self, window: Window, wanted: Bounds) -> Fit:
+        """What outputs along an axis read; more than :meth:`Window.fit` says where that saves a crop."""
+        return window.fit(wanted)
 
-def local_windows(
-    node: BoundNode,
-    along: tuple[Window, ...] | None,
-    region: Region,
-    fit: Callable[[Window, Bounds], Fit] = Window.fit,
-) -> LocalWindows:
-    """How a local operator computes `region` of an (N, C, ...) output with the windows `along` its spatial axes."""
-    if along is None:
-        return LocalWindows(Region.full(node.in_shape()[2:]).bounds, region.bounds[2:])
-    fits = [fit(window, wanted) for window, wanted in zip(along, region.bounds[2:], strict=True)]
-    pads = (*(item.begin for item in fits), *(item.end for item in fits))
-    attributes = (("auto_pad", None), ("pads", pads))
-    return LocalWindows(tuple(item.read for item in fits), tuple(item.computed for item in fits), attributes)
+    def windows(self, node: BoundNode) -> tuple[Window, ...] | None:
+        """One window per spatial axis, with `auto_pad` made explicit.
+
+        None where they are not known: the operator's own count of outputs along some axis is another one, or it crops
+        by negative pads. A local form must then leave the node's attributes, and all spatial axes, as they are.
+        """
+        padded = _padded(node.node.attributes, node.in_shape()[2:], self.kernel(node), node.op.endswith("Pool"))
+        ceil, pairs = bool(node.attribute("ceil_mode", 0)), zip(padded, node.out_shape()[2:], strict=True)
+        is_known = all(min(item.begin, item.end) >= 0 and item.outputs(ceil) == extent for item, extent in pairs)
+        return padded if is_known else None
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        axes = frozenset((0, 1) if self.windows(node) is None else range(len(node.out_shape())))
+        return (axes,) * len(node.outputs)
+
+    def spatial(self, node: BoundNode, out: Regions) -> LocalWindows:
+        """How a local operator computes the spatial axes of `out`."""
+        wanted, along = hull(out).bounds[2:], self.windows(node)
+        if along is None:
+            return LocalWindows(Region.full(node.in_shape()[2:]).bounds, wanted)
+        fits = [self.fit(*pair) for pair in zip(along, wanted, strict=True)]
+        pads = (*(item.begin for item in fits), *(item.end for item in fits))
+        attributes = (("auto_pad", None), ("pads", pads))
+        return LocalWindows(tuple(item.read for item in fits), tuple(item.computed for item in fits), attributes)
 
 
 @lru_cache(maxsize=4096)

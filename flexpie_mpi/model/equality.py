@@ -55,18 +55,10 @@ class Check:
 def compare(
     name: str, actual: Any, expected: Any, rounding: float = 0.0, rule: str = "", *, tolerance: float = TOLERANCE
 ) -> Check:
-    """A value against its reference.
+    """A value, of arrays, sequences or mappings, against its reference.
 
-    Parameters
-    ----------
-    name : str
-    actual, expected : array, sequence or mapping
-    rounding : float
-        Part of the largest magnitude that is allowed on top of the tolerance; counts up to :data:`MOST`.
-    rule : str
-        Where `rounding` was seen.
-    tolerance : float
-        Largest difference between floats, as of :data:`TOLERANCE`.
+    `rounding`, seen as `rule` says, is the part of the largest magnitude that is allowed on top of the `tolerance`; it
+    counts up to :data:`MOST`.
     """
     rounding = min(rounding, MOST)
     check = _compare(name, actual, expected, tolerance, rounding)

@@ -27,15 +27,9 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class ExternalData:
-    """Where the data of a model's tensors are.
+    """Where the data of a model's tensors are; what is read into the message may take `budget`, all together.
 
-    Parameters
-    ----------
-    model_path : Path
-    budget : Budget
-        What is read into the message may take so much, all together.
-    mark : str
-        The location of what `strip_weights` has left in the model's own file; nobody else may know it.
+    `mark` is the location of what `strip_weights` has left in the model's own file; nobody else may know it.
     """
 
     def __init__(self, model_path: Path, budget: Budget, mark: str) -> None:
@@ -49,8 +43,7 @@ class ExternalData:
     def locate(self, tensor: onnx.TensorProto) -> StoredTensor:
         """Where the bytes of an external tensor are.
 
-        Raises ModelError when they do not exist, are not as many as its shape needs, or are not the model's
-        own.
+        Raises ModelError when they do not exist, are not as many as its shape needs, or are not the model's own.
         """
         where = f"weight '{tensor.name}'"
         entries = self._entries(tensor, where)
@@ -72,15 +65,8 @@ class ExternalData:
     def embed(self, tensor: onnx.TensorProto, most_bytes: float = inf) -> StoredTensor | None:
         """Read the data of a tensor into its message, if they are elsewhere and not more than `most_bytes`.
 
-        Returns
-        -------
-        StoredTensor or None
-            Where the data of a larger tensor are.
-
-        Raises
-        ------
-        ModelError
-            As of :meth:`locate`, or when this and what was read before take more than the budget.
+        Returns where the data of a larger tensor are. Raises ModelError as :meth:`locate` does, or when this and what
+        was read before take more than the budget.
         """
         if tensor.data_location != EXTERNAL:
             return None

@@ -53,22 +53,9 @@ _SOURCE = "source"
 def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: bool = True) -> None:
     """Make `folder` with the skeleton of a model and the weights that are not in the model's own files.
 
-    Parameters
-    ----------
-    source : Source
-        With static inputs. Not changed.
-    path : Path
-        The file it was read from, which says what the model computes.
-    folder : Path
-        Does not exist yet.
-    budget : Budget
-    runs : bool
-        Whether the model may be run on made-up inputs. If not, sizes are those of inference, and nothing is compared.
-
-    Raises
-    ------
-    ModelError
-        onnxruntime does not accept the model, or what is made of it computes something else.
+    `source` has static inputs and is not changed; the file at `path`, which it was read from, says what the model
+    computes. If it may not be run on made-up inputs (`runs`), sizes are those of inference, and nothing is compared.
+    Raises ModelError when onnxruntime does not accept the model, or what is made of it computes something else.
     """
     folder.mkdir()
     ready = _rewritten(source, Original(path, source, budget, runs=runs), folder, budget)

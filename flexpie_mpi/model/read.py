@@ -42,18 +42,9 @@ _Id = tuple[str, str, str]
 def read_source(path: Path, threshold: int = LARGE_BYTES, budget: Budget | None = None) -> Source:
     """Read an .onnx file and find its weights, in the file itself or in external data files beside it.
 
-    Parameters
-    ----------
-    path : Path
-    threshold : int
-        Initializers of more bytes than this are left on disk.
-    budget : Budget, optional
-        What the model may take in memory without them; that of this machine when not given.
-
-    Raises
-    ------
-    ModelError
-        The file, or one of its external data files, is missing, too short, no ONNX model, or not the model's own.
+    Initializers of more than `threshold` bytes are left on disk; without them the model may take `budget` in memory
+    (that of this machine when not given). Raises ModelError when the file, or one of its external data files, is
+    missing, too short, no ONNX model, or not the model's own.
     """
     budget = budget or Budget.of_machine()
     mark = secrets.token_hex(16)

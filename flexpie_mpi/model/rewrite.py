@@ -137,11 +137,7 @@ def _zero_point(node: onnx.NodeProto, zeros: dict[str, TensorProto]) -> int | No
 def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
     """Replace the nodes that ask for the shape of a value in `shapes`, outputs of the graph set aside; whether any was.
 
-    Parameters
-    ----------
-    graph : onnx.GraphProto
-        Changed in place; what only such a node has read is left.
-    shapes : mapping of str to tuple of int
+    What only such a node has read is left in the graph.
     """
     outputs = {value.name for value in graph.output}
     kept = []

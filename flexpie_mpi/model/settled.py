@@ -34,14 +34,8 @@ Types = Mapping[str, onnx.TypeProto]
 def fixed_shapes(graph: onnx.GraphProto, types: Types, static: Collection[str]) -> set[str]:
     """Tensors whose shape follows from the shapes of the inputs, whatever the elements of the inputs are.
 
-    Parameters
-    ----------
-    graph : onnx.GraphProto
-        Nodes in topological order.
-    types : mapping of str to onnx.TypeProto
-        Of every computed value.
-    static : collection of str
-        Values whose shape is known without running anything.
+    Nodes are in topological order, `types` are those of every computed value, and the shapes of the values `static` are
+    known without running anything.
     """
     settled = {tensor.name for tensor in graph.initializer}
     fixed = {value.name for value in graph.input if value.type.HasField("tensor_type")} | settled | set(static)

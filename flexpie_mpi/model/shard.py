@@ -59,18 +59,10 @@ class SegmentModel:
 
 
 def build(model: Model, name: str, blocks: Sequence[NodeBlock], inputs: Held, outputs: Held) -> SegmentModel:
-    """The model that computes `outputs` from `inputs` by running `blocks`.
+    """The model that computes `outputs` from `inputs` by running `blocks`, in topological order.
 
-    Parameters
-    ----------
-    model : Model
-        The skeleton is enough; weights are named, not read.
-    name : str
-        Name of the ONNX graph.
-    blocks : sequence of NodeBlock
-        In topological order.
-    inputs, outputs : (value, region) pairs
-        What is held before and wanted after; values keep their names.
+    Of the model the skeleton is enough: weights are named, not read. `inputs` are the values and regions that are held
+    before, `outputs` those wanted after; values keep their names.
     """
     builder = _Builder(model, dict(inputs))
     for block in blocks:

@@ -31,24 +31,10 @@ Types = dict[str, onnx.TypeProto]
 def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Measured:
     """Write the type of every computed value into ``value_info`` and the outputs, with its shape where static.
 
-    Parameters
-    ----------
-    source : Source
-        In canonical form, with static inputs. Changed in place.
-    budget : Budget
-        A value that inference says is larger is refused before anything is run.
-    runs : bool
-        Whether the model may be run; if not, sizes are those that inference tells.
-
-    Returns
-    -------
-    Measured
-        What a run of the model showed; without outputs if not all of it could be run.
-
-    Raises
-    ------
-    ModelError
-        When onnxruntime does not accept the model, or a value is too large.
+    The model is in canonical form, with static inputs. If it may not be run (`runs`), sizes are those that inference
+    tells. Returns what a run showed, without outputs if not all of the model could be run. Raises ModelError when
+    onnxruntime does not accept the model, or, before anything is run, when inference says that a value is larger than
+    the budget.
     """
     graph = source.proto.graph
     del graph.value_info[:]  # what exporters and functions declare is no proof

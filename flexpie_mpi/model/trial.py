@@ -165,17 +165,8 @@ class Original:
     """The untouched file of a model, run in sessions of its own: without optimisations, and with the default ones.
 
     The second counts where the first differs: what an optimiser of onnxruntime does to every user's session is no
-    fault of ours.
-
-    Parameters
-    ----------
-    path : Path
-    source : Source
-        As it was read.
-    budget : Budget
-        A model with more weights than this is not loaded a second time.
-    runs : bool
-        Whether models may be run at all.
+    fault of ours. A model with more weights than the budget is not loaded a second time; `runs` tells whether models
+    may be run at all, and `source` is the file as it was read.
     """
 
     def __init__(self, path: Path, source: Source, budget: Budget, *, runs: bool = True) -> None:

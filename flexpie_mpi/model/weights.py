@@ -67,11 +67,7 @@ class Source:
 class WeightStore:
     """Weights on the rank that loaded the model, read from their files when asked for.
 
-    Parameters
-    ----------
-    tensors : mapping of str to StoredTensor
-    keeper : object
-        Kept alive as long as the store: whatever owns the files.
+    `keeper` is whatever owns the files, and lives as long as the store.
     """
 
     def __init__(self, tensors: Mapping[str, StoredTensor], keeper: object = None) -> None:

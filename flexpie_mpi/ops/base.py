@@ -254,16 +254,9 @@ def same(node: BoundNode, attributes: Attributes = ()) -> LocalNode:
 
 
 def crop(opset: int, source: int | str, target: int | str, held: Region, wanted: Region) -> LocalNode:
-    """Node that cuts a region out of a tensor that holds a larger one of the same value.
+    """Node that cuts region `wanted` out of a tensor that holds the larger one `held` of the same value.
 
-    Parameters
-    ----------
-    opset : int
-        Of the graph, which says how a Slice is written.
-    source, target : int or str
-        What it reads and writes, as of :class:`LocalNode`.
-    held, wanted : Region
-        What the source holds and the target is to hold, both in coordinates of the whole value.
+    What it reads and writes, `source` and `target`, is told as in :class:`LocalNode`.
     """
     cuts = [
         (axis, part.start, part.stop)
@@ -293,13 +286,7 @@ def slice_node(
 def trimmed(opset: int, node: LocalNode, held: Regions, wanted: Regions) -> tuple[LocalNode, ...]:
     """A node and the crops behind it, for an operator that can only compute more than is wanted: a hull, whole groups.
 
-    Parameters
-    ----------
-    opset : int
-    node : LocalNode
-        Its outputs are replaced.
-    held, wanted : tuple of Region or None
-        By output, the region in which it comes out of the node, and the one that is to be left of it.
+    By output, `held` is the region in which it comes out of the node, and `wanted` the one that is to be left of it.
     """
     outputs: list[int | str] = []
     crops: list[LocalNode] = []

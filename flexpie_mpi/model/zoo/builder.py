@@ -201,12 +201,8 @@ class Builder:
     ) -> Tensor:
         """Square convolution that keeps the extent at stride 1; then batch normalisation (or else a bias); then `act`.
 
-        Parameters
-        ----------
-        act : {"", "relu", "relu6"}
-        gain : float, optional
-            By default what the activation asks for; less at the end of a residual branch, so that the sum does not
-            grow with depth.
+        The gain is what the activation asks for; less at the end of a residual branch, so that the sum does not grow
+        with depth.
         """
         weight_shape = (channels, x.shape[0] // group, kernel, kernel)
         gain = gain or (RECTIFIER_GAIN if act else 1.0)

@@ -6,8 +6,11 @@ All functions change the message they are given.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +38,9 @@ _DEFAULT_OPSET = 17
 
 
 def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
-    """Turn Constant nodes and sparse initializers into initializers; of those that share a name the last counts.
+    """Turn Constant nodes and sparse initializers into initializers.
+
+    Of those that share a name the last counts, as in onnxruntime.
 
     Raises ModelError when a Constant node is none by ONNX's rules, a sparse tensor is damaged, or one would take
     more memory with its zeros than the budget has (that of this machine when none is given).
@@ -52,7 +57,8 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
             others.append(node)
     if len(others) < len(graph.node):
         replace(graph.node, others)
-    _keep_last(graph)
+    last = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
+    _drop(graph.initializer, lambda index, tensor: last[tensor.name] != index)
 
 
 def _constant(node: onnx.NodeProto, budget: Budget) -> onnx.TensorProto:
@@ -105,14 +111,6 @@ def _dense(sparse: onnx.SparseTensorProto, name: str, budget: Budget) -> onnx.Te
     return numpy_helper.from_array(dense, name)
 
 
-def _keep_last(graph: onnx.GraphProto) -> None:
-    """Drop initializers whose name a later one has, as onnxruntime does."""
-    last = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
-    for index in reversed(range(len(graph.initializer))):
-        if last[graph.initializer[index].name] != index:
-            del graph.initializer[index]
-
-
 def drop_constant_inputs(proto: onnx.ModelProto) -> None:
     """Initializers that are also listed as inputs, as IR versions before 4 demand, are only constants."""
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -131,7 +129,8 @@ def canonicalise(proto: onnx.ModelProto) -> None:
     constants = {tensor.name for tensor in graph.initializer}
     replace(graph.node, _late_constants(_sorted(_alive(graph)), constants))
     _name_nodes(graph)
-    _drop_unused(graph)
+    read = {name for node in graph.node for name in reads(node)}
+    _drop(graph.initializer, lambda _, tensor: tensor.name not in read)
     _prune_opsets(proto)
 
 
@@ -181,22 +180,19 @@ def _alive(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _sorted(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Nodes in topological order, as near to the order given as that allows."""
+    """Nodes in topological order, as near to the order given as that allows; none of those in a circle."""
     writers = _writers(nodes)
-    waits_for = [{writers[name] for name in reads(node) if name in writers} for node in nodes]
-    readers: list[list[int]] = [[] for _ in nodes]
-    for number, needed in enumerate(waits_for):
-        for other in needed:
-            readers[other].append(number)
-    ready = [number for number, needed in enumerate(waits_for) if not needed]
-    order = []
+    needs = {number: [writers[name] for name in reads(node) if name in writers] for number, node in enumerate(nodes)}
+    sorter = TopologicalSorter(needs)
+    with suppress(CycleError):
+        sorter.prepare()
+    order, ready = [], sorted(sorter.get_ready())
     while ready:
         number = heapq.heappop(ready)
         order.append(nodes[number])
-        for reader in readers[number]:
-            waits_for[reader].remove(number)
-            if not waits_for[reader]:
-                heapq.heappush(ready, reader)
+        sorter.done(number)
+        for reader in sorter.get_ready():
+            heapq.heappush(ready, reader)
     return order
 
 
@@ -236,12 +232,11 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Drop initializers that no node reads."""
-    read = {name for node in graph.node for name in reads(node)}
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in read:
-            del graph.initializer[index]
+def _drop(tensors: Any, is_dropped: Callable[[int, onnx.TensorProto], bool]) -> None:
+    """Delete tensors of a repeated field; the others, which may be large, are not copied."""
+    for index in reversed(range(len(tensors))):
+        if is_dropped(index, tensors[index]):
+            del tensors[index]
 
 
 def _prune_opsets(proto: onnx.ModelProto) -> None:

@@ -97,7 +97,8 @@ class WeightStore:
 def _read(file: IO[bytes], tensor: StoredTensor, region: Region) -> np.ndarray:
     if dtype_name(tensor.data_type) in PACKED_BITS:
         raw = _read_into(file, tensor.offset, np.empty(tensor.length, np.uint8))
-        whole = decode(raw.tobytes(), tensor.data_type, tensor.shape)
+        proto = onnx.TensorProto(raw_data=raw.tobytes(), data_type=tensor.data_type, dims=tensor.shape)
+        whole = numpy_helper.to_array(proto)
         return np.ascontiguousarray(whole[region.slices(Region.full(tensor.shape))])
     out = np.empty(region.shape, numpy_dtype(tensor.data_type))
     if out.size:
@@ -193,11 +194,6 @@ def stub(tensor: onnx.TensorProto, digest: str, **entries: str) -> None:
 def stub_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     """The external data entries of a tensor."""
     return {entry.key: entry.value for entry in tensor.external_data}
-
-
-def decode(raw: bytes, data_type: int, shape: Iterable[int]) -> np.ndarray:
-    """The array that raw bytes of an ONNX tensor stand for."""
-    return numpy_helper.to_array(onnx.TensorProto(raw_data=raw, data_type=data_type, dims=tuple(shape)))
 
 
 def digest_of(tensor: StoredTensor) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ...core.errors import ModelError
 from ...files.atomic import appearing
-from . import bert, spread
-from . import convolutional as conv
+from . import published as nets
+from . import spread
 from .builder import Blueprint, Builder, write_weights
 
 __all__ = ["MODELS", "VERSION", "Blueprint", "Entry", "blueprint", "describe", "materialise", "names"]
@@ -32,23 +32,23 @@ class Entry:
 
 
 MODELS: dict[str, Entry] = {
-    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", conv.mobilenet_v1),
-    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", conv.mobilenet_v2),
-    "resnet18": Entry("ResNet-18, 8 basic blocks", partial(conv.resnet, block=conv.basic, depths=(2, 2, 2, 2))),
-    "resnet50": Entry("ResNet-50, 16 bottlenecks", partial(conv.resnet, block=conv.bottleneck, depths=(3, 4, 6, 3))),
-    "resnet101": Entry("ResNet-101, 33 bottlenecks", partial(conv.resnet, block=conv.bottleneck, depths=(3, 4, 23, 3))),
-    "vgg16": Entry("VGG-16, 13 convolutions and 3 fully connected layers", conv.vgg),
-    "inception_v1": Entry("Inception v1 (GoogLeNet), 9 modules of four branches", conv.inception),
-    "bert_base": Entry("BERT base, 12 encoder layers of 12 heads, 128 tokens", bert.build),
-    "tiny_cnn": Entry("one of each convolutional pattern, 32 x 32", conv.tiny),
+    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", nets.mobilenet_v1),
+    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", nets.mobilenet_v2),
+    "resnet18": Entry("ResNet-18, 8 basic blocks", partial(nets.resnet, block=nets.basic, depths=(2, 2, 2, 2))),
+    "resnet50": Entry("ResNet-50, 16 bottlenecks", partial(nets.resnet, block=nets.bottleneck, depths=(3, 4, 6, 3))),
+    "resnet101": Entry("ResNet-101, 33 bottlenecks", partial(nets.resnet, block=nets.bottleneck, depths=(3, 4, 23, 3))),
+    "vgg16": Entry("VGG-16, 13 convolutions and 3 fully connected layers", nets.vgg),
+    "inception_v1": Entry("Inception v1 (GoogLeNet), 9 modules of four branches", nets.inception),
+    "bert_base": Entry("BERT base, 12 encoder layers of 12 heads, 128 tokens", nets.bert),
+    "tiny_cnn": Entry("one of each convolutional pattern, 32 x 32", nets.tiny),
     "tiny_resnet": Entry(
         "a small ResNet, 4 bottlenecks, 64 x 64",
-        partial(conv.resnet, block=conv.bottleneck, depths=(1, 2, 1), width=8, size=64, classes=10),
+        partial(nets.resnet, block=nets.bottleneck, depths=(1, 2, 1), width=8, size=64, classes=10),
     ),
     "tiny_mobilenet": Entry(
         "a small MobileNetV2, 4 inverted residual blocks, 64 x 64",
         partial(
-            conv.mobilenet_v2,
+            nets.mobilenet_v2,
             table=((1, 8, 1, 1), (6, 12, 2, 2), (6, 16, 1, 2)),
             stem=8,
             head=64,
@@ -58,12 +58,12 @@ MODELS: dict[str, Entry] = {
     ),
     "tiny_vgg": Entry(
         "a small VGG, 5 convolutions and 3 fully connected layers, 32 x 32",
-        partial(conv.vgg, table=((8, 8), (16, 16), (32,)), hidden=64, size=32, classes=10),
+        partial(nets.vgg, table=((8, 8), (16, 16), (32,)), hidden=64, size=32, classes=10),
     ),
     "tiny_inception": Entry(
         "a small Inception v1, 3 modules of four branches, 64 x 64",
         partial(
-            conv.inception,
+            nets.inception,
             table={"3a": (8, 8, 12, 4, 8, 4), "3b": (12, 8, 16, 4, 8, 8), "4a": (16, 12, 24, 4, 8, 8)},
             stem=(8, 16),
             size=64,
@@ -72,7 +72,7 @@ MODELS: dict[str, Entry] = {
     ),
     "tiny_bert": Entry(
         "a small BERT, 2 encoder layers of 4 heads, 16 tokens",
-        partial(bert.build, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
+        partial(nets.bert, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
     ),
     **{
         f"spread_{seed}": Entry(

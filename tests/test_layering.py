@@ -49,6 +49,7 @@ OWNERS = {
 LATE = {
     "commands/infer.py": ("commands.infer_files", "files.requests", "session.streaming"),
     "commands/infer_files.py": ("report",),
+    "commands/options.py": ("model",),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("measure.observed", "session.cluster", "session.planning", "measure.memory"),

@@ -14,7 +14,7 @@ from ..cost.traces import Traces, merged
 from ..report.traces import fit_items, fit_record
 from . import UsageError
 from .options import add_record_arguments, start_log
-from .output import STDOUT, Progress, check_paths, publish, write_record
+from .output import STDOUT, Progress, check_paths, publish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
         cost = replace(cost, held_out=evaluate(traces, tell=progress.tell))
     save_cost(cost, args.output)
     record = fit_record(cost, args.output)
-    write_record(record, args.json)
     publish(partial(fit_items, cost, args.output, everything=args.verbose), record, args.json)
     return 0
 

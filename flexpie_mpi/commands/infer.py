@@ -17,26 +17,8 @@ from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import Chooser, Chosen
 from ..session.opening import ROOT, CostSources, shared_devices, shared_plan
 from ..session.timing import RunTerms, time_request
+from . import options
 from .job import RankPart, run_job
-from .options import (
-    DEFAULT_MODEL,
-    add_cost_arguments,
-    add_layout_arguments,
-    add_model_arguments,
-    add_record_arguments,
-    budget_of,
-    check_choices,
-    choice_of,
-    files_of,
-    natural,
-    numbers,
-    positive,
-    seconds,
-    seconds_or_none,
-    shapes_of,
-    sources_of,
-    threads,
-)
 
 if TYPE_CHECKING:
     from ..files.requests import Source
@@ -62,31 +44,31 @@ _ABOUT_STREAMS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="FILE.onnx|builtin:NAME", help="model (default: %(default)s)"
-    )
+    options.add_default_model(parser)
     _add_data_arguments(parser.add_argument_group("data"))
-    add_model_arguments(parser)
+    options.add_model_arguments(parser)
     layout = parser.add_argument_group("plan")
-    add_layout_arguments(layout)
+    options.add_layout_arguments(layout)
     layout.add_argument("--plan", metavar="FILE", help="use this plan, made by flexpie-mpi plan or by hand")
     layout.add_argument("--save-plan", metavar="FILE", help="write the plan that was used")
     _add_planning_arguments(layout)
     _add_run_arguments(parser.add_argument_group("run"))
     _add_stream_arguments(parser.add_argument_group("stream", _ABOUT_STREAMS))
-    add_record_arguments(parser)
+    options.add_record_arguments(parser)
 
 
 def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
-    add_cost_arguments(group)
+    options.add_cost_arguments(group)
     group.add_argument(
         "--trace-budget",
-        type=seconds_or_none,
+        type=options.seconds_or_none,
         default=BUDGET_S,
         metavar="SECONDS",
         help="most that is measured before planning, and kept for the next start; 0: nothing (default: %(default)g)",
     )
-    group.add_argument("--autotune", type=positive, metavar="K", help="run the K best plans and keep the fastest")
+    group.add_argument(
+        "--autotune", type=options.positive, metavar="K", help="run the K best plans and keep the fastest"
+    )
     group.add_argument(
         "--report",
         action="store_true",
@@ -109,28 +91,34 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}, by output name; .h5 for many requests"
     )
     group.add_argument(
-        "--mean", type=numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
+        "--mean", type=options.numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
     )
-    group.add_argument("--scale", type=numbers, metavar="S[,S,S]", help="default 1/255")
-    group.add_argument("--seed", type=natural, default=0, metavar="S", help="of random inputs (default: %(default)s)")
+    group.add_argument("--scale", type=options.numbers, metavar="S[,S,S]", help="default 1/255")
+    group.add_argument(
+        "--seed", type=options.natural, default=0, metavar="S", help="of random inputs (default: %(default)s)"
+    )
 
 
 def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--repeat",
-        type=positive,
+        type=options.positive,
         default=10,
         metavar="R",
         help="how often a single request is measured (default: %(default)s)",
     )
     group.add_argument(
         "--warmup",
-        type=natural,
+        type=options.natural,
         metavar="W",
         help=f"requests before that which are not measured (default: {WARMUP}, or as many as are in flight)",
     )
     group.add_argument(
-        "--threads", type=threads, default=1, metavar="T", help="onnxruntime threads per rank (default: %(default)s)"
+        "--threads",
+        type=options.threads,
+        default=1,
+        metavar="T",
+        help="onnxruntime threads per rank (default: %(default)s)",
     )
     group.add_argument(
         "--verify",
@@ -144,7 +132,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--deadline",
-        type=seconds,
+        type=options.seconds,
         default=DEADLINE_S,
         metavar="SECONDS",
         help="how long a rank waits for another before it gives up (default: %(default)g)",
@@ -153,7 +141,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--requests", type=positive, metavar="R", help="so many random requests, or at most so many of --input"
+        "--requests", type=options.positive, metavar="R", help="so many random requests, or at most so many of --input"
     )
     group.add_argument(
         "--in-flight",
@@ -166,13 +154,13 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
 
 def in_flight(text: str) -> int | str:
     """A number of requests from 1 on, or ``auto``."""
-    return text if text == AUTO else positive(text)
+    return text if text == AUTO else options.positive(text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
-    check_choices(args)
-    if STDIN in files_of(args) and not launcher_rank():
+    options.check_choices(args)
+    if STDIN in options.files_of(args) and not launcher_rank():
         from ..files.requests import standard_input
 
         standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
@@ -198,14 +186,14 @@ class Inference(RankPart):
             devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
-            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget_of(args))
+            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=options.budget_of(args))
             source = on_root(transport, lambda: self.files.source(model.graph), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
             request = on_root(transport, lambda: self.files.request(model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None)
-            sources, tell = sources_of(args), self.progress.tell
-            chooser = Chooser(transport, model, choice_of(args), sources, self.cache, tell, reports=args.report)
+            sources, tell = options.sources_of(args), self.progress.tell
+            chooser = Chooser(transport, model, options.choice_of(args), sources, self.cache, tell, reports=args.report)
             chosen = chooser.choose(given, make, request)
             # A plan that does not fit the boards' memory ends here
             asked = args.in_flight if isinstance(args.in_flight, int) else None
@@ -236,7 +224,7 @@ class Inference(RankPart):
 def _terms(args: argparse.Namespace, sources: CostSources, *, is_stream: bool) -> RunTerms:
     """What is asked of the run, and which of the arguments are kept with its figures."""
     warmup = WARMUP if args.warmup is None and not is_stream else args.warmup
-    asked = {**vars(args), "input": files_of(args), "warmup": warmup}
+    asked = {**vars(args), "input": options.files_of(args), "warmup": warmup}
     of_stream, of_one = ("append", "seed", "requests"), ("seed", "repeat", "warmup")
     return RunTerms(
         model=args.model,
@@ -259,6 +247,6 @@ def _shapes(args: argparse.Namespace) -> Asked:
     def offer(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Shape, str, bool]]:
         from ..files.requests import offered_shapes
 
-        return offered_shapes(files_of(args), declared, is_stream=is_stream)
+        return offered_shapes(options.files_of(args), declared, is_stream=is_stream)
 
-    return Asked(shapes_of(args), offer)
+    return Asked(options.shapes_of(args), offer)

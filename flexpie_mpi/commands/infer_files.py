@@ -25,7 +25,7 @@ from ..lower import lower
 from ..session.timing import TimedRun
 from . import UsageError
 from .options import budget_of, files_of
-from .output import check_paths, publish, write_record
+from .output import check_paths, publish, show, write_record
 
 if TYPE_CHECKING:
     from ..session.streaming import StreamRun
@@ -87,9 +87,7 @@ class RootFiles:
         return load_inputs(files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
 
     def save(self, run: TimedRun) -> None:
-        """Write every file that is asked for."""
-        from ..report.run import run_record, run_trace
-
+        """Write every file that is asked for, but for the record."""
         if self._args.output is not None:
             graph = run.model.graph
             provenance = {"model": run.model.name, "model_digest": graph.digest, **run.versions}
@@ -102,13 +100,13 @@ class RootFiles:
             write_text(self._args.save_plan, run.plan.to_json())
         if self._args.timeline is not None:
             from ..report.chrome import chrome_text
+            from ..report.run import run_trace
 
             programs = lower(run.typical_plan, run.model.graph)
             write_text(self._args.timeline, chrome_text(run_trace(run, programs)))
-        write_record(run_record(run), self._args.json)
 
     def publish(self, run: TimedRun) -> None:
-        """Print what is to be said of a run."""
+        """Write the record of a run, and print what is to be said of it."""
         from ..report.run import run_items, run_record
 
         publish(partial(run_items, run, everything=self._args.verbose), run_record(run), self._args.json)
@@ -126,4 +124,4 @@ class RootFiles:
         from ..report.streams import stream_items, stream_record
 
         assert run is not None, "on the root"
-        publish(partial(stream_items, run), stream_record(run), self._args.json)
+        show(partial(stream_items, run), stream_record(run), self._args.json)

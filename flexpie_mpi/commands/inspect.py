@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import Any
 
-from ..model import BUILTIN, load
+from ..model import BUILTIN
 from ..model.zoo import describe, names
 from ..report.models import builtins_table, inspect, inspection_items, inspection_record
 from ..report.tables import Item
 from . import UsageError
-from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
+from .options import add_model_arguments, add_record_arguments, load_model, start_log
 from .output import Progress, check_paths, publish, write_record
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("inspect needs a model: give a file or builtin:NAME, or --list for the built-in ones")
     with Progress(sys.stderr) as progress:
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
+        model = load_model(args, args.model)
         nodes = inspect(model.graph)
     return _leave(inspection_items(model, nodes), inspection_record(model, args.model, nodes), args.json)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.budget import Budget
 from ..core.choices import AUTO, FUSIONS, PLANNERS, PRESETS, SEARCHING
@@ -17,12 +18,23 @@ from ..session.opening import CostSources, PlanChoice
 from ..testbed import MEMORY
 from . import UsageError
 
-DEFAULT_MODEL = "builtin:mobilenet_v2"
-
 _CHOICES = ("layout", "fuse", "weights", "grid", "autotune")
 _OF_RULES = ("fuse", "weights", "grid")
 
+if TYPE_CHECKING:
+    from ..model import Model
+
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_default_model(parser: Parser) -> None:
+    """The model of a verb that has one to try when none is named."""
+    parser.add_argument(
+        "--model",
+        default="builtin:mobilenet_v2",
+        metavar="FILE.onnx|builtin:NAME",
+        help="model (default: %(default)s)",
+    )
 
 
 def add_model_arguments(parser: Parser) -> None:
@@ -156,6 +168,13 @@ def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
 def budget_of(args: argparse.Namespace) -> Budget:
     """How much memory a file may ask for: what the arguments allow, or this machine's share."""
     return Budget.of_machine() if args.memory is None else Budget(args.memory)
+
+
+def load_model(args: argparse.Namespace, source: str) -> Model:
+    """A model, loaded by this process alone."""
+    from ..model import load
+
+    return load(source, shapes_of(args), cache_of(args), budget=budget_of(args))
 
 
 def start_log(verbose: bool, rank: int = 0) -> None:

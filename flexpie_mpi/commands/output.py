@@ -160,6 +160,15 @@ def make_folder(name: str) -> Path:
 
 
 def publish(items: Callable[[], Iterable[Item]], record: Mapping[str, Any], json_path: str | None) -> None:
+    """Write `record` where ``--json FILE`` asks for it, and print what `items` returns.
+
+    Raises DataError when it cannot be written.
+    """
+    write_record(record, json_path)
+    show(items, record, json_path)
+
+
+def show(items: Callable[[], Iterable[Item]], record: Mapping[str, Any], json_path: str | None) -> None:
     """Print what `items` returns, or nothing but `record` where ``--json -`` asks for it."""
     if json_path == STDOUT:
         emit(_text(record))

@@ -17,7 +17,7 @@ from ..core.versions import versions
 from ..files.atomic import write_text
 from ..lower import turns_of
 from ..lower.facts import PlanFacts, facts_of
-from ..model import Model, load
+from ..model import Model
 from ..pipeline import EXACT, Pipeline, PlacementProblem, crossovers, pareto_front, place, placement_problem
 from ..placement.solvers import SOLVERS
 from ..planner import price
@@ -36,25 +36,8 @@ from ..report.predicted import choice_table, prediction_lines, prediction_record
 from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
 from ..session.planning import CountingCostModel, Prediction, predict
-from . import UsageError
-from .options import (
-    DEFAULT_MODEL,
-    Parser,
-    add_cost_arguments,
-    add_layout_arguments,
-    add_model_arguments,
-    add_record_arguments,
-    budget_of,
-    cache_of,
-    check_choices,
-    choice_of,
-    positive,
-    seconds,
-    shapes_of,
-    sources_of,
-    start_log,
-)
-from .output import Progress, check_paths, publish, write_record
+from . import UsageError, options
+from .output import Progress, check_paths, publish
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
 OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)
@@ -68,23 +51,27 @@ _OF_LATENCY = ("layout", "fuse", "weights", "grid", "explain")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
+    options.add_default_model(parser)
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="FILE.onnx|builtin:NAME", help="model (default: %(default)s)"
+        "--ranks", type=options.positive, metavar="N", help="ranks to plan for (default: the testbed's)"
     )
-    parser.add_argument("--ranks", type=positive, metavar="N", help="ranks to plan for (default: the testbed's)")
     parser.add_argument("--output", metavar="plan.json", help="where to write the plan")
     parser.add_argument(
-        "--top", type=positive, default=1, metavar="K", help="find the K best plans; the others go to plan-2.json, ..."
+        "--top",
+        type=options.positive,
+        default=1,
+        metavar="K",
+        help="find the K best plans; the others go to plan-2.json, ...",
     )
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
-    add_cost_arguments(parser)
-    add_model_arguments(parser)
-    add_layout_arguments(parser, OBJECTIVES)
+    options.add_cost_arguments(parser)
+    options.add_model_arguments(parser)
+    options.add_layout_arguments(parser, OBJECTIVES)
     _add_pipeline_arguments(parser)
-    add_record_arguments(parser)
+    options.add_record_arguments(parser)
 
 
-def _add_pipeline_arguments(parser: Parser) -> None:
+def _add_pipeline_arguments(parser: options.Parser) -> None:
     """How to search for pipelines."""
     parser.add_argument(
         "--planner",
@@ -94,11 +81,13 @@ def _add_pipeline_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--time-limit",
-        type=seconds,
+        type=options.seconds,
         metavar="SECONDS",
         help=f"for throughput, seconds of search; then it says how far off it can be (default: {TIME_LIMIT_S:g})",
     )
-    parser.add_argument("--most-boards", type=positive, metavar="N", help="for throughput, use no more boards than N")
+    parser.add_argument(
+        "--most-boards", type=options.positive, metavar="N", help="for throughput, use no more boards than N"
+    )
     parser.add_argument("--compare", action="store_true", default=None, help="for throughput, try every planner")
 
 
@@ -120,8 +109,8 @@ def _check_objective(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the plan, write it, and say what it asks of every rank and what it is predicted to take."""
     began_s = perf_counter()
-    start_log(args.verbose)
-    check_choices(args)
+    options.start_log(args.verbose)
+    options.check_choices(args)
     _check_objective(args)
     paths = _paths(args.output, args.top)
     labels = (
@@ -132,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         progress.tell("reading what predictions stand on")
         inputs = _inputs(args)
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
+        model = options.load_model(args, args.model)
         if args.objective == LATENCY:
             items, record = _latency(args, model, inputs, paths, progress.tell)
         else:
@@ -141,7 +130,6 @@ def run(args: argparse.Namespace) -> int:
             work = _front if args.objective == PARETO else _throughput
             items, record = work(args, model, inputs, problem, progress.tell, began_s)
     record = {"model": model_record(model, args.model), **record, "versions": versions()}
-    write_record(record, args.json)
     publish(lambda: [*model_lines(model), *items()], record, args.json)
     return 0
 
@@ -159,7 +147,7 @@ def _inputs(args: argparse.Namespace) -> PredictionInputs:
     """
     if args.testbed is None and not args.traces and args.ranks is None:
         raise UsageError("plan needs to know for how many boards: give --ranks, --testbed or --traces")
-    return inputs_of_files(sources_of(args), args.ranks)
+    return inputs_of_files(options.sources_of(args), args.ranks)
 
 
 def _latency(
@@ -167,7 +155,7 @@ def _latency(
 ) -> tuple[Items, dict[str, Any]]:
     """The plans of the least seconds of a request."""
     tell(f"planning {model.name} for {inputs.testbed.ranks} ranks")
-    prediction = predict(choice_of(args), model.graph, inputs, args.top)
+    prediction = predict(options.choice_of(args), model.graph, inputs, args.top)
     facts = facts_of(prediction.best.plan, model.graph, turns_of(prediction.best.plan, model.graph)[0])
     tell("explaining the plan")
     reasons = _why(prediction, model, inputs) if args.explain else None

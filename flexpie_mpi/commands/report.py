@@ -15,15 +15,14 @@ from ..core.errors import PlanError, ReportError
 from ..core.graph import Graph
 from ..core.plan import Plan
 from ..lower import turns_of
-from ..model import load
 from ..model.zoo import MODELS
 from ..report.plans import plan_record
 from ..report.planview import plan_view
 from ..session.opening import read_plan
 from ..suite.results import Result, read_results
 from . import UsageError
-from .options import add_model_arguments, add_record_arguments, budget_of, cache_of, shapes_of, start_log
-from .output import Progress, check_paths, make_folder, publish, write_record
+from .options import add_model_arguments, add_record_arguments, load_model, start_log
+from .output import Progress, check_paths, make_folder, publish
 
 PICTURES = (".png", ".svg")
 
@@ -60,7 +59,6 @@ def _report_results(args: argparse.Namespace) -> int:
     with Progress(sys.stderr) as progress:
         made = page.make_page(rows, args.results)
         page.write_page(made, folder, progress.tell)
-    write_record(made.record, args.json)
     publish(partial(page.summary_items, made, args.output), made.record, args.json)
     return 0
 
@@ -116,7 +114,6 @@ def _draw_plan(args: argparse.Namespace) -> int:
     words = planpicture.plan_words(view)
     pictures = [str(path) for path in paths]
     record = {"plan": plan_record(plan), "about": words, "redundant_share": view.redundant, "pictures": pictures}
-    write_record(record, args.json)
     hint = [] if graph else ["messages and redundant work need the plan's model: give --model"]
     publish(lambda: [f"plan     {words}", *hint, f"pictures {', '.join(pictures)}"], record, args.json)
     return 0
@@ -137,7 +134,7 @@ def _graph(args: argparse.Namespace, plan: Plan) -> Graph | None:
     source = args.model or (f"builtin:{name}" if name in MODELS else None)
     if source is None:
         return None
-    graph = load(source, shapes_of(args), cache_of(args), budget=budget_of(args)).graph
+    graph = load_model(args, source).graph
     if graph.digest == plan.model:
         return graph
     if args.model is None:

@@ -14,7 +14,6 @@ from ..core.versions import versions
 from ..cost.prior import AnalyticCost
 from ..files.atomic import write_text
 from ..lower import lower
-from ..model import load
 from ..report.chrome import chrome_text
 from ..report.models import model_lines, model_record
 from ..report.simulated import simulated_trace, study_items, study_record
@@ -23,32 +22,18 @@ from ..session.inputs import UNMEASURED, given_cost
 from ..session.opening import CostSources, read_plan
 from ..session.scaling import RULES, SEARCHED, Scaling, ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
-from .options import (
-    DEFAULT_MODEL,
-    add_layout_arguments,
-    add_model_arguments,
-    add_record_arguments,
-    board_counts,
-    budget_of,
-    cache_of,
-    check_choices,
-    choice_of,
-    shapes_of,
-    start_log,
-)
+from . import options
 from .output import Progress, check_paths, publish, write_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="FILE.onnx|builtin:NAME", help="model (default: %(default)s)"
-    )
+    options.add_default_model(parser)
     parser.add_argument("--testbed", required=True, metavar="T.toml", help="the boards and the links between them")
     parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
     parser.add_argument(
         "--ranks",
-        type=board_counts,
+        type=options.board_counts,
         metavar="1,2,4,...,64",
         help="numbers of boards; more than the testbed has are more of its last one (default: up to the testbed's)",
     )
@@ -60,16 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeline", metavar="FILE", help="write what every rank of the most boards does when, for ui.perfetto.dev"
     )
-    add_model_arguments(parser)
-    add_layout_arguments(parser)
+    options.add_model_arguments(parser)
+    options.add_layout_arguments(parser)
     parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
-    add_record_arguments(parser)
+    options.add_record_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan and simulate for every number of boards, and say what comes of it."""
-    start_log(args.verbose)
-    check_choices(args)
+    options.start_log(args.verbose)
+    options.check_choices(args)
     check_paths({"--json": args.json, "--timeline": args.timeline})
     change = read_change(args.what_if) if args.what_if is not None else None
     with Progress(sys.stderr) as progress:
@@ -79,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
         given = read_plan(args.plan) if args.plan is not None else None
         counts = _counts(args.ranks, sketch, given)
         progress.tell(f"loading {args.model}")
-        model = load(args.model, shapes_of(args), cache_of(args), budget=budget_of(args))
-        scaling = Scaling(model, choice_of(args), cost, given, progress.tell)
+        model = options.load_model(args, args.model)
+        scaling = Scaling(model, options.choice_of(args), cost, given, progress.tell)
         studies = [scaling.study(sketch, counts)]
         if change is not None:
             studies.append(scaling.study(sketch.changed(change), counts, args.what_if))
@@ -105,7 +90,7 @@ def _items(args: argparse.Namespace, studies: Sequence[ScalingStudy]) -> list[It
     items: list[Item] = []
     for study in studies:
         items += [*study_items(study, None if study is studies[0] else studies[0]), ""]
-    if studies[0].counts[-1].boards > SEARCHED and choice_of(args).planner == AUTO and args.plan is None:
+    if studies[0].counts[-1].boards > SEARCHED and options.choice_of(args).planner == AUTO and args.plan is None:
         rules = ", ".join(RULES)
         items += [f"beyond {SEARCHED} boards plans are not searched but chosen: {rules}, or that of fewer boards", ""]
     return items[:-1]

@@ -35,19 +35,9 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.opening import ROOT, from_root
 from ..testbed import read as read_testbed
-from . import UsageError
+from . import UsageError, options
 from .job import RankPart, run_job
-from .options import (
-    add_model_arguments,
-    add_record_arguments,
-    budget_of,
-    files_of,
-    seconds,
-    shapes_of,
-    start_log,
-    threads,
-)
-from .output import check_paths, publish, write_record
+from .output import check_paths, publish
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="traces.h5", help="where the traces go; what the file has already stays"
     )
-    parser.add_argument("--budget", type=seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})")
-    parser.add_argument("--threads", type=threads, metavar="T", help="onnxruntime threads per rank (default: 1)")
+    parser.add_argument(
+        "--budget", type=options.seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})"
+    )
+    parser.add_argument(
+        "--threads", type=options.threads, metavar="T", help="onnxruntime threads per rank (default: 1)"
+    )
     parser.add_argument(
         "--testbed",
         metavar="T.toml",
@@ -91,13 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", nargs="+", metavar="traces.h5", help="measure nothing; write all rows of these files to --output"
     )
-    add_model_arguments(parser)
-    add_record_arguments(parser)
+    options.add_model_arguments(parser)
+    options.add_record_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure on all ranks, or merge files on one."""
-    start_log(args.verbose)
+    options.start_log(args.verbose)
     if args.input and len([source for group in args.model or () for source in group]) != 1:
         raise UsageError("--input is a request of one model: give that with --model, and no other")
     if args.merge is None:
@@ -128,7 +122,6 @@ def _check_paths(args: argparse.Namespace) -> None:
 def _leave(traces: Traces, args: argparse.Namespace, extra: dict[str, Any] | None = None) -> None:
     """Say what is in the file."""
     record = {"output": args.output, **traces_record(traces), **(extra or {})}
-    write_record(record, args.json)
     publish(lambda: [f"traces   {args.output}", *traces_items(traces)], record, args.json)
 
 
@@ -166,19 +159,19 @@ class Tracing(RankPart):
         if self.args.model is None:
             return [partial(self._subject, f"{BUILTIN}{name}", {}) for name in default_models()]
         sources = [source for group in self.args.model for source in group]
-        shapes = Asked(shapes_of(self.args), partial(offered_shapes, files_of(self.args)))
+        shapes = Asked(options.shapes_of(self.args), partial(offered_shapes, options.files_of(self.args)))
         loaded = [self._subject(source, shapes) for source in sources]
         return [partial(_given, subject) for subject in loaded]
 
     def _subject(self, source: str, shapes: Shapes) -> Subject:
         self.progress.tell(f"loading {source}")
-        model = load_shared(self.transport, source, shapes, self.cache, budget=budget_of(self.args))
+        model = load_shared(self.transport, source, shapes, self.cache, budget=options.budget_of(self.args))
         return Subject(model, on_root(self.transport, partial(self._inputs, model.graph), ROOT))
 
     def _inputs(self, graph: Graph) -> dict[str, np.ndarray] | None:
         """The request that plans are measured with; None where there is none, and none can be made up."""
         try:
-            return load_inputs(files_of(self.args), graph, budget=budget_of(self.args))
+            return load_inputs(options.files_of(self.args), graph, budget=options.budget_of(self.args))
         except DataError as error:
             if self.args.input:
                 raise

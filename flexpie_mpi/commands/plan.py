@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PlanError
+from ..core.plan import Plan
 from ..core.versions import versions
 from ..files.atomic import write_text
 from ..lower import turns_of
@@ -35,12 +37,12 @@ from ..report.plans import (
 from ..report.predicted import choice_table, prediction_lines, prediction_record, why_items, why_record
 from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
+from ..session.opening import Tell
 from ..session.planning import CountingCostModel, Prediction, predict
 from . import UsageError, options
 from .output import Progress, check_paths, publish
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
-OBJECTIVES = (LATENCY, THROUGHPUT, PARETO)
 
 TIME_LIMIT_S = 60.0
 """What a search may take where nothing else is said."""
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
     options.add_cost_arguments(parser)
     options.add_model_arguments(parser)
-    options.add_layout_arguments(parser, OBJECTIVES)
+    options.add_layout_arguments(parser, tuple(OBJECTIVES))
     _add_pipeline_arguments(parser)
     options.add_record_arguments(parser)
 
@@ -112,32 +114,18 @@ def run(args: argparse.Namespace) -> int:
     options.start_log(args.verbose)
     options.check_choices(args)
     _check_objective(args)
-    paths = _paths(args.output, args.top)
-    labels = (
-        ["--output"] if args.objective != LATENCY else [f"--output ({number})" for number in range(1, args.top + 1)]
-    )
+    paths, is_one = _paths(args.output, args.top), args.objective != LATENCY
+    labels = ["--output"] if is_one else [f"--output ({number})" for number in range(1, args.top + 1)]
     check_paths({**dict(zip(labels, paths, strict=False)), "--json": args.json})
     with Progress(sys.stderr) as progress:
         progress.tell("reading what predictions stand on")
         inputs = _inputs(args)
         progress.tell(f"loading {args.model}")
         model = options.load_model(args, args.model)
-        if args.objective == LATENCY:
-            items, record = _latency(args, model, inputs, paths, progress.tell)
-        else:
-            progress.tell(f"pricing {model.name} on {inputs.testbed.ranks} boards")
-            problem = placement_problem(model.graph, inputs.testbed, inputs.cost)
-            work = _front if args.objective == PARETO else _throughput
-            items, record = work(args, model, inputs, problem, progress.tell, began_s)
+        items, record = OBJECTIVES[args.objective](Planning(args, model, inputs, progress.tell, began_s))
     record = {"model": model_record(model, args.model), **record, "versions": versions()}
     publish(lambda: [*model_lines(model), *items()], record, args.json)
     return 0
-
-
-Items = Callable[[], Sequence[Item]]
-"""What is to be printed, made only where something is."""
-
-Tell = Callable[[str], None]
 
 
 def _inputs(args: argparse.Namespace) -> PredictionInputs:
@@ -150,34 +138,108 @@ def _inputs(args: argparse.Namespace) -> PredictionInputs:
     return inputs_of_files(options.sources_of(args), args.ranks)
 
 
-def _latency(
-    args: argparse.Namespace, model: Model, inputs: PredictionInputs, paths: Sequence[str], tell: Tell
-) -> tuple[Items, dict[str, Any]]:
-    """The plans of the least seconds of a request."""
-    tell(f"planning {model.name} for {inputs.testbed.ranks} ranks")
-    prediction = predict(options.choice_of(args), model.graph, inputs, args.top)
-    facts = facts_of(prediction.best.plan, model.graph, turns_of(prediction.best.plan, model.graph)[0])
-    tell("explaining the plan")
-    reasons = _why(prediction, model, inputs) if args.explain else None
-    for path, priced in zip(paths, prediction.search.plans, strict=False):  # there may be fewer than were asked for
-        write_text(path, priced.plan.to_json())
-    return partial(_items, args, prediction, facts, reasons), _record(prediction, facts, reasons)
-
-
 def _paths(output: str | None, top: int) -> list[str]:
     """Where each of the plans goes: ``plan.json``, ``plan-2.json``, and so on."""
-    if output is None:
-        return []
+    return [] if output is None else [output, *_numbered(output, range(2, top + 1))]
+
+
+def _numbered(output: str, numbers: Iterable[int]) -> list[str]:
+    """Paths with numbers.
+
+    >>> _numbered("plan.json", [1, 2])
+    ['plan-1.json', 'plan-2.json']
+    """
     first = Path(output)
-    others = (str(first.with_name(f"{first.stem}-{number}{first.suffix}")) for number in range(2, top + 1))
-    return [output, *others]
+    return [str(first.with_name(f"{first.stem}-{number}{first.suffix}")) for number in numbers]
 
 
-def _why(prediction: Prediction, model: Model, inputs: PredictionInputs) -> Why:
-    best, search = prediction.best, prediction.search
-    free = price(best.plan, model.graph, inputs.testbed, _WithoutCalls(inputs.cost))
-    path = search.paths[0] if search.paths else None
-    return why(best, free, inputs.testbed.ranks, search.problem, path)
+Made = tuple[Callable[[], Sequence[Item]], dict[str, Any]]
+"""What is to be printed, made only where something is, and the record."""
+
+
+@dataclass(frozen=True)
+class Planning:
+    """A model and what its plans are predicted on; the methods make and write the plans of an objective."""
+
+    args: argparse.Namespace
+    model: Model
+    inputs: PredictionInputs
+    tell: Tell
+    began_s: float
+
+    def latency(self) -> Made:
+        """The plans of the least seconds of a request."""
+        args, graph = self.args, self.model.graph
+        self.tell(f"planning {self.model.name} for {self.inputs.testbed.ranks} ranks")
+        prediction = predict(options.choice_of(args), graph, self.inputs, args.top)
+        plans, facts = prediction.search.plans, self._facts(prediction.best.plan)
+        self.tell("explaining the plan")
+        reasons = self._why(prediction) if args.explain else None
+        for path, priced in zip(_paths(args.output, args.top), plans, strict=False):  # there may be fewer
+            write_text(path, priced.plan.to_json())
+        record = {
+            **prediction_record(prediction),
+            "plan": plan_record(prediction.best.plan),
+            "plan_facts": facts_record(facts),
+            "ranks": needs_record(facts),
+            "others": [{"predicted_s": other.seconds, "plan": plan_record(other.plan)} for other in plans[1:]],
+        }
+        record |= {"explanation": why_record(reasons)} if reasons else {}
+        return partial(_items, prediction, facts, reasons, everything=args.verbose), record
+
+    def throughput(self) -> Made:
+        """The pipeline of the most requests per second, beside those of other planners where they are asked for."""
+        args, solver, problem = self.args, self.args.planner or EXACT, self._problem()
+        self.tell(f"placing {self.model.name}: {solver}")
+        made = self._placed(problem, solver)
+        others: dict[str, Pipeline | str] = {}
+        for name in SOLVERS if args.compare else ():
+            if name != solver:
+                self.tell(f"placing {self.model.name}: {name}")
+                try:
+                    others[name] = self._placed(problem, name)
+                except PlanError as error:
+                    others[name] = str(error)
+        plan = made.streamed.plan
+        if args.output is not None:
+            write_text(args.output, plan.to_json())
+        facts = self._facts(plan)
+        seconds_s = perf_counter() - self.began_s
+        result = PlannedPipeline(problem, made, others, self.inputs.boards, self.inputs.source, seconds_s)
+        more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
+        record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
+        return lambda: [*pipeline_items(result), *more], record
+
+    def pareto(self) -> Made:
+        """The pipelines of which none is better in both seconds of a request and requests per second."""
+        args, problem, solver = self.args, self._problem(), self.args.planner or EXACT
+        limit_s = args.time_limit or TIME_LIMIT_S
+        front = pareto_front(problem, solver, time_limit_s=limit_s, most_boards=args.most_boards, tell=self.tell)
+        paths = _numbered(args.output, range(1, len(front) + 1)) if args.output is not None else []
+        for path, one in zip(paths, front, strict=False):  # no paths without --output
+            write_text(path, one.streamed.plan.to_json())
+        seconds_s, inputs = perf_counter() - self.began_s, self.inputs
+        result = PlanFront(problem, front, crossovers(front), tuple(paths), inputs.boards, inputs.source, seconds_s)
+        return partial(front_items, result), front_record(result)
+
+    def _facts(self, plan: Plan) -> PlanFacts:
+        return facts_of(plan, self.model.graph, turns_of(plan, self.model.graph)[0])
+
+    def _why(self, prediction: Prediction) -> Why:
+        best, search, testbed = prediction.best, prediction.search, self.inputs.testbed
+        free = price(best.plan, self.model.graph, testbed, _WithoutCalls(self.inputs.cost))
+        return why(best, free, testbed.ranks, search.problem, search.paths[0] if search.paths else None)
+
+    def _problem(self) -> PlacementProblem:
+        self.tell(f"pricing {self.model.name} on {self.inputs.testbed.ranks} boards")
+        return placement_problem(self.model.graph, self.inputs.testbed, self.inputs.cost)
+
+    def _placed(self, problem: PlacementProblem, solver: str) -> Pipeline:
+        limit_s = self.args.time_limit or TIME_LIMIT_S
+        return place(problem, solver, time_limit_s=limit_s, most_boards=self.args.most_boards)
+
+
+OBJECTIVES = {LATENCY: Planning.latency, THROUGHPUT: Planning.throughput, PARETO: Planning.pareto}
 
 
 class _WithoutCalls(CountingCostModel):
@@ -187,94 +249,11 @@ class _WithoutCalls(CountingCostModel):
         return np.zeros(len(calls))
 
 
-def _items(args: argparse.Namespace, prediction: Prediction, facts: PlanFacts, reasons: Why | None) -> Sequence[Item]:
+def _items(prediction: Prediction, facts: PlanFacts, reasons: Why | None, *, everything: bool) -> Sequence[Item]:
     items: list[Item] = [planner_line(prediction.best.plan), *prediction_lines(prediction), ""]
-    items += plan_items(facts, prediction.best, everything=args.verbose)
-    items += ["", needs_table(facts)]
+    items += [*plan_items(facts, prediction.best, everything=everything), "", needs_table(facts)]
     if len(prediction.search.plans) > 1:
         items += ["", choice_table(prediction.search.plans)]
     if reasons is not None:
-        items += ["", *why_items(reasons, everything=args.verbose)]
+        items += ["", *why_items(reasons, everything=everything)]
     return items
-
-
-def _record(prediction: Prediction, facts: PlanFacts, reasons: Why | None) -> dict[str, Any]:
-    others = prediction.search.plans[1:]
-    record = {
-        **prediction_record(prediction),
-        "plan": plan_record(prediction.best.plan),
-        "plan_facts": facts_record(facts),
-        "ranks": needs_record(facts),
-        "others": [{"predicted_s": other.seconds, "plan": plan_record(other.plan)} for other in others],
-    }
-    return record | ({"explanation": why_record(reasons)} if reasons else {})
-
-
-def _throughput(
-    args: argparse.Namespace,
-    model: Model,
-    inputs: PredictionInputs,
-    problem: PlacementProblem,
-    tell: Tell,
-    began_s: float,
-) -> tuple[Items, dict[str, Any]]:
-    solver = args.planner or EXACT
-    tell(f"placing {model.name}: {solver}")
-    made = _placed(args, problem, solver)
-    others: dict[str, Pipeline | str] = {}
-    for name in SOLVERS if args.compare else ():
-        if name != solver:
-            tell(f"placing {model.name}: {name}")
-            others[name] = _placed_or_why(args, problem, name)
-    plan = made.streamed.plan
-    if args.output is not None:
-        write_text(args.output, plan.to_json())
-    facts = facts_of(plan, model.graph, turns_of(plan, model.graph)[0])
-    result = PlannedPipeline(problem, made, others, inputs.boards, inputs.source, perf_counter() - began_s)
-    more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
-    record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
-    return lambda: [*pipeline_items(result), *more], record
-
-
-def _placed(args: argparse.Namespace, problem: PlacementProblem, solver: str) -> Pipeline:
-    return place(problem, solver, time_limit_s=args.time_limit or TIME_LIMIT_S, most_boards=args.most_boards)
-
-
-def _placed_or_why(args: argparse.Namespace, problem: PlacementProblem, solver: str) -> Pipeline | str:
-    try:
-        return _placed(args, problem, solver)
-    except PlanError as error:
-        return str(error)
-
-
-def _front(
-    args: argparse.Namespace,
-    model: Model,
-    inputs: PredictionInputs,
-    problem: PlacementProblem,
-    tell: Tell,
-    began_s: float,
-) -> tuple[Items, dict[str, Any]]:
-    chosen = pareto_front(
-        problem,
-        args.planner or EXACT,
-        time_limit_s=args.time_limit or TIME_LIMIT_S,
-        most_boards=args.most_boards,
-        tell=tell,
-    )
-    paths = tuple(_numbered(args.output, len(chosen))) if args.output is not None else ()
-    for path, one in zip(paths, chosen, strict=False):  # no paths without --output
-        write_text(path, one.streamed.plan.to_json())
-    seconds_s = perf_counter() - began_s
-    result = PlanFront(problem, chosen, crossovers(chosen), paths, inputs.boards, inputs.source, seconds_s)
-    return partial(front_items, result), front_record(result)
-
-
-def _numbered(output: str, count: int) -> list[str]:
-    """``plan-1.json``, ``plan-2.json``, and so on.
-
-    >>> _numbered("plan.json", 2)
-    ['plan-1.json', 'plan-2.json']
-    """
-    first = Path(output)
-    return [str(first.with_name(f"{first.stem}-{number}{first.suffix}")) for number in range(1, count + 1)]

@@ -14,7 +14,7 @@ from ..cost.traces import Traces, merged
 from ..report.traces import fit_items, fit_record
 from . import UsageError
 from .options import add_record_arguments, start_log
-from .output import STDOUT, Progress, check_paths, publish
+from .output import STDOUT, Progress, check_distinct, check_paths, publish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     start_log(args.verbose)
     paths = {"--output": args.output, "--json": args.json}
     check_paths(paths)
-    _check_inputs(args.traces, paths)
+    read = check_distinct(args.traces, "traces")
+    for option, output in paths.items():
+        if output not in (None, STDOUT) and os.path.realpath(str(output)) in read:
+            raise UsageError(f"{option} names '{output}', which holds traces that are to be read: give another file")
     with Progress(sys.stderr) as progress:
         progress.tell("reading traces")
         traces = merged(*map(Traces.read, args.traces))
@@ -39,16 +42,3 @@ def run(args: argparse.Namespace) -> int:
     record = fit_record(cost, args.output)
     publish(partial(fit_items, cost, args.output, everything=args.verbose), record, args.json)
     return 0
-
-
-def _check_inputs(traces: list[str], outputs: dict[str, str | None]) -> None:
-    """Nothing that is read may be written over, or counted twice."""
-    known: dict[str, str] = {}
-    for path in traces:
-        real = os.path.realpath(path)
-        if real in known:
-            raise UsageError(f"'{known[real]}' and '{path}' are the same traces: give each file once")
-        known[real] = path
-    for option, output in outputs.items():
-        if output not in (None, STDOUT) and os.path.realpath(str(output)) in known:
-            raise UsageError(f"{option} names '{output}', which holds traces that are to be read: give another file")

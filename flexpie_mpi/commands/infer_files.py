@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,23 +34,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class RootFiles:
-    """What the root of ``infer`` reads and writes, and no other rank.
+    """What the root of ``infer`` reads and writes, and no other rank."""
 
-    Parameters
-    ----------
-    args : Namespace
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
+    args: argparse.Namespace
 
     def check(self) -> None:
         """Try every path that will be written, before anything is done."""
-        if self._args.output is not None:
-            check_writable(self._args.output)
+        if self.args.output is not None:
+            check_writable(self.args.output)
         options = ("output", "save_plan", "timeline", "json")
-        check_paths({"--" + name.replace("_", "-"): getattr(self._args, name) for name in options})
+        check_paths({"--" + name.replace("_", "-"): getattr(self.args, name) for name in options})
 
     def source(self, graph: Graph) -> Source | None:
         """The requests that the arguments mean, None when they mean a single one; what will not be held is said.
@@ -57,7 +53,7 @@ class RootFiles:
         Raises UsageError when arguments do not go together. Raises DataError when there is no such stream, or its
         outputs cannot be written.
         """
-        args = self._args
+        args = self.args
         is_asked = args.in_flight is not None
         asked = StreamOptions(args.requests, is_asked, args.mean, args.scale, args.seed, budget_of(args))
         source = find_source(files_of(args), graph, asked)
@@ -80,7 +76,7 @@ class RootFiles:
 
     def request(self, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
         """What is run over and over; of a stream, what plans are tried with, if there is anything."""
-        args = self._args
+        args = self.args
         if source is not None:
             return sample(source, graph, args.seed)
         files = files_of(args)
@@ -88,40 +84,40 @@ class RootFiles:
 
     def save(self, run: TimedRun) -> None:
         """Write every file that is asked for, but for the record."""
-        if self._args.output is not None:
+        if self.args.output is not None:
             graph = run.model.graph
             provenance = {"model": run.model.name, "model_digest": graph.digest, **run.versions}
             fit = {name: value for name, value in run.outputs.items() if is_holdable(graph.value(name))}
             held, said = holdable(fit)
             for sentence in said:
                 log.warning("%s", sentence)
-            save_outputs(self._args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
-        if self._args.save_plan is not None:
-            write_text(self._args.save_plan, run.plan.to_json())
-        if self._args.timeline is not None:
+            save_outputs(self.args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
+        if self.args.save_plan is not None:
+            write_text(self.args.save_plan, run.plan.to_json())
+        if self.args.timeline is not None:
             from ..report.chrome import chrome_text
             from ..report.run import run_trace
 
             programs = lower(run.typical_plan, run.model.graph)
-            write_text(self._args.timeline, chrome_text(run_trace(run, programs)))
+            write_text(self.args.timeline, chrome_text(run_trace(run, programs)))
 
     def publish(self, run: TimedRun) -> None:
         """Write the record of a run, and print what is to be said of it."""
         from ..report.run import run_items, run_record
 
-        publish(partial(run_items, run, everything=self._args.verbose), run_record(run), self._args.json)
+        publish(partial(run_items, run, everything=self.args.verbose), run_record(run), self.args.json)
 
     def save_stream(self, run: StreamRun) -> None:
         """Write every file that is asked for of a stream."""
         from ..report.streams import stream_record
 
-        if self._args.save_plan is not None:
-            write_text(self._args.save_plan, run.plan.to_json())
-        write_record(stream_record(run), self._args.json)
+        if self.args.save_plan is not None:
+            write_text(self.args.save_plan, run.plan.to_json())
+        write_record(stream_record(run), self.args.json)
 
     def publish_stream(self, run: StreamRun | None) -> None:
         """Print what is to be said of a stream."""
         from ..report.streams import stream_items, stream_record
 
         assert run is not None, "on the root"
-        show(partial(stream_items, run), stream_record(run), self._args.json)
+        show(partial(stream_items, run), stream_record(run), self.args.json)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from ..model import BUILTIN
 from ..model.zoo import describe, names
 from ..report.models import builtins_table, inspect, inspection_items, inspection_record
-from ..report.tables import Item
 from . import UsageError
 from .options import add_model_arguments, add_record_arguments, load_model, start_log
-from .output import Progress, check_paths, publish, write_record
+from .output import Progress, check_paths, publish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +27,13 @@ def run(args: argparse.Namespace) -> int:
     check_paths({"--json": args.json})
     if args.list or args.model == BUILTIN:
         described = {name: describe(name) for name in names()}
-        return _leave([builtins_table(described)], {"models": described}, args.json)
+        publish(lambda: [builtins_table(described)], {"models": described}, args.json)
+        return 0
     if args.model is None:
         raise UsageError("inspect needs a model: give a file or builtin:NAME, or --list for the built-in ones")
     with Progress(sys.stderr) as progress:
         progress.tell(f"loading {args.model}")
         model = load_model(args, args.model)
         nodes = inspect(model.graph)
-    return _leave(inspection_items(model, nodes), inspection_record(model, args.model, nodes), args.json)
-
-
-def _leave(items: list[Item], record: dict[str, Any], json_path: str | None) -> int:
-    write_record(record, json_path)
-    publish(lambda: items, record, json_path)
+    publish(lambda: inspection_items(model, nodes), inspection_record(model, args.model, nodes), args.json)
     return 0

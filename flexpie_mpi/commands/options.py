@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -279,9 +281,14 @@ def _continued(known: Sequence[int], last: int) -> list[int]:
     return numbers
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    return _whole(text, 1)
+def natural(text: str, least: int = 0) -> int:
+    """A whole number from 0 on, or from `least` on."""
+    if not text.strip().isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+    return int(text)
+
+
+positive = partial(natural, least=1)
 
 
 def threads(text: str) -> int:
@@ -290,11 +297,6 @@ def threads(text: str) -> int:
     if problem := threads_problem(count):
         raise argparse.ArgumentTypeError(problem)
     return count
-
-
-def natural(text: str) -> int:
-    """A whole number from 0 on."""
-    return _whole(text, 0)
 
 
 def seconds(text: str) -> float:
@@ -313,22 +315,11 @@ def seconds_or_none(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int) -> int:
-    if not text.strip().isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-    return int(text)
-
-
 def _number(text: str) -> float:
-    for convert in (int, float):
-        value = _converted(convert, text)
-        if value is not None and abs(value) < float("inf"):
-            return value
+    kinds: tuple[Callable[[str], float], ...] = (int, float)
+    for convert in kinds:
+        with suppress(ValueError):
+            value = convert(text)
+            if abs(value) < inf:
+                return value
     raise argparse.ArgumentTypeError(f"'{text}' is not a number")
-
-
-def _converted(convert: Callable[[str], float], text: str) -> float | None:
-    try:
-        return convert(text)
-    except ValueError:
-        return None

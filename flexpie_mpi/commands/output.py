@@ -122,19 +122,9 @@ class Progress:
 
 
 def check_paths(paths: Mapping[str, str | None]) -> None:
-    """Check that every path that is asked for can be written and that no two are the same.
+    """Check that every path can be written and that no two are the same; None is that of an option that is not given.
 
-    Parameters
-    ----------
-    paths : mapping of option to path
-        None for an option that is not given.
-
-    Raises
-    ------
-    DataError
-        When one cannot be written.
-    UsageError
-        When two options name the same file.
+    Raises DataError when one cannot be written. Raises UsageError when two options name the same file.
     """
     seen: dict[str, str] = {}
     for option, path in paths.items():
@@ -145,6 +135,20 @@ def check_paths(paths: Mapping[str, str | None]) -> None:
             raise UsageError(f"{seen[real]} and {option} both name '{path}': give two different files")
         seen[real] = option
         check_replaceable(path)
+
+
+def check_distinct(paths: Iterable[str], what: str) -> dict[str, str]:
+    """Paths of files that are to be read, by what they really are.
+
+    Raises UsageError when a file is given twice: it would be counted twice.
+    """
+    known: dict[str, str] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in known:
+            raise UsageError(f"'{known[real]}' and '{path}' are the same {what}: give each file once")
+        known[real] = path
+    return known
 
 
 def make_folder(name: str) -> Path:

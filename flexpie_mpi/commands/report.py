@@ -6,7 +6,6 @@ Needs no ranks, but matplotlib, which what draws says where there is none.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..session.opening import read_plan
 from ..suite.results import Result, read_results
 from . import UsageError
 from .options import add_model_arguments, add_record_arguments, load_model, start_log
-from .output import Progress, check_paths, make_folder, publish
+from .output import Progress, check_distinct, check_paths, make_folder, publish
 
 PICTURES = (".png", ".svg")
 
@@ -65,17 +64,11 @@ def _report_results(args: argparse.Namespace) -> int:
 
 def _read(paths: list[str]) -> tuple[Result, ...]:
     """Rows of all files; of rows of the same suite, cell and planner the last."""
-    known: dict[str, str] = {}
-    found: dict[object, Result] = {}
-    for path in paths:
-        real = os.path.realpath(path)
-        if real in known:
-            raise UsageError(f"'{known[real]}' and '{path}' are the same results: give each file once")
-        known[real] = path
-        found.update(((result.suite, *result.key), result) for result in read_results(path))
-    if not found:
+    check_distinct(paths, "results")
+    rows = {(row.suite, *row.key): row for path in paths for row in read_results(path)}
+    if not rows:
         raise ReportError(f"there are no rows in {', '.join(paths)}: let 'flexpie-mpi bench' measure some first")
-    return tuple(found.values())
+    return tuple(rows.values())
 
 
 def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:

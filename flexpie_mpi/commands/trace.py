@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,6 @@ import numpy as np
 from ..core.errors import DataError, TestbedError
 from ..core.graph import Graph
 from ..core.versions import versions
-from ..cost.origins import Origin
 from ..cost.traces import Recorder, Traces, merged
 from ..files import INPUT_SUFFIXES
 from ..files.inputs import load_inputs
@@ -141,16 +140,29 @@ class Tracing(RankPart):
             Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
             traces = recorder.traces() if recorder else Traces.empty()
             on_root(transport, stack.close, ROOT)
-        on_root(transport, partial(self._finish, traces, origins), ROOT)
+        extra = {"cluster": cluster_digest(origins), "versions": versions(transport.library)}
+        on_root(transport, partial(_leave, traces, args, extra), ROOT)
         return 0
 
     def _slowdown(self) -> float:
-        """Of this rank's board in ``--testbed``."""
-        path, transport = self.args.testbed, self.transport
+        """Of this rank's board in ``--testbed``.
+
+        Raises TestbedError on every rank, when the file cannot be read or has another number of devices.
+        """
+        path, ranks = self.args.testbed, self.transport.size
         if path is None:
             return 1.0
-        slowdowns = from_root(transport, partial(_slowdowns, path, transport.size))
-        return float(slowdowns[transport.rank])
+
+        def slowdowns() -> list[float]:
+            devices = read_testbed(path).devices
+            if len(devices) != ranks:
+                raise TestbedError(
+                    f"testbed '{path}' has {len(devices)} devices and the job has {ranks} ranks: start one rank per "
+                    "device"
+                )
+            return [device.slowdown for device in devices]
+
+        return float(from_root(self.transport, slowdowns)[self.transport.rank])
 
     def _subjects(self) -> list[Callable[[], Subject]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""
@@ -177,10 +189,6 @@ class Tracing(RankPart):
                 raise
             log.warning("%s", error)
             return None
-
-    def _finish(self, traces: Traces, origins: Sequence[Origin]) -> None:
-        extra = {"cluster": cluster_digest(origins), "versions": versions(self.transport.library)}
-        _leave(traces, self.args, extra)
 
 
 def default_models() -> list[str]:
@@ -209,16 +217,3 @@ class _FlushedRows:
         if time.monotonic() - self._flushed_s >= FLUSH_S:
             self.recorder.flush()
             self._flushed_s = time.monotonic()
-
-
-def _slowdowns(path: str, ranks: int) -> list[float]:
-    """Slowdown of each rank's device.
-
-    Raises TestbedError when the file cannot be read or has another number of devices.
-    """
-    devices = read_testbed(path).devices
-    if len(devices) != ranks:
-        raise TestbedError(
-            f"testbed '{path}' has {len(devices)} devices and the job has {ranks} ranks: start one rank per device"
-        )
-    return [device.slowdown for device in devices]

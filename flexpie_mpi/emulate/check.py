@@ -110,7 +110,10 @@ def measure_links(network: Network, tell: Tell) -> tuple[MeasuredLink, ...]:
     testbed, links = network.testbed, []
     for trial in trials(testbed):
         tell(f"measuring {trial.resource}")
-        ways = [(network.boards[a], network.boards[b], network.address(testbed.devices[b].name)) for a, b in trial.ways]
+        ways = [
+            (network.device_spaces[a], network.device_spaces[b], network.address(testbed.devices[b].name))
+            for a, b in trial.ways
+        ]
         link = _measured(trial, ways)
         if abs(link.off) > TOLERANCE:
             raise EmulationError(
@@ -139,9 +142,9 @@ def check_traffic(network: Network, job: Callable[[], None]) -> None:
 
     Raises EmulationError when they did not: MPI found another way.
     """
-    before = [sent_bytes(space) for space in network.boards]
+    before = [sent_bytes(space) for space in network.device_spaces]
     job()
-    for rank, space in enumerate(network.boards if len(network.boards) > 1 else ()):
+    for rank, space in enumerate(network.device_spaces if len(network.device_spaces) > 1 else ()):
         left = sent_bytes(space) - before[rank]
         if left < SENT_BYTES:
             raise EmulationError(

@@ -15,7 +15,8 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import EmulationError
@@ -25,7 +26,7 @@ from .cleanup import abandoned, end_processes, new_prefix, remove, scratch, unow
 from .commands import build, take_down
 from .launch import Library, enter_script, find_library, job_command, job_environment
 from .network import Network, network_of
-from .system import MemoryGroups, carry_out, check_system, memory_here
+from .system import Command, carry_out, check_system, memory_here
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 5.0
@@ -46,7 +47,7 @@ class Cluster:
     testbed: Testbed  # what was built
     library: Library  # the MPI library that starts jobs
     network: Network
-    groups: Mapping[str, str]  # names of the control groups of the boards whose memory is limited
+    groups: Mapping[str, Path]  # control groups, by device, of the boards whose memory is limited
     checked: Checked | None = None  # what the check found, if there was one
 
     def run(
@@ -66,7 +67,7 @@ class Cluster:
             check_cores(self.testbed, count, available_cores())
         before = self._exhausted()
         code = self._job(words, count, environment or {}).returncode
-        for device in [name for name, times in self._exhausted().items() if times > before[name]]:
+        for device in [name for name, times in self._exhausted().items() if times > before.get(name, 0)]:
             _log.warning("board '%s' ran out of memory, and the kernel ended what it was running", device)
         return 128 - code if code < 0 else code
 
@@ -110,13 +111,13 @@ class Cluster:
         finally:
             if process.poll() is None:
                 _end(process)
-            end_processes(self.network.boards, grace_s=GRACE_S)
+            end_processes(self.network.device_spaces, grace_s=GRACE_S)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def _exhausted(self) -> dict[str, int]:
         """How often each board whose memory is limited ran out of it."""
         memory = memory_here()
-        return {device: memory.times_exhausted(name) if memory else 0 for device, name in self.groups.items()}
+        return {device: memory.times_exhausted(group.name) for device, group in self.groups.items()} if memory else {}
 
 
 @contextmanager
@@ -175,25 +176,23 @@ def dry_run(testbed: Testbed, words: Sequence[str], *, ranks: int | None = None,
 
 
 def _script(testbed: Testbed, words: Sequence[str], ranks: int, name: str | None) -> Iterator[str]:
-    library, network, memory = find_library(name), network_of(testbed, unowned_prefix()), memory_here()
-    limits = {device.name: device.memory_bytes for device in testbed.devices if device.memory_bytes and memory}
-    groups = {device: memory.group(network.space(device)) for device in limits} if memory else {}
-    enter = scratch(network.prefix) / "enter"
+    library, network = find_library(name), network_of(testbed, unowned_prefix())
+    limits, folder = _limits(network), scratch(network.prefix)
+    enter = folder / "enter"
+    groups = {device: group for device, (group, _) in limits.items()}
     yield from map(shlex.join, build(network))
-    for device, limit in limits.items():
-        yield from map(shlex.join, memory.limit(network.space(device), limit) if memory else ())
-    yield shlex.join(("mkdir", str(enter.parent)))
-    script = enter_script(network, {device: str(group) for device, group in groups.items()}, ANYWHERE)
-    yield f"cat > {enter} <<'END'\n{script}END"
+    for _, commands in limits.values():
+        yield from map(shlex.join, commands)
+    yield shlex.join(("mkdir", str(folder)))
+    yield f"cat > {enter} <<'END'\n{enter_script(network, groups, ANYWHERE)}END"
     yield shlex.join(("chmod", "700", str(enter)))
     launch = shlex.join(job_command(library, network, ranks, str(enter), words))
-    switches = [
-        f"{key}={value}" for key, value in job_environment(library, {}, str(enter.parent)).items() if key != "PATH"
-    ]
+    variables = job_environment(library, {}, str(folder))
+    switches = [f"{key}={value}" for key, value in variables.items() if key != "PATH"]
     yield shlex.join(("env", *switches, str(enter), network.address(testbed.devices[0].name), launch))
     yield from map(shlex.join, take_down(network))
     yield from (shlex.join(("rmdir", str(group))) for group in groups.values())
-    yield shlex.join(("rm", "-r", str(enter.parent)))
+    yield shlex.join(("rm", "-r", str(folder)))
 
 
 def available_cores() -> int:
@@ -206,30 +205,36 @@ def _built(network: Network, library: Library, tell: Tell) -> Cluster:
     folder = scratch(network.prefix)
     folder.mkdir(mode=0o700)
     carry_out(build(network))
-    memory = memory_here()
-    groups = dict(_limited(network, memory))
+    groups = _limited(network)
     script = folder / "enter"
-    script.write_text(
-        enter_script(network, {device: str(memory.group(n)) for device, n in groups.items() if memory}, os.getpid())
-    )
+    script.write_text(enter_script(network, groups, os.getpid()))
     script.chmod(0o700)
     return Cluster(network.testbed, library, network, groups)
 
 
-def _limited(network: Network, memory: MemoryGroups | None) -> Iterator[tuple[str, str]]:
-    """Limit the boards' memory: devices and the names of their groups. Where the kernel refuses, a warning."""
-    limits = {device.name: device.memory_bytes for device in network.testbed.devices if device.memory_bytes}
-    if limits and memory is None:
+def _limits(network: Network) -> dict[str, tuple[Path, Iterator[Command]]]:
+    """The control group of each device whose memory is limited, and what makes it; none where the kernel has none."""
+    memory, limits = memory_here(), {}
+    for device in network.testbed.devices if memory else ():
+        if memory and device.memory_bytes:
+            space = network.space(device.name)
+            limits[device.name] = (memory.group(space), memory.limit(space, device.memory_bytes))
+    return limits
+
+
+def _limited(network: Network) -> dict[str, Path]:
+    """Limit the boards' memory: control groups by device. Where the kernel refuses, a warning."""
+    groups: dict[str, Path] = {}
+    limits = _limits(network)
+    if not limits and any(device.memory_bytes for device in network.testbed.devices):
         _log.warning("the boards' memory is not limited: this kernel has no memory controller for control groups")
-        return
-    for device, limit in limits.items():
-        assert memory is not None
-        try:
-            carry_out(memory.limit(network.space(device), limit))
-        except EmulationError as error:
-            _log.warning("the boards' memory is not limited: %s", error)
-            return
-        yield device, network.space(device)
+    try:
+        for device, (group, commands) in limits.items():
+            carry_out(commands)
+            groups[device] = group
+    except EmulationError as error:
+        _log.warning("the boards' memory is not limited: %s", error)
+    return groups
 
 
 def _checked(cluster: Cluster, tell: Tell) -> Cluster:
@@ -240,7 +245,7 @@ def _checked(cluster: Cluster, tell: Tell) -> Cluster:
     check_traffic(network, lambda: latencies.append(cluster.probe()))
     route = testbed.routes[0][1] if testbed.ranks > 1 else None
     checked = Checked(links, latencies[0], route.latency_s if route else 0.0)
-    return Cluster(testbed, cluster.library, network, cluster.groups, checked)
+    return replace(cluster, checked=checked)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

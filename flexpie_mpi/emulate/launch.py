@@ -128,7 +128,7 @@ def job_environment(library: Library, environment: Mapping[str, str], folder: st
     return {**kept, "PATH": search_path(), "TMPDIR": folder, **_SWITCHES[library.name]}
 
 
-def enter_script(network: Network, groups: Mapping[str, str], owner: int) -> str:
+def enter_script(network: Network, groups: Mapping[str, Path], owner: int) -> str:
     """A script that runs a command on a board: ``enter [-OPTION ...] ADDRESS COMMAND``, as ssh does.
 
     `groups` are the folders, by device, of the control groups that limit the boards' memory. `owner` is a process
@@ -155,5 +155,7 @@ exec ip netns exec "$space" unshare --uts sh -c 'echo "$0" > /proc/sys/kernel/ho
 """
 
 
-def _case(network: Network, device: str, group: str) -> str:
-    return f"  {network.address(device)}) name={device} space={network.space(device)} group={shlex.quote(group)} ;;"
+def _case(network: Network, device: str, group: Path | str) -> str:
+    return (
+        f"  {network.address(device)}) name={device} space={network.space(device)} group={shlex.quote(str(group))} ;;"
+    )

@@ -70,7 +70,7 @@ class Network:
         return tuple(map(self.space, self.stations))
 
     @property
-    def boards(self) -> tuple[str, ...]:
+    def device_spaces(self) -> tuple[str, ...]:
         """Namespaces of the devices, by rank."""
         return self.spaces[: self.testbed.ranks]
 

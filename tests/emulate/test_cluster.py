@@ -144,9 +144,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_what_runs_is_not(ring
 
 def test_an_error_in_between_takes_everything_down():
     with pytest.raises(ZeroDivisionError), emulated(bed("star", 2), check=False) as cluster:
-        assert (SPACES / cluster.network.boards[0]).exists()
+        assert (SPACES / cluster.network.device_spaces[0]).exists()
         raise ZeroDivisionError
-    assert not (SPACES / cluster.network.boards[0]).exists()
+    assert not (SPACES / cluster.network.device_spaces[0]).exists()
 
 
 def running(boards: int, word: str, *words: object) -> subprocess.Popen[str]:

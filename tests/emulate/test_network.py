@@ -73,7 +73,7 @@ def test_boards_left_out_of_a_ring_forward_and_run_nothing():
     network = network_of(bed("ring", 6).subset(5), PREFIX)
     assert network.stations == ("d0", "d1", "d2", "d3", "d4", "d5")
     assert walked(network, "d4", "d0") == ["d4", "d5", "d0"]
-    assert len(network.boards) == 5
+    assert len(network.device_spaces) == 5
 
 
 def test_other_topologies_cannot_be_built():
@@ -98,7 +98,7 @@ def test_only_boards_on_the_way_of_others_forward(shape):
     network = made(shape, 4)
     settings = [command for command in build(network) if command[:3] == ("ip", "netns", "exec")]
     forwarding = [command[3] for command in settings if "ipv4/ip_forward=1" in command[-1]]
-    assert forwarding == {"switch": [], "ring": list(network.boards), "star": [network.boards[0]]}[shape]
+    assert forwarding == {"switch": [], "ring": list(network.device_spaces), "star": [network.device_spaces[0]]}[shape]
 
 
 def test_a_board_alone_has_an_address():

@@ -60,7 +60,7 @@ def test_our_testbeds_can_be_built_and_two_cores_carry_them(name):
     testbed = read(HOSTFILES / f"{name}.toml")
     check_cores(testbed, testbed.ranks, cores=2)
     network = network_of(testbed, "flexpie-1-2-abcd")
-    assert len(network.boards) == testbed.ranks
+    assert len(network.device_spaces) == testbed.ranks
     shape, _, speed = name.removeprefix("flexpie-").partition("-")
     if name.startswith("flexpie"):
         bits = {"5g": 5e9, "1g": 1e9, "500m": 5e8}[speed]

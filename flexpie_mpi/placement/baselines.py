@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import inf
-from time import perf_counter
 
 import numpy as np
 
 from .instance import Instance
 from .loads import PlacedStage, Placement, loads
-from .outcome import Outcome
+from .outcome import Deadline, Outcome
 
 TRIES = 20
 """Orders of boards that `random` tries before it gives up."""
@@ -22,8 +21,7 @@ TRIES = 20
 
 def most_stages(instance: Instance, boards: Sequence[int]) -> int:
     """Stages that a chain on some of `boards` may have."""
-    limit = instance.boards if instance.most_boards is None else instance.most_boards
-    return min(len(boards), limit, instance.units)
+    return min(len(boards), instance.board_limit, instance.units)
 
 
 def min_sum(instance: Instance, boards: Sequence[int], capacity: float) -> tuple[int, ...] | None:
@@ -62,10 +60,10 @@ def chain(cuts: Sequence[int], boards: Sequence[int]) -> Placement:
     return Placement(tuple(PlacedStage(*span, (board,)) for span, board in zip(pairwise(cuts), boards, strict=True)))
 
 
-def outcome(instance: Instance, placement: Placement | None, began: float, explored: int) -> Outcome:
-    """The answer of a solver that proves nothing; `began` is what ``time.perf_counter`` said at its start."""
+def outcome(instance: Instance, placement: Placement | None, began: Deadline, explored: int) -> Outcome:
+    """The answer of a solver that proves nothing."""
     seconds = inf if placement is None else loads(instance, placement).seconds
-    return Outcome(placement, seconds, 0.0, perf_counter() - began, explored)
+    return Outcome(placement, seconds, 0.0, began.elapsed_s, explored)
 
 
 def random(instance: Instance, seed: int = 0) -> Outcome:
@@ -73,7 +71,7 @@ def random(instance: Instance, seed: int = 0) -> Outcome:
 
     Where an order leaves no way to cut, another is drawn, up to `TRIES` times.
     """
-    began = perf_counter()
+    began = Deadline.start()
     generator = np.random.default_rng(seed)
     for tried in range(1, TRIES + 1):
         order = generator.permutation(instance.boards)
@@ -120,8 +118,8 @@ def even(instance: Instance) -> Outcome:
     run the units from c_p to c_(p+1), those with the least sum of |work before c_p - p / n of all work| are taken; a
     board between two equal cuts is left out.
     """
-    began = perf_counter()
-    count = instance.boards if instance.most_boards is None else min(instance.boards, instance.most_boards)
+    began = Deadline.start()
+    count = instance.board_limit
     work = _work(instance)
     moved = np.where(np.arange(instance.units + 1) == 0, 0.0, np.inf)
     before = np.zeros((count, instance.units + 1), int)
@@ -144,10 +142,9 @@ def _work(instance: Instance) -> np.ndarray:
     """Work of the units before each cut: array (m + 1,), never falling."""
     computed = instance.compute_s[:, 0, :].min(axis=0)
     work = np.where(np.isfinite(computed), computed, 0.0)
-    work[0] = 0.0
-    if not work.any():
+    if not work[1:].any():
         work = np.array(instance.need_bytes[0], float)
-        work[0] = 0.0
+    work[0] = 0.0
     rising: np.ndarray = np.maximum.accumulate(work)
     return rising
 
@@ -158,34 +155,23 @@ def greedy(instance: Instance) -> Outcome:
     The partition is that of :func:`min_sum`, for the smallest memory of any board. A walk goes on to the unused board
     with the highest bandwidth that may run the next stage, whatever is sent there.
     """
-    began = perf_counter()
-    everyone = range(instance.boards)
-    placement, _, walks = _best_walk(instance, everyone, float(instance.capacity.min()))
-    return outcome(instance, placement, began, walks)
+    return _greedy(instance, np.unique(instance.capacity)[:1])
 
 
 def capacity_greedy(instance: Instance) -> Outcome:
     """`greedy` once for every level of memory, on the boards that have as much; the best of these is kept."""
-    began = perf_counter()
-    best, least, explored = None, inf, 0
-    for level in np.unique(instance.capacity).tolist():
+    return _greedy(instance, np.unique(instance.capacity))
+
+
+def _greedy(instance: Instance, levels: np.ndarray) -> Outcome:
+    """The best walk over the boards with at least so much memory, for each of the levels."""
+    began, walks = Deadline.start(), []
+    for level in levels.tolist():
         boards = np.flatnonzero(instance.capacity >= level).tolist()
-        placement, seconds, walks = _best_walk(instance, boards, level)
-        explored += walks
-        if placement is not None and (best is None or seconds < least):
-            best, least = placement, seconds
-    return outcome(instance, best, began, explored)
-
-
-def _best_walk(instance: Instance, boards: Sequence[int], capacity: float) -> tuple[Placement | None, float, int]:
-    """The best of all walks over `boards`, its bottleneck, and how many walks came to an end."""
-    cuts = min_sum(instance, boards, capacity)
-    walks = [] if cuts is None else [walk for start in boards if (walk := _walk(instance, cuts, start, boards))]
-    bottlenecks = [(loads(instance, placement).seconds, number) for number, placement in enumerate(walks)]
-    if not bottlenecks:
-        return None, inf, 0
-    seconds, number = min(bottlenecks)
-    return walks[number], seconds, len(walks)
+        if cuts := min_sum(instance, boards, level):
+            walks += [walk for start in boards if (walk := _walk(instance, cuts, start, boards))]
+    best = min(walks, key=lambda placement: loads(instance, placement).seconds, default=None)
+    return outcome(instance, best, began, len(walks))
 
 
 def _walk(instance: Instance, cuts: Sequence[int], start: int, boards: Sequence[int]) -> Placement | None:

@@ -8,7 +8,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from .groups import StageTimes, most_boards, most_replicas
+from .groups import StageTimes
 from .instance import Instance
 
 TINY = 1e-30
@@ -71,7 +71,7 @@ class Work:
 
     def most(self, seconds: float) -> np.ndarray:
         """The work that a board of each class can take on within a bottleneck: array (w, k)."""
-        sizes = range(1, most_replicas(self.times.instance) + 1)
+        sizes = range(1, self.times.instance.replica_limit + 1)
         by_row = np.zeros((len(self.rest), len(self._seconds)))
         for row, least in enumerate(self._seconds):
             for size in sizes:
@@ -92,7 +92,7 @@ class Work:
 
     def able(self, most: np.ndarray) -> np.ndarray:
         """The work that all boards can take on together, when each can take on so much: array (w,)."""
-        classes, limit = self.times.classes, most_boards(self.times.instance)
+        classes, limit = self.times.classes, self.times.instance.board_limit
         order = np.argsort(-most, axis=1, kind="stable")
         boards = np.minimum(np.cumsum(classes.size[order], axis=1), limit)
         counted = np.diff(boards, axis=1, prepend=0)
@@ -159,7 +159,7 @@ def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
 def relaxed_s(instance: Instance, times: StageTimes, work: Work) -> float:
     """A lower bound that knows no links, and lets every board come again, in groups of whatever boards are best."""
     m, classes = instance.units, times.classes
-    sizes = range(1, most_replicas(instance) + 1)
+    sizes = range(1, instance.replica_limit + 1)
     stage = np.full((m + 1, m + 1), np.inf)
     for kind in range(classes.count):
         for size in sizes if kind == classes.root else sizes[-1:]:

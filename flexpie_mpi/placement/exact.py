@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf, isfinite, sqrt
 
+from .groups import without_shares
 from .instance import Instance
 from .loads import Placement, loads
 from .outcome import Deadline, Outcome
-from .resources import without_shares
 from .search import Search
 
 WIDTHS = (8, 64, 1024, 16384, 1 << 17)

@@ -15,10 +15,9 @@ from math import lcm
 
 import numpy as np
 
-from .groups import Classes, Members, ReplicaGroups, StageTimes, classes_of, replica_groups
+from .groups import Classes, Members, ReplicaGroups, Shares, StageTimes, classes_of, replica_groups, resources
 from .instance import Instance, Team, TeamSpan
 from .loads import parts
-from .resources import Shares, resources
 
 Load = tuple[float, Shares]
 """Seconds of the slowest resource that a stage or one handing over has for itself, and seconds of shared resources."""
@@ -121,11 +120,6 @@ class GroupedInstance:
     def team_boards(self) -> list[int]:
         """For each option the boards of its team as bits; none for groups."""
         return [0] * len(self.groups.members) + [sum(1 << board for board in team.team.boards) for team in self.teams]
-
-    @cached_property
-    def shared(self) -> int:
-        """How many shared resources there are."""
-        return max((index for shares in self.classes.shared_s.values() for index, _ in shares), default=-1) + 1
 
     def _mark(self, option: Option) -> object:
         """What of an option matters for whoever comes next, where only ports do."""
@@ -237,9 +231,7 @@ def _own_load(instance: Instance, classes: Classes, team: Team, span: tuple[int,
         into[target] += nbytes
         for resource in instance.routes[team.boards[source]][team.boards[target]]:
             links[resource] += nbytes * float(instance.resource_s[resource])
-        for index, seconds in classes.shared_s.get(
-            (classes.of[team.boards[source]], classes.of[team.boards[target]]), ()
-        ):
+        for index, seconds in classes.shared_s.get((members[source], members[target]), ()):
             shared[index] += nbytes * seconds
     ports = np.maximum(classes.out_s[members] * out, classes.in_s[members] * into)
     slowest = max(float(np.max(costs.compute_s)), float(ports.max()), max(links.values(), default=0.0))

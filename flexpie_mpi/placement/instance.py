@@ -91,6 +91,16 @@ class Instance:
     def boards(self) -> int:
         return len(self.capacity)
 
+    @property
+    def board_limit(self) -> int:
+        """Boards that a placement may use."""
+        return self.boards if self.most_boards is None else min(self.boards, self.most_boards)
+
+    @property
+    def replica_limit(self) -> int:
+        """Boards that may take turns in one stage."""
+        return min(self.replicas, self.board_limit)
+
     @cached_property
     def fits(self) -> np.ndarray:
         """Whether a board can run units ``[i, j)`` by itself: bool array (n, m + 1, m + 1)."""

@@ -51,7 +51,7 @@ class Deadline:
     limit_s: float
 
     @classmethod
-    def start(cls, limit_s: float | None) -> Deadline:
+    def start(cls, limit_s: float | None = None) -> Deadline:
         """From now on; without an end when `limit_s` is None."""
         return cls(perf_counter(), inf if limit_s is None else limit_s)
 

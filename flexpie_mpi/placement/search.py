@@ -24,13 +24,11 @@ import numpy as np
 
 from .bounds import ROUNDING, TeamTimes, Work, least_possible, relaxed_s
 from .grouped import ROOT, GroupedInstance, TeamStage
-from .groups import most_boards
+from .groups import Shares
 from .instance import MOST_PERIOD, Instance
-from .labels import Labels, labels
 from .loads import PlacedStage, Placement
 from .outcome import Answer, Deadline
-from .resources import Shares
-from .within import Within, cuts_of
+from .within import Labels, Within, cuts_of, labels
 
 SLACK = 1e-12
 """By how much a load may exceed a bottleneck, as a part of it: sums in another order round differently."""
@@ -124,15 +122,6 @@ def _team_times(options: Sequence[TeamStage]) -> list[TeamTimes]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    """All units are done: boards used, the state then, and the last option."""
-
-    used: int
-    state: State
-    option: int
-
-
 class _Sweep:
     """One search: states by how many boards they use."""
 
@@ -140,7 +129,7 @@ class _Sweep:
         self.grouped, self.work, self.width = search.grouped, search.work, width
         self.seconds, self.within = seconds, Within(search.grouped, search.labels, seconds)
         self.codes, self.guards, every, self.root_bit = search.fields
-        self.limit, self.goal_bit = most_boards(self.grouped.instance), 1 << self.grouped.instance.units
+        self.limit, self.goal_bit = self.grouped.instance.board_limit, 1 << self.grouped.instance.units
         self.sizes = self.grouped.counts.sum(axis=1).tolist()
         most = self.work.most(seconds)
         self.most, self.needs = most.max(axis=1).tolist(), (self.grouped.counts @ most.T).tolist()
@@ -148,14 +137,15 @@ class _Sweep:
         self.room: dict[int, list[float]] = {every: self.work.able(most).tolist()}
         self.allowed: dict[int, int] = {}
         self.layers: dict[int, States] = {}
-        self.waiting: dict[int, States] = {0: {(every, 0, ROOT, 1, (0.0,) * self.grouped.shared): 1}}
+        self.waiting: dict[int, States] = {0: {(every, 0, ROOT, 1, (0.0,) * len(self.grouped.classes.shared)): 1}}
         self.explored, self.is_cut = 0, False
-        self.goal: _Goal | None = None
+        # When all units are done: boards used, the state then, and the last option
+        self.goal: tuple[int, State, int] | None = None
 
     def run(self, deadline: Deadline) -> None:
         """Put options behind states, those of the fewest boards first, until all units are done."""
         for used in range(self.limit):
-            if self.goal is not None and self.goal.used <= used + 1:
+            if self.goal is not None and self.goal[0] <= used + 1:
                 break
             states = self._best(self.waiting.pop(used, {}), SPARE * self.width)
             self.layers[used] = states = self._best(undominated(states), self.width)
@@ -187,8 +177,8 @@ class _Sweep:
     def _reach(self, used: int, state: State, cuts: int, option: int) -> None:
         if cuts & self.goal_bit:
             cuts ^= self.goal_bit
-            if (self.goal is None or used < self.goal.used) and self._is_done(state, option):
-                self.goal = _Goal(used, state, option)
+            if (self.goal is None or used < self.goal[0]) and self._is_done(state, option):
+                self.goal = used, state, option
         if cuts:
             waiting = self.waiting.setdefault(used, {})
             waiting[state] = waiting.get(state, 0) | cuts
@@ -275,7 +265,8 @@ class _Sweep:
     def placement(self) -> Placement:
         """A placement that leads to the goal, from the last stage to the first, any that the sets allow."""
         assert self.goal is not None, "there is a placement only with a goal"
-        used, state, options, end = self.goal.used, self.goal.state, [self.goal.option], self.grouped.instance.units
+        used, state, last = self.goal
+        options, end = [last], self.grouped.instance.units
         stages: list[tuple[int, int, int]] = []
         while used:
             option, before, begin = next(self._before(used, state, options, end))

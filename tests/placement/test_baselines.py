@@ -19,8 +19,7 @@ from flexpie_mpi.placement.baselines import (
     most_stages,
     random,
 )
-from flexpie_mpi.placement.color_coding import find_path
-from flexpie_mpi.placement.kpath import LONGEST, kpath, pieces, runs, size_classes
+from flexpie_mpi.placement.kpath import LONGEST, find_path, kpath, pieces, runs, size_classes
 from flexpie_mpi.placement.solvers import SOLVERS
 
 from .chains import instances, linked

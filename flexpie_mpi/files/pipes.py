@@ -86,7 +86,6 @@ class Pipe:
                     return os.read(self._descriptor, size)
 
     def close(self) -> None:
-        """Close it."""
         os.close(self._descriptor)
 
 
@@ -102,7 +101,6 @@ class Spool(Pipe):
         Thread(target=self._run, name="standard input", daemon=True).start()
 
     def piece(self, size: int, stop: Stop) -> bytes:
-        """As of :class:`Pipe`."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._held or self._is_over or stop.is_set(), timeout=_LOOK_S):
                 pass
@@ -153,7 +151,6 @@ class Frames:
         return self.path or Path("standard input")
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         pipe = standard_input() if self.path is None else Pipe.named(self.path)
         try:
             while frame := self._frame(pipe, stop):

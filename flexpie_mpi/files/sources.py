@@ -50,11 +50,9 @@ class Stop:
         self._is_set = False
 
     def set(self) -> None:
-        """Say that nothing more is wanted."""
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Whether :meth:`set` was called."""
         return self._is_set
 
 
@@ -84,7 +82,6 @@ class RandomRequests:
         return f"random, seed {self.seed}"
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         for number in islice(counting(first), self.count):
             yield random_inputs(self.graph, self.seed, number)
 
@@ -117,7 +114,6 @@ class AtMost:
         return None if known is None else min(known, self.limit)
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         return islice(self.source.requests(first, stop), self.limit)
 
 
@@ -141,7 +137,6 @@ class Files:
         return len(self.arguments)
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         return map(self.load, self.arguments)
 
 
@@ -159,7 +154,6 @@ class Stacked:
         return str(self.path)
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         with Stack(self.path) as stack:
             for row in range(self.count):
                 offers = stack.offers(row)
@@ -187,7 +181,6 @@ class Folder:
         return f"{self.path}, a watched folder"
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
-        """As of :class:`Source`."""
         known: set[tuple[str, int]] = set()
         while not stop.is_set():
             there = present(self.path)

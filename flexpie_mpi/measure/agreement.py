@@ -62,7 +62,6 @@ class Budget:
         return left_s
 
     def is_over(self) -> bool:
-        """Whether nothing is left."""
         return self.left() <= 0.0
 
     def part(self, share: float) -> Budget:
@@ -70,6 +69,15 @@ class Budget:
         part = Budget(self._transport, share * self.seconds, self._clock)
         part._end_s = min(part._end_s, self._end_s)
         return part
+
+
+def repeats_in(budget_s: float, seconds: float, fewest: int, most: int) -> int:
+    """How often what takes so many seconds is repeated.
+
+    >>> repeats_in(0.15, 0.2, 5, 30), repeats_in(0.15, 0.015, 5, 30), repeats_in(0.15, 0.001, 5, 30)
+    (5, 10, 30)
+    """
+    return int(np.clip(budget_s / max(seconds, 1e-9), fewest, most))
 
 
 def with_time_left(tell: Callable[[str], None], budget_s: float) -> Callable[[str], None]:

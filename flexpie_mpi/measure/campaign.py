@@ -52,38 +52,33 @@ class Campaign:
     keep: Keep  # takes (table, rows) on the root; rows name origins by their rank
     tell: Callable[[str], None] = lambda text: None  # is told what goes on, between measurements
 
-    def run(self, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> Testbed:
+    def run(self, subjects: Sequence[Callable[[], Subject]]) -> Testbed:
         """Measure until everything is measured or the budget is over; the job's devices, at their own speed, and links.
 
-        Each of the subjects loads a model, on all ranks together, when its first turn comes. The seed is that of all
-        that is drawn: pairs, patterns, plans.
+        Each of the subjects loads a model, on all ranks together, when its first turn comes.
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
-        testbed = testbed_of(unpaced, self.links(seed), self.transport.all_gather(memory_bytes()))
-        self.exchanges(testbed, seed, EXCHANGES_SHARE if subjects else 1.0)
-        self.plans(testbed, subjects, seed)
+        testbed = testbed_of(unpaced, self.links(), self.transport.all_gather(memory_bytes()))
+        budget = self.budget.part(EXCHANGES_SHARE if subjects else 1.0)
+        for rows in collect_exchanges(self.transport, testbed, budget, self.tell):
+            self._keep("exchange", rows)
+        self.plans(testbed, subjects)
         return testbed
 
-    def links(self, seed: int = 0) -> np.ndarray:
+    def links(self) -> np.ndarray:
         """Measure the links; all their rows, on every rank."""
         links = [np.zeros(0, LINK_TRACE)]
-        for rows in collect_links(self.transport, self.budget.part(LINKS_SHARE), self.tell, seed):
+        for rows in collect_links(self.transport, self.budget.part(LINKS_SHARE), self.tell):
             self._keep("link", rows)
             links.append(rows)
         return np.concatenate(links)
 
-    def exchanges(self, testbed: Testbed, seed: int = 0, share: float = EXCHANGES_SHARE) -> None:
-        """Measure exchange patterns."""
-        budget = self.budget.part(share)
-        for rows in collect_exchanges(self.transport, testbed, budget, self.tell, seed):
-            self._keep("exchange", rows)
-
-    def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]], seed: int = 0) -> None:
+    def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]]) -> None:
         """Measure plans of the models, by turns; say which could not be."""
         loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
         while (loaders or waiting) and not self.budget.is_over():
             if loaders:
-                known.append(self._series(loaders.popleft(), seed))
+                known.append(self._series(loaders.popleft()))
                 waiting.appendleft(known[-1])
             series = waiting.popleft()
             share = TURN_SHARE / (1 + len(loaders) + len(waiting))
@@ -93,11 +88,11 @@ class Campaign:
         for series in known if self.transport.rank == 0 else ():
             series.report()
 
-    def _series(self, load: Callable[[], Subject], seed: int) -> _Series:
+    def _series(self, load: Callable[[], Subject]) -> _Series:
         self.tell("loading a model")
         subject = load()
         has_request = self.transport.broadcast(subject.inputs is not None)
-        plans = sample_plans(subject.model.graph, self.transport.size, seed) if has_request else iter(())
+        plans = sample_plans(subject.model.graph, self.transport.size) if has_request else iter(())
         return _Series(subject.model, subject.inputs, plans)
 
     def _measure(self, series: _Series, testbed: Testbed, seconds: float) -> None:

@@ -108,7 +108,6 @@ class Reference:
         self._is_random = bool(random_node(model.graph))
 
     def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs of a request by name."""
         return self._file.run(inputs)
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:

@@ -105,7 +105,6 @@ def collect_exchanges(
     testbed: Testbed,
     budget: Budget,
     tell: Callable[[str], None] = lambda text: None,
-    seed: int = 0,
 ) -> Iterator[np.ndarray]:
     """Measure patterns over all and over some ranks until the budget is over; called by all ranks together.
 
@@ -113,7 +112,7 @@ def collect_exchanges(
     testbed says what the links of this job should take, and which ranks share a host.
     """
     measured = 0
-    for moves in journeys(transport.size, seed) if transport.size > 1 else ():
+    for moves in journeys(transport.size) if transport.size > 1 else ():
         if budget.is_over():
             return
         programs = travel(moves, transport.size)
@@ -205,7 +204,6 @@ class _Interludes:
         self._memory = np.ones((2, _WORK_BYTES // 2 // _ITEM_BYTES), np.float32)
 
     def make(self, step: Compute, values: Mapping[int, Any]) -> Action:
-        """The action of a Compute step."""
         read = [values[index] for _, index in step.inputs]
         written = [values[index] for _, index in step.outputs]
         source, target = self._memory

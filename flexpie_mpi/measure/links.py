@@ -17,7 +17,7 @@ import numpy as np
 
 from ..cost.rows import LINK_TRACE
 from ..runtime.transport import Transport
-from .agreement import Budget
+from .agreement import Budget, repeats_in
 
 Pair = tuple[int, int]
 """(source rank, target rank)."""
@@ -37,25 +37,22 @@ _FEWEST, _MOST = 5, 200
 
 
 def collect_links(
-    transport: Transport,
-    budget: Budget,
-    tell: Callable[[str], None] = lambda text: None,
-    seed: int = 0,
+    transport: Transport, budget: Budget, tell: Callable[[str], None] = lambda text: None
 ) -> Iterator[np.ndarray]:
     """Measure links until all rounds are done or the budget is over; called by all ranks together.
 
     Yields rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
     """
-    for pairs, nbytes in rounds(transport.size, seed):
+    for pairs, nbytes in rounds(transport.size):
         if budget.is_over():
             return
         tell(f"links: {_spoken(pairs)}, {nbytes} bytes")
         yield measure_round(transport, pairs, nbytes)
 
 
-def rounds(ranks: int, seed: int = 0) -> Iterator[tuple[tuple[Pair, ...], int]]:
+def rounds(ranks: int) -> Iterator[tuple[tuple[Pair, ...], int]]:
     """Every round as (pairs at once, bytes of a message), the most telling first."""
-    pairs = sampled_pairs(ranks, seed)
+    pairs = sampled_pairs(ranks)
     together = contended(ranks)
     for index, nbytes in enumerate(SIZES):
         yield from (((pair,), nbytes) for pair in pairs)
@@ -106,7 +103,7 @@ def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> n
     memory = np.zeros(nbytes, np.uint8)
     warm = _round_trips(transport, targets, sources, memory, _WARMUP)
     slowest_s = max(transport.all_gather(min(warm, default=0.0)))
-    repeats = int(np.clip(_ROUND_S / max(slowest_s, 1e-9), _FEWEST, _MOST))
+    repeats = repeats_in(_ROUND_S, slowest_s, _FEWEST, _MOST)
     transport.barrier()
     spent = transport.all_gather(_round_trips(transport, targets, sources, memory, repeats))
     rows = np.zeros(len(pairs), LINK_TRACE)

@@ -42,7 +42,6 @@ class RankRequest:
     seconds: float  # what it took, with what is around the timeline
 
     def compute_s(self) -> dict[int, float]:
-        """Seconds of the rank's segments."""
         return {event.segment: event.seconds for event in self.timeline.events if event.kind == "compute"}
 
 

@@ -171,34 +171,29 @@ def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:
 
 
 def _all_plans(graph: Graph, ranks: int, seed: int) -> Iterator[Plan]:
-    parts = units(graph)
+    parts, kinds = units(graph), _kinds(ranks)
     chance = random.Random(f"plans {graph.digest} {ranks} {seed}")
-    yield _preset(graph, ranks, ranks, "rows")
-    yield _preset(graph, ranks, 1, "single")
-    yield _cut(parts, ranks, ranks, "rows", 1)
-    yield _preset(graph, ranks, ranks, "channels")
-    yield _random(parts, ranks, chance)
-    for kind in _kinds(ranks)[2:]:
-        yield _preset(graph, ranks, ranks, kind)
-    yield _cut(parts, ranks, 1, "single", 1)
-    yield _random(parts, ranks, chance)
-    drawn = (_random(parts, ranks, chance) for _ in range(RANDOM_PLANS))
+    drawn = (_random(parts, ranks, chance) for _ in range(2 + RANDOM_PLANS))
+    for wanted in ((ranks, "rows", 0), (1, "single", 0), (ranks, "rows", 1), (ranks, "channels", 0)):
+        yield _uniform(parts, ranks, *wanted)
+    yield next(drawn)
+    for wanted in (*((ranks, kind, 0) for kind in kinds[2:]), (1, "single", 1)):
+        yield _uniform(parts, ranks, *wanted)
+    yield next(drawn)
     for pair in zip_longest(_regular(parts, ranks), drawn):
         yield from filter(None, pair)
 
 
 def _regular(parts: Units, ranks: int) -> Iterator[Plan]:
     """Plans in one layout with other fusions, and on fewer ranks."""
-    for size in _fewer(ranks):
-        for kind in _kinds(size)[:2]:
-            yield _preset(parts.graph, ranks, size, kind)
-    for kind in _kinds(ranks):
-        yield _cut(parts, ranks, ranks, kind, 4)
-        yield _cut(parts, ranks, ranks, kind, 1)
-    for size in _fewer(ranks):
-        for kind in _kinds(size)[2:]:
-            yield _preset(parts.graph, ranks, size, kind)
-    yield _cut(parts, ranks, 1, "single", 4)
+    fewer = _fewer(ranks)
+    wanted = [
+        *((size, kind, 0) for size in fewer for kind in _kinds(size)[:2]),
+        *((ranks, kind, count) for kind in _kinds(ranks) for count in (4, 1)),
+        *((size, kind, 0) for size in fewer for kind in _kinds(size)[2:]),
+        (1, "single", 4),
+    ]
+    yield from (_uniform(parts, ranks, *each) for each in wanted)
     yield layout_plan(parts.graph, ranks, "rows", fusion="all-legal")
 
 
@@ -220,20 +215,16 @@ def _fewer(ranks: int) -> list[int]:
     return sorted((size for size in sizes if size > 1), reverse=True)
 
 
-def _preset(graph: Graph, ranks: int, size: int, preset: str) -> Plan:
-    """One layout wherever it can be, on the first `size` ranks of the job."""
-    return replace(layout_plan(graph, size, preset), ranks=ranks)
-
-
-def _cut(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
-    """The same with at most `count` units in a segment."""
-    plan = layout_plan(parts.graph, size, preset, fusion="all-legal")
-    segments: list[Segment] = []
-    for segment, first, end in plan.spans:
-        inside = [first, *(cut for cut in parts.ends if first < cut < end), end]
-        segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
-    label = _label(parts.graph, preset, str(count))
-    return replace(plan, segments=tuple(segments), ranks=ranks, provenance=label)
+def _uniform(parts: Units, ranks: int, size: int, preset: str, count: int) -> Plan:
+    """One layout wherever it can be, on the first `size` ranks; with at most `count` units in a segment, if not 0."""
+    plan = layout_plan(parts.graph, size, preset, fusion="all-legal" if count else "free")
+    if count:
+        segments: list[Segment] = []
+        for segment, first, end in plan.spans:
+            inside = [first, *(cut for cut in parts.ends if first < cut < end), end]
+            segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
+        plan = replace(plan, segments=tuple(segments), provenance=_label(parts.graph, preset, str(count)))
+    return replace(plan, ranks=ranks)
 
 
 def _segments(graph: Graph, borders: Sequence[int], layout: Layout) -> list[Segment]:

@@ -23,8 +23,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from ..core.plan import Plan
 from ..core.program import Compute, Program
 from ..lower import lower
@@ -33,12 +31,12 @@ from ..runtime.executor import Executor, by_index
 from ..runtime.kernels import Guard, make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
-from .agreement import UntriedError, clock_offset, settle, together
+from .agreement import UntriedError, clock_offset, repeats_in, settle, together
 from .observed import RankRequest, calm_mean
 from .weights import TrialWeights
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
-"""How long requests are repeated with the profiler and without, within the bounds of `repeats_in`."""
+"""How long requests are repeated with the profiler and without, within these bounds."""
 _FEWEST, _MOST = 5, 30
 
 
@@ -100,11 +98,9 @@ class _OpenPlan:
     profiles: dict[int, Path] = field(default_factory=dict)
 
     def make(self, step: Compute, values: Any) -> Callable[[], None]:
-        """The action of a step."""
         return self.sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
 
     def end_profiles(self) -> None:
-        """Complete the file of every session's profile."""
         self.profiles = {segment: session.end_profiling() for segment, session in self.sessions.items()}
 
 
@@ -161,11 +157,11 @@ class PlanProfiler:
         self._requests(opened, executor, 1)
         warm = max(request.seconds for request in self._requests(opened, executor, 2))
         seconds = max(self._transport.all_gather(warm))
-        profiled = self._requests(opened, executor, repeats_in(PROFILED_S, seconds))
+        profiled = self._requests(opened, executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
         together(self._transport, opened.end_profiles, "for profiles")
         offset_s = clock_offset(self._transport, root)
         self._requests(opened, executor, 1)
-        return profiled, self._requests(opened, executor, repeats_in(PLAIN_S, seconds), offset_s)
+        return profiled, self._requests(opened, executor, repeats_in(PLAIN_S, seconds, _FEWEST, _MOST), offset_s)
 
     def _open(self, program: Program) -> tuple[_OpenPlan, Executor]:
         """This rank's sessions, and what runs them."""
@@ -188,7 +184,6 @@ class PlanProfiler:
             raise
 
     def _requests(self, opened: _OpenPlan, executor: Executor, count: int, offset_s: float = 0.0) -> list[RankRequest]:
-        """Run the same request `count` times."""
         requests = []
         with opened.guard.on():
             for _ in range(count):
@@ -207,15 +202,6 @@ def _times(step: Compute, file: Path, profiled: Sequence[RankRequest], plain: Se
     runs = read_runs(file)[-len(profiled) :]
     seconds = ([request.compute_s()[step.segment] for request in requests] for requests in (profiled, plain))
     return SegmentTimes(step, runs, *seconds)
-
-
-def repeats_in(budget_s: float, seconds: float) -> int:
-    """How often a request of so many seconds is repeated.
-
-    >>> repeats_in(0.15, 0.2), repeats_in(0.15, 0.015), repeats_in(0.15, 0.001)
-    (5, 10, 30)
-    """
-    return int(np.clip(budget_s / max(seconds, 1e-9), _FEWEST, _MOST))
 
 
 @contextmanager

@@ -31,7 +31,6 @@ class Meter:
         self._starved_since: float | None = None
 
     def deliver(self) -> None:
-        """One more is delivered."""
         self.delivered += 1
         self._last_s = self._clock()
         if self.delivered <= self.warmup:

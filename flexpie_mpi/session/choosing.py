@@ -72,16 +72,9 @@ class Chooser:
     _finder: InputsFinder | None = field(default=None, init=False)
 
     def choose(self, given: Plan | None, make: Callable[[Plan], Engine], request: Mapping[str, Any] | None) -> Chosen:
-        """The plan to run.
+        """The plan to run, which may be `given` by the user.
 
-        Parameters
-        ----------
-        given : Plan or None
-            The one that the user has made.
-        make : callable
-            Makes the engine of a plan, to try it.
-        request : mapping of str to array, or None
-            What plans are tried with, on the root, if there is anything; ignored elsewhere.
+        Plans are tried with the root's `request`, if there is one, in engines that `make` makes.
         """
         if given is not None and not self.reports:
             return Chosen(given)

@@ -57,16 +57,8 @@ def given_cost(sources: CostSources, traces: Traces | None) -> tuple[CostModel, 
 def inputs_of_files(sources: CostSources, ranks: int | None = None) -> PredictionInputs:
     """What predictions stand on without a job: files, or what is assumed in their place.
 
-    Parameters
-    ----------
-    sources : CostSources
-    ranks : int, optional
-        Boards that take part, the first ones; needed where no file shows any.
-
-    Raises
-    ------
-    CostError, TestbedError
-        When a file cannot be used, or its testbed has fewer boards than `ranks`.
+    The first `ranks` boards take part; a number is needed where no file shows any. Raises CostError, TestbedError when
+    a file cannot be used, or its testbed has fewer boards.
     """
     traces = read_traces(sources)
     cost, source = given_cost(sources, traces) or (AnalyticCost(), UNMEASURED)

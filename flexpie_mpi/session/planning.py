@@ -75,19 +75,10 @@ def plans_to_try(
     inputs: PredictionInputs | None,
     without_cost: Callable[[PredictionInputs, Exception], PredictionInputs] | None,
 ) -> tuple[Prediction | None, tuple[Plan, ...]]:
-    """Plans of a job to choose from, the one that is predicted to be the fastest first.
+    """Plans of a job to choose from, the one that is predicted to be the fastest first; or the one that is `given`.
 
-    Parameters
-    ----------
-    choice : PlanChoice
-        Who plans, where no plan is `given`.
-    given : Plan or None
-    graph : Graph
-    ranks : int
-    inputs : PredictionInputs or None
-        What predictions stand on; without them nothing is predicted.
-    without_cost : callable, optional
-        The same inputs by formulas, where the cost model has learned what no prices come of.
+    Without `inputs` nothing is predicted. `without_cost` makes of them the same by formulas, where the cost model has
+    learned what no prices come of.
     """
     is_predicted = choice.planner in PRESETS or (choice.planner in SEARCHING and ranks > 1)
     if given is None and (inputs is None or not is_predicted):

@@ -144,31 +144,11 @@ def stream_requests(
     inputs: PredictionInputs | None = None,
     keep: Callable[[StreamRun], None] = lambda run: None,
 ) -> StreamRun | None:
-    """Let all requests of a source stream through the engine; called by all ranks together.
+    """Let all requests of the root's source stream through the engine; called by all ranks together.
 
-    A signal ends the stream in order: what is under way is finished, delivered and kept.
-
-    Parameters
-    ----------
-    engine : Engine
-    source : Source or None
-        On the root.
-    terms : RunTerms
-    tell : callable
-    inputs : PredictionInputs or None
-        What the plan was made on, on the root, where that is known.
-    keep : callable
-        Called on the root with the stream that is over, while signals do no harm yet.
-
-    Returns
-    -------
-    StreamRun or None
-        On the root; None elsewhere.
-
-    Raises
-    ------
-    FlexPieError
-        On every rank, what the source or the file of outputs raised.
+    A signal ends the stream in order: what is under way is finished, delivered and kept. The root returns the stream
+    that is over, after it has called `keep` with it, while signals do no harm yet. What the plan was made on are its
+    `inputs`, where that is known. Raises FlexPieError on every rank: what the source or the file of outputs raised.
     """
     transport = engine.transport
     settle_pace([engine])

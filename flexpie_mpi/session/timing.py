@@ -74,24 +74,9 @@ class TimedRun:
 def time_request(
     engine: Engine, request: Mapping[str, Any], terms: RunTerms, cache: Cache, tell: Tell, chosen: Chosen
 ) -> TimedRun:
-    """Run a request over and over; called by all ranks together.
+    """Run the root's request over and over, by the engine of a plan that is chosen; called by all ranks together.
 
-    Parameters
-    ----------
-    engine : Engine
-    request : mapping of str to array
-        On the root; ignored elsewhere.
-    terms : RunTerms
-    cache : Cache
-        Of weights.
-    tell : callable
-    chosen : Chosen
-        The plan of the engine.
-
-    Raises
-    ------
-    ModelError
-        On every rank, when a segment cannot be run on any, or the whole model on the root.
+    Raises ModelError on every rank, when a segment cannot be run on any, or the whole model on the root.
     """
     recorder = None
     if terms.records:

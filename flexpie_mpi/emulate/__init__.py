@@ -6,7 +6,7 @@ forward for each other, the same ways as :mod:`flexpie_mpi.testbed` says. A test
 out that runs one job after the other, and nothing of it is left in the end. How fast the boards compute is not decided
 here: each rank paces itself by its device's slowdown.
 
-The difficulty is the shape of short messages: see :mod:`.commands`. What cannot be had is latency: the kernel's token
+The difficulty is the shape of short messages: see :mod:`.network`. What cannot be had is latency: the kernel's token
 buckets add none, so a message is as early as this machine lets it be.
 """
 

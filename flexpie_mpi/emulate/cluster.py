@@ -23,9 +23,8 @@ from ..core.errors import EmulationError
 from ..testbed import Testbed
 from .check import SENT_BYTES, Checked, Tell, check_cores, check_traffic, measure_links
 from .cleanup import abandoned, end_processes, new_prefix, remove, scratch, unowned_prefix
-from .commands import build, take_down
 from .launch import Library, enter_script, find_library, job_command, job_environment
-from .network import Network, network_of
+from .network import Network, build, network_of, take_down
 from .system import Command, carry_out, check_system, memory_here
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -156,6 +156,5 @@ exec ip netns exec "$space" unshare --uts sh -c 'echo "$0" > /proc/sys/kernel/ho
 
 
 def _case(network: Network, device: str, group: Path | str) -> str:
-    return (
-        f"  {network.address(device)}) name={device} space={network.space(device)} group={shlex.quote(str(group))} ;;"
-    )
+    space = network.space(device)
+    return f"  {network.address(device)}) name={device} space={space} group={shlex.quote(str(group))} ;;"

@@ -8,10 +8,8 @@ from itertools import pairwise
 import pytest
 
 from flexpie_mpi.core.errors import EmulationError
-from flexpie_mpi.emulate import commands as link_commands
 from flexpie_mpi.emulate import network as networks
-from flexpie_mpi.emulate.commands import build, take_down, wire_bits
-from flexpie_mpi.emulate.network import network_of, packet_bytes
+from flexpie_mpi.emulate.network import build, network_of, packet_bytes, take_down, wire_bits
 from flexpie_mpi.testbed import HUB, one_host
 from tests.emulate.beds import GIGABIT, SHAPES, bed
 
@@ -116,4 +114,4 @@ def test_the_shape_of_a_link(mbits):
     commands = build(made("ring", 2, bandwidth))
     shaped = [" ".join(command) for command in commands if command[0] == "tc" and "class" in command]
     bursts = {int(re.search(r" burst (\d+) cburst \1 ", line)[1]) for line in shaped}
-    assert len(shaped) == 2 and bursts == {max(link_commands.SMALLEST_BURST, int(bandwidth * link_commands.BURST_S))}
+    assert len(shaped) == 2 and bursts == {max(networks.SMALLEST_BURST, int(bandwidth * networks.BURST_S))}

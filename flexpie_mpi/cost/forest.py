@@ -50,26 +50,23 @@ class ForestError(CostError):
     """A text is no forest that can be predicted."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tree:
-    """One tree. Its nodes and leaves are numbered from 0; a child below 0 is the leaf ``-child - 1``."""
+class Node(NamedTuple):
+    """A node of a tree."""
 
-    # `columns`, `kinds`, `left` and `right`: `kinds` are LightGBM's decision types
-    columns: tuple[int, ...]
-    kinds: tuple[int, ...]
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    thresholds: tuple[float, ...]  # of a category, the number of its set
+    column: int
+    kind: int  # LightGBM's decision type
+    threshold: float
+    named: frozenset[int]  # categories that go to the left
+    # `at_left` and `at_right`: leaves below its children, one bit each
+    at_left: int
+    at_right: int
+
+
+class Tree(NamedTuple):
+    """Values of the leaves, and all nodes."""
+
     values: tuple[float, ...]
-    sets: tuple[frozenset[int], ...]  # of categories that go to the left
-
-    @property
-    def below(self) -> tuple[tuple[int, int], ...]:
-        """Leaves below the left and the right child of each node, one bit each."""
-        masks: dict[int, int] = {~leaf: 1 << leaf for leaf in range(len(self.values))}
-        for node in reversed(_from_the_root(self.left, self.right)):
-            masks[node] = masks[self.left[node]] | masks[self.right[node]]
-        return tuple((masks[a], masks[b]) for a, b in zip(self.left, self.right, strict=True))
+    nodes: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,10 @@ class Forest:
     @cached_property
     def _tables(self) -> tuple[tuple[int, np.ndarray, np.ndarray], ...]:
         """(column, edges, leaves that its numbers leave (bins, trees)) of every column that some node looks at."""
-        nodes: dict[int, list[_Node]] = {}
+        nodes: dict[int, list[tuple[int, Node]]] = {}
         for number, tree in enumerate(self.trees):
-            for node, below in enumerate(tree.below):
-                kind, threshold = tree.kinds[node], tree.thresholds[node]
-                named = tree.sets[int(threshold)] if kind & _CATEGORY else frozenset()
-                nodes.setdefault(tree.columns[node], []).append(_Node(number, kind, threshold, named, *below))
+            for node in tree.nodes:
+                nodes.setdefault(node.column, []).append((number, node))
         return tuple((column, *_table(nodes[column], len(self.trees))) for column in sorted(nodes))
 
     @cached_property
@@ -144,21 +139,11 @@ class Forest:
         return np.add.reduce(flat.take(_LEAF.take(leaves) + first), axis=0)
 
 
-class _Node(NamedTuple):
-    """A node of the tree `number`; the leaves below its children, one bit each."""
-
-    number: int
-    kind: int
-    threshold: float
-    named: frozenset[int]
-    at_left: int
-    at_right: int
-
-
-def _table(nodes: Sequence[_Node], trees: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the bins of the nodes' column, and the leaves (bins, trees) that the numbers of each bin leave."""
-    plain = [node for node in nodes if not node.kind & _CATEGORY]
-    by_set = [node for node in nodes if node.kind & _CATEGORY]
+def _table(numbered: Sequence[tuple[int, Node]], trees: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the bins of a column, and the leaves (bins, trees) that its nodes, by tree, leave to numbers of each."""
+    numbered = sorted(numbered, key=lambda pair: pair[1].kind & _CATEGORY)
+    plain = [node for _, node in numbered if not node.kind & _CATEGORY]
+    by_set = [node for _, node in numbered if node.kind & _CATEGORY]
     # numbers up to which, and including which, some node may decide in one way, and beyond them in another
     thresholds = {float(np.nextafter(-_ZERO, -np.inf)), _ZERO, *(node.threshold for node in plain)}
     categories = {edge for node in by_set for category in node.named for edge in (category - 1.0, float(category))}
@@ -166,12 +151,12 @@ def _table(nodes: Sequence[_Node], trees: int) -> tuple[np.ndarray, np.ndarray]:
     examples = np.concatenate((edges, [np.inf, np.nan]))  # the last number of every bin
     is_left = np.column_stack((_below(plain, examples), _named(by_set, examples)))
     left = np.full((len(examples), trees), ~_Mask(0))
-    for number, node in enumerate((*plain, *by_set)):
-        left[:, node.number] &= np.where(is_left[:, number], ~_Mask(node.at_right), ~_Mask(node.at_left))
+    for (tree, node), goes_left in zip(numbered, is_left.T, strict=True):
+        left[:, tree] &= np.where(goes_left, ~_Mask(node.at_right), ~_Mask(node.at_left))
     return edges, left
 
 
-def _below(nodes: Sequence[_Node], numbers: np.ndarray) -> np.ndarray:
+def _below(nodes: Sequence[Node], numbers: np.ndarray) -> np.ndarray:
     """Which of the numbers (n,) go to the left at each node that compares, bool array (n, nodes), as in LightGBM."""
     kinds = np.array([node.kind for node in nodes], np.int64)
     thresholds = np.array([node.threshold for node in nodes], float)
@@ -181,7 +166,7 @@ def _below(nodes: Sequence[_Node], numbers: np.ndarray) -> np.ndarray:
     return np.where(is_missing, kinds & _DEFAULT_LEFT != 0, compared <= thresholds)
 
 
-def _named(nodes: Sequence[_Node], numbers: np.ndarray) -> np.ndarray:
+def _named(nodes: Sequence[Node], numbers: np.ndarray) -> np.ndarray:
     """Which of the numbers (n,) go to the left at each node that asks for categories, bool array (n, nodes)."""
     return np.array([[number in node.named for node in nodes] for number in numbers.tolist()], bool)
 
@@ -230,31 +215,31 @@ def _tree(block: Mapping[str, str], where: str, columns: int) -> Tree:
         raise ForestError(f"{where} is linear in its leaves, and only constant ones are read")
     values = _floats(block, "leaf_value", leaves, where)
     if not nodes:
-        return Tree((), (), (), (), (), values, ())
+        return Tree(values)
     sets = _sets(block, where)
-    tree = Tree(
-        columns=_wholes(block, "split_feature", nodes, 0, columns - 1, where),
-        kinds=_wholes(block, "decision_type", nodes, 0, (_NAN_MISSING << 2) + 3, where),
-        left=_wholes(block, "left_child", nodes, -leaves, nodes - 1, where),
-        right=_wholes(block, "right_child", nodes, -leaves, nodes - 1, where),
-        thresholds=_floats(block, "threshold", nodes, where, has_infinite=True),  # all numbers against NaN
-        values=values,
-        sets=sets,
-    )
-    for kind, threshold in zip(tree.kinds, tree.thresholds, strict=True):
+    split = _wholes(block, "split_feature", nodes, 0, columns - 1, where)
+    kinds = _wholes(block, "decision_type", nodes, 0, (_NAN_MISSING << 2) + 3, where)
+    left, right = (_wholes(block, f"{side}_child", nodes, -leaves, nodes - 1, where) for side in ("left", "right"))
+    thresholds = _floats(block, "threshold", nodes, where, has_infinite=True)  # all numbers against NaN
+    named = []
+    for kind, threshold in zip(kinds, thresholds, strict=True):
         if kind & _CATEGORY and threshold not in range(len(sets)):
             raise ForestError(f"{where} names a set of categories that it does not have: {threshold:g} of {len(sets)}")
-    if (
-        sorted((*tree.left, *tree.right)) != [*range(-leaves, 0), *range(1, nodes)]
-        or len(_from_the_root(tree.left, tree.right)) < nodes
-    ):
+        named.append(sets[int(threshold)] if kind & _CATEGORY else frozenset())
+    has_one_parent = sorted((*left, *right)) == [*range(-leaves, 0), *range(1, nodes)]
+    order = _from_the_root(left, right) if has_one_parent else []  # else the walk might never end
+    if len(order) < nodes:
         raise ForestError(f"{where} is no tree: a node or a leaf is not the child of exactly one node")
-    return tree
+    below = {~leaf: 1 << leaf for leaf in range(leaves)}  # leaves below a child, which is a leaf when it is below 0
+    for node in reversed(order):
+        below[node] = below[left[node]] | below[right[node]]
+    sides = ([below[child] for child in side] for side in (left, right))
+    return Tree(values, tuple(map(Node, split, kinds, thresholds, named, *sides)))
 
 
 def _from_the_root(left: Sequence[int], right: Sequence[int]) -> list[int]:
     """The nodes that can be reached, each after its parent; every one once where each has one parent."""
-    reached = [0] if left else []
+    reached = [0]
     for node in reached:
         reached += [child for child in (left[node], right[node]) if child > 0]
     return reached

@@ -64,7 +64,7 @@ def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samp
         rows[name] = traces[name]
     active = np.maximum(traces["active"], 1.0)
     device = numbers[traces["origin"]] if len(traces) else np.zeros(0, np.int64)
-    first, same = distinct(_key(rows, active, device))
+    first, same = distinct(rows, active, device)
     seconds, count = _medians(traces["seconds"], same), np.bincount(same)
     rows = rows[first]
     weights = _weights(rows, seconds, count)
@@ -93,40 +93,20 @@ def folds(group: np.ndarray, count: int) -> np.ndarray:
     return fold[inverse]
 
 
-def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each distinct key first occurs, in that order, and the number of each row's key among them."""
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[inverse.reshape(-1)]
-
-
-def _key(rows: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """Rows and further columns as bytes that can be compared."""
-    names = rows.dtype.names or ()
-    wide = np.zeros(len(rows), [*rows.dtype.descr, *((f"other {i}", each.dtype.str) for i, each in enumerate(others))])
-    for name in names:
-        wide[name] = rows[name]
-    for i, each in enumerate(others):
-        wide[f"other {i}"] = each
-    return wide.view(f"V{wide.dtype.itemsize}")
+def distinct(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each distinct row of columns (n,) first occurs, in that order, and the number of each row among them."""
+    numbers: dict[tuple, int] = {}
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    same = np.array([numbers.setdefault(row, len(numbers)) for row in rows], np.int64)
+    return np.unique(same, return_index=True)[1], same
 
 
 def _groups(table: str, rows: np.ndarray) -> np.ndarray:
-    if table == "compute":
-        parts = [_numbered(rows["op"]), rows["in_channels"], rows["out_channels"]]
-    elif table == "call":
-        parts = [rows["in_bytes"], rows["out_bytes"], rows["kernels"]]
-    else:
+    if table == "exchange":
         size = np.round(np.log2(np.maximum(rows["port_bytes"], 1.0)))
-        parts = [_numbered(rows["kind"]), rows["ranks"], size]
-    keys = np.ascontiguousarray(np.column_stack(parts).astype(float) + 0.0)
-    return distinct(keys.view(f"V{keys.itemsize * keys.shape[1]}").reshape(-1))[1]
-
-
-def _numbered(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+        return distinct(rows["kind"], rows["ranks"], size)[1]
+    names = ("op", "in_channels", "out_channels") if table == "compute" else ("in_bytes", "out_bytes", "kernels")
+    return distinct(*(rows[name] for name in names))[1]
 
 
 def _medians(values: np.ndarray, same: np.ndarray) -> np.ndarray:

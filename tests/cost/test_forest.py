@@ -84,6 +84,7 @@ BAD = {
     "leaves in words": ("num_leaves=3", "num_leaves=three", "'num_leaves' must be whole"),
     "a cycle": ("right_child=1 -3", "right_child=0 -3", "no tree"),
     "a child of two": ("left_child=-1 -2", "left_child=-1 -1", "no tree"),
+    "a node below itself": ("right_child=1 -3", "right_child=1 1", "no tree"),
     "a child outside": ("right_child=1 -3", "right_child=7 -3", "'right_child' must be whole numbers from -3 to 1"),
     "a leaf outside": ("left_child=-1 -2", "left_child=-1 -99", "'left_child' must be"),
     "a column outside": ("split_feature=0 1", "split_feature=0 2", "'split_feature' must be whole numbers from 0 to 1"),

@@ -56,7 +56,7 @@ def test_a_change_is_that_of_every_board_and_link() -> None:
 
 
 def test_without_limits_nothing_else_changes() -> None:
-    found = read_sketch(MIXED).without_limits()
+    found = read_sketch(MIXED).changed({"memory_bytes": None})
     assert {device.memory_bytes for device in found.devices} == {None}
     assert found.testbed().routes == read(MIXED).routes
 

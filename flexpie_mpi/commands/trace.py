@@ -138,7 +138,7 @@ class Tracing(RankPart):
             budget = Budget(transport, args.budget or BUDGET_S)
             keep = _FlushedRows(recorder).keep if recorder else _nowhere
             Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
-            traces = recorder.traces() if recorder else Traces.empty()
+            traces = recorder.traces() if recorder else Traces()
             on_root(transport, stack.close, ROOT)
         extra = {"cluster": cluster_digest(origins), "versions": versions(transport.library)}
         on_root(transport, partial(_leave, traces, args, extra), ROOT)

@@ -55,11 +55,6 @@ class Traces:
         object.__setattr__(self, "tables", whole)
 
     @classmethod
-    def empty(cls) -> Traces:
-        """No rows of no origins."""
-        return cls()
-
-    @classmethod
     def read(cls, path: str | Path) -> Traces:
         """The content of a file.
 
@@ -137,7 +132,7 @@ class Recorder:
         self._pending: dict[str, list[np.ndarray]] = {name: [] for name in TABLES}
         self._writer = LockedFile(path)
         try:
-            self._flushed = Traces.read(path) if os.path.exists(path) else Traces.empty()
+            self._flushed = Traces.read(path) if os.path.exists(path) else Traces()
         except BaseException:
             self._writer.close()
             raise

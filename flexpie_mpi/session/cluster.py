@@ -65,7 +65,7 @@ class ClusterCache:
 
     def traces(self) -> Traces:
         """Everything measured on this cluster so far."""
-        return self._read(TRACES, Traces.read) or Traces.empty()
+        return self._read(TRACES, Traces.read) or Traces()
 
     def cost(self) -> LearnedCost | None:
         """The cost model of this cluster."""
@@ -236,7 +236,7 @@ class InputsFinder:
             cost, source = AnalyticCost(), UNMEASURED
         if known.testbed is not None:
             return PredictionInputs(known.testbed, cost, known.boards, source, known.is_here)
-        none = Traces.empty().tables["link"]
+        none = Traces().tables["link"]
         links = known.links or testbed_of(self.origins, none, self._memory)
         boards = known.boards if known.links else "these hosts, links not measured but assumed"
         return PredictionInputs(with_speeds(links, self.origins, cost), cost, boards, source, known.links is not None)

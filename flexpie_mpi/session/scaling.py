@@ -184,7 +184,7 @@ class Scaling:
         try:
             search = make_plans(planner, Task(graph, sketch.testbed(count), self.cost))
         except PlanError:
-            search = make_plans(planner, Task(graph, sketch.without_limits().testbed(count), self.cost))
+            search = make_plans(planner, Task(graph, sketch.changed({"memory_bytes": None}).testbed(count), self.cost))
         return _Candidate(search.plans[0].plan, planner, search.plans[0].seconds)
 
     def _ruled(self, rule: str, testbed: Testbed) -> _Candidate:

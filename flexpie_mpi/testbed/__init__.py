@@ -33,12 +33,11 @@ each device has a link to the next and to the previous one; messages between oth
 the switch has the larger latency of its two devices' ports, and no more than the smaller bandwidth.
 """
 
-from .boards import HUB, Device, Resource, Route, Testbed, Topology
+from .boards import HUB, Device, Resource, Route, Sketch, Testbed, Topology
 from .files import MEMORY, read, read_change, read_sketch
-from .sketch import Change, Sketch
 from .topologies import TOPOLOGIES, measured, one_host, ring, star, switch
 
 __all__ = [
-    "HUB", "MEMORY", "TOPOLOGIES", "Change", "Device", "Resource", "Route", "Sketch", "Testbed", "Topology", "measured",
+    "HUB", "MEMORY", "TOPOLOGIES", "Device", "Resource", "Route", "Sketch", "Testbed", "Topology", "measured",
     "one_host", "read", "read_change", "read_sketch", "ring", "star", "switch",
 ]  # fmt: skip

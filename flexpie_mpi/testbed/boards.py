@@ -1,18 +1,22 @@
-"""The nouns: devices, what their messages occupy, the topology, and the testbed of all of them."""
+"""The nouns: devices, what their messages occupy, the topology, the testbed of all of them, and its sketch."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 from ..core.errors import TestbedError
 
 MOST_DEVICES = 1024
 HUB = "the switch"
 """The station in the middle of a network; no device can have its name."""
+
+PORT = ("bandwidth", "latency")
+"""What a testbed file says of every device's port, or once of all of them."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -197,3 +201,65 @@ def _route_problems(testbed: Testbed) -> list[str]:
             elif route and not all(0 <= number < len(testbed.resources) for number in route.resources):
                 problems.append(f"the route from rank {source} to rank {target} passes a resource that does not exist")
     return problems
+
+
+# Testbeds that can still be changed
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Devices, each with its port, and the shape of a network whose routes are not laid yet: it can still be changed.
+
+    `bandwidth` (bytes per second) and `latency` (seconds) are those of each device's port; None where nothing says, as
+    one device alone needs none.
+    """
+
+    name: str
+    topology: Topology  # one that can be laid
+    devices: tuple[Device, ...]
+    bandwidth: tuple[float | None, ...]
+    latency: tuple[float | None, ...]
+
+    def testbed(self, ranks: int | None = None) -> Testbed:
+        """The testbed of all devices, or of `ranks`: the first of them, or all and more like the last.
+
+        Raises TestbedError when nothing says how fast the links are, or there would be more devices than can be.
+        """
+        count = len(self.devices)
+        if ranks is None or ranks == count:
+            return self._laid()
+        return self._laid().subset(ranks) if ranks < count else self._extended(ranks)._laid()
+
+    def changed(self, change: Mapping[str, Any]) -> Sketch:
+        """The same boards on the same network, all of them with what a change gives.
+
+        That is ``bandwidth`` and ``latency`` of ports, and fields of :class:`Device`.
+        """
+        ports: dict[str, Any] = {key: (change[key],) * len(self.devices) for key in PORT if key in change}
+        given = {key: value for key, value in change.items() if key not in PORT}
+        return replace(self, devices=tuple(replace(device, **given) for device in self.devices), **ports)
+
+    def _laid(self) -> Testbed:
+        unknown = [key for key in PORT if None in getattr(self, key)]
+        if unknown and len(self.devices) > 1:
+            raise TestbedError(
+                f"testbed '{self.name}' does not say how fast its links are: it lacks a table [link] with {unknown[0]}"
+            )
+        bandwidth = [speed or 1.0 for speed in self.bandwidth]  # a single device sends nothing
+        latency = [delay or 0.0 for delay in self.latency]
+        assert self.topology.lay is not None, "only what a file can name is sketched"
+        return self.topology.lay(self.devices, bandwidth, latency, self.name)
+
+    def _extended(self, ranks: int) -> Sketch:
+        most = self.topology.most_devices
+        if ranks > most:
+            raise TestbedError(f"{ranks} devices are more than the {most} that a {self.topology} may have")
+        last, more = self.devices[-1], range(len(self.devices), ranks)
+        # a board more is a host more: it takes no cores from those that are there
+        added = tuple(replace(last, name=f"{last.name}-{rank}", host="") for rank in more)
+        return replace(
+            self,
+            devices=(*self.devices, *added),
+            bandwidth=(*self.bandwidth, *(self.bandwidth[-1] for _ in more)),
+            latency=(*self.latency, *(self.latency[-1] for _ in more)),
+        )

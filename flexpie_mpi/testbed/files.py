@@ -17,8 +17,7 @@ from typing import Any
 
 from ..core.document import DocumentTable, is_number, is_whole, printable, read_toml, shown
 from ..core.errors import TestbedError
-from .boards import MOST_DEVICES, Device, Testbed
-from .sketch import Change, Sketch
+from .boards import MOST_DEVICES, Device, Sketch, Testbed
 from .topologies import TOPOLOGIES
 
 FORMAT = 1
@@ -176,8 +175,8 @@ def _device(table: DocumentTable, name: str) -> Device:
     )
 
 
-def read_change(text: str) -> Change:
-    """A change as people write it: keys and values of a testbed file.
+def read_change(text: str) -> dict[str, Any]:
+    """What :meth:`Sketch.changed` takes, as people write it: keys and values of a testbed file.
 
     Raises
     ------
@@ -187,7 +186,7 @@ def read_change(text: str) -> Change:
     Examples
     --------
     >>> read_change("bandwidth=2Gb/s,slowdown=4")
-    Change(bandwidth=250000000.0, latency_s=None, slowdown=4.0, memory_bytes=None)
+    {'bandwidth': 250000000.0, 'slowdown': 4.0}
     """
     given: dict[str, Any] = {}
     for item in text.split(","):
@@ -201,7 +200,7 @@ def read_change(text: str) -> Change:
             given[field] = parse(value)
         except TestbedError as error:
             raise TestbedError(f"{key} = {error}") from error
-    return Change(**given)
+    return given
 
 
 def _slowdown(text: str) -> float:
@@ -216,7 +215,7 @@ def _slowdown(text: str) -> float:
 
 _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "bandwidth": ("bandwidth", BANDWIDTH.parse),
-    "latency": ("latency_s", LATENCY.parse),
+    "latency": ("latency", LATENCY.parse),
     "slowdown": ("slowdown", _slowdown),
     "memory": ("memory_bytes", lambda text: round(MEMORY.parse(text))),
 }

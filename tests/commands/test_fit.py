@@ -46,7 +46,7 @@ def test_a_record_alone_on_stdout(here, tmp_path):
 
 def test_mistakes_are_one_sentence(here, halves, tmp_path):
     empty, other = tmp_path / "empty.h5", tmp_path / "other.h5"
-    Traces.empty().write(empty)
+    Traces().write(empty)
     other.write_text("no traces")
     cost = tmp_path / "cost.json"
     mistakes = (

@@ -158,7 +158,7 @@ def test_reports_of_traces_agree_and_take_empty_ones():
         assert found == {name.decode(): count for name, count in zip(names, counts, strict=True)}
     assert sum(item["rows"] for item in record["links"]) == len(full.tables["link"])
     assert sum(item["plans"] for item in record["plans"]) == len(full.tables["plan"])
-    assert json.dumps(traces_record(Traces.empty())) and traces_items(Traces.empty())
+    assert json.dumps(traces_record(Traces())) and traces_items(Traces())
 
 
 @pytest.fixture

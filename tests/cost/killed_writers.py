@@ -66,7 +66,7 @@ def kill_a_writer(path: str, job: str, after: int, then_s: float) -> dict[str, o
 
 def found(path: str) -> dict[str, list[float]]:
     """The rows of every job in the file, by their numbers."""
-    traces = Traces.read(path) if os.path.exists(path) else Traces.empty()
+    traces = Traces.read(path) if os.path.exists(path) else Traces()
     rows = traces.tables["plan"]
     return {origin.job: rows["seconds"][rows["origin"] == n].tolist() for n, origin in enumerate(traces.origins)}
 

@@ -294,7 +294,7 @@ def test_rows_that_were_not_measured_are_left_out(rng):
 
 def test_nothing_to_fit_is_refused_and_a_little_gives_a_formula(rng):
     with pytest.raises(CostError, match="no usable time of a kernel"):
-        fit(Traces.empty())
+        fit(Traces())
     done = laws.work(12, rng)
     few = Traces({"compute": laws.traced(COMPUTE_TRACE, done, laws.kernels_s(done, np.ones(12)))}, (Origin("job", 0),))
     cost = fit(few)

@@ -98,7 +98,7 @@ def test_files_joined_equal_one_long_run(
     joined = merged(*generator.sample(parts, len(parts)))
     assert joined == whole and len(set(joined.origins)) == len(joined.origins)
     if any(len(rows) for rows in whole.tables.values()):
-        assert Traces.read(folder / "long.h5") == whole == merged(whole, Traces.empty())
+        assert Traces.read(folder / "long.h5") == whole == merged(whole, Traces())
     for table in TABLES:
         assert len(joined.tables[table]) == sum(len(job.tables[table]) for job in jobs)
 
@@ -140,7 +140,7 @@ def test_a_recorder_keeps_what_was_measured_when_its_block_fails(tmp_path: Path)
 def test_where_nothing_is_measured_nothing_is_written(tmp_path: Path) -> None:
     with Recorder(tmp_path / "t.h5", ORIGINS) as recorder:
         recorder.add("plan", one_plan(1)[:0])
-    assert [path for path in tmp_path.iterdir() if Traces.read(path) == Traces.empty()] == []
+    assert [path for path in tmp_path.iterdir() if Traces.read(path) == Traces()] == []
 
 
 def test_readers_see_whole_files_while_one_is_recorded(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_second_writer_is_refused_until_the_first_one_ends(tmp_path: Path) -> 
         for write in (lambda: Recorder(path, ORIGINS), lambda: small().write(path)):
             with pytest.raises(CostError, match=r"t\.h5' is being written by another process"):
                 write()
-        Traces.empty().write(tmp_path / "another.h5")
+        Traces().write(tmp_path / "another.h5")
     small().write(path)
     assert Traces.read(path) == small()
 

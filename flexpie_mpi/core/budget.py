@@ -86,7 +86,13 @@ def at_most(nbytes: int) -> Iterator[None]:
 
 def data_bytes() -> int:
     """Bytes that this process has taken, as its limit counts them: without files that are mapped."""
+    taken = kernel_bytes("self/status", "VmData")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if taken is None else taken
+
+
+def kernel_bytes(file: str, key: str) -> int | None:
+    """What a line of ``/proc/FILE`` says in kB, as bytes; None where there is no such file or line."""
     with suppress(OSError, StopIteration, ValueError):
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData")) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        lines = Path("/proc", file).read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) << 10
+    return None

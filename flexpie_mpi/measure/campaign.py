@@ -20,9 +20,8 @@ from ..model import Model
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
 from .agreement import Budget, with_time_left
-from .cluster import testbed_of
+from .cluster import collect_links, testbed_of
 from .exchanges import collect_exchanges
-from .links import collect_links
 from .plans import Keep, Outcome, collect_plans, sample_plans
 
 log = logging.getLogger(__name__)

@@ -1,21 +1,31 @@
-"""What a job runs on: the origin of every rank's measurements, and the testbed that they show."""
+"""What a job runs on: the origin of every rank's measurements, its links timed, and the testbed that these show.
+
+A *round* is a set of (source, target) pairs that are at work together, while all other ranks nap in a barrier::
+
+    alone     0 -> 1            port      0 -> 1            apart     0 -> 1
+                                          0 -> 2                      2 -> 3
+"""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import random
 import secrets
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
 from ..core.versions import processor, version_of
 from ..cost.origins import Origin
+from ..cost.rows import LINK_TRACE
 from ..runtime.machine import host_ranks
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
-from .agreement import places_of
+from .agreement import Budget, places_of, repeats_in
 
 _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
@@ -116,3 +126,120 @@ def _filled(matrix: np.ndarray, unknown: float) -> np.ndarray:
     """A matrix with its gaps filled by the median of what is known."""
     known = matrix[np.isfinite(matrix)]
     return np.where(np.isfinite(matrix), matrix, np.median(known) if known.size else unknown)
+
+
+Pair = tuple[int, int]
+"""(source rank, target rank)."""
+
+SIZES = (64, 1 << 20, 16 << 10, 4 << 20, 1 << 10, 128 << 10)
+"""Bytes of a message, in the order in which they matter: latency, bandwidth, and what lies between."""
+
+MOST_RANKS = 16
+"""Up to here every pair is measured, beyond it a sample of as many pairs."""
+
+_SAMPLE = MOST_RANKS * (MOST_RANKS - 1) // 2
+_TAG = 1
+_WARMUP = 5
+_ROUND_S = 0.02
+_FEWEST, _MOST = 5, 200
+"""Round trips in about `_ROUND_S` seconds, but not fewer or more than these."""
+
+
+def collect_links(
+    transport: Transport, budget: Budget, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[np.ndarray]:
+    """Measure links until all rounds are done or the budget is over; called by all ranks together.
+
+    Yields rows of `LINK_TRACE` on every rank, the same ones; `source`, `target` and `origin` are ranks.
+    """
+    for pairs, nbytes in rounds(transport.size):
+        if budget.is_over():
+            return
+        tell(f"links: {_spoken(pairs)}, {nbytes} bytes")
+        yield measure_round(transport, pairs, nbytes)
+
+
+def rounds(ranks: int) -> Iterator[tuple[tuple[Pair, ...], int]]:
+    """Every round as (pairs at once, bytes of a message), the most telling first."""
+    pairs = sampled_pairs(ranks)
+    together = contended(ranks)
+    for index, nbytes in enumerate(SIZES):
+        yield from (((pair,), nbytes) for pair in pairs)
+        if index > 0:
+            yield from ((group, nbytes) for group in together)
+
+
+def sampled_pairs(ranks: int, seed: int = 0) -> tuple[Pair, ...]:
+    """All pairs of ranks, or, of more than `MOST_RANKS` ranks, a random sample in which every rank occurs.
+
+    >>> sampled_pairs(3)
+    ((0, 1), (0, 2), (1, 2))
+    >>> sampled_pairs(1)
+    ()
+    """
+    everything = list(combinations(range(ranks), 2))
+    if ranks <= MOST_RANKS:
+        return tuple(everything)
+    chance = random.Random(f"links {ranks} {seed}")
+    order = chance.sample(range(ranks), ranks)
+    ring = {(min(ends), max(ends)) for ends in zip(order, order[1:] + order[:1], strict=True)}
+    others = [pair for pair in everything if pair not in ring]
+    return tuple(sorted(ring | set(chance.sample(others, max(0, _SAMPLE - len(ring))))))
+
+
+def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
+    """Groups of pairs that are at work at once: at one port, and apart from each other.
+
+    >>> contended(4)
+    (((0, 1), (0, 2)), ((0, 1), (2, 3)), ((0, 1), (0, 2), (0, 3)))
+    >>> contended(2)
+    ()
+    """
+    groups = []
+    count = 2
+    while count < ranks:
+        groups.append(tuple((0, target) for target in range(1, count + 1)))
+        if 2 * count <= ranks:
+            groups.append(tuple((2 * pair, 2 * pair + 1) for pair in range(count)))
+        count = min(2 * count, ranks - 1) if count < ranks - 1 else ranks
+    return tuple(groups)
+
+
+def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> np.ndarray:
+    """Measure a round; one row of `LINK_TRACE` for each pair, with half of the seconds of a round trip."""
+    targets = [target for source, target in pairs if source == transport.rank]
+    sources = [source for source, target in pairs if target == transport.rank]
+    memory = np.zeros(nbytes, np.uint8)
+    warm = _round_trips(transport, targets, sources, memory, _WARMUP)
+    slowest_s = max(transport.all_gather(min(warm, default=0.0)))
+    repeats = repeats_in(_ROUND_S, slowest_s, _FEWEST, _MOST)
+    transport.barrier()
+    spent = transport.all_gather(_round_trips(transport, targets, sources, memory, repeats))
+    rows = np.zeros(len(pairs), LINK_TRACE)
+    for row, (source, target) in zip(rows, pairs, strict=True):
+        lower, median, upper = np.percentile(spent[source], (25, 50, 75)) / 2
+        row["source"], row["target"], row["nbytes"], row["pairs"] = source, target, nbytes, len(pairs)
+        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = median, upper - lower, repeats, source
+    return rows
+
+
+def _round_trips(
+    transport: Transport, targets: Sequence[int], sources: Sequence[int], memory: np.ndarray, repeats: int
+) -> list[float]:
+    """Seconds of each round trip with all `targets`; what comes from `sources` is sent back. Nothing to do is free."""
+    spent = []
+    for _ in range(repeats if targets or sources else 0):
+        begin_s = time.perf_counter()
+        for target in targets:
+            transport.send(memory, target, _TAG)
+        for source in sources:
+            transport.receive(memory, source, _TAG)
+            transport.send(memory, source, _TAG)
+        for target in targets:
+            transport.receive(memory, target, _TAG)
+        spent.append(time.perf_counter() - begin_s)
+    return spent
+
+
+def _spoken(pairs: Sequence[Pair]) -> str:
+    return " and ".join(f"{source}-{target}" for source, target in pairs[:3]) + (" ..." if len(pairs) > 3 else "")

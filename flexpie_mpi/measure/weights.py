@@ -14,8 +14,7 @@ take longer than others.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from math import log2, prod
 from pathlib import Path
 
@@ -69,25 +68,27 @@ class TrialWeights:
         """
         real = [piece for piece in program.weights if piece[0] in self._steering]
         rest = [piece for piece in program.weights if piece[0] not in self._steering]
-        made = together(self._transport, partial(self._make, rest, real), "for made-up weights")
+
+        def make() -> WeightFiles:
+            self._folder.mkdir(exist_ok=True)
+            files = self._made.files(self._model, rest)
+            needed = slice_bytes(self._model.graph, real)
+            # room for the real ones as well, also if all ranks share a disk
+            if real and shutil.disk_usage(self._folder).free < needed * self._transport.size:
+                raise OSError(f"{needed} bytes do not fit into {self._folder}")
+            return files
+
+        made = together(self._transport, make, "for made-up weights")
         if not self._steering:
             return made
         brought, _ = distribute(self._transport, self._model, real, self._cache)
-        return together(self._transport, partial(self._joined, made, brought), "for weights")
 
-    def _make(self, pieces: Sequence[Slice], real: Sequence[Slice]) -> WeightFiles:
-        """Made-up files, when there is room for the real ones as well, also if all ranks share a disk."""
-        self._folder.mkdir(exist_ok=True)
-        files = self._made.files(self._model, pieces)
-        needed = slice_bytes(self._model.graph, real)
-        if real and shutil.disk_usage(self._folder).free < needed * self._transport.size:
-            raise OSError(f"{needed} bytes do not fit into {self._folder}")
-        return files
+        def join() -> WeightFiles:
+            if brought.names and brought.folder != self._folder:
+                raise OSError(f"{self._folder} is full")
+            return WeightFiles(self._folder, {**made.names, **brought.names})
 
-    def _joined(self, made: WeightFiles, brought: WeightFiles) -> WeightFiles:
-        if brought.names and brought.folder != self._folder:
-            raise OSError(f"{self._folder} is full")
-        return WeightFiles(self._folder, {**made.names, **brought.names})
+        return together(self._transport, join, "for weights")
 
 
 class SyntheticWeights:

@@ -15,7 +15,7 @@ from ..files.cache import Cache
 from ..lower import lower
 from ..lower.memory import memory_of
 from ..measure.agreement import UntriedError
-from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
+from ..measure.trial import Outcome, Rounds, Trial, fitting_turns, race_in_turns, room
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
@@ -161,8 +161,6 @@ class Chooser:
         prediction: Prediction | None,
     ) -> tuple[Outcome, ...]:
         """What became of each plan, the same on every rank."""
-        from ..measure.memory import fitting_turns, room
-
         testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
         limits = room(self.transport, testbed)
         jobs = [[lower(plan, self.model.graph)] for plan in plans]

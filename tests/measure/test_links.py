@@ -11,7 +11,15 @@ import pytest
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.measure import agreement
 from flexpie_mpi.measure.agreement import Budget
-from flexpie_mpi.measure.links import MOST_RANKS, SIZES, collect_links, contended, measure_round, rounds, sampled_pairs
+from flexpie_mpi.measure.cluster import (
+    MOST_RANKS,
+    SIZES,
+    collect_links,
+    contended,
+    measure_round,
+    rounds,
+    sampled_pairs,
+)
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 
 
@@ -64,7 +72,7 @@ def test_a_round_gives_every_rank_the_same_rows(pairs):
 
 
 def test_collecting_covers_everything_there_is_time_for(monkeypatch):
-    monkeypatch.setattr("flexpie_mpi.measure.links.SIZES", (8, 64))
+    monkeypatch.setattr("flexpie_mpi.measure.cluster.SIZES", (8, 64))
     expected = [(pair, nbytes, len(pairs)) for pairs, nbytes in rounds(3) for pair in pairs]
 
     def collect(transport, asked):

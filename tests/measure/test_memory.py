@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.lower.memory import PROCESS_BYTES
-from flexpie_mpi.measure.memory import fitting_turns, room
+from flexpie_mpi.measure.trial import fitting_turns, room
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.testbed import Device, switch
 
@@ -43,7 +43,7 @@ def test_ranks_of_one_machine_share_its_memory_and_a_board_has_no_more_than_its_
 
 FOOTPRINTS = """
 import numpy as np
-from flexpie_mpi.measure.memory import Footprint
+from flexpie_mpi.measure.trial import Footprint
 footprint = Footprint()
 made = [footprint.of(lambda size=megabytes: np.ones(size << 17)) for megabytes in (60, 5)]  # 8 bytes each
 print(*(peak for _, peak in made))

@@ -27,15 +27,10 @@ PREFIX = "flexpie-"
 _OWNED = re.compile(rf"({PREFIX}(\d+)-(\d+)-[0-9a-f]+)\b.*")
 
 
-def new_prefix() -> str:
-    """A prefix for the names of one emulated network of this process."""
+def new_prefix(*, is_owned: bool = True) -> str:
+    """A prefix for the names of one emulated network, of this process, or of none, which is never abandoned."""
     pid = os.getpid()
-    return f"{PREFIX}{pid}-{started(pid)}-{secrets.token_hex(2)}"
-
-
-def unowned_prefix() -> str:
-    """A prefix for what no process looks after: it is never taken for abandoned."""
-    return f"{PREFIX}dry-{secrets.token_hex(2)}"
+    return f"{PREFIX}{f'{pid}-{started(pid)}' if is_owned else 'dry'}-{secrets.token_hex(2)}"
 
 
 def prefix_of(name: str) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from ..core.errors import EmulationError
 from ..testbed import Testbed
 from .check import SENT_BYTES, Checked, Tell, check_cores, check_traffic, measure_links
-from .cleanup import abandoned, end_processes, new_prefix, remove, scratch, unowned_prefix
+from .cleanup import abandoned, end_processes, new_prefix, remove, scratch
 from .launch import Library, enter_script, find_library, job_command, job_environment
 from .network import Network, build, network_of, take_down
 from .system import Command, carry_out, check_system, memory_here
@@ -175,7 +175,7 @@ def dry_run(testbed: Testbed, words: Sequence[str], *, ranks: int | None = None,
 
 
 def _script(testbed: Testbed, words: Sequence[str], ranks: int, name: str | None) -> Iterator[str]:
-    library, network = find_library(name), network_of(testbed, unowned_prefix())
+    library, network = find_library(name), network_of(testbed, new_prefix(is_owned=False))
     limits, folder = _limits(network), scratch(network.prefix)
     enter = folder / "enter"
     groups = {device: group for device, (group, _) in limits.items()}

@@ -9,7 +9,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -20,7 +19,7 @@ MESSAGE_BYTES = 64
 ROUNDS = 60
 
 
-def probe(transport: Transport, sent_bytes: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def probe(transport: Transport, sent_bytes: int) -> float:
     """Seconds of a small message one way, between rank 0 and rank 1; 0 when there is no rank 1.
 
     Before that, every rank sends `sent_bytes` to the next one.
@@ -31,23 +30,17 @@ def probe(transport: Transport, sent_bytes: int, clock: Callable[[], float] = ti
     transport.send(np.zeros(sent_bytes, np.uint8), (rank + 1) % size)
     transport.receive(np.empty(sent_bytes, np.uint8), (rank - 1) % size)
     transport.barrier()
-    latency = _ping_pong(transport, clock) if rank < 2 else 0.0
+    rounds, message = [], np.zeros(MESSAGE_BYTES, np.uint8)
+    for _ in range(ROUNDS if rank < 2 else 0):
+        began = time.perf_counter()
+        if rank == 0:
+            transport.send(message, 1)
+        transport.receive(message, 1 - rank)
+        if rank == 1:
+            transport.send(message, 0)
+        rounds.append(time.perf_counter() - began)
     transport.barrier()
-    return latency
-
-
-def _ping_pong(transport: Transport, clock: Callable[[], float]) -> float:
-    peer, message = 1 - transport.rank, np.zeros(MESSAGE_BYTES, np.uint8)
-    rounds = []
-    for _ in range(ROUNDS):
-        began = clock()
-        if transport.rank == 0:
-            transport.send(message, peer)
-        transport.receive(message, peer)
-        if transport.rank == 1:
-            transport.send(message, peer)
-        rounds.append(clock() - began)
-    return statistics.median(rounds) / 2
+    return statistics.median(rounds or [0.0]) / 2
 
 
 def _main() -> None:

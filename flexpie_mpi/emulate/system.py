@@ -52,16 +52,10 @@ def search_path() -> str:
 
 def carry_out(commands: Iterable[Command]) -> None:
     """Run commands one after the other; raises EmulationError when one fails, with what it said."""
+    nothing, environment = subprocess.DEVNULL, {**os.environ, "PATH": search_path(), "LC_ALL": "C"}
     for command in commands:
         done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
-            env={**os.environ, "PATH": search_path(), "LC_ALL": "C"},
+            command, stdin=nothing, capture_output=True, text=True, errors="replace", check=False, env=environment
         )
         if done.returncode:
             said = done.stderr.strip() or "it gives no reason"
@@ -96,12 +90,13 @@ class MemoryGroups:
         if self.version == 2 and "memory" not in _read(self.root / "cgroup.subtree_control").split():
             yield write("+memory", f"{self.root}/cgroup.subtree_control")
         yield "mkdir", str(group)
-        files = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if self.version == 1 else ("memory.max",)
-        yield write(limit_bytes, f"{group}/{files[0]}")
-        for file in files[1:]:
-            yield "sh", "-c", f"if [ -e {group}/{file} ]; then echo {limit_bytes} > {group}/{file}; fi"
-        if self.version == 2:
-            yield "sh", "-c", f"if [ -e {group}/memory.swap.max ]; then echo 0 > {group}/memory.swap.max; fi"
+        memory, swap, swapped = (
+            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit_bytes)  # the second counts both
+            if self.version == 1
+            else ("memory.max", "memory.swap.max", 0)
+        )
+        yield write(limit_bytes, f"{group}/{memory}")
+        yield "sh", "-c", f"if [ -e {group}/{swap} ]; then echo {swapped} > {group}/{swap}; fi"
 
     def times_exhausted(self, name: str) -> int:
         """How often the kernel ended a process of a board because its memory was full."""

@@ -61,7 +61,10 @@ class Cache:
 
         Raises CacheError when ``$FLEXPIE_CACHE_BYTES`` is not a number of bytes.
         """
-        return cls(_default_folder(), _default_limit())
+        text = os.environ.get("FLEXPIE_CACHE_BYTES", "").strip()
+        if text and not text.isdecimal():
+            raise CacheError(f"FLEXPIE_CACHE_BYTES is '{text}': give the size limit of the cache as a number of bytes.")
+        return cls(_default_folder(), int(text) if text else DEFAULT_LIMIT_BYTES)
 
     @property
     def folder(self) -> Path | None:
@@ -70,9 +73,9 @@ class Cache:
 
     def find(self, kind: str, key: str) -> Path | None:
         """An existing entry, which counts as used now; None when there is none."""
-        _check(kind, key)
+        entry = _entry(kind, key)
         for folder in (self._folder, self._private):
-            if folder is not None and os.path.lexists(path := folder / kind / key):
+            if folder is not None and os.path.lexists(path := folder / entry):
                 self._mine.add(path)
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -86,10 +89,10 @@ class Cache:
         its key in one step and only when `write` returns. When another process stored the key meanwhile, its entry
         is the one returned. What `write` raises goes through to the caller and leaves nothing behind.
         """
-        _check(kind, key)
+        entry = _entry(kind, key)
         if self._folder is not None:
             try:
-                path = publish(self._folder / kind / key, write)
+                path = publish(self._folder / entry, write)
                 self._mine.add(path)
                 # Looking at every entry takes a while: it is done at the first store and then per share of the limit.
                 self._unpruned_bytes += _size(path)
@@ -102,7 +105,7 @@ class Cache:
         if self._private is None:
             self._private = Path(tempfile.mkdtemp(prefix="flexpie-mpi-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
-        return publish(self._private / kind / key, write)
+        return publish(self._private / entry, write)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
@@ -154,17 +157,12 @@ def _default_folder() -> Path | None:
         return None
 
 
-def _default_limit() -> int:
-    text = os.environ.get("FLEXPIE_CACHE_BYTES", "").strip()
-    if text and not text.isdecimal():
-        raise CacheError(f"FLEXPIE_CACHE_BYTES is '{text}': give the size limit of the cache as a number of bytes.")
-    return int(text) if text else DEFAULT_LIMIT_BYTES
-
-
-def _check(kind: str, key: str) -> None:
+def _entry(kind: str, key: str) -> Path:
+    """The path of an entry inside a folder."""
     for word in (kind, key):
         if not _SAFE.fullmatch(word):
             raise ValueError(f"'{word}' cannot name a cache entry: letters, digits, '.', '_' and '-' only")
+    return Path(kind, key)
 
 
 def _entries(folder: Path) -> Iterator[tuple[float, Path, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,49 +32,18 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 """The Exif entry of how a camera was held, and its values for pictures whose axes change places."""
 
 
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """How a pixel, 0 to 255, becomes a number: ``(pixel - mean) * scale``; by default mean 0, scale 1/255."""
-
-    mean: Numbers = None
-    scale: Numbers = None
-
-    def apply(self, pixels: np.ndarray, where: str) -> np.ndarray:
-        """Normalised float32 of pixels ``(H, W, C)``, computed in float64.
-
-        Raises DataError when the number of means or scales is neither 1 nor C.
-        """
-        channels = pixels.shape[-1]
-        both = {"mean": _array(self.mean, 0.0), "scale": _array(self.scale, 1 / 255)}
-        for name, numbers in both.items():
-            if numbers.size not in (1, channels):
-                raise DataError(
-                    f"{name} has {numbers.size} numbers and {where} has {channels} channels: give 1 or {channels}"
-                )
-        return ((pixels - both["mean"]) * both["scale"]).astype(np.float32)
-
-
-def _is_given(numbers: Numbers) -> bool:
-    return numbers is not None and np.size(numbers) > 0
-
-
-def _array(numbers: Numbers, default: float) -> np.ndarray:
-    return np.array(numbers if _is_given(numbers) else default, dtype=np.float64)
-
-
-def read_image(path: Path, value: Value, normalisation: Normalisation, budget: Budget) -> np.ndarray:
+def read_image(path: Path, value: Value, mean: Numbers, scale: Numbers, budget: Budget) -> np.ndarray:
     """A picture as the input `value`, of shape ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1.
 
     C of 1, 3 or 4 means grey, RGB or RGBA; where both ends look like channels, the first is taken. The picture is
-    turned upright, resized to H x W without keeping its proportions (bilinear), and normalised; an input of type uint8
-    takes the pixels as they are. Raises DataError when the file is no picture, or the input is not one that takes
-    pictures.
+    turned upright, resized to H x W without keeping its proportions (bilinear), and normalised: a pixel, 0 to 255,
+    becomes ``(pixel - mean) * scale``, by default with mean 0 and scale 1/255. An input of type uint8 takes the pixels
+    as they are. Raises DataError when the file is no picture, or the input is not one that takes pictures.
     """
-    channel_axis, (height, width, channels) = _geometry(path, value)
+    axis, (height, width, channels) = _geometry(path, value)
     pixels = _decode(path, _MODES[channels], (width, height), budget).reshape(height, width, channels)
-    numbers = _numbers(path, value, pixels, normalisation)
-    image = np.moveaxis(numbers, -1, 0) if channel_axis == 0 else numbers
-    return np.ascontiguousarray(image).reshape(value.shape)
+    numbers = np.moveaxis(_numbers(path, value, pixels, mean, scale), -1, axis)
+    return np.ascontiguousarray(numbers).reshape(value.shape)
 
 
 def picture_shape(path: Path, axes: Sequence[int | str | None] | None) -> tuple[int, ...]:
@@ -97,7 +65,7 @@ def picture_shape(path: Path, axes: Sequence[int | str | None] | None) -> tuple[
 
 
 def _geometry(path: Path, value: Value) -> tuple[int, tuple[int, int, int]]:
-    """(0 or 2 for the place of the channels, (H, W, C)) of an input without its batch axis."""
+    """(the axis of the channels, 0 or 2, and (H, W, C)) of an input without its batch axis."""
     shape = value.shape or ()
     inner = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
     if len(inner) == 3 and 0 not in inner:
@@ -133,12 +101,22 @@ def _opened(path: Path) -> Image.Image:
         return Image.open(path, formats=_FORMATS)
 
 
-def _numbers(path: Path, value: Value, pixels: np.ndarray, normalisation: Normalisation) -> np.ndarray:
-    dtype = wanted_dtype(value)
+def _numbers(path: Path, value: Value, pixels: np.ndarray, mean: Numbers, scale: Numbers) -> np.ndarray:
+    """Normalised numbers of pixels ``(H, W, C)``, computed in float64."""
+    dtype, channels = wanted_dtype(value), pixels.shape[-1]
+    both = {name: np.array([] if wanted is None else wanted) for name, wanted in (("mean", mean), ("scale", scale))}
+    given = {name: numbers for name, numbers in both.items() if numbers.size}
     if dtype.kind == "f":
-        return normalisation.apply(pixels, f"'{path}' for input '{value.name}'").astype(dtype)
+        for name, numbers in given.items():
+            if numbers.size not in (1, channels):
+                raise DataError(
+                    f"{name} has {numbers.size} numbers and '{path}' for input '{value.name}' has {channels} "
+                    f"channels: give 1 or {channels}"
+                )
+        shift, factor = (np.array(given.get(*each), np.float64) for each in (("mean", 0.0), ("scale", 1 / 255)))
+        return ((pixels - shift) * factor).astype(np.float32).astype(dtype)
     if dtype != np.uint8:
         raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
-    if _is_given(normalisation.mean) or _is_given(normalisation.scale):
+    if given:
         raise DataError(f"input '{value.name}' takes pixels as they are (uint8): mean and scale do not apply to it")
     return pixels

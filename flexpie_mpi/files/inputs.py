@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from ..core.graph import Graph, Value
 from . import HDF5_SUFFIXES, INPUT_SUFFIXES
 from .hdf5 import hdf5_offers
-from .images import Normalisation, Numbers, read_image
+from .images import Numbers, read_image
 from .npz import UNNAMED, npy_offer, npz_offers
 from .offers import Offer, check_readable
 from .synthetic import random_inputs
@@ -74,7 +74,7 @@ def load_inputs(
     if not files:
         return random_inputs(graph, seed)
     sources = [source for argument in files for source in _open(argument, graph)]
-    return _fitted(sources, graph, Normalisation(mean, scale), budget)
+    return _fitted(sources, graph, budget, mean, scale)
 
 
 def fit_inputs(
@@ -84,18 +84,22 @@ def fit_inputs(
 
     Raises DataError as of :func:`load_inputs`; the sentence calls what they come from `where`.
     """
-    return _fitted(_sources(offers, where, graph), graph, Normalisation(), budget)
+    return _fitted(_sources(offers, where, graph), graph, budget)
 
 
 def _fitted(
-    sources: Sequence[InputSource], graph: Graph, normalisation: Normalisation, budget: Budget | None
+    sources: Sequence[InputSource],
+    graph: Graph,
+    budget: Budget | None,
+    mean: Numbers = None,
+    scale: Numbers = None,
 ) -> dict[str, np.ndarray]:
     by_name = _by_name(sources, graph)
     budget = budget or Budget.of_machine()
 
     def load(source: InputSource, value: Value) -> np.ndarray:
         if source.offer is None:
-            return read_image(source.path, value, normalisation, budget)
+            return read_image(source.path, value, mean, scale, budget)
         return source.offer.fitted(value, str(source), budget)
 
     return {name: load(by_name[name], graph.value(name)) for name in graph.inputs}

@@ -6,7 +6,6 @@ what those files say at once of the shapes of inputs, without the data: what a m
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,16 +89,14 @@ def _single(argument: str, graph: Graph, asked: StreamOptions) -> Source | None:
     if argument == STDIN:
         return Frames(None, graph, asked.budget)
     name, path = (None, Path(argument)) if is_pattern(argument, graph) else parse_argument(argument, graph)
-    if not path.exists():
-        return None
-    mode = path.stat().st_mode
-    if (stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)) and name is not None:
+    if name is not None and (path.is_fifo() or path.is_dir()):
         raise DataError(f"'{path}' gives all inputs of a request: leave the name '{name}' away")
-    if stat.S_ISFIFO(mode):
+    if path.is_fifo():
         return Frames(path, graph, asked.budget)
-    if stat.S_ISDIR(mode):
+    if path.is_dir():
         return Folder(path, asked.loader(graph))
-    return stacked(argument, graph, asked.budget) if path.suffix.lower() in HDF5_SUFFIXES else None
+    is_stack = path.exists() and path.suffix.lower() in HDF5_SUFFIXES
+    return stacked(argument, graph, asked.budget) if is_stack else None
 
 
 def offered_shapes(

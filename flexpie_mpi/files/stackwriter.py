@@ -35,31 +35,18 @@ room for all that share its chunks. An axis that is empty at first gets chunks o
 class StackWriter:
     """Writes a file of requests that grows, and keeps other writers from it.
 
-    Parameters
-    ----------
-    path : Path
-        Of a file that is not there; with `appends`, also of one that this class has written.
-    provenance : mapping of str to str or number
-        What the values come from: attributes of a new file. Those named in `SAME` must be those of an older one.
-    varying : collection of str
-        Values whose shape may differ from request to request. Others may, too, but take more room then.
-    types : mapping of str to str
-        The model's types of values that come in another one.
-
-    Raises
-    ------
-    DataError
-        When it cannot be written, is there and must not be, or holds something else.
+    The file is not there yet; with `appends`, it may also be one that this class has written. Raises DataError when it
+    cannot be written, is there and must not be, or holds something else.
     """
 
     def __init__(
         self,
         path: Path,
-        provenance: Mapping[str, str | int | float],
+        provenance: Mapping[str, str | int | float],  # attributes; those in `SAME` must be those of an older file
         *,
         appends: bool = False,
-        varying: Collection[str] = (),
-        types: Mapping[str, str] = MappingProxyType({}),
+        varying: Collection[str] = (),  # values whose shape may differ; others may, too, but take more room then
+        types: Mapping[str, str] = MappingProxyType({}),  # the model's, of values that come in another one
     ) -> None:
         self._path = path
         self._varying = varying
@@ -89,18 +76,10 @@ class StackWriter:
     def write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
         """Add requests, and let the system have them: whatever becomes of this process now, they are in the file.
 
-        Parameters
-        ----------
-        rows : mapping of str to array
-            All values, each with as many requests along its first axis. The other axes may be longer, shorter, more or
-            fewer than those of earlier requests.
-        shapes : mapping of str to array of int
-            The shapes ``(requests, axes)`` of those values that are smaller than their rows.
-
-        Raises
-        ------
-        DataError
-            When a value has another name or type than in earlier requests, or cannot be written.
+        Rows are those of all values, each with as many requests along its first axis. The other axes may be longer,
+        shorter, more or fewer than those of earlier requests. Shapes, ``(requests, axes)``, are those of the values
+        that are smaller than their rows. Raises DataError when a value has another name or type than in earlier
+        requests, or cannot be written.
         """
         with explained(self._path, _ANY):
             self._write(rows, shapes)

@@ -151,15 +151,7 @@ def pooled_gap_s(segments: Iterable[SegmentTimes]) -> float:
 def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
     """A segment's time, divided among its kernels and the call.
 
-    Parameters
-    ----------
-    times : SegmentTimes
-    work : Work
-        What the rank runs in the segment.
-    gap : float
-        Mean seconds between two events of the profile.
-    total : float
-        Seconds of the segment without the profiler.
+    `gap` are the mean seconds between two events of the profile, `total` those of the segment without the profiler.
     """
     tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
     calls = [

@@ -34,13 +34,7 @@ _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tuple[Origin, ...]:
     """Who all ranks are, by rank, for the rows they measure; the same on every rank, called by all together.
 
-    Parameters
-    ----------
-    transport : Transport
-    threads : int
-        onnxruntime threads of this rank.
-    slowdown : float
-        By which this rank's compute is paced while it measures; 1 when it is not.
+    This rank has so many onnxruntime threads, and its compute is paced by the slowdown while it measures.
     """
     places = places_of(transport)
     host, ranks = next(item for item in host_ranks(places).items() if transport.rank in item[1])

@@ -48,12 +48,7 @@ class RankRequest:
 def exchange_costs(programs: Sequence[Program], parts: Iterable[RankRequest]) -> dict[int, float]:
     """Seconds by which each exchange made one request longer, by the number of the exchange.
 
-    Parameters
-    ----------
-    programs : sequence of Program
-        Of all ranks.
-    parts : iterable of RankRequest
-        Of all ranks, for the same request.
+    Programs and parts are those of all ranks.
     """
     front_s = -inf
     exchange_of: dict[Order, int | None] = {}
@@ -140,12 +135,7 @@ class Observation:
     def rows(self, testbed: Testbed, predicted_s: float = np.nan) -> dict[str, np.ndarray]:
         """Rows of the tables ``exchange`` and ``plan``, whose origin is the root.
 
-        Parameters
-        ----------
-        testbed : Testbed
-            Of the job: what its links should take.
-        predicted_s : float
-            Of the whole plan; NaN when nothing was predicted.
+        The testbed says what the links of the job should take; `predicted_s` is NaN when nothing was predicted.
         """
         numbers, exchanges = exchange_rows(self.programs, testbed)
         for row, index in zip(exchanges, numbers, strict=True):
@@ -168,25 +158,10 @@ class Observation:
 
 
 def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observation | None:
-    """Run a request over and over and look at every part of it; called by all ranks together.
+    """Run a request over and over and look at every part of it; None but on the root, which has the inputs.
 
-    Parameters
-    ----------
-    engine : Engine
-        It has run before.
-    inputs : mapping of str to array
-        On the root; ignored elsewhere.
-    requests : int
-
-    Returns
-    -------
-    Observation
-        On the root; None elsewhere.
-
-    Raises
-    ------
-    UntriedError
-        On every rank, when a request fails on any, or what was seen makes no sense.
+    Called by all ranks together, with an engine that has run before. Raises UntriedError on every rank, when a request
+    fails on any, or what was seen makes no sense.
     """
     transport, root = engine.transport, engine.plan.root
     offset_s = clock_offset(transport, root)
@@ -246,15 +221,8 @@ class Recorder:
     """Keeps the timeline of every request on this rank; made, and asked, by all ranks together.
 
     Clocks of two hosts run apart by some microseconds in every second, so they are compared twice: before the first
-    request and behind the last, and every request gets the share of the drift that its time asks for.
-
-    Parameters
-    ----------
-    transport : Transport
-    root : int
-        The rank whose clock counts.
-    clock : callable
-        Of this rank's machine; the one that executors look at.
+    request and behind the last, and every request gets the share of the drift that its time asks for. The root's clock
+    counts; that of a machine is the one that executors look at.
     """
 
     def __init__(self, transport: Transport, root: int = 0, clock: Clock = perf_counter) -> None:

@@ -21,7 +21,7 @@ from ..files.atomic import write_text
 from .features import FEATURES
 from .forest import Forest, ForestError
 from .learned import LABELS, HeldOut, LearnedCost, Ranges
-from .origins import DeviceFactor
+from .model import DeviceFactor
 from .prior import ANY, CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
 from .rows import WORK, unlike
 from .samples import DTYPES

@@ -18,7 +18,7 @@ from .features import FEATURES, features_of
 from .forest import Forest
 from .gbdt import Lesson, best_rounds, train
 from .learned import HeldOut, LearnedCost, Ranges, held_out
-from .origins import DeviceFactor, devices_of
+from .model import DeviceFactor, devices_of
 from .prior import AnalyticCost
 from .samples import DTYPES, Samples, folds, samples
 from .traces import Traces

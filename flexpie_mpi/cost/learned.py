@@ -10,8 +10,7 @@ import numpy as np
 
 from .features import features_of
 from .forest import Forest
-from .model import CostModel
-from .origins import DeviceFactor, Origin
+from .model import CostModel, DeviceFactor, Origin
 from .prior import AnalyticCost
 from .rows import distinct_rows
 from .samples import Samples

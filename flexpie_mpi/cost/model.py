@@ -1,14 +1,86 @@
-"""The questions that a cost model answers: how long each of these takes, and how it knows."""
+"""The questions that a cost model answers: how long each of these takes, and how it knows.
+
+It knows from rows of traces, in which every device that measured, an *origin*, has a number.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
-from .origins import DeviceFactor, Origin
+from ..core.document import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who measured: one rank of one run.
+
+    Raises TypeError, ValueError when a field has another type, or no such device can be: a file could not hold it,
+    which would show when everything is measured.
+    """
+
+    job: str  # random, the same for all ranks of the run and for no other run
+    rank: int
+    host: str = ""
+    cpu: str = ""  # name of the processor's model
+    cores: int = 1  # of the host, as its ranks may use them
+    threads: int = 1  # of the rank's sessions
+    slowdown: float = 1.0  # by which the rank was paced; 1 when it was not
+    # `onnxruntime`, `python` and `package`: versions
+    onnxruntime: str = ""
+    python: str = ""
+    package: str = ""
+
+    def __post_init__(self) -> None:
+        if type(self.slowdown) is int:
+            object.__setattr__(self, "slowdown", float(self.slowdown))
+        for column in fields(self):
+            value = getattr(self, column.name)
+            if type(value).__name__ != column.type:
+                raise TypeError(f"'{column.name}' of an origin is {shown(value)}, which is no {column.type}")
+        if not (0 < self.slowdown < inf and min(self.cores, self.threads) >= 1):
+            raise ValueError(
+                f"an origin cannot be {self.slowdown} times slower, with {self.threads} threads on {self.cores} cores"
+            )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DeviceFactor:
+    """How much longer than on the fastest device everything takes on devices of one kind."""
+
+    cpu: str
+    threads: int
+    onnxruntime: str
+    slowdown: float
+    factor: float = 1.0  # 1 for the fastest
+
+    @property
+    def label(self) -> str:
+        """All of it but the factor, for people; no two kinds have the same.
+
+        >>> DeviceFactor("Cortex-A72", 1, "1.20", 2.0).label
+        'Cortex-A72, threads 1, onnxruntime 1.20, slowdown 2'
+        """
+        return f"{self.cpu}, threads {self.threads}, onnxruntime {self.onnxruntime}, slowdown {self.slowdown:g}"
+
+    @classmethod
+    def of(cls, origin: Origin) -> DeviceFactor:
+        """The kind of device that an origin is, with factor 1."""
+        return cls(origin.cpu, origin.threads, origin.onnxruntime, origin.slowdown)
+
+    def is_of(self, origin: Origin) -> bool:
+        """Whether an origin is a device of this kind."""
+        return replace(self, factor=1.0) == DeviceFactor.of(origin)
+
+
+def devices_of(origins: tuple[Origin, ...]) -> tuple[DeviceFactor, ...]:
+    """The kinds of devices among origins, in order, all with factor 1."""
+    return tuple(sorted({DeviceFactor.of(origin) for origin in origins}))
 
 
 class CostModel(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .origins import Origin, devices_of, kind_of
+from .model import DeviceFactor, Origin, devices_of
 from .rows import CALL, TIMING, TRANSFER, WORK
 
 DTYPES = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
@@ -57,8 +57,8 @@ def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samp
     origins : tuple of Origin
     """
     traces = traces[usable(traces)]
-    kinds = [(each.cpu, each.threads, each.onnxruntime, each.slowdown) for each in devices_of(origins)]
-    numbers = np.array([kinds.index(kind_of(origin)) for origin in origins], np.int64)
+    devices = devices_of(origins)
+    numbers = np.array([devices.index(DeviceFactor.of(origin)) for origin in origins], np.int64)
     rows = np.zeros(len(traces), DTYPES[table])
     for name in DTYPES[table].names or ():
         rows[name] = traces[name]

@@ -6,21 +6,22 @@ its record type; a dataset ``origins``, a JSON list. A new column or table is a 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..core.budget import at_most
-from ..core.document import one_line, shown
+from ..core.document import from_json, one_line, shown
 from ..core.errors import CostError
 from ..files.atomic import LockedFile
 from ..files.container import attribute, check_written, members, opened
-from .origins import Origin, from_json, numbered_columns, places, renumbered, to_json
+from .model import Origin
 from .rows import TABLES, unlike
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
@@ -71,7 +72,7 @@ class Traces:
                 raise ValueError("a table is a group")
             if (nbytes := sum(item.nbytes for item in datasets.values())) > _MOST_BYTES:
                 raise ValueError(f"its tables would take {nbytes} bytes, and {_MOST_BYTES} are the most")
-            origins = from_json(_text(datasets))
+            origins = _origins(datasets)
             tables = {name: _load(name, datasets[name], len(origins)) for name in TABLES if name in datasets}
         problem = _problem(tables, len(origins))
         if problem:
@@ -89,8 +90,7 @@ class Traces:
     def content(self) -> tuple[tuple[Origin, ...], dict[str, list[bytes]]]:
         """Origins and rows in an order, and with numbers, that depend on nothing but themselves."""
         order = sorted(set(self.origins), key=repr)
-        numbers = places(self.origins, order)
-        return tuple(order), {name: _sorted(renumbered(rows, numbers)) for name, rows in self.tables.items()}
+        return tuple(order), {name: _sorted(rows) for name, rows in _renumbered(self, order).items()}
 
     def __eq__(self, other: object) -> bool:
         return self.content() == other.content() if isinstance(other, Traces) else NotImplemented
@@ -101,9 +101,8 @@ def merged(*traces: Traces) -> Traces:
     origins = list(dict.fromkeys(origin for each in traces for origin in each.origins))
     pieces: dict[str, list[np.ndarray]] = {name: [np.empty(0, dtype)] for name, dtype in TABLES.items()}
     for each in traces:
-        numbers = places(each.origins, origins)
-        for name, rows in each.tables.items():
-            pieces[name].append(renumbered(rows, numbers))
+        for name, rows in _renumbered(each, origins).items():
+            pieces[name].append(rows)
     tables = {name: np.concatenate(arrays) for name, arrays in pieces.items()}
     return Traces(tables, tuple(origins))
 
@@ -183,6 +182,22 @@ class Recorder:
 # Rows
 
 
+def _renumbered(traces: Traces, order: Sequence[Origin]) -> dict[str, np.ndarray]:
+    """Copies of all tables, in which every origin has the number that it has in `order`."""
+    number_of = {origin: number for number, origin in enumerate(order)}
+    numbers = np.array([number_of[origin] for origin in traces.origins], np.int32)
+    tables = {name: rows.copy() for name, rows in traces.tables.items()}
+    for rows in tables.values():
+        for column in _numbered(rows.dtype):
+            rows[column] = numbers[rows[column]]
+    return tables
+
+
+def _numbered(dtype: np.dtype) -> list[str]:
+    """Columns that hold the number of an origin."""
+    return [column for column in ("origin", "source", "target") if column in (dtype.names or ())]
+
+
 def _sorted(rows: np.ndarray) -> list[bytes]:
     """Rows as bytes, by which NaN equals itself."""
     raw, size = rows.tobytes(), rows.dtype.itemsize
@@ -197,7 +212,7 @@ def _problem(tables: Mapping[str, np.ndarray], origins: int) -> str:
         if rows.dtype != TABLES[name] or rows.ndim != 1:
             differing = unlike(rows.dtype.names or (), TABLES[name].names or ())
             return f"table '{name}' has {differing or 'columns of another type or in another order'}"
-        for column in numbered_columns(rows.dtype):
+        for column in _numbered(rows.dtype):
             if len(rows) and not 0 <= rows[column].min() <= rows[column].max() < origins:
                 return f"table '{name}' names the {column} {_outside(rows[column], origins)} of {origins} origins"
     return ""
@@ -214,19 +229,23 @@ def _store(path: Path, traces: Traces) -> None:
     versions = {"numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
     with h5py.File(path, "w") as file:
         file.attrs.update({**versions, "format": FORMAT, "version": FORMAT_VERSION})
-        file.create_dataset("origins", data=to_json(traces.origins), dtype=h5py.string_dtype())
+        file.create_dataset(
+            "origins", data=json.dumps([asdict(origin) for origin in traces.origins]), dtype=h5py.string_dtype()
+        )
         for name, rows in traces.tables.items():
             file.create_dataset(
                 name, data=rows, maxshape=(None,), chunks=(_STORED_ROWS,), compression="gzip", shuffle=True
             )
 
 
-def _text(datasets: Mapping[str, h5py.Dataset]) -> str:
-    """The text of the origins."""
+def _origins(datasets: Mapping[str, h5py.Dataset]) -> tuple[Origin, ...]:
     item = datasets.get("origins")
     if item is None or item.shape != () or not h5py.check_string_dtype(item.dtype):
         raise ValueError("it has no text 'origins'")
-    return str(item.asstr()[()])
+    records = from_json(str(item.asstr()[()]))
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ValueError("origins are a list of tables")
+    return tuple(Origin(**record) for record in records)
 
 
 def _load(name: str, item: h5py.Dataset, origins: int) -> np.ndarray:

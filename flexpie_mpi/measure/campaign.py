@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.budget import memory_bytes
 from ..core.plan import Plan
-from ..cost.origins import Origin
+from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE, TABLES
 from ..cost.traces import Traces
 from ..model import Model

@@ -20,7 +20,7 @@ from itertools import combinations
 import numpy as np
 
 from ..core.versions import processor, version_of
-from ..cost.origins import Origin
+from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE
 from ..runtime.machine import host_ranks
 from ..runtime.transport import Transport

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.versions import versions
 from ..cost.file import record_of
 from ..cost.learned import Errors, LearnedCost
-from ..cost.origins import Origin
+from ..cost.model import Origin
 from ..cost.rows import TABLES
 from ..cost.traces import Traces
 from .tables import Column, Item, Table

@@ -15,8 +15,7 @@ from ..core.budget import memory_bytes
 from ..core.errors import FlexPieError
 from ..cost.file import load_cost, save_cost
 from ..cost.learned import LearnedCost
-from ..cost.model import CostModel
-from ..cost.origins import Origin
+from ..cost.model import CostModel, Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Recorder, Traces, merged
 from ..files.cache import Cache

@@ -10,8 +10,7 @@ import numpy as np
 from ..core.errors import TestbedError
 from ..cost.file import load_cost
 from ..cost.learned import LearnedCost
-from ..cost.model import CostModel
-from ..cost.origins import Origin
+from ..cost.model import CostModel, Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Traces, merged
 from ..measure.cluster import testbed_of

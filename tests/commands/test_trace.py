@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from flexpie_mpi.commands.trace import default_models
-from flexpie_mpi.cost.origins import Origin
+from flexpie_mpi.cost.model import Origin
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Recorder, Traces, merged
 from flexpie_mpi.measure.campaign import Campaign

@@ -9,7 +9,7 @@ import pytest
 
 from flexpie_mpi.core.budget import memory_bytes
 from flexpie_mpi.cost.links import LinkPrices
-from flexpie_mpi.cost.origins import Origin
+from flexpie_mpi.cost.model import Origin
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of, testbed_of
 from flexpie_mpi.runtime.loopback import run_ranks

@@ -10,8 +10,7 @@ import pytest
 from flexpie_mpi.__main__ import main
 from flexpie_mpi.core.choices import FUSIONS, PLANNERS, PRESETS
 from flexpie_mpi.core.plan import Plan
-from flexpie_mpi.cost.model import CostModel
-from flexpie_mpi.cost.origins import Origin
+from flexpie_mpi.cost.model import CostModel, Origin
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.rows import WORK
 from flexpie_mpi.lower import lower

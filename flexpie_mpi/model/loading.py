@@ -6,9 +6,11 @@ import difflib
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import gettempdir
 from types import MappingProxyType
+from typing import TypeVar
 
 import onnx
 
@@ -29,6 +31,8 @@ from .zoo import materialise, names
 log = logging.getLogger(__name__)
 
 BUILTIN = "builtin:"
+
+T = TypeVar("T")
 
 
 def load(
@@ -84,39 +88,14 @@ def _title(path: Path) -> str:
 
 
 def _read(source: str, cache: Cache, budget: Budget) -> tuple[Path, Source]:
-    """The file of a model and what it holds; the file of a built-in one is made again when it is damaged."""
-    if not source.startswith(BUILTIN):
-        path = spooled(Path(source))
-        return path, read_source(path, budget=budget)
-    name = source.removeprefix(BUILTIN)
-    path = _builtin(name, cache)
-    try:
-        return path, read_source(path)
-    except ModelError as error:
-        log.warning("the built-in model '%s' is written again: %s", name, error)
-        cache.discard("builtin", _builtin_key(name))
-        path = _builtin(name, cache)
-        return path, read_source(path)
+    """The file of a model and what it holds."""
+    if source.startswith(BUILTIN):
+        return _read_builtin(source.removeprefix(BUILTIN), cache)
+    path = spooled(Path(source))
+    return path, read_source(path, budget=budget)
 
 
-def _prepared(
-    original: Source, path: Path, cache: Cache, budget: Budget
-) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
-    """What :func:`.prepare.prepare` made of a model, now or for an earlier start; made again when it is damaged."""
-    key = _key(original)
-    folder = cache.find("model", key)
-    if folder is not None:
-        try:
-            return read_prepared(folder, original)
-        except ModelError as error:
-            log.warning("the model is prepared again: %s", error)
-            cache.discard("model", key)
-    folder = cache.store("model", key, lambda target: prepare_apart(original, path, target, budget))
-    return read_prepared(folder, original)
-
-
-def _builtin(name: str, cache: Cache) -> Path:
-    """The file of a built-in model, written at first use."""
+def _read_builtin(name: str, cache: Cache) -> tuple[Path, Source]:
     if name not in names():
         close = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean '{close[0]}'?" if close else "choose one of the list."
@@ -131,13 +110,39 @@ def _builtin(name: str, cache: Cache) -> Path:
                 raise error.__cause__ from error
             raise
 
-    key = _builtin_key(name)
-    folder = cache.find("builtin", key) or cache.store("builtin", key, write)
-    return folder / f"{name}.onnx"
+    def read(folder: Path) -> tuple[Path, Source]:
+        path = folder / f"{name}.onnx"
+        return path, read_source(path)
+
+    return _cached(cache, "builtin", f"{name}-{ZOO_VERSION}", write, read, f"the built-in model '{name}' is written")
 
 
-def _builtin_key(name: str) -> str:
-    return f"{name}-{ZOO_VERSION}"
+def _prepared(
+    original: Source, path: Path, cache: Cache, budget: Budget
+) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+    """What :func:`.prepare.prepare` made of a model."""
+
+    def write(folder: Path) -> None:
+        prepare_apart(original, path, folder, budget)
+
+    def read(folder: Path) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+        return read_prepared(folder, original)
+
+    return _cached(cache, "model", _key(original), write, read, "the model is prepared")
+
+
+def _cached(
+    cache: Cache, kind: str, key: str, write: Callable[[Path], None], read: Callable[[Path], T], again: str
+) -> T:
+    """What `read` makes of an entry of the cache, which `write` makes at first use, and again when it is damaged."""
+    folder = cache.find(kind, key)
+    if folder is not None:
+        try:
+            return read(folder)
+        except ModelError as error:
+            log.warning("%s again: %s", again, error)
+            cache.discard(kind, key)
+    return read(cache.store(kind, key, write))
 
 
 def _key(source: Source) -> str:

@@ -21,9 +21,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from select import select
@@ -59,12 +58,12 @@ _PROGRAM = f"import json, sys; sys.path = json.loads(sys.argv[1]); from {__packa
 class Job:
     """What a job needs to know: where the model is, where its prepared form is to be, and what it may take.
 
-    `message` is a file that holds the ModelProto as read, `stored` another one with the places of its large weights.
-    `runs` tells whether the model may be run on made-up inputs.
+    `message` is a file that holds the ModelProto as read, `stored` tells where its large weights are (fields of
+    :class:`.weights.StoredTensor`), and `runs` tells whether the model may be run on made-up inputs.
     """
 
     message: str
-    stored: str
+    stored: dict[str, tuple[Any, ...]]
     path: str
     folder: str
     budget_bytes: int
@@ -79,13 +78,16 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
     Raises ModelError when that raises, crashes, takes too long, or needs more memory than twice the model's
     files and the budget. Raises OSError when the folder cannot be written.
     """
-    with _beside(folder) as (message, stored):
+    message = folder.with_name(f"{folder.name}.model")  # in a cache it goes with an entry that was never finished
+    try:
         message.write_bytes(source.proto.SerializeToString())
-        stored.write_text(json.dumps({key: astuple(value) for key, value in source.stored.items()}, default=str))
         nbytes = message.stat().st_size + sum(value.length for value in source.stored.values())
         job = Job(
             message=str(message.absolute()),
-            stored=str(stored.absolute()),
+            stored={
+                key: (value.data_type, value.shape, str(value.path), value.offset, value.length)
+                for key, value in source.stored.items()
+            },
             path=str(path.absolute()),
             folder=str(folder.absolute()),
             budget_bytes=budget.nbytes,
@@ -94,23 +96,14 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
         )
         with _ONE_AT_A_TIME:
             reply = _reply(job)
+    finally:
+        message.unlink(missing_ok=True)
     for text in reply.get("warnings", ()):
         log.warning("%s", text)
     if "error" in reply:
         raise ModelError(reply["error"])
     if "os_error" in reply:
         raise OSError(*reply["os_error"])
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Two files for a job beside the folder that it makes: in a cache they go with an entry that was never finished."""
-    files = folder.with_name(f"{folder.name}.model"), folder.with_name(f"{folder.name}.stored")
-    try:
-        yield files
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
 
 
 def _reply(job: Job) -> dict[str, Any]:
@@ -249,14 +242,11 @@ def _limit(nbytes: int) -> None:
 
 def _source(job: Job) -> Source:
     proto = onnx.ModelProto.FromString(Path(job.message).read_bytes())
-    entries: dict[str, tuple[int, list[int], str, int, int]] = json.loads(Path(job.stored).read_text())
-    return Source(
-        proto,
-        {
-            name: StoredTensor(data_type, tuple(shape), Path(path), offset, length)
-            for name, (data_type, shape, path, offset, length) in entries.items()
-        },
-    )
+    stored = {
+        name: StoredTensor(data_type, tuple(shape), Path(path), offset, length)
+        for name, (data_type, shape, path, offset, length) in job.stored.items()
+    }
+    return Source(proto, stored)
 
 
 class _Recorder(logging.Handler):

@@ -27,7 +27,7 @@ LOAD = import_module("flexpie_mpi.model.loading")  # as an attribute of the room
 
 @pytest.fixture
 def job(tmp_path):
-    return Job("message", "stored", "path", str(tmp_path), 1 << 30, 1 << 30, 30.0)
+    return Job("message", {}, "path", str(tmp_path), 1 << 30, 1 << 30, 30.0)
 
 
 def reply_to(job, monkeypatch, prepare):

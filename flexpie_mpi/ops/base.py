@@ -100,6 +100,9 @@ class AxisRule(OpRule):
     Where the outputs have the axes of the data, the first input, `axes` tells which; elsewhere `follows` does.
     """
 
+    read_flops: ClassVar[int] = 0
+    """Floating-point operations of an element of the data that is read, where they are counted so."""
+
     def axes(self, node: BoundNode) -> Iterable[int]:
         """Axes, counted from the front, that the operator works along; none for one that is elementwise."""
         return ()
@@ -118,6 +121,15 @@ class AxisRule(OpRule):
         region, follows = hull(out), self.follows(node)
         read = [read_by(region, value, axes) for value, axes in zip(node.inputs, follows, strict=False)]
         return (*read, *map(whole, node.inputs[len(follows) :]))
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        """All outputs come out on the hull of what is wanted, and are cropped."""
+        held = hull(out)
+        return trimmed(node.opset, same(node), (held,) * len(out), tuple(region or held for region in out))
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        data = self.in_regions(node, out)[0] if self.read_flops else None
+        return super().flops(node, out) if data is None else self.read_flops * data.size
 
 
 class Copy(OpRule):
@@ -301,9 +313,3 @@ def trimmed(opset: int, node: LocalNode, held: Regions, wanted: Regions) -> tupl
     while wanted[len(outputs) - 1] is None:  # trailing outputs are optional, those before a wanted one may not be
         outputs.pop()
     return (replace(node, outputs=tuple(outputs)), *crops)
-
-
-def coupled(node: BoundNode, out: Regions) -> tuple[LocalNode, ...]:
-    """Local form of a node whose outputs all come out on the hull of what is wanted: the node, then crops."""
-    held = hull(out)
-    return trimmed(node.opset, same(node), (held,) * len(out), tuple(region or held for region in out))

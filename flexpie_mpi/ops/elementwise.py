@@ -7,7 +7,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Followed, LocalNode, Regions, aligned, axis_of, coupled, hull, register
+from .base import AxisRule, Followed, Regions, aligned, axis_of, hull, register
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 
@@ -53,9 +53,6 @@ class Elementwise(AxisRule):
         if node.op == "CastLike":  # only the type of the second operand matters: any element of it will do
             regions = (regions[0], Region(tuple((0, 1) for _ in node.in_shape(1))))
         return regions
-
-    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        return coupled(node, out)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         operations = max(1, len(node.inputs) - 1) if node.op in _VARIADIC else 1

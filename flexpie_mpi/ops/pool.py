@@ -91,10 +91,7 @@ class GlobalPool(AxisRule):
     """Pool of (N, C, ...) over all of its spatial axes, into (N, C, 1, ...)."""
 
     ops = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+    read_flops = 1
 
     def axes(self, node: BoundNode) -> range:
         return range(2, len(node.in_shape()))
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """One per input element."""
-        return hull(out).size * prod(node.in_shape()[2:])

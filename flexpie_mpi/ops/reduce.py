@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from .base import AxisRule, Followed, LocalNode, OpRule, Regions, axis_of, coupled, register
+from .base import AxisRule, Followed, axis_of, register
 
 
 @register
@@ -18,15 +18,13 @@ class Reduce(AxisRule):
         "ReduceProd", "ReduceSum", "ReduceSumSquare",
     )  # fmt: skip
     known = (1,)
+    read_flops = 1
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
         reduced, ndim = self._reduced(node), len(node.in_shape())
         keeps_all = len(node.out_shape()) == ndim  # keepdims, whatever number it is
         outputs = iter(axis for axis in range(ndim) if not (keeps_all and axis in reduced))
         return ([None if axis in reduced else next(outputs) for axis in range(ndim)],)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        return _read(self, node, out)
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
         ndim = len(node.in_shape())
@@ -66,18 +64,7 @@ class TopK(AxisRule):
     """The k largest or smallest along ``axis``, with their positions."""
 
     ops = ("TopK",)
+    read_flops = 1
 
     def axes(self, node: BoundNode) -> tuple[int]:
         return (axis_of(node, -1),)
-
-    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        return coupled(node, out)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        return _read(self, node, out)
-
-
-def _read(rule: OpRule, node: BoundNode, out: Regions) -> int:
-    """Elements of the data that are read."""
-    data = rule.in_regions(node, out)[0]
-    return 0 if data is None else data.size

@@ -29,7 +29,7 @@ class MatMul(AxisRule):
     """The same of columns, the right operand first."""
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
-        """Of shape (..., M, 1) or (..., 1, N), or with one axis, are scales and zero points."""
+        """Scales and zero points have shape (..., M, 1) or (..., 1, N), or one axis."""
         has_rows, has_columns = (len(node.in_shape(side[0])) > 1 for side in (self.by_row, self.by_column))
         batch = len(node.out_shape()) - has_rows - has_columns
         row, column = batch if has_rows else None, batch + has_rows if has_columns else None
@@ -77,12 +77,8 @@ class Gemm(AxisRule):
         return (left, right, *aligned(node, 2))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        return macs(hull(out).size * (_summed(node) + node.has_input(2)))
-
-
-def _summed(node: BoundNode) -> int:
-    """Extent of the axis that a Gemm sums over."""
-    return node.in_shape(0)[0 if node.attribute("transA", 0) else 1]
+        summed = node.in_shape(0)[0 if node.attribute("transA", 0) else 1]
+        return macs(hull(out).size * (summed + node.has_input(2)))
 
 
 @register

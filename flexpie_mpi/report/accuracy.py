@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import product
 from math import isfinite
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 from ..suite.results import Result
 from .cells import SINGLE, Cell, grouped
@@ -57,19 +60,14 @@ class Case:
         return seconds if seconds is not None and isfinite(seconds) and seconds > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Errors:
-    """Sizes of the errors of several cases, as shares."""
+    """Sizes of the errors of several plans, as shares."""
 
-    cases: int
+    plans: int
     median: float
     p90: float
     worst: float
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The errors for scripts."""
-        return {"plans": self.cases, "median": self.median, "p90": self.p90, "worst": self.worst}
 
 
 ErrorOf = Callable[[Case, str], float | None]
@@ -88,20 +86,7 @@ def cases_of(cells: Iterable[Cell]) -> list[Case]:
 def errors(cases: Iterable[Case], source: str, error_of: ErrorOf = Case.error) -> Errors | None:
     """Errors of one source; None where there are none."""
     sizes = [abs(error) for case in cases if (error := error_of(case, source)) is not None]
-    return Errors(len(sizes), median(sizes), quantile(sizes, 0.9), max(sizes)) if sizes else None
-
-
-def quantile(numbers: Sequence[float], share: float) -> float:
-    """The number that `share` of all do not exceed, between two neighbours in proportion.
-
-    >>> quantile([1.0, 2.0, 3.0], 0.5), quantile([0.0, 10.0], 0.9), quantile([4.0], 0.9)
-    (2.0, 9.0, 4.0)
-    """
-    ordered = sorted(numbers)
-    position = share * (len(ordered) - 1)
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+    return Errors(len(sizes), median(sizes), float(np.quantile(sizes, 0.9)), max(sizes)) if sizes else None
 
 
 def worst(cases: Sequence[Case], source: str) -> tuple[Case, float] | None:
@@ -160,7 +145,7 @@ def _table(cases: Sequence[Case], sources: Sequence[str]) -> Table:
     rows = [row("**all**", cases, len(cases))]
     shared = errors(cases, sources[0], Case.speedup_error)
     if shared:
-        rows.append(row("speed-up over one board", cases, shared.cases, Case.speedup_error))
+        rows.append(row("speed-up over one board", cases, shared.plans, Case.speedup_error))
     for key, groups in groups_of(cases).items():
         rows += [row(f"{key} {name}", those, len(those)) for name, those in groups.items()]
     return Table(columns, rows, missing="–")
@@ -181,13 +166,13 @@ def _error_lines(cases: Sequence[Case], sources: Sequence[str]) -> Iterator[Item
         sizes = errors(cases, source)
         assert sizes is not None, "sources have errors"
         shares = f"median {percent(sizes.median)}, p90 {percent(sizes.p90)}, worst {percent(sizes.worst)}"
-        yield f"error    {source}: {shares} over {count_of(sizes.cases, 'plan')}"
+        yield f"error    {source}: {shares} over {count_of(sizes.plans, 'plan')}"
 
 
 def _record(cases: Sequence[Case], sources: Sequence[str]) -> dict[str, Any]:
     def numbers(those: Sequence[Case], error_of: ErrorOf = Case.error) -> dict[str, Any]:
         sizes = {source: errors(those, source, error_of) for source in sources}
-        return {source: each and each.record for source, each in sizes.items()}
+        return {source: each and asdict(each) for source, each in sizes.items()}
 
     groups = {"all": {"all": list(cases)}, **groups_of(cases)}
     return {
@@ -212,29 +197,25 @@ def _record(cases: Sequence[Case], sources: Sequence[str]) -> dict[str, Any]:
 def scatter(cases: Sequence[Case], sources: Sequence[str]) -> Draw:
     """A panel per source, a dot per case, the diagonal, and the band of ±10 % around it."""
     models = list(dict.fromkeys(case.cell.model for case in cases))
-    dots = {
-        source: [
-            (case.cell.model, case.row.median_s * 1e3, seconds * 1e3)
-            for case in cases
-            if (seconds := case.seconds(source))
-        ]
-        for source in sources
-    }
-    values = [value for those in dots.values() for _, *pair in those for value in pair]
+    dots: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for source, case in product(sources, cases):
+        seconds = case.seconds(source)
+        if seconds:
+            dots.setdefault((source, case.cell.model), []).append((case.row.median_s * 1e3, seconds * 1e3))
+    values = [value for pairs in dots.values() for pair in pairs for value in pair]
     least, most = min(values) / 1.1, max(values) * 1.1
 
     def draw(figure: Figure, theme: Theme) -> None:
         figure.set_figheight(4.9 if len(sources) > 1 else 5.4)
         styles = [dotted(*numbered(theme, index), theme) for index in range(len(models))]
-        for axes, (source, those) in zip(panels(figure, len(sources), len(sources)), dots.items(), strict=True):
+        for axes, source in zip(panels(figure, len(sources), len(sources)), sources, strict=True):
             line = (least / 2, most * 2)
             below, above = ([end * (1 + share) for end in line] for share in (-BAND, BAND))
             axes.fill_between(line, below, above, color=theme.line, linewidth=0, alpha=0.6)
             axes.plot(line, line, color=theme.faint, linewidth=1)
             for model, style in zip(models, styles, strict=True):
-                pairs = [(measured, value) for of, measured, value in those if of == model]
-                if pairs:
-                    axes.plot(*zip(*pairs, strict=True), **style)
+                if (source, model) in dots:
+                    axes.plot(*zip(*dots[source, model], strict=True), **style)
             log_scale(axes.xaxis, least, most)
             log_scale(axes.yaxis, least, most)
             axes.set_box_aspect(1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, log
 from pathlib import PurePath
 from statistics import quantiles
 from typing import Any, TypeVar
@@ -153,23 +152,13 @@ def ratio(one: Result, other: Result) -> Ratio:
     return Ratio(middle, low, high, len(shares))
 
 
-def geometric_mean(numbers: Sequence[float]) -> float:
-    """The mean of ratios: that of a ratio and its inverse is 1.
-
-    >>> geometric_mean([2.0, 0.5]), round(geometric_mean([1.1, 1.2, 1.3]), 4)
-    (1.0, 1.1972)
-    """
-    return exp(sum(map(log, numbers)) / len(numbers))
-
-
 def model_name(text: str) -> str:
     """A model as people call it.
 
     >>> model_name("builtin:resnet18"), model_name("models/net.onnx"), model_name("hf.v1.5")
     ('resnet18', 'net', 'hf.v1.5')
     """
-    name = PurePath(text.removeprefix("builtin:")).name
-    return name.removesuffix(".onnx")
+    return PurePath(text.removeprefix("builtin:")).name.removesuffix(".onnx")
 
 
 def is_cnn(model: str) -> bool:

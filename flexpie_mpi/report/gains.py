@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
-from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, geometric_mean, is_cnn, planners_in, ratio
+from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, is_cnn, planners_in, ratio
 from .units import milli, percent, signed
 
 BEHIND = 0.03
@@ -93,35 +93,21 @@ class Versus:
         return fmean(scores) if scores else None
 
     @cached_property
-    def over_fixed(self) -> list[Gain]:
-        """Over the best fixed layout of each cell."""
-        return list(_gains(self.cells, FIXED))
-
-    @cached_property
-    def over_searched(self) -> list[Gain]:
-        """Over the better of ``layerwise`` and ``fused``."""
-        return list(_gains(self.cells, SEARCHED))
-
-    @cached_property
-    def over_all(self) -> list[Gain]:
-        """Over the best of all others."""
-        return list(_gains(self.cells, self.planners))
-
-    @property
     def gains(self) -> dict[str, list[Gain]]:
-        """All three kinds of gains, as records name them."""
-        return {"over_fixed": self.over_fixed, "over_searched": self.over_searched, "over_all": self.over_all}
+        """Over the best fixed layout of each cell, the better of ``layerwise`` and ``fused``, and the best of all."""
+        kinds = {"over_fixed": FIXED, "over_searched": SEARCHED, "over_all": self.planners}
+        return {kind: list(_gains(self.cells, others)) for kind, others in kinds.items()}
 
     @cached_property
     def behind(self) -> list[Gain]:
         """Cells in which ``auto`` takes more than `BEHIND` longer than the best of all others, the worst first."""
-        gains = [gain for gain in self.over_all if 1 / gain.ratio.median > 1 + BEHIND]
+        gains = [gain for gain in self.gains["over_all"] if 1 / gain.ratio.median > 1 + BEHIND]
         return sorted(gains, key=lambda gain: gain.ratio.median)
 
     @cached_property
     def worst(self) -> Gain | None:
         """The cell in which ``auto`` gains least over the best of all others."""
-        return min(self.over_all, key=lambda gain: gain.ratio.median, default=None)
+        return min(self.gains["over_all"], key=lambda gain: gain.ratio.median, default=None)
 
 
 def _gains(cells: Iterable[Cell], others: Sequence[str]) -> Iterator[Gain]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from statistics import geometric_mean
 from typing import Any
 
-from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, geometric_mean, grouped, is_cnn, planners_in
+from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, grouped, is_cnn, planners_in
 from .figure import Draw, Figure, dotted, entitle, handle, legend, numbered, panels, ratio_scale
 from .gains import BEHIND, Summary, Versus, relative, summary
 from .section import Folded, Part, Picture, Section
@@ -42,7 +43,7 @@ def _section(suite: str, versus: Versus, *, is_one: bool) -> Section:
         "The score of the FlexPie paper: the best planner's time over a planner's own, the mean over cells; 1 is best.",
         _score_table(versus),
     ]
-    if versus.over_all:
+    if versus.worst:
         parts += [*_gain_parts(versus), "\n".join(f"- {line}" for line in _verdicts(versus))]
     edge = f" What took {MOST:g} times as long or longer is drawn at the right edge; the tables have the numbers."
     parts += [
@@ -99,7 +100,7 @@ def _span(gains: Summary) -> str:
 def _verdicts(versus: Versus) -> list[str]:
     """Plain sentences: the worst cell, and every one in which ``auto`` is behind."""
     assert versus.worst is not None, "there are gains"
-    count = count_of(len(versus.over_all), "cell")
+    count = count_of(len(versus.gains["over_all"]), "cell")
     how_far = f"`auto` was more than {percent(BEHIND)} slower than the best of all others"
     return [
         f"Worst cell of `auto`: {versus.worst.words}.",
@@ -174,18 +175,18 @@ def _lines(suite: str, versus: Versus) -> Iterator[Item]:
     if versus.worst is None:
         return
     cnns = [cell for cell in versus.cells if is_cnn(cell.model)]
-    for name, gains, paper in (
-        ("the best fixed layout", versus.over_fixed, PAPER_FIXED),
-        (f"the better of {' and '.join(SEARCHED)}", versus.over_searched, PAPER_SEARCHED),
+    for name, kind, paper in (
+        ("the best fixed layout", "over_fixed", PAPER_FIXED),
+        (f"the better of {' and '.join(SEARCHED)}", "over_searched", PAPER_SEARCHED),
     ):
-        gained = summary(gains, cnns or versus.cells)
+        gained = summary(versus.gains[kind], cnns or versus.cells)
         if gained:
             yield f"gain     {gained.mean:.3f} over {name} on {'CNNs' if cnns else 'all cells'} (the paper: {paper})"
     yield f"worst    {versus.worst.words}".replace("`", "")
     if versus.behind:
         cells = count_of(len(versus.behind), "cell")
         yield f"behind   auto is more than {percent(BEHIND)} slower than the best of all others in {cells}"
-    mean = geometric_mean([gain.ratio.median for gain in versus.over_all])
+    mean = geometric_mean([gain.ratio.median for gain in versus.gains["over_all"]])
     yield f"overall  {mean:.3f} over the best of all others in each cell"
 
 

@@ -51,14 +51,14 @@ def test_a_ratio_is_taken_round_by_round():
 
 def test_gains_and_scores(cells):
     versus = Versus(cells)
-    assert [(gain.other, round(gain.ratio.median, 6)) for gain in versus.over_fixed] == [
+    assert [(gain.other, round(gain.ratio.median, 6)) for gain in versus.gains["over_fixed"]] == [
         ("rows", 1.2), ("grid", 1.2), ("rows", round(1.3 / 1.05, 6))
     ]  # fmt: skip
-    assert [gain.other for gain in versus.over_searched] == ["layerwise", "fused", "fused"]
-    found = summary(versus.over_searched, cells[:2])
+    assert [gain.other for gain in versus.gains["over_searched"]] == ["layerwise", "fused", "fused"]
+    found = summary(versus.gains["over_searched"], cells[:2])
     assert found.cells == 2 and found.mean == pytest.approx(sqrt(1.05 * 1.1))
     assert (found.least, found.most) == (pytest.approx(1.05), pytest.approx(1.1))
-    assert summary(versus.over_fixed, []) is None
+    assert summary(versus.gains["over_fixed"], []) is None
     assert versus.score("auto", cells) == pytest.approx((1 + 1 + 1 / 1.05) / 3)
     assert versus.score("grid", cells) == pytest.approx((0.1 / 0.125 + 0.2 / 0.24) / 2)
     assert versus.score("channels", cells) is None and relative(cells[2], "auto").median == pytest.approx(1.05)
@@ -130,9 +130,9 @@ def test_errors_of_predictions():
     cases = cases_of(cells_of(rows))
     assert [case.planners for case in cases] == [("auto", "flexpie"), ("rows",), ("grid",)]
     found = errors(cases, "predicted")
-    assert found.cases == 3 and found.median == pytest.approx(0.1) and found.worst == pytest.approx(0.3)
+    assert found.plans == 3 and found.median == pytest.approx(0.1) and found.worst == pytest.approx(0.3)
     assert found.p90 == pytest.approx(0.1 + 0.8 * 0.2)
-    assert errors(cases, "simulated").cases == 1 and errors(cases[1:], "simulated") is None
+    assert errors(cases, "simulated").plans == 1 and errors(cases[1:], "simulated") is None
     case, error = worst(cases, "predicted")
     assert case.row.planner == "rows" and error == pytest.approx(0.3)
     assert {key: list(groups) for key, groups in groups_of(cases).items()} == {

@@ -27,14 +27,18 @@ from ..planner.explain import Why, why
 from ..report.models import model_lines, model_record
 from ..report.pipelines import PlanFront, PlannedPipeline, front_items, front_record, pipeline_items, pipeline_record
 from ..report.plans import (
+    choice_table,
     facts_record,
     needs_record,
     needs_table,
     plan_items,
     plan_record,
     planner_line,
+    prediction_lines,
+    prediction_record,
+    why_items,
+    why_record,
 )
-from ..report.predicted import choice_table, prediction_lines, prediction_record, why_items, why_record
 from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
 from ..session.opening import Tell

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil, sqrt
 from typing import Any
 
@@ -21,8 +21,7 @@ from matplotlib.textpath import TextPath
 
 from ..core.layout import KINDS
 from .figure import WIDTH, Draw, Figure
-from .planpanels import Gap, Panel, SegmentBox, panels
-from .planview import Part, PlanView, SegmentView
+from .planview import Gap, Panel, Part, PlanView, SegmentBox, panels
 from .theme import Theme, mixed
 from .units import count_of, percent, sized
 
@@ -79,13 +78,12 @@ def _draw(view: PlanView, figure: Figure, theme: Theme) -> None:
     left = _MARGIN + _width(f"rank {view.plan.ranks - 1}") + 0.08
     rows = panels(view, WIDTH - _MARGIN - left, _width)
     height = min(_TALLEST, _ROOM / view.plan.ranks)
-    legend = list(_lines(_signs(view), WIDTH - 2 * _MARGIN))
+    legend = _lines(_signs(view), WIDTH - 2 * _MARGIN)
     head = _MARGIN + _HEAD + _ROW * len(legend)
     above = _ABOVE if any(gap.label for panel in rows for gap in panel.gaps) else 0.5 * _LINE
     step = above + height * view.plan.ranks + _BELOW
     axes = _paper(figure, head + step * len(rows) + _MARGIN / 2)
-    name = view.plan.provenance.get("model") or "plan"
-    title = f"{name} on {count_of(view.plan.ranks, 'rank')}"
+    title = f"{view.plan.provenance.get('model') or 'plan'} on {count_of(view.plan.ranks, 'rank')}"
     axes.text(_MARGIN, _MARGIN, title, size=_TITLE, weight="bold", color=theme.ink, va="top")
     axes.text(_MARGIN, _MARGIN + 0.24, plan_words(view), size=_WORDS, color=theme.faint, va="top")
     for number, signs in enumerate(legend):
@@ -119,7 +117,7 @@ def _signs(view: PlanView) -> Iterator[tuple[str, str]]:
     """(sign, text) of everything that is in the picture."""
     used = {segment.layout.kind for segment in view.segments}
     yield from ((kind, kind) for kind in KINDS if kind in used)
-    if any(map(_is_hatched, view.segments)):
+    if any(segment.again >= _SEEN for segment in view.segments):
         yield _AGAIN, "computed by several ranks"
     if any(exchange.links for exchange in view.exchanges):
         yield _MESSAGE, "message, thicker with more bytes"
@@ -131,15 +129,14 @@ def _entry_width(text: str) -> float:
     return _SIGN + 0.06 + _width(text) + 0.2
 
 
-def _lines(signs: Iterable[tuple[str, str]], width: float) -> Iterator[list[tuple[str, str]]]:
+def _lines(signs: Iterable[tuple[str, str]], width: float) -> list[list[tuple[str, str]]]:
     """Entries of the legend, wrapped into lines of a width."""
-    line: list[tuple[str, str]] = []
+    lines: list[list[tuple[str, str]]] = [[]]
     for entry in signs:
-        if line and sum(_entry_width(text) for _, text in (*line, entry)) > width:
-            yield line
-            line = []
-        line.append(entry)
-    yield line
+        if lines[-1] and sum(_entry_width(text) for _, text in (*lines[-1], entry)) > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
 
 
 def _draw_legend(axes: Any, theme: Theme, entries: Iterable[tuple[str, str]], y: float) -> None:
@@ -162,11 +159,6 @@ def _draw_legend(axes: Any, theme: Theme, entries: Iterable[tuple[str, str]], y:
 # A panel
 
 
-def _is_hatched(segment: SegmentView) -> bool:
-    """Whether a segment has so much redundant work that it is hatched."""
-    return segment.again >= _SEEN
-
-
 def _bars(outlines: Sequence[Corners], colours: str | Sequence[str]) -> PolyCollection:
     """What ranks own."""
     return PolyCollection(outlines, facecolors=colours, edgecolors="none", zorder=4)
@@ -183,16 +175,13 @@ def _halos(outlines: Sequence[Corners], theme: Theme, colour: str, *, is_hatched
 
 @dataclass(frozen=True, slots=True)
 class _Drawer:
-    """Draws one panel, whose ranks and segments begin at (`left`, `top`).
-
-    A rank is `height` high, and the largest message of the picture has `most` bytes.
-    """
+    """Draws one panel, whose ranks and segments begin at (`left`, `top`)."""
 
     axes: Any
     theme: Theme
     view: PlanView
-    height: float
-    most: int
+    height: float  # of a rank
+    most: int  # bytes of the largest message of the picture
     panel: Panel
     left: float
     top: float
@@ -202,20 +191,16 @@ class _Drawer:
         return self.top + self.height * self.view.plan.ranks
 
     def draw(self) -> None:
-        """Ranks, segments, and the exchanges between them."""
-        self._draw_ranks()
-        self._draw_segments()
-        for gap in self.panel.gaps:
-            self._draw_gap(gap)
-
-    def _draw_ranks(self) -> None:
-        """A line and a name for every rank; fewer names where lines are close."""
+        """Ranks, each a line and a name (fewer names where lines are close), segments, and the exchanges between."""
         ranks, theme = range(self.view.plan.ranks), self.theme
         for rank in ranks[:: ceil(0.9 * _LINE / self.height)]:
             self._text(-0.08, self._middle(rank), f"rank {rank}", theme.faint, "right")
         ends = self.left, self.left + self.panel.right
         lines = [[(x, self._middle(rank)) for x in ends] for rank in ranks]
         self.axes.add_collection(LineCollection(lines, colors=theme.line, linewidths=0.6, zorder=1))
+        self._draw_segments()
+        for gap in self.panel.gaps:
+            self._draw_gap(gap)
 
     def _draw_segments(self) -> None:
         """Frames, bars of all ranks, lines between nodes, numbers and names."""
@@ -227,13 +212,10 @@ class _Drawer:
         for box, colour in zip(boxes, colours, strict=True):
             if box.segment.again:
                 outlines = self._outlines(box, lambda part: part.total)
-                add(_halos(outlines, theme, colour, is_hatched=_is_hatched(box.segment)))
-        own = [
-            (outline, colour)
-            for box, colour in zip(boxes, colours, strict=True)
-            for outline in self._outlines(box, lambda part: part.share)
-        ]
-        add(_bars([outline for outline, _ in own], [colour for _, colour in own]))
+                add(_halos(outlines, theme, colour, is_hatched=box.segment.again >= _SEEN))
+        own = [self._outlines(box, lambda part: part.share) for box in boxes]
+        each = [colour for outlines, colour in zip(own, colours, strict=True) for _ in outlines]
+        add(_bars([*chain.from_iterable(own)], each))
         add(LineCollection(self._between(), colors=theme.paper, linewidths=0.5, alpha=0.6, zorder=5))
         for box in boxes:
             self._text(box.span.centre, self.bottom + 0.6 * _LINE, str(box.segment.index), theme.faint, "center")

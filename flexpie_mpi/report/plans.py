@@ -1,18 +1,23 @@
-"""Plans for people and for scripts: their segments, and what they ask of every rank."""
+"""Plans for people and for scripts: their segments, what they need, what they are predicted to take, why, and took."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..core.layout import Layout
 from ..core.plan import Plan
 from ..lower.facts import PlanFacts, SegmentFacts, Traffic
 from .tables import Column, Item, Table
-from .units import count_of, flops, mb, milli, percent, ranges
+from .units import count_of, flops, mb, milli, ms, percent, ranges
 
-if TYPE_CHECKING:  # those who report a plan without prices import no planner
+if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
+    from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
+    from ..session.choosing import Comparison
+    from ..session.planning import Prediction
 
 _SEGMENTS = (
     Column("#", "number"),
@@ -38,6 +43,49 @@ _NEEDS = (
     Column("sent", "number", mb),
     Column("messages", "number"),
 )
+
+_PLANS = (
+    Column("plan", "number"),
+    Column("segments", "number"),
+    Column("most ranks", "number"),
+    Column("layouts", "name"),
+    Column("predicted", "number", milli),
+    Column("measured", "number", milli),
+    Column(""),
+)
+
+_COMPARED = (
+    Column("#", "number"),
+    Column("layout"),
+    Column("ranks", "text", ranges),
+    Column("first node", "name"),
+    Column("compute", "number", milli),
+    Column("measured", "number", milli),
+    Column("exchange", "number", milli),
+    Column("measured", "number", milli),
+)
+
+_REASONS = (
+    Column("#", "number"),
+    Column("layout"),
+    Column("ranks", "text", ranges),
+    Column("exchange", "number", milli),
+    Column("compute", "number", milli),
+    Column("boundary", "number", milli),
+    Column("instead, the whole plan takes", "prose"),
+)
+
+_TEAMS = (
+    Column("boards", "number", key="boards"),
+    Column("predicted", "number", milli, "predicted_s"),
+    Column("less than with one", "number", milli),
+)
+
+MOST_ALTERNATIVES = 3
+"""Alternatives of a segment that are shown unless everything is asked for."""
+
+
+# A plan
 
 
 def planner_line(plan: Plan) -> Item:
@@ -138,3 +186,210 @@ def facts_record(facts: PlanFacts) -> dict[str, Any]:
 
 def _traffic_record(traffic: Traffic) -> dict[str, Any]:
     return {"kind": traffic.kind, "bytes": traffic.nbytes, "messages": traffic.messages}
+
+
+# A prediction
+
+
+def prediction_lines(prediction: Prediction) -> list[Item]:
+    """The prediction in lines: how long, how sure, and on what grounds."""
+    best, search = prediction.best, prediction.search
+    compute_s = sum(price.compute_s for price in best.segments)
+    exchange_s = sum(price.exchange_s for price in best.segments)
+    parts = f"{milli(compute_s)} compute, {milli(exchange_s)} exchange, {milli(best.exit_s)} outputs"
+    items: list[Item] = [
+        f"boards   {prediction.inputs.testbed.ranks}; {prediction.inputs.boards}",
+        f"costs    {prediction.inputs.source}",
+        f"predicts {ms(best.seconds)} per request: {parts}",
+    ]
+    if prediction.is_searched:
+        items.append(f"bound    {_bound(prediction)}")
+        outside = f"; {prediction.extrapolated} of {count_of(prediction.prices, 'price')} extrapolated"
+        searched = f"{count_of(search.segments_priced, 'segment')} in {search.planning_s:.2f} s"
+        items.append(f"search   {searched}{outside if prediction.is_measured else ''}")
+    return items
+
+
+def prediction_record(prediction: Prediction) -> dict[str, Any]:
+    """The prediction in seconds, and the prices of all segments."""
+    best, search = prediction.best, prediction.search
+    return {
+        "planner": prediction.planner,
+        "planning_s": search.planning_s,
+        "segments_priced": search.segments_priced,
+        "predicted_s": best.seconds,
+        "lower_bound_s": search.lower_bound_s if prediction.is_searched else None,
+        "is_optimal": search.is_optimal and prediction.chosen == 0,
+        "prices": prediction.prices,
+        "prices_extrapolated": prediction.extrapolated,
+        "testbed": {"name": prediction.inputs.testbed.name, "digest": prediction.inputs.testbed.digest},
+        "boards": prediction.inputs.boards,
+        "costs": prediction.inputs.source,
+        "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
+        "exit_s": best.exit_s,
+    }
+
+
+def _bound(prediction: Prediction) -> str:
+    """How good the plan is among all."""
+    best, search = prediction.best, prediction.search
+    if prediction.chosen:
+        first = f"the plan predicted to take {ms(search.plans[0].seconds)}"
+        return f"kept because it was measured to be faster than {first}"
+    if search.is_optimal:
+        return "proved: no plan that was searched is predicted to be faster"
+    bound = f"no plan is predicted below {ms(search.lower_bound_s)}"
+    if search.lower_bound_s <= 0:
+        return f"not proved; {bound}"
+    return f"not proved; {bound}, {percent(1 - search.lower_bound_s / best.seconds)} less"
+
+
+def choice_table(plans: Sequence[PricedPlan], measured_s: Sequence[float] = (), chosen: int = -1) -> Table:
+    """A line for each of several plans, with what each took where that was measured."""
+    rows = [
+        (
+            index + 1,
+            len(each.segments),
+            max(len(segment.layout.ranks) for segment in each.plan.segments),
+            _kinds(each.plan),
+            each.seconds,
+            *((measured_s[index], "kept" if index == chosen else "") if measured_s else ()),
+        )
+        for index, each in enumerate(plans)
+    ]
+    return Table(_PLANS if measured_s else _PLANS[:5], rows, "the best plans (ms)")
+
+
+def _kinds(plan: Plan) -> str:
+    """Kinds of layouts, the most frequent first."""
+    kinds = [segment.layout.kind for segment in plan.segments]
+    return " ".join(sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind)))
+
+
+# What became of it
+
+
+def comparison_items(priced: PricedPlan, measured: Comparison, *, everything: bool = False) -> list[Item]:
+    """Predicted beside measured for every segment of a plan, and for the whole."""
+    computes = [each.compute_s for each in priced.segments]
+    exchanges = [*(each.exchange_s for each in priced.segments), priced.exit_s]
+    columns = (computes, measured.compute_s, exchanges, measured.exchange_s)
+    rows = [
+        (index, layout_name(segment.layout), segment.layout.ranks, segment.nodes[0], *(each[index] for each in columns))
+        for index, segment in enumerate(priced.plan.segments)
+    ]
+    table = Table(_COMPARED, rows).folded(everything=everything)
+    outputs = ("", "", "", "(outputs)", "", "", priced.exit_s, measured.exchange_s[-1])
+    sums = ("", "", "", "(sum)", *map(sum, columns))
+    error = percent(measured.latency_s / priced.seconds - 1) if priced.seconds else "no time"
+    times = f"{ms(priced.seconds)} predicted, {ms(measured.latency_s)} measured"
+    return [
+        "predicted and measured (ms; compute is the slowest rank's)",
+        Table(_COMPARED, [*table.rows, outputs, sums]),
+        f"report   {times} ({'+' * (error[0] != '-')}{error}); {measured.added}",
+    ]
+
+
+def comparison_record(priced: PricedPlan, measured: Comparison) -> dict[str, Any]:
+    """Predicted beside measured in seconds."""
+    segments = zip(priced.segments, measured.compute_s, measured.exchange_s, strict=False)  # the last has no segment
+    return {
+        "predicted_s": priced.seconds,
+        "measured_s": measured.latency_s,
+        "segments": [
+            {
+                "predicted": {"exchange_s": price.exchange_s, "compute_s": price.compute_s},
+                "measured": {"exchange_s": exchange_s, "compute_s": compute_s},
+            }
+            for price, compute_s, exchange_s in segments
+        ],
+        "exit": {"predicted_s": priced.exit_s, "measured_s": measured.exchange_s[-1]},
+        "added": measured.added,
+    }
+
+
+def layout_name(layout: Layout) -> str:
+    """The kind of a layout, with a star for unequal shares.
+
+    >>> layout_name(Layout("grid", (0, 1), grid=(2, 1))), layout_name(Layout("rows", (0, 1), weights=(2, 1)))
+    ('grid(2x1)', 'rows*')
+    """
+    name = str(layout).split()[0]
+    return f"{name}*" if layout.weights else name
+
+
+# Why it is so
+
+
+def why_items(why: Why, *, everything: bool = False) -> list[Item]:
+    """The reasons for a plan as tables and a sentence."""
+    rows = [
+        (index, layout_name(layout), layout.ranks, *why.prices[index], why.boundary_s[index])
+        for index, layout in enumerate(why.layouts)
+    ]
+    head = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
+    if why.reasons is None:
+        table = Table(_REASONS[:-1], rows).folded(everything=everything)
+        return [head, table, "the plan follows a rule: there are no reasons, only prices"]
+    instead = [_instead(why.reasons, index, everything) for index in range(len(rows))]
+    table = Table(_REASONS, [(*row, text) for row, text in zip(rows, instead, strict=True)])
+    teams = "the best plan with at most so many boards to a segment (ms)"
+    return [head, table.folded(everything=everything), "", teams, _team_table(why.reasons), boards_line(why.boards)]
+
+
+def why_record(why: Why) -> dict[str, Any]:
+    """The reasons for a plan in seconds."""
+    reasons = why.reasons.reasons if why.reasons else ()
+    others = [[{"layout": str(it.layout), "plan_s": it.seconds} for it in each.alternatives] for each in reasons]
+    segments = zip(why.layouts, why.prices, why.boundary_s, others or [[]] * len(why.layouts), strict=True)
+    return {
+        "segments": [
+            {
+                "layout": str(layout),
+                "exchange_s": exchange_s,
+                "compute_s": compute_s,
+                "boundary_s": boundary_s,
+                "alternatives": alternatives,
+            }
+            for layout, (exchange_s, compute_s), boundary_s, alternatives in segments
+        ],
+        "by_boards": _team_table(why.reasons).records if why.reasons else None,
+        "boards": boards_line(why.boards),
+    }
+
+
+def _team_table(reasons: Explanation) -> Table:
+    alone_s = reasons.by_team[0][1]
+    return Table(_TEAMS, [(boards, seconds, alone_s - seconds) for boards, seconds in reasons.by_team])
+
+
+def _instead(reasons: Explanation, index: int, everything: bool) -> str:
+    """The alternatives of a segment, each with how much longer the whole plan takes."""
+    reason = reasons.reasons[index]
+    shown = reason.alternatives if everything else reason.alternatives[:MOST_ALTERNATIVES]
+    rest = len(reason.alternatives) - len(shown)
+    words = [_with_delta(item, reason.layout, item.seconds - reasons.seconds) for item in shown]
+    return ", ".join([*words, *([f"{rest} more"] if rest else [])]) or "nothing else is possible"
+
+
+def _with_delta(item: Alternative, chosen: Layout, delta_s: float) -> str:
+    team = f" on {ranges(item.layout.ranks)}" if item.layout.ranks != chosen.ranks else ""
+    return f"{layout_name(item.layout)}{team} {'-' if delta_s < 0 else '+'}{milli(abs(delta_s))}"
+
+
+def boards_line(boards: BoardsUsed | None) -> str:
+    """Why one more board pays or not; empty for a plan that nothing was searched for."""
+    if boards is None:
+        return ""
+    if boards.ranks == 1:
+        return "there is one board"
+    head = f"{boards.used} of {count_of(boards.ranks, 'board')} {'is' if boards.used == 1 else 'are'} used"
+    if boards.resized is None:
+        return f"{head}: no plan that shares its segments among another number is predicted to be faster"
+    deltas = {"compute": boards.resized.compute_s, "exchange": boards.resized.exchange_s}
+    return f"{head}: on {boards.resized.boards} the same segments would {' and '.join(_longer(deltas))}"
+
+
+def _longer(deltas: dict[str, float]) -> Iterator[str]:
+    for verb, delta_s in deltas.items():
+        yield f"{verb} {milli(abs(delta_s))} ms {'longer' if delta_s > 0 else 'less'}"

@@ -1,4 +1,4 @@
-"""What a picture of a plan shows: every rank's part of every node, and every message between segments.
+"""What a picture of a plan shows, every rank's part of every node and every message between segments, and where.
 
 In goes a plan, with its graph and programs where they are known. A plan alone says which ranks run which nodes in which
 layout, and with which weights; what is computed twice and what travels follows from the programs.
@@ -7,8 +7,9 @@ layout, and with which weights; what is computed twice and what travels follows 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..core.graph import Graph, Value
 from ..core.layout import Layout
@@ -16,6 +17,7 @@ from ..core.plan import Plan, Segment
 from ..core.program import NodeBlock, Program
 from ..core.region import Region
 from ..lower.facts import Traffic, model_flops, rank_flops, redundant_share, traffic_of
+from .units import sized
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +140,15 @@ def _exchange(index: int, turns: Sequence[Traffic | None]) -> ExchangeView:
     return ExchangeView(index, kind, tuple(links))
 
 
+_LARGE = Value("", (10**12,) * 4, "float32")
+"""A value with so many rows, columns and channels that parts of it are as unequal as a layout says."""
+
+
 def _nominal_rows(plan: Plan) -> Iterator[list[Row]]:
     """Parts of every node of every segment, as far as layouts tell."""
     for segment in plan.segments:
-        row = tuple(Part(_nominal(segment.layout, rank)) for rank in range(plan.ranks))
+        row = tuple(Part(_own(_LARGE, segment.layout, rank, 1.0)) for rank in range(plan.ranks))
         yield [row] * len(segment.nodes)
-
-
-def _nominal(layout: Layout, rank: int) -> float:
-    """The share of a rank of a value with very many rows, columns and channels."""
-    if rank not in layout.ranks:
-        return 0.0
-    if layout.kind in ("single", "replicated"):
-        return 1.0
-    if not layout.weights:
-        return 1.0 / len(layout.ranks)
-    index = layout.ranks.index(rank)
-    if not layout.grid:
-        return layout.weights[index] / sum(layout.weights)
-    rows, columns = layout.weights[: layout.grid[0]], layout.weights[layout.grid[0] :]
-    down, across = divmod(index, layout.grid[1])
-    return rows[down] / sum(rows) * columns[across] / sum(columns)
 
 
 def _rows(plan: Plan, graph: Graph, programs: Sequence[Program]) -> Iterator[list[Row]]:
@@ -178,7 +168,10 @@ def _row(graph: Graph, segment: Segment, name: str, blocks: dict[int, NodeBlock]
     each holds beyond its shard.
     """
     output = graph.value(graph.nodes[graph.position[name]].writes[0])
-    held = {rank: _share(output, _written(block)) for rank, block in blocks.items()}
+    held = {}
+    for rank, block in blocks.items():
+        written = (region for region in block.outputs if region is not None)
+        held[rank] = _share(output, next(written, None))
     excess = max(0.0, sum(held.values()) - 1.0)
     if excess == 0.0 or segment.layout.kind == "replicated":
         return tuple(Part(held.get(rank, 0.0)) for rank in range(ranks))
@@ -186,11 +179,6 @@ def _row(graph: Graph, segment: Segment, name: str, blocks: dict[int, NodeBlock]
     shares = beyond if sum(beyond.values()) else held
     again = {rank: excess * share / sum(shares.values()) for rank, share in shares.items()}
     return tuple(Part(held[rank] - again[rank], again[rank]) if rank in held else Part(0.0) for rank in range(ranks))
-
-
-def _written(block: NodeBlock) -> Region | None:
-    """The region of the first output that is there."""
-    return next((region for region in block.outputs if region is not None), None)
 
 
 def _share(value: Value, region: Region | None) -> float:
@@ -204,3 +192,195 @@ def _own(value: Value, layout: Layout, rank: int, most: float) -> float:
         return most
     region = layout.region(value.shape, rank)
     return 0.0 if region is None else min(most, _share(value, region))
+
+
+# Where it lies: segments from left to right, wrapped into panels of a given width
+#
+# Between two segments is a gap for the messages of their exchange, as wide as its label asks for; a label stands above
+# its gap and may reach over the segments beside it, but never into another label. All lengths are inches. The one
+# difficulty: plans have one node or a thousand, so a segment is as wide as its nodes only between two bounds:
+#
+#     |gap|--segment--|  gap  |seg|gap|--segment--|gap|
+
+NODE, NARROWEST, WIDEST = 0.09, 0.26, 2.6
+"""Width of a node in a segment, and of a segment at least and at most."""
+
+OPEN, CLOSED, UNKNOWN = 0.32, 0.07, 0.16
+"""Widths of gaps with messages, without, and where it is not known whether there are any."""
+
+BETWEEN = 0.1
+"""The distance of two texts of one line."""
+
+STRETCHED = 1.6
+"""Everything is made wider by this factor at most to fill the width."""
+
+LONGEST_NAME = 1.7
+
+Measure = Callable[[str], float]
+"""Width of a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where something begins and ends, from left to right."""
+
+    left: float
+    right: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def centre(self) -> float:
+        return (self.left + self.right) / 2
+
+    def times(self, factor: float) -> Span:
+        return Span(self.left * factor, self.right * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The room of an exchange's messages, and its label, a text per line, centred above."""
+
+    span: Span
+    exchange: ExchangeView
+    label: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBox:
+    """The room of a segment."""
+
+    span: Span
+    segment: SegmentView
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A text below a segment, from `left` on."""
+
+    left: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One row of the picture; `label_end` is where its last label ends."""
+
+    gaps: tuple[Gap, ...] = ()
+    boxes: tuple[SegmentBox, ...] = ()
+    captions: tuple[Caption, ...] = ()
+    label_end: float = -OPEN
+
+    @property
+    def right(self) -> float:
+        """Where the last segment or exchange ends."""
+        spans = [gap.span for gap in self.gaps] + [box.span for box in self.boxes]
+        return max((span.right for span in spans), default=0.0)
+
+    def with_segment(self, view: PlanView, index: int, measure: Measure) -> Panel:
+        """The panel with a segment and the exchange before it, and behind the last segment that of the outputs."""
+        panel, segment = self.with_gap(view.exchanges[index], measure), view.segments[index]
+        width = min(WIDEST, max(NARROWEST, NODE * len(segment.nodes)))
+        box = SegmentBox(Span(panel.right, panel.right + width), segment)
+        panel = replace(panel, boxes=(*panel.boxes, box))
+        return panel.with_gap(view.exchanges[-1], measure) if index == len(view.segments) - 1 else panel
+
+    def with_gap(self, exchange: ExchangeView, measure: Measure) -> Panel:
+        """The panel with an exchange at its end."""
+        end, label_end = self.right, self.label_end
+        label = (exchange.kind, sized(exchange.nbytes)) if exchange.links and exchange.kind else ()
+        half = max(map(measure, label), default=0.0) / 2
+        width = OPEN if label else UNKNOWN if exchange.kind is None else CLOSED
+        if label:
+            width = max(width, 2 * (label_end + BETWEEN + half - end))
+        span = Span(end, end + width)
+        gaps = (*self.gaps, Gap(span, exchange, label))
+        return replace(self, gaps=gaps, label_end=span.centre + half if label else label_end)
+
+    def factor(self, width: float, measure: Measure) -> float:
+        """How much wider the panel may be made to fill a width; its labels stay as they are."""
+        labels = [(gap.span.centre, max(map(measure, gap.label)) / 2) for gap in self.gaps if gap.label]
+        return min([STRETCHED, width / self.right, *((width - half) / centre for centre, half in labels)])
+
+    def finished(self, factor: float, width: float, measure: Measure) -> Panel:
+        """The panel, wider by a factor, with names below its segments."""
+        gaps = tuple(replace(gap, span=gap.span.times(factor)) for gap in self.gaps)
+        boxes = tuple(replace(box, span=box.span.times(factor)) for box in self.boxes)
+        return Panel(gaps, boxes, tuple(_captions(boxes, width, measure)))
+
+
+def panels(view: PlanView, width: float, measure: Measure) -> tuple[Panel, ...]:
+    """As few panels as hold a plan, of about the same length.
+
+    Parameters
+    ----------
+    view : PlanView
+    width : float
+        No panel is wider.
+    measure : callable
+        Gives the width of a label or a name.
+    """
+    best = tuple(_wrapped(view, width, measure))
+    narrow, wide = width / 2, width
+    while len(best) > 1 and wide - narrow > 0.1:  # the narrowest width that takes as many panels
+        middle = (narrow + wide) / 2
+        tried = tuple(_wrapped(view, middle, measure))
+        if len(tried) == len(best):
+            best, wide = tried, middle
+        else:
+            narrow = middle
+    factor = min((panel.factor(width, measure) for panel in best), default=1.0)
+    return tuple(panel.finished(factor, width, measure) for panel in best)
+
+
+def _wrapped(view: PlanView, width: float, measure: Measure) -> Iterator[Panel]:
+    """Panels, each filled before the next is begun."""
+    panel = Panel()
+    for index in range(len(view.segments)):
+        wide = panel.with_segment(view, index, measure)
+        if max(wide.right, wide.label_end) > width and panel.boxes:
+            yield panel
+            wide = Panel().with_segment(view, index, measure)
+        panel = wide
+    yield panel
+
+
+def _captions(boxes: Sequence[SegmentBox], width: float, measure: Measure) -> Iterator[Caption]:
+    """The name of each segment's first node where there is room, with the shares of ranks where they become unequal.
+
+    Those with shares go first.
+    """
+    layouts = [box.segment.layout for box in boxes]
+    changes = [bool(now.weights) and now != was for was, now in pairwise([None, *layouts]) if now]
+    taken: list[Span] = []
+    for index in sorted(range(len(boxes)), key=lambda index: not changes[index]):
+        box = boxes[index]
+        text = shortened(box.segment.nodes[0], max(LONGEST_NAME, box.span.width), measure)
+        if changes[index]:
+            text += f"  {_shares(box.segment)}"
+        left = max(0.0, min(box.span.left, width - measure(text)))
+        span = Span(left, left + measure(text))
+        if all(span.left >= other.right + BETWEEN or span.right + BETWEEN <= other.left for other in taken):
+            taken.append(span)
+            yield Caption(left, text)
+
+
+def shortened(text: str, most: float, measure: Measure) -> str:
+    """A text without so much of its beginning that it fits, whole words where that leaves any.
+
+    >>> shortened("encoder.query.matmul", 15, len), shortened("encoder.query.matmul", 5, len)
+    ('…query.matmul', '…tmul')
+    """
+    if measure(text) <= most:
+        return text
+    starts = sorted(range(1, len(text) + 1), key=lambda start: text[start - 1] not in "./_")
+    return "…" + next(text[start:] for start in starts if measure("…" + text[start:]) <= most)
+
+
+def _shares(segment: SegmentView) -> str:
+    """Shares of the ranks in the last node, in percent."""
+    parts = segment.parts[-1]
+    shares = [parts[rank].share for rank in segment.ranks]
+    return ":".join(f"{100 * share / (sum(shares) or 1.0):.0f}" for share in shares) + " %"

@@ -14,8 +14,17 @@ from ..core.program import Program
 from ..core.region import Region
 from .chrome import Job, chrome_trace
 from .models import model_lines, model_record
-from .plans import facts_record, plan_items, plan_record, planner_line
-from .predicted import choice_table, comparison_items, comparison_record, prediction_lines, prediction_record
+from .plans import (
+    choice_table,
+    comparison_items,
+    comparison_record,
+    facts_record,
+    plan_items,
+    plan_record,
+    planner_line,
+    prediction_lines,
+    prediction_record,
+)
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, ranges
 

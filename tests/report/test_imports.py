@@ -23,7 +23,7 @@ def test_a_report_makes_and_prices_nothing(path):
     assert not COMPUTING & {alias.name for node in imports for alias in node.names}
 
 
-@pytest.mark.parametrize("name", ["models", "plans", "predicted", "run", "streams", "pipelines", "cells"])
+@pytest.mark.parametrize("name", ["models", "plans", "run", "streams", "pipelines", "cells"])
 def test_who_shows_a_plan_or_a_run_loads_no_planner_and_draws_nothing(name):
     rooms = ("planner", "pipeline", "placement", "cost", "simulate", "session", "measure", "model", "runtime")
     program = (

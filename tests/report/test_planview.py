@@ -12,8 +12,8 @@ from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.lower import lower, turns_of
 from flexpie_mpi.report import planview
 from flexpie_mpi.report.figure import image, painted, save
-from flexpie_mpi.report.planpanels import CLOSED, panels
 from flexpie_mpi.report.planpicture import plan_picture, plan_words
+from flexpie_mpi.report.planview import CLOSED, panels
 from flexpie_mpi.report.theme import LIGHT, THEMES
 from tests.planners import planned
 

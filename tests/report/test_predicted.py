@@ -11,7 +11,7 @@ from flexpie_mpi import load
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
 from flexpie_mpi.planner.explain import why
-from flexpie_mpi.report.predicted import (
+from flexpie_mpi.report.plans import (
     boards_line,
     choice_table,
     comparison_items,

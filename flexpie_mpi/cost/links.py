@@ -17,6 +17,7 @@ from ..core.program import Compute, Exchange, Program
 from ..core.region import Region
 from ..lower.facts import moved_bytes
 from ..testbed import Testbed
+from .model import CostModel
 from .rows import TRANSFER
 
 _SLAB = 1 << 19
@@ -141,6 +142,24 @@ def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPric
     for which, part in _slabs(batch):
         _describe(part, rows[which])
     return rows.reshape(shape)
+
+
+def arrival_rows(nbytes: Sequence[int]) -> np.ndarray:
+    """Rows of `TRANSFER` of taking over the inputs of requests, of so many bytes each: no rank but the root copies."""
+    rows = np.zeros(len(nbytes), TRANSFER)
+    rows["kind"], rows["ranks"], rows["local_bytes"] = b"local", 1, nbytes
+    return rows
+
+
+def exchange_terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds (n,) of rows of `TRANSFER`, without their bytes and with them; equal rows are asked once."""
+    distinct, inverse = np.unique(transfers, return_inverse=True)
+    bare = distinct.copy()
+    for name in ("port_bytes", "total_bytes", "local_bytes", "runs", "wire_s"):
+        bare[name] = 0.0
+    seconds = cost.exchange_s(np.concatenate((distinct, bare)))
+    whole_s, bare_s = seconds[: len(distinct)], seconds[len(distinct) :]
+    return np.minimum(bare_s, whole_s)[inverse], whole_s[inverse]
 
 
 def _describe(part: np.ndarray, rows: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.errors import PlanError
-from ..planner.candidates import Family, candidates, teams
+from ..planner.candidates import candidates, teams
 from ..planner.latency import find
 from ..planner.problem import Choice
 from ..planner.registry import kinds_of
@@ -54,32 +54,18 @@ def pareto_front(
     most_boards: int | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Candidate, ...]:
-    """Candidates that no other beats, by latency.
+    """Candidates that no other beats, by latency, with at most `most_boards` boards that compute.
 
-    Parameters
-    ----------
-    problem : PlacementProblem
-    solver : str
-        Of the pipelines.
-    time_limit_s : float, optional
-        Of all searches for pipelines together.
-    most_boards : int, optional
-        Boards that may compute.
-    tell : callable
-        Is told what goes on.
-
-    Raises
-    ------
-    PlanError
-        When nothing fits the boards' memory.
+    `solver` makes the pipelines, all of them in `time_limit_s`; `tell` is told what goes on. Raises PlanError when
+    nothing fits the boards' memory.
     """
     limit = problem.testbed.ranks if most_boards is None else min(most_boards, problem.testbed.ranks)
     counts = sorted({*(len(team) for team in teams(problem.testbed, problem.root) if len(team) <= limit), limit})
-    found: list[Candidate] = []
+    plans: list[Candidate] = []
     refused = ""
     for count in counts:
         tell(f"planning for latency on {count} boards")
-        found += _latency_plans(problem, count)
+        plans += _latency_plans(problem, count)
     for count in counts:
         tell(f"planning for throughput on {count} boards")
         share_s = None if time_limit_s is None else time_limit_s / len(counts)
@@ -88,31 +74,31 @@ def pareto_front(
         except PlanError as error:
             refused = str(error)
             continue
-        found.append(Candidate(made.streamed, THROUGHPUT, made))
-    if not found:
+        plans.append(Candidate(made.streamed, THROUGHPUT, made))
+    if not plans:
         raise PlanError(refused)
-    return undominated(found)
+    return undominated(plans)
 
 
-def undominated(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def undominated(plans: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Candidates of which none is beaten by another, by latency; of equals the first."""
-    kept: list[Candidate] = []
-    for place_, one in enumerate(found):
-        others = (*found[:place_], *found[place_ + 1 :])
-        equals = any(_no_worse(other, one) for other in found[:place_])
-        if not equals and not any(_no_worse(other, one) and not _no_worse(one, other) for other in others):
-            kept.append(one)
+    kept = [
+        one
+        for number, one in enumerate(plans)
+        if not any(_no_worse(other, one) for other in plans[:number])
+        and not any(_no_worse(other, one) and not _no_worse(one, other) for other in plans[number + 1 :])
+    ]
     return tuple(sorted(kept, key=lambda one: one.numbers))
 
 
 def crossovers(chosen: Sequence[Candidate]) -> tuple[Crossover, ...]:
     """Which candidate to take at which rate of requests: the one of least latency that keeps up, by rate."""
-    found: list[Crossover] = []
+    steps: list[Crossover] = []
     for number, one in sorted(enumerate(chosen), key=lambda item: item[1].numbers):
         rate = 1 / one.streamed.seconds if one.streamed.seconds else float("inf")
-        if not found or rate > found[-1].rate * (1 + CLOSE):
-            found.append(Crossover(rate, number))
-    return tuple(found)
+        if not steps or rate > steps[-1].rate * (1 + CLOSE):
+            steps.append(Crossover(rate, number))
+    return tuple(steps)
 
 
 def _no_worse(one: Candidate, other: Candidate) -> bool:
@@ -123,10 +109,10 @@ def _latency_plans(problem: PlacementProblem, count: int) -> Iterator[Candidate]
     """The fastest plan for one request on the `count` boards that are taken first, if it fits their memory."""
     testbed, root = problem.testbed, problem.root
     order = sorted(range(testbed.ranks), key=lambda rank: (rank != root, testbed.devices[rank].slowdown, rank))
-    family = Family(kinds_of(problem.graph))
-    layouts = [layout for layout in candidates(testbed, root, family) if set(layout.ranks) <= set(order[:count])]
+    layouts = candidates(testbed, root, kinds_of(problem.graph))
+    choice = Choice(tuple(layout for layout in layouts if set(layout.ranks) <= set(order[:count])))
     try:
-        search = find(problem.graph, testbed, problem.cost, Choice(tuple(layouts)), root=root)
+        search = find(problem.graph, testbed, problem.cost, choice, root=root)
     except PlanError:
         return
     plan = search.plans[0].plan

@@ -93,16 +93,11 @@ def _priced(
     """Seconds of every span on each of `ranks`, the root first, and bytes of its constants."""
     shards = ShardTable(units.graph, testbed, [Layout("single", (rank,)) for rank in ranks], crowds)
     walker = Walker(units, shards, GroupPrices(units.graph, cost))
-    steps = list(walker.steps(lambda cut: np.ones(len(ranks), bool)))
-    calls = np.concatenate([step.calls for step in steps])
-    rows = np.concatenate([step.rows for step in steps])
-    call_s = np.where(calls["kernels"] > 0, cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows], 0.0)
     size = len(units) + 1
     seconds, weights = np.full((len(ranks), size, size), np.inf), np.zeros((size, size))
-    begin = np.concatenate([np.full(len(step.end), step.begin) for step in steps])
-    end, layout = np.concatenate([step.end for step in steps]), np.concatenate([step.layout for step in steps])
-    seconds[layout, begin, end] = np.concatenate([step.seconds for step in steps]) + call_s
-    weights[begin, end] = np.concatenate([step.weights for step in steps])
+    for step, step_s in walker.priced(lambda cut: np.ones(len(ranks), bool)):
+        seconds[step.layout, step.begin, step.end] = step_s
+        weights[step.begin, step.end] = step.weights
     return seconds, weights
 
 

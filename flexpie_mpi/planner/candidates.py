@@ -8,7 +8,6 @@ slowest are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ..core.errors import PlanError
 from ..core.layout import KINDS, Layout
@@ -20,38 +19,24 @@ FEW, MANY = 8, 32
 Team = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Which layouts a planner may use."""
+def candidates(testbed: Testbed, root: int, kinds: Sequence[str], *, plain: bool = False) -> tuple[Layout, ...]:
+    """All layouts on a testbed that share the work by one of `kinds`, without repetition; the root alone comes first.
 
-    # Kinds that share the work (see :data:`flexpie_mpi.core.layout.KINDS`)
-    kinds: tuple[str, ...] = field(default_factory=lambda: tuple(kind for kind in KINDS if kind != "single"))
-    subsets: bool = True  # whether teams may leave ranks out
-    weighted: bool = True  # whether faster ranks may get more
-    square_only: bool = False  # whether ``grid`` means the most square grid only
-
-
-def candidates(testbed: Testbed, root: int, family: Family | None = None) -> tuple[Layout, ...]:
-    """All layouts of a family on a testbed, without repetition; the root alone comes first.
-
-    Raises PlanError when `root` is no rank of the testbed.
+    `plain` ones take all ranks, with equal shares, and of grids the most square one; otherwise teams may leave ranks
+    out, and faster ranks may get more. Raises PlanError when `root` is no rank of the testbed.
     """
     if not 0 <= root < testbed.ranks:
         raise PlanError(f"root {root} is no rank of testbed '{testbed.name}', which has {testbed.ranks}")
-    family = family or Family()
     layouts = [Layout("single", (root,))]
-    for team in teams(testbed, root, family.subsets):
-        layouts += _shared(testbed, team, family) if len(team) > 1 else ()
-    if family.subsets and _speeds(testbed, tuple(range(testbed.ranks))):
+    for team in (tuple(range(testbed.ranks)),) if plain else teams(testbed, root):
+        layouts += _shared(testbed, team, kinds, plain) if len(team) > 1 else ()
+    if not plain and _speeds(testbed, tuple(range(testbed.ranks))):
         layouts += (Layout("single", (rank,)) for rank in range(testbed.ranks))
     return tuple(dict.fromkeys(layouts))
 
 
-def teams(testbed: Testbed, root: int, subsets: bool = True) -> tuple[Team, ...]:
-    """Teams in order of size: beginnings of the orders of preference, or everyone alone without `subsets`."""
-    everyone = tuple(range(testbed.ranks))
-    if not subsets:
-        return (everyone,)
+def teams(testbed: Testbed, root: int) -> tuple[Team, ...]:
+    """Teams in order of size: the beginnings of the orders of preference."""
     beginnings = (order[:size] for order in _orders(testbed, root) for size in _sizes(testbed.ranks))
     return tuple(sorted(dict.fromkeys(tuple(sorted(team)) for team in beginnings), key=len))
 
@@ -79,12 +64,12 @@ def _sizes(ranks: int) -> list[int]:
     return sorted({1, *halves})
 
 
-def _shared(testbed: Testbed, team: Team, family: Family) -> Iterator[Layout]:
-    """Layouts by which a team shares the work, with equal shares and with shares by speed."""
-    speeds = _speeds(testbed, team) if family.weighted else ()
-    for kind in family.kinds:
+def _shared(testbed: Testbed, team: Team, kinds: Sequence[str], plain: bool) -> Iterator[Layout]:
+    """Layouts by which a team shares the work, with equal shares and, unless they are `plain`, with shares by speed."""
+    speeds = () if plain else _speeds(testbed, team)
+    for kind in kinds:
         if KINDS[kind].is_grid:
-            for grid in _grids(len(team), family.square_only):
+            for grid in _grids(len(team), plain):
                 yield Layout(kind, team, grid=grid)
                 if speeds:
                     yield Layout(kind, team, _grid_weights(speeds, grid), grid)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cost.links import LinkPrices, transfer_rows
+from ..cost.links import LinkPrices, exchange_terms, transfer_rows
 from ..cost.model import CostModel
 from .boxes import Boxes, ShardTable
+from .walk import Step
 
 SLAB = 1 << 22
 """Pairs of ranks that are priced together."""
@@ -42,14 +43,7 @@ class _Class:
 
 
 class Movement:
-    """Needs of every class of values, and their prices.
-
-    Parameters
-    ----------
-    shards : ShardTable
-    network : LinkPrices
-    cost : CostModel
-    """
+    """Needs of every class of values, and their prices."""
 
     def __init__(self, shards: ShardTable, network: LinkPrices, cost: CostModel) -> None:
         self._shards = shards
@@ -57,24 +51,13 @@ class Movement:
         self._cost = cost
         self._classes: dict[Hashable, _Class] = {}
 
-    def columns(self, name: str, box: Boxes, offsets: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Columns of what walks need of a value, int array (walks,).
+    def columns(self, name: str, box: Boxes, step: Step, wanted: np.ndarray) -> np.ndarray:
+        """Columns of what the walks of a step need of a value, int array (walks,).
 
-        Parameters
-        ----------
-        name : str
-        box : Boxes
-            What each row needs.
-        offsets : int array (walks + 1,)
-            First row of each walk.
-        rows : int array (rows,)
-            Where each row stands in the shard table.
-        wanted : bool array (walks,)
-            Walks whose column matters; the others get 0.
+        `box` has what each row needs of the value called `name`; walks that are not `wanted` (walks,) get column 0.
         """
-        entry = self._class(name)
-        present = box.present
-        ranks = self._shards.rank[rows]
+        entry, offsets, present = self._class(name), step.offsets, box.present
+        ranks = self._shards.rank[step.rows]
         ndim = box.lo.shape[1]
         with np.errstate(over="ignore"):
             marks = box.lo.astype(np.int64) @ _ODD[:ndim] + box.hi.astype(np.int64) @ _ODD[8 : 8 + ndim]
@@ -251,17 +234,10 @@ def _one_source(held: np.ndarray, overlap: np.ndarray) -> None:
 
 
 def _terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray]:
-    """The price of each transfer in two terms: what it costs even without bytes, and the rest."""
-    latency, volume = np.zeros(len(transfers)), np.zeros(len(transfers))
-    moving = np.flatnonzero((transfers["total_bytes"] > 0) | (transfers["local_bytes"] > 0))
-    if not moving.size:
-        return latency, volume
-    distinct, inverse = np.unique(transfers[moving], return_inverse=True)
-    bare = distinct.copy()
-    for name in ("port_bytes", "total_bytes", "local_bytes", "runs", "wire_s"):
-        bare[name] = 0.0
-    seconds = cost.exchange_s(distinct)
-    least = np.minimum(cost.exchange_s(bare), seconds)
-    latency[moving] = least[inverse]
-    volume[moving] = (seconds - least)[inverse]
+    """The price of each transfer in two terms: what it costs even without bytes, and the rest; 0 where none moves."""
+    latency, volume = np.zeros((2, len(transfers)))
+    moving = (transfers["total_bytes"] > 0) | (transfers["local_bytes"] > 0)
+    if moving.any():
+        least, seconds = exchange_terms(transfers[moving], cost)
+        latency[moving], volume[moving] = least, seconds - least
     return latency, volume

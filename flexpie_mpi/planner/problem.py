@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 
 from ..core.layout import Layout
-from ..cost.links import LinkPrices
+from ..cost.links import LinkPrices, arrival_rows
 from ..cost.model import CostModel
-from ..cost.rows import TRANSFER
 from ..lower.memory import PROCESS_BYTES
 from ..testbed import Testbed
 from .boxes import ShardTable
@@ -50,30 +49,10 @@ class Choice:
     lonely: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Spans:
-    """The legal segments that begin at one cut, their calls not priced yet.
-
-    `legal` are their walks in `step`; `needs` and `fetches` are those of :class:`flexpie_mpi.planner.space.Options`.
-    """
-
-    step: Step
-    legal: np.ndarray
-    needs: np.ndarray
-    fetches: np.ndarray
-
-
 class ProblemBuilder:
-    """Builds search problems of a graph on a testbed, which share walks and prices though their choices differ.
+    """Builds search problems of a graph on a testbed, which share prices though their choices differ.
 
-    Parameters
-    ----------
-    units : Units
-    testbed : Testbed
-    cost : CostModel
-    layouts : sequence of Layout
-        All that may occur.
-    root : int
+    `layouts` are all that may occur in any choice.
     """
 
     def __init__(
@@ -90,7 +69,7 @@ class ProblemBuilder:
 
     def build(self, choice: Choice) -> Problem:
         """The problem of choosing segments and layouts; the choice's layouts are among the builder's."""
-        shards, units, movement = self.shards, self.units, self._movement
+        shards, units = self.shards, self.units
         offered = np.array([layout in set(choice.layouts) for layout in shards.layouts])
 
         def allowed(cut: int) -> np.ndarray:
@@ -99,11 +78,40 @@ class ProblemBuilder:
         keep: Keep | None = None
         if choice.fuse is not None:
             keep = partial(choice.fuse, shards)
-        spans = [_spans(units, shards, movement, step, choice.lonely) for step in self._walker.steps(allowed, keep)]
-        least = least_seconds(len(units), (each.step for each in spans))
-        return Problem(units, shards, self._space(spans), self._prices.priced, least)
+        ints, nothing = np.zeros(0, int), np.zeros((0, len(self._capacity)))
+        options = [
+            Options(ints, ints, np.zeros(0), np.zeros((len(alive), 0), int), np.zeros((len(alive), 0), bool), nothing)
+            for alive in units.alive[:-1]
+        ]
+        steps = self._walker.priced(allowed, keep)
+        for step, seconds in steps:
+            options[step.begin] = self._options(step, seconds, choice.lonely)
+        least = least_seconds(len(units), (step for step, _ in steps))
+        return Problem(units, shards, self._space(options), self._prices.priced, least)
 
-    def _space(self, spans: Sequence[_Spans]) -> Space:
+    def _options(self, step: Step, seconds: np.ndarray, lonely: bool) -> Options:
+        """The legal segments among the walks of a step, whose rows take so many seconds (rows,)."""
+        shards, alive = self.shards, self.units.alive[step.begin]
+        legal = step.legal if lonely else step.legal & _is_shared(shards, step)
+        needs, fetches = np.zeros((len(alive), len(step.end)), int), np.zeros((len(alive), len(step.end)), bool)
+        for row, name in enumerate(alive):
+            box = step.needs.get(name)
+            if box is not None and legal.any():
+                needs[row] = self._movement.columns(name, box, step, legal)
+                whole = np.asarray(self.units.graph.value(name).shape or (1,))
+                is_whole = ((box.lo == 0) & (box.hi == whole)).all(axis=1)
+                fetches[row] = np.logical_and.reduceat(is_whole, step.offsets[:-1])
+        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
+        if step.begin == 0:
+            inputs = arrival_rows([sum(self.units.graph.value(name).nbytes for name in alive)])
+            slowest += float(self._cost.exchange_s(inputs)[0])
+        weights = np.zeros((len(step.end), len(self._capacity)))
+        if self._capacity.size:
+            walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
+            weights[walk, shards.rank[step.rows]] = step.weights
+        return Options(step.end, step.layout, slowest, needs, fetches, weights).take(np.flatnonzero(legal))
+
+    def _space(self, options: Sequence[Options]) -> Space:
         units, movement = self.units, self._movement
         names = tuple(dict.fromkeys(name for cut in units.alive for name in cut))
         number_of = {name: number for number, name in enumerate(names)}
@@ -111,7 +119,7 @@ class ProblemBuilder:
         tables = [movement.table(name) for name in names]
         columns = [out.get(name, 0) for name in names]
         return Space(
-            options=_options(units, self.shards, self._cost, spans, bool(self._capacity.size)),
+            options=tuple(options),
             alive=tuple(tuple(number_of[name] for name in cut) for cut in units.alive),
             start=(0,) * len(units.alive[0]),
             latency=tuple(table.latency for table in tables),
@@ -129,72 +137,10 @@ def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
     return tuple(dict.fromkeys((Layout("single", (root,)), *layouts, *replicas)))
 
 
-def _spans(units: Units, shards: ShardTable, movement: Movement, step: Step, lonely: bool) -> _Spans:
-    """The legal segments among the walks of a step, and what each needs of every alive value."""
-    alive = units.alive[step.begin]
-    legal = step.legal if lonely else step.legal & _is_shared(shards, step)
-    needs = np.zeros((len(alive), len(step.end)), int)
-    fetches = np.zeros((len(alive), len(step.end)), bool)
-    for row, name in enumerate(alive):
-        box = step.needs.get(name)
-        if box is not None and legal.any():
-            needs[row] = movement.columns(name, box, step.offsets, step.rows, legal)
-            is_whole = ((box.lo == 0) & (box.hi == np.asarray(units.graph.value(name).shape or (1,)))).all(axis=1)
-            fetches[row] = np.logical_and.reduceat(is_whole, step.offsets[:-1])
-    return _Spans(step, np.flatnonzero(legal), needs[:, legal], fetches[:, legal])
-
-
 def _is_shared(shards: ShardTable, step: Step) -> np.ndarray:
     """Whether more ranks than one compute, where the layout has more: otherwise it is that rank's ``single``."""
     busy = np.add.reduceat((step.calls["kernels"] > 0).astype(int), step.offsets[:-1])
     return (busy > 1) | (np.diff(shards.offsets)[step.layout] == 1)
-
-
-def _options(
-    units: Units, shards: ShardTable, cost: CostModel, spans: Sequence[_Spans], memory: bool
-) -> tuple[Options, ...]:
-    """The options at every cut; all session calls are priced in one batch."""
-    steps = [each.step for each in spans]
-    calls = np.concatenate([step.calls for step in steps])
-    rows = np.concatenate([step.rows for step in steps])
-    call_s = cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows]
-    call_s[calls["kernels"] == 0] = 0.0
-    bounds = np.cumsum([0, *(len(step.rows) for step in steps)])
-    ranks = shards.ranks if memory else 0
-    options = [_no_options(len(alive), ranks) for alive in units.alive[:-1]]
-    for each, first in zip(spans, bounds, strict=False):
-        step, legal = each.step, each.legal
-        seconds = step.seconds + call_s[first : first + len(step.rows)]
-        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
-        if step.begin == 0:
-            slowest += _arrival_s(units, cost)
-        weights = _weights(shards, step) if memory else np.zeros((len(step.end), 0))
-        options[step.begin] = Options(
-            step.end[legal], step.layout[legal], slowest[legal], each.needs, each.fetches, weights[legal]
-        )
-    return tuple(options)
-
-
-def _arrival_s(units: Units, cost: CostModel) -> float:
-    """Seconds in which the root takes the inputs of a request over."""
-    row = np.zeros(1, TRANSFER)
-    row["kind"], row["ranks"] = b"local", 1
-    row["local_bytes"] = sum(units.graph.value(name).nbytes for name in units.alive[0])
-    return float(cost.exchange_s(row)[0])
-
-
-def _no_options(alive: int, ranks: int) -> Options:
-    """Options of a cut at which no segment may begin."""
-    ints = np.zeros(0, int)
-    return Options(ints, ints, np.zeros(0), np.zeros((alive, 0), int), np.zeros((alive, 0), bool), np.zeros((0, ranks)))
-
-
-def _weights(shards: ShardTable, step: Step) -> np.ndarray:
-    """Bytes of constants of each walk on each rank, float array (walks, R)."""
-    nbytes = np.zeros((len(step.end), shards.ranks))
-    walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
-    nbytes[walk, shards.rank[step.rows]] = step.weights
-    return nbytes
 
 
 def _capacity(testbed: Testbed) -> np.ndarray:

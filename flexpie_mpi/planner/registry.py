@@ -23,7 +23,7 @@ from ..core.layout import KINDS, Kind, Layout
 from ..cost.model import CostModel
 from ..testbed import Testbed
 from .boxes import ShardTable
-from .candidates import Family, candidates
+from .candidates import candidates
 from .latency import Search, find, price
 from .problem import Choice
 from .rules import layout_plan, random_plan
@@ -61,19 +61,19 @@ def make_plans(name: str, task: Task) -> Search:
 
 
 def _auto(task: Task) -> Search:
-    layouts = candidates(task.testbed, task.root, Family(kinds_of(task.graph)))
+    layouts = candidates(task.testbed, task.root, kinds_of(task.graph))
     return find(task.graph, task.testbed, task.cost, Choice(layouts), root=task.root, top=task.top, planner="auto")
 
 
 def kinds_of(graph: Graph) -> tuple[str, ...]:
-    """All kinds, but those that are rare only where a value has something to cut."""
+    """All kinds that share the work, but those that are rare only where a value has something to cut."""
     values = (graph.value(name) for name in (*graph.inputs, *graph.producer))
     shapes = {value.shape for value in values if value.shape is not None}
 
     def cuts(kind: Kind, shape: tuple[int, ...]) -> bool:
         return any(shape[axis] > 1 for axis in kind.cut_axes(len(shape)) or ())
 
-    kinds = ((name, KINDS[name]) for name in Family().kinds)
+    kinds = ((name, kind) for name, kind in KINDS.items() if name != "single")
     return tuple(name for name, kind in kinds if not kind.is_rare or any(cuts(kind, shape) for shape in shapes))
 
 
@@ -82,8 +82,8 @@ def _paper(task: Task, name: str, kinds: tuple[str, ...] = PAPER, free: bool = F
 
     Where none of the four can cut an operator, which the paper leaves open, all boards run it, or the root alone.
     """
-    family = Family(kinds, subsets=False, weighted=False, square_only=True)
-    sharing = tuple(item for item in candidates(task.testbed, task.root, family) if len(item.ranks) > 1)
+    layouts = candidates(task.testbed, task.root, kinds, plain=True)
+    sharing = tuple(layout for layout in layouts if len(layout.ranks) > 1)
     everyone = tuple(range(task.testbed.ranks))
     fallback = (Layout("single", (task.root,)), Layout("replicated", everyone))
     choice = Choice(

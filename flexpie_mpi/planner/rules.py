@@ -6,7 +6,7 @@ when later nodes are cut again, on the root alone otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from math import isqrt
 from random import Random
@@ -55,10 +55,14 @@ def layout_plan(
     """
     if ranks < 1:
         raise PlanError(f"a plan needs at least one rank, not {ranks}")
-    choose = _chooser(graph, ranks, preset, tuple(weights), grid)
+    if preset not in KINDS or preset == "replicated":
+        raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
+    wanted = ROOT
+    if preset != "single" and ranks > 1:
+        shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
+        wanted = Layout(preset, tuple(range(ranks)), tuple(weights), shape)
     pieces = atoms(graph)
-    chosen = [ROOT if atom.fixed else choose(atom) for atom in pieces]
-    placed = zip(pieces, _with_fallback(graph, pieces, chosen, ranks), strict=True)
+    placed = zip(pieces, _layouts(graph, pieces, wanted, ranks), strict=True)
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[first:end]), layout)
         for layout, run in groupby(placed, key=lambda pair: pair[1])
@@ -66,23 +70,6 @@ def layout_plan(
     )
     provenance = {"model": graph.name, "planner": preset, "fusion": fusion}
     return Plan(segments, ranks, graph.digest, provenance=provenance)
-
-
-Chooser = Callable[[Atom], "Layout | None"]
-"""The layout an atom should have; None where the rule has none for it."""
-
-
-def _chooser(
-    graph: Graph, ranks: int, preset: str, weights: tuple[float, ...], grid: tuple[int, int] | None
-) -> Chooser:
-    everyone = tuple(range(ranks))
-    if preset not in KINDS or preset == "replicated":
-        raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
-    if preset == "single" or ranks == 1:
-        return lambda atom: ROOT
-    shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
-    layout = Layout(preset, everyone, weights, shape)
-    return lambda atom: layout if _cuts(graph, atom, layout) else None
 
 
 def square(ranks: int) -> tuple[int, int]:
@@ -95,34 +82,34 @@ def square(ranks: int) -> tuple[int, int]:
     return ranks // columns, columns
 
 
-def _outputs(graph: Graph, atom: Atom) -> Iterator[str]:
-    """Values that an atom writes, but for those that every reader makes for itself."""
-    names = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
-    return (name for name in names if name not in graph.derived)
+def _layouts(graph: Graph, pieces: Sequence[Atom], wanted: Layout, ranks: int) -> Iterator[Layout]:
+    """The layout of every atom: what is wanted, or what the atom falls back to."""
+    everyone = tuple(range(ranks))
+    is_cut = [wanted != ROOT and _cuts(graph, atom, wanted) for atom in pieces]
+    last_cut = max((number for number, cut in enumerate(is_cut) if cut), default=-1)
+    by_channels = Layout("channels", everyone)
+    for number, atom in enumerate(pieces):
+        if is_cut[number]:
+            yield wanted
+        elif atom.fixed or wanted == ROOT:
+            yield ROOT
+        elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
+            yield by_channels
+        else:
+            yield Layout("replicated", everyone) if number < last_cut else ROOT
 
 
 def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
-    """Whether a layout really shares the atom: every output may be cut, and two ranks at least get some of one."""
-    if atom.fixed or not all(can_cut(graph, name, layout) for name in _outputs(graph, atom)):
+    """Whether a layout really shares the atom: every output may be cut, and two ranks at least get some of one.
+
+    Values that every reader makes for itself do not count.
+    """
+    written = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
+    names = [name for name in written if name not in graph.derived]
+    if atom.fixed or not all(can_cut(graph, name, layout) for name in names):
         return False
-    shapes = [graph.value(name).shape or () for name in _outputs(graph, atom)]
+    shapes = [graph.value(name).shape or () for name in names]
     return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
-
-
-def _with_fallback(graph: Graph, pieces: Sequence[Atom], chosen: Sequence[Layout | None], ranks: int) -> list[Layout]:
-    """A layout for every atom, also where the rule has none."""
-    everyone = tuple(range(ranks))
-    layouts: list[Layout] = []
-    last_cut = max((number for number, layout in enumerate(chosen) if layout and len(layout.ranks) > 1), default=-1)
-    for number, (atom, layout) in enumerate(zip(pieces, chosen, strict=True)):
-        by_channels = Layout("channels", everyone)
-        if layout is not None:
-            layouts.append(layout)
-        elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
-            layouts.append(by_channels)
-        else:
-            layouts.append(Layout("replicated", everyone) if number < last_cut else ROOT)
-    return layouts
 
 
 def _weight_bytes(graph: Graph, atom: Atom) -> int:

@@ -18,7 +18,7 @@ from ..cost.groups import FusedGroup, fused_groups
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """Nodes ``[first, end)`` that must share a segment; `fixed` when they must run on the root."""
+    """Nodes ``[first, end)`` that must share a segment; `fixed` when only the root may run them."""
 
     first: int
     end: int
@@ -77,12 +77,9 @@ def _quantised(graph: Graph) -> set[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """Nodes ``[first, end)``; `fixed` when only the root may run them. `groups` are numbers of fused groups."""
+class Unit(Atom):
+    """Atoms that are never cut apart; `groups` are the numbers of the fused groups in it."""
 
-    first: int
-    end: int
-    fixed: bool
     groups: tuple[int, ...]
 
 
@@ -133,11 +130,8 @@ class Units:
 def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
     """The units of a graph, in order.
 
-    Parameters
-    ----------
-    graph : Graph
-    starts : iterable of int, optional
-        Nodes at which a plan begins segments: no unit reaches over them, and none is cut elsewhere for their sake.
+    `starts` are nodes at which a plan begins segments: no unit reaches over them, and none is cut elsewhere for their
+    sake.
     """
     groups = fused_groups(graph, () if starts is None else tuple(frozenset(starts)))
     pieces = atoms(graph)

@@ -22,18 +22,15 @@ from .units import Unit, Units
 
 
 class GroupPrices:
-    """Seconds of a graph's fused groups on the reference device; equal pieces of work are priced once.
+    """Seconds of a graph's fused groups on the reference device; `priced` counts the distinct pieces of work.
 
-    Attributes
-    ----------
-    priced : int
-        Distinct pieces of work priced so far.
+    Equal pieces of work are priced once.
     """
 
     def __init__(self, graph: Graph, cost: CostModel) -> None:
         self.priced = 0
+        self.cost = cost
         self._graph = graph
-        self._cost = cost
         self._known: dict[Hashable, dict[tuple[float, ...], float]] = {}
 
     def seconds(
@@ -41,17 +38,9 @@ class GroupPrices:
     ) -> np.ndarray:
         """Seconds of each of n shards of a group, float array (n,).
 
-        Parameters
-        ----------
-        group : FusedGroup
-        out : Boxes
-            What each shard computes of the main node's first output.
-        inputs : sequence of Boxes or None
-            What it reads of the main node's inputs.
-        sums : bool array (n,)
-            Whether the group takes an addition along.
-        active : float array (n,)
-            As of :meth:`flexpie_mpi.cost.model.CostModel.compute_s`.
+        `out` has what each shard computes of the main node's first output, `inputs` what it reads of the main node's
+        inputs, `sums` (n,) whether the group takes an addition along; `active` (n,) is as of
+        :meth:`flexpie_mpi.cost.model.CostModel.compute_s`.
         """
         node = self._graph.bound[group.main]
         first = next((box for box in inputs if box is not None), out)
@@ -66,7 +55,7 @@ class GroupPrices:
             extents = [None if box is None else box.take(at).extents for box in inputs]
             work = describe(node, out.take(at).extents, extents, epilogue)
             work["sums"] = sums[at]
-            prices = self._cost.compute_s(work, active[at])
+            prices = self.cost.compute_s(work, active[at])
             known.update(zip((shapes[number] for number in new), prices.tolist(), strict=True))
             self.priced += len(new)
         seconds: np.ndarray = np.array([known[shape] for shape in shapes])[inverse]
@@ -100,6 +89,8 @@ Keep = Callable[[Step], np.ndarray]
 @dataclass
 class _Walks:
     """The walks under way, as in :class:`Step`; `walk` is the walk of each row.
+
+    Arrays are new after each `begin`, so that those of a step stay as they were.
 
     `wanted` is what later nodes of a segment read of values that are not made yet. `deferred_cost` is, by unit, the
     seconds of groups that are free once the walk takes in that unit, since the group there runs them along.
@@ -156,14 +147,7 @@ class _Walks:
 
 
 class Walker:
-    """Walks over a graph's units.
-
-    Parameters
-    ----------
-    units : Units
-    shards : ShardTable
-    prices : GroupPrices
-    """
+    """Walks over a graph's units."""
 
     def __init__(self, units: Units, shards: ShardTable, prices: GroupPrices) -> None:
         self._units = units
@@ -190,6 +174,16 @@ class Walker:
                 if keep is not None:
                     walks.keep(keep(step))
 
+    def priced(self, allowed: Allowed, keep: Keep | None = None) -> list[tuple[Step, np.ndarray]]:
+        """Every step, and the seconds (rows,) of its rows with their session calls, all of them priced in one batch."""
+        steps, shards = list(self.steps(allowed, keep)), self._shards
+        calls = np.concatenate([step.calls for step in steps])
+        rows = np.concatenate([step.rows for step in steps])
+        call_s = self._prices.cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows]
+        call_s[calls["kernels"] == 0] = 0.0
+        ends = np.cumsum([len(step.rows) for step in steps])
+        return [(step, step.seconds + part) for step, part in zip(steps, np.split(call_s, ends[:-1]), strict=True)]
+
     def _step(self, walks: _Walks, cut: int) -> Step:
         needs = {name: walks.wanted[name] for name in self._units.alive[cut] if name in walks.wanted}
         calls = walks.calls.copy()
@@ -198,7 +192,7 @@ class Walker:
             calls["inputs"] += box.present
         return Step(
             cut, walks.end, walks.layout, walks.offsets, walks.rows, walks.seconds, walks.weights, calls, needs,
-            walks.legal.copy(),
+            walks.legal,
         )  # fmt: skip
 
     def _pass(self, walks: _Walks, unit: Unit) -> None:
@@ -302,7 +296,6 @@ class Walker:
         seconds = seconds * shards.slowdown[rows]
         walks.calls["kernels"][active] += 1
         walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, group))
-        walks.seconds = walks.seconds.copy()
         walks.seconds[active] += seconds
         unit = units.unit_of_group.get(group.fused_into, -1)
         if 0 <= unit < units.unit_of_group[number]:

@@ -1,19 +1,20 @@
-"""What every step of a job takes by itself: seconds of computing, of packing and of unpacking.
+"""What each rank of a job does by itself, in seconds: computing, packing and unpacking.
 
-The cost model is asked three times for the whole job, and for equal work once. It prices an exchange as its slowest
-rank sees it, links included. The walk accounts for the links itself, so what it needs is the rest, the *software*::
+The cost model prices an exchange as its slowest rank sees it, links included. The walk follows messages over the links
+itself. So it is given the rest of that price, the *software*, which is what ranks do before messages leave and after
+they have come::
 
-    software = price - what the links need for this exchange alone     (0 where they need more)
+    software = price of the exchange - what the links need for it alone     (0 where the links need more)
 
-Of the software, one part is what the exchange would cost even without bytes; it goes by the messages that a rank
-sends and receives. The other goes by the bytes that it packs before, and unpacks and copies after. Both are shared out
-so that the sender and the receiver of the dearest message together take all of it: an exchange that all ranks begin at
+Software has two parts. One is what the exchange would cost even without bytes: ranks share it by the messages that they
+send and receive. The other is shared by the bytes that they pack, unpack and copy. The shares are scaled so that the
+sender and the receiver of the dearest message take all of the software together. So an exchange that all ranks begin at
 once takes about what the cost model says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,13 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.program import Compute, Exchange, Program
 from ..cost.groups import FusedGroup, StepWork, fused_groups
-from ..cost.links import Part, job_parts, job_transfers, own_bytes
+from ..cost.links import Part, arrival_rows, exchange_terms, job_parts, job_transfers, own_bytes
 from ..cost.model import CostModel
-from ..cost.rows import CALL, TRANSFER, WORK
+from ..cost.rows import CALL, WORK
 from ..testbed import Testbed
 from .flows import sent, together_s
 
-Place = tuple[int, int]
+StepKey = tuple[int, int]
 """(rank, number of a segment or of an exchange)."""
 
 _PACKED_ONCE = ("allgather", "broadcast")
@@ -41,27 +42,30 @@ class Prices:
     arrival_s: Mapping[int, float]  # of taking a request's inputs over, by rank: the root's
     # `compute_s`, `pack_s` and `unpack_s`: mapping of (rank, number) to float, of the segment, and of either half of
     # the exchange, with that number
-    compute_s: Mapping[Place, float]
-    pack_s: Mapping[Place, float]
-    unpack_s: Mapping[Place, float]
+    compute_s: Mapping[StepKey, float]
+    pack_s: Mapping[StepKey, float]
+    unpack_s: Mapping[StepKey, float]
 
 
 def price_job(programs: Sequence[Program], graph: Graph, testbed: Testbed, cost: CostModel) -> Prices:
-    """Prices of all steps of a job; arguments as of :func:`flexpie_mpi.simulate.simulate`."""
+    """Prices of all steps of a job; arguments as of :func:`flexpie_mpi.simulate.simulate`.
+
+    The cost model gets one question of each kind for the whole job, with equal work in it only once.
+    """
     parts = job_parts(programs)
     numbers, rows = job_transfers(programs, testbed)
-    whole_s, bare_s, arrival_s = _exchange_s(rows, _arrivals(programs), cost)
-    pack_s: dict[Place, float] = {}
-    unpack_s: dict[Place, float] = {}
-    for number, row, seconds, bare in zip(numbers, rows, whole_s.tolist(), bare_s.tolist(), strict=True):
+    arrivals = arrival_rows([sum(program.buffers[index].nbytes for _, index in program.inputs) for program in programs])
+    bare_s, whole_s = exchange_terms(np.concatenate((rows, arrivals)), cost)
+    pack_s: dict[StepKey, float] = {}
+    unpack_s: dict[StepKey, float] = {}
+    for number, row, bare, seconds in zip(numbers, rows, bare_s.tolist(), whole_s.tolist(), strict=False):
         messages = (sent(message, testbed) for part, _ in parts[number] for message in part.sends)
         software_s = max(0.0, seconds - together_s(testbed, messages))
         fixed, volume = max(0.0, bare - float(row["latency_s"])), max(0.0, seconds - bare - float(row["wire_s"]))
-        shares = _shares(parts[number], fixed, volume, software_s)
-        pack_s.update({(rank, number): packing for rank, (packing, _) in shares.items()})
-        unpack_s.update({(rank, number): unpacking for rank, (_, unpacking) in shares.items()})
-    arrivals = {program.rank: float(s) for program, s in zip(programs, arrival_s, strict=True) if program.inputs}
-    return Prices(arrivals, compute_seconds(programs, graph, testbed, cost), pack_s, unpack_s)
+        for rank, (packing, unpacking) in _shares(parts[number], fixed, volume, software_s).items():
+            pack_s[rank, number], unpack_s[rank, number] = packing, unpacking
+    arrival_s = {p.rank: s for p, s in zip(programs, whole_s[len(rows) :].tolist(), strict=True) if p.inputs}
+    return Prices(arrival_s, compute_seconds(programs, graph, testbed, cost), pack_s, unpack_s)
 
 
 # Computing
@@ -73,27 +77,26 @@ def compute_seconds(
     testbed: Testbed,
     cost: CostModel,
     active: Mapping[int, float] | None = None,
-) -> dict[Place, float]:
+) -> dict[StepKey, float]:
     """Seconds of every Compute step on its rank's device, its call included.
 
     As in a plan's price, ranks of one host crowd each other when they compute the same segment; `active` says how much
     each rank is crowded where that is known better.
     """
-    known = _groups_of(programs, graph)
-    crowds = _crowds(programs, testbed) if active is None else _crowds_of(programs, active)
+    groups, crowds = _groups_of(programs, graph), _crowds(programs, testbed, active)
     alike: dict[object, tuple[StepWork, float]] = {}
-    keys: dict[Place, object] = {}
+    keys: dict[StepKey, object] = {}
     for program in programs:
         for step in program.computes:
             step_key = (program.rank, step.segment)
             keys[step_key] = key = (_signature(step, program), crowds[step_key])
-            alike.setdefault(key, (StepWork(graph, known, program, step), crowds[step_key]))
+            alike.setdefault(key, (StepWork(graph, groups, program, step), crowds[step_key]))
     seconds = dict(zip(alike, _steps_s(list(alike.values()), cost), strict=True))
     return {step_key: seconds[key] * testbed.devices[step_key[0]].slowdown for step_key, key in keys.items()}
 
 
 def _groups_of(programs: Sequence[Program], graph: Graph) -> tuple[FusedGroup, ...]:
-    """The graph's kernels, none of which reaches over the beginning of a segment."""
+    """The graph's fused groups, none of which reaches over the beginning of a segment."""
     firsts: dict[int, int] = {}
     for program in programs:
         for step in program.computes:
@@ -102,21 +105,20 @@ def _groups_of(programs: Sequence[Program], graph: Graph) -> tuple[FusedGroup, .
     return fused_groups(graph, list(firsts.values()))
 
 
-def _crowds(programs: Sequence[Program], testbed: Testbed) -> dict[Place, float]:
-    """How much each rank's host is overloaded while the rank computes a segment."""
+def _crowds(programs: Sequence[Program], testbed: Testbed, active: Mapping[int, float] | None) -> dict[StepKey, float]:
+    """How much each rank's host is overloaded while the rank computes a segment; as `active` says where that is given.
+
+    Otherwise it is by the ranks that compute the same segment.
+    """
     teams: dict[int, list[int]] = {}
     for program in programs:
         for step in program.computes:
             teams.setdefault(step.segment, []).append(program.rank)
-    return {
-        (rank, segment): active
-        for segment, ranks in teams.items()
-        for rank, active in zip(ranks, testbed.active(ranks), strict=True)
-    }
-
-
-def _crowds_of(programs: Sequence[Program], active: Mapping[int, float]) -> dict[Place, float]:
-    return {(program.rank, step.segment): active[program.rank] for program in programs for step in program.computes}
+    crowds: dict[StepKey, float] = {}
+    for segment, ranks in teams.items():
+        loads = testbed.active(ranks) if active is None else [active[rank] for rank in ranks]
+        crowds.update(zip(((rank, segment) for rank in ranks), loads, strict=True))
+    return crowds
 
 
 def _signature(step: Compute, program: Program) -> object:
@@ -143,26 +145,6 @@ def _steps_s(steps: Sequence[tuple[StepWork, float]], cost: CostModel) -> list[f
 # Exchanging
 
 
-def _arrivals(programs: Sequence[Program]) -> np.ndarray:
-    """The rows of `TRANSFER` of taking inputs over, for every rank; empty ones where there are none."""
-    rows = np.zeros(len(programs), TRANSFER)
-    rows["kind"], rows["ranks"] = b"local", 1
-    rows["local_bytes"] = [sum(p.buffers[index].nbytes for _, index in p.inputs) for p in programs]
-    return rows
-
-
-def _exchange_s(rows: np.ndarray, arrivals: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Seconds of exchanges, of the same without bytes, and of arrivals."""
-    bare = rows.copy()
-    for name in ("port_bytes", "total_bytes", "local_bytes", "runs", "wire_s"):
-        bare[name] = 0.0
-    asked = np.concatenate((rows, bare, arrivals))
-    distinct, inverse = np.unique(asked, return_inverse=True)
-    seconds = cost.exchange_s(distinct)[inverse]
-    whole, least = seconds[: len(rows)], seconds[len(rows) : 2 * len(rows)]
-    return whole, np.minimum(whole, least), seconds[2 * len(rows) :]
-
-
 Share = tuple[float, float]
 """What one rank has to do before its messages leave, and after what it needs has come."""
 
@@ -174,35 +156,29 @@ def _shares(parts: Sequence[Part], fixed: float, volume: float, software_s: floa
     """
     # Emulation paces computing alone, and plans price exchanges alike on every board: a board whose slowdown also
     # slowed copying would have its shares multiplied here.
-    messages, nbytes = (_scaled(parts, {p.rank: of(part, p) for part, p in parts}) for of in (_messages, _bytes))
-    both = {rank: _sum(messages[rank], fixed, nbytes[rank], volume) for rank in messages}
+    messages = _scaled(parts, {program.rank: (len(part.sends), len(part.receives)) for part, program in parts})
+    nbytes = _scaled(parts, {program.rank: _copied(part, program) for part, program in parts})
+    both = {
+        rank: (sending * fixed + nbytes[rank][0] * volume, receiving * fixed + nbytes[rank][1] * volume)
+        for rank, (sending, receiving) in messages.items()
+    }
     return _scaled(parts, both, software_s)
 
 
-def _messages(part: Exchange, program: Program) -> Share:
-    return len(part.sends), len(part.receives)
-
-
-def _bytes(part: Exchange, program: Program) -> Share:
+def _copied(part: Exchange, program: Program) -> Share:
+    """Bytes that a rank packs, and those that it unpacks or copies."""
     sizes = [message.nbytes for message in part.sends]
     packed = max(sizes, default=0) if part.kind in _PACKED_ONCE else sum(sizes)
     return packed, sum(message.nbytes for message in part.receives) + own_bytes(part, program)
 
 
-def _sum(some: Share, weight: float, others: Share, other: float) -> Share:
-    return some[0] * weight + others[0] * other, some[1] * weight + others[1] * other
-
-
 def _scaled(parts: Sequence[Part], shares: Mapping[int, Share], total: float = 1.0) -> dict[int, Share]:
-    """Shares in the same proportion, of which the dearest way adds up to `total`; zeros stay zeros."""
-    dearest = max(sum(way) for way in _ways(parts, shares))
+    """Shares in the same proportion, of which the dearest way adds up to `total`; zeros stay zeros.
+
+    A way is the packing and the unpacking that follow each other: of one rank, or at the two ends of a message.
+    """
+    ends = ((p.rank, message.target) for part, p in parts for message in part.sends)
+    ways = (*((rank, rank) for rank in shares), *ends)
+    dearest = max(shares[source][0] + shares[target][1] for source, target in ways)
     factor = total / dearest if dearest else 0.0
     return {rank: (packing * factor, unpacking * factor) for rank, (packing, unpacking) in shares.items()}
-
-
-def _ways(parts: Sequence[Part], shares: Mapping[int, Share]) -> Iterator[Share]:
-    """(packing, unpacking) that follow each other: of every rank itself, and at the two ends of every message."""
-    yield from shares.values()
-    for part, program in parts:
-        for message in part.sends:
-            yield shares[program.rank][0], shares[message.target][1]

@@ -1,8 +1,9 @@
-"""The walk: ranks go through their programs on their own and meet only in what they wait for.
+"""The walk: each rank goes through its program on its own clock, and ranks meet only where one waits for another.
 
-Two kinds of things happen, always the earliest next: a rank comes to the end of what it was busy with, or a message
-has left. A rank is busy without looking at others while it computes, packs and unpacks; it stops where it must wait,
-and whatever comes last of what it waits for sends it on.
+The walk goes from one event to the next, the earliest first. An event is that a message has left, or that the clock of
+a rank has been reached. A rank looks at nobody while it computes, packs and unpacks. It stops in two cases: where it
+must wait for messages, and before it sends some, so that messages of all ranks start in the order of time. The last of
+the messages that a rank waits for sends it on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from ..core.errors import ProgramError
-from ..core.program import Compute, Exchange, Finish, Program, Start
+from ..core.program import Compute, Exchange, Program, Start
 from ..core.timeline import OF_NONE, Event, Timeline
 from ..testbed import Testbed
 from .flows import Flows, sent
@@ -22,61 +23,43 @@ from .prices import Prices
 
 @dataclass(slots=True, eq=False)
 class _Side:
-    """What one rank sends in an exchange, or receives: how many messages are missing, and when the last was over."""
+    """The messages of one exchange that a rank sends, or those that it receives."""
 
     rank: int
-    missing: int
-    end_s: float = 0.0
+    missing: int  # messages that are still on their way
+    end_s: float = 0.0  # when the last of the others left, or came
 
 
-@dataclass(frozen=True, slots=True)
-class _Busy:
-    """The rank does something by itself."""
-
-    kind: str
-    segment: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Let:
-    """The rank's messages of an exchange start."""
-
-    exchange: Exchange
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """The rank waits until nothing is missing on some sides."""
-
-    segment: int
-    sides: tuple[_Side, ...]
-
-
-_Action = _Busy | _Let | _Wait
+_Awaited = tuple[_Side, ...]
+"""What a rank stops for: until nothing is missing on these sides; without any, until its clock has been reached."""
 
 
 @dataclass(slots=True)
 class _Rank:
-    """One rank on its way: its actions, how many of them are done, and until when."""
+    """One rank on its way: its clock, what it waits for, and what it did until now."""
 
-    actions: Sequence[_Action]
-    done: int = 0
+    number: int
     clock_s: float = 0.0
-    waits_for: tuple[_Side, ...] = ()
+    waits_for: _Awaited = ()
+    exchange: int = OF_NONE  # the one that it waits in, or waited in last
     events: list[Event] = field(default_factory=list)
+
+    def spend(self, kind: str, segment: int, end_s: float) -> None:
+        """Note what the rank does until `end_s`, if that is not over yet."""
+        if end_s > self.clock_s:
+            self.events.append(Event(self.number, kind, segment, self.clock_s, end_s))
+            self.clock_s = end_s
+
+    def wait(self, exchange: int, sides: _Awaited) -> Iterator[_Awaited]:
+        """Stop until nothing is missing on some sides."""
+        self.exchange = exchange
+        if any(side.missing for side in sides):
+            yield sides
+        self.spend("wait", exchange, max((side.end_s for side in sides), default=0.0))
 
 
 class Walk:
-    """One request of a job.
-
-    Parameters
-    ----------
-    programs : sequence of Program
-        Of all ranks.
-    testbed : Testbed
-    prices : Prices
-    """
+    """One request of a job, given the programs of all its ranks."""
 
     def __init__(self, programs: Sequence[Program], testbed: Testbed, prices: Prices) -> None:
         self._testbed = testbed
@@ -86,56 +69,71 @@ class Walk:
         self._sent = {(rank, part.index): _Side(rank, len(part.sends)) for rank, part in own}
         self._received = {(rank, part.index): _Side(rank, len(part.receives)) for rank, part in own}
         self._under_way: list[tuple[_Side, _Side, float]] = []
-        self._ranks = [_Rank(tuple(self._actions(program))) for program in programs]
-        self._busy = [(0.0, rank) for rank in range(len(programs))]
+        self._ranks = [_Rank(number) for number in range(len(programs))]
+        self._going = [self._run(program, rank) for program, rank in zip(programs, self._ranks, strict=True)]
+        self._clocks = [(0.0, number) for number in range(len(programs))]
+        self._now_s = 0.0
 
     def timeline(self) -> Timeline:
         """What every rank does when, rank by rank.
 
         Raises ProgramError when some rank waits for what never comes.
         """
-        while True:
-            now_s = min(self._busy[0][0] if self._busy else inf, self._flows.next_s())
-            if now_s == inf:
-                break
+        while (now_s := min(self._clocks[0][0] if self._clocks else inf, self._flows.next_s())) < inf:
+            self._now_s = now_s
             for number in self._flows.advance(now_s):
                 source, target, latency_s = self._under_way[number]
                 self._count(source, now_s)
                 self._count(target, now_s + latency_s)
-            while self._busy and self._busy[0][0] <= now_s:
-                self._go_on(heappop(self._busy)[1])
-        self._check()
+            while self._clocks and self._clocks[0][0] <= now_s:
+                self._go_on(heappop(self._clocks)[1])
+        for rank in self._ranks:
+            if rank.waits_for:
+                raise ProgramError(
+                    f"rank {rank.number} would wait for ever in exchange {rank.exchange} of the simulation: "
+                    "these programs cannot be run"
+                )
         return Timeline(tuple(event for rank in self._ranks for event in rank.events))
 
-    def _actions(self, program: Program) -> Iterator[_Action]:
-        """A program as the executor carries it out, each step in what it does and what it waits for."""
-        prices, rank = self._prices, program.rank
+    def _go_on(self, number: int) -> None:
+        """Let a rank act until it stops, or has done everything."""
+        rank = self._ranks[number]
+        stop = next(self._going[number], None)
+        if stop:
+            rank.waits_for = stop
+        elif stop is not None:
+            heappush(self._clocks, (rank.clock_s, number))
+
+    def _run(self, program: Program, rank: _Rank) -> Iterator[_Awaited]:
+        """Carry a program out as the executor does, and tell what the rank stops for."""
+        prices, number = self._prices, program.rank
         started: list[Exchange] = []
-        if rank in prices.arrival_s:
-            yield _Busy("receive", 0, prices.arrival_s[rank])
+        rank.spend("receive", 0, prices.arrival_s.get(number, 0.0))
         for step in program.steps:
             if isinstance(step, Compute):
-                yield _Busy("compute", step.segment, prices.compute_s[rank, step.segment])
+                rank.spend("compute", step.segment, rank.clock_s + prices.compute_s[number, step.segment])
                 continue
-            exchange = step.exchange
+            exchange, index = step.exchange, step.exchange.index
             if isinstance(step, Start):
                 mates = [other for other in started if other.staging_slot == exchange.staging_slot >= 0]
-                yield _Wait(exchange.index, self._sides(rank, mates))
-                yield _Busy("send", exchange.index, prices.pack_s[rank, exchange.index])
-                yield _Let(exchange)
+                yield from rank.wait(index, self._sides(number, mates))
+                rank.spend("send", index, rank.clock_s + prices.pack_s[number, index])
+                if rank.clock_s > self._now_s:
+                    yield ()
+                self._send(exchange)
                 started.append(exchange)
-            elif isinstance(step, Finish):
-                yield _Wait(exchange.index, self._awaited(rank, exchange))
-                yield _Busy("receive", exchange.index, prices.unpack_s[rank, exchange.index])
-        yield _Wait(OF_NONE, self._sides(rank, started))
+            else:
+                yield from rank.wait(index, self._awaited(number, exchange))
+                rank.spend("receive", index, rank.clock_s + prices.unpack_s[number, index])
+        yield from rank.wait(OF_NONE, self._sides(number, started))
 
-    def _awaited(self, rank: int, exchange: Exchange) -> tuple[_Side, ...]:
+    def _awaited(self, rank: int, exchange: Exchange) -> _Awaited:
         """What the end of an exchange waits for: what is received; of a collective all, if anything is received."""
         if not exchange.receives:
             return ()
         return self._sides(rank, [exchange]) if exchange.is_collective else (self._received[rank, exchange.index],)
 
-    def _sides(self, rank: int, exchanges: Iterable[Exchange]) -> tuple[_Side, ...]:
+    def _sides(self, rank: int, exchanges: Iterable[Exchange]) -> _Awaited:
         """Everything that must be over before the memory of exchanges is free: of messages, those that are sent."""
         sides: list[_Side] = []
         for exchange in exchanges:
@@ -144,34 +142,8 @@ class Walk:
                 sides.append(self._received[rank, exchange.index])
         return tuple(sides)
 
-    def _go_on(self, number: int) -> None:
-        """Let a rank act until it is busy beyond now, waits, or has done everything."""
-        rank = self._ranks[number]
-        begin_s = rank.clock_s
-        while rank.done < len(rank.actions):
-            action = rank.actions[rank.done]
-            if isinstance(action, _Wait):
-                if any(side.missing for side in action.sides):
-                    rank.waits_for = action.sides
-                    return
-                self._spend(number, "wait", action.segment, max((s.end_s for s in action.sides), default=0.0))
-            elif isinstance(action, _Busy):
-                self._spend(number, action.kind, action.segment, rank.clock_s + action.seconds)
-            elif rank.clock_s > begin_s:
-                heappush(self._busy, (rank.clock_s, number))
-                return
-            else:
-                self._let(action.exchange)
-            rank.done += 1
-
-    def _spend(self, number: int, kind: str, segment: int, end_s: float) -> None:
-        """Note what a rank does until `end_s`, if that is not over yet."""
-        rank = self._ranks[number]
-        if end_s > rank.clock_s:
-            rank.events.append(Event(number, kind, segment, rank.clock_s, end_s))
-            rank.clock_s = end_s
-
-    def _let(self, exchange: Exchange) -> None:
+    def _send(self, exchange: Exchange) -> None:
+        """Start the messages of a rank's part of an exchange."""
         for message in exchange.sends:
             route, nbytes = sent(message, self._testbed)
             ends = self._sent[message.source, exchange.index], self._received[message.target, exchange.index]
@@ -179,20 +151,11 @@ class Walk:
             self._under_way.append((*ends, route.latency_s))
 
     def _count(self, side: _Side, end_s: float) -> None:
-        """One message less is missing on a side; whoever waits for that alone goes on."""
+        """One message less is missing on a side; a rank that waited for that alone goes on."""
         side.missing -= 1
         side.end_s = max(side.end_s, end_s)
         rank = self._ranks[side.rank]
         if side in rank.waits_for and not any(other.missing for other in rank.waits_for):
             ready_s = max(rank.clock_s, *(other.end_s for other in rank.waits_for))
             rank.waits_for = ()
-            heappush(self._busy, (ready_s, side.rank))
-
-    def _check(self) -> None:
-        for number, rank in enumerate(self._ranks):
-            if rank.done < len(rank.actions):
-                action = rank.actions[rank.done]
-                raise ProgramError(
-                    f"rank {number} would wait for ever at step {rank.done} of the simulation ({action}): "
-                    "these programs cannot be run"
-                )
+            heappush(self._clocks, (ready_s, side.rank))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core.errors import PlanError
 from ..planner.candidates import candidates, teams
-from ..planner.latency import find
+from ..planner.latency import Task, find
 from ..planner.problem import Choice
 from ..planner.registry import kinds_of
 from .pipeline import EXACT, Pipeline, place
@@ -112,7 +112,7 @@ def _latency_plans(problem: PlacementProblem, count: int) -> Iterator[Candidate]
     layouts = candidates(testbed, root, kinds_of(problem.graph))
     choice = Choice(tuple(layout for layout in layouts if set(layout.ranks) <= set(order[:count])))
     try:
-        search = find(problem.graph, testbed, problem.cost, choice, root=root)
+        search = find(Task(problem.graph, testbed, problem.cost, root), choice)
     except PlanError:
         return
     plan = search.plans[0].plan

@@ -68,26 +68,11 @@ def place(
     most_boards: int | None = None,
     seed: int = 0,
 ) -> Pipeline:
-    """The plan of a solver for a problem.
+    """The plan of a problem by one of :data:`flexpie_mpi.placement.solvers.SOLVERS`.
 
-    Where boards have too little memory for several requests at once, room is made for fewer of them.
-
-    Parameters
-    ----------
-    problem : PlacementProblem
-    solver : str
-        One of :data:`flexpie_mpi.placement.solvers.SOLVERS`.
-    time_limit_s : float, optional
-        What all of the search may take, where the solver has a say in it.
-    most_boards : int, optional
-        Boards that may compute.
-    seed : int
-        Of solvers that draw.
-
-    Raises
-    ------
-    PlanError
-        When there is no such solver, or nothing fits the boards' memory.
+    Where boards have too little memory for several requests at once, room is made for fewer of them. All of the search
+    may take `time_limit_s`, where the solver has a say in it, and at most `most_boards` may compute; `seed` is of
+    solvers that draw. Raises PlanError when there is no such solver, or nothing fits the boards' memory.
     """
     if solver not in SOLVERS:
         raise PlanError(f"unknown planner '{solver}'; choose from {', '.join(SOLVERS)}")
@@ -104,13 +89,17 @@ def place(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """The problem with some numbers of boards and requests; `proves` when no plan of so many is priced too high."""
+    """The problem with some numbers of boards and requests; `is_least` as of :meth:`PlacementProblem.instance`."""
 
     problem: PlacementProblem
     most_boards: int | None
     slots: int
-    is_least: bool
-    proves: bool
+    is_least: bool = False
+
+    @property
+    def proves(self) -> bool:
+        """Whether no plan of so many is priced too high."""
+        return self.is_least or not self.problem.is_kept
 
     def instance(self, replicas: int = MOST_PERIOD) -> Instance:
         return self.problem.instance(self.most_boards, self.slots, replicas, is_least=self.is_least)
@@ -124,12 +113,12 @@ def _views(problem: PlacementProblem, most_boards: int | None) -> Iterator[_View
     for lighter, most in problem.by_contention(most_boards):
         before: Instance | None = None
         for slots in ROOMS:
-            view = _View(lighter, most, slots, is_least=False, proves=not problem.is_kept)
+            view = _View(lighter, most, slots)
             instance = view.instance()
             if before is None or not _allow_the_same(before, instance):
                 yield view
                 if problem.is_kept:
-                    yield replace(view, is_least=True, proves=True)
+                    yield replace(view, is_least=True)
             before = instance
 
 
@@ -174,15 +163,16 @@ class _Search:
         self.explored += outcome.explored
         if outcome.placement is None:
             return outcome, False
-        found = self._streamed(outcome.placement)
-        if found.in_flight and (self.best is None or found.seconds < self.best[0].seconds):
-            self.best = found, outcome.placement
-        return outcome, bool(found.in_flight) and found.seconds <= found.occupancy.seconds
+        made = self._streamed(outcome.placement)
+        if made.in_flight and (self.best is None or made.seconds < self.best[0].seconds):
+            self.best = made, outcome.placement
+        return outcome, bool(made.in_flight) and made.seconds <= made.occupancy.seconds
 
     def _streamed(self, placement: Placement) -> Streamed:
         problem = self.problem
         if placement not in self._seen:
-            plan = _plan(problem, placement)
+            segments = segments_of(problem.units, placement, problem.team_segments)
+            plan = Plan(segments, problem.testbed.ranks, problem.graph.digest, problem.root)
             self._seen[placement] = streamed(plan, problem.graph, problem.testbed, problem.cost)
         return self._seen[placement]
 
@@ -190,11 +180,6 @@ class _Search:
 def _allow_the_same(one: Instance, other: Instance) -> bool:
     teams = [{(team.boards, span) for team in each.teams for span in team.spans} for each in (one, other)]
     return bool((one.fits == other.fits).all()) and teams[0] == teams[1]
-
-
-def _plan(problem: PlacementProblem, placement: Placement) -> Plan:
-    segments = segments_of(problem.units, placement, problem.team_segments)
-    return Plan(segments, problem.testbed.ranks, problem.graph.digest, problem.root)
 
 
 def _provenance(problem: PlacementProblem, made: Pipeline) -> dict[str, str]:

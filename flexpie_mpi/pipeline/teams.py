@@ -28,7 +28,7 @@ from ..cost.model import CostModel
 from ..lower import lower
 from ..lower.memory import PROCESS_BYTES, SLOTS_PER_TURN, RankMemory, memory_of, most_in_flight
 from ..placement import Span, TeamSpan
-from ..planner.registry import Task, make_plans
+from ..planner import Task, make_plans
 from ..planner.units import Units
 from ..simulate.prices import compute_seconds
 from ..testbed import Testbed

@@ -8,8 +8,8 @@ Here is what plans for latency: the least seconds of one request. Plans of most 
 :mod:`~flexpie_mpi.pipeline`, which builds on it.
 """
 
-from .latency import PricedPlan, Search, price
-from .registry import Task, make_plans
+from .latency import PricedPlan, Search, Task, price
+from .registry import make_plans
 from .rules import layout_plan
 
 __all__ = [

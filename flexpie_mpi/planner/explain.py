@@ -43,59 +43,44 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Resized:
-    """The same segments on `boards` boards: seconds by which they would compute and exchange longer."""
-
-    boards: int
-    compute_s: float
-    exchange_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class BoardsUsed:
     """How many of all ranks the largest segments use, and what one more, or one fewer, would change.
 
-    `resized` is None where no plan shares its segments among another number.
+    On `other` boards the same segments would compute and exchange so many seconds longer; it is None where no plan
+    shares its segments among another number.
     """
 
     used: int
     ranks: int
-    resized: Resized | None
+    other: int | None = None
+    compute_s: float = 0.0
+    exchange_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """The prices of a plan's segments, and why they are as they are."""
+    """A plan with the prices of its segments, and why they are as they are."""
 
-    layouts: tuple[Layout, ...]  # of the segments
-    prices: tuple[tuple[float, float], ...]  # tuple of (exchange, compute) seconds, of the segments
+    priced: PricedPlan
     # How much of the compute is the call of the segment's session and the re-layout of what enters and leaves
     boundary_s: tuple[float, ...]
-    reasons: Explanation | None = None  # explanation, optional. None for a plan that nothing was searched for.
-    boards: BoardsUsed | None = None  # BoardsUsed, optional. None for such a plan, too.
+    # `reasons` and `boards`: None for a plan that nothing was searched for
+    reasons: Explanation | None = None
+    boards: BoardsUsed | None = None
 
 
 def why(
     priced: PricedPlan, free: PricedPlan, ranks: int, problem: Problem | None = None, path: Path | None = None
 ) -> Why:
-    """Prices of a plan's segments, and the reasons for them where the plan was searched for.
+    """Prices of a plan's segments, and the reasons for them where the plan was searched for, as a path of a problem.
 
-    Parameters
-    ----------
-    priced, free : PricedPlan
-        The plan as it is, and as it would be if calling sessions took no time.
-    ranks : int
-        Of the job.
-    problem, path : Problem and Path, optional
-        What was searched, and the plan in it.
+    `free` is the plan priced as if calling sessions took no time; `ranks` are those of the job.
     """
     pairs = zip(priced.segments, free.segments, strict=True)
     boundary_s = tuple(max(0.0, price.compute_s - other.compute_s) for price, other in pairs)
-    prices = tuple((price.exchange_s, price.compute_s) for price in priced.segments)
-    layouts = tuple(segment.layout for segment in priced.plan.segments)
     if problem is None or path is None:
-        return Why(layouts, prices, boundary_s)
-    return Why(layouts, prices, boundary_s, explain(problem, path), boards_used(problem, path, ranks))
+        return Why(priced, boundary_s)
+    return Why(priced, boundary_s, explain(problem, path), boards_used(problem, path, ranks))
 
 
 def explain(problem: Problem, path: Path) -> Explanation:
@@ -154,10 +139,10 @@ def boards_used(problem: Problem, path: Path, ranks: int) -> BoardsUsed:
     other = (known[0] if used < ranks else known[-1]) if known else used
     changed = _resized(problem, path, used, other) if used > 1 else None
     if changed is None:
-        return BoardsUsed(used, ranks, None)
+        return BoardsUsed(used, ranks)
     now, then = replay(problem.space, path), replay(problem.space, changed)
     compute_s = sum(then.compute_s) - sum(now.compute_s)
-    return BoardsUsed(used, ranks, Resized(other, compute_s, then.seconds - now.seconds - compute_s))
+    return BoardsUsed(used, ranks, other, compute_s, then.seconds - now.seconds - compute_s)
 
 
 def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None:

@@ -31,6 +31,18 @@ UNLIMITED = 1e18
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be planned, and for what; `top` is how many plans are asked for, `seed` is of planners that draw."""
+
+    graph: Graph
+    testbed: Testbed
+    cost: CostModel
+    root: int = 0
+    top: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentPrice:
     """Predicted seconds of one segment: the exchange before it, and the slowest rank's compute, its call included."""
 
@@ -72,31 +84,22 @@ class Search:
         return cls((priced,), 0.0, False, perf_counter() - begin_s, len(priced.segments), 0)
 
 
-def find(
-    graph: Graph,
-    testbed: Testbed,
-    cost: CostModel,
-    choice: Choice,
-    *,
-    root: int = 0,
-    top: int = 1,
-    planner: str = "auto",
-) -> Search:
-    """The `top` plans of least predicted latency among those of a choice.
+def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
+    """The plans of least predicted latency among those of a choice, made in the name of `planner`.
 
     Raises PlanError when there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
-    builder = ProblemBuilder(units(graph), testbed, cost, choice.layouts, root)
+    builder = ProblemBuilder(units(task.graph), task.testbed, task.cost, choice.layouts, task.root)
     most = longest(len(builder.units), len(builder.shards.rank))
     is_all = most >= len(builder.units)
     if not is_all:
         choice = replace(choice, fuse=within(most, choice.fuse))
-    problem = builder.build(_within_reach(builder, choice, top) if is_all else choice)
-    provenance = {"model": graph.name, "planner": planner, "testbed": testbed.name}
+    problem = builder.build(_within_reach(builder, choice, task.top) if is_all else choice)
+    provenance = {"model": task.graph.name, "planner": planner, "testbed": task.testbed.name}
     if not is_all:
         provenance["segments"] = f"at most {most} of {len(builder.units)} units"
-    result, plans = _search_fitting(problem, testbed, top, root, provenance)
+    result, plans = _search_fitting(problem, task, provenance)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
@@ -111,42 +114,39 @@ def find(
 
 
 def _search_fitting(
-    problem: Problem, testbed: Testbed, top: int, root: int, provenance: Mapping[str, str]
+    problem: Problem, task: Task, provenance: Mapping[str, str]
 ) -> tuple[SearchResult, tuple[PricedPlan, ...]]:
-    """The `top` cheapest paths and their plans, without those that need more memory than a board has.
+    """The cheapest paths and their plans, without those that need more memory than a board has.
 
     The search adds up the constants of segments; what is needed beside them is known of whole plans only. Where none of
     the plans that were found fits, less is left for constants by what the first needs beside them, and so on. Raises
     PlanError when no plan fits.
     """
-    first = result = search(problem.space, top=top)
+    graph, testbed = task.graph, task.testbed
+    first = result = search(problem.space, top=task.top)
     space, reasons = problem.space, list[str]()
     for attempt in range(MOST_ATTEMPTS):
-        plans = [_priced(problem, path, testbed.ranks, root, provenance) for path in result.paths]
+        plans = [_priced(problem, path, task, provenance) for path in result.paths]
         if plans and not space.capacity.size:
             return result, tuple(plans)
-        graph = problem.units.graph
-        backwards = [memory_of(turns_of(priced.plan, graph), graph, root) for priced in reversed(plans)]
+        backwards = [memory_of(turns_of(priced.plan, graph), graph, task.root) for priced in reversed(plans)]
         needs = backwards[::-1]  # the first plan is lowered last, so that its programs are kept for whoever runs it
         lacking = [memory_problems(need, testbed) for need in needs]
         kept = [number for number, sentences in enumerate(lacking) if not sentences]
         if kept:
             is_optimal = result.is_optimal and attempt == 0 and kept[0] == 0
-            paths = tuple(result.paths[number] for number in kept)
-            seconds = tuple(result.seconds[number] for number in kept)
-            fitting = replace(
-                result, paths=paths, seconds=seconds, is_optimal=is_optimal, lower_bound=first.lower_bound
-            )
-            return fitting, tuple(plans[number] for number in kept)
+            paths, seconds = tuple(result.paths[n] for n in kept), tuple(result.seconds[n] for n in kept)
+            result = SearchResult(paths, seconds, first.lower_bound, is_optimal, result.labels)
+            return result, tuple(plans[number] for number in kept)
         if not plans:
             break
         reasons = lacking[0]
         space = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
-        result = search(space, top=top)
+        result = search(space, top=task.top)
     if not reasons:
         raise PlanError(_hopeless(problem, testbed, result))
     raise PlanError(
-        f"no plan of {problem.units.graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
+        f"no plan of {graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
         f"fastest, {reasons[0]}"
     )
 
@@ -205,14 +205,14 @@ def _prices(problem: Problem, path: Path) -> tuple[tuple[SegmentPrice, ...], flo
     return tuple(map(SegmentPrice, replayed.exchange_s, replayed.compute_s)), replayed.exit_s
 
 
-def _priced(problem: Problem, path: Path, ranks: int, root: int, provenance: Mapping[str, str]) -> PricedPlan:
+def _priced(problem: Problem, path: Path, task: Task, provenance: Mapping[str, str]) -> PricedPlan:
     """The plan of a path, with the price of every step."""
-    graph, ends, layouts = problem.units.graph, problem.units.ends, problem.shards.layouts
+    graph, ends, layouts = task.graph, problem.units.ends, problem.shards.layouts
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[ends[begin] : ends[end]]), layouts[layout])
         for begin, end, layout in path
     )
-    return PricedPlan(Plan(segments, ranks, graph.digest, root, provenance), *_prices(problem, path))
+    return PricedPlan(Plan(segments, task.testbed.ranks, graph.digest, task.root, provenance), *_prices(problem, path))
 
 
 def _hopeless(problem: Problem, testbed: Testbed, result: SearchResult) -> str:

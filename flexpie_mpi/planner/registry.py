@@ -9,7 +9,7 @@ Sources: FlexPie, sections 2 and 4 (its own planner, and its baselines layer-wis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 from time import perf_counter
@@ -20,11 +20,9 @@ from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Kind, Layout
-from ..cost.model import CostModel
-from ..testbed import Testbed
 from .boxes import ShardTable
 from .candidates import candidates
-from .latency import Search, find, price
+from .latency import Search, Task, find, price
 from .problem import Choice
 from .rules import layout_plan, random_plan
 from .units import units
@@ -32,18 +30,6 @@ from .walk import Step
 
 PAPER = ("rows", "columns", "grid", "channels")
 """The four layouts of FlexPie: InH, InW, 2D-grid, OutC."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be planned, and for what."""
-
-    graph: Graph
-    testbed: Testbed
-    cost: CostModel
-    root: int = 0
-    top: int = 1
-    seed: int = 0
 
 
 Planner = Callable[[Task], Search]
@@ -61,8 +47,7 @@ def make_plans(name: str, task: Task) -> Search:
 
 
 def _auto(task: Task) -> Search:
-    layouts = candidates(task.testbed, task.root, kinds_of(task.graph))
-    return find(task.graph, task.testbed, task.cost, Choice(layouts), root=task.root, top=task.top, planner="auto")
+    return find(task, Choice(candidates(task.testbed, task.root, kinds_of(task.graph))))
 
 
 def kinds_of(graph: Graph) -> tuple[str, ...]:
@@ -89,7 +74,7 @@ def _paper(task: Task, name: str, kinds: tuple[str, ...] = PAPER, free: bool = F
     choice = Choice(
         (*fallback, *sharing), _only_where_needed(task.graph, fallback), _without_redundancy if free else None
     )
-    return find(task.graph, task.testbed, task.cost, choice, root=task.root, top=task.top, planner=name)
+    return find(task, choice, name)
 
 
 def _fused(task: Task) -> Search:

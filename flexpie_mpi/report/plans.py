@@ -16,6 +16,7 @@ from .units import count_of, flops, mb, milli, ms, percent, ranges
 if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
     from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
+    from ..planner.latency import SegmentPrice
     from ..session.choosing import Comparison
     from ..session.planning import Prediction
 
@@ -324,8 +325,8 @@ def layout_name(layout: Layout) -> str:
 def why_items(why: Why, *, everything: bool = False) -> list[Item]:
     """The reasons for a plan as tables and a sentence."""
     rows = [
-        (index, layout_name(layout), layout.ranks, *why.prices[index], why.boundary_s[index])
-        for index, layout in enumerate(why.layouts)
+        (index, layout_name(layout), layout.ranks, price.exchange_s, price.compute_s, boundary_s)
+        for index, (layout, price, boundary_s) in enumerate(_segments(why))
     ]
     head = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
     if why.reasons is None:
@@ -341,21 +342,27 @@ def why_record(why: Why) -> dict[str, Any]:
     """The reasons for a plan in seconds."""
     reasons = why.reasons.reasons if why.reasons else ()
     others = [[{"layout": str(it.layout), "plan_s": it.seconds} for it in each.alternatives] for each in reasons]
-    segments = zip(why.layouts, why.prices, why.boundary_s, others or [[]] * len(why.layouts), strict=True)
+    segments = zip(_segments(why), others or [[]] * len(why.boundary_s), strict=True)
     return {
         "segments": [
             {
                 "layout": str(layout),
-                "exchange_s": exchange_s,
-                "compute_s": compute_s,
+                "exchange_s": price.exchange_s,
+                "compute_s": price.compute_s,
                 "boundary_s": boundary_s,
                 "alternatives": alternatives,
             }
-            for layout, (exchange_s, compute_s), boundary_s, alternatives in segments
+            for (layout, price, boundary_s), alternatives in segments
         ],
         "by_boards": _team_table(why.reasons).records if why.reasons else None,
         "boards": boards_line(why.boards),
     }
+
+
+def _segments(why: Why) -> Iterator[tuple[Layout, SegmentPrice, float]]:
+    """Layout, price, and seconds of the boundary, of every segment."""
+    layouts = (segment.layout for segment in why.priced.plan.segments)
+    return zip(layouts, why.priced.segments, why.boundary_s, strict=True)
 
 
 def _team_table(reasons: Explanation) -> Table:
@@ -384,10 +391,10 @@ def boards_line(boards: BoardsUsed | None) -> str:
     if boards.ranks == 1:
         return "there is one board"
     head = f"{boards.used} of {count_of(boards.ranks, 'board')} {'is' if boards.used == 1 else 'are'} used"
-    if boards.resized is None:
+    if boards.other is None:
         return f"{head}: no plan that shares its segments among another number is predicted to be faster"
-    deltas = {"compute": boards.resized.compute_s, "exchange": boards.resized.exchange_s}
-    return f"{head}: on {boards.resized.boards} the same segments would {' and '.join(_longer(deltas))}"
+    deltas = {"compute": boards.compute_s, "exchange": boards.exchange_s}
+    return f"{head}: on {boards.other} the same segments would {' and '.join(_longer(deltas))}"
 
 
 def _longer(deltas: dict[str, float]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from ..placement.outcome import Deadline
 from ..placement.solvers import SOLVERS
 from .infeasible import infeasible
 from .problem import PlacementProblem
-from .stages import segments_of
 from .streamed import Streamed, streamed
+from .teams import segments_of
 
 EXACT = "exact"
 """The solver that is taken when none is asked for."""

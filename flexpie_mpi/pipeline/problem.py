@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 
@@ -15,10 +16,19 @@ from ..lower.memory import SLOTS_PER_TURN
 from ..placement import MOST_PERIOD, Instance, Span, Team, TeamSpan
 from ..planner.units import Units, units
 from ..testbed import Testbed
-from .contention import ContentionLevel, contention_levels
 from .single_device import SingleDeviceCosts, single_device_costs
-from .stages import TeamSegments
-from .teams import TeamOption, TeamPlanner, team_candidates
+from .teams import TeamOption, TeamPlanner, TeamSegments, team_candidates
+
+MOST_LEVELS = 12
+"""Levels that are looked at, at most: each is a search of its own. Of more, neighbours are taken together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentionLevel:
+    """Some number of boards that compute, more than at the level before."""
+
+    most: int  # so many at most
+    active: tuple[float, ...]  # how much each board is slowed down then at least, as of :meth:`Testbed.active`
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +88,8 @@ class PlacementProblem:
     ) -> Instance:
         """The bare numbers.
 
-        Parameters
-        ----------
-        most_boards : int, optional
-            Boards that may compute.
-        slots : int
-            Requests that each board must have room for at once.
-        replicas : int
-            Boards that may take turns in one stage.
-        is_least : bool
-            Whether what the root may have already is never sent: no plan sends less.
+        At most `most_boards` boards compute, each has room for `slots` requests at once, and at most `replicas` take
+        turns in one stage. With `is_least`, what the root may have already is never sent: no plan sends less.
         """
         testbed, single_device = self.testbed, self.single_device
         return Instance(
@@ -105,10 +107,12 @@ class PlacementProblem:
 
     def _within_root(self, slots: int) -> np.ndarray:
         """Seconds of spans, infinite on a root whose requests under way leave them too little memory."""
-        found, limit = self.single_device.compute_s.copy(), self.testbed.devices[self.root].memory_bytes
+        compute_s, limit = self.single_device.compute_s.copy(), self.testbed.devices[self.root].memory_bytes
         if limit is not None:
-            found[self.root][self.single_device.root_bytes(root_slots(slots, self.testbed.ranks)) > limit] = np.inf
-        return found
+            # Requests under way on the root while each board has so many
+            in_flight = slots if slots < SLOTS_PER_TURN else BUSY * self.testbed.ranks + 1
+            compute_s[self.root][self.single_device.root_bytes(in_flight) > limit] = np.inf
+        return compute_s
 
 
 def placement_problem(graph: Graph, testbed: Testbed, cost: CostModel, root: int = 0) -> PlacementProblem:
@@ -137,13 +141,48 @@ def capacities(testbed: Testbed) -> np.ndarray:
     return np.array([np.inf if limit is None else limit for limit in limits], float)
 
 
-def root_slots(slots: int, boards: int) -> int:
-    """Requests under way on the root while each board has so many."""
-    return slots if slots < SLOTS_PER_TURN else BUSY * boards + 1
-
-
 def _teams(team_options: Sequence[TeamOption], is_least: bool) -> tuple[Team, ...]:
-    found: dict[tuple[int, ...], dict[Span, TeamSpan]] = {}
+    spans_of: dict[tuple[int, ...], dict[Span, TeamSpan]] = {}
     for option in team_options:
-        found.setdefault(option.boards, {})[option.span] = option.least if is_least else option.asks
-    return tuple(Team(boards, spans) for boards, spans in found.items())
+        spans_of.setdefault(option.boards, {})[option.span] = option.least if is_least else option.asks
+    return tuple(Team(boards, spans) for boards, spans in spans_of.items())
+
+
+# How much boards that share a host slow each other down, by how many of them compute. How long a span takes depends on
+# who computes beside it, which is known of a whole placement only. So a problem with shared hosts is solved for few
+# boards that compute, then for more: each time with prices that are not above those of any placement of so many boards,
+# so that the least bound of all is a bound of everything.
+
+
+def contention_levels(testbed: Testbed) -> tuple[ContentionLevel, ...]:
+    """From one board that computes to all of them; a single level where no host is shared.
+
+    >>> from flexpie_mpi.testbed import one_host
+    >>> [(level.most, level.active[0]) for level in contention_levels(one_host(ranks=4, cores=2))]
+    [(2, 1.0), (3, 1.5), (4, 2.0)]
+    """
+    everyone = testbed.active(range(testbed.ranks))
+    if everyone == _least(testbed, 1):
+        return (ContentionLevel(testbed.ranks, everyone),)
+    each = [ContentionLevel(count, _least(testbed, count)) for count in range(1, testbed.ranks + 1)]
+    runs = [list(run) for _, run in groupby(each, key=lambda level: level.active)]
+    size = -(-(len(runs) - 1) // (MOST_LEVELS - 1))
+    parts = [runs[first : min(first + size, len(runs) - 1)] for first in range(0, len(runs) - 1, size)]
+    return tuple(ContentionLevel(part[-1][-1].most, part[0][0].active) for part in [*parts, runs[-1:]])
+
+
+def _least(testbed: Testbed, count: int) -> tuple[float, ...]:
+    """How much each board is slowed down at least when it is one of so many that compute.
+
+    The others are on other hosts as far as possible; of its own host the boards that keep the fewest cores busy come
+    first.
+    """
+    devices, hosts = testbed.devices, dict[str, list[int]]()
+    for rank in sorted(range(testbed.ranks), key=lambda rank: devices[rank].busy_cores):
+        hosts.setdefault(devices[rank].host, []).append(rank)
+    least = []
+    for rank, device in enumerate(devices):
+        near = [other for other in hosts[device.host] if other != rank] if device.host else []
+        beside = max(0, count - testbed.ranks + len(near))
+        least.append(testbed.active([rank, *near[:beside]])[0])
+    return tuple(least)

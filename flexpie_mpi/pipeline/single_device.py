@@ -104,8 +104,8 @@ def _priced(
 def _fixed(units: Units) -> np.ndarray:
     """Spans with a unit that only the root may run: bool array (m + 1, m + 1)."""
     count = np.cumsum([0, *(unit.fixed for unit in units.items)])
-    found: np.ndarray = count[None, :] > count[:, None]
-    return found
+    has_fixed: np.ndarray = count[None, :] > count[:, None]
+    return has_fixed
 
 
 def _inner(units: Units) -> np.ndarray:

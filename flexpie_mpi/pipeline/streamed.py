@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan, enough_in_flight
-from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import turns_of
 from ..lower.memory import RankMemory, memory_of, most_in_flight
@@ -63,17 +61,13 @@ def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Str
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     turns = turns_of(plan, graph)
-    found, enough = memory_of(turns, graph, plan.root), enough_in_flight(plan)
-    in_flight = most_in_flight(found, testbed, enough)
+    needs, enough = memory_of(turns, graph, plan.root), enough_in_flight(plan)
+    in_flight = most_in_flight(needs, testbed, enough)
     return Streamed(
         plan,
         occupancy(turns, graph, testbed, cost),
-        _latency_s(turns, graph, testbed, cost),
-        found,
+        max(simulate(programs, graph, testbed, cost).latency_s for programs in turns),
+        needs,
         in_flight,
         in_flight < enough,
     )
-
-
-def _latency_s(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> float:
-    return max(simulate(programs, graph, testbed, cost).latency_s for programs in turns)

@@ -14,7 +14,7 @@ board can hold alone, or else for either half.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice, product
 
@@ -22,18 +22,18 @@ import numpy as np
 
 from ..core.errors import PlanError
 from ..core.graph import Graph
+from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..core.program import Program
 from ..cost.model import CostModel
 from ..lower import lower
 from ..lower.memory import PROCESS_BYTES, SLOTS_PER_TURN, RankMemory, memory_of, most_in_flight
-from ..placement import Span, TeamSpan
+from ..placement import Placement, Span, TeamSpan
 from ..planner import Task, make_plans
 from ..planner.units import Units
 from ..simulate.prices import compute_seconds
 from ..testbed import Testbed
 from .single_device import kept
-from .stages import alone, with_forwards
 
 MOST_CANDIDATES = 12
 """Teams that are asked for less than everything: each is a search of its own."""
@@ -43,6 +43,9 @@ SIZES = (2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512)
 
 TeamCandidate = tuple[tuple[int, ...], Span]
 """Boards, and the span of units that they would run together."""
+
+TeamSegments = Mapping[tuple[tuple[int, ...], Span], tuple[Segment, ...]]
+"""Segments of every team and span that is offered."""
 
 TRIES = 3
 """Times that a plan is made for a span, each with less memory for weights, until slots fit beside them."""
@@ -94,13 +97,13 @@ class TeamPlanner:
                 programs = self._lowered(used, span, segments)
             except PlanError:
                 break
-            found = memory_of([programs], self.units.graph, self.root)[: self.testbed.ranks]
-            room = most_in_flight(found, self.testbed, SLOTS_PER_TURN)
+            needs = memory_of([programs], self.units.graph, self.root)[: self.testbed.ranks]
+            room = most_in_flight(needs, self.testbed, SLOTS_PER_TURN)
             if len(used) > 1 and room > (best.in_flight if best else 0):
                 best = self._option(used, span, segments, programs, room)
             if room >= SLOTS_PER_TURN:
                 break
-            spare += self._lacking(boards, found)
+            spare += self._lacking(boards, needs)
         return best
 
     def _planned(self, graph: Graph, boards: tuple[int, ...], span: Span, spare: np.ndarray) -> tuple[Segment, ...]:
@@ -135,11 +138,11 @@ class TeamPlanner:
         count = self.testbed.ranks
         return count, count + 1, self.root if self.root in used else count + 2
 
-    def _lacking(self, boards: tuple[int, ...], found: Sequence[RankMemory]) -> np.ndarray:
+    def _lacking(self, boards: tuple[int, ...], needs: Sequence[RankMemory]) -> np.ndarray:
         """Bytes of memory that each board has too little for all slots."""
         limits = [self.testbed.devices[board].memory_bytes for board in boards]
         lacking = (
-            0 if limit is None else max(0, found[board].total_bytes(SLOTS_PER_TURN) - limit)
+            0 if limit is None else max(0, needs[board].total_bytes(SLOTS_PER_TURN) - limit)
             for board, limit in zip(boards, limits, strict=True)
         )
         return np.array(list(lacking))
@@ -165,25 +168,25 @@ class TeamPlanner:
         before, behind, root = self._others(used)
         source = before if span[0] > 0 else root
         target = behind if span[1] < len(self.units) else root
-        place = {board: number for number, board in enumerate(used)}
+        member_of = {board: number for number, board in enumerate(used)}
         entry, leaving, inner = np.zeros(len(used)), np.zeros(len(used)), dict[tuple[int, int], float]()
         for message in (message for program in programs for message in program.sends):
-            ends = (place.get(message.source), place.get(message.target))
+            giver, taker = member_of.get(message.source), member_of.get(message.target)
             pieces = (piece for piece in message.pieces if piece.value in without)
             nbytes = message.nbytes - sum(p.region.size * self.units.graph.value(p.value).itemsize for p in pieces)
-            if ends[0] is not None and ends[1] is not None:
-                inner[ends[0], ends[1]] = inner.get((ends[0], ends[1]), 0.0) + nbytes
-            elif ends[1] is not None and message.source == source:
-                entry[ends[1]] += nbytes
-            elif ends[0] is not None and message.target == target:
-                leaving[ends[0]] += nbytes
+            if giver is not None and taker is not None:
+                inner[giver, taker] = inner.get((giver, taker), 0.0) + nbytes
+            elif taker is not None and message.source == source:
+                entry[taker] += nbytes
+            elif giver is not None and message.target == target:
+                leaving[giver] += nbytes
         return TeamSpan(compute_s, entry, leaving, inner)
 
     def _compute_s(self, used: tuple[int, ...], programs: Sequence[Program], active: Sequence[float]) -> np.ndarray:
         """Seconds that each member computes, float array (g,), while boards are slowed down so much."""
         members, crowds = [programs[board] for board in used], dict(enumerate(active))
-        found = compute_seconds(members, self.units.graph, self.testbed, self.cost, crowds)
-        return np.array([sum(s for (rank, _), s in found.items() if rank == board) for board in used])
+        seconds = compute_seconds(members, self.units.graph, self.testbed, self.cost, crowds)
+        return np.array([sum(s for (rank, _), s in seconds.items() if rank == board) for board in used])
 
 
 def span_graph(units: Units, span: Span) -> Graph:
@@ -192,7 +195,7 @@ def span_graph(units: Units, span: Span) -> Graph:
     if (begin, end) == (0, len(units)):
         return graph
     first, last = units.ends[begin], units.ends[end]
-    preparing = tuple(graph.nodes[place] for place in graph.preparing if place < first)
+    preparing = tuple(graph.nodes[index] for index in graph.preparing if index < first)
     nodes = (*preparing, *graph.nodes[first:last])
     return Graph(graph.name, nodes, graph.values, units.alive[begin], units.alive[end], graph.opset)
 
@@ -203,31 +206,54 @@ def _on(segment: Segment, boards: Sequence[int], nodes: Collection[str]) -> Segm
     return Segment(tuple(name for name in segment.nodes if name in nodes), layout)
 
 
+# Stages as segments
+
+
+def segments_of(units: Units, placement: Placement, team_segments: TeamSegments) -> tuple[Segment, ...]:
+    """The segments of a plan that does as a placement says."""
+    stages: list[tuple[Span, Sequence[Segment]]] = []
+    for stage in placement.stages:
+        span = (stage.begin, stage.end)
+        own = team_segments[stage.boards, span] if stage.together else (alone(units, span, stage.boards),)
+        stages.append((span, own))
+    return tuple(with_forwards(units, stages))
+
+
+def alone(units: Units, span: Span, boards: Sequence[int]) -> Segment:
+    """Units that one board runs by itself; several take turns."""
+    layouts = [Layout("single", (board,)) for board in boards]
+    nodes = units.graph.nodes[units.ends[span[0]] : units.ends[span[1]]]
+    return Segment(tuple(node.name for node in nodes), layouts[0], tuple(layouts[1:]))
+
+
+def with_forwards(units: Units, stages: Sequence[tuple[Span, Sequence[Segment]]]) -> Iterator[Segment]:
+    """Segments of stages, the first of each taking along what is alive before the stage and behind it."""
+    for (begin, end), (first, *others) in stages:
+        behind = set(units.alive[end])
+        yield replace(first, forwards=tuple(name for name in units.alive[begin] if name in behind))
+        yield from others
+
+
+# Which teams are asked
+
+
 def team_candidates(
     testbed: Testbed, root: int, fits: np.ndarray, compute_s: np.ndarray, weight_bytes: np.ndarray
 ) -> list[TeamCandidate]:
     """Boards and spans to ask about, the whole network on all boards first.
 
-    Parameters
-    ----------
-    testbed : Testbed
-        With n boards.
-    root : int
-    fits : bool array (n, m + 1, m + 1)
-        Whether each board can run units ``[i, j)`` by itself.
-    compute_s : float array (m + 1, m + 1)
-        Seconds of units ``[i, j)`` on the root.
-    weight_bytes : float array (m + 1, m + 1)
+    Of units ``[i, j)``, `fits` (n, m + 1, m + 1) says whether each board can run them by itself, `compute_s`
+    (m + 1, m + 1) for how long the root does, and `weight_bytes` (m + 1, m + 1) what they hold.
     """
     if testbed.ranks == 1:
         return []
     units = len(weight_bytes) - 1
-    found = [(tuple(range(testbed.ranks)), (0, units))]
+    whole = [(tuple(range(testbed.ranks)), (0, units))]
     if fits[:, 0, units].all():
-        return found
+        return whole
     wanted = product(_groups(testbed, root), _spans(fits, compute_s))
     able = ((boards, span) for boards, span in wanted if weight_bytes[span] <= _free(testbed, boards))
-    return [*found, *islice(able, MOST_CANDIDATES)]
+    return [*whole, *islice(able, MOST_CANDIDATES)]
 
 
 def _spans(fits: np.ndarray, compute_s: np.ndarray) -> list[Span]:
@@ -240,8 +266,8 @@ def _spans(fits: np.ndarray, compute_s: np.ndarray) -> list[Span]:
     runs = [[unit for _, unit in run] for _, run in groupby(enumerate(heavy), key=lambda item: item[1] - item[0])]
     edges = [(run[0], run[-1] + 1) for run in runs]
     first, last = edges[0][0], edges[-1][1]
-    found = dict.fromkeys([*edges, (first, last), (first, units), (0, last)])
-    return [span for span in found if span != (0, units)]
+    spans = dict.fromkeys([*edges, (first, last), (first, units), (0, last)])
+    return [span for span in spans if span != (0, units)]
 
 
 def _groups(testbed: Testbed, root: int) -> Iterator[tuple[int, ...]]:

@@ -10,9 +10,8 @@ from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.pipeline import PlacementProblem, Streamed, place, placement_problem, streamed
-from flexpie_mpi.pipeline.contention import contention_levels
-from flexpie_mpi.pipeline.stages import segments_of
-from flexpie_mpi.pipeline.teams import TeamPlanner
+from flexpie_mpi.pipeline.problem import contention_levels
+from flexpie_mpi.pipeline.teams import TeamPlanner, segments_of
 from flexpie_mpi.placement import Outcome, PlacedStage, Placement, outcome
 from flexpie_mpi.placement.solvers import SOLVERS, Solver
 from flexpie_mpi.testbed import Device, Testbed, one_host, switch

@@ -25,8 +25,7 @@ from flexpie_mpi.pipeline import (
     streamed,
     undominated,
 )
-from flexpie_mpi.pipeline.stages import segments_of
-from flexpie_mpi.pipeline.teams import TeamPlanner
+from flexpie_mpi.pipeline.teams import TeamPlanner, segments_of
 from flexpie_mpi.placement import PlacedStage, Placement, loads, problems
 from flexpie_mpi.placement.solvers import SOLVERS
 from flexpie_mpi.planner import layout_plan, price

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.layout import Layout
-from .latency import PricedPlan
+from .latency import PricedPlan, SegmentPrice
 from .problem import Problem
 from .search import search
 from .space import Path, replay
@@ -67,6 +68,12 @@ class Why:
     # `reasons` and `boards`: None for a plan that nothing was searched for
     reasons: Explanation | None = None
     boards: BoardsUsed | None = None
+
+    @property
+    def segments(self) -> Sequence[tuple[Layout, SegmentPrice, float]]:
+        """Layout, price, and seconds of the boundary, of every segment."""
+        layouts = (segment.layout for segment in self.priced.plan.segments)
+        return tuple(zip(layouts, self.priced.segments, self.boundary_s, strict=True))
 
 
 def why(

@@ -16,7 +16,6 @@ from .units import count_of, flops, mb, milli, ms, percent, ranges
 if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
     from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
-    from ..planner.latency import SegmentPrice
     from ..session.choosing import Comparison
     from ..session.planning import Prediction
 
@@ -326,7 +325,7 @@ def why_items(why: Why, *, everything: bool = False) -> list[Item]:
     """The reasons for a plan as tables and a sentence."""
     rows = [
         (index, layout_name(layout), layout.ranks, price.exchange_s, price.compute_s, boundary_s)
-        for index, (layout, price, boundary_s) in enumerate(_segments(why))
+        for index, (layout, price, boundary_s) in enumerate(why.segments)
     ]
     head = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
     if why.reasons is None:
@@ -342,7 +341,7 @@ def why_record(why: Why) -> dict[str, Any]:
     """The reasons for a plan in seconds."""
     reasons = why.reasons.reasons if why.reasons else ()
     others = [[{"layout": str(it.layout), "plan_s": it.seconds} for it in each.alternatives] for each in reasons]
-    segments = zip(_segments(why), others or [[]] * len(why.boundary_s), strict=True)
+    segments = zip(why.segments, others or [[]] * len(why.boundary_s), strict=True)
     return {
         "segments": [
             {
@@ -357,12 +356,6 @@ def why_record(why: Why) -> dict[str, Any]:
         "by_boards": _team_table(why.reasons).records if why.reasons else None,
         "boards": boards_line(why.boards),
     }
-
-
-def _segments(why: Why) -> Iterator[tuple[Layout, SegmentPrice, float]]:
-    """Layout, price, and seconds of the boundary, of every segment."""
-    layouts = (segment.layout for segment in why.priced.plan.segments)
-    return zip(layouts, why.priced.segments, why.boundary_s, strict=True)
 
 
 def _team_table(reasons: Explanation) -> Table:

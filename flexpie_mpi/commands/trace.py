@@ -136,7 +136,7 @@ class Tracing(RankPart):
             subjects = self._subjects()
             recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
             budget = Budget(transport, args.budget or BUDGET_S)
-            keep = _FlushedRows(recorder).keep if recorder else _nowhere
+            keep = _FlushedRows(recorder).keep
             Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
             traces = recorder.traces() if recorder else Traces()
             on_root(transport, stack.close, ROOT)
@@ -201,18 +201,16 @@ def _given(subject: Subject) -> Subject:
     return subject
 
 
-def _nowhere(table: str, rows: np.ndarray) -> None:
-    """Keep nothing: another rank writes."""
-
-
 @dataclass
 class _FlushedRows:
-    """Hands rows to a recorder, and has them written every now and then."""
+    """Hands rows to a recorder, where there is one, and has them written every now and then."""
 
-    recorder: Recorder
+    recorder: Recorder | None
     _flushed_s: float = field(default_factory=time.monotonic)
 
     def keep(self, table: str, rows: np.ndarray) -> None:
+        if self.recorder is None:
+            return
         self.recorder.add(table, rows)
         if time.monotonic() - self._flushed_s >= FLUSH_S:
             self.recorder.flush()

@@ -9,7 +9,6 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,9 +201,7 @@ class InferenceSession:
     def __enter__(self) -> InferenceSession:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _described(self, names: Sequence[str]) -> list[NodeArg]:

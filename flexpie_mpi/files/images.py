@@ -104,8 +104,9 @@ def _opened(path: Path) -> Image.Image:
 def _numbers(path: Path, value: Value, pixels: np.ndarray, mean: Numbers, scale: Numbers) -> np.ndarray:
     """Normalised numbers of pixels ``(H, W, C)``, computed in float64."""
     dtype, channels = wanted_dtype(value), pixels.shape[-1]
-    both = {name: np.array([] if wanted is None else wanted) for name, wanted in (("mean", mean), ("scale", scale))}
-    given = {name: numbers for name, numbers in both.items() if numbers.size}
+    asked = {"mean": mean, "scale": scale}
+    arrays = {name: np.array(() if numbers is None else numbers, np.float64) for name, numbers in asked.items()}
+    given = {name: numbers for name, numbers in arrays.items() if numbers.size}
     if dtype.kind == "f":
         for name, numbers in given.items():
             if numbers.size not in (1, channels):
@@ -113,8 +114,8 @@ def _numbers(path: Path, value: Value, pixels: np.ndarray, mean: Numbers, scale:
                     f"{name} has {numbers.size} numbers and '{path}' for input '{value.name}' has {channels} "
                     f"channels: give 1 or {channels}"
                 )
-        shift, factor = (np.array(given.get(*each), np.float64) for each in (("mean", 0.0), ("scale", 1 / 255)))
-        return ((pixels - shift) * factor).astype(np.float32).astype(dtype)
+        normalised = (pixels - given.get("mean", 0.0)) * given.get("scale", 1 / 255)
+        return normalised.astype(np.float32).astype(dtype)
     if dtype != np.uint8:
         raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
     if given:

@@ -36,9 +36,8 @@ from .observed import RankRequest, calm_mean
 from .weights import TrialWeights
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
-"""How long requests are repeated with the profiler and without, within these bounds."""
 _FEWEST, _MOST = 5, 30
-
+"""How long requests are repeated with the profiler and without, and how often at least and at most."""
 
 _SUFFIX = "_kernel_time"
 _INSIDE = 0.9
@@ -144,7 +143,13 @@ class PlanProfiler:
         executor.close()
 
         def read() -> tuple[SegmentTimes, ...]:
-            return tuple(_times(step, opened.profiles[step.segment], profiled, plain) for step in program.computes)
+            """What the last runs of every session were, and how long."""
+            runs = {segment: read_runs(file)[-len(profiled) :] for segment, file in opened.profiles.items()}
+            both = [[request.compute_s() for request in requests] for requests in (profiled, plain)]
+            return tuple(
+                SegmentTimes(step, runs[step.segment], *([spent[step.segment] for spent in each] for each in both))
+                for step in program.computes
+            )
 
         segments = together(transport, read, "reading profiles")
         everyone = transport.all_gather([request.seconds for request in plain])
@@ -195,13 +200,6 @@ class PlanProfiler:
                 requests.append(RankRequest(self._transport.rank, began_s, timeline, seconds))
         settle(self._transport, opened.guard.take(), "running")
         return requests
-
-
-def _times(step: Compute, file: Path, profiled: Sequence[RankRequest], plain: Sequence[RankRequest]) -> SegmentTimes:
-    """What the last runs of a session were, and how long."""
-    runs = read_runs(file)[-len(profiled) :]
-    seconds = ([request.compute_s()[step.segment] for request in requests] for requests in (profiled, plain))
-    return SegmentTimes(step, runs, *seconds)
 
 
 @contextmanager

@@ -116,8 +116,13 @@ class SyntheticWeights:
         assert nbytes is not None, "strings stay in the skeleton"
         exponent = magnitude(whole)
         name = f"{value.dtype}{exponent:+d}" if value.dtype in _FLOATS else "zeros"
-        if self._sizes.get(name, 0) < nbytes:
-            self._sizes[name] = _grow(self._folder / name, _numbers(value, exponent), self._sizes.get(name, 0), nbytes)
+        size = self._sizes.get(name, 0)
+        if size < nbytes:
+            pattern = _numbers(value, exponent)
+            with (self._folder / name).open("ab") as file:
+                while size < nbytes:
+                    size += file.write(pattern)
+            self._sizes[name] = size
         return name
 
 
@@ -138,14 +143,6 @@ def _numbers(value: Value, exponent: int) -> bytes:
     numbers = np.random.default_rng(0).standard_normal(_PATTERN)
     numbers = np.abs(numbers) + 0.1 if len(value.shape or ()) < 2 else numbers
     return (numbers * 2.0**exponent).astype(value.dtype).tobytes()
-
-
-def _grow(path: Path, pattern: bytes, size: int, needed: int) -> int:
-    """Append whole patterns to a file of `size` bytes until it has `needed`; its new size."""
-    with path.open("ab") as file:
-        while size < needed:
-            size += file.write(pattern)
-    return size
 
 
 def steering(graph: Graph) -> frozenset[str]:

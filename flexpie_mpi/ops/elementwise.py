@@ -7,7 +7,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Followed, Regions, aligned, axis_of, hull, register
+from .base import AxisRule, Followed, Regions, aligned, axes_of, axis_of, hull, register
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 
@@ -44,6 +44,9 @@ class Elementwise(AxisRule):
     """Unary, binary and variadic elementwise operators; operands of extent 1 are read as they are."""
 
     ops = tuple(_WORK)
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node)  # all, without a look at the operands
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
         return aligned(node)

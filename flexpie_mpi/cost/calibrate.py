@@ -20,18 +20,8 @@ _ROUNDS = 3
 def calibrated(samples: Mapping[str, Samples], kinds: int) -> tuple[AnalyticCost, np.ndarray]:
     """Analytic prices on the fastest kind of device, and the factor of each kind.
 
-    Parameters
-    ----------
-    samples : mapping of str to Samples
-        ``compute``, ``call`` and ``exchange``; a table without rows leaves constants as they are.
-    kinds : int
-        Kinds of devices that the samples number.
-
-    Returns
-    -------
-    prior : AnalyticCost
-    factors : float array (kinds,)
-        At least 1; 1 also for a kind without rows.
+    Samples are of the tables ``compute``, ``call`` and ``exchange``, of which one without rows leaves constants as they
+    are, and number so many kinds of devices. Factors (kinds,) are at least 1, and 1 also for a kind without rows.
     """
     prior, factors = AnalyticCost(), np.ones(kinds)
     on_cores = {name: samples[name] for name in ("compute", "call")}
@@ -132,25 +122,12 @@ def positive_constants(
     about where they were; in weight it is a fraction of one row. The search walks along each constant, and along all
     together, with ever smaller steps: no derivatives, no random numbers, and no way to a worse place than `start`.
 
-    Parameters
-    ----------
-    formula : callable
-        Constants (P,) to seconds (n,), all positive.
-    start : float array (P,)
-    seconds : float array (n,)
-        What was measured, positive.
-    weights : float array (n,)
+    The formula takes constants (P,) to seconds (n,); what was measured, (n,), is positive, too.
 
-    Returns
-    -------
-    float array (P,)
-
-    Examples
-    --------
     >>> nbytes = np.array([1e3, 1e5, 1e6, 1e7])
     >>> line = lambda c: c[0] + nbytes / c[1]
-    >>> found = positive_constants(line, np.array([1e-6, 1e9]), line(np.array([2e-5, 5e9])), np.ones(4), pull=1e-3)
-    >>> np.allclose(found, [2e-5, 5e9], rtol=0.05)
+    >>> constants = positive_constants(line, np.array([1e-6, 1e9]), line(np.array([2e-5, 5e9])), np.ones(4), pull=1e-3)
+    >>> np.allclose(constants, [2e-5, 5e9], rtol=0.05)
     True
     """
     target = np.log(seconds)

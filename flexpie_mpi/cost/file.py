@@ -75,9 +75,9 @@ def record_of(cost: LearnedCost) -> dict[str, Any]:
         "held_out": {table: asdict(errors) for table, errors in cost.held_out.items()},
         "prior": {
             "crowding": prior.crowding,
-            "kernels": {op: _named(KERNEL_CONSTANTS, constants) for op, constants in prior.kernels.items()},
-            "call": _named(CALL_CONSTANTS, prior.call),
-            "exchange": _named(EXCHANGE_CONSTANTS, prior.exchange),
+            "kernels": {op: dict(zip(KERNEL_CONSTANTS, each, strict=True)) for op, each in prior.kernels.items()},
+            "call": dict(zip(CALL_CONSTANTS, prior.call, strict=True)),
+            "exchange": dict(zip(EXCHANGE_CONSTANTS, prior.exchange, strict=True)),
         },
         "ops": list(cost.ops),
         "ranges": {table: asdict(ranges) for table, ranges in cost.ranges.items()},
@@ -96,11 +96,8 @@ def _read(path: str | Path) -> dict[str, Any]:
             f"'{path}' cannot be read as a cost model ({one_line(error)}): give a file that 'flexpie-mpi fit' wrote"
         ) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        problem = (
-            f"its format is {shown(record['format'])}"
-            if isinstance(record, dict) and "format" in record
-            else "no format"
-        )
+        has_one = isinstance(record, dict) and "format" in record
+        problem = f"its format is {shown(record['format'])}" if has_one else "no format"
         raise CostError(f"'{path}' holds no cost model ({problem}): give a file that 'flexpie-mpi fit' wrote")
     version = record.get("version")
     is_unnamed = version == 1 and type(version) is int and _digest(_names()) == _UNNAMED
@@ -203,10 +200,6 @@ def _ranges(table: str, ranges: Ranges) -> Ranges:
     lengths = {len(side) for both in ranges.bounds.values() for side in both}
     _need(lengths <= {len(columns)}, f"the ranges of '{table}' have bounds of other columns")
     return ranges
-
-
-def _named(names: tuple[str, ...], values: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip(names, values, strict=True))
 
 
 def _values(names: tuple[str, ...], record: Mapping[str, float]) -> tuple[float, ...]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from ..core.errors import CostError
-from . import gbdt
+from ..core.versions import versions
 from .calibrate import calibrated
 from .features import FEATURES, features_of
 from .forest import Forest
@@ -29,10 +26,6 @@ FEWEST_ROWS, FEWEST_GROUPS = 40, 8
 _ROUND_FOLDS = 4
 
 Tell = Callable[[str], None]
-
-
-def _silence(text: str) -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,19 +58,10 @@ class Lessons:
         return Lessons(tables | {table: self.samples[table].part(kept)}, self.devices)
 
 
-def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
-    """A cost model of everything that traces tell; the same on every run.
+def fit(traces: Traces, tell: Tell = lambda text: None) -> LearnedCost:
+    """A cost model of everything that traces tell; the same on every run. `tell` is told what goes on.
 
-    Parameters
-    ----------
-    traces : Traces
-    tell : callable
-        Is told what goes on.
-
-    Raises
-    ------
-    CostError
-        When no kernel was measured.
+    Raises CostError when no kernel was measured.
     """
     lessons = Lessons.of(traces)
     tell("fitting constants")
@@ -102,7 +86,7 @@ def fit(traces: Traces, tell: Tell = _silence) -> LearnedCost:
     )
 
 
-def evaluate(traces: Traces, count: int = 5, tell: Tell = _silence) -> dict[str, HeldOut]:
+def evaluate(traces: Traces, count: int = 5, tell: Tell = lambda text: None) -> dict[str, HeldOut]:
     """Held-out errors, by table, over `count` folds of groups; a table with fewer groups than folds has none.
 
     Raises CostError when no kernel was measured.
@@ -164,15 +148,11 @@ def _models(traces: Traces) -> tuple[str, ...]:
 
 
 def _provenance(traces: Traces, lessons: Lessons) -> dict[str, object]:
-    rows = {
-        table: {
-            "measured": len(traces.tables[table]),
-            "distinct": len(each),
-            "combinations": len(np.unique(each.group)),
-        }
-        for table, each in lessons.samples.items()
-    }
-    return {"traces": _digest(traces), "rows": rows, "versions": dict(_versions())}
+    rows = {}
+    for table, each in lessons.samples.items():
+        measured, combinations = len(traces.tables[table]), len(np.unique(each.group))
+        rows[table] = {"measured": measured, "distinct": len(each), "combinations": combinations}
+    return {"traces": _digest(traces), "rows": rows, "versions": versions()}
 
 
 def _digest(traces: Traces) -> str:
@@ -184,9 +164,3 @@ def _digest(traces: Traces) -> str:
         for row in tables[name]:
             digest.update(row)
     return digest.hexdigest()
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield from (("python", platform.python_version()), ("numpy", np.__version__), ("lightgbm", gbdt.VERSION))
-    with suppress(PackageNotFoundError):  # a source tree that is run as it is
-        yield "flexpie-mpi", version("flexpie-mpi")

@@ -10,8 +10,6 @@ import numpy as np
 
 from .forest import MOST_LEAVES, Forest
 
-VERSION = lightgbm.__version__
-
 MOST_ROUNDS = 100
 """More would make a planner wait for its prices."""
 
@@ -71,11 +69,7 @@ def train(lesson: Lesson, rounds: int) -> Forest:
 def best_rounds(lesson: Lesson, folds: np.ndarray) -> int:
     """How many trees predict best what was left out; 0 when no forest is better than none.
 
-    Parameters
-    ----------
-    lesson : Lesson
-    folds : int array (n,)
-        Fold of each row: all rows that must be learned or left out together are in one.
+    `folds`, an int array (n,), has the fold of each row: rows that must be learned or left out together are in one.
     """
     curves = [_curve(lesson, folds == fold) for fold in np.unique(folds)]
     errors = np.sum(curves, axis=0)

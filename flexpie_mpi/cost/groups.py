@@ -43,14 +43,7 @@ class FusedGroup:
 
 
 def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[FusedGroup, ...]:
-    """All nodes of a graph in fused groups, in order.
-
-    Parameters
-    ----------
-    graph : Graph
-    starts : sequence of int, optional
-        Nodes that must begin a group; every node may join the one before it when None.
-    """
+    """All nodes of a graph in fused groups, in order; those at `starts` must begin one."""
     groups: list[FusedGroup] = []
     first = 0
     while first < len(graph.nodes):
@@ -264,7 +257,8 @@ class StepWork:
         group = self.groups[number]
         block = self.blocks[group.main]
         out = next(filter(None, block.outputs), Region(()))
-        row = describe(self.graph.bound[group.main], _extents(out), _inputs(block), epilogue_ops(self.graph, group))
+        inputs = [None if region is None else _extents(region) for region in block.inputs]
+        row = describe(self.graph.bound[group.main], _extents(out), inputs, epilogue_ops(self.graph, group))
         row["sums"] = number in self.summing
         return row
 
@@ -277,10 +271,6 @@ class StepWork:
             buffers = [self.program.buffers[index] for _, index in pairs]
             row[f"{side}puts"], row[f"{side}_bytes"] = len(buffers), sum(buffer.nbytes for buffer in buffers)
         return row
-
-
-def _inputs(block: NodeBlock) -> Sequence[np.ndarray | None]:
-    return [None if region is None else _extents(region) for region in block.inputs]
 
 
 def _extents(region: Region) -> np.ndarray:

@@ -56,12 +56,7 @@ class LearnedCost(CostModel):
         return prior_s * np.exp(self.forests[table].predict(features[index]))[inverse]
 
     def outside(self, rows: np.ndarray) -> np.ndarray:
-        """Which of `rows` are priced by extrapolation, bool array (n,).
-
-        Parameters
-        ----------
-        rows : array (n,) of `WORK`, `CALL` or `TRANSFER`
-        """
+        """Which of `rows` (n,), of `WORK`, `CALL` or `TRANSFER`, are priced by extrapolation, bool array (n,)."""
         names = rows.dtype.names or ()
         table = next(table for table, label in LABELS.items() if label in names)
         ranges = self.ranges.get(table)
@@ -161,16 +156,9 @@ class HeldOut:
 
 
 def held_out(table: str, samples: Samples, predicted: np.ndarray, devices: Sequence[DeviceFactor]) -> HeldOut:
-    """Errors of predictions (n,) for the rows of a table.
+    """Errors of predictions (n,) for the rows of a table, whose samples number the devices.
 
-    Parameters
-    ----------
-    table : str
-    samples : Samples
-    predicted : float array (n,)
-        Seconds on the device that measured the row, without knowledge of the row's group.
-    devices : sequence of DeviceFactor
-        As the samples number them.
+    What is predicted is seconds on the device that measured the row, without knowledge of the row's group.
     """
 
     def by(names: Sequence[str], number: np.ndarray) -> dict[str, Errors]:

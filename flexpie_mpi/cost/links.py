@@ -40,10 +40,6 @@ class LinkPrices:
     A resource takes as long as the bytes of all pairs of ranks that use it. Mostly those pairs have one source in
     common (a port's sending side), or one target (its receiving side), or are a single pair; only for other resources,
     the links of a ring, is it noted pair by pair who uses them.
-
-    Parameters
-    ----------
-    testbed : Testbed
     """
 
     def __init__(self, testbed: Testbed) -> None:
@@ -56,35 +52,21 @@ class LinkPrices:
             for target, route in enumerate(row):
                 self._latency[source, target] = route.latency_s if route else 0.0
         for number, pairs in _users(testbed).items():
-            seconds = 1.0 / testbed.resources[number].bandwidth
-            prices = self._prices_of(pairs)
+            prices, seconds = self._prices_of(pairs), 1.0 / testbed.resources[number].bandwidth
             if prices is not None:
                 np.maximum(prices, seconds, out=prices)
             else:
-                others.append(_column(pairs, ranks) * seconds)
+                others.append(np.zeros(ranks * ranks))
+                others[-1][[source * ranks + target for source, target in pairs]] = seconds
         self._others = np.stack(others, axis=1) if others else np.zeros((ranks * ranks, 0))
 
     def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The two terms of the links' price of exchanges.
+        """The two terms of the links' price of exchanges, latency and wire, arrays (...) of seconds.
 
-        Parameters
-        ----------
-        nbytes : array (..., R, R)
-            ``nbytes[..., s, t]`` travel from rank s to rank t, all of one exchange at once. What a rank keeps, on the
-            diagonal, does not count.
-
-        Returns
-        -------
-        latency_s : array (...)
-            The most that any rank waits for the latencies of the messages it sends, one after another, or of those it
-            receives.
-        wire_s : array (...)
-            The longest that any resource needs for the bytes that pass it.
-
-        Raises
-        ------
-        CostError
-            When the array is for another number of ranks.
+        `nbytes`, an array (..., R, R), has what travels from rank s to rank t at ``[..., s, t]``, all of one exchange
+        at once; what a rank keeps, on the diagonal, does not count. The latency is the most that any rank waits for
+        those of the messages it sends, one after another, or of those it receives; the wire the longest that any
+        resource needs for the bytes that pass it. Raises CostError when the array is for another number of ranks.
         """
         batch, shape = _listed(nbytes, self.ranks)
         latency, wire = np.empty(len(batch)), np.empty(len(batch))
@@ -113,27 +95,17 @@ class LinkPrices:
 
 
 def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPrices) -> np.ndarray:
-    """Rows of `TRANSFER` of exchanges.
+    """Rows of `TRANSFER` of exchanges, array (...).
 
     The rule of :func:`flexpie_mpi.core.exchange.kind_of` tells which exchanges are collective. Only where some ranks
     send to all others, which send nothing, do contents matter: there, equal sizes stand for equal contents.
 
     Parameters
     ----------
-    nbytes : array (..., R, R)
-        What travels from rank to rank, as in :meth:`LinkPrices.price`.
+    nbytes, network
+        As of :meth:`LinkPrices.price`; errors too.
     local_bytes : array (...)
         The most that any rank copies within itself.
-    network : LinkPrices
-
-    Returns
-    -------
-    array (...) of `TRANSFER`
-
-    Raises
-    ------
-    CostError
-        When `nbytes` is for another number of ranks.
     """
     batch, shape = _listed(nbytes, network.ranks)
     rows = np.zeros(len(batch), TRANSFER)
@@ -227,14 +199,6 @@ def _users(testbed: Testbed) -> dict[int, set[tuple[int, int]]]:
     return users
 
 
-def _column(pairs: Set[tuple[int, int]], ranks: int) -> np.ndarray:
-    """Array (R * R,) with ones where a pair is."""
-    column = np.zeros((ranks, ranks))
-    for pair in pairs:
-        column[pair] = 1.0
-    return column.ravel()
-
-
 # The exchanges of a job
 
 
@@ -256,14 +220,7 @@ def job_parts(programs: Sequence[Program]) -> Mapping[int, Sequence[Part]]:
 
 
 def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[int, ...], np.ndarray]:
-    """Numbers of a job's exchanges, and a row of `TRANSFER` for each.
-
-    Parameters
-    ----------
-    programs : sequence of Program
-        Of all ranks.
-    testbed : Testbed
-    """
+    """Numbers of a job's exchanges, and a row of `TRANSFER` for each, for the programs of all ranks."""
     parts_of = job_parts(programs)
     rows = np.zeros(len(parts_of), TRANSFER)
     if not parts_of:
@@ -272,16 +229,12 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
     step = max(1, _JOB_SLAB // len(programs) ** 2)
     for first in range(0, len(rows), step):
         some = everyones[first : first + step]
-        nbytes = np.stack([_moved(parts, len(programs)) for parts in some])
+        sends = ([message for exchange, _ in parts for message in exchange.sends] for parts in some)
+        nbytes = np.stack([moved_bytes(messages, len(programs)) for messages in sends])
         local = np.array([max(copied_bytes(*part) for part in parts) for parts in some], float)
         rows[first : first + step] = transfer_rows(nbytes, local, network)
     rows["runs"] = [max(_runs(*part) for part in parts) for parts in everyones]
     return tuple(parts_of), rows
-
-
-def _moved(parts: Sequence[Part], ranks: int) -> np.ndarray:
-    """Bytes from each rank to each other."""
-    return moved_bytes((message for exchange, _ in parts for message in exchange.sends), ranks)
 
 
 def copied_bytes(exchange: Exchange, program: Program) -> int:

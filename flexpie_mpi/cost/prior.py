@@ -85,14 +85,7 @@ class AnalyticCost(CostModel):
 
 
 def kernel_s(constants: np.ndarray, work: np.ndarray) -> np.ndarray:
-    """Seconds (n,) of fused groups on one core.
-
-    Parameters
-    ----------
-    constants : float array (4,) or (n, 4)
-        `KERNEL_CONSTANTS`.
-    work : array (n,) of `WORK`
-    """
+    """Seconds (n,) of fused groups on one core, for constants (4,) or (n, 4) and an array (n,) of `WORK`."""
     overhead, flops_per_s, bytes_per_s, followers_per_s = np.moveaxis(constants, -1, 0)
     epilogue = work["followers"] * elements(work) / followers_per_s
     return overhead + np.maximum(work["flops"] / flops_per_s, touched_bytes(work) / bytes_per_s) + epilogue

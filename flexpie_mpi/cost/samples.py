@@ -47,15 +47,7 @@ class Samples:
 
 
 def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samples:
-    """Samples of a table of traces; rows that were not measured properly are left out.
-
-    Parameters
-    ----------
-    table : str
-        One of `DTYPES`.
-    traces : array of the table's record type
-    origins : tuple of Origin
-    """
+    """Samples of the rows of a table, one of `DTYPES`; those that were not measured properly are left out."""
     traces = traces[usable(traces)]
     devices = devices_of(origins)
     numbers = np.array([devices.index(DeviceFactor.of(origin)) for origin in origins], np.int64)

@@ -113,17 +113,8 @@ class Recorder:
     Every flush replaces the file by a whole new one, so at any moment the file can be read, by others as well. Leaving
     the block flushes, also when it is left by an error. Where nothing is measured, nothing is written.
 
-    Parameters
-    ----------
-    path : path
-        An existing file is appended to.
-    origins : sequence of Origin
-        Of this job: what the numbers in the rows to come count within.
-
-    Raises
-    ------
-    CostError
-        When the file exists and holds no traces, cannot be written, or is being written by someone else.
+    An existing file is appended to; numbers in the rows to come are those of this job's `origins`. Raises CostError
+    when the file exists and holds no traces, cannot be written, or is being written by someone else.
     """
 
     def __init__(self, path: str | Path, origins: Sequence[Origin]) -> None:
@@ -214,12 +205,9 @@ def _problem(tables: Mapping[str, np.ndarray], origins: int) -> str:
             return f"table '{name}' has {differing or 'columns of another type or in another order'}"
         for column in _numbered(rows.dtype):
             if len(rows) and not 0 <= rows[column].min() <= rows[column].max() < origins:
-                return f"table '{name}' names the {column} {_outside(rows[column], origins)} of {origins} origins"
+                outside = next(number for number in rows[column].tolist() if not 0 <= number < origins)
+                return f"table '{name}' names the {column} {outside} of {origins} origins"
     return ""
-
-
-def _outside(numbers: np.ndarray, origins: int) -> int:
-    return int(numbers[(numbers < 0) | (numbers >= origins)][0])
 
 
 # The file

@@ -30,11 +30,7 @@ def min_sum(instance: Instance, boards: Sequence[int], capacity: float) -> tuple
     Every stage fits into `capacity`, and into at least one of `boards` by what it may compute. Of equal sums that with
     the fewest stages is taken. The sum stands in for the bottleneck, which is a maximum (paper, section on
     partitioning): state (stages so far, cut), minimised over the cut before, in O(n m^2) for n boards and m units.
-
-    Returns
-    -------
-    tuple of int, or None
-        None where no cuts will do.
+    None where no cuts will do.
     """
     most = most_stages(instance, boards)
     is_span = instance.fits[list(boards)].any(axis=0) & (instance.need_bytes <= capacity)

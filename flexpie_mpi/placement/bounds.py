@@ -132,14 +132,10 @@ def _measures(instance: Instance) -> np.ndarray:
 
 
 def within_boards(by_size: Mapping[int, np.ndarray], limit: int) -> np.ndarray:
-    """Cuts from which so many boards may be enough, whoever they are: bool array (limit + 1, m + 1).
+    """Cuts from which so many boards may be enough, up to a limit: bool array (limit + 1, m + 1).
 
-    Parameters
-    ----------
-    by_size : mapping of int to bool array (m + 1, m + 1)
-        Spans that groups or teams of so many boards may run.
-    limit : int
-        Boards.
+    `by_size` has the spans that groups or teams of so many boards may run, whoever they are, bool arrays
+    (m + 1, m + 1).
     """
     largest = max(by_size)
     last = len(by_size[largest]) - 1

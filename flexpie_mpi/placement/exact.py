@@ -57,18 +57,7 @@ def exact(instance: Instance, time_limit_s: float | None = None, start: Placemen
         Seconds after which the search ends with what it has, or soon after when it has nothing yet. None to go on
         until the proof, or until `WIDTHS` are used up; the same instance has the same outcome then.
     start : Placement, optional
-        One to begin with.
-
-    Returns
-    -------
-    Outcome
-        With `is_optimal`, or with the gap that is left. Without a placement `lower_bound_s` is infinite when it is
-        proved that there is none.
-
-    Raises
-    ------
-    PlacementError
-        When `start` is no placement of the instance.
+        One to begin with; raises PlacementError when it is none of the instance.
     """
     search = _Bisection(instance, Deadline.start(time_limit_s))
     if start is not None:

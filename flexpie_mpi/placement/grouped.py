@@ -16,7 +16,7 @@ from math import lcm
 import numpy as np
 
 from .groups import Classes, Members, ReplicaGroups, Shares, StageTimes, classes_of, replica_groups, resources
-from .instance import Instance, Team, TeamSpan
+from .instance import Instance, Span, TeamSpan
 from .loads import parts
 
 Load = tuple[float, Shares]
@@ -30,7 +30,7 @@ ROOT = -1
 class TeamStage:
     """A team at one span."""
 
-    team: Team
+    boards: tuple[int, ...]
     begin: int
     end: int
     span: TeamSpan
@@ -119,7 +119,7 @@ class GroupedInstance:
     @cached_property
     def team_boards(self) -> list[int]:
         """For each option the boards of its team as bits; none for groups."""
-        return [0] * len(self.groups.members) + [sum(1 << board for board in team.team.boards) for team in self.teams]
+        return [0] * len(self.groups.members) + [sum(1 << board for board in team.boards) for team in self.teams]
 
     def _mark(self, option: Option) -> object:
         """What of an option matters for whoever comes next, where only ports do."""
@@ -205,31 +205,25 @@ def _root_s(groups: ReplicaGroups, root: int, pair_s: np.ndarray, port_s: np.nda
 
 
 def _team_options(instance: Instance, classes: Classes) -> Iterator[TeamStage]:
-    """Every span of every team; where two teams of the same boards are offered for the same span, the first counts."""
-    seen: set[tuple] = set()
-    for team in instance.teams:
-        members = tuple(classes.of[board] for board in team.boards)
-        for (begin, end), span in team.spans.items():
-            if (team.boards, begin, end) in seen:
-                continue
-            seen.add((team.boards, begin, end))
-            load = _own_load(instance, classes, team, (begin, end), span)
-            if np.isfinite(load[0]):
-                yield TeamStage(team, begin, end, span, members, load)
+    """Every span of every team."""
+    for (boards, (begin, end)), span in instance.team_spans.items():
+        load = _own_load(instance, classes, boards, (begin, end), span)
+        if np.isfinite(load[0]):
+            yield TeamStage(boards, begin, end, span, tuple(classes.of[board] for board in boards), load)
 
 
-def _own_load(instance: Instance, classes: Classes, team: Team, span: tuple[int, int], costs: TeamSpan) -> Load:
+def _own_load(instance: Instance, classes: Classes, boards: tuple[int, ...], span: Span, costs: TeamSpan) -> Load:
     """Computing and inner messages, together with what its own ports bear of the messages at its two ends."""
     has_root = instance.root is not None
     out = np.array(costs.exit_bytes, float) * (has_root or span[1] < instance.units)
     into = np.array(costs.entry_bytes, float) * (has_root or span[0] > 0)
-    members = [classes.of[board] for board in team.boards]
+    members = [classes.of[board] for board in boards]
     links: dict[int, float] = defaultdict(float)
     shared: dict[int, float] = defaultdict(float)
     for (source, target), nbytes in costs.inner.items():
         out[source] += nbytes
         into[target] += nbytes
-        for resource in instance.routes[team.boards[source]][team.boards[target]]:
+        for resource in instance.routes[boards[source]][boards[target]]:
             links[resource] += nbytes * float(instance.resource_s[resource])
         for index, seconds in classes.shared_s.get((members[source], members[target]), ()):
             shared[index] += nbytes * seconds

@@ -102,6 +102,15 @@ class Instance:
         return min(self.replicas, self.board_limit)
 
     @cached_property
+    def team_spans(self) -> Mapping[tuple[tuple[int, ...], Span], TeamSpan]:
+        """What teams are offered for, by boards and span; where the same is offered twice, the first counts."""
+        spans: dict[tuple[tuple[int, ...], Span], TeamSpan] = {}
+        for team in self.teams:
+            for span, costs in team.spans.items():
+                spans.setdefault((team.boards, span), costs)
+        return spans
+
+    @cached_property
     def fits(self) -> np.ndarray:
         """Whether a board can run units ``[i, j)`` by itself: bool array (n, m + 1, m + 1)."""
         row = np.arange(self.units + 1)

@@ -11,7 +11,7 @@ from math import lcm
 import numpy as np
 
 from ..core.errors import PlacementError
-from .instance import MOST_PERIOD, Instance, Team, TeamSpan
+from .instance import MOST_PERIOD, Instance, TeamSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,8 @@ def problems(instance: Instance, placement: Placement) -> list[str]:
 def _stage_problems(instance: Instance, stage: PlacedStage) -> list[str]:
     span = (stage.begin, stage.end)
     if stage.together:
-        return [] if _offer(instance, stage) else [f"no team {stage.boards} is offered for units {span}"]
+        is_offered = (stage.boards, span) in instance.team_spans
+        return [] if is_offered else [f"no team {stage.boards} is offered for units {span}"]
     sentences = [
         f"board {board} cannot run units {span}: they need {instance.need_bytes[span]:.0f} bytes of memory, and it has "
         f"{instance.capacity[board]:.0f}"
@@ -164,13 +165,5 @@ def _stage_problems(instance: Instance, stage: PlacedStage) -> list[str]:
     return sentences
 
 
-def _offer(instance: Instance, stage: PlacedStage) -> Team | None:
-    span = (stage.begin, stage.end)
-    return next((team for team in instance.teams if team.boards == stage.boards and span in team.spans), None)
-
-
 def _team_span(instance: Instance, stage: PlacedStage) -> TeamSpan:
-    team = _offer(instance, stage)
-    if team is None:
-        raise PlacementError(f"no team {stage.boards} is offered for units {(stage.begin, stage.end)}")
-    return team.spans[stage.begin, stage.end]
+    return instance.team_spans[stage.boards, (stage.begin, stage.end)]

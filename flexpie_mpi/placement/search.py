@@ -64,13 +64,7 @@ class Search:
     def find(self, seconds: float, width: int, deadline: Deadline) -> Answer:
         """Search for a placement within `seconds`: one with the fewest boards, if the search is wide enough.
 
-        Parameters
-        ----------
-        seconds : float
-        width : int
-            States kept for each number of boards.
-        deadline : Deadline
-            The search gives up when it is over.
+        So many states are kept for each number of boards. The search gives up when its time is over.
         """
         within = seconds * (1 + SLACK)
         if not self.work.is_possible(within):
@@ -108,9 +102,9 @@ class Search:
 
 def _team_times(options: Sequence[TeamStage]) -> list[TeamTimes]:
     """What teams take at least, by team."""
-    teams: dict[int, list[TeamStage]] = defaultdict(list)
+    teams: dict[tuple[int, ...], list[TeamStage]] = defaultdict(list)
     for option in options:
-        teams[id(option.team)].append(option)
+        teams[option.boards].append(option)
     return [
         TeamTimes(
             spans[0].members,
@@ -317,12 +311,12 @@ def undominated(states: States) -> States:
 def settle(grouped: GroupedInstance, stages: Sequence[tuple[int, int, int]]) -> Placement:
     """Boards for the classes of (begin, end, option): in each class those that are in no team, the first ones first."""
     options = [(begin, end, grouped.options[option]) for begin, end, option in stages]
-    taken = {board for *_, option in options if isinstance(option, TeamStage) for board in option.team.boards}
+    taken = {board for *_, option in options if isinstance(option, TeamStage) for board in option.boards}
     pools = [iter([board for board in boards if board not in taken]) for boards in grouped.classes.groups]
     placed = []
     for begin, end, option in options:
         if isinstance(option, TeamStage):
-            placed.append(PlacedStage(begin, end, option.team.boards, together=True))
+            placed.append(PlacedStage(begin, end, option.boards, together=True))
         else:
             placed.append(PlacedStage(begin, end, tuple(next(pools[kind]) for kind in option)))
     return Placement(tuple(placed))

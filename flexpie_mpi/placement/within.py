@@ -77,19 +77,7 @@ def labels(grouped: GroupedInstance) -> Labels | None:
 class Within:
     """Stages, and what hands over to what, within so many seconds.
 
-    Parameters
-    ----------
-    grouped : GroupedInstance
-    labels : Labels or None
-        Where they say that nothing can follow within the seconds, a stage does not end.
-    seconds : float
-
-    Attributes
-    ----------
-    enough : list of int
-        Cuts from which so many boards may be enough, by number of boards.
-    needs_root : bool
-        Whether the root has to be in a stage, as its ports cannot carry all inputs and outputs.
+    Where labels say that nothing can follow within the seconds, a stage does not end.
     """
 
     def __init__(self, grouped: GroupedInstance, labels: Labels | None, seconds: float) -> None:
@@ -100,7 +88,9 @@ class Within:
         self._ends: dict[int, list[int]] = {}
         self._unions: dict[tuple[int, int], int] = {}
         self._onward: dict[int, list[int]] = {}
+        # Cuts from which so many boards may be enough, by number of boards
         self.enough = sets(within_boards(self._spans_by_size(), grouped.instance.board_limit))
+        # Whether the root has to be in a stage, as its ports cannot carry all inputs and outputs
         self.needs_root = grouped.times.idle_s > seconds
 
     def _spans_by_size(self) -> dict[int, np.ndarray]:

@@ -190,12 +190,11 @@ def contended(ranks: int) -> tuple[tuple[Pair, ...], ...]:
     ()
     """
     groups = []
-    count = 2
-    while count < ranks:
+    counts = {ranks - 1, *(1 << doubled for doubled in range(1, ranks.bit_length()))}
+    for count in sorted(count for count in counts if 1 < count < ranks):
         groups.append(tuple((0, target) for target in range(1, count + 1)))
         if 2 * count <= ranks:
             groups.append(tuple((2 * pair, 2 * pair + 1) for pair in range(count)))
-        count = min(2 * count, ranks - 1) if count < ranks - 1 else ranks
     return tuple(groups)
 
 

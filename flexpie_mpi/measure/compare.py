@@ -14,8 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from queue import Full, Queue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -260,10 +260,9 @@ class StreamComparison:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._waiting: Queue[tuple[int, Mapping[str, Any], Mapping[str, Any]]] = Queue(DEPTH)
+        self._waiting: Queue[tuple[int, Mapping[str, Any], Mapping[str, Any]] | None] = Queue(DEPTH)  # None is the end
         self._findings = Findings()
         self._error: Exception | None = None
-        self._is_closing = Event()
         self._thread = Thread(target=self._run, name="comparison", daemon=True)
         self._thread.start()
 
@@ -272,34 +271,29 @@ class StreamComparison:
 
         Raises ModelError when onnxruntime could not run an earlier one.
         """
-        item = (number, inputs, deepcopy(dict(outputs)))
-        while self._error is None:
-            with suppress(Full):
-                self._waiting.put(item, timeout=_LOOK_S)
-                return
-        raise self._error
+        self._put((number, inputs, deepcopy(dict(outputs))))
 
     def close(self) -> Findings:
         """What was found, once all is compared.
 
         Raises ModelError when onnxruntime could not run a request.
         """
-        self._is_closing.set()
+        self._put(None)
         self._thread.join()
         if self._error is not None:
             raise self._error
         return self._findings
 
-    def _run(self) -> None:
+    def _put(self, item: tuple[int, Mapping[str, Any], Mapping[str, Any]] | None) -> None:
         while self._error is None:
-            try:
-                number, inputs, outputs = self._waiting.get(timeout=_LOOK_S)
-            except Empty:
-                if self._is_closing.is_set():
-                    return
-                continue
-            try:
-                checks = self._reference.compare(inputs, outputs)
-                self._findings = self._findings.also(number, checks)
-            except Exception as error:  # raised again where it can be reported
-                self._error = error
+            with suppress(Full):
+                return self._waiting.put(item, timeout=_LOOK_S)
+        raise self._error
+
+    def _run(self) -> None:
+        try:
+            while (item := self._waiting.get()) is not None:
+                number, inputs, outputs = item
+                self._findings = self._findings.also(number, self._reference.compare(inputs, outputs))
+        except Exception as error:  # raised again where it can be reported
+            self._error = error

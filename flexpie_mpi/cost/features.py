@@ -87,8 +87,8 @@ def _category(labels: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
     names = np.array([name.encode() for name in known], "S24")
     if not len(names):
         return np.full(len(labels), -1.0)
-    places = np.minimum(np.searchsorted(names, labels), len(names) - 1)
-    return np.where(names[places] == labels, places, -1.0)
+    nearest = np.minimum(np.searchsorted(names, labels), len(names) - 1)
+    return np.where(names[nearest] == labels, nearest, -1.0)
 
 
 def _overlap(d: Described) -> np.ndarray:

@@ -49,7 +49,7 @@ def kpath(instance: Instance, seed: int = 0, time_limit_s: float | None = None, 
     if cuts is None:
         return outcome(instance, None, deadline, 0)
     search = _Search(instance, seed, deadline)
-    return outcome(instance, search.place(cuts, classes), deadline, search.tests)
+    return outcome(instance, search.placement(cuts, classes), deadline, search.tests)
 
 
 def size_classes(instance: Instance, cuts: Sequence[int], classes: int) -> list[int]:
@@ -91,7 +91,7 @@ class _Search:
         self.deadline = deadline
         self.tests = 0
 
-    def place(self, cuts: Sequence[int], classes: int) -> Placement | None:
+    def placement(self, cuts: Sequence[int], classes: int) -> Placement | None:
         """A board for every stage; None where some run finds none."""
         may_run = [_bits(self.instance.fits[(slice(None), *span)]) for span in pairwise(cuts)]
         placed: list[int | None] = [None] * len(may_run)

@@ -24,28 +24,18 @@ class Solver:
 
 
 SOLVERS: dict[str, Solver] = {
-    "random": Solver(
-        "random boards, random cuts, as far as memory allows",
-        lambda instance, seed, limit: random(instance, seed),
-    ),
-    "even": Solver(
-        "equal work for every board, in order of rank",
-        lambda instance, seed, limit: even(instance),
-    ),
+    "random": Solver("random boards, random cuts, as far as memory allows", lambda it, seed, limit: random(it, seed)),
+    "even": Solver("equal work for every board, in order of rank", lambda it, seed, limit: even(it)),
     "greedy": Solver(
-        "fewest bytes in all, then from board to board along the fastest link",
-        lambda instance, seed, limit: greedy(instance),
+        "fewest bytes in all, then from board to board along the fastest link", lambda it, seed, limit: greedy(it)
     ),
-    "kpath": Solver(
-        "fewest bytes in all, then the largest cuts first on the fastest paths, by colour coding",
-        lambda instance, seed, limit: kpath(instance, seed, limit),
-    ),
+    "kpath": Solver("fewest bytes in all, then the largest cuts first on the fastest paths, by colour coding", kpath),
     "capacity-greedy": Solver(
         "greedy on the boards with enough memory, for every level of memory",
-        lambda instance, seed, limit: capacity_greedy(instance),
+        lambda it, seed, limit: capacity_greedy(it),
     ),
     "exact": Solver(
         "the best there is, with proof, or the best found in time, with a lower bound",
-        lambda instance, seed, limit: exact(instance, limit),
+        lambda it, seed, limit: exact(it, limit),
     ),
 }

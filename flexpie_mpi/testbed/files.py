@@ -40,13 +40,8 @@ class Quantity:
     def parse(self, text: object) -> float:
         """The number in bytes, bytes per second, or seconds.
 
-        Raises
-        ------
-        TestbedError
-            When it has no unit, another one, or is not above `above`.
+        Raises TestbedError when it has no unit, another one, or is not above `above`.
 
-        Examples
-        --------
         >>> MEMORY.parse("512 MiB"), BANDWIDTH.parse("1Gb/s"), LATENCY.parse("250us")
         (536870912.0, 125000000.0, 0.00025)
         """
@@ -178,13 +173,8 @@ def _device(table: DocumentTable, name: str) -> Device:
 def read_change(text: str) -> dict[str, Any]:
     """What :meth:`Sketch.changed` takes, as people write it: keys and values of a testbed file.
 
-    Raises
-    ------
-    TestbedError
-        When a key or a value is none.
+    Raises TestbedError when a key or a value is none.
 
-    Examples
-    --------
     >>> read_change("bandwidth=2Gb/s,slowdown=4")
     {'bandwidth': 250000000.0, 'slowdown': 4.0}
     """

@@ -28,17 +28,8 @@ Hop = tuple[int, int]
 def switch(devices: Sequence[Device], bandwidth: Ports, latency: Ports, name: str = "switch") -> Testbed:
     """Devices around a switch: what a device sends shares its port's sending side, what it receives the other.
 
-    Parameters
-    ----------
-    bandwidth : float or sequence of float
-        Bytes per second of the ports.
-    latency : float or sequence of float
-        Seconds of a message from port to port; the larger of the two counts.
-
-    Raises
-    ------
-    TestbedError
-        When there are no devices, two share a name, or a number is out of range.
+    Ports carry `bandwidth` bytes per second. A message takes `latency` seconds from port to port, of which the larger
+    counts. Raises TestbedError when there are no devices, two share a name, or a number is out of range.
     """
     speeds, delays = _each(bandwidth, devices), _each(latency, devices)
 
@@ -93,16 +84,9 @@ def forwarded(
 ) -> Testbed:
     """Devices with links between some of them, which hand on what is meant for others.
 
-    Parameters
-    ----------
-    topology, name, devices
-        Of the testbed.
-    bandwidth, latency
-        As of :func:`switch`, of one link: it is as slow as the slower of its two ports.
-    links : iterable of (int, int)
-        Every direction of every link, by the ranks at its ends.
-    hops : callable
-        The links that a message takes from one rank to another.
+    `bandwidth` and `latency` are as of :func:`switch`, of one link: it is as slow as the slower of its two ports.
+    `links` has every direction of every link, by the ranks at its ends; `hops` says which of them a message takes from
+    one rank to another.
     """
     speeds, delays = _each(bandwidth, devices), _each(latency, devices)
     ends = {(a, b): (devices[a].name, devices[b].name) for a, b in links}
@@ -117,12 +101,7 @@ def forwarded(
 def one_host(ranks: int, cores: int, *, bandwidth: float = 5e9, latency: float = 2e-6, name: str = "host") -> Testbed:
     """Ranks of one machine: they share its cores, and messages go through its memory, copied by either end.
 
-    Parameters
-    ----------
-    bandwidth : float
-        Bytes per second at which a rank copies.
-    latency : float
-        Seconds of an empty message.
+    A rank copies `bandwidth` bytes per second; an empty message takes `latency` seconds.
     """
     devices = [Device(f"rank{rank}", host=name, cores=cores) for rank in range(ranks)]
     speeds = _ports(devices, [bandwidth] * ranks, [bandwidth] * ranks)
@@ -140,15 +119,8 @@ def measured(
     A port is taken to be as fast as the best pair it was seen in, on its sending and on its receiving side; pairs that
     use it at once share it. A pair slower than both its ports has a link of its own between them.
 
-    Parameters
-    ----------
-    latency, bandwidth : R x R numbers
-        Seconds of an empty message, and bytes per second, by source and target; what a diagonal holds is not read.
-
-    Raises
-    ------
-    TestbedError
-        When the numbers are not R x R, or one of them is out of range.
+    Seconds of an empty message, and bytes per second, are by source and target; what a diagonal holds is not read.
+    Raises TestbedError when they are not R x R numbers, or one of them is out of range.
     """
     count = len(devices)
     for what, matrix in (("latencies", latency), ("bandwidths", bandwidth)):

@@ -289,6 +289,7 @@ def natural(text: str, least: int = 0) -> int:
 
 
 positive = partial(natural, least=1)
+"""A whole number from 1 on."""
 
 
 def threads(text: str) -> int:

@@ -57,7 +57,7 @@ def _section(accounting: str, cells: Sequence[CellResults]) -> Section:
         _efforts(largest),
     ]
     if any(cell.compared for cell in rest):
-        parts.append(Folded("The same on fewer boards", (ratio_table(rest),)))
+        parts.append(Folded("The same on fewer boards", ratio_table(rest)))
     summary: list[Item] = [f"paper    {accounting}: {_exact_line(cells)}".replace("`", "")]
     return Section(f"The paper's cells, {accounting}", parts, {f"paper-{accounting}": record(cells)}, summary)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from ..core.timeline import KINDS
@@ -33,6 +34,9 @@ _TIMES = (
     Column("sent (MB)", "number", mb),
     Column("messages", "number"),
 )
+
+_OF_MEMORY = ("needed_bytes", "weight_bytes", "arena_bytes", "peak_rss_bytes", "memory_bytes")
+"""What records say of a rank's memory."""
 
 # The numbers
 
@@ -90,15 +94,9 @@ def sections(cells: Sequence[Cell]) -> list[Section]:
 def _time_section(duels: Sequence[Duel]) -> Section:
     rest = [duel.cell.model for duel in duels[SHOWN:]]
     left_out = f" Not drawn, but in the table: {', '.join(rest)}." if rest else ""
+    seconds = attrgetter(*(f"{kind}_s" for kind in KINDS))
     rows = [
-        (
-            duel.cell.name,
-            row.planner,
-            rank.rank,
-            *(getattr(rank, f"{kind}_s") for kind in KINDS),
-            rank.sent_bytes,
-            rank.messages,
-        )
+        (duel.cell.name, row.planner, rank.rank, *seconds(rank), rank.sent_bytes, rank.messages)
         for duel in duels
         for row in duel.rows
         for rank in row.per_rank
@@ -107,7 +105,7 @@ def _time_section(duels: Sequence[Duel]) -> Section:
         "Medians over rounds, for each model on the most boards with the slowest links: `auto`, and the best of the "
         "others that use several boards." + left_out,
         Picture("boards", "What every board spends a request on", times(duels[:SHOWN])),
-        Folded("The numbers, in ms per request", (Table(_TIMES, rows),)),
+        Folded("The numbers, in ms per request", Table(_TIMES, rows)),
     ]
     record = [
         duel.cell.record | {"planners": {row.planner: [asdict(rank) for rank in row.per_rank] for row in duel.rows}}
@@ -124,7 +122,9 @@ def _memory_section(duels: Sequence[Duel], cells: Sequence[Cell]) -> Section:
     for (model, ranks), those in grouped(cells, lambda cell: (cell.model, cell.ranks)).items():
         fullest_of = {name: fullest(cell.rows[name] for cell in those if name in cell.rows) for name in planners}
         rows.append((model, ranks, *fullest_of.values()))
-        needs = {name: _need_record(rank) for name, rank in fullest_of.items() if rank is not None}
+        needs = {
+            name: {of: getattr(rank, of) for of in _OF_MEMORY} for name, rank in fullest_of.items() if rank is not None
+        }
         record.append({"model": model, "ranks": ranks, "planners": needs})
     parts: list[Part] = [
         "Weights and buffers are what a board holds for its part of the plan; the predicted need adds its messages and "
@@ -141,11 +141,6 @@ def _memory_section(duels: Sequence[Duel], cells: Sequence[Cell]) -> Section:
 
 def _need(rank: RankResult) -> str:
     return f"{mb(rank.needed_bytes)} ({mb(rank.weight_bytes)})"
-
-
-def _need_record(rank: RankResult) -> dict[str, Any]:
-    names = ("needed_bytes", "weight_bytes", "arena_bytes", "peak_rss_bytes", "memory_bytes")
-    return {name: getattr(rank, name) for name in names}
 
 
 def _limits(beyond: Sequence[tuple[Cell, Result, RankResult]], cells: Sequence[Cell]) -> str:

@@ -37,13 +37,15 @@ _STAGES = (
 
 _COMPARED = (
     Column("planner"),
-    Column("requests/s", "number", rate),
+    Column("requests/s", "number", rate, "throughput_rps"),
+    Column("per request", "recorded", key="seconds_per_request"),
     Column("of best", "number", percent),
-    Column("stages", "number"),
-    Column("boards", "number"),
-    Column("latency", "number", milli),
+    Column("stages", "number", key="stages"),
+    Column("boards", "number", key="boards"),
+    Column("latency", "number", milli, "latency_s"),
     Column("bottleneck", "name"),
-    Column("search", "number", "{:.2f}".format),
+    Column("bound", "recorded", key="lower_bound_s"),
+    Column("search", "number", "{:.2f}".format, "search_s"),
 )
 
 _FRONT = (
@@ -96,6 +98,7 @@ def pipeline_items(planned: PlannedPipeline) -> list[Item]:
 def pipeline_record(planned: PlannedPipeline) -> dict[str, Any]:
     """The pipeline in seconds and bytes."""
     made, problem = planned.pipeline, planned.problem
+    others = zip(planned.others.items(), _compared(planned).records[1:], strict=True)
     return {
         "objective": "throughput",
         "planner": made.solver,
@@ -110,7 +113,7 @@ def pipeline_record(planned: PlannedPipeline) -> dict[str, Any]:
         "boards": planned.boards,
         "costs": planned.source,
         "stages": _stage_table(planned).records,
-        "compared": {name: _other_record(other) for name, other in planned.others.items()},
+        "compared": {name: {"error": got} if isinstance(got, str) else record for (name, got), record in others},
     }
 
 
@@ -213,31 +216,17 @@ def _compared(planned: PlannedPipeline) -> Table:
     """All planners that answered the same problem."""
     answers = {planned.pipeline.solver: planned.pipeline, **planned.others}
     best_s = min(answer.seconds for answer in answers.values() if not isinstance(answer, str))
-    rows = [(name, *_answer(answer, best_s)) for name, answer in answers.items()]
+    rows: list[tuple[Any, ...]] = []
+    for name, answer in answers.items():
+        if isinstance(answer, str):
+            rows.append((name, "-", None, *("-",) * 5, None, ""))
+            continue
+        streamed, placement, seconds = answer.streamed, answer.placement, answer.seconds
+        rates = (1 / seconds, seconds, best_s / seconds) if seconds else (None, seconds, 1.0)
+        counts = (len(placement.stages), len(placement.boards))
+        bound_s = answer.lower_bound_s if isfinite(answer.lower_bound_s) else None
+        rows.append((name, *rates, *counts, streamed.latency_s, streamed.bottleneck, bound_s, answer.search_s))
     return Table(_COMPARED, rows, "planners compared (latency in ms, search in s; - where nothing fits)")
-
-
-def _answer(answer: Pipeline | str, best_s: float) -> tuple[Any, ...]:
-    if isinstance(answer, str):
-        return (*("-",) * 6, "")
-    streamed, placement = answer.streamed, answer.placement
-    rates = (1 / answer.seconds, best_s / answer.seconds)
-    counts = (len(placement.stages), len(placement.boards))
-    return *rates, *counts, streamed.latency_s, streamed.bottleneck, answer.search_s
-
-
-def _other_record(other: Pipeline | str) -> dict[str, Any]:
-    if isinstance(other, str):
-        return {"error": other}
-    return {
-        "throughput_rps": 1 / other.seconds if other.seconds else None,
-        "seconds_per_request": other.seconds,
-        "latency_s": other.streamed.latency_s,
-        "lower_bound_s": other.lower_bound_s if isfinite(other.lower_bound_s) else None,
-        "search_s": other.search_s,
-        "boards": len(other.placement.boards),
-        "stages": len(other.placement.stages),
-    }
 
 
 # The front

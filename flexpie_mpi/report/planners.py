@@ -122,7 +122,7 @@ def _cell_parts(versus: Versus) -> list[Part]:
             shown = (_relative(cell, planner) for planner in planners)
             rows.append((cell.where, cell.rows.get(AUTO) if whose == AUTO else cell.best, *shown))
         title = f"{model}: {count_of(len(cells), 'cell')}, times over the best one's"
-        parts.append(Folded(title, (Table(columns, rows, missing="–"),)))
+        parts.append(Folded(title, Table(columns, rows, missing="–")))
     return parts
 
 

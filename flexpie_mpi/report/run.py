@@ -46,8 +46,13 @@ _RANKS = (
     Column("peak", "number", mb),
 )
 
-TOP = 5
-"""Scores of an output that are shown."""
+SHOWN_SCORES = 5
+"""So many scores of an output are shown, the highest."""
+
+FEWEST_SCORES = 5
+"""An output of fewer numbers is no vector of scores."""
+
+_LATENCIES = ("median", "min", "p90")
 
 _ROUNDING = {
     "": "",
@@ -93,12 +98,7 @@ def run_record(run: TimedRun) -> dict[str, Any]:
     record: dict[str, Any] = {
         "model": model_record(run.model, run.source),
         "settings": dict(run.settings),
-        "latency_s": {
-            "median": trial.median_s,
-            "min": trial.min_s,
-            "p90": trial.p90_s,
-            "all": list(trial.latencies_s),
-        },
+        "latency_s": {**{which: getattr(trial, f"{which}_s") for which in _LATENCIES}, "all": list(trial.latencies_s)},
         "first_result_s": trial.first_result_s,
         "ranks": [_rank_record(rank, host[rank.facts.rank]) for rank in trial.ranks],
         "plan": plan_record(run.plan),
@@ -156,7 +156,7 @@ def _prediction_record(run: TimedRun) -> dict[str, Any]:
 
 def _latency_lines(run: TimedRun) -> list[Item]:
     trial = run.trial
-    times = f"median {ms(trial.median_s)}, min {ms(trial.min_s)}, p90 {ms(trial.p90_s)}"
+    times = ", ".join(f"{which} {ms(getattr(trial, f'{which}_s'))}" for which in _LATENCIES)
     counted = f"{count_of(len(trial.latencies_s), 'request')} after {run.settings.get('warmup', 0)} to warm up"
     return [
         f"latency  {times} ({counted}; the slowest rank counts)",
@@ -187,15 +187,8 @@ def _rank_row(rank: RankTrial) -> tuple[Any, ...]:
 
 def _rank_record(rank: RankTrial, host: str) -> dict[str, Any]:
     facts = asdict(rank.facts)
-    return {
-        "rank": facts.pop("rank"),
-        "host": host,
-        "compute_s": rank.compute_s,
-        "exchange_s": rank.exchange_s,
-        "wait_s": rank.wait_s,
-        "weight_traffic": facts.pop("traffic"),
-        **facts,
-    }
+    times = {"compute_s": rank.compute_s, "exchange_s": rank.exchange_s, "wait_s": rank.wait_s}
+    return {"rank": facts.pop("rank"), "host": host, **times, "weight_traffic": facts.pop("traffic"), **facts}
 
 
 def _score_lines(outputs: Mapping[str, Any]) -> Iterator[Item]:
@@ -216,22 +209,22 @@ def _weights_line(ranks: Sequence[RankTrial]) -> str:
 
 
 def is_score_vector(value: Any) -> bool:
-    """Whether an output is a row of at least `TOP` numbers, ``(K,)`` or ``(1, K)`` or ``(1, K, 1, 1)``."""
+    """Whether an output is a row of at least `FEWEST_SCORES` numbers, ``(K,)`` or ``(1, K)`` or ``(1, K, 1, 1)``."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         return False
     leading = value.shape[:-1] if value.ndim < 2 else (value.shape[0], *value.shape[2:])
-    return value.ndim > 0 and value.size >= TOP and all(extent == 1 for extent in leading) and value.ndim != 3
+    return value.ndim > 0 and value.size >= FEWEST_SCORES and all(extent == 1 for extent in leading) and value.ndim != 3
 
 
 def top_scores(outputs: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """(index, score) of the `TOP` highest scores, best first, of every output that is a score vector."""
-    return {name: _top(value) for name, value in outputs.items() if is_score_vector(value)}
-
-
-def _top(value: np.ndarray) -> list[tuple[int, float]]:
-    scores = value.reshape(-1).astype(np.float64)
-    order = np.argsort(-scores, kind="stable")[:TOP]
-    return [(int(index), float(scores[index])) for index in order]
+    """(index, score) of the highest scores, best first, of every output that is a score vector."""
+    top = {}
+    for name, value in outputs.items():
+        if is_score_vector(value):
+            scores = value.reshape(-1).astype(np.float64)
+            order = np.argsort(-scores, kind="stable")[:SHOWN_SCORES]
+            top[name] = [(int(index), float(scores[index])) for index in order]
+    return top
 
 
 # What ``--verify`` found
@@ -239,10 +232,7 @@ def _top(value: np.ndarray) -> list[tuple[int, float]]:
 
 def verdict_record(verdict: Verdict) -> dict[str, Any]:
     """What ``--verify`` found."""
-    record: dict[str, Any] = {
-        "equal": verdict.is_equal,
-        "outputs": [check_record(check) for check in verdict.outputs],
-    }
+    record: dict[str, Any] = {"equal": verdict.is_equal, "outputs": list(map(check_record, verdict.outputs))}
     if verdict.first is not None:
         first = verdict.first
         record["first_divergence"] = {

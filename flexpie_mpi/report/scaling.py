@@ -155,7 +155,7 @@ def _strong(points: Sequence[Point]) -> list[Section]:
     drawn = set(map(id, _in(groups)))
     others = [point for those in known.values() for point in those if id(point) not in drawn]
     if others:
-        parts.append(Folded("Every cell that is no part of a curve", (_point_table(others),)))
+        parts.append(Folded("Every cell that is no part of a curve", _point_table(others)))
     record = {"scaling": [point.record for point in points]}
     return [Section("Speed-up and efficiency", parts, record, list(_summary(known)))]
 
@@ -206,7 +206,7 @@ def _curve_table(key: tuple[str, str, int], group: Curves) -> Folded:
         at = {point.cell.ranks: point for point in points}
         rows.append((model, *map(at.get, counts)))
     title = f"{testbed}, batch {batch}: milliseconds, speed-up and efficiency by the number of boards"
-    return Folded(title, (Table(columns, rows, missing="–"),))
+    return Folded(title, Table(columns, rows, missing="–"))
 
 
 def _in_short(point: Point) -> str:

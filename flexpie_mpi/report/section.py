@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from textwrap import fill
 from typing import Any
 
@@ -28,10 +29,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Parts that a reader opens with a click, under a line that says what they are."""
+    """A table that a reader opens with a click, under a line that says what it is."""
 
     title: str
-    parts: tuple[str | Table | Picture, ...]
+    table: Table
 
 
 Part = str | Table | Picture | Folded
@@ -49,29 +50,21 @@ class Section:
 
     def lines(self) -> Iterator[str]:
         """The section as Markdown."""
-        yield from (f"## {self.heading}", "")
-        yield from _lines(self.parts)
+        return chain((f"## {self.heading}", ""), *map(_lines, self.parts))
 
     def pictures(self) -> Iterator[Picture]:
         """Pictures of the section, in order."""
-        for part in self.parts:
-            inner = part.parts if isinstance(part, Folded) else (part,)
-            yield from (item for item in inner if isinstance(item, Picture))
+        return (part for part in self.parts if isinstance(part, Picture))
 
 
-def _lines(parts: Sequence[Part]) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, Table):
-            yield from table_lines(part)
-        elif isinstance(part, Picture):
-            yield from _picture_lines(part)
-        elif isinstance(part, Folded):
-            yield from ("<details>", f"<summary>{part.title}</summary>", "")
-            yield from _lines(part.parts)
-            yield from ("</details>", "")
-        else:
-            yield from map(_wrapped, part.split("\n"))
-            yield ""
+def _lines(part: Part) -> Iterable[str]:
+    if isinstance(part, Table):
+        return table_lines(part)
+    if isinstance(part, Picture):
+        return _picture_lines(part)
+    if isinstance(part, Folded):
+        return "<details>", f"<summary>{part.title}</summary>", "", *table_lines(part.table), "</details>", ""
+    return *map(_wrapped, part.split("\n")), ""
 
 
 def _wrapped(line: str) -> str:

@@ -7,10 +7,10 @@ computed, every send, receive and wait, and an arrow for every message. Slices o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 from ..core.graph import Graph
@@ -83,24 +83,20 @@ def chrome_text(trace: Mapping[str, Any]) -> str:
 
 def _provenance(job: Job) -> dict[str, Any]:
     boards = {f"rank {program.rank}": board for program, board in zip(job.programs, job.boards, strict=True)}
-    return {
-        "model": job.graph.name,
-        "model_digest": job.graph.digest,
-        "plan_digest": digest(tuple(job.programs)),
-        "ranks": boards,
-    }
+    digests = {"model_digest": job.graph.digest, "plan_digest": digest(tuple(job.programs))}
+    return {"model": job.graph.name, **digests, "ranks": boards}
 
 
 def _names(job: Job) -> Iterator[dict[str, Any]]:
     """What the viewer calls the job and its tracks."""
-    yield _metadata("process_name", 0, name=f"{job.graph.name} on {len(job.programs)} ranks")
+
+    def metadata(kind: str, track: int, **args: Any) -> dict[str, Any]:
+        return {"ph": "M", "name": kind, "pid": _JOB, "tid": track, "ts": 0, "args": args}
+
+    yield metadata("process_name", 0, name=f"{job.graph.name} on {len(job.programs)} ranks")
     for program, board in zip(job.programs, job.boards, strict=True):
-        yield _metadata("thread_name", program.rank + 1, name=f"rank {program.rank}" + (f": {board}" if board else ""))
-        yield _metadata("thread_sort_index", program.rank + 1, sort_index=program.rank)
-
-
-def _metadata(kind: str, track: int, **args: Any) -> dict[str, Any]:
-    return {"ph": "M", "name": kind, "pid": _JOB, "tid": track, "ts": 0, "args": args}
+        yield metadata("thread_name", program.rank + 1, name=f"rank {program.rank}" + (f": {board}" if board else ""))
+        yield metadata("thread_sort_index", program.rank + 1, sort_index=program.rank)
 
 
 @dataclass(frozen=True)
@@ -127,17 +123,9 @@ class _Track:
         """One complete event per slice."""
         for event, name, args in self._slices():
             begin, end = _microseconds(event.begin_s), _microseconds(event.end_s)
-            yield {
-                "ph": "X",
-                "name": name,
-                "cat": event.kind,
-                "cname": _COLOURS[event.kind],
-                "pid": _JOB,
-                "tid": self.program.rank + 1,
-                "ts": begin,
-                "dur": round(end - begin, 3),
-                "args": args,
-            }
+            what = {"ph": "X", "name": name, "cat": event.kind, "cname": _COLOURS[event.kind]}
+            when = {"ts": begin, "dur": round(end - begin, 3)}
+            yield {**what, "pid": _JOB, "tid": self.program.rank + 1, **when, "args": args}
 
     def _slices(self) -> Iterator[Slice]:
         flops = {step.segment: blocks_flops(self.job.graph, step.blocks) for step in self.program.computes}
@@ -184,25 +172,18 @@ class _Track:
 def _arrows(tracks: Sequence[_Track]) -> Iterator[dict[str, Any]]:
     """A flow from the slice that sends each message to the one that receives it."""
     messages = ((exchange, m) for track in tracks for exchange in track.exchanges.values() for m in exchange.sends)
-    number = 0
+    numbers = count(1)
     for exchange, message in messages:
         receiver = tracks[message.target]
         sent = tracks[message.source].last("send", exchange.index)
         taken = receiver.last("receive", exchange.index) or receiver.last("wait", exchange.index)
         if sent is not None and taken is not None:
-            number += 1
-            yield from _arrow(number, exchange, sent, taken)
-
-
-def _arrow(number: int, exchange: Exchange, sent: Event, taken: Event) -> Iterable[dict[str, Any]]:
-    """Both ends lie inside their slices, and where clocks allow it the arrow points forward."""
-    arrives_s = (taken.begin_s + taken.end_s) / 2
-    leaves_s = max(sent.begin_s, min((sent.begin_s + sent.end_s) / 2, taken.begin_s))
-    shared = {"cat": "message", "name": exchange.kind, "id": number, "pid": _JOB}
-    return (
-        {"ph": "s", **shared, "tid": sent.rank + 1, "ts": _microseconds(leaves_s)},
-        {"ph": "f", "bp": "e", **shared, "tid": taken.rank + 1, "ts": _microseconds(arrives_s)},
-    )
+            # Both ends lie inside their slices, and where clocks allow it the arrow points forward
+            arrives_s = (taken.begin_s + taken.end_s) / 2
+            leaves_s = max(sent.begin_s, min((sent.begin_s + sent.end_s) / 2, taken.begin_s))
+            shared = {"cat": "message", "name": exchange.kind, "id": next(numbers), "pid": _JOB}
+            yield {"ph": "s", **shared, "tid": sent.rank + 1, "ts": _microseconds(leaves_s)}
+            yield {"ph": "f", "bp": "e", **shared, "tid": taken.rank + 1, "ts": _microseconds(arrives_s)}
 
 
 def _microseconds(seconds: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core.graph import BoundNode, Graph
+from ..core.graph import Graph
 from ..core.layout import KINDS
 from ..lower.shards import allowed_kinds, node_flops
 from .tables import Column, Item, Table
@@ -79,19 +79,17 @@ def model_record(model: Model, source: str) -> dict[str, Any]:
 
 def inspect(graph: Graph) -> tuple[NodeFacts, ...]:
     """Facts of every node, in order."""
-    return tuple(_node_facts(graph, node) for node in graph.bound)
-
-
-def _node_facts(graph: Graph, node: BoundNode) -> NodeFacts:
-    reads = {name: graph.value(name) for name in node.node.reads}
-    return NodeFacts(
-        name=node.node.name,
-        op=node.op if node.node.domain in ("", "ai.onnx") else f"{node.node.domain}.{node.op}",
-        outputs=node.node.writes,
-        shapes=tuple(graph.value(name).shape for name in node.node.writes),
-        flops=node_flops(node),
-        weight_bytes=sum(value.nbytes for value in reads.values() if value.is_constant),
-        layouts=allowed_kinds(graph, node),
+    return tuple(
+        NodeFacts(
+            name=node.node.name,
+            op=node.op if node.node.domain in ("", "ai.onnx") else f"{node.node.domain}.{node.op}",
+            outputs=node.node.writes,
+            shapes=tuple(graph.value(name).shape for name in node.node.writes),
+            flops=node_flops(node),
+            weight_bytes=sum(graph.value(name).nbytes for name in {*node.node.reads} if graph.value(name).is_constant),
+            layouts=allowed_kinds(graph, node),
+        )
+        for node in graph.bound
     )
 
 

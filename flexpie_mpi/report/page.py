@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -37,10 +38,8 @@ class Page:
     @property
     def text(self) -> str:
         """The page as Markdown."""
-        lines = [f"# {self.title}", ""]
-        for section in self.sections:
-            lines += section.lines()
-        return "\n".join(lines).rstrip("\n") + "\n"
+        lines = chain.from_iterable(section.lines() for section in self.sections)
+        return "\n".join((f"# {self.title}", "", *lines)).rstrip("\n") + "\n"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -54,18 +53,9 @@ class Page:
 
 
 def make_page(results: Sequence[Result], sources: Sequence[str]) -> Page:
-    """The page about rows of results.
+    """The page about rows of results; `sources` are the files they came from, as a reader knows them.
 
-    Parameters
-    ----------
-    results : sequence of Result
-    sources : sequence of str
-        The files they came from, as a reader knows them.
-
-    Raises
-    ------
-    ReportError
-        When no row has a measured round.
+    Raises ReportError when no row has a measured round.
     """
     cells = cells_of(results)
     if not cells:
@@ -144,7 +134,8 @@ def _measured(cells: Sequence[Cell], sources: Sequence[str]) -> Section:
     warmup = ranges(sorted({row.warmup for row in rows}))
     models = list(dict.fromkeys(cell.model for cell in cells))
     suites = list(dict.fromkeys(cell.suite for cell in cells))
-    versions = _versions(rows)
+    pairs = grouped(dict.fromkeys(pair for row in rows for pair in row.versions.items()), lambda pair: pair[0])
+    versions = {name: [version for _, version in those] for name, those in pairs.items()}
     testbeds = _testbeds(cells)
     facts = {
         "suite": ", ".join(suites),
@@ -189,12 +180,6 @@ def _testbeds(cells: Sequence[Cell]) -> Table:
     return Table(_TESTBEDS, rows)
 
 
-def _versions(rows: Iterable[Result]) -> dict[str, list[str]]:
-    """All versions of every package, in the order in which they occur."""
-    pairs = dict.fromkeys(pair for row in rows for pair in row.versions.items())
-    return {name: [version for _, version in those] for name, those in grouped(pairs, lambda pair: pair[0]).items()}
-
-
 # What plans cost: time to find them, bytes and messages to carry them out, and work done more than once
 
 _EFFORT = (
@@ -220,7 +205,6 @@ def _effort(cells: Iterable[Cell]) -> list[Section]:
         for model, those in by_model(cell for cell in cells if cell.ranks > 1).items()
         for planner in planners_in(those)
     ]
-    lines: list[Item] = []
     if not rows:
         return []
     about = (
@@ -231,6 +215,7 @@ def _effort(cells: Iterable[Cell]) -> list[Section]:
     )
     table = Table(_EFFORT, rows)
     mine = [record for record in table.records if record["planner"] == AUTO]
+    lines = []
     if mine:
         typical, longest = median(each["planning_s"] for each in mine), max(each["longest_s"] for each in mine)
         lines.append(f"planning auto takes {typical:.2f} s in the median, {longest:.1f} s at most")
@@ -262,19 +247,18 @@ def _effort_of(planner: str, cells: Sequence[Cell]) -> tuple[Any, ...]:
 
 def _missing(results: Sequence[Result], cells: Sequence[Cell]) -> list[Section]:
     """One section; none where nothing is missing."""
-    lines = [*_unmeasured(results), *_incomplete(cells), *_incomparable(cells)]
+    lines = [
+        f"{result.model} on {result.testbed}, {count_of(result.ranks, 'board')}, batch {result.batch}: "
+        f"`{result.planner}` has no measured round, so it is left out."
+        for result in results
+        if not result.measured_s
+    ]
+    lines += [*_incomplete(cells), *_incomparable(cells)]
     if not lines:
         return []
     summary = [f"missing  {count_of(len(lines), 'remark')} at the end of the report"]
     text = "\n".join(f"- {line}" for line in lines)
     return [Section("What is missing", [text], {"missing": lines}, summary)]
-
-
-def _unmeasured(results: Sequence[Result]) -> Iterator[str]:
-    for result in results:
-        if not result.measured_s:
-            where = f"{result.model} on {result.testbed}, {count_of(result.ranks, 'board')}, batch {result.batch}"
-            yield f"{where}: `{result.planner}` has no measured round, so it is left out."
 
 
 def _incomplete(cells: Sequence[Cell]) -> Iterator[str]:

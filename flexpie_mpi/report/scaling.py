@@ -84,7 +84,7 @@ class Point:
 def points_of(cells: Iterable[Cell]) -> list[Point]:
     """A point per cell that has ``auto``, or else whichever planner comes first, but never ``single``."""
     cells = tuple(cells)
-    ones = {cell.family: _of_one_rank(cell) for cell in cells if cell.ranks == 1}
+    ones = {cell.family: cell.rows.get(SINGLE) or cell.rows.get(AUTO) or cell.any for cell in cells if cell.ranks == 1}
     points = []
     for cell in cells:
         others = [row for planner, row in cell.rows.items() if planner != SINGLE or cell.ranks == 1]
@@ -92,10 +92,6 @@ def points_of(cells: Iterable[Cell]) -> list[Point]:
         if row is not None:
             points.append(Point(cell, row, cell.rows.get(SINGLE, ones.get(cell.family))))
     return points
-
-
-def _of_one_rank(cell: Cell) -> Result:
-    return cell.rows.get(SINGLE) or cell.rows.get(AUTO) or cell.any
 
 
 def curves(points: Iterable[Point]) -> dict[tuple[str, str, int], dict[str, list[Point]]]:

@@ -39,12 +39,13 @@ STARVED = 0.1
 
 def stream_items(stream: StreamRun) -> list[Item]:
     """The stream as lines and a table."""
+    path = stream.settings.get("output")
     return [
         *model_lines(stream.model),
         f"data     {stream.data}",
         f"ranks    {hosts_line(stream.hosts)}",
         planner_line(stream.plan),
-        *_output_lines(stream),
+        *([] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]),
         "",
         *_rate_lines(stream),
         "",
@@ -86,11 +87,6 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
         "versions": dict(stream.versions),
     }
     return record | ({"verify": _findings_record(stream.findings)} if stream.findings else {})
-
-
-def _output_lines(stream: StreamRun) -> list[Item]:
-    path = stream.settings.get("output")
-    return [] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]
 
 
 def _rate_lines(stream: StreamRun) -> list[Item]:

@@ -178,12 +178,16 @@ def times(duels: Sequence[Duel]) -> Draw:
 def memory(duels: Sequence[Duel]) -> Draw:
     """A line of panels per cell, with a bar per board: weights and buffers, the peak, and what the device may use."""
 
+    def dots(theme: Theme) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How the predicted need and the peak are drawn."""
+        return dotted(theme.planners["layerwise"], "o", theme, 5), dotted(theme.ink, "D", theme, 5)
+
     def bar(axes: Any, line: int, rank: RankResult, theme: Theme) -> None:
         weights, buffers = rank.weight_bytes / 1e6, rank.arena_bytes / 1e6
         axes.barh(line, weights, height=0.74, color=theme.kinds["rows"], linewidth=0)
         axes.barh(line, buffers, left=weights, height=0.74, color=theme.kinds["columns"], linewidth=0)
-        axes.plot([rank.needed_bytes / 1e6], [line], **_predicted(theme))
-        axes.plot([rank.peak_rss_bytes / 1e6], [line], **_peak(theme))
+        for nbytes, style in zip((rank.needed_bytes, rank.peak_rss_bytes), dots(theme), strict=True):
+            axes.plot([nbytes / 1e6], [line], **style)
         if rank.memory_bytes is not None:
             _limit(axes, line, rank, theme)
 
@@ -191,8 +195,7 @@ def memory(duels: Sequence[Duel]) -> Draw:
         entries = [
             Patch(color=theme.kinds["rows"], label="weights"),
             Patch(color=theme.kinds["columns"], label="buffers"),
-            handle(_predicted(theme), "predicted need"),
-            handle(_peak(theme), "peak of the process"),
+            *map(handle, dots(theme), ("predicted need", "peak of the process")),
         ]
         ranks = [rank for duel in duels for row in duel.rows for rank in row.per_rank]
         is_limited = any(rank.memory_bytes is not None for rank in ranks)
@@ -215,7 +218,10 @@ def _bars(duels: Sequence[Duel], bar: Callable[..., None], handles: Callable[[Th
             for axes, row in zip(used, duel.rows, strict=True):
                 for line, rank in enumerate(row.per_rank):
                     bar(axes, line, rank, theme)
-                _label_ranks(axes, row)
+                labels = [f"{rank.rank} {shorten(rank.device, 14)}" for rank in row.per_rank]
+                axes.set_yticks(range(len(labels)), labels=labels)
+                axes.set_ylim(len(labels) - 0.45, -0.55)
+                axes.grid(visible=False, axis="y")
                 entitle(axes, (duel.cell.model, duel.cell.testbed), 6.4 / across, f": {row.planner}")
                 axes.set_xlabel(unit)
             for axes in those[len(used) :]:
@@ -226,13 +232,6 @@ def _bars(duels: Sequence[Duel], bar: Callable[..., None], handles: Callable[[Th
         legend(figure, handles(theme))
 
     return draw
-
-
-def _label_ranks(axes: Any, row: Result) -> None:
-    labels = [f"{rank.rank} {shorten(rank.device, 14)}" for rank in row.per_rank]
-    axes.set_yticks(range(len(labels)), labels=labels)
-    axes.set_ylim(len(labels) - 0.45, -0.55)
-    axes.grid(visible=False, axis="y")
 
 
 def _limit(axes: Any, line: int, rank: RankResult, theme: Theme) -> None:
@@ -246,11 +245,3 @@ def _limit(axes: Any, line: int, rank: RankResult, theme: Theme) -> None:
             textcoords="offset points", ha="right", va="center", fontsize=7, color=theme.faint,
         )  # fmt: skip
         axes.plot([used / 1e6 * 1.35], [line], alpha=0.0)  # room for the words
-
-
-def _peak(theme: Theme) -> dict[str, Any]:
-    return dotted(theme.ink, "D", theme, 5)
-
-
-def _predicted(theme: Theme) -> dict[str, Any]:
-    return dotted(theme.planners["layerwise"], "o", theme, 5)

@@ -72,12 +72,12 @@ def image(figure: Figure, theme: Theme, kind: str) -> bytes:
 @contextmanager
 def _style(theme: Theme) -> Iterator[None]:
     """The settings of one theme, for as long as the block lasts."""
-    settings: Any = _LETTERS | _colours(theme)
-    with rc_context(settings):
+    settings: Any = {rc: getattr(theme, meaning) for meaning, names in _COLOURED.items() for rc in names}
+    with rc_context(_LETTERS | settings):
         yield
 
 
-_LETTERS: dict[str, object] = {
+_LETTERS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same picture everywhere
     "font.size": 9,
     "axes.titlesize": 10,
@@ -100,17 +100,13 @@ _LETTERS: dict[str, object] = {
 }
 
 
-def _colours(theme: Theme) -> dict[str, object]:
-    lines = ("axes.edgecolor", "xtick.color", "ytick.color")
-    texts = ("text.color", "axes.titlecolor", "legend.labelcolor")
-    papers = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-    return {
-        **dict.fromkeys(lines, theme.faint),
-        **dict.fromkeys(texts, theme.ink),
-        **dict.fromkeys(papers, theme.paper),
-        "axes.labelcolor": theme.faint,
-        "grid.color": theme.line,
-    }
+_COLOURED = {
+    "faint": ("axes.edgecolor", "xtick.color", "ytick.color", "axes.labelcolor"),
+    "ink": ("text.color", "axes.titlecolor", "legend.labelcolor"),
+    "paper": ("figure.facecolor", "axes.facecolor", "savefig.facecolor"),
+    "line": ("grid.color",),
+}
+"""Settings by the colour of a theme that they get."""
 
 
 # What plots have in common

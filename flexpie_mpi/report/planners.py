@@ -9,7 +9,7 @@ from typing import Any
 
 from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, grouped, is_cnn, planners_in
 from .figure import Draw, Figure, dotted, entitle, handle, legend, numbered, panels, ratio_scale
-from .gains import BEHIND, Summary, Versus, relative, summary
+from .gains import BEHIND, Gain, Summary, Versus, relative, summary
 from .section import Folded, Part, Picture, Section
 from .tables import Column, Item, Table, shorten
 from .theme import Theme, mark
@@ -44,7 +44,7 @@ def _section(suite: str, versus: Versus, *, is_one: bool) -> Section:
         _score_table(versus),
     ]
     if versus.worst:
-        parts += [*_gain_parts(versus), "\n".join(f"- {line}" for line in _verdicts(versus))]
+        parts += [*_gain_parts(versus), _verdicts(versus, versus.worst)]
     edge = f" What took {MOST:g} times as long or longer is drawn at the right edge; the tables have the numbers."
     parts += [
         "Cell by cell, with quartiles where there is room for them." + edge,
@@ -78,8 +78,11 @@ def _score_table(versus: Versus) -> Table:
 
 
 def _gain_parts(versus: Versus) -> list[Part]:
+    def shown(gains: Summary) -> str:
+        return f"{gains.mean:.3f} ({gains.least:.2f} to {gains.most:.2f})"
+
     heads = ("over the best fixed layout", "over the better of layerwise and fused", "over the best of all others")
-    columns = [Column("cells of"), Column("cells", "number"), *(Column(head, "number", _span) for head in heads)]
+    columns = [Column("cells of"), Column("cells", "number"), *(Column(head, "number", shown) for head in heads)]
     rows = [
         (name, len(cells), *(summary(gains, cells) for gains in versus.gains.values()))
         for name, cells in versus.groups.items()
@@ -93,20 +96,13 @@ def _gain_parts(versus: Versus) -> list[Part]:
     return [about, Table(columns, [*rows, paper], missing="–")]
 
 
-def _span(gains: Summary) -> str:
-    return f"{gains.mean:.3f} ({gains.least:.2f} to {gains.most:.2f})"
-
-
-def _verdicts(versus: Versus) -> list[str]:
-    """Plain sentences: the worst cell, and every one in which ``auto`` is behind."""
-    assert versus.worst is not None, "there are gains"
+def _verdicts(versus: Versus, worst: Gain) -> str:
+    """A list of plain sentences: the worst cell, and every one in which ``auto`` is behind."""
     count = count_of(len(versus.gains["over_all"]), "cell")
     how_far = f"`auto` was more than {percent(BEHIND)} slower than the best of all others"
-    return [
-        f"Worst cell of `auto`: {versus.worst.words}.",
-        f"{how_far} in {len(versus.behind)} of {count}{':' if versus.behind else '.'}",
-        *(f"{gain.words}." for gain in versus.behind),
-    ]
+    head = f"{how_far} in {len(versus.behind)} of {count}{':' if versus.behind else '.'}"
+    lines = (f"Worst cell of `auto`: {worst.words}.", head, *(f"{gain.words}." for gain in versus.behind))
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _cell_parts(versus: Versus) -> list[Part]:
@@ -244,7 +240,10 @@ def by_cell(cells: Sequence[Cell]) -> Draw:
 
     def draw(figure: Figure, theme: Theme) -> None:
         figure.set_figheight(0.75 + sum(heights))
-        styles = {planner: _mark(theme, planner) for planner in planners}
+        styles = {
+            planner: dotted(theme.planner(planner), mark(planner), theme, 6 if planner == AUTO else 5)
+            for planner in planners
+        }
         placed = panels(figure, len(models), across, height_ratios=heights)
         for axes, (model, those) in zip(placed, models.items(), strict=True):
             for planner in reversed(planners):  # auto lies on top
@@ -284,7 +283,3 @@ def _labels(cells: Sequence[Cell], every: Sequence[Cell], width: int) -> list[st
         shorten(cell.testbed + f" · {cell.ranks}" * is_sized + f" · batch {cell.batch}" * is_batched, width)
         for cell in cells
     ]
-
-
-def _mark(theme: Theme, planner: str) -> dict[str, Any]:
-    return dotted(theme.planner(planner), mark(planner), theme, 6 if planner == AUTO else 5)

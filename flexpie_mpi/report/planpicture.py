@@ -82,7 +82,11 @@ def _draw(view: PlanView, figure: Figure, theme: Theme) -> None:
     head = _MARGIN + _HEAD + _ROW * len(legend)
     above = _ABOVE if any(gap.label for panel in rows for gap in panel.gaps) else 0.5 * _LINE
     step = above + height * view.plan.ranks + _BELOW
-    axes = _paper(figure, head + step * len(rows) + _MARGIN / 2)
+    paper = head + step * len(rows) + _MARGIN / 2
+    figure.set_layout_engine("none")
+    figure.set_figheight(paper)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, WIDTH), ylim=(paper, 0.0))  # inches, from the upper left
+    axes.set_axis_off()
     title = f"{view.plan.provenance.get('model') or 'plan'} on {count_of(view.plan.ranks, 'rank')}"
     axes.text(_MARGIN, _MARGIN, title, size=_TITLE, weight="bold", color=theme.ink, va="top")
     axes.text(_MARGIN, _MARGIN + 0.24, plan_words(view), size=_WORDS, color=theme.faint, va="top")
@@ -91,17 +95,6 @@ def _draw(view: PlanView, figure: Figure, theme: Theme) -> None:
     most = max((nbytes for exchange in view.exchanges for _, _, nbytes in exchange.links), default=1)
     for number, panel in enumerate(rows):
         _Drawer(axes, theme, view, height, most, panel, left, head + step * number + above).draw()
-
-
-def _paper(figure: Figure, height: float) -> Any:
-    """Axes in inches, from the upper left corner."""
-    figure.set_layout_engine("none")
-    figure.set_figheight(height)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_axis_off()
-    axes.set_xlim(0.0, WIDTH)
-    axes.set_ylim(height, 0.0)
-    return axes
 
 
 @cache

@@ -40,13 +40,8 @@ _PLANS = (
     Column("fastest", "number", ms, "fastest_s"),
     Column("spread", "number", percent, "spread_share"),
 )
-_FITTED = (
-    Column(""),
-    Column("measured", "number"),
-    Column("distinct", "number"),
-    Column("combinations", "number"),
-    Column("trees", "number"),
-)
+_COUNTED = ("measured", "distinct", "combinations")
+_FITTED = (Column(""), *(Column(count, "number") for count in _COUNTED), Column("trees", "number"))
 _ERRORS = (
     Column("held out", "name"),
     Column("rows", "number"),
@@ -156,7 +151,9 @@ def _version_lines(origins: tuple[Origin, ...]) -> list[Item]:
 def fit_items(cost: LearnedCost, path: str, *, everything: bool) -> list[Item]:
     """What a fit prints."""
     items: list[Item] = [f"cost model {path}, from {', '.join(cost.models) or 'none named'}"]
-    items += ["", Table(_FITTED, [*_fitted(cost)])]
+    counts = cost.provenance["rows"]
+    trees = {table: cost.forests[table].rounds if table in cost.forests else 0 for table in counts}
+    items += ["", Table(_FITTED, [(table, *map(counts[table].get, _COUNTED), trees[table]) for table in counts])]
     remarks = list(notes(cost))
     items += ["", *remarks] if remarks else []
     if cost.held_out:
@@ -182,12 +179,6 @@ def notes(cost: LearnedCost) -> Iterator[str]:
         elif table not in cost.forests:
             counted = f"{count_of(counts['distinct'], 'row')} of {count_of(counts['combinations'], 'combination')}"
             yield f"{table}: a formula alone prices it; trees learned nothing more from {counted}"
-
-
-def _fitted(cost: LearnedCost) -> Iterator[tuple[Any, ...]]:
-    for table, counts in cost.provenance["rows"].items():
-        trees = cost.forests[table].rounds if table in cost.forests else 0
-        yield table, counts["measured"], counts["distinct"], counts["combinations"], trees
 
 
 def _errors(cost: LearnedCost) -> Iterator[tuple[Any, ...]]:

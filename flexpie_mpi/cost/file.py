@@ -20,11 +20,10 @@ from ..core.errors import CostError
 from ..files.atomic import write_text
 from .features import FEATURES
 from .forest import Forest, ForestError
-from .learned import LABELS, HeldOut, LearnedCost, Ranges
+from .learned import HeldOut, LearnedCost, Ranges
 from .model import DeviceFactor
 from .prior import ANY, CALL_CONSTANTS, EXCHANGE_CONSTANTS, KERNEL_CONSTANTS, AnalyticCost
-from .rows import WORK, unlike
-from .samples import DTYPES
+from .rows import LABELS, PRICED, WORK, unlike
 
 FORMAT = "flexpie_mpi cost"
 FORMAT_VERSION = 2
@@ -195,7 +194,7 @@ def _forest(table: str, text: str, features: tuple[str, ...] | None) -> Forest:
 
 def _ranges(table: str, ranges: Ranges) -> Ranges:
     _need(table in LABELS and ranges.label == LABELS[table], f"there is no table {shown(table)} to have ranges")
-    columns = tuple(name for name in DTYPES[table].names or () if name != ranges.label)
+    columns = tuple(name for name in PRICED[table].names or () if name != ranges.label)
     _need(ranges.columns == columns, f"the ranges of '{table}' are of other columns")
     lengths = {len(side) for both in ranges.bounds.values() for side in both}
     _need(lengths <= {len(columns)}, f"the ranges of '{table}' have bounds of other columns")

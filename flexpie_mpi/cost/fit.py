@@ -17,7 +17,8 @@ from .gbdt import Lesson, best_rounds, train
 from .learned import HeldOut, LearnedCost, Ranges, held_out
 from .model import DeviceFactor, devices_of
 from .prior import AnalyticCost
-from .samples import DTYPES, Samples, folds, samples
+from .rows import PRICED
+from .samples import Samples, folds, samples
 from .traces import Traces
 
 FEWEST_ROWS, FEWEST_GROUPS = 40, 8
@@ -41,7 +42,7 @@ class Lessons:
 
         Raises CostError when no kernel was measured: nothing could be planned with what is left.
         """
-        tables = {table: samples(table, traces.tables[table], traces.origins) for table in DTYPES}
+        tables = {table: samples(table, traces.tables[table], traces.origins) for table in PRICED}
         if not len(tables["compute"]):
             rows = len(traces.tables["compute"])
             raise CostError(
@@ -143,7 +144,7 @@ def _forest(
 
 def _models(traces: Traces) -> tuple[str, ...]:
     """Names of the models in which anything was measured."""
-    names = {name.decode(errors="replace") for table in DTYPES for name in np.unique(traces.tables[table]["model"])}
+    names = {name.decode(errors="replace") for table in PRICED for name in np.unique(traces.tables[table]["model"])}
     return tuple(sorted(names - {""}))
 
 

@@ -12,7 +12,7 @@ from .features import features_of
 from .forest import Forest
 from .model import CostModel, DeviceFactor, Origin
 from .prior import AnalyticCost
-from .rows import distinct_rows
+from .rows import LABELS, distinct_rows
 from .samples import Samples
 
 
@@ -71,9 +71,6 @@ class LearnedCost(CostModel):
 
 FAR = 2.0
 """A number that is beyond what was measured by more than this factor is outside."""
-
-LABELS = {"compute": "op", "call": "blocked", "exchange": "kind"}
-"""Column by which the rows of a table are told apart."""
 
 
 @dataclass(frozen=True, slots=True)

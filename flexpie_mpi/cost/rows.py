@@ -73,6 +73,12 @@ PLAN_TRACE = np.dtype(
 """A whole plan's request: the sum over segments of the slowest rank's compute, the sum of exchanges, what was predicted
 (NaN when nothing was), and the measured latency."""
 
+PRICED = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
+"""Record type of what a cost model is asked, by table."""
+
+LABELS = {"compute": "op", "call": "blocked", "exchange": "kind"}
+"""Column by which the rows of such a table are told apart."""
+
 TABLES = {
     "compute": COMPUTE_TRACE,
     "call": CALL_TRACE,

@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .model import DeviceFactor, Origin, devices_of
-from .rows import CALL, TIMING, TRANSFER, WORK
-
-DTYPES = {"compute": WORK, "call": CALL, "exchange": TRANSFER}
-"""What the rows of each learned table describe."""
+from .rows import PRICED, TIMING
 
 _LENGTH, _LENGTHS = 0.5, (0.2, 6.0)
 """Power by which longer rows count more, and the bounds of what comes of it."""
@@ -47,12 +44,12 @@ class Samples:
 
 
 def samples(table: str, traces: np.ndarray, origins: tuple[Origin, ...]) -> Samples:
-    """Samples of the rows of a table, one of `DTYPES`; those that were not measured properly are left out."""
+    """Samples of the rows of a table, one of `PRICED`; those that were not measured properly are left out."""
     traces = traces[usable(traces)]
     devices = devices_of(origins)
     numbers = np.array([devices.index(DeviceFactor.of(origin)) for origin in origins], np.int64)
-    rows = np.zeros(len(traces), DTYPES[table])
-    for name in DTYPES[table].names or ():
+    rows = np.zeros(len(traces), PRICED[table])
+    for name in PRICED[table].names or ():
         rows[name] = traces[name]
     active = np.maximum(traces["active"], 1.0)
     device = numbers[traces["origin"]] if len(traces) else np.zeros(0, np.int64)

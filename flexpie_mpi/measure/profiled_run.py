@@ -16,7 +16,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -88,19 +88,8 @@ class ProfiledRun:
         return calm_mean(samples, self.latencies_s)
 
 
-@dataclass(slots=True)
-class _OpenPlan:
-    """A plan's sessions on this rank, by segment, under one guard, and the files of their profiles."""
-
-    sessions: dict[int, OpenSegment]
-    guard: Guard = field(default_factory=Guard)
-    profiles: dict[int, Path] = field(default_factory=dict)
-
-    def make(self, step: Compute, values: Any) -> Callable[[], None]:
-        return self.sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
-
-    def end_profiles(self) -> None:
-        self.profiles = {segment: session.end_profiling() for segment, session in self.sessions.items()}
+Sessions = dict[int, OpenSegment]
+"""A plan's sessions on this rank, by segment."""
 
 
 class PlanProfiler:
@@ -119,6 +108,7 @@ class PlanProfiler:
         self._profiles = folder / "profiles"
         self._weights = TrialWeights(transport, model, folder)
         self._threads = threads
+        self._guard = Guard()
 
     def run(self, plan: Plan) -> ProfiledRun:
         """Run `plan` and time it.
@@ -134,9 +124,9 @@ class PlanProfiler:
         transport = self._transport
         programs = together(transport, partial(lower, plan, self._model.graph), "lowering")
         program = programs[transport.rank]
-        opened, executor = self._open(program)
+        sessions, executor = self._open(program)
         try:
-            profiled, plain = self._timed_requests(opened, executor, plan.root)
+            files, profiled, plain = self._timed_requests(sessions, executor, plan.root)
         except UntriedError:
             executor.close()
             raise
@@ -144,7 +134,7 @@ class PlanProfiler:
 
         def read() -> tuple[SegmentTimes, ...]:
             """What the last runs of every session were, and how long."""
-            runs = {segment: read_runs(file)[-len(profiled) :] for segment, file in opened.profiles.items()}
+            runs = {segment: read_runs(file)[-len(profiled) :] for segment, file in files.items()}
             both = [[request.compute_s() for request in requests] for requests in (profiled, plain)]
             return tuple(
                 SegmentTimes(step, runs[step.segment], *([spent[step.segment] for spent in each] for each in both))
@@ -156,41 +146,46 @@ class PlanProfiler:
         return ProfiledRun(programs, segments, tuple(plain), tuple(map(max, zip(*everyone, strict=True))))
 
     def _timed_requests(
-        self, opened: _OpenPlan, executor: Executor, root: int
-    ) -> tuple[list[RankRequest], list[RankRequest]]:
-        """Requests with the profiler, and requests without, whose beginnings are by the root's clock."""
-        self._requests(opened, executor, 1)
-        warm = max(request.seconds for request in self._requests(opened, executor, 2))
-        seconds = max(self._transport.all_gather(warm))
-        profiled = self._requests(opened, executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
-        together(self._transport, opened.end_profiles, "for profiles")
-        offset_s = clock_offset(self._transport, root)
-        self._requests(opened, executor, 1)
-        return profiled, self._requests(opened, executor, repeats_in(PLAIN_S, seconds, _FEWEST, _MOST), offset_s)
+        self, sessions: Sessions, executor: Executor, root: int
+    ) -> tuple[dict[int, Path], list[RankRequest], list[RankRequest]]:
+        """Profiles by segment, their requests, and requests without, whose beginnings are by the root's clock."""
 
-    def _open(self, program: Program) -> tuple[_OpenPlan, Executor]:
+        def end_profiles() -> dict[int, Path]:
+            return {segment: session.end_profiling() for segment, session in sessions.items()}
+
+        self._requests(executor, 1)
+        warm = max(request.seconds for request in self._requests(executor, 2))
+        seconds = max(self._transport.all_gather(warm))
+        profiled = self._requests(executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
+        files = together(self._transport, end_profiles, "for profiles")
+        offset_s = clock_offset(self._transport, root)
+        self._requests(executor, 1)
+        return files, profiled, self._requests(executor, repeats_in(PLAIN_S, seconds, _FEWEST, _MOST), offset_s)
+
+    def _open(self, program: Program) -> tuple[Sessions, Executor]:
         """This rank's sessions, and what runs them."""
         weights = self._weights.files(program)
 
-        def open_all() -> _OpenPlan:
+        def open_all() -> Sessions:
             self._profiles.mkdir()
             provider = make_provider("cpu", ProviderOptions(self._threads, self._profiles))
-            return _OpenPlan(
-                {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
-            )
+            return {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
 
-        opened = together(self._transport, open_all, "for sessions")
+        def bound(step: Compute, values: Any) -> Callable[[], None]:
+            return sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
+
+        sessions = together(self._transport, open_all, "for sessions")
         channels = self._transport.open(by_index(program))
-        make = partial(Executor, program, self._transport, opened.guard.around(opened.make), channels)
+        make = partial(Executor, program, self._transport, self._guard.around(bound), channels)
         try:
-            return opened, together(self._transport, make, "for buffers")
+            return sessions, together(self._transport, make, "for buffers")
         except UntriedError:
             self._transport.release(channels)
             raise
 
-    def _requests(self, opened: _OpenPlan, executor: Executor, count: int, offset_s: float = 0.0) -> list[RankRequest]:
+    def _requests(self, executor: Executor, count: int, offset_s: float = 0.0) -> list[RankRequest]:
         requests = []
-        with opened.guard.on():
+        with self._guard.on():
             for _ in range(count):
                 self._transport.barrier()
                 begin_s = perf_counter()
@@ -198,7 +193,7 @@ class PlanProfiler:
                 seconds = perf_counter() - begin_s
                 began_s, timeline = executor.began_s + offset_s, executor.timeline()
                 requests.append(RankRequest(self._transport.rank, began_s, timeline, seconds))
-        settle(self._transport, opened.guard.take(), "running")
+        settle(self._transport, self._guard.take(), "running")
         return requests
 
 

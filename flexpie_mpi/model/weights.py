@@ -74,9 +74,6 @@ class WeightStore:
         self._tensors = tensors
         self._keeper = keeper
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
     def read(self, name: str, region: Region | None = None) -> np.ndarray:
         """A region of a weight (all of it when None), contiguous, of the region's shape.
 

@@ -97,7 +97,8 @@ class OpRule:
 class AxisRule(OpRule):
     """Rule of an operator where each axis of an input follows an axis of the outputs, or is read whole.
 
-    Where the outputs have the axes of the data, the first input, `axes` tells which; elsewhere `follows` does.
+    Where the outputs have the axes of the data, the first input, `axes` tells which; elsewhere `follows` does: of a
+    matrix product, (M, K) times (K, N), the operands follow axes (0, None) and (None, 1).
     """
 
     read_flops: ClassVar[int] = 0

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.errors import PlanError
-from ..planner.candidates import candidates, teams
 from ..planner.latency import Task, find
 from ..planner.problem import Choice
-from ..planner.registry import kinds_of
+from ..planner.registry import candidates, kinds_of, teams
 from .pipeline import EXACT, Pipeline, place
 from .problem import PlacementProblem
 from .streamed import Streamed, streamed

@@ -66,19 +66,10 @@ def forward_dp(
     State: the alive values' states at a cut. Transition: an option of the cut. Objective: seconds. Complexity: the sum
     over cuts of labels times options.
 
-    Parameters
-    ----------
-    tables : OptionTables
-    top : int
-        Ways kept into each label.
-    limit : int
-        Most labels at a cut; those of the least cost plus `to_go` are kept.
-    to_go : CostToGo, optional
-        Bounds of what follows; needed wherever there may be more labels than `limit`.
-    upper : float
-        Seconds; labels that can only be part of dearer paths are left out.
-    is_proof : bool
-        Whether to give up, and return None, where a label is dropped that a path below `upper` may use.
+    `top` ways are kept into each label, and `limit` labels at a cut: those of the least cost plus `to_go`, the bounds
+    of what follows, which are needed wherever there may be more labels. Labels that can only be part of paths dearer
+    than `upper` seconds are left out. With `is_proof` it gives up, and returns None, where it has to drop a label that a
+    path below `upper` may use.
     """
     cuts = tables.space.cuts
     waiting: list[list[Ways]] = [[] for _ in range(cuts + 1)]

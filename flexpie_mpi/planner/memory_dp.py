@@ -80,26 +80,10 @@ def fewest_bytes(tables: OptionTables) -> np.ndarray:
 def memory_dp(
     tables: OptionTables, top: int, limit: int, upper: float, bounds: Sequence[LagrangianBound]
 ) -> tuple[tuple[Path, ...], float, int]:
-    """The `top` cheapest paths within memory, as far as labels were kept.
+    """The `top` cheapest paths within memory, as far as labels were kept: at a cut the `limit` of the least bounds.
 
-    Parameters
-    ----------
-    tables : OptionTables
-    top : int
-    limit : int
-        Most labels at a cut; those of the least bound are kept.
-    upper : float
-        Seconds; labels that can only be part of dearer paths are left out.
-    bounds : sequence of LagrangianBound
-
-    Returns
-    -------
-    tuple of Path
-        The best first.
-    float
-        No path that was left out for want of room costs less.
-    int
-        Number of labels.
+    Labels that can only be part of paths dearer than `upper` seconds are left out. Returns the paths, the best first;
+    seconds that no path costs less than which was left out for want of room; and the number of labels.
     """
     space, fewest, dropped = tables.space, fewest_bytes(tables), np.inf
     nowhere = np.full(1, -1)

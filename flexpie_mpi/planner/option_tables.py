@@ -236,10 +236,22 @@ def _bundles(space: Space) -> Iterator[tuple[Bundle, ...]]:
     for cut, values in enumerate(space.alive):
         is_alive[cut, list(values)] = True
     first = 0
-    for cut in range(space.cuts):
-        here = []
+    for cut, options in enumerate(space.options):
+        here, values = [], space.alive[cut]
         for rows, carried in _alike(space, cut, is_alive):
-            here.append(_bundle(space, cut, rows, carried, first, tables, upgrade))
+            needs = options.needs[:, rows]
+            bundle = Bundle(
+                cut,
+                values,
+                np.arange(first, first + len(rows)),
+                options.end[rows].astype(np.int64),
+                options.layout[rows].astype(np.int64),
+                options.seconds[rows].astype(float),
+                options.weights[rows],
+                tuple(Read(row, needs[row], *tables[value]) for row, value in enumerate(values) if needs[row].any()),
+                tuple(Carry(row, options.fetches[row, rows], upgrade) for row in carried),
+            )
+            here.append(bundle)
             first += len(rows)
         yield tuple(here)
 
@@ -257,27 +269,3 @@ def _alike(space: Space, cut: int, is_alive: np.ndarray) -> Iterator[tuple[np.nd
     for pattern, mine in patterns.items():
         chosen = usable if len(patterns) == 1 else usable[np.isin(options.end[usable], mine)]
         yield chosen, np.flatnonzero(np.frombuffer(pattern, dtype=bool)).tolist()
-
-
-def _bundle(
-    space: Space,
-    cut: int,
-    rows: np.ndarray,
-    carried: list[int],
-    first: int,
-    tables: list[tuple[np.ndarray, np.ndarray]],
-    upgrade: np.ndarray,
-) -> Bundle:
-    options, values = space.options[cut], space.alive[cut]
-    needs = options.needs[:, rows]
-    return Bundle(
-        cut,
-        values,
-        np.arange(first, first + len(rows)),
-        options.end[rows].astype(np.int64),
-        options.layout[rows].astype(np.int64),
-        options.seconds[rows].astype(float),
-        options.weights[rows],
-        tuple(Read(row, needs[row], *tables[value]) for row, value in enumerate(values) if needs[row].any()),
-        tuple(Carry(row, options.fetches[row, rows], upgrade) for row in carried),
-    )

@@ -188,13 +188,7 @@ LENGTHS = (1, 1, 2, 3, 5, 8)
 def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan:
     """A plan of random segments, each in a random layout that its nodes allow, on a random team of ranks.
 
-    Parameters
-    ----------
-    graph : Graph
-    ranks : int
-    source : random.Random
-        Where chance comes from; the same seed gives the same plan.
-    root : int
+    The same seed of `source` gives the same plan.
     """
     segments: list[Segment] = []
     pieces = atoms(graph)

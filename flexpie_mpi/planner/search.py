@@ -46,19 +46,8 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
     A few labels give a good path at once. It is proved, or beaten, by passes that leave out every label whose bound is
     above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
-    Parameters
-    ----------
-    space : Space
-        With at most one option from a cut to another in a layout.
-    top : int
-        Most paths to find.
-    beam : int
-        Most labels kept at a cut.
-
-    Returns
-    -------
-    SearchResult
-        Without paths where there is none, or none was found that fits into memory.
+    The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut. The
+    result has no paths where there is none, or none was found that fits into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
@@ -116,16 +105,7 @@ def fits(space: Space, path: Path) -> bool:
 
 
 def search_within(space: Space, free: SearchResult, top: int, beam: int) -> SearchResult:
-    """The `top` cheapest paths that fit into memory, where those of the search without memory do not all.
-
-    Parameters
-    ----------
-    space : Space
-    free : SearchResult
-        The answer without regard to memory.
-    top, beam : int
-        Most paths to find, and most labels at a cut.
-    """
+    """The `top` cheapest paths that fit into memory, where not all of `free`, the answer without memory, do."""
     ranks = _binding(space)
     space = replace(
         space,

@@ -36,12 +36,7 @@ def sent(message: Message, testbed: Testbed) -> Sent:
 
 
 class Flows:
-    """Messages on the links of a testbed, from when they start to when their last byte has left.
-
-    Parameters
-    ----------
-    testbed : Testbed
-    """
+    """Messages on the links of a testbed, from when they start to when their last byte has left."""
 
     def __init__(self, testbed: Testbed) -> None:
         self._capacity = np.array([resource.bandwidth for resource in testbed.resources])
@@ -53,7 +48,7 @@ class Flows:
         self._next_s: float | None = inf
 
     def start(self, number: int, sent: Sent) -> None:
-        """Let a message go, now; `number` is what it is called when it has left."""
+        """Start a message now; :meth:`advance` gives its `number` when it has left."""
         self._new.append((number, sent))
         self._next_s = None
 

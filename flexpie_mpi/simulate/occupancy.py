@@ -62,22 +62,10 @@ class Occupancy:
 def occupancy(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed, cost: CostModel) -> Occupancy:
     """What a stream of requests asks for.
 
-    Messages travel from rank to rank, whatever their exchange's kind; ranks that compute in any of the turns crowd
-    each other where they share a host, since all of them compute at once.
-
-    Parameters
-    ----------
-    turns : sequence of sequence of Program
-        For as many requests as it takes until the turns begin anew, the programs of all ranks.
-    graph : Graph
-    testbed : Testbed
-        Of as many ranks.
-    cost : CostModel
-
-    Raises
-    ------
-    ProgramError
-        When programs and testbed differ in the number of ranks.
+    `turns` has the programs of all ranks, for as many requests as it takes until the turns begin anew. Messages travel
+    from rank to rank, whatever their exchange's kind. Ranks that compute in any of the turns crowd each other where
+    they share a host, since all of them compute at once. Raises ProgramError when programs and testbed differ in the number
+    of ranks.
     """
     ranks = testbed.ranks
     for programs in turns:

@@ -53,6 +53,11 @@ class Boxes:
         return np.asarray(self.lo[:, 0] < self.hi[:, 0])
 
     @property
+    def bounds(self) -> np.ndarray:
+        """The same as one array (n, max(ndim, 1), 2)."""
+        return np.stack((self.lo, self.hi), axis=-1)
+
+    @property
     def extents(self) -> np.ndarray:
         """Extents of each box, float array (n, max(ndim, 1)); zero where it is absent."""
         return np.maximum(self.hi - self.lo, 0).astype(float)
@@ -91,7 +96,7 @@ class _Axis:
     """What ranges along one output axis read of every input.
 
     A range [lo, hi) has the code ``lo * (extent + 1) + hi``. `bounds` holds, for each input, what the ranges read that
-    were asked for so far, int array (ranges, ndim, 2); `numbers` their place there by code, and `table` the same as an
+    were asked for so far, int array (ranges, ndim, 2); `numbers` their rows there by code, and `table` the same as an
     array where the axis is short.
     """
 
@@ -108,7 +113,7 @@ class _Axis:
         self.bounds = [np.zeros((0, _axes(value), 2), np.int32) for value in self.node.inputs]
 
     def find(self, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
-        """Places in `bounds` of ranges [lo, hi), int array (n,)."""
+        """Rows in `bounds` of ranges [lo, hi), int array (n,)."""
         codes = lo.astype(np.int64) * (self.extent + 1) + hi
         if self.table.size:
             numbers = self.table[codes]
@@ -144,13 +149,13 @@ def _axes(value: Value | None) -> int:
 
 
 def _bounds(node: BoundNode, regions: Regions) -> list[np.ndarray]:
-    """Bounds (ndim, 2) of a region of each input; (FAR, 0) where there is none."""
-    return [
-        np.tile(np.array([[FAR, 0]], np.int32), (_axes(value), 1))
-        if region is None
-        else np.array(region.bounds or ((0, 1),), np.int32)
-        for value, region in zip(node.inputs, regions, strict=True)
-    ]
+    """Bounds (ndim, 2) of a region of each input."""
+    return [_bounds_of(region, _axes(value)) for value, region in zip(node.inputs, regions, strict=True)]
+
+
+def _bounds_of(region: Region | None, ndim: int) -> np.ndarray:
+    """Bounds (ndim, 2) of a region; (FAR, 0) where there is none."""
+    return np.array([(FAR, 0)] * ndim if region is None else region.bounds or ((0, 1),), np.int32)
 
 
 class NodeMap:
@@ -232,7 +237,7 @@ def _boxes_of(value: Value | None, bounds: np.ndarray) -> Boxes | None:
 
 
 def _aligned(box: Boxes, value: Value) -> Boxes:
-    """What an operand of an elementwise operator is read of: the same place, but all of an axis that is stretched."""
+    """What an operand of an elementwise operator is read of: the same box, but all of an axis that is stretched."""
     shape = value.shape or (1,)
     if len(shape) == box.lo.shape[1] and 1 not in shape:
         return box
@@ -261,15 +266,9 @@ def _meet(known: np.ndarray, base: np.ndarray, table: np.ndarray, rows: np.ndarr
 class ShardTable:
     """Candidate layouts laid out as rows, layout after layout and rank after rank.
 
-    Attributes
-    ----------
-    layouts : tuple of Layout
-    offsets : int array (L + 1,)
-        First row of each layout.
-    layout, rank : int array (rows,)
-    slowdown, active : float array (rows,)
-        How much slower than the reference device the rank is, and how much its host is overloaded: when all ranks of
-        the layout compute, or as `crowds` says of every rank of the testbed.
+    `offsets` (L + 1,) is the first row of each layout, `layout` and `rank` (rows,) are those of each row. `slowdown`
+    and `active` (rows,) say how much slower than the reference device the rank is, and how much its host is overloaded:
+    when all ranks of the layout compute, or as `crowds` says of every rank of the testbed.
     """
 
     def __init__(
@@ -312,8 +311,9 @@ class ShardTable:
         shape = self.graph.value(name).shape or ()
         key = (shape, *self._kinds(name))
         if key not in self._shards:
-            pairs = ((layout, rank) for layout in self.layouts for rank in layout.ranks)
-            self._shards[key] = _boxes([self._region(name, *pair) for pair in pairs], len(shape))
+            regions = [self._region(name, layout, rank) for layout in self.layouts for rank in layout.ranks]
+            bounds = np.stack([_bounds_of(region, max(1, len(shape))) for region in regions])
+            self._shards[key] = Boxes(bounds[..., 0].copy(), bounds[..., 1].copy())
         return self._shards[key]
 
     def shape_class(self, name: str) -> tuple[object, ...]:
@@ -337,11 +337,3 @@ class ShardTable:
         if name in self.graph.producer:
             return shard_region(self.graph, name, layout, rank)
         return Region.full(self.graph.value(name).shape or ())
-
-
-def _boxes(regions: Sequence[Region | None], ndim: int) -> Boxes:
-    """Boxes of regions, row by row."""
-    bounds = np.array(
-        [[(FAR, 0)] * max(ndim, 1) if region is None else (region.bounds or ((0, 1),)) for region in regions], np.int32
-    )
-    return Boxes(bounds[..., 0].copy(), bounds[..., 1].copy())

@@ -68,8 +68,8 @@ def forward_dp(
 
     `top` ways are kept into each label, and `limit` labels at a cut: those of the least cost plus `to_go`, the bounds
     of what follows, which are needed wherever there may be more labels. Labels that can only be part of paths dearer
-    than `upper` seconds are left out. With `is_proof` it gives up, and returns None, where it has to drop a label that a
-    path below `upper` may use.
+    than `upper` seconds are left out. With `is_proof` it gives up, and returns None, where it has to drop a label that
+    a path below `upper` may use.
     """
     cuts = tables.space.cuts
     waiting: list[list[Ways]] = [[] for _ in range(cuts + 1)]

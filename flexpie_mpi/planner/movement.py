@@ -95,8 +95,7 @@ class Movement:
         needed = box.take(rows)
         there = needed.present
         boxes = np.zeros((self._shards.ranks, box.lo.shape[1], 2), np.int32)
-        boxes[ranks[rows][there], :, 0] = needed.lo[there]
-        boxes[ranks[rows][there], :, 1] = needed.hi[there]
+        boxes[ranks[rows][there]] = needed.take(there).bounds
         return self._add(entry, mark, boxes)
 
     @staticmethod
@@ -131,8 +130,7 @@ class Movement:
         owned = shards.owned(entry.name)
         held = np.zeros((len(shards.layouts), shards.ranks, owned.lo.shape[1], 2), np.int32)
         there = owned.present
-        held[shards.layout[there], shards.rank[there], :, 0] = owned.lo[there]
-        held[shards.layout[there], shards.rank[there], :, 1] = owned.hi[there]
+        held[shards.layout[there], shards.rank[there]] = owned.take(there).bounds
         return held
 
     def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:
@@ -183,8 +181,9 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     own = overlap[..., diagonal, diagonal].astype(float)
     overlap[..., diagonal, diagonal] = 0.0
     for boxes, state in zip(held, overlap, strict=True):
-        if _overlaps(boxes):
-            _one_source(boxes, state)
+        holders = np.flatnonzero((boxes[..., 0] < boxes[..., 1]).all(axis=-1))
+        if len(np.unique(boxes[holders], axis=0)) < len(holders):
+            _one_source(holders, state)
     return own, overlap, packed, unpacked
 
 
@@ -217,19 +216,11 @@ def _distinct(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ranges[first], number
 
 
-def _overlaps(boxes: np.ndarray) -> bool:
-    """Whether several ranks hold the same."""
-    full = [tuple(map(tuple, box)) for box in boxes if (box[:, 0] < box[:, 1]).all()]
-    return len(full) > len(set(full))
-
-
-def _one_source(held: np.ndarray, overlap: np.ndarray) -> None:
-    """Each rank without the value gets it from one holder, the holders in turn."""
-    has = (held[..., 0] < held[..., 1]).all(axis=-1)
-    holders, others = np.flatnonzero(has), np.flatnonzero(~has)
-    wanted = overlap[:, holders[0], :].copy() if len(holders) else overlap[:, 0, :]
+def _one_source(holders: np.ndarray, overlap: np.ndarray) -> None:
+    """Each rank without a value that several hold whole gets it from one of these, which take turns."""
+    wanted = overlap[:, holders[0], :].copy()
     overlap[:] = 0.0
-    for turn, target in enumerate(others):
+    for turn, target in enumerate(np.setdiff1d(np.arange(overlap.shape[-1]), holders)):
         overlap[:, holders[turn % len(holders)], target] = wanted[:, target]
 
 

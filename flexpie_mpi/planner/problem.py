@@ -25,7 +25,7 @@ class Problem:
     """A search problem with what its numbers stand for."""
 
     units: Units
-    shards: ShardTable  # the number of a layout is its place here
+    shards: ShardTable  # the number of a layout is its index here
     space: Space
     work_priced: int  # distinct pieces of work that the cost model was asked about
     least: np.ndarray  # float array (n,). Seconds that each unit takes at least, whatever segment it is in.

@@ -64,8 +64,8 @@ def occupancy(turns: Sequence[Sequence[Program]], graph: Graph, testbed: Testbed
 
     `turns` has the programs of all ranks, for as many requests as it takes until the turns begin anew. Messages travel
     from rank to rank, whatever their exchange's kind. Ranks that compute in any of the turns crowd each other where
-    they share a host, since all of them compute at once. Raises ProgramError when programs and testbed differ in the number
-    of ranks.
+    they share a host, since all of them compute at once. Raises ProgramError when programs and testbed differ in the
+    number of ranks.
     """
     ranks = testbed.ranks
     for programs in turns:

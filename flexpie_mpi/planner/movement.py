@@ -182,7 +182,7 @@ def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     overlap[..., diagonal, diagonal] = 0.0
     for boxes, state in zip(held, overlap, strict=True):
         holders = np.flatnonzero((boxes[..., 0] < boxes[..., 1]).all(axis=-1))
-        if len(np.unique(boxes[holders], axis=0)) < len(holders):
+        if len({box.tobytes() for box in boxes[holders]}) < len(holders):
             _one_source(holders, state)
     return own, overlap, packed, unpacked
 

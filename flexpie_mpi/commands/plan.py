@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PlanError
-from ..core.plan import Plan
 from ..core.versions import versions
 from ..files.atomic import write_text
 from ..lower import turns_of
 from ..lower.facts import PlanFacts, facts_of
+from ..lower.memory import memory_of, memory_problems
 from ..model import Model
 from ..pipeline import EXACT, Pipeline, PlacementProblem, crossovers, pareto_front, place, placement_problem
 from ..placement.solvers import SOLVERS
@@ -176,20 +176,24 @@ class Planning:
         args, graph = self.args, self.model.graph
         self.tell(f"planning {self.model.name} for {self.inputs.testbed.ranks} ranks")
         prediction = predict(options.choice_of(args), graph, self.inputs, args.top)
-        plans, facts = prediction.search.plans, self._facts(prediction.best.plan)
+        plans, best = prediction.search.plans, prediction.best.plan
+        turns = turns_of(best, graph)
+        facts = facts_of(best, graph, turns[0])
+        lacking = memory_problems(memory_of(turns, graph, best.root), self.inputs.testbed)
         self.tell("explaining the plan")
         reasons = self._why(prediction) if args.explain else None
         for path, priced in zip(_paths(args.output, args.top), plans, strict=False):  # there may be fewer
             write_text(path, priced.plan.to_json())
         record = {
             **prediction_record(prediction),
-            "plan": plan_record(prediction.best.plan),
+            "plan": plan_record(best),
             "plan_facts": facts_record(facts),
             "ranks": needs_record(facts),
+            "too_little_memory": lacking,
             "others": [{"predicted_s": other.seconds, "plan": plan_record(other.plan)} for other in plans[1:]],
         }
         record |= {"explanation": why_record(reasons)} if reasons else {}
-        return partial(_items, prediction, facts, reasons, everything=args.verbose), record
+        return partial(_items, prediction, facts, lacking, reasons, everything=args.verbose), record
 
     def throughput(self) -> Made:
         """The pipeline of the most requests per second, beside those of other planners where they are asked for."""
@@ -204,10 +208,10 @@ class Planning:
                     others[name] = self._placed(problem, name)
                 except PlanError as error:
                     others[name] = str(error)
-        plan = made.streamed.plan
+        plan, graph = made.streamed.plan, self.model.graph
         if args.output is not None:
             write_text(args.output, plan.to_json())
-        facts = self._facts(plan)
+        facts = facts_of(plan, graph, turns_of(plan, graph)[0])
         seconds_s = perf_counter() - self.began_s
         result = PlannedPipeline(problem, made, others, self.inputs.boards, self.inputs.source, seconds_s)
         more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
@@ -225,9 +229,6 @@ class Planning:
         seconds_s, inputs = perf_counter() - self.began_s, self.inputs
         result = PlanFront(problem, front, crossovers(front), tuple(paths), inputs.boards, inputs.source, seconds_s)
         return partial(front_items, result), front_record(result)
-
-    def _facts(self, plan: Plan) -> PlanFacts:
-        return facts_of(plan, self.model.graph, turns_of(plan, self.model.graph)[0])
 
     def _why(self, prediction: Prediction) -> Why:
         best, search, testbed = prediction.best, prediction.search, self.inputs.testbed
@@ -253,9 +254,12 @@ class _WithoutCalls(CountingCostModel):
         return np.zeros(len(calls))
 
 
-def _items(prediction: Prediction, facts: PlanFacts, reasons: Why | None, *, everything: bool) -> Sequence[Item]:
+def _items(
+    prediction: Prediction, facts: PlanFacts, lacking: Sequence[str], reasons: Why | None, *, everything: bool
+) -> Sequence[Item]:
     items: list[Item] = [planner_line(prediction.best.plan), *prediction_lines(prediction), ""]
     items += [*plan_items(facts, prediction.best, everything=everything), "", needs_table(facts)]
+    items += [f"! infer will not start it: {problem}" for problem in lacking]
     if len(prediction.search.plans) > 1:
         items += ["", choice_table(prediction.search.plans)]
     if reasons is not None:

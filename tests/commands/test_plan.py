@@ -181,3 +181,17 @@ def test_mistakes_are_one_sentence(here, boards, traced, tmp_path):
         code, out, err = here("plan", "--model", TINY, *words)
         assert (code, out, len(err.splitlines())) == (2, "", 1), (words, err)
         assert re.search(expected, err), (words, err)
+
+
+def test_a_rule_whose_plan_does_not_fit_the_boards_says_so(here, tmp_path):
+    """It is shown, since it was asked for by name; nothing would start it."""
+    (tmp_path / "small.toml").write_text(BOARDS.replace('name = "slow"', 'name = "slow"\nmemory = "80MB"'))
+    words = ("plan", "--model", TINY, "--testbed", tmp_path / "small.toml", "--layout", "rows")
+    code, out, err = here(*words)
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"! infer will not start it: rank 1 needs \d+ MB of memory .* 'slow0' has 80 MB", " ".join(out.split())
+    )
+    lacking = json.loads(here(*words, "--json", "-")[1])["too_little_memory"]
+    assert [line[:6] for line in lacking] == ["rank 1", "rank 2"]
+    assert "infer will not start" not in here(*words[:3], "--ranks", 3, *words[5:])[1]

@@ -213,7 +213,7 @@ class Planning:
             write_text(args.output, plan.to_json())
         facts = facts_of(plan, graph, turns_of(plan, graph)[0])
         seconds_s = perf_counter() - self.began_s
-        result = PlannedPipeline(problem, made, others, self.inputs.boards, self.inputs.source, seconds_s)
+        result = PlannedPipeline(problem, made, others, self.inputs.testbed_source, self.inputs.cost_source, seconds_s)
         more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
         record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
         return lambda: [*pipeline_items(result), *more], record
@@ -227,7 +227,9 @@ class Planning:
         for path, one in zip(paths, front, strict=False):  # no paths without --output
             write_text(path, one.streamed.plan.to_json())
         seconds_s, inputs = perf_counter() - self.began_s, self.inputs
-        result = PlanFront(problem, front, crossovers(front), tuple(paths), inputs.boards, inputs.source, seconds_s)
+        result = PlanFront(
+            problem, front, crossovers(front), tuple(paths), inputs.testbed_source, inputs.cost_source, seconds_s
+        )
         return partial(front_items, result), front_record(result)
 
     def _why(self, prediction: Prediction) -> Why:

@@ -198,8 +198,8 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
     exchange_s = sum(price.exchange_s for price in best.segments)
     parts = f"{milli(compute_s)} compute, {milli(exchange_s)} exchange, {milli(best.exit_s)} outputs"
     items: list[Item] = [
-        f"boards   {prediction.inputs.testbed.ranks}; {prediction.inputs.boards}",
-        f"costs    {prediction.inputs.source}",
+        f"boards   {prediction.inputs.testbed.ranks}; {prediction.inputs.testbed_source}",
+        f"costs    {prediction.inputs.cost_source}",
         f"predicts {ms(best.seconds)} per request: {parts}",
     ]
     if prediction.is_searched:
@@ -223,8 +223,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "prices": prediction.prices,
         "prices_extrapolated": prediction.extrapolated,
         "testbed": {"name": prediction.inputs.testbed.name, "digest": prediction.inputs.testbed.digest},
-        "boards": prediction.inputs.boards,
-        "costs": prediction.inputs.source,
+        "boards": prediction.inputs.testbed_source,
+        "costs": prediction.inputs.cost_source,
         "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
         "exit_s": best.exit_s,
     }

@@ -154,7 +154,7 @@ class InputsFinder:
             self._kept.forget(COST, error)
         else:
             log.warning("formulas are taken in place of the cost model, which fails: %s", error)
-        return replace(inputs, cost=AnalyticCost(), source=UNMEASURED)
+        return replace(inputs, cost=AnalyticCost(), cost_source=UNMEASURED)
 
     def add(self, rows: Mapping[str, np.ndarray]) -> str:
         """Add rows, whose origins are ranks, to the traces that the next fit reads; where they are, in words.

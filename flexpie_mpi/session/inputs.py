@@ -29,9 +29,8 @@ class PredictionInputs:
 
     testbed: Testbed
     cost: CostModel
-    # `boards` and `source`: where the testbed and the cost model came from
-    boards: str
-    source: str
+    testbed_source: str  # where the testbed came from, in words
+    cost_source: str  # where the cost model came from, in words
     is_here: bool = False  # whether the testbed's links are those of this job, as measured
 
 

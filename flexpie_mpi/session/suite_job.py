@@ -256,7 +256,7 @@ class JobCells:
                 digest=cell.site.digest or cluster_digest(finder.origins),
                 bandwidth=slowest(cell.site.testbed or inputs.testbed),
                 is_emulated=self.task.is_emulated,
-                cost=", ".join(filter(None, [inputs.source, inputs.cost.provenance.get(MEASURED)])),
+                cost=", ".join(filter(None, [inputs.cost_source, inputs.cost.provenance.get(MEASURED)])),
                 mpi=self.transport.library,
             )
 

@@ -113,11 +113,11 @@ def test_a_cost_model_that_fails_gives_way_to_formulas(cache, monkeypatch, caplo
 
     def find_broken(job, *given):
         inputs = find(job, *given)
-        return inputs and replace(inputs, cost=Broken(), source="measured")
+        return inputs and replace(inputs, cost=Broken(), cost_source="measured")
 
     monkeypatch.setattr(InputsFinder, "find", find_broken)
     (first, _), (second, _) = choose(cache)
-    assert first.plan == second.plan and first.prediction.inputs.source == UNMEASURED
+    assert first.plan == second.plan and first.prediction.inputs.cost_source == UNMEASURED
     assert not first.prediction.is_measured and "another number of features" in caplog.text
 
 

@@ -100,12 +100,12 @@ def test_another_model_is_measured_as_well_and_the_links_are_not_again(cache, sa
 
 def test_without_a_budget_there_are_formulas_or_what_is_known(cache, said):
     inputs, _ = find(cache, said, trace_budget_s=0.0)
-    assert isinstance(inputs.cost, AnalyticCost) and inputs.source == UNMEASURED and not inputs.is_here
-    assert "assumed" in inputs.boards and not (cache.folder / TRACES).exists()
+    assert isinstance(inputs.cost, AnalyticCost) and inputs.cost_source == UNMEASURED and not inputs.is_here
+    assert "assumed" in inputs.testbed_source and not (cache.folder / TRACES).exists()
     find(cache, said, OTHER)
     said.clear()
     inputs, _ = find(cache, said, trace_budget_s=0.0)
-    assert "with other models" in inputs.source and inputs.is_here and not measured(said)
+    assert "with other models" in inputs.cost_source and inputs.is_here and not measured(said)
 
 
 def test_damaged_entries_are_measured_anew(cache, said):
@@ -125,18 +125,18 @@ def test_where_no_plan_can_be_measured_there_are_formulas(cache, said, monkeypat
 
     monkeypatch.setattr(profiled_run, "open_segment", refuse)
     inputs, _ = find(cache, said)
-    assert isinstance(inputs.cost, AnalyticCost) and inputs.source == UNMEASURED and inputs.is_here
+    assert isinstance(inputs.cost, AnalyticCost) and inputs.cost_source == UNMEASURED and inputs.is_here
     assert [MODEL.name in text and "index out of bounds" in text for text in caplog.messages] == [True]
     assert Traces.read(kept(cache, TRACES)).tables["link"].size and not (cache.folder / COST).exists()
     caplog.clear()
     inputs, _ = find(cache, said, has_request=False)
-    assert inputs.source == UNMEASURED and [text.count("no request") for text in caplog.messages] == [1]
+    assert inputs.cost_source == UNMEASURED and [text.count("no request") for text in caplog.messages] == [1]
 
 
 def test_what_cannot_be_fitted_is_a_warning(cache, said, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "fit_cost", refuse_rows)
     inputs, _ = find(cache, said)
-    assert inputs.source == UNMEASURED and inputs.is_here and "too few" in caplog.text
+    assert inputs.cost_source == UNMEASURED and inputs.is_here and "too few" in caplog.text
 
 
 def refuse_rows(traces):

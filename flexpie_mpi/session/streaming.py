@@ -222,7 +222,7 @@ def _predicted(engine: Engine, sources: CostSources, inputs: PredictionInputs | 
     from .inputs import inputs_of_files
 
     known = inputs or inputs_of_files(sources, engine.transport.size)
-    return occupancy(engine.programs_by_turn, engine.model.graph, known.testbed, known.cost), known.source
+    return occupancy(engine.programs_by_turn, engine.model.graph, known.testbed, known.cost), known.cost_source
 
 
 @contextmanager

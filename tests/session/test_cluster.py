@@ -76,12 +76,17 @@ def measured(said):
 
 def test_what_is_measured_once_is_there_at_the_next_start(cache, said):
     first, _ = find(cache, said)
-    assert measured(said) and first.is_here and first.testbed.ranks == 2 and "now" in first.boards
+    assert measured(said) and first.is_here and first.testbed.ranks == 2 and "now" in first.testbed_source
     traces = Traces.read(kept(cache, TRACES))
     assert all(len(traces.tables[name]) for name in ("compute", "call", "link", "plan"))
     said.clear()
     second, _ = find(cache, said)
-    assert not measured(said) and second.is_here and "before" in second.boards and second.source != first.source
+    assert (
+        not measured(said)
+        and second.is_here
+        and "before" in second.testbed_source
+        and second.cost_source != first.cost_source
+    )
     assert second.testbed.digest == first.testbed.digest
     assert second.cost.provenance == first.cost.provenance
     assert Traces.read(kept(cache, TRACES)) == traces

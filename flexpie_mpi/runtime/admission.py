@@ -8,6 +8,7 @@ waiting for a request that was promised.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,21 +29,15 @@ _CREDIT = np.dtype(np.int64)
 
 
 class RequestSource(Protocol):
-    """Where requests come from; asked on the root only.
-
-    Attributes
-    ----------
-    count : int or None
-        How many requests there will be in all, where that is known.
-    is_over : bool
-        Whether nothing will come any more.
-    """
+    """Where requests come from; asked on the root only."""
 
     @property
-    def count(self) -> int | None: ...
+    def count(self) -> int | None:
+        """How many requests there will be in all, where that is known."""
 
     @property
-    def is_over(self) -> bool: ...
+    def is_over(self) -> bool:
+        """Whether nothing will come any more."""
 
     def take(self) -> Mapping[str, Any] | None:
         """Inputs of the next request by name; None when it is not there yet, or nothing will come. Never waits.
@@ -87,24 +82,6 @@ class StreamStats:
     latencies_s: tuple[float, ...] = ()
 
 
-class Latencies:
-    """The last `KEPT` of the numbers that are added, in memory that does not grow."""
-
-    def __init__(self) -> None:
-        self._kept = np.empty(KEPT)
-        self._count = 0
-
-    def add(self, seconds: float) -> None:
-        """Keep one more; it takes the place of the oldest when all places are taken."""
-        self._kept[self._count % KEPT] = seconds
-        self._count += 1
-
-    def tuple(self) -> tuple[float, ...]:
-        """All numbers that are kept, oldest first."""
-        first = self._count % KEPT if self._count > KEPT else 0
-        return tuple(np.roll(self._kept, -first)[: min(self._count, KEPT)].tolist())
-
-
 def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:
     """One rank's part of the exchange that carries credits, which has the number `index`."""
     messages = [Message(root, target, index, (), 2 * _CREDIT.itemsize) for target in range(size) if target != root]
@@ -113,60 +90,52 @@ def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:
     return Exchange(index, "halo" if messages else "local", tuple(range(size)), sends, receives, ())
 
 
-class Admission(Protocol):
-    """Which requests of a stream are admitted, as one rank knows it."""
+class Admission:
+    """Which requests of a stream are admitted, as a rank knows it that is told by the root.
 
-    admitted: int  # requests that are known to exist
-    is_over: bool  # whether there will be no more
-    error: FlexPieError | None  # why there are no more, where that was not meant to be
+    It takes no inputs and delivers nothing. `channel` is that of :func:`credit_exchange`.
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is over and no credit is under way any more."""
-
-    @property
-    def latencies_s(self) -> tuple[float, ...]:
-        """Latencies of requests that were delivered on this rank: the last `KEPT`, oldest first."""
-
-    @property
-    def awaited(self) -> tuple[Channel, ...] | None:
-        """Channels of which one must arrive before a request can be admitted; None when that is not up to messages."""
-
-    def take(self, number: int) -> Mapping[str, Any] | None:
-        """Inputs of request `number`, which is admitted; None when there is none, or none yet."""
-
-    def look(self) -> bool:
-        """Send or receive the next credit, if that is possible at once; whether it was."""
-
-    def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
-        """Hand on the outputs of a request."""
-
-
-class ToldAdmission:
-    """The admission of a rank that is told by the root; it takes no inputs and delivers nothing."""
-
-    latencies_s: tuple[float, ...] = ()
+    Attributes
+    ----------
+    admitted : int
+        Requests that are known to exist.
+    is_over : bool
+        Whether there will be no more.
+    error : FlexPieError or None
+        Why there are no more, where that was not meant to be.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.admitted = 0
         self.is_over = False
         self.error: FlexPieError | None = None
+        self._latencies: deque[float] = deque(maxlen=KEPT)
         self._channel = channel
+        ends = channel.incoming or channel.outgoing
+        self._credit = ends[0].memory.view(_CREDIT) if ends else np.empty(2, _CREDIT)
         channel.post()
-        self._credit = channel.incoming[0].memory.view(_CREDIT)
 
     @property
     def is_settled(self) -> bool:
+        """Whether it is over and no credit is under way any more."""
         return self.is_over
 
     @property
+    def latencies_s(self) -> tuple[float, ...]:
+        """Latencies of requests that were delivered on this rank: the last `KEPT`, oldest first."""
+        return tuple(self._latencies)
+
+    @property
     def awaited(self) -> tuple[Channel, ...] | None:
+        """Channels of which one must arrive before a request can be admitted; None when that is not up to messages."""
         return () if self.is_over else (self._channel,)
 
     def take(self, number: int) -> Mapping[str, Any] | None:
+        """Inputs of request `number`, which is admitted; None when there is none, or none yet."""
         return {} if number < self.admitted else None
 
     def look(self) -> bool:
+        """Send or receive the next credit, if that is possible at once; whether it was."""
         if self.is_over or not self._channel.has_arrived():
             return False
         self.admitted, self.is_over = int(self._credit[0]), bool(self._credit[1])
@@ -175,23 +144,14 @@ class ToldAdmission:
         return True
 
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
-        pass
+        """Hand on the outputs of a request."""
 
 
-class RootAdmission:
+class RootAdmission(Admission):
     """The admission of the root: takes requests from a source, tells the other ranks, and delivers.
 
     When the source or the delivery fails no more is admitted. What is in flight goes on, and is still delivered where
-    only the source has failed.
-
-    Parameters
-    ----------
-    source : RequestSource
-    deliver : callable
-    check : callable
-        Returns the inputs that are taken; raises a DataError when they do not fit.
-    channel : Channel
-        Of :func:`credit_exchange`.
+    only the source has failed. `check` returns the inputs that are taken; it raises a DataError when they do not fit.
     """
 
     def __init__(
@@ -201,25 +161,14 @@ class RootAdmission:
         check: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         channel: Channel,
     ) -> None:
-        self.admitted = 0
-        self.is_over = False
-        self.error: FlexPieError | None = None
-        self._latencies = Latencies()
-        self._source = source
-        self._deliver = deliver
+        super().__init__(channel)
+        self._source, self._deliver, self._check = source, deliver, check
         self._delivers = True
-        self._check = check
-        self._channel = channel
         self._told = (0, False)
-        self._credit = channel.outgoing[0].memory.view(_CREDIT) if channel.outgoing else np.empty(2, _CREDIT)
 
     @property
     def is_settled(self) -> bool:
         return self.is_over and self._told == (self.admitted, True) and self._channel.has_left()
-
-    @property
-    def latencies_s(self) -> tuple[float, ...]:
-        return self._latencies.tuple()
 
     @property
     def awaited(self) -> tuple[Channel, ...] | None:
@@ -252,7 +201,7 @@ class RootAdmission:
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
         if not self._delivers:
             return
-        self._latencies.add(latency_s)
+        self._latencies.append(latency_s)
         try:
             self._deliver(number, outputs, latency_s)
         except FlexPieError as error:

@@ -22,7 +22,7 @@ from ..lower.facts import slice_bytes
 from ..lower.memory import slots_of
 from ..lower.verify import verify
 from ..model import Model
-from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, ToldAdmission, credit_exchange
+from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, credit_exchange
 from .executor import Executor, by_index
 from .kernels import Guard, Sessions, make_kernel, make_provider
 from .pacing import Pacer, settle
@@ -191,11 +191,9 @@ class Engine:
         FlexPieError
             What `source` or `deliver` raised.
         """
-        admission: Admission = (
-            RootAdmission(source, deliver, self.checked, self._credits)
-            if self._is_root
-            else ToldAdmission(self._credits)
-        )
+        admission = Admission(self._credits)
+        if self._is_root:
+            admission = RootAdmission(source, deliver, self.checked, self._credits)
         prepare = self.pacer.prepare_thread
         stats = Stream(self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare).run()
         error = self.transport.broadcast(admission.error, self.plan.root)

@@ -20,7 +20,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from time import perf_counter
+from queue import SimpleQueue
+from threading import Lock, Thread
+from time import perf_counter, sleep
 
 from ..core.errors import TransportError
 from ..core.program import Exchange
@@ -29,11 +31,14 @@ from .executor import Executor, Task
 from .machine import offer_core
 from .provider import Action
 from .transport import Channel, Transport
-from .worker import Worker
 
 _LONGEST_NAP_S = 500e-6
 """While messages may be under way: they go on only when both ends look in. After 1 ms, messages of 400 kB would take a
 quarter longer over 1 Gb/s, and smaller and larger ones no longer."""
+
+
+SHORT_S = 100e-6
+"""An action that takes less is done at once: to hand it over, and to be told, takes about as long."""
 
 
 def with_tags(exchange: Exchange, first_tag: int) -> Exchange:
@@ -89,19 +94,10 @@ class _Slot:
 
 
 class Stream:
-    """One rank's part of a stream.
+    """One rank's part of a stream in which `in_flight` requests may be under way.
 
-    Parameters
-    ----------
-    transport : Transport
-    executors : sequence of Executor
-        One per slot, with its turn's program.
-    turns : int
-    in_flight : int
-        Requests that may be under way on this rank.
-    admission : Admission
-    prepare_thread : callable
-        Called by the thread that computes, if there is one, before it does.
+    There is an executor for every slot, with its turn's program. `prepare_thread` is called by the thread that
+    computes, if there is one, before it does.
     """
 
     def __init__(
@@ -120,7 +116,7 @@ class Stream:
             if slot is not None:
                 slot.before = self._slots[index - turns]
         self._in_flight = in_flight
-        self._worker = Worker[_Slot](prepare_thread if in_flight > 1 else None)
+        self._worker = Worker(prepare_thread if in_flight > 1 else None)
         self._active: deque[_Slot] = deque()
         self._next = 0
         self._sent_bytes = 0
@@ -265,3 +261,100 @@ def _slot(executor: Executor) -> _Slot | None:
         return None
     seconds = [inf] * len(executor.tasks)
     return _Slot(executor, executor.tasks, seconds, sum(message.nbytes for message in program.sends))
+
+
+class Worker:
+    """Computes for a stream, one action after the other: in a thread of its own, so that messages move meanwhile.
+
+    The thread begins with `prepare`, and wakes as promptly as the one that made it. One action waits while another is
+    carried out, so that the thread need not wait to be handed the next. Without `prepare` there is no thread: every
+    action is done at once, where it is asked for.
+
+    What is done is a row with a bell, not a queue: a queue's own wait may never end in Python 3.11, when something had
+    been taken from it without waiting.
+
+    Attributes
+    ----------
+    pending : int
+        Actions that have been handed over and not been told of.
+    """
+
+    def __init__(self, prepare: Action | None = None) -> None:
+        self.pending = 0
+        self._spent_here_s = self._spent_there_s = 0.0
+        self._jobs: SimpleQueue[tuple[_Slot, Action] | None] = SimpleQueue()
+        self._done: deque[tuple[_Slot, float, BaseException | None]] = deque()
+        self._bell = Lock()  # held until it rings
+        self._bell.acquire()
+        self._thread = prepare and Thread(target=self._work, args=(prepare,), name="compute", daemon=True)
+
+    def __enter__(self) -> Worker:
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._jobs.put(None)
+        if self._thread and kind is None:  # who fails has no time to wait for what is of no use any more
+            self._thread.join()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another action would have to wait for more than the one that is carried out."""
+        return self.pending > 1
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds spent on actions."""
+        return self._spent_here_s + self._spent_there_s
+
+    def submit(self, owner: _Slot, action: Action, expected_s: float) -> float | None:
+        """Do an action at once when it is short, else hand it to the thread.
+
+        Returns the seconds that the action took; None when the thread does it, of which :meth:`take` then tells.
+        """
+        if self._thread is None or (expected_s < SHORT_S and not self.pending):
+            seconds = _timed(action)
+            self._spent_here_s += seconds
+            return seconds
+        self.pending += 1
+        self._jobs.put((owner, action))
+        return None
+
+    def take(self, timeout_s: float = 0.0) -> tuple[_Slot, float] | None:
+        """Owner and seconds of the next action that the thread has ended; None when there is none within `timeout_s`.
+
+        Raises what the action raised.
+        """
+        if timeout_s > 0.0 and not self._done:
+            if self._thread is None:
+                sleep(timeout_s)
+            else:
+                self._bell.acquire(timeout=timeout_s)
+        if not self._done:
+            return None
+        owner, seconds, error = self._done.popleft()
+        self.pending -= 1
+        if error is not None:
+            raise error
+        return owner, seconds
+
+    def _work(self, prepare: Action) -> None:
+        prepare()
+        while (job := self._jobs.get()) is not None:
+            owner, action = job
+            seconds, error = 0.0, None
+            try:
+                seconds = _timed(action)
+            except BaseException as raised:  # it belongs to whoever asked for the action
+                error = raised
+            self._spent_there_s += seconds
+            self._done.append((owner, seconds, error))
+            if self._bell.locked():  # else it has rung, and nobody has heard it yet
+                self._bell.release()
+
+
+def _timed(action: Action) -> float:
+    began = perf_counter()
+    action()
+    return perf_counter() - began

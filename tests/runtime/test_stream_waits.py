@@ -13,11 +13,11 @@ from flexpie_mpi.core.errors import TransportError
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime import admission, machine, pacing
 from flexpie_mpi.runtime import engine as engine_module
-from flexpie_mpi.runtime.admission import Latencies, Requests
+from flexpie_mpi.runtime.admission import Requests, RootAdmission, credit_exchange
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
 from flexpie_mpi.runtime.ort import CpuProvider
-from flexpie_mpi.runtime.worker import Worker
+from flexpie_mpi.runtime.stream import Worker
 
 from .streams import PLANS, Delivered, assert_equal, chain, on, streamed
 
@@ -196,9 +196,10 @@ def test_a_late_rank_is_named_with_the_exchange(in_flight, model, requests, cach
 
 def test_only_the_last_latencies_are_kept(monkeypatch):
     monkeypatch.setattr(admission, "KEPT", 4)
-    latencies = Latencies()
+    (channel,) = alone().open([credit_exchange(0, 1, 0, 0)])
+    root = RootAdmission(Requests(()), Delivered(), dict, channel)
     seen = []
     for number in range(7):
-        latencies.add(float(number))
-        seen.append(latencies.tuple())
+        root.deliver(number, {}, number + 1.0)
+        seen.append(tuple(latency - 1 for latency in root.latencies_s))
     assert seen[2] == (0, 1, 2) and seen[3] == (0, 1, 2, 3) and seen[6] == (3, 4, 5, 6)

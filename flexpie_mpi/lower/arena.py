@@ -5,7 +5,7 @@ A buffer has its place in the *arena*. The messages of a collective lie in its *
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -101,24 +101,24 @@ def _in_staging_slot(step: Step, slots: Mapping[int, int]) -> Step:
 def message_bytes(program: Program, *, has_staging_slots: bool = True) -> int:
     """Memory of a rank's messages, beside the arena; messages of the same pieces share theirs.
 
-    Parameters
-    ----------
-    program : Program
-    has_staging_slots : bool
-        Whether collectives are carried out as such, those of one staging slot in the same memory. In a stream, all is
-        messages.
+    In a stream all is messages and there are no staging slots.
     """
-    slots: dict[int, int] = {}
-    total = 0
+    slots = staging_bytes(program.exchanges, program.rank) if has_staging_slots else {}
+    total = sum(slots.values())
     for exchange in program.exchanges:
-        if has_staging_slots and exchange.is_collective and exchange.staging_slot >= 0:
-            slots[exchange.staging_slot] = max(
-                slots.get(exchange.staging_slot, 0), packed_bytes(exchange, program.rank)
-            )
-        else:
+        if not (exchange.is_collective and exchange.staging_slot in slots):
             total += sum({message.pieces: message.nbytes for message in exchange.sends}.values())
             total += sum(message.nbytes for message in exchange.receives)
-    return total + sum(slots.values())
+    return total
+
+
+def staging_bytes(exchanges: Iterable[Exchange], rank: int) -> dict[int, int]:
+    """Bytes of each staging slot: as many as the largest of its collectives needs."""
+    slots: dict[int, int] = {}
+    for exchange in exchanges:
+        if exchange.is_collective and exchange.staging_slot >= 0:
+            slots[exchange.staging_slot] = max(slots.get(exchange.staging_slot, 0), packed_bytes(exchange, rank))
+    return slots
 
 
 def packed_bytes(exchange: Exchange, rank: int) -> int:

@@ -39,34 +39,29 @@ FEW = 8
 class HaloChannel:
     """One rank's end of an exchange by messages: a persistent request for each message, made once.
 
-    Receives are begun by ``post``, so that memory is ready for a message when it arrives.
-
-    Parameters
-    ----------
-    exchange : Exchange
-    rank : int
-    communicator
-        The job's, or any other in which ranks have the same numbers.
-    patience : Patience
-    most_bytes : int
-        A larger message goes in pieces of so many bytes, begun one after the other, so that none overtakes.
+    Receives are begun by ``post``, so that memory is ready for a message when it arrives. In `communicator` ranks have
+    the numbers that they have in the job. A message of more than `most_bytes` goes in pieces of so many, begun one
+    after the other, so that none overtakes.
     """
 
     def __init__(
-        self, exchange: Exchange, rank: int, communicator: Any, patience: Patience, most_bytes: int = MOST_BYTES
+        self,
+        exchange: Exchange,
+        rank: int,
+        communicator: Any,
+        patience: Patience,
+        most_bytes: int = MOST_BYTES,
+        buffers: tuple[tuple[MessageBuffer, ...], tuple[MessageBuffer, ...]] | None = None,
     ) -> None:
         self.exchange = exchange
-        self.outgoing, self.incoming = message_buffers(exchange)
-        ways = ((communicator.Send_init, exchange.sends, self.outgoing),
-                (communicator.Recv_init, exchange.receives, self.incoming))  # fmt: skip
-        (self._sends, self._receivers), (self._receives, self._senders) = (
-            _requests(make, messages, ends, most_bytes) for make, messages, ends in ways
-        )
-        self._start_all = (
-            _start_in_turn if any(m.nbytes > most_bytes for m in (*exchange.sends, *exchange.receives)) else _start_all
-        )
+        self.outgoing, self.incoming = buffers or message_buffers(exchange)
         self._rank = rank
         self._patience = patience
+        self._most_bytes = most_bytes
+        self._sends, self._receivers = self._requests(communicator.Send_init, exchange.sends, self.outgoing)
+        self._receives, self._senders = self._requests(communicator.Recv_init, exchange.receives, self.incoming)
+        is_large = any(m.nbytes > most_bytes for m in (*exchange.sends, *exchange.receives))
+        self._start_all = _start_in_turn if is_large else _start_all
 
     def post(self) -> None:
         self._start_all(self._receives)
@@ -93,13 +88,25 @@ class HaloChannel:
 
     def free(self) -> None:
         """Give the requests back; those that are still under way end with MPI."""
-        _free([*self._sends, *self._receives])
+        for request in (*self._sends, *self._receives):
+            if request and request.Test():
+                request.Free()
         self._sends, self._receives = [], []
+
+    def _requests(
+        self, make: Callable[..., Any], messages: Sequence[Message], buffers: Sequence[MessageBuffer]
+    ) -> tuple[list[Any], list[int]]:
+        """A persistent request for every message or piece of one, and the peer of each."""
+        requests, peers = [], []
+        for message, buffer in zip(messages, buffers, strict=True):
+            for begin in range(0, max(1, buffer.memory.size), self._most_bytes):
+                requests.append(make(buffer.memory[begin : begin + self._most_bytes], buffer.peer, message.tag))
+                peers.append(buffer.peer)
+        return requests, peers
 
     def _complete(self, requests: list[Any], peers: Sequence[int]) -> None:
         if requests:
-            explain = partial(self._late, requests, peers)
-            wait(partial(_are_over, requests), self._patience, explain)
+            wait(partial(_are_over, requests), self._patience, partial(self._late, requests, peers))
 
     def _late(self, requests: list[Any], peers: Sequence[int], waited_s: float) -> str:
         pairs = zip(peers, requests, strict=True)
@@ -107,20 +114,30 @@ class HaloChannel:
         return late(self._rank, _name(self.exchange), missing, waited_s)
 
 
+class AllgatherChannel(HaloChannel):
+    """One rank's end of an all-gather of few ranks: messages that are begun and awaited together, as a collective is.
+
+    Nothing is received before ``start``: until then the memory may belong to others, as that of any collective. As for
+    halos, ranks have the numbers in `communicator` that they have in the job.
+    """
+
+    def __init__(
+        self, exchange: Exchange, rank: int, communicator: Any, patience: Patience, memory: np.ndarray | None = None
+    ) -> None:
+        packing = pack(exchange, rank, memory)
+        super().__init__(exchange, rank, communicator, patience, buffers=(packing.outgoing, packing.incoming))
+        self._sends = self._receives = [*self._receives, *self._sends]
+        self._senders = self._receivers = [*self._senders, *self._receivers]
+
+    def post(self) -> None:
+        """Nothing to prepare."""
+
+
 class CollectiveChannel:
     """One rank's end of an exchange by a nonblocking collective, begun anew for each request.
 
-    Every rank of the group starts it, whether it sends or not. An all-gather of a few ranks is made of messages.
-
-    Parameters
-    ----------
-    exchange : Exchange
-    rank : int
-    communicator
-        The group's.
-    patience : Patience
-    memory : array of uint8, optional
-        What the exchange shares with those that are never under way at the same time; memory of its own otherwise.
+    Every rank of the group starts it, whether it sends or not. `communicator` is the group's, `memory` what the
+    exchange shares with those that are never under way at the same time.
     """
 
     def __init__(
@@ -129,8 +146,7 @@ class CollectiveChannel:
         self.exchange = exchange
         packing = pack(exchange, rank, memory)
         self.outgoing, self.incoming = packing.outgoing, packing.incoming
-        self._p2p = P2PAllgather(exchange, packing, communicator) if _is_direct(exchange) else None
-        self._begin = self._p2p.begin if self._p2p else _beginner(exchange.kind, packing, communicator)
+        self._begin = _beginner(exchange.kind, packing, communicator)
         self._request: Any = None
         self._rank = rank
         self._patience = patience
@@ -156,61 +172,11 @@ class CollectiveChannel:
         return self._request is None or bool(self._request.Test())
 
     def free(self) -> None:
-        """Give the messages' requests back; a collective holds nothing between two requests."""
-        if self._p2p:
-            self._p2p.free()
+        """Nothing is held between two requests."""
 
     def late(self, waited_s: float) -> str:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
         return late(self._rank, _name(self.exchange), peers, waited_s)
-
-
-class P2PAllgather:
-    """An all-gather made of point-to-point messages, which are begun and awaited together, as a collective is."""
-
-    def __init__(self, exchange: Exchange, packing: Packing, communicator: Any) -> None:
-        block, me, tag = packing.receive, communicator.rank, exchange.index
-        others = [member for member in range(communicator.size) if member != me]
-        sends = [communicator.Send_init(block.part(me), member, tag) for member in others if block.counts[me]]
-        receives = [
-            communicator.Recv_init(block.part(member), member, tag) for member in others if block.counts[member]
-        ]
-        self._requests = [*receives, *sends]
-
-    def begin(self) -> P2PAllgather:
-        """Start them; the result can be asked whether all are over, as a request can."""
-        _start_all(self._requests)
-        return self
-
-    def Test(self) -> bool:  # noqa: N802 - as MPI calls it
-        return _are_over(self._requests)
-
-    def free(self) -> None:
-        """Give the requests back."""
-        _free(self._requests)
-        self._requests = []
-
-
-def _requests(
-    make: Callable[..., Any], messages: Sequence[Message], buffers: Sequence[MessageBuffer], most_bytes: int
-) -> tuple[list[Any], list[int]]:
-    """A persistent request for every message or piece of one, and the peer of each."""
-    requests, peers = [], []
-    for message, buffer in zip(messages, buffers, strict=True):
-        for begin in range(0, max(1, buffer.memory.size), most_bytes):
-            requests.append(make(buffer.memory[begin : begin + most_bytes], buffer.peer, message.tag))
-            peers.append(buffer.peer)
-    return requests, peers
-
-
-def _is_direct(exchange: Exchange) -> bool:
-    return exchange.kind == "allgather" and len(exchange.group) <= FEW
-
-
-def _free(requests: Sequence[Any]) -> None:
-    for request in requests:
-        if request.Test():
-            request.Free()
 
 
 def _name(exchange: Exchange) -> str:
@@ -277,12 +243,7 @@ class Packing:
 def pack(exchange: Exchange, rank: int, memory: np.ndarray | None = None) -> Packing:
     """Lay out `rank`'s part of a collective in `memory`, or in memory of its own.
 
-    Parameters
-    ----------
-    exchange : Exchange
-    rank : int
-    memory : array of uint8, optional
-        At least :func:`packed_bytes`, aligned; may be shared with collectives that are never under way together.
+    `memory` (uint8, one axis) has at least :func:`packed_bytes`, and is aligned.
     """
     send_bytes, receive_bytes = packed_sides(exchange, rank)
     size = packed_bytes(exchange, rank)

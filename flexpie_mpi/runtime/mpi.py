@@ -20,8 +20,8 @@ import numpy as np
 
 from ..core.errors import TransportError
 from ..core.program import Exchange
-from ..lower.arena import packed_bytes
-from .channels import MOST_BYTES, CollectiveChannel, HaloChannel
+from ..lower.arena import packed_bytes, staging_bytes
+from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .ending import end_job_on_error, leave, say
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .transport import PIECE_BYTES, Channel, Transport, aligned, bytes_of, pickled, pieces, unpickled
@@ -36,6 +36,7 @@ except (ImportError, RuntimeError) as error:
     _PROBLEM = str(error).splitlines()[0]
 
 T = TypeVar("T")
+OpenChannel = HaloChannel | CollectiveChannel
 
 PIECES_IN_FLIGHT = 2
 GRACE_S = 2.0
@@ -184,7 +185,7 @@ class MPITransport:
         self._data = job.world.Dup()
         self._signs_of = job.world.Dup()
         self._groups: dict[tuple[int, ...], Any] = {}
-        self._channels: list[HaloChannel | CollectiveChannel] = []
+        self._channels: list[OpenChannel] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
         self._is_closed = False
         self._places = self.all_gather(place(MPI.Get_processor_name()))
@@ -252,12 +253,10 @@ class MPITransport:
         """
         for exchange in exchanges:
             _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
-        fitting = list(zip(exchanges, self._fit(exchanges), strict=True))
-        slots = self._staging_slots(exchange for exchange, fits in fitting if fits)
-        channels = [
-            self._collective(exchange, slots.get(exchange.staging_slot)) if fits else self._messages(exchange)
-            for exchange, fits in fitting
-        ]
+        fits = self._fit(exchanges)
+        fitting = (exchange for exchange, is_fitting in zip(exchanges, fits, strict=True) if is_fitting)
+        slots = {slot: aligned(nbytes) for slot, nbytes in staging_bytes(fitting, self.rank).items()}
+        channels = [self._channel(exchange, slots, fit) for exchange, fit in zip(exchanges, fits, strict=True)]
         self._channels += channels
         return tuple(channels)
 
@@ -341,28 +340,16 @@ class MPITransport:
         fitting = {id(exchange) for exchange in mine if _tag(exchange) not in everyones}
         return [id(exchange) in fitting for exchange in exchanges]
 
-    def _staging_slots(self, collectives: Iterable[Exchange]) -> dict[int, np.ndarray]:
-        """Memory of each staging slot: as much as the largest of its collectives needs."""
-        sizes: dict[int, int] = {}
-        for exchange in collectives:
-            if exchange.staging_slot >= 0:
-                sizes[exchange.staging_slot] = max(
-                    sizes.get(exchange.staging_slot, 0), packed_bytes(exchange, self.rank)
-                )
-        return {slot: aligned(size) for slot, size in sizes.items()}
-
-    def _collective(self, exchange: Exchange, memory: np.ndarray | None) -> CollectiveChannel:
-        communicator = self._group(exchange.group)
-        return CollectiveChannel(exchange, self.rank, communicator, self.patience, memory)
-
-    def _messages(self, exchange: Exchange) -> HaloChannel:
-        return HaloChannel(exchange, self.rank, self._data, self.patience, self._most_bytes)
-
-    def _group(self, group: tuple[int, ...]) -> Any:
-        """Communicator of a group, made once; the members meet in the order of the job's exchanges."""
+    def _channel(self, exchange: Exchange, slots: Mapping[int, np.ndarray], is_fitting: bool) -> OpenChannel:
+        """The channel of an exchange; the members of a group meet here in the order of the job's exchanges."""
+        if not is_fitting:
+            return HaloChannel(exchange, self.rank, self._data, self.patience, self._most_bytes)
+        memory, group = slots.get(exchange.staging_slot), exchange.group
+        if exchange.kind == "allgather" and len(group) <= FEW:
+            return AllgatherChannel(exchange, self.rank, self._data, self.patience, memory)
         if group not in self._groups:
             self._groups[group] = self._data.Create_group(self._data.group.Incl(group))
-        return self._groups[group]
+        return CollectiveChannel(exchange, self.rank, self._groups[group], self.patience, memory)
 
     def _free_channels(self) -> None:
         for channel in self._channels:

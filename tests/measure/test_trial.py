@@ -55,7 +55,9 @@ def test_the_slowest_rank_counts_and_all_ranks_know_it(model, cache):
         assert latency >= max(a, b)
     assert first.min_s <= first.median_s <= first.p90_s <= max(first.latencies_s)
     assert [rank.facts.rank for rank in first.ranks] == [0, 1]
-    assert all(0 < rank.compute_s <= rank.total_s <= max(first.latencies_s) for rank in first.ranks)
+    for rank in first.ranks:  # medians of different requests: their sum may be more than any request took
+        assert 0 < rank.compute_s <= rank.total_s
+        assert max(rank.compute_s, rank.send_s, rank.receive_s, rank.wait_s) <= max(first.latencies_s)
 
 
 def test_outputs_outlive_the_next_request(model, cache):

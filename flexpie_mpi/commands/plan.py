@@ -212,8 +212,8 @@ class Planning:
         if args.output is not None:
             write_text(args.output, plan.to_json())
         facts = facts_of(plan, graph, turns_of(plan, graph)[0])
-        sources, seconds_s = (self.inputs.testbed_source, self.inputs.cost_source), perf_counter() - self.began_s
-        result = PlannedPipeline(problem, made, others, *sources, seconds_s)
+        seconds_s, inputs = perf_counter() - self.began_s, self.inputs
+        result = PlannedPipeline(problem, made, others, inputs.testbed_source, inputs.cost_source, seconds_s)
         more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
         record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
         return lambda: [*pipeline_items(result), *more], record

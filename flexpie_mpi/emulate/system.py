@@ -122,12 +122,12 @@ class MemoryGroups:
             time.sleep(0.01)
 
 
-def memory_of(mounts: str) -> MemoryGroups | None:
+def memory_groups_of(mounts: str) -> MemoryGroups | None:
     """Where memory can be limited, from the text of ``/proc/self/mounts``; None where it cannot.
 
-    >>> memory_of("cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0")
+    >>> memory_groups_of("cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0")
     MemoryGroups(root=PosixPath('/sys/fs/cgroup/memory'), version=1)
-    >>> memory_of("proc /proc proc rw 0 0")
+    >>> memory_groups_of("proc /proc proc rw 0 0")
     """
     fields = [line.split() for line in mounts.splitlines()]
     first = [root for _, root, kind, options, *_ in fields if kind == "cgroup" and "memory" in options.split(",")]
@@ -138,7 +138,7 @@ def memory_of(mounts: str) -> MemoryGroups | None:
 
 def memory_here() -> MemoryGroups | None:
     """Where this machine can limit memory."""
-    return memory_of(_read(Path(MOUNTS)))
+    return memory_groups_of(_read(Path(MOUNTS)))
 
 
 def _read(path: Path) -> str:

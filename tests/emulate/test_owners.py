@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from flexpie_mpi.emulate.cleanup import is_abandoned, new_prefix, prefix_of, started
-from flexpie_mpi.emulate.system import MemoryGroups, carry_out, memory_of
+from flexpie_mpi.emulate.system import MemoryGroups, carry_out, memory_groups_of
 
 PREFIX = "flexpie-1-2-abcd"
 
@@ -50,7 +50,7 @@ def test_a_board_is_limited_to_its_memory(tmp_path, version, files, expected):
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
     (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
     kind = "cgroup x memory" if version == 1 else "cgroup2 x"
-    memory = memory_of(
+    memory = memory_groups_of(
         f"none /proc proc rw 0 0\nnone {tmp_path} {kind.replace(' x', ' rw,', 1).replace(', ', ',')} 0 0"
     )
     assert memory == MemoryGroups(tmp_path, version)
@@ -66,7 +66,7 @@ def test_a_board_is_limited_to_its_memory(tmp_path, version, files, expected):
 
 def test_where_no_hierarchy_has_the_controller_memory_is_not_limited(tmp_path):
     (tmp_path / "cgroup.controllers").write_text("cpu pids\n")
-    assert memory_of(f"cgroup2 {tmp_path} cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0") is None
+    assert memory_groups_of(f"cgroup2 {tmp_path} cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0") is None
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--report",
         action="store_true",
-        help="say what every segment was predicted to take and what it took, and add that to the traces",
+        help="say what every segment was predicted to take and what it took, and add that to the traces; and what all "
+        "ranks compute beyond one rank's compute",
     )
 
 
@@ -204,7 +205,7 @@ class Inference(RankPart):
                 return self._stream(make(chosen.plan, in_flight=depth), source, terms, chosen)
             engine = make(chosen.plan)
             run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
-            compared = chooser.compare(engine, chosen, request or {}, args.repeat) if args.report else None
+            compared = chooser.compare(engine, make, chosen, request or {}, args.repeat) if args.report else None
             run = replace(run, compared=compared, boards=tuple(device.name for device in devices))
             on_root(transport, lambda: self.files.save(run), ROOT)
         on_root(transport, lambda: self.files.publish(run), ROOT)

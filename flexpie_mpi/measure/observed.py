@@ -12,8 +12,9 @@ up to the request's latency, and waiting for a late rank's compute is no part of
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from time import perf_counter
 from typing import Any
@@ -25,11 +26,14 @@ from ..core.program import Compute, Order, Program, Start
 from ..core.timeline import Event, Timeline, merge
 from ..cost.links import job_transfers
 from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
-from ..runtime.engine import Engine
+from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Clock, UntriedError, clock_offset, together
 from .trial import try_request
+
+WARMUP = 2
+"""Requests that are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,16 @@ class RankRequest:
         return {event.segment: event.seconds for event in self.timeline.events if event.kind == "compute"}
 
 
-def exchange_costs(programs: Sequence[Program], parts: Iterable[RankRequest]) -> dict[int, float]:
-    """Seconds by which each exchange made one request longer, by the number of the exchange.
+@dataclass(frozen=True, slots=True)
+class FrontMoves:
+    """Seconds by which the steps of all ranks have made one request longer."""
 
-    Programs and parts are those of all ranks.
-    """
+    exchange_s: Mapping[int, float]  # by the number of the exchange
+    compute_s: float  # of all segments together
+
+
+def front_moves(programs: Sequence[Program], parts: Iterable[RankRequest]) -> FrontMoves:
+    """What the exchanges and the segments cost one request; programs and parts are those of all ranks."""
     front_s = -inf
     exchange_of: dict[Order, int | None] = {}
     ends_s: dict[Order, float] = {}
@@ -58,13 +67,12 @@ def exchange_costs(programs: Sequence[Program], parts: Iterable[RankRequest]) ->
         for order, exchange, event in _step_events(programs[part.rank], part.timeline.events):
             exchange_of[order] = exchange
             ends_s[order] = max(ends_s.get(order, -inf), part.origin_s + event.end_s)
-    costs: dict[int, float] = {}
+    moves: dict[int | None, float] = {None: 0.0}
     for order in sorted(ends_s):
         exchange = exchange_of[order]
-        if exchange is not None:
-            costs[exchange] = costs.get(exchange, 0.0) + max(0.0, ends_s[order] - front_s)
+        moves[exchange] = moves.get(exchange, 0.0) + max(0.0, ends_s[order] - front_s)
         front_s = max(front_s, ends_s[order])
-    return costs
+    return FrontMoves({index: seconds for index, seconds in moves.items() if index is not None}, moves[None])
 
 
 def _step_events(program: Program, events: Sequence[Event]) -> Iterable[tuple[Order, int | None, Event]]:
@@ -85,10 +93,6 @@ def _step_events(program: Program, events: Sequence[Event]) -> Iterable[tuple[Or
             number += 1
 
 
-Typical = Callable[[Sequence[float]], float]
-"""The one number that stands for those of all requests."""
-
-
 @dataclass(frozen=True)
 class Observation:
     """Requests of a plan, as the root sees them."""
@@ -96,31 +100,32 @@ class Observation:
     plan: Plan
     model: str  # name of the model
     programs: Sequence[Program]  # of all ranks
-    compute_s: tuple[float, ...]  # of the slowest rank of every segment
-    exchanges_s: Sequence[Mapping[int, float]]  # for each request, by how much each exchange made it longer
-    latencies_s: tuple[float, ...]  # of each request
-    typical: Typical
+    everyone: Sequence[Sequence[RankRequest]]  # the requests of every rank, by rank
 
-    @classmethod
-    def of(
-        cls,
-        plan: Plan,
-        model: str,
-        programs: Sequence[Program],
-        everyone: Sequence[Sequence[RankRequest]],
-        typical: Typical = statistics.median,
-    ) -> Observation:
-        """What the requests of all ranks, by rank, say together."""
-        requests = list(zip(*everyone, strict=True))
-        exchanges_s = [exchange_costs(programs, request) for request in requests]
-        latencies_s = tuple(max(part.seconds for part in request) for request in requests)
-        segments_s = [0.0] * len(plan.segments)
-        for parts in everyone:
-            by_request = [part.compute_s() for part in parts]
-            for segment in by_request[0]:
-                seconds = typical([spent_s[segment] for spent_s in by_request])
-                segments_s[segment] = max(segments_s[segment], seconds)
-        return cls(plan, model, programs, tuple(segments_s), exchanges_s, latencies_s, typical)
+    @cached_property
+    def latencies_s(self) -> tuple[float, ...]:
+        """Of each request: the slowest rank's."""
+        return tuple(max(part.seconds for part in request) for request in zip(*self.everyone, strict=True))
+
+    @cached_property
+    def moves(self) -> tuple[FrontMoves, ...]:
+        """What exchanges and segments cost each request."""
+        return tuple(front_moves(self.programs, request) for request in zip(*self.everyone, strict=True))
+
+    @cached_property
+    def ranks_s(self) -> tuple[dict[int, float], ...]:
+        """Compute of every rank by segment, in the typical request."""
+        return tuple(self._of_rank([part.compute_s() for part in parts]) for parts in self.everyone)
+
+    @property
+    def compute_s(self) -> tuple[float, ...]:
+        """Of the slowest rank of every segment."""
+        segments = range(len(self.plan.segments))
+        return tuple(max(spent_s.get(segment, 0.0) for spent_s in self.ranks_s) for segment in segments)
+
+    def typical(self, samples: Sequence[float]) -> float:
+        """The one number that stands for those of all requests: their :func:`calm_mean`."""
+        return calm_mean(samples, self.latencies_s)
 
     @property
     def latency_s(self) -> float:
@@ -130,7 +135,7 @@ class Observation:
     @property
     def exchange_s(self) -> tuple[float, ...]:
         """Of the exchange before every segment, and of the one behind the last."""
-        return tuple(self.typical(self._samples(index)) for index in range(len(self.compute_s) + 1))
+        return tuple(self.typical(self._samples(index)) for index in range(len(self.plan.segments) + 1))
 
     def rows(self, testbed: Testbed, predicted_s: float = np.nan) -> dict[str, np.ndarray]:
         """Rows of the tables ``exchange`` and ``plan``, whose origin is the root.
@@ -154,29 +159,38 @@ class Observation:
         return {"exchange": exchanges, "plan": plan}
 
     def _samples(self, index: int) -> list[float]:
-        return [costs.get(index, 0.0) for costs in self.exchanges_s]
+        return [moves.exchange_s.get(index, 0.0) for moves in self.moves]
+
+    def _of_rank(self, requests: Sequence[Mapping[int, float]]) -> dict[int, float]:
+        return {segment: self.typical([spent_s[segment] for spent_s in requests]) for segment in requests[0]}
 
 
-def observe(engine: Engine, inputs: Mapping[str, Any], requests: int) -> Observation | None:
-    """Run a request over and over and look at every part of it; None but on the root, which has the inputs.
+def observe(engines: Sequence[Engine], inputs: Mapping[str, Any], requests: int) -> tuple[Observation, ...]:
+    """Run a request over and over by each of some engines in turn, and look at every part of it.
 
-    Called by all ranks together, with an engine that has run before. Raises UntriedError on every rank, when a request
-    fails on any, or what was seen makes no sense.
+    Empty but on the root, which has the inputs. Called by all ranks together, with engines of one job; those that are
+    paced are paced alike. Raises UntriedError on every rank, when a request fails on any, or what was seen makes no
+    sense.
     """
-    transport, root = engine.transport, engine.plan.root
+    transport, root = engines[0].transport, engines[0].plan.root
+    settle_pace(engines)
     offset_s = clock_offset(transport, root)
-    parts = []
-    for _ in range(requests):
-        seconds, _, error = try_request(engine, inputs)
-        if error is not None:
-            raise UntriedError(str(error))
-        parts.append(RankRequest(transport.rank, engine.began_s + offset_s, engine.timeline(), seconds))
-    everyone = transport.gather(parts, root)
+    parts: list[list[RankRequest]] = [[] for _ in engines]
+    for number in range(WARMUP + requests):
+        for engine, kept in zip(engines, parts, strict=True):
+            seconds, _, error = try_request(engine, inputs)
+            if error is not None:
+                raise UntriedError(str(error))
+            if number >= WARMUP:
+                began_s = engine.began_s + offset_s
+                kept.append(RankRequest(transport.rank, began_s, engine.timeline(), seconds))
+    everyone = transport.gather(parts, root) or ()
 
-    def seen() -> Observation | None:
-        if everyone is None:
-            return None
-        return Observation.of(engine.plan, engine.model.name, engine.programs, everyone)
+    def seen() -> tuple[Observation, ...]:
+        found = zip(engines, zip(*everyone, strict=True), strict=False)  # none but on the root
+        observed = tuple(Observation(it.plan, it.model.name, it.programs, its) for it, its in found)
+        assert all(len(each.moves) == requests for each in observed), "every request has its costs"
+        return observed
 
     return together(transport, seen, "reading what was measured")
 

@@ -151,7 +151,7 @@ def _gathered_rows(
         if everyone is None:
             return {}
         tables, parts = zip(*everyone, strict=True)
-        seen = Observation.of(plan, name, run.programs, parts, run.typical).rows(testbed)
+        seen = Observation(plan, name, run.programs, parts).rows(testbed)
         return {table: np.concatenate([rows[table] for rows in tables]) for table in tables[0]} | seen
 
     return together(transport, joined, "reading what was measured")

@@ -27,6 +27,7 @@ from ..core.plan import Plan
 from ..core.program import Compute, Program
 from ..lower import lower
 from ..model import Model
+from ..model.shard import WeightFiles
 from ..runtime.executor import Executor, by_index
 from ..runtime.kernels import Guard, make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
@@ -167,9 +168,7 @@ class PlanProfiler:
         weights = self._weights.files(program)
 
         def open_all() -> Sessions:
-            self._profiles.mkdir()
-            provider = make_provider("cpu", ProviderOptions(self._threads, self._profiles))
-            return {s.segment: open_segment(self._model, program, weights, provider, s) for s in program.computes}
+            return open_profiled(self._model, program, weights, self._profiles, self._threads)
 
         def bound(step: Compute, values: Any) -> Callable[[], None]:
             return sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
@@ -195,6 +194,13 @@ class PlanProfiler:
                 requests.append(RankRequest(self._transport.rank, began_s, timeline, seconds))
         settle(self._transport, self._guard.take(), "running")
         return requests
+
+
+def open_profiled(model: Model, program: Program, weights: WeightFiles, folder: Path, threads: int) -> Sessions:
+    """The sessions of a rank's program, each with a profiler that writes into `folder`, which is made."""
+    folder.mkdir()
+    provider = make_provider("cpu", ProviderOptions(threads, folder))
+    return {step.segment: open_segment(model, program, weights, provider, step) for step in program.computes}
 
 
 @contextmanager

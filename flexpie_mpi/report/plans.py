@@ -1,4 +1,4 @@
-"""Plans for people and for scripts: their segments, what they need, what they are predicted to take, why, and took."""
+"""Plans for people and for scripts: their segments, what they need, what they are predicted to take, and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from .units import count_of, flops, mb, milli, ms, percent, ranges
 if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
     from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
-    from ..session.choosing import Comparison
     from ..session.planning import Prediction
 
 _SEGMENTS = (
@@ -52,17 +51,6 @@ _PLANS = (
     Column("predicted", "number", milli),
     Column("measured", "number", milli),
     Column(""),
-)
-
-_COMPARED = (
-    Column("#", "number"),
-    Column("layout"),
-    Column("ranks", "text", ranges),
-    Column("first node", "name"),
-    Column("compute", "number", milli),
-    Column("measured", "number", milli),
-    Column("exchange", "number", milli),
-    Column("measured", "number", milli),
 )
 
 _REASONS = (
@@ -264,48 +252,6 @@ def _kinds(plan: Plan) -> str:
     """Kinds of layouts, the most frequent first."""
     kinds = [segment.layout.kind for segment in plan.segments]
     return " ".join(sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind)))
-
-
-# What became of it
-
-
-def comparison_items(priced: PricedPlan, measured: Comparison, *, everything: bool = False) -> list[Item]:
-    """Predicted beside measured for every segment of a plan, and for the whole."""
-    computes = [each.compute_s for each in priced.segments]
-    exchanges = [*(each.exchange_s for each in priced.segments), priced.exit_s]
-    columns = (computes, measured.compute_s, exchanges, measured.exchange_s)
-    rows = [
-        (index, layout_name(segment.layout), segment.layout.ranks, segment.nodes[0], *(each[index] for each in columns))
-        for index, segment in enumerate(priced.plan.segments)
-    ]
-    table = Table(_COMPARED, rows).folded(everything=everything)
-    outputs = ("", "", "", "(outputs)", "", "", priced.exit_s, measured.exchange_s[-1])
-    sums = ("", "", "", "(sum)", *map(sum, columns))
-    error = percent(measured.latency_s / priced.seconds - 1) if priced.seconds else "no time"
-    times = f"{ms(priced.seconds)} predicted, {ms(measured.latency_s)} measured"
-    return [
-        "predicted and measured (ms; compute is the slowest rank's)",
-        Table(_COMPARED, [*table.rows, outputs, sums]),
-        f"report   {times} ({'+' * (error[0] != '-')}{error}); {measured.added}",
-    ]
-
-
-def comparison_record(priced: PricedPlan, measured: Comparison) -> dict[str, Any]:
-    """Predicted beside measured in seconds."""
-    segments = zip(priced.segments, measured.compute_s, measured.exchange_s, strict=False)  # the last has no segment
-    return {
-        "predicted_s": priced.seconds,
-        "measured_s": measured.latency_s,
-        "segments": [
-            {
-                "predicted": {"exchange_s": price.exchange_s, "compute_s": price.compute_s},
-                "measured": {"exchange_s": exchange_s, "compute_s": compute_s},
-            }
-            for price, compute_s, exchange_s in segments
-        ],
-        "exit": {"predicted_s": priced.exit_s, "measured_s": measured.exchange_s[-1]},
-        "added": measured.added,
-    }
 
 
 def layout_name(layout: Layout) -> str:

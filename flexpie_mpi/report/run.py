@@ -13,11 +13,10 @@ from ..core.plan import Plan
 from ..core.program import Program
 from ..core.region import Region
 from .chrome import Job, chrome_trace
+from .comparison import comparison_items, comparison_record
 from .models import model_lines, model_record
 from .plans import (
     choice_table,
-    comparison_items,
-    comparison_record,
     facts_record,
     plan_items,
     plan_record,

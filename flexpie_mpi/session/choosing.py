@@ -12,23 +12,22 @@ from ..core.choices import SEARCHING
 from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
-from ..lower import lower
-from ..lower.memory import memory_of
 from ..measure.agreement import UntriedError
-from ..measure.trial import Outcome, Rounds, Trial, fitting_turns, race_in_turns, room
+from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
+from .memory import turns_of_plans
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 
 if TYPE_CHECKING:
     from ..measure.observed import Observation
+    from ..measure.shares import Shares
     from .cluster import InputsFinder
     from .inputs import PredictionInputs
     from .planning import Prediction
 
 log = logging.getLogger(__name__)
-
 RACE = Rounds(repeat=5, warmup=2)
 """Rounds in which plans are tried to keep the fastest."""
 
@@ -56,6 +55,8 @@ class Comparison:
     exchange_s: Sequence[float]
     latency_s: float
     added: str  # where the measurements were added to, or why they were not
+    shares: Shares | None = None
+    unshared: str = ""  # why shares are not known; empty where there is nothing to say
 
 
 @dataclass
@@ -109,27 +110,36 @@ class Chooser:
 
         return from_root(self.transport, count)
 
-    def compare(self, engine: Engine, chosen: Chosen, request: Mapping[str, Any], repeat: int) -> Comparison | None:
+    def compare(
+        self,
+        engine: Engine,
+        make: Callable[[Plan], Engine],
+        chosen: Chosen,
+        request: Mapping[str, Any],
+        repeat: int,
+    ) -> Comparison | None:
         """Run the plan `repeat` times more to see what every segment takes, and add that to the traces.
 
+        The root alone takes turns with it, in an engine that `make` makes, to see what a share costs beyond its share.
         None but on the root, and where the plan could not be run again, which a warning says.
         """
-        from ..measure.observed import observe
+        from .looking import Looker
 
-        self.tell("looking at every segment")
+        prediction = chosen.prediction
+        testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
+        looker = Looker(engine, make, testbed, self.sources.threads, self.tell)
         try:
-            observation = observe(engine, request, repeat)
+            look = looker.look(request, repeat)
         except UntriedError as error:
             if self.transport.rank == ROOT:
                 log.warning("nothing is reported of the segments: %s", error)
             return None
-        prediction = chosen.prediction
 
         def compared() -> Comparison | None:
-            if observation is None or prediction is None:
+            if look is None or prediction is None:
                 return None
-            added = self._added(observation, prediction)
-            return Comparison(observation.compute_s, observation.exchange_s, observation.latency_s, added)
+            seen, added = look.seen, self._added(look.seen, prediction)
+            return Comparison(seen.compute_s, seen.exchange_s, seen.latency_s, added, look.shares, look.unshared)
 
         return on_root(self.transport, compared)
 
@@ -162,10 +172,8 @@ class Chooser:
     ) -> tuple[Outcome, ...]:
         """What became of each plan, the same on every rank."""
         testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
-        limits = room(self.transport, testbed)
-        jobs = [[lower(plan, self.model.graph)] for plan in plans]
-        needed = [[need.engine_bytes() for need in memory_of(job, self.model.graph)] for job in jobs]
-        return race_in_turns(plans, fitting_turns(needed, limits), make, request, RACE, self.tell)
+        turns = turns_of_plans(self.transport, self.model.graph, plans, testbed)
+        return race_in_turns(plans, turns, make, request, RACE, self.tell)
 
     def _plans(self, given: Plan | None, inputs: PredictionInputs | None) -> tuple[Prediction | None, Sequence[Plan]]:
         """The root's plans to choose from; no other rank needs a planner."""

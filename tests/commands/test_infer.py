@@ -136,7 +136,17 @@ def test_a_job_measures_once_and_then_plans_at_once(job, tmp_path):
     found = record["report"]
     assert len(found["segments"]) == len(record["plan"]["segments"]) and "added to the traces" in found["added"]
     assert found["predicted_s"] == record["prediction"]["predicted_s"] and found["measured_s"] > 0
-    for word in ("the best plans (ms)", "kept", "predicted and measured (ms", "report   "):
+    shares = found["shares"]
+    assert len(shares["segments"]) == len(found["segments"]) and shares["boards"] == 2
+    assert sum(part["seconds"] for part in shares["spent"]) == pytest.approx(shares["latency_s"])
+    for word in (
+        "the best plans (ms)",
+        "kept",
+        "predicted and measured (ms",
+        "report   ",
+        "beyond its share",
+        "shares   ",
+    ):
         assert word in again.out
 
 
@@ -163,6 +173,7 @@ def test_boards_of_a_testbed_are_paced_and_planned_for(job, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert done.code == 0 and record["verify"]["equal"], done
     assert record["prediction"]["testbed"]["name"] == "boards" and "not added" in record["report"]["added"]
+    assert record["report"]["shares"]["boards"] == 1.5
     done = job(3, *words)
     assert done.code == 2 and "has 2 boards and 3 ranks are asked for" in done.err, done
 
@@ -174,7 +185,7 @@ def test_a_plan_that_is_given_and_a_rule_are_reported_too(job, tmp_path):
     for more in (["--layout", "rows", "--save-plan", plan], ["--plan", plan], ["--layout", "random"], []):
         done = job(1, *words, *more, extra={"FLEXPIE_CACHE": str(tmp_path / "cache")})
         record = json.loads((tmp_path / "run.json").read_text())
-        assert done.code == 0 and record["report"]["measured_s"] > 0, done
+        assert done.code == 0 and record["report"]["measured_s"] > 0 and "shares" not in record["report"], done
         assert record["prediction"]["planner"] in ("rows", "random", "single")
 
 

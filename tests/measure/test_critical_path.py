@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi.core.program import Compute, Exchange, Finish, Message, Program, Start, Step
 from flexpie_mpi.core.timeline import Event, Timeline
-from flexpie_mpi.measure.observed import RankRequest, exchange_costs
+from flexpie_mpi.measure.observed import RankRequest, front_moves
 
 Span = tuple[str, int, float]
 """(kind, segment, seconds)."""
@@ -68,7 +68,7 @@ def test_waiting_for_a_late_rank_is_no_exchange() -> None:
             ("wait", 4, 0.0),
         ),
     )
-    assert exchange_costs(PROGRAMS, trips) == {1: pytest.approx(3.5)}
+    assert front_moves(PROGRAMS, trips).exchange_s == {1: pytest.approx(3.5)}
 
 
 def test_costs_and_slowest_computes_are_the_latency() -> None:
@@ -80,18 +80,17 @@ def test_costs_and_slowest_computes_are_the_latency() -> None:
             1, ("exchange", 0, 1.0), ("compute", 0, 8.0), *halo(1, 2.0, 3.0, 1.0), ("compute", 1, 6.0), ("wait", 4, 0.0)
         ),
     )
-    found = exchange_costs(PROGRAMS, trips)
+    found = front_moves(PROGRAMS, trips)
     latency = max(t.timeline.latency_s for t in trips)
-    assert 2.0 + 7.0 + found[1] + 6.0 == pytest.approx(
-        latency + 1.0
-    )  # the first of the second computes had a head start
+    assert 2.0 + found.compute_s + found.exchange_s[1] == pytest.approx(latency)
+    assert found.compute_s == pytest.approx(7.0 + 6.0 - 1.0)  # the first of the second computes had a head start
 
 
 def test_ranks_begin_at_different_times() -> None:
     spans = (("exchange", 0, 0.0), ("compute", 0, 10.0), *halo(1, 1.0, 0.0, 1.0), ("compute", 1, 5.0), ("wait", 4, 0.0))
     late = (("exchange", 0, 0.0), ("compute", 0, 10.0), *halo(1, 1.0, 0.0, 1.0), ("compute", 1, 5.0), ("wait", 4, 0.0))
-    found = exchange_costs(PROGRAMS, (trip(0, *spans), trip(1, *late, origin_s=103.0)))
-    assert found == {1: pytest.approx(2.0)}
+    found = front_moves(PROGRAMS, (trip(0, *spans), trip(1, *late, origin_s=103.0)))
+    assert found.exchange_s == {1: pytest.approx(2.0)}
 
 
 def test_an_exchange_that_begins_early_counts_in_both_places() -> None:
@@ -104,4 +103,4 @@ def test_an_exchange_that_begins_early_counts_in_both_places() -> None:
         ("exchange", 0, 1.0), ("compute", 0, 10.0), ("wait", 2, 0.5), ("exchange", 2, 1.5), ("compute", 1, 20.0),
         ("wait", 2, 3.0), ("exchange", 2, 4.0), ("compute", 2, 5.0), ("wait", 5, 9.0),
     )  # fmt: skip
-    assert exchange_costs(programs, (trip(0, *spans), trip(1, *spans))) == {2: pytest.approx(9.0)}
+    assert front_moves(programs, (trip(0, *spans), trip(1, *spans))).exchange_s == {2: pytest.approx(9.0)}

@@ -23,17 +23,15 @@ def test_an_observation_adds_up_and_becomes_traces(ranks, tmp_path):
     def rank(transport):
         engine = Engine(transport, MODEL, plan, cache=Cache(tmp_path))
         inputs = random_inputs(MODEL.graph)
-        engine.run(inputs)
-        return observe(engine, inputs, 5), origins_of(transport, 1)
+        return observe([engine], inputs, 5), origins_of(transport, 1)
 
-    (found, origins), *others = run_ranks(ranks, rank)
-    assert all(other is None for other, _ in others)
+    ((found,), origins), *others = run_ranks(ranks, rank)
+    assert all(other == () for other, _ in others)
     assert len(found.compute_s) == len(plan.segments) and len(found.exchange_s) == len(plan.segments) + 1
     assert min(found.compute_s) > 0 and len(found.latencies_s) == 5
     # In each request, what exchanges add is less than all of it.
-    assert all(
-        sum(costs.values()) < latency for costs, latency in zip(found.exchanges_s, found.latencies_s, strict=True)
-    )
+    for moves, latency in zip(found.moves, found.latencies_s, strict=True):
+        assert moves.compute_s > 0 and sum(moves.exchange_s.values()) + moves.compute_s < latency
     rows = found.rows(one_host(ranks, 1), predicted_s=1.5)
     assert (len(rows["exchange"]) > 0) == (ranks > 1) and len(rows["plan"]) == 1
     (row,) = Traces(rows, origins).tables["plan"]

@@ -9,13 +9,13 @@ import pytest
 
 from flexpie_mpi import load
 from flexpie_mpi.cost.prior import AnalyticCost
+from flexpie_mpi.measure.shares import SegmentShare, Shares
 from flexpie_mpi.planner import Task, layout_plan, make_plans, price
 from flexpie_mpi.planner.explain import why
+from flexpie_mpi.report.comparison import comparison_items, comparison_record
 from flexpie_mpi.report.plans import (
     boards_line,
     choice_table,
-    comparison_items,
-    comparison_record,
     prediction_lines,
     prediction_record,
     why_items,
@@ -74,8 +74,23 @@ def test_predicted_stands_beside_measured(search):
     faster = replace(found, latency_s=best.seconds / 2)
     assert "(-50.0 %)" in shown(comparison_items(best, faster))
     record = comparison_record(best, found)
+    assert "shares" not in record
     assert [part["measured"] for part in record["segments"]] == [{"exchange_s": 2e-3, "compute_s": 1e-3}] * count
     assert record["exit"] == {"predicted_s": best.exit_s, "measured_s": 2e-3}
+
+
+def test_shares_stand_in_a_table_and_in_the_record(search):
+    best = search.plans[0]
+    segments = tuple(SegmentShare(8e-3, 1e-3, 2e-3, -1e-3) for _ in best.segments[1:])
+    idle = SegmentShare(0.0, 0.0, 1e-3, 0.0)  # such as a reshape
+    shares = Shares((idle, *segments), 0.4, 4.0, 0.2, 0.02, 0.15)
+    measured = Comparison([1e-3] * len(best.segments), [2e-3] * (len(best.segments) + 1), 0.2, "not added", shares)
+    text = shown(comparison_items(best, measured))
+    assert "efficiency 50.0 % of 4 boards" in text and text.count("+25.0 %") >= len(segments) and "-12.5 %" in text
+    record = comparison_record(best, measured)["shares"]
+    assert [each["beyond"] for each in record["segments"]] == [None, *[pytest.approx(0.25)] * len(segments)]
+    assert sum(part["seconds"] for part in record["spent"]) == pytest.approx(0.2)
+    assert {part["part"]: part["share"] for part in record["spent"]}["ideal"] == pytest.approx(record["efficiency"])
 
 
 @pytest.mark.parametrize("everything", [False, True])

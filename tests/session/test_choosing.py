@@ -133,7 +133,7 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
     def compare(chooser, make, chosen):
         made = make(chosen.plan)
         measure(made, INPUTS, repeat=1, warmup=0)
-        return chooser.compare(made, replaced(chosen), INPUTS, repeat=2)
+        return chooser.compare(made, make, replaced(chosen), INPUTS, repeat=2)
 
     def replaced(chosen):
         found = chosen.prediction
@@ -145,5 +145,14 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
 
     (_, found), (_, nothing) = choose(cache, after=compare)
     assert nothing is None and found.added == "not added to traces: the disk is full"
-    monkeypatch.setattr("flexpie_mpi.measure.observed.exchange_costs", broken)
+    assert sum(found.shares.spent_s.values()) == pytest.approx(found.shares.latency_s) and not caplog.messages
+    with monkeypatch.context() as patched:
+        patched.setattr("flexpie_mpi.measure.profiled_steps.read_runs", broken)
+        (_, found), _ = choose(cache, after=compare)
+    assert found.latency_s > 0 and found.shares is None and "a defect" in found.unshared
+    with monkeypatch.context() as patched:  # no room for the whole model beside the plan
+        patched.setattr("flexpie_mpi.session.memory.room", lambda *job: (0.0, 0.0))
+        (_, found), _ = choose(cache, after=compare)
+    assert found.latency_s > 0 and found.shares is None and "no room" in found.unshared and not caplog.messages
+    monkeypatch.setattr("flexpie_mpi.measure.observed.front_moves", broken)
     assert [found for _, found in choose(cache, after=compare)] == [None, None] and "a defect" in caplog.text

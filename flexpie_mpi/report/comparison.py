@@ -44,7 +44,7 @@ _SPENT = (
     Column("", key="about"),
 )
 
-_ABOUT = {
+PARTS = {
     "ideal": "one rank's time over the ranks",
     "redundant work": "what several ranks compute",
     "calls": "of sessions, with re-layouts at their ends",
@@ -53,6 +53,7 @@ _ABOUT = {
     "waiting": "for the slowest rank of a segment",
     "rest": "inputs, outputs, beginning and end",
 }
+"""Where the time of a request goes, with a line about each; the first is what nobody can spare."""
 
 
 def comparison_items(priced: PricedPlan, measured: Comparison, *, everything: bool = False) -> list[Item]:
@@ -94,7 +95,7 @@ def share_items(priced: PricedPlan, shares: Shares, *, everything: bool = False)
 
 def spent_table(spent_s: dict[str, float], latency_s: float) -> Table:
     """Where the time of a request goes, a row for each part; `spent_s` are its parts' seconds by name."""
-    return Table(_SPENT, [(part, spent, spent / latency_s, _ABOUT[part]) for part, spent in spent_s.items()])
+    return Table(_SPENT, [(part, spent, spent / latency_s, PARTS[part]) for part, spent in spent_s.items()])
 
 
 def comparison_record(priced: PricedPlan, measured: Comparison) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.cluster import testbed_of
-from flexpie_mpi.measure.trial import Rounds, race
+from flexpie_mpi.measure.race import race
+from flexpie_mpi.measure.trial import Rounds
 from flexpie_mpi.planner import Task, make_plans
 from flexpie_mpi.testbed import Testbed, one_host
 

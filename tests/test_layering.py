@@ -52,7 +52,7 @@ LATE = {
     "commands/options.py": ("model",),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
-    "session/choosing.py": ("session.cluster", "session.looking", "session.planning"),
+    "session/choosing.py": ("session.cluster", "session.looking", "session.planning", "session.racing"),
     "session/inputs.py": ("cost.fit",),
     "session/streaming.py": (
         "files",

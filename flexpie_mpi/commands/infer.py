@@ -30,7 +30,7 @@ DIFFERS = 1
 """Exit code when ``--verify`` finds a difference."""
 
 BUDGET_S = 20.0
-"""Most that is measured before planning, where this cluster and model have not been yet."""
+"""Most that is measured before the first request, where this cluster and model have not been yet."""
 
 WARMUP = 2
 """Requests to warm up when one is run over and over."""
@@ -64,10 +64,14 @@ def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
         type=options.seconds_or_none,
         default=BUDGET_S,
         metavar="SECONDS",
-        help="most that is measured before planning, and kept for the next start; 0: nothing (default: %(default)g)",
+        help="most that is measured before the first request, to plan and to try plans, and kept for the next start; "
+        "0: nothing (default: %(default)g)",
     )
     group.add_argument(
-        "--autotune", type=options.positive, metavar="K", help="run the K best plans and keep the fastest"
+        "--autotune",
+        type=options.positive,
+        metavar="K",
+        help="run the K best plans, and with auto one board and the best fixed layout, and keep the fastest",
     )
     group.add_argument(
         "--report",

@@ -184,12 +184,22 @@ def observe(engines: Sequence[Engine], inputs: Mapping[str, Any], requests: int)
             if number >= WARMUP:
                 began_s = engine.began_s + offset_s
                 kept.append(RankRequest(transport.rank, began_s, engine.timeline(), seconds))
+    return observed(engines, parts)
+
+
+def observed(engines: Sequence[Engine], parts: Sequence[Sequence[RankRequest]]) -> tuple[Observation, ...]:
+    """What this rank's `parts` of requests of each engine and those of all others say together.
+
+    Empty but on the root. Called by all ranks together. Raises UntriedError on every rank, when what was seen makes no
+    sense.
+    """
+    transport, root = engines[0].transport, engines[0].plan.root
     everyone = transport.gather(parts, root) or ()
 
     def seen() -> tuple[Observation, ...]:
         found = zip(engines, zip(*everyone, strict=True), strict=False)  # none but on the root
         observed = tuple(Observation(it.plan, it.model.name, it.programs, its) for it, its in found)
-        assert all(len(each.moves) == requests for each in observed), "every request has its costs"
+        assert all(len(each.moves) == len(each.latencies_s) for each in observed), "every request has its costs"
         return observed
 
     return together(transport, seen, "reading what was measured")

@@ -1,33 +1,26 @@
-"""Trials: requests run over and over, by one engine or several in turn, and what they cost the job and every rank.
-
-Engines race each other by turns, in each of which memory holds them together.
-"""
+"""Trials: requests run over and over, by one engine or several in turn, and what they cost the job and every rank."""
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..core.budget import kernel_bytes
-from ..core.errors import FlexPieError, TransportError
-from ..core.plan import Plan
+from ..core.errors import FlexPieError
 from ..core.timeline import KINDS, Timeline
-from ..lower.memory import PROCESS_BYTES
 from ..runtime.engine import Engine, RankFacts, peak_rss_bytes, settle_pace
-from ..runtime.transport import Transport, anyones
-from ..testbed import Testbed
-from .agreement import places_of
+from ..runtime.transport import anyones
+from .agreement import Budget
 
 _BORN = time.monotonic()
 """When this module was read: the best guess at the start of the process where the kernel does not tell."""
@@ -47,6 +40,7 @@ class Rounds:
     warmup: int = 0  # rounds before them that do not
     most: int = 0  # rounds that count, where time allows; no more than `repeat` when smaller
     seconds: float = 0.0  # no round beyond `repeat` begins once those that count have taken so long
+    is_knockout: bool = False  # whether engines that are told to be slower take no further part, and one alone none
 
     @property
     def limit(self) -> int:
@@ -100,10 +94,6 @@ class Trial:
         return quantile(self.latencies_s, 0.9)
 
 
-Outcome = Trial | FlexPieError
-"""What a plan's requests took, or why they could not be run."""
-
-
 def quantile(samples: tuple[float, ...], share: float) -> float:
     """The smallest sample that at least `share` of all samples do not exceed.
 
@@ -135,95 +125,23 @@ def measure(
     ModelError
         On every rank, when a segment cannot be run on any.
     """
-    runner = _Runner(engine, keep)
-    _run([runner], inputs, Rounds(repeat, warmup), tell)
+    runner = Runner(engine, keep)
+    run_rounds([runner], inputs, Rounds(repeat, warmup), tell)
     if runner.error is not None:
         raise runner.error
     outputs = runner.outputs.items()  # which later requests overwrite
     return runner.trial(), {name: np.array(out) if isinstance(out, np.ndarray) else out for name, out in outputs}
 
 
-def race(
-    engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
-) -> tuple[Outcome, ...]:
-    """Run the same request by several engines, round after round; called by all ranks together.
-
-    An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
-    backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
-    those of one round. All engines are of one job and have the same root, where the inputs are.
-    """
-    runners = [_Runner(engine) for engine in engines]
-    _run(runners, inputs, rounds, tell)
-    return tuple(runner.error or runner.trial() for runner in runners)
-
-
-def race_in_turns(
-    plans: Sequence[Plan],
-    turns: Sequence[Sequence[int]],
-    make: Callable[[Plan], Engine],
-    inputs: Mapping[str, Any],
-    rounds: Rounds,
-    tell: Tell = lambda text: None,
-) -> tuple[Outcome, ...]:
-    """Trial of each plan, or why it cannot be run, the same on every rank; called by all ranks together.
-
-    Parameters
-    ----------
-    plans : sequence of Plan
-        The same on every rank.
-    turns : sequence of sequence of int
-        Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
-        several the first counts.
-    make : callable
-        Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
-    inputs, rounds, tell
-        As of :func:`race`, in each turn.
-    """
-    known: dict[int, Outcome] = {}
-    for nth, turn in enumerate(turns, 1):
-        front = f"turn {nth} of {len(turns)}: " if len(turns) > 1 else ""
-        for number, outcome in _turn({number: plans[number] for number in turn}, make, inputs, rounds, tell, front):
-            known.setdefault(number, outcome)
-        gc.collect()
-    return tuple(known[number] for number in range(len(plans)))
-
-
-def _turn(
-    plans: Mapping[int, Plan],
-    make: Callable[[Plan], Engine],
-    inputs: Mapping[str, Any],
-    rounds: Rounds,
-    tell: Tell,
-    front: str,
-) -> list[tuple[int, Outcome]]:
-    """What became of plans whose engines race each other, by place, when no engine is there any more."""
-    engines: dict[int, Engine] = {}
-    known: list[tuple[int, Outcome]] = []
-    for nth, (number, plan) in enumerate(plans.items(), 1):
-        tell(f"{front}making the sessions of plan {nth} of {len(plans)}")
-        try:
-            engines[number] = make(plan)
-        except TransportError:  # a rank is late, which the others do not know
-            raise
-        except FlexPieError as error:
-            known.append((number, error))
-    if engines:
-        outcomes = race(tuple(engines.values()), inputs, rounds, lambda text: tell(front + text))
-        known += zip(engines, outcomes, strict=True)
-    for engine in engines.values():
-        engine.close()
-    return known
-
-
 @dataclass
-class _Runner:
+class Runner:
     """One engine that is measured, alone or in a race, and what its requests have taken so far."""
 
     engine: Engine
     keep: Keep | None = None
     outputs: dict[str, Any] = field(default_factory=dict)
     error: FlexPieError | None = None
-    _spent: list[float] = field(default_factory=list)
+    spent_s: list[float] = field(default_factory=list)  # by this rank's clock
     _shares: list[tuple[float, ...]] = field(default_factory=list)
     _first_result_s: float = 0.0
 
@@ -238,7 +156,7 @@ class _Runner:
         self._first_result_s = self._first_result_s or process_age_s()
         if counts:
             timeline = self.engine.timeline()
-            self._spent.append(seconds)
+            self.spent_s.append(seconds)
             self._shares.append(tuple(timeline.total(kind, transport.rank) for kind in KINDS))
             if self.keep is not None:
                 self.keep(self.engine.began_s, timeline)
@@ -249,26 +167,59 @@ class _Runner:
         medians = [statistics.median(column) for column in zip(*self._shares, strict=True)]
         mine = RankTrial(engine.facts(), *medians)
         spent, first_results_s, ranks = zip(
-            *engine.transport.all_gather((self._spent, self._first_result_s, mine)), strict=True
+            *engine.transport.all_gather((self.spent_s, self._first_result_s, mine)), strict=True
         )
         return Trial(tuple(map(max, zip(*spent, strict=True))), first_results_s[engine.plan.root], ranks)
 
 
-def _run(runners: Sequence[_Runner], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell) -> None:
-    """Round after round, until there are enough and no time is left for more."""
-    transport, begin_s = runners[0].engine.transport, 0.0
+def run_rounds(
+    runners: Sequence[Runner], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell, budget: Budget | None = None
+) -> None:
+    """Round after round, until there are enough and no time is left for more: of the budget, where there is one."""
+    transport, begin_s, running = runners[0].engine.transport, 0.0, list(runners)
     settle_pace([runner.engine for runner in runners])
     for number in range(rounds.limit):
         counted = number - rounds.warmup
         if counted == 0:
             begin_s = time.perf_counter()
-        if counted >= rounds.repeat and transport.broadcast(time.perf_counter() - begin_s >= rounds.seconds):
+        if counted >= rounds.repeat:
+            left_s = budget.left() if budget else rounds.seconds - (time.perf_counter() - begin_s)
+            places = transport.broadcast(_going_on(running, rounds) if left_s > 0 else ())
+            running = [running[place] for place in places]
+        if all(runner.error for runner in running):
             return
         tell(f"round {number + 1} of {rounds.limit}")
-        for runner in runners if number % 2 == 0 else reversed(runners):
+        for runner in running if number % 2 == 0 else reversed(running):
             runner.request(inputs, counts=counted >= 0)
-        if all(runner.error for runner in runners):
-            return
+
+
+def _going_on(running: Sequence[Runner], rounds: Rounds) -> list[int]:
+    """Places of those that take part in one more round."""
+    able = [place for place, runner in enumerate(running) if runner.error is None]
+    if not rounds.is_knockout:
+        return able
+    going = [able[place] for place in contenders([running[place].spent_s for place in able])]
+    return going if len(going) > 1 else []
+
+
+FEWEST, DOUBT = 3, 0.5
+"""Requests of each engine before any is out, and the share by which one would have to be slower after a single one."""
+
+
+def contenders(spent_s: Sequence[Sequence[float]]) -> list[int]:
+    """Places of those that may be the fastest, by the seconds of the requests of each so far, of all as many.
+
+    One is out when the lower quartile of its requests is above the upper one of the fastest, by a margin that gets
+    smaller with every request.
+
+    >>> contenders([[1.0], [9.0]]), contenders([[1.0, 1.0, 1.1], [1.1, 1.1, 1.2], [1.3, 1.4, 1.4]])
+    ([0, 1], [0, 1])
+    """
+    if not spent_s or len(spent_s[0]) < FEWEST:
+        return list(range(len(spent_s)))
+    lower, median, upper = np.percentile(spent_s, (25, 50, 75), axis=1)
+    limit = upper[median.argmin()] * (1 + DOUBT / len(spent_s[0]))
+    return [int(place) for place in np.flatnonzero(lower <= limit)]
 
 
 def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[str, Any], FlexPieError | None]:
@@ -296,67 +247,6 @@ def process_age_s() -> float:
 
 
 T = TypeVar("T")
-
-AVAILABLE_SHARE = 0.8
-"""Of the memory that a host has available, so much is given to engines."""
-
-
-def room(transport: Transport, testbed: Testbed, *, is_emulated: bool = False) -> tuple[float, ...]:
-    """Bytes that each rank's engines may take, by rank; called by all ranks together.
-
-    Ranks on one machine share what is available there. No board takes more than it has, but one that is emulated may:
-    each plan fits it by itself.
-    """
-    machines = [machine for _, machine, _ in places_of(transport)]
-    available = transport.all_gather(kernel_bytes("meminfo", "MemAvailable") or inf)
-    sizes = (None if is_emulated else device.memory_bytes for device in testbed.devices)
-    limits = (inf if size is None else size - PROCESS_BYTES for size in sizes)
-    return tuple(
-        min(limit, AVAILABLE_SHARE * available[rank] / machines.count(machines[rank]))
-        for rank, limit in enumerate(limits)
-    )
-
-
-def fitting_turns(
-    needed: Sequence[Sequence[int]], room: Sequence[float], always: Collection[int] = ()
-) -> tuple[tuple[int, ...], ...]:
-    """Indices of plans by the turns in which memory holds their engines together, each turn filled up in order.
-
-    Parameters
-    ----------
-    needed : sequence of sequence of int
-        Bytes of every plan's engine, by rank.
-    room : sequence of float
-        Bytes of every rank.
-    always : collection of int
-        Indices of plans that take part in every turn, as long as each other plan still fits beside them.
-
-    Examples
-    --------
-    >>> fitting_turns([[4], [3], [3], [2]], [9], always=(0,))
-    ((0, 1, 3), (0, 2))
-    >>> fitting_turns([[4], [3]], [100]), fitting_turns([[4], [6]], [5])
-    (((0, 1),), ((0,), (1,)))
-    >>> fitting_turns([[4], [6]], [5], always=(0, 1))
-    ((0,), (1,))
-    """
-
-    def fits(plans: Sequence[int]) -> bool:
-        return all(sum(needed[plan][rank] for plan in plans) <= limit for rank, limit in enumerate(room))
-
-    base = tuple(sorted(always))
-    waiting = [plan for plan in range(len(needed)) if plan not in base]
-    turns: list[tuple[int, ...]] = [base] if not waiting and fits(base) else []
-    while waiting:
-        start = base if fits((*base, waiting[0])) else ()
-        turn = [*start, waiting.pop(0)]
-        for plan in tuple(waiting):
-            if fits((*turn, plan)):
-                turn.append(plan)
-                waiting.remove(plan)
-        turns.append(tuple(sorted(turn)))
-    alone = tuple((plan,) for plan in base if not any(plan in turn for turn in turns))
-    return (*alone, *turns)
 
 
 class Footprint:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
     from ..planner.explain import Alternative, BoardsUsed, Explanation, Why
     from ..session.planning import Prediction
+    from ..session.races import Race
 
 _SEGMENTS = (
     Column("#", "number"),
@@ -195,7 +196,18 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
         outside = f"; {prediction.extrapolated} of {count_of(prediction.prices, 'price')} extrapolated"
         searched = f"{count_of(search.segments_priced, 'segment')} in {search.planning_s:.2f} s"
         items.append(f"search   {searched}{outside if prediction.is_measured else ''}")
+    if prediction.race:
+        items.append(f"race     {_race(prediction.race)}")
     return items
+
+
+def _race(race: Race) -> str:
+    """The plans that were run to choose one, with what they took, or why there were none."""
+    runs = (
+        f"{each.planner} {ms(each.seconds)}{' (kept)' if place == race.kept else ''}"
+        for place, each in enumerate(race.entrants)
+    )
+    return f"{', '.join(runs)}; measured {race.note}" if race.entrants else race.note
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
@@ -215,6 +227,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "costs": prediction.inputs.cost_source,
         "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
         "exit_s": best.exit_s,
+        "race": None if prediction.race is None else asdict(prediction.race),
     }
 
 
@@ -245,7 +258,9 @@ def choice_table(plans: Sequence[PricedPlan], measured_s: Sequence[float] = (), 
         )
         for index, each in enumerate(plans)
     ]
-    return Table(_PLANS if measured_s else _PLANS[:5], rows, "the best plans (ms)")
+    if measured_s:
+        return Table(_PLANS, rows, "the plans that were run (ms)")
+    return Table(_PLANS[:5], rows, "the best plans (ms)")
 
 
 def _kinds(plan: Plan) -> str:

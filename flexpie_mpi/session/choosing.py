@@ -1,4 +1,7 @@
-"""Which plan a job runs: the one that is given, the one that is made, or the fastest of several that are made."""
+"""Which plan a job runs: the one that is given, the one that is made, or the fastest of several that are made.
+
+What `auto` finds is run beside one board and the best fixed layout before it is used, and what that shows is kept.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..core.choices import SEARCHING
+from ..core.choices import AUTO, SEARCHING
 from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..measure.agreement import UntriedError
-from ..measure.trial import Outcome, Rounds, Trial, race_in_turns
+from ..measure.trial import Trial
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
-from .memory import turns_of_plans
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
+from .races import KeptRaces, Race, race_key
 
 if TYPE_CHECKING:
+    from ..cost.model import Origin
     from ..measure.observed import Observation
     from ..measure.shares import Shares
     from .cluster import InputsFinder
@@ -28,8 +32,9 @@ if TYPE_CHECKING:
     from .planning import Prediction
 
 log = logging.getLogger(__name__)
-RACE = Rounds(repeat=5, warmup=2)
-"""Rounds in which plans are tried to keep the fastest."""
+
+RACE_SHARE = 0.25
+"""Of the seconds that may be measured before planning, so much is left for the race behind it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Chooser:
     tell: Tell
     reports: bool = False  # whether even a plan that nobody searched for is held against a prediction
     _finder: InputsFinder | None = field(default=None, init=False)
+    _races: KeptRaces | None = field(default=None, init=False)  # on the root, where plans may race
 
     def choose(self, given: Plan | None, make: Callable[[Plan], Engine], request: Mapping[str, Any] | None) -> Chosen:
         """The plan to run, which may be `given` by the user.
@@ -81,20 +87,60 @@ class Chooser:
             return Chosen(given)
         inputs = self._find(given, request)
         self.tell("planning")
-        made = on_root(self.transport, partial(self._plans, given, inputs))
+        made = on_root(self.transport, partial(self._plans, given, inputs, has_request=request is not None))
         prediction, plans = made or (None, ())
         plans = [Plan.from_json(text) for text in self.transport.broadcast([plan.to_json() for plan in plans])]
-        if len(plans) == 1 or not self.transport.broadcast(request is not None):
+        if len(plans) == 1:
             return Chosen(plans[0], prediction)
-        outcomes = self._raced(plans, make, request or {}, prediction)
-        medians = {index: each.median_s for index, each in enumerate(outcomes) if isinstance(each, Trial)}
+        return self._fastest(plans, make, request or {}, prediction)
+
+    def _fastest(
+        self,
+        plans: Sequence[Plan],
+        make: Callable[[Plan], Engine],
+        request: Mapping[str, Any],
+        prediction: Prediction | None,
+    ) -> Chosen:
+        """The fastest of several plans, which are tried with the root's request."""
+        from .racing import fastest, hold_race
+
+        testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
+        outcomes, seen = hold_race(
+            self.transport,
+            self.model,
+            plans,
+            make,
+            request,
+            testbed=testbed,
+            seconds=RACE_SHARE * self.sources.trace_budget_s,
+            is_asked=self.choice.autotune > 1,
+            tell=self.tell,
+        )
+        trials = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, Trial)}
         errors = [outcome for outcome in outcomes if isinstance(outcome, FlexPieError)]
         if errors and self.transport.rank == ROOT:
-            log.warning("%d of the %d best plans could not be run to compare: %s", len(errors), len(plans), errors[0])
-        if not medians:
-            return Chosen(plans[0], prediction)
-        best = min(medians, key=medians.__getitem__)
-        return Chosen(plans[best], prediction and prediction.only(tuple(medians), best), tuple(medians.values()))
+            log.warning("%d of %d plans could not be run to compare: %s", len(errors), len(plans), errors[0])
+        if not trials:
+            return Chosen(plans[0], prediction and prediction.unraced("none of the plans could be run to compare"))
+        medians_s = {place: trial.median_s for place, trial in trials.items()}
+        best = fastest(medians_s, sum(plan.provenance.get("planner") == self.choice.planner for plan in plans))
+
+        def shown() -> Prediction | None:
+            return prediction and self._shown(prediction, trials, best, seen)
+
+        return Chosen(plans[best], on_root(self.transport, shown), tuple(medians_s.values()))
+
+    def _shown(
+        self, prediction: Prediction, trials: Mapping[int, Trial], best: int, seen: Mapping[int, Observation]
+    ) -> Prediction:
+        """The prediction of the plans that were run, when what they have shown is kept for the next start."""
+        plans, testbed = prediction.search.plans, prediction.inputs.testbed
+        race = Race.of([plans[place].plan for place in trials], tuple(trials.values()), tuple(trials).index(best))
+        if self._races is not None:
+            self._races.keep(plans[best].plan, race)
+        if self._finder is not None and prediction.inputs.is_here:
+            self._finder.keep([each.rows(testbed, plans[place].seconds) for place, each in seen.items()])
+        return prediction.only(tuple(trials), best, race)
 
     def depth(self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.
@@ -161,23 +207,28 @@ class Chooser:
         from .cluster import InputsFinder
 
         self._finder = InputsFinder(self.transport, self.cache, self.sources, self.tell)
-        return self._finder.find(self.model, request)
+        if given is not None or self.choice.planner != AUTO:
+            return self._finder.find(self.model, request)
+        self._races = on_root(self.transport, partial(self._kept_races, self._finder.origins))
+        return self._finder.find(self.model, request, 1 - RACE_SHARE)
 
-    def _raced(
-        self,
-        plans: Sequence[Plan],
-        make: Callable[[Plan], Engine],
-        request: Mapping[str, Any],
-        prediction: Prediction | None,
-    ) -> tuple[Outcome, ...]:
-        """What became of each plan, the same on every rank."""
-        testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
-        turns = turns_of_plans(self.transport, self.model.graph, plans, testbed)
-        return race_in_turns(plans, turns, make, request, RACE, self.tell)
+    def _kept_races(self, origins: Sequence[Origin]) -> KeptRaces | None:
+        """What the cache keeps of races of such a job; None where a file is gone, of which others will speak."""
+        library, graph = self.transport.library, self.model.graph
+        try:
+            return KeptRaces(self.cache, race_key(origins, library, graph, self.choice, self.sources))
+        except OSError:
+            return None
 
-    def _plans(self, given: Plan | None, inputs: PredictionInputs | None) -> tuple[Prediction | None, Sequence[Plan]]:
-        """The root's plans to choose from; no other rank needs a planner."""
+    def _plans(
+        self, given: Plan | None, inputs: PredictionInputs | None, *, has_request: bool
+    ) -> tuple[Prediction | None, Sequence[Plan]]:
+        """The root's plans to choose from, or the only one; no other rank needs a planner."""
         from .planning import plans_to_try
 
+        reason = "" if has_request else "no request is there yet to try plans with"
+        if not self.sources.trace_budget_s and self.choice.autotune == 1:
+            reason = "nothing may be measured, as --trace-budget is 0"
         without_cost = self._finder.without_cost if self._finder else None
-        return plans_to_try(self.choice, given, self.model.graph, self.transport.size, inputs, without_cost)
+        ranks = self.transport.size
+        return plans_to_try(self.choice, given, self.model.graph, ranks, inputs, without_cost, self._races, reason)

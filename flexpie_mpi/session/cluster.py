@@ -131,14 +131,14 @@ class InputsFinder:
         self._memory = transport.all_gather(memory_bytes())
         self._kept = ClusterCache(cache, self.origins)
 
-    def find(self, model: Model, inputs: Mapping[str, Any] | None) -> PredictionInputs | None:
+    def find(self, model: Model, inputs: Mapping[str, Any] | None, share: float = 1.0) -> PredictionInputs | None:
         """What predictions for a model stand on, on the root; None elsewhere. What is not known is measured, and kept.
 
-        The root's `inputs` are the request to measure with, if there is one. Raises CostError, TestbedError on every
-        rank, when a file cannot be used.
+        The root's `inputs` are the request to measure with, if there is one; `share` is what that may take of the
+        trace budget. Raises CostError, TestbedError on every rank, when a file cannot be used.
         """
         known = on_root(self._transport, partial(self._look, model))
-        measured = self._measured(Subject(model, inputs), known)
+        measured = self._measured(Subject(model, inputs), known, share * self._sources.trace_budget_s)
 
         def finish() -> PredictionInputs | None:
             return None if known is None else self._completed(self._learned(model, known, measured))
@@ -162,13 +162,17 @@ class InputsFinder:
         Called on the root. Raises CostError when the file of traces cannot be written.
         """
         if not self._sources.traces:
-            self._kept.keep(merged(self._kept.traces(), Traces(rows, self.origins)))
+            self.keep([rows])
             return "the traces that the cache keeps of these hosts"
         path = self._sources.traces[0]
         with Recorder(path, self.origins) as recorder:
             for table, some in rows.items():
                 recorder.add(table, some)
         return str(path)
+
+    def keep(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Add rows, whose origins are ranks, to the traces that the cache keeps. Called on the root."""
+        self._kept.keep(merged(self._kept.traces(), *(Traces(each, self.origins) for each in rows)))
 
     def _look(self, model: Model) -> _Known:
         """What files and the cache have for a model."""
@@ -200,10 +204,9 @@ class InputsFinder:
             self._kept.forget(TRACES, error)
             return None
 
-    def _measured(self, subject: Subject, known: _Known | None) -> Measured | None:
+    def _measured(self, subject: Subject, known: _Known | None, budget_s: float) -> Measured | None:
         """What is measured now; None where nothing need be, or may be."""
         lacks, links = self._transport.broadcast((known.lacks, known.links) if known else None)
-        budget_s = self._sources.trace_budget_s
         if not lacks or not budget_s:
             return None
         if lacks == "links":

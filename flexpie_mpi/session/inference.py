@@ -46,7 +46,8 @@ class InferenceSession:
     model : str, path or bytes
         A file, ``builtin:NAME``, or what such a file holds. Rank 0 reads it, the others get their parts of it.
     layout : str
-        Who plans: one of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` is the fastest plan that is predicted.
+        Who plans: one of :data:`flexpie_mpi.core.choices.PLANNERS`; ``auto`` is the fastest plan that is predicted,
+        unless one board or one layout is measured to be faster.
     plan : Plan or path, optional
         The plan to run, in place of a planner.
     testbed, cost : path, optional
@@ -59,7 +60,7 @@ class InferenceSession:
     in_flight : int, optional
         Requests of a stream that are under way at once; enough to keep all ranks busy when not given.
     trace_budget_s : float
-        Most that is measured before planning with ``auto``, where these hosts and the model have not been yet.
+        Most that is measured with ``auto`` before and after planning, where these hosts and the model have not been.
     cache : path, optional
         Folder for prepared models, weights and measurements; the user's cache when not given.
     deadline_s : float

@@ -8,7 +8,7 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..lower import lower
 from ..lower.memory import memory_of
-from ..measure.trial import fitting_turns, room
+from ..measure.race import fitting_turns, room
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 

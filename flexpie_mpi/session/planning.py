@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 from random import Random
 from time import perf_counter
 
 import numpy as np
 
-from ..core.choices import PRESETS, SEARCHING
+from ..core.choices import AUTO, PRESETS, SEARCHING
 from ..core.errors import LayoutError, PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan
 from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
-from ..lower import digest, lower
+from ..lower import digest, lower, turns_of
+from ..lower.memory import memory_of, memory_problems
 from ..planner import PricedPlan, Search, Task, layout_plan, make_plans, price
+from ..planner.registry import kinds_of
 from ..planner.rules import random_plan
 from .inputs import PredictionInputs
 from .opening import PlanChoice
+from .races import KeptRaces, Race
 
 _SPARE = (4, 16, 64)
 """So many times more plans are searched for than are wanted, until enough of them differ in more than words."""
+
+TO_COME = Race("to come: infer measures this plan beside one board and the best fixed layout, and runs the fastest")
+"""Of what `auto` finds before anything runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Prediction:
     prices: int
     extrapolated: int
     chosen: int = 0  # the plan that is used, among those of the search
+    race: Race | None = None  # what `auto` is measured against before it runs; None of other planners
 
     @property
     def best(self) -> PricedPlan:
@@ -49,9 +57,14 @@ class Prediction:
         """Whether there was anything to choose; rules choose nothing."""
         return self.search.problem is not None
 
-    def only(self, indices: Sequence[int], chosen: int) -> Prediction:
-        """The prediction of some of its plans, in the order of `indices`, one of which is chosen."""
-        return replace(self, search=_some(self.search, indices), chosen=indices.index(chosen))
+    def only(self, indices: Sequence[int], chosen: int, race: Race) -> Prediction:
+        """The prediction of some of its plans, in the order of `indices`, one of which is chosen in a race."""
+        race_of_auto = None if self.race is None else race
+        return replace(self, search=_some(self.search, indices), chosen=indices.index(chosen), race=race_of_auto)
+
+    def unraced(self, reason: str) -> Prediction:
+        """The prediction of the plan that is predicted to be the fastest, where none are run to compare."""
+        return self.only((0,), 0, Race(f"none: {reason}"))
 
 
 def rule_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
@@ -74,11 +87,26 @@ def plans_to_try(
     ranks: int,
     inputs: PredictionInputs | None,
     without_cost: Callable[[PredictionInputs, Exception], PredictionInputs] | None,
+    races: KeptRaces | None = None,
+    no_race: str = "",
 ) -> tuple[Prediction | None, tuple[Plan, ...]]:
-    """Plans of a job to choose from, the one that is predicted to be the fastest first; or the one that is `given`.
+    """Plans of a job to choose from by running them, the one that should be the fastest first; or the only one.
 
-    Without `inputs` nothing is predicted. `without_cost` makes of them the same by formulas, where the cost model has
-    learned what no prices come of.
+    Parameters
+    ----------
+    choice : PlanChoice
+    given : Plan, optional
+        Then there is nothing to choose.
+    graph : Graph
+    ranks : int
+    inputs : PredictionInputs, optional
+        Without them nothing is predicted.
+    without_cost : callable, optional
+        Makes of `inputs` the same by formulas, where the cost model has learned what no prices come of.
+    races : KeptRaces, optional
+        What earlier races of such a job have shown, where `auto` may race.
+    no_race : str
+        Why no plans can be run to compare, in words; empty where they can.
     """
     is_predicted = choice.planner in PRESETS or (choice.planner in SEARCHING and ranks > 1)
     if given is None and (inputs is None or not is_predicted):
@@ -86,14 +114,42 @@ def plans_to_try(
     if inputs is None:
         assert given is not None, "without inputs a plan is given, or was made by a rule"
         return None, (given,)
-    try:
+
+    def predicted(inputs: PredictionInputs) -> Prediction:
+        earlier = _earlier(choice, graph, inputs, races) if races and choice.autotune == 1 else None
+        if earlier is not None:
+            return earlier
         prediction = predict(choice, graph, inputs, choice.autotune, given)
+        return with_rivals(prediction, graph) if prediction.race else prediction
+
+    try:
+        prediction = predicted(inputs)
     except (PlanError, LayoutError):
         raise
     except Exception as error:  # LightGBM raises its own; what was learned may be of another version
         assert without_cost is not None, "who has found the inputs offers that"
-        prediction = predict(choice, graph, without_cost(inputs, error), choice.autotune, given)
+        prediction = predicted(without_cost(inputs, error))
+    if len(prediction.search.plans) == 1 and prediction.race == TO_COME:
+        no_race = "no other plan fits these boards, or does anything else"
+    if no_race and (len(prediction.search.plans) > 1 or prediction.race == TO_COME):
+        prediction = prediction.unraced(no_race)
     return prediction, tuple(priced.plan for priced in prediction.search.plans)
+
+
+def _earlier(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, races: KeptRaces) -> Prediction | None:
+    """The prediction of the plan that an earlier race has shown to be the fastest, where there is one of use."""
+    won = races.winner()
+    if won is None:
+        return None
+    plan, race = won
+    try:
+        for problem in lacking(plan, graph, inputs):
+            raise PlanError(problem)
+        prediction = predict(choice, graph, inputs, given=plan)
+    except PlanError as error:
+        races.forget(error)
+        return None
+    return replace(prediction, planner=choice.planner, race=race)
 
 
 def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
@@ -118,7 +174,40 @@ def predict(
         search = Search.of_rule(price(plan, graph, inputs.testbed, cost), begin_s)
     if given is not None:
         planner = str(given.provenance.get("planner", "")) or "from a file"
-    return Prediction(planner, search, inputs, not isinstance(inputs.cost, AnalyticCost), *cost.counts())
+    race = TO_COME if given is None and planner == AUTO and inputs.testbed.ranks > 1 else None
+    is_measured = not isinstance(inputs.cost, AnalyticCost)
+    return Prediction(planner, search, inputs, is_measured, *cost.counts(), race=race)
+
+
+def with_rivals(prediction: Prediction, graph: Graph) -> Prediction:
+    """The same with the plans that it must not be slower than behind its own: one board, and the best fixed layout.
+
+    Those that do what a plan before them does are left out, and so are those that do not fit the boards.
+    """
+    search, inputs = prediction.search, prediction.inputs
+    plans = list(search.plans)
+    known = {digest(lower(priced.plan, graph)) for priced in plans}
+    for rules in (("single",), [kind for kind in kinds_of(graph) if kind in PRESETS]):
+        for rival in islice(_fitting(rules, graph, inputs), 1):
+            programs = digest(turns_of(rival.plan, graph)[0])
+            plans += () if programs in known else (rival,)
+            known.add(programs)
+    return replace(prediction, search=replace(search, plans=tuple(plans), paths=()))
+
+
+def _fitting(rules: Sequence[str], graph: Graph, inputs: PredictionInputs) -> Iterator[PricedPlan]:
+    """Plans by those rules that fit the boards, the fastest first."""
+    testbed = inputs.testbed
+    made = (layout_plan(graph, testbed.ranks, rule) for rule in rules)
+    priced = (price(plan, graph, testbed, inputs.cost) for plan in made)
+    for each in sorted(priced, key=lambda priced: priced.seconds):
+        if not lacking(each.plan, graph, inputs):
+            yield each
+
+
+def lacking(plan: Plan, graph: Graph, inputs: PredictionInputs) -> list[str]:
+    """What boards have too little memory for a plan, in sentences."""
+    return memory_problems(memory_of(turns_of(plan, graph), graph, plan.root), inputs.testbed)
 
 
 def _searched(planner: str, task: Task, top: int) -> Search:

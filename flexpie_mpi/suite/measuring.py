@@ -20,7 +20,8 @@ from ..files.synthetic import random_inputs
 from ..lower import digest, lower
 from ..lower.facts import PlanFacts, facts_of
 from ..lower.memory import RankMemory, memory_of, memory_problems
-from ..measure.trial import Footprint, Rounds, Trial, fitting_turns, race_in_turns, room, try_request
+from ..measure.race import fitting_turns, race_in_turns, room
+from ..measure.trial import Footprint, Rounds, Trial, try_request
 from ..model import Model
 from ..planner import Search, Task, make_plans
 from ..runtime.engine import Engine

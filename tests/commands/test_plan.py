@@ -91,9 +91,13 @@ def test_every_planner_makes_a_plan_that_is_priced_and_fits_the_screen(here, boa
     plan, graph = Plan.from_json((tmp_path / "plan.json").read_text()), load(TINY).graph
     assert violations(lower(plan, graph), plan, graph) == []
     assert plan.provenance["planner"] == planner
+    assert ("race to come: infer measures this plan" in " ".join(out.split())) == (planner == "auto")
     best = planned(here, "--testbed", boards)
     other = planned(here, "--testbed", boards, "--layout", planner)
     assert best["predicted_s"] <= other["predicted_s"] * (1 + 1e-9)
+    assert best["race"]["note"].startswith("to come") and best["race"]["entrants"] == []
+    assert (other["race"] == best["race"]) == (planner == "auto")
+    assert planned(here, "--testbed", boards, "--ranks", 1)["race"] is None, "one board has nobody to race"
 
 
 def test_the_best_plans_are_different_and_in_order(here, boards, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.lower.memory import PROCESS_BYTES
-from flexpie_mpi.measure.trial import fitting_turns, room
+from flexpie_mpi.measure.race import fitting_turns, room
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.testbed import Device, switch
 

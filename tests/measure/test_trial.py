@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
-from itertools import count
+from itertools import chain, count, repeat
+from math import inf
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from flexpie_mpi.core.timeline import Timeline
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure.trial import Rounds, measure, process_age_s, race, race_in_turns
+from flexpie_mpi.measure import trial
+from flexpie_mpi.measure.agreement import Budget
+from flexpie_mpi.measure.race import race, race_in_turns
+from flexpie_mpi.measure.trial import Rounds, measure, process_age_s
 from flexpie_mpi.runtime import engine, kernels
 from flexpie_mpi.runtime.kernels import Guard
 from flexpie_mpi.runtime.loopback import alone
@@ -128,6 +133,50 @@ def test_there_are_more_rounds_while_time_is_left(rounds, count):
     (trial,) = race([FakeEngine("a", [], seconds=0.002)], {}, rounds)
     found = len(trial.latencies_s)
     assert found == count if count else 1 <= found < 50
+
+
+def planted(monkeypatch, seconds):
+    """Lets requests of engines take the seconds that are given by name, the last of them again and again."""
+    given = {name: chain(each, repeat(each[-1])) for name, each in seconds.items()}
+
+    def request(engine, inputs):
+        engine.run(inputs)
+        return next(given[engine.name]), {}, None
+
+    monkeypatch.setattr(trial, "try_request", request)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"),
+    [
+        ({"a": [1.0], "b": [1.5], "c": [1.1]}, (6, 3, 6)),  # b at once, c when there is no doubt any more
+        ({"a": [1.0], "b": [9.0], "c": [9.0]}, (3, 3, 3)),
+        ({"a": [1.0], "b": [1.0], "c": [1.04]}, (12, 12, 12)),
+        ({"a": [1.0, 1.0, 9.0, 1.0], "b": [1.2, 1.2, 1.2], "c": [2.0]}, (5, 5, 5)),  # a bad moment puts nobody out
+    ],
+)
+def test_who_is_told_to_be_slower_is_out_of_the_race(monkeypatch, seconds, counts):
+    planted(monkeypatch, seconds)
+    trials = race([FakeEngine(name, []) for name in seconds], {}, Rounds(1, 1, most=12, seconds=inf, is_knockout=True))
+    assert tuple(len(trial.latencies_s) for trial in trials) == counts
+
+
+def test_a_budget_ends_a_race_and_counts_what_making_engines_takes(monkeypatch):
+    planted(monkeypatch, {"x": [1.0], "y": [1.0], "z": [1.0]})
+    clock, log, now_s = Counter(), [], lambda: clock["s"]
+
+    def make(plan):
+        clock["s"] += 10
+        return FakeEngine(plan, log)
+
+    budget = Budget(alone(), 90.0, now_s)
+    monkeypatch.setattr(FakeEngine, "run", lambda engine, inputs: clock.update(s=5))
+    rounds, told = Rounds(1, 1, most=50, is_knockout=True), []
+    trials = race_in_turns(["x", "y", "z"], [(0, 1), (2,)], make, {}, rounds, told.append, budget=budget)
+    # The first turn has 45 s: 20 for engines, 10 a round, one to warm up; z alone runs once, whatever is left
+    assert [len(trial.latencies_s) for trial in trials] == [2, 2, 1]
+    late = race_in_turns(["x", "y"], [(0, 1)], make, {}, rounds, budget=Budget(alone(), 0.0, now_s))
+    assert [len(trial.latencies_s) for trial in late] == [1, 1], "one round each has, however late"
 
 
 def test_in_turns_only_the_engines_of_one_turn_are_there():

@@ -1,0 +1,218 @@
+"""Races: plans tried by turns, in each of which memory holds their engines together, to see which is the fastest."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import Any
+
+from ..core.budget import kernel_bytes
+from ..core.errors import FlexPieError, TransportError
+from ..core.plan import Plan
+from ..core.timeline import Timeline
+from ..lower.memory import PROCESS_BYTES
+from ..runtime.engine import Engine
+from ..runtime.transport import Transport
+from ..testbed import Testbed
+from .agreement import Budget, UntriedError, clock_offset, places_of
+from .observed import Observation, RankRequest, observed
+from .trial import Rounds, Runner, Tell, Trial, run_rounds
+
+log = logging.getLogger(__name__)
+
+Outcome = Trial | FlexPieError
+"""What a plan's requests took, or why they could not be run."""
+
+Seen = Callable[[int, Observation], None]
+"""Is told on the root, with the place of a plan, what its requests say together."""
+
+
+def race(
+    engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
+) -> tuple[Outcome, ...]:
+    """Run the same request by several engines, round after round; called by all ranks together.
+
+    An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
+    backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
+    those of one round. All engines are of one job and have the same root, where the inputs are.
+    """
+    runners = [Runner(engine) for engine in engines]
+    run_rounds(runners, inputs, rounds, tell)
+    return tuple(runner.error or runner.trial() for runner in runners)
+
+
+def race_in_turns(
+    plans: Sequence[Plan],
+    turns: Sequence[Sequence[int]],
+    make: Callable[[Plan], Engine],
+    inputs: Mapping[str, Any],
+    rounds: Rounds,
+    tell: Tell = lambda text: None,
+    *,
+    budget: Budget | None = None,
+    seen: Seen | None = None,
+) -> tuple[Outcome, ...]:
+    """Trial of each plan, or why it cannot be run, the same on every rank; called by all ranks together.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        The same on every rank.
+    turns : sequence of sequence of int
+        Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
+        several the first counts.
+    make : callable
+        Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
+    inputs, rounds, tell
+        As of :func:`race`, in each turn.
+    budget : Budget, optional
+        In place of the seconds of the rounds: each turn has its share, in which its engines are made as well.
+    seen : callable, optional
+        Is told what the requests of each plan say, unless that makes no sense.
+    """
+    known: dict[int, Outcome] = {}
+    for nth, turn in enumerate(turns, 1):
+        front = f"turn {nth} of {len(turns)}: " if len(turns) > 1 else ""
+        share = budget.part(1 / len(turns)) if budget else None
+        track = _Track(make, inputs, rounds, partial(_told, tell, front), share, seen)
+        for number, outcome in track.outcomes({number: plans[number] for number in turn}):
+            known.setdefault(number, outcome)
+        gc.collect()
+    return tuple(known[number] for number in range(len(plans)))
+
+
+def _told(tell: Tell, front: str, text: str) -> None:
+    tell(front + text)
+
+
+@dataclass(frozen=True)
+class _Track:
+    """Where the plans of one turn race; attributes as of :func:`race_in_turns`."""
+
+    make: Callable[[Plan], Engine]
+    inputs: Mapping[str, Any]
+    rounds: Rounds
+    tell: Tell
+    budget: Budget | None
+    seen: Seen | None
+
+    def outcomes(self, plans: Mapping[int, Plan]) -> list[tuple[int, Outcome]]:
+        """What became of plans, by place, when no engine is there any more."""
+        engines: dict[int, Engine] = {}
+        known: list[tuple[int, Outcome]] = []
+        for nth, (number, plan) in enumerate(plans.items(), 1):
+            self.tell(f"making the sessions of plan {nth} of {len(plans)}")
+            try:
+                engines[number] = self.make(plan)
+            except TransportError:  # a rank is late, which the others do not know
+                raise
+            except FlexPieError as error:
+                known.append((number, error))
+        if engines:
+            known += zip(engines, self._raced(engines), strict=True)
+        for engine in engines.values():
+            engine.close()
+        return known
+
+    def _raced(self, engines: Mapping[int, Engine]) -> list[Outcome]:
+        kept: dict[int, list[tuple[float, Timeline]]] = {number: [] for number in engines}
+        runners = {
+            number: Runner(engine, partial(_keep, kept[number]) if self.seen else None)
+            for number, engine in engines.items()
+        }
+        run_rounds(list(runners.values()), self.inputs, self.rounds, self.tell, self.budget)
+        if self.seen:
+            able = [number for number, runner in runners.items() if runner.error is None]
+            parts = {number: _parts(runners[number], kept[number]) for number in able}
+            self._look({number: engines[number] for number in able}, parts)
+        return [runner.error or runner.trial() for runner in runners.values()]
+
+    def _look(self, engines: Mapping[int, Engine], parts: Mapping[int, Sequence[RankRequest]]) -> None:
+        """Tell what the requests of each engine say, if what was seen makes sense."""
+        if not engines or self.seen is None:
+            return
+        try:
+            seen = observed(tuple(engines.values()), [parts[number] for number in engines])
+        except UntriedError as error:
+            log.info("nothing is kept of plans that were tried: %s", error)
+            return
+        for number, observation in zip(engines, seen, strict=False):  # none but on the root
+            self.seen(number, observation)
+
+
+def _keep(kept: list[tuple[float, Timeline]], began_s: float, timeline: Timeline) -> None:
+    kept.append((began_s, timeline))
+
+
+def _parts(runner: Runner, kept: Sequence[tuple[float, Timeline]]) -> list[RankRequest]:
+    """This rank's part of the requests that were kept, by the root's clock."""
+    transport = runner.engine.transport
+    offset_s = clock_offset(transport, runner.engine.plan.root)
+    pairs = zip(kept, runner.spent_s, strict=True)
+    return [RankRequest(transport.rank, began_s + offset_s, line, seconds) for (began_s, line), seconds in pairs]
+
+
+AVAILABLE_SHARE = 0.8
+"""Of the memory that a host has available, so much is given to engines."""
+
+
+def room(transport: Transport, testbed: Testbed, *, is_emulated: bool = False) -> tuple[float, ...]:
+    """Bytes that each rank's engines may take, by rank; called by all ranks together.
+
+    Ranks on one machine share what is available there. No board takes more than it has, but one that is emulated may:
+    each plan fits it by itself.
+    """
+    machines = [machine for _, machine, _ in places_of(transport)]
+    available = transport.all_gather(kernel_bytes("meminfo", "MemAvailable") or inf)
+    sizes = (None if is_emulated else device.memory_bytes for device in testbed.devices)
+    limits = (inf if size is None else size - PROCESS_BYTES for size in sizes)
+    return tuple(
+        min(limit, AVAILABLE_SHARE * available[rank] / machines.count(machines[rank]))
+        for rank, limit in enumerate(limits)
+    )
+
+
+def fitting_turns(
+    needed: Sequence[Sequence[int]], room: Sequence[float], always: Collection[int] = ()
+) -> tuple[tuple[int, ...], ...]:
+    """Indices of plans by the turns in which memory holds their engines together, each turn filled up in order.
+
+    Parameters
+    ----------
+    needed : sequence of sequence of int
+        Bytes of every plan's engine, by rank.
+    room : sequence of float
+        Bytes of every rank.
+    always : collection of int
+        Indices of plans that take part in every turn, as long as each other plan still fits beside them.
+
+    Examples
+    --------
+    >>> fitting_turns([[4], [3], [3], [2]], [9], always=(0,))
+    ((0, 1, 3), (0, 2))
+    >>> fitting_turns([[4], [3]], [100]), fitting_turns([[4], [6]], [5])
+    (((0, 1),), ((0,), (1,)))
+    >>> fitting_turns([[4], [6]], [5], always=(0, 1))
+    ((0,), (1,))
+    """
+
+    def fits(plans: Sequence[int]) -> bool:
+        return all(sum(needed[plan][rank] for plan in plans) <= limit for rank, limit in enumerate(room))
+
+    base = tuple(sorted(always))
+    waiting = [plan for plan in range(len(needed)) if plan not in base]
+    turns: list[tuple[int, ...]] = [base] if not waiting and fits(base) else []
+    while waiting:
+        start = base if fits((*base, waiting[0])) else ()
+        turn = [*start, waiting.pop(0)]
+        for plan in tuple(waiting):
+            if fits((*turn, plan)):
+                turn.append(plan)
+                waiting.remove(plan)
+        turns.append(tuple(sorted(turn)))
+    alone = tuple((plan,) for plan in base if not any(plan in turn for turn in turns))
+    return (*alone, *turns)

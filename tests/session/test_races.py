@@ -1,0 +1,239 @@
+"""What `auto` starts was run beside one board and the best fixed layout, once; nothing here depends on a clock."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from flexpie_mpi import Engine, load, run_ranks
+from flexpie_mpi.cost.prior import AnalyticCost
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.lower import digest, lower
+from flexpie_mpi.lower.memory import memory_of
+from flexpie_mpi.measure import trial
+from flexpie_mpi.measure.cluster import origins_of
+from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.session import planning
+from flexpie_mpi.session.choosing import Chooser
+from flexpie_mpi.session.cluster import ClusterCache, InputsFinder
+from flexpie_mpi.session.inputs import PredictionInputs
+from flexpie_mpi.session.opening import CostSources, PlanChoice
+from flexpie_mpi.session.planning import TO_COME, predict, with_rivals
+from flexpie_mpi.session.races import RACES, race_key
+from flexpie_mpi.testbed import Device, switch
+
+MODEL = load("builtin:tiny_vgg")
+GRAPH, INPUTS = MODEL.graph, random_inputs(MODEL.graph)
+BOARDS = switch([Device("first"), Device("second")], 1e9, 1e-6)
+AUTO = PlanChoice()
+SLOW_AUTO = {"auto": 3.0, "single": 1.0}
+"""Seconds of a request by who planned it; all others take two."""
+
+
+class OnlyCompute(AnalyticCost):
+    """Takes exchanges for free and kernels for slow: it cuts everything, whatever that costs."""
+
+    def compute_s(self, work, active):
+        return 1e3 * super().compute_s(work, active)
+
+    def call_s(self, calls, active):
+        return np.zeros(len(calls))
+
+    def exchange_s(self, transfers):
+        return np.zeros(len(transfers))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch):
+    """What jobs in this process predict with, in place of what is measured."""
+    inputs = PredictionInputs(BOARDS, OnlyCompute(), "planted", "planted", is_here=True)
+
+    def find(finder, model, request, share=1.0):
+        return inputs if finder._transport.rank == 0 else None
+
+    monkeypatch.setattr(InputsFinder, "find", find)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Lets requests take the seconds that a test says, by planner; counts those of the root."""
+    seconds, count, real = dict[str, float](), Counter[str](), trial.try_request
+
+    def try_request(engine, inputs):
+        planner = engine.plan.provenance["planner"]
+        count[planner] += engine.transport.rank == 0
+        _, outputs, error = real(engine, inputs)
+        return seconds.get(planner, 2.0), outputs, error
+
+    monkeypatch.setattr(trial, "try_request", try_request)
+    return seconds, count
+
+
+def choose(cache, *, choice=AUTO, ranks=2, request=INPUTS, **sources):
+    """What the root chooses, as all other ranks do."""
+    sources = CostSources(**{"trace_budget_s": 1e6, **sources})
+
+    def rank(transport):
+        chooser = Chooser(transport, MODEL, choice, sources, cache, lambda text: None)
+        make = partial(Engine, transport, MODEL, cache=cache)
+        return chooser.choose(None, make, request if transport.rank == 0 else None)
+
+    first, *others = run_ranks(ranks, rank, deadline_s=20.0)
+    assert all(other.plan == first.plan and other.measured_s == first.measured_s for other in others)
+    return first
+
+
+def planners(chosen):
+    return [each.planner for each in chosen.prediction.race.entrants]
+
+
+def test_a_plan_slower_than_one_board_is_not_run_at_this_start_or_the_next(cache, clock):
+    seconds, count = clock
+    seconds.update(SLOW_AUTO)
+    first = choose(cache)
+    assert first.plan.provenance["planner"] == "single" and first.prediction.best.plan == first.plan
+    assert planners(first)[:2] == ["auto", "single"] and len(planners(first)) == 3
+    assert first.measured_s == (3.0, 1.0, 2.0) and first.prediction.race.kept == 1
+    count.clear()
+    seconds.update(auto=0.1)
+    second = choose(cache)
+    assert second.plan == first.plan and not count and second.measured_s == ()
+    assert planners(second) == planners(first) and "earlier" in second.prediction.race.note
+    assert second.prediction.planner == "auto" and second.prediction.best.seconds > 0
+
+
+def test_what_was_measured_is_kept_with_the_traces(cache, clock):
+    choose(cache)
+    kept = ClusterCache(cache, origins(2)).traces()
+    rows = kept.tables["plan"]
+    assert {bytes(name).split()[0] for name in rows["planner"]} > {b"auto", b"single"}
+    assert (rows["predicted_s"] > 0).all() and len(kept.tables["exchange"])
+
+
+def origins(ranks):
+    return run_ranks(ranks, lambda transport: origins_of(transport, 1))[0]
+
+
+@pytest.mark.parametrize(("single_s", "winner"), [(2.92, "auto"), (2.5, "single")])
+def test_the_search_keeps_its_choice_where_another_is_hardly_faster(cache, clock, single_s, winner):
+    clock[0].update(auto=3.0, single=single_s, rows=4.0, columns=4.0, channels=4.0, grid=4.0)
+    assert choose(cache).plan.provenance["planner"] == winner
+
+
+def test_what_is_told_to_be_slower_leaves_the_race(cache, clock):
+    seconds, count = clock
+    seconds.update({"auto": 1.0, "single": 9.0})
+    entrants = choose(cache).prediction.race.entrants
+    assert [each.requests for each in entrants] == [3, 3, 3] and count["single"] == 4, "one of them to warm up"
+    seconds.update(single=1.02)
+    again = choose(cache, choice=PlanChoice(autotune=2)).prediction.race.entrants
+    assert {each.requests for each in again if each.seconds < 1.1} == {20}
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"), [({"trace_budget_s": 0.0}, "--trace-budget is 0"), ({"request": None}, "no request is there")]
+)
+def test_where_nothing_can_be_measured_that_is_said_and_nothing_is_kept(cache, clock, asked, reason):
+    clock[0].update(SLOW_AUTO)
+    chosen = choose(cache, **asked)
+    assert chosen.plan.provenance["planner"] == "auto" and not clock[1]
+    assert chosen.prediction.race.note.startswith("none: ") and reason in chosen.prediction.race.note
+    assert choose(cache).plan.provenance["planner"] == "single"
+    assert choose(cache, **asked).plan.provenance["planner"] == "single", "what was measured before holds"
+
+
+def test_a_race_that_is_asked_for_is_held_again_and_counts_from_then_on(cache, clock):
+    seconds, count = clock
+    seconds.update(SLOW_AUTO)
+    choose(cache)
+    seconds.update(auto=0.5)
+    count.clear()
+    chosen = choose(cache, choice=PlanChoice(autotune=2), trace_budget_s=0.0)
+    assert chosen.plan.provenance["planner"] == "auto" and planners(chosen).count("auto") == 2 and count
+    count.clear()
+    assert choose(cache).plan == chosen.plan and not count
+
+
+def test_planners_of_papers_run_what_they_find(cache, clock):
+    clock[0].update(flexpie=9.0, single=1.0)
+    chosen = choose(cache, choice=PlanChoice("flexpie"))
+    assert chosen.plan.provenance["planner"] == "flexpie" and chosen.prediction.race is None and not clock[1]
+
+
+def test_one_rank_has_nothing_to_choose(cache, clock):
+    assert choose(cache, ranks=1).prediction is None and not clock[1]
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "no race", "another model's", "too large"])
+def test_a_race_that_is_of_no_use_is_held_anew(cache, clock, caplog, monkeypatch, damage):
+    clock[0].update(SLOW_AUTO)
+    first = choose(cache)
+    (path,) = (cache.folder / RACES).iterdir()
+    record = json.loads(path.read_text())
+    other = layout_plan(load("builtin:tiny_cnn").graph, 2, "rows").to_json()
+    texts = {"rubbish": "?", "no race": "{}", "another model's": json.dumps({**record, "plan": other})}
+    path.write_text(texts.get(damage, path.read_text()))
+    if damage == "too large":
+        monkeypatch.setattr(planning, "lacking", lambda plan, *rest: ["too large"] * (plan == first.plan))
+    clock[1].clear()
+    again = choose(cache)
+    assert "raced anew" in caplog.text and clock[1]["auto"]
+    assert again.plan == first.plan or (damage == "too large" and clock[1]["single"] == 0)
+
+
+def test_a_race_holds_for_one_job_only(cache, tmp_path):
+    boards, cost = tmp_path / "boards.toml", tmp_path / "cost.json"
+    boards.write_text("one")
+    cost.write_text("{}")
+    two, sources = origins(2), CostSources()
+
+    def key(origins=two, library="MPI 1", graph=GRAPH, choice=AUTO, sources=sources):
+        return race_key(origins, library, graph, choice, sources)
+
+    given = replace(sources, testbed=str(boards))
+    keys = [
+        key(),
+        key(origins(3)),
+        key(library="MPI 2"),
+        key(graph=load("builtin:tiny_cnn").graph),
+        key(choice=PlanChoice("flexpie")),
+        key(sources=replace(sources, cost=str(cost))),
+        key(sources=given),
+    ]
+    boards.write_text("two")
+    assert len({*keys, key(sources=given)}) == len(keys) + 1
+    assert key(origins(2), choice=PlanChoice(autotune=3), sources=CostSources(trace_budget_s=1.0)) == keys[0]
+
+
+def test_rivals_fit_the_boards_and_none_is_there_twice():
+    def rivals(testbed, cost):
+        inputs = PredictionInputs(testbed, cost, "", "")
+        found = predict(AUTO, GRAPH, inputs)
+        assert found.race == TO_COME
+        plans = [priced.plan for priced in with_rivals(found, GRAPH).search.plans]
+        assert len({digest(lower(plan, GRAPH)) for plan in plans}) == len(plans)
+        return [plan.provenance["planner"] for plan in plans]
+
+    assert rivals(BOARDS, OnlyCompute())[:2] == ["auto", "single"]
+    assert "single" not in rivals(BOARDS, Dear()), "it is what the search has found"
+    need = memory_of([lower(layout_plan(GRAPH, 1, "single"), GRAPH)], GRAPH)[0].total_bytes()
+    small = [replace(device, memory_bytes=need - 1) for device in BOARDS.devices]
+    assert "single" not in rivals(replace(BOARDS, devices=tuple(small)), OnlyCompute())
+
+
+class Dear(AnalyticCost):
+    """No exchange is worth it."""
+
+    def exchange_s(self, transfers):
+        return np.full(len(transfers), 1e3)

@@ -31,7 +31,7 @@ OWNERS = {
     "onnxruntime": (
         "model/session.py",
         "model/preoptimise.py",
-        "runtime/memory.py",
+        "runtime/cpu.py",
         "runtime/ort.py",
         "runtime/whole_file.py",
     ),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from ..core.choices import BOUNDARIES
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
 from ..model.inputs import Asked, Dims, Shape
 from ..runtime.engine import Engine, load_shared
@@ -126,6 +127,13 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
         help="onnxruntime threads per rank (default: %(default)s)",
     )
     group.add_argument(
+        "--boundaries",
+        choices=BOUNDARIES,
+        default=BOUNDARIES[0],
+        help="form of what passes between convolutions: row-major, in the blocks of channels that onnxruntime computes "
+        "in, or blocked where all ranks have the same blocks (default: %(default)s)",
+    )
+    group.add_argument(
         "--verify",
         action="store_true",
         help="compare with one onnxruntime session on rank 0; exit code 1 if it differs",
@@ -196,7 +204,7 @@ class Inference(RankPart):
             is_stream = bool(transport.broadcast(source is not None, ROOT))
             request = on_root(transport, lambda: self.files.request(model.graph, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
-            make = partial(make, is_trusted=given is None)
+            make = partial(make, is_trusted=given is None, boundaries=args.boundaries)
             sources, tell = options.sources_of(args), self.progress.tell
             chooser = Chooser(transport, model, options.choice_of(args), sources, self.cache, tell, reports=args.report)
             chosen = chooser.choose(given, make, request)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.budget import Budget
-from ..core.choices import AUTO, FUSIONS, PLANNERS, PRESETS, SEARCHING
+from ..core.choices import AUTO, BOUNDARIES, FUSIONS, PLANNERS, PRESETS, SEARCHING
 from ..core.errors import TestbedError
 from ..files.cache import Cache
 from ..runtime.machine import threads_problem
@@ -144,7 +144,8 @@ def choice_of(args: argparse.Namespace) -> PlanChoice:
 def sources_of(args: argparse.Namespace) -> CostSources:
     """Where boards and costs come from."""
     threads, budget_s = getattr(args, "threads", None) or 1, getattr(args, "trace_budget", None) or 0.0
-    return CostSources(args.testbed, args.cost, getattr(args, "traces", None), threads, budget_s)
+    boundaries = getattr(args, "boundaries", None) or BOUNDARIES[0]
+    return CostSources(args.testbed, args.cost, getattr(args, "traces", None), threads, budget_s, boundaries)
 
 
 def files_of(args: argparse.Namespace) -> list[str]:

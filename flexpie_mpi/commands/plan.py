@@ -177,7 +177,7 @@ class Planning:
         self.tell(f"planning {self.model.name} for {self.inputs.testbed.ranks} ranks")
         prediction = predict(options.choice_of(args), graph, self.inputs, args.top)
         plans, best = prediction.search.plans, prediction.best.plan
-        turns = turns_of(best, graph)
+        turns = turns_of(best, graph, self.inputs.testbed.blocks)
         facts = facts_of(best, graph, turns[0])
         lacking = memory_problems(memory_of(turns, graph, best.root), self.inputs.testbed)
         self.tell("explaining the plan")
@@ -211,7 +211,7 @@ class Planning:
         plan, graph = made.streamed.plan, self.model.graph
         if args.output is not None:
             write_text(args.output, plan.to_json())
-        facts = facts_of(plan, graph, turns_of(plan, graph)[0])
+        facts = facts_of(plan, graph, turns_of(plan, graph, self.inputs.testbed.blocks)[0])
         seconds_s, inputs = perf_counter() - self.began_s, self.inputs
         result = PlannedPipeline(problem, made, others, inputs.testbed_source, inputs.cost_source, seconds_s)
         more = ("", *plan_items(facts, everything=True)) if args.verbose else ()

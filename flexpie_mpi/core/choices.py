@@ -30,3 +30,7 @@ PLANNERS = {
 
 SEARCHING = tuple(name for name in PLANNERS if name not in (*PRESETS, "random"))
 """Planners that ask a cost model; the others follow a rule."""
+
+BOUNDARIES = ("auto", "nchw", "blocked")
+"""Forms of values between segments. ``auto``: blocked where all ranks of the job compute in blocks of as many channels;
+``nchw``: row-major; ``blocked``: blocked on every rank that computes in blocks, whatever the others do."""

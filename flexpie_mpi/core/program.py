@@ -27,22 +27,30 @@ _FINISH, _COMPUTE, _START = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value."""
+    """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value.
+
+    A buffer is row-major or, where `block` is not 0, in blocks of so many channels (:mod:`.blocks`).
+    """
 
     index: int
     value: str
     region: Region | None
     dtype: str
     nbytes: int
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a message: `region` of `value`, read from or written to one of this rank's buffers."""
+    """Part of a message: `region` of `value`, read from or written to one of this rank's buffers.
+
+    It travels row-major, or in the blocks that the buffers at both ends have.
+    """
 
     value: str
     region: Region
     buffer: int
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)

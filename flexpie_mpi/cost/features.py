@@ -139,6 +139,7 @@ CALL = {
     "values": Feature(0, lambda d: d["inputs"] + d["outputs"]),
     "bytes": Feature(0, lambda d: _stepped(_log(d.moved))),
     "in_share": Feature(0, lambda d: _stepped(d["in_bytes"] / np.maximum(d.moved, 1))),
+    "laid_share": Feature(0, lambda d: _stepped(d["laid_bytes"] / np.maximum(d.moved, 1))),
     "crowd": Feature(0, lambda d: d.active),
 }
 """Features of a session call; the first is a category."""

@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from ..core.graph import BoundNode, Graph, Value
-from ..core.program import Compute, NodeBlock, Program
+from ..core.program import Buffer, Compute, NodeBlock, Program
 from ..core.region import Region
 from ..lower.shards import node_flops
 from ..ops import rule_for
@@ -269,8 +269,13 @@ class StepWork:
         row["blocked"] = any(is_blocked(self.graph, self.groups[number]) for number in self.numbers)
         for side, pairs in (("in", self.step.inputs), ("out", self.step.outputs)):
             buffers = [self.program.buffers[index] for _, index in pairs]
-            row[f"{side}puts"], row[f"{side}_bytes"] = len(buffers), sum(buffer.nbytes for buffer in buffers)
+            row[f"{side}puts"], row[f"{side}_bytes"] = len(buffers), sum(map(self._nbytes, buffers))
+            row["laid_bytes"] += sum(self._nbytes(buffer) for buffer in buffers if buffer.block)
         return row
+
+    def _nbytes(self, buffer: Buffer) -> int:
+        """Bytes of what a buffer holds, without the padding of blocks."""
+        return buffer.region.size * self.graph.value(buffer.value).itemsize if buffer.region else 0
 
 
 def _extents(region: Region) -> np.ndarray:

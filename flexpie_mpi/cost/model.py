@@ -35,6 +35,7 @@ class Origin:
     onnxruntime: str = ""
     python: str = ""
     package: str = ""
+    block: int = 0  # channels to a block between its segments; 0 where values were row-major
 
     def __post_init__(self) -> None:
         if type(self.slowdown) is int:
@@ -43,7 +44,7 @@ class Origin:
             value = getattr(self, column.name)
             if type(value).__name__ != column.type:
                 raise TypeError(f"'{column.name}' of an origin is {shown(value)}, which is no {column.type}")
-        if not (0 < self.slowdown < inf and min(self.cores, self.threads) >= 1):
+        if not (0 < self.slowdown < inf and min(self.cores, self.threads) >= 1 and self.block >= 0):
             raise ValueError(
                 f"an origin cannot be {self.slowdown} times slower, with {self.threads} threads on {self.cores} cores"
             )

@@ -104,8 +104,14 @@ def elements(work: np.ndarray) -> np.ndarray:
 def call_s(constants: np.ndarray, calls: np.ndarray) -> np.ndarray:
     """Seconds (n,) of session calls on one core, for constants (5,) and an array (n,) of `CALL`."""
     call, kernel, value, plain, blocked = constants
-    moved = (calls["in_bytes"] + calls["out_bytes"]) / np.where(calls["blocked"] > 0, blocked, plain)
+    moved = relaid_bytes(calls) / np.where(calls["blocked"] > 0, blocked, plain)
     return call + kernel * calls["kernels"] + value * (calls["inputs"] + calls["outputs"]) + moved
+
+
+def relaid_bytes(calls: np.ndarray) -> np.ndarray:
+    """Bytes (n,) that each call takes or gives row-major, of an array (n,) of `CALL`."""
+    relaid: np.ndarray = calls["in_bytes"] + calls["out_bytes"] - calls["laid_bytes"]
+    return relaid
 
 
 def exchange_s(constants: np.ndarray, transfers: np.ndarray) -> np.ndarray:

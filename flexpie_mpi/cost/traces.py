@@ -1,7 +1,8 @@
 """Traces: rows of what was measured, who measured them, and the HDF5 file that keeps both.
 
-Format 1: attributes ``format`` and ``version``; one dataset for every table of :data:`flexpie_mpi.cost.rows.TABLES`, of
-its record type; a dataset ``origins``, a JSON list. A new column or table is a new version.
+Format 2: attributes ``format`` and ``version``; one dataset for every table of :data:`flexpie_mpi.cost.rows.TABLES`, of
+its record type; a dataset ``origins``, a JSON list. A new column or table is a new version;
+:data:`LATER` are the columns that older files do not have.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from .rows import TABLES, unlike
 __all__ = ["FORMAT", "FORMAT_VERSION", "Origin", "Recorder", "Traces", "merged"]
 
 FORMAT = "flexpie_mpi traces"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+LATER = {"call": ("laid_bytes",)}
+"""Columns by table that version 1 does not have: they are 0 there."""
 
 _MOST_BYTES = 1 << 28
 """Of all tables of a file that is read: more than a million rows."""
@@ -238,15 +242,28 @@ def _origins(datasets: Mapping[str, h5py.Dataset]) -> tuple[Origin, ...]:
 
 def _load(name: str, item: h5py.Dataset, origins: int) -> np.ndarray:
     """All rows of a table, in this machine's order of bytes; none where they are no such rows, which shows later."""
-    empty = np.empty((0,) * item.ndim, item.dtype)
+    empty = _completed(name, np.empty((0,) * item.ndim, item.dtype))
     if _problem({name: empty.astype(empty.dtype.newbyteorder("="))}, origins):
         return empty
     check_written(item, name)
-    rows = np.asarray(item[()])
+    rows = _completed(name, np.asarray(item[()]))
     for column in (column for column in rows.dtype.names or () if rows.dtype[column].kind == "S"):
         for label in np.unique(rows[column]):
             label.decode()  # what is no text is an error here, not where it is used
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
+
+
+def _completed(name: str, rows: np.ndarray) -> np.ndarray:
+    """Rows of a table with the columns that its file is too old to have."""
+    names, missing = rows.dtype.names or (), LATER.get(name, ())
+    if not names or not missing or any(column in names for column in missing):
+        return rows
+    whole = np.zeros(rows.shape, TABLES[name])
+    if {*whole.dtype.names or ()} - {*missing} != {*names}:
+        return rows  # which shows later
+    for column in names:
+        whole[column] = rows[column]
+    return whole
 
 
 def _check_format(path: str | Path, file: h5py.File) -> None:

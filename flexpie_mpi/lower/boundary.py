@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ..core.blocks import nbytes_of
 from ..core.exchange import Transfer, classify, transfers
 from ..core.graph import Graph, Value
 from ..core.program import Buffer, Exchange, LocalCopy, Message, Piece
 from ..core.region import Region
+from .forms import Forms
 
 Pair = tuple[int, int]
 Needs = Mapping[str, Mapping[int, Region]]
@@ -29,6 +31,7 @@ class Holdings:
     """Buffers of every rank, and what they hold of which value."""
 
     ranks: int
+    forms: Forms
     buffers: list[list[Buffer]] = field(init=False)
     _held: dict[str, dict[int, list[Held]]] = field(default_factory=dict)
     _carriers: dict[str, frozenset[int]] = field(default_factory=dict)
@@ -39,8 +42,9 @@ class Holdings:
     def add(self, rank: int, value: Value, region: Region | None, since: int) -> int:
         """A new buffer of `rank` for `region` of `value`; its number."""
         index = len(self.buffers[rank])
-        nbytes = region.size * value.itemsize if region is not None else 0
-        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes))
+        block = self.forms.block(rank, value.name, region)
+        nbytes = nbytes_of(region, block, value.itemsize) if region is not None else 0
+        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block))
         self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since))
         return index
 
@@ -51,6 +55,11 @@ class Holdings:
     def exact(self, value: str, rank: int, region: Region | None) -> int | None:
         """A buffer of `rank` that holds exactly `region` of a value."""
         return next((held.buffer for held in self.of(value, rank) if held.region == region), None)
+
+    def common_block(self, *held: tuple[int, int]) -> int:
+        """Channels to a block of two buffers, each of (rank, buffer); 0 where they differ."""
+        first, second = (self.buffers[rank][buffer].block for rank, buffer in held)
+        return first if first == second else 0
 
     def carry(self, value: str, ranks: Iterable[int]) -> None:
         """From now on only `ranks` give a value to others."""
@@ -113,9 +122,10 @@ def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int)
         for source, target, region in moves:
             held = next(h for h in before[source] if h.region is not None and h.region.contains(region))
             boundary.after = max(boundary.after, held.since)
-            boundary.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer))
-            piece = Piece(name, region, boundary.buffers[name, target])
-            boundary.received.setdefault((source, target), []).append(piece)
+            into = boundary.buffers[name, target]
+            block = holdings.common_block((source, held.buffer), (target, into))
+            boundary.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer, block))
+            boundary.received.setdefault((source, target), []).append(Piece(name, region, into, block))
     for pair in sorted(boundary.sent):
         boundary.outgoing.setdefault(pair[0], []).append(pair)
         boundary.incoming.setdefault(pair[1], []).append(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from weakref import ref
@@ -17,6 +17,7 @@ from ..core.region import Region
 from ..ops import whole
 from .arena import arena_of, with_staging_slots
 from .boundary import Boundary, Holdings, build_exchange
+from .forms import Forms
 from .shards import SegmentShard, segment_problems, segment_shard
 
 
@@ -31,13 +32,13 @@ class _Draft:
         return tuple(sorted(self.steps, key=attrgetter("order")))
 
 
-def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
-    """Programs of all ranks, by rank.
+def lower(plan: Plan, graph: Graph, blocks: Sequence[int] = ()) -> tuple[Program, ...]:
+    """Programs of all ranks, by rank, for boards that compute convolutions in `blocks` (as of :class:`.forms.Forms`).
 
     Raises PlanError when the plan does not fit the graph or a layout does not fit a node; the sentence says why.
     """
     check(plan, graph)
-    holdings, drafts = Holdings(plan.ranks), [_Draft() for _ in range(plan.ranks)]
+    holdings, drafts = Holdings(plan.ranks, Forms(graph, blocks)), [_Draft() for _ in range(plan.ranks)]
     inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.inputs)
     for index, (segment, first, end) in enumerate(plan.spans):
         shards = {
@@ -55,23 +56,23 @@ def lower(plan: Plan, graph: Graph) -> tuple[Program, ...]:
     return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
 
 
-def turns_of(plan: Plan, graph: Graph) -> tuple[tuple[Program, ...], ...]:
-    """Programs of all ranks for every turn.
+def turns_of(plan: Plan, graph: Graph, blocks: Sequence[int] = ()) -> tuple[tuple[Program, ...], ...]:
+    """Programs of all ranks for every turn; `blocks` as of :func:`lower`.
 
     Those of the last plan are kept: a plan is checked by whoever makes it and again before it starts, and then run.
     Raises PlanError when the plan does not fit the graph.
     """
     global _latest
-    plan = replace(plan, provenance={})
+    question = replace(plan, provenance={}), tuple(blocks)
     latest = _latest
-    if latest is None or latest[0]() is not graph or latest[1] != plan:
-        turns = tuple(lower(plan.variant(request), graph) for request in range(plan.period))
-        _latest = ref(graph), plan, turns
+    if latest is None or latest[0]() is not graph or latest[1] != question:
+        turns = tuple(lower(plan.variant(request), graph, blocks) for request in range(plan.period))
+        _latest = ref(graph), question, turns
         return turns
     return latest[2]
 
 
-_latest: tuple[ref[Graph], Plan, tuple[tuple[Program, ...], ...]] | None = None
+_latest: tuple[ref[Graph], tuple[Plan, tuple[int, ...]], tuple[tuple[Program, ...], ...]] | None = None
 """What `turns_of` was last asked for, and its answer."""
 
 

@@ -6,6 +6,7 @@ Each violation is a sentence with a kind:
 - ``duplicate``: two messages between the same ranks with the same tag;
 - ``coverage``: a buffer is read before every element of what is read was written;
 - ``regions``: a node is given less than it reads, or a rank leaves out part of its shard;
+- ``form``: a buffer in blocks begins within one or is too small, or a piece travels in blocks that its buffer lacks;
 - ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
 - ``memory``: buffers that are alive together overlap, or collectives that are under way together share a staging slot.
 """
@@ -17,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..core.blocks import nbytes_of
 from ..core.errors import ProgramError
-from ..core.graph import Graph
+from ..core.graph import ITEM_BYTES, Graph
 from ..core.plan import Plan
 from ..core.program import Buffer, Compute, Exchange, Finish, Message, NodeBlock, Program, Start
 from ..core.region import Region
@@ -48,7 +50,13 @@ def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Vi
     """Every violation in the programs of a job; empty when they are sound."""
     broken = [*_pairing(programs), *_order(programs)]
     for program in programs:
-        broken += [*_coverage(program), *_regions(program, graph), *_memory(program), *_staging_slots(program)]
+        broken += [
+            *_coverage(program),
+            *_regions(program, graph),
+            *_memory(program),
+            *_staging_slots(program),
+            *_forms(program),
+        ]
     broken += _shards(programs, plan, graph)
     return broken
 
@@ -81,8 +89,8 @@ def require_sound(programs: Sequence[Program], plan: Plan, graph: Graph) -> None
         raise ProgramError(f"{broken[0]}" + (f", and {len(broken) - 1} more violations" if len(broken) > 1 else ""))
 
 
-def _contents(message: Message) -> tuple[tuple[str, Region], ...]:
-    return tuple((piece.value, piece.region) for piece in message.pieces)
+def _contents(message: Message) -> tuple[tuple[str, Region, int], ...]:
+    return tuple((piece.value, piece.region, piece.block) for piece in message.pieces)
 
 
 def _pairing(programs: Sequence[Program]) -> Iterable[Violation]:
@@ -277,6 +285,20 @@ def _memory(program: Program) -> Iterable[Violation]:
             if offsets[a.index] < offsets[b.index] + b.nbytes and offsets[b.index] < offsets[a.index] + a.nbytes:
                 yield Violation("memory", program.rank, f"buffers {a.index} and {b.index} overlap while both are alive")
         alive.append(b)
+
+
+def _forms(program: Program) -> Iterable[Violation]:
+    """Buffers have the memory that their form takes, and pieces travel row-major or as their buffer has them."""
+    for b in program.buffers:
+        if b.region is not None and b.block and (len(b.region.bounds) != 4 or b.region.bounds[1][0] % b.block):
+            yield Violation("form", program.rank, f"buffer {b.index} of '{b.value}' does not begin with a whole block")
+        elif b.region is not None and b.nbytes != nbytes_of(b.region, b.block, ITEM_BYTES[b.dtype]):
+            yield Violation("form", program.rank, f"buffer {b.index} of '{b.value}' has {b.nbytes} bytes")
+    messages = (m for exchange in program.exchanges for m in (*exchange.sends, *exchange.receives))
+    for piece in (piece for message in messages for piece in message.pieces):
+        if piece.block not in (0, program.buffers[piece.buffer].block):
+            text = f"{piece.region} of '{piece.value}' travels in blocks of {piece.block}, which its buffer has not"
+            yield Violation("form", program.rank, text)
 
 
 def _staging_slots(program: Program) -> Iterable[Violation]:

@@ -22,7 +22,9 @@ import numpy as np
 from ..core.versions import processor, version_of
 from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE
+from ..runtime.cpu import block_size
 from ..runtime.machine import host_ranks
+from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
 from .agreement import Budget, places_of, repeats_in
@@ -31,11 +33,15 @@ _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
 
 
-def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tuple[Origin, ...]:
+def origins_of(
+    transport: Transport, threads: int, slowdown: float = 1.0, boundaries: str = "auto"
+) -> tuple[Origin, ...]:
     """Who all ranks are, by rank, for the rows they measure; the same on every rank, called by all together.
 
-    This rank has so many onnxruntime threads, and its compute is paced by the slowdown while it measures.
+    This rank has so many onnxruntime threads, its compute is paced by the slowdown while it measures, and `boundaries`
+    says in which form its values pass between segments (:data:`flexpie_mpi.core.choices.BOUNDARIES`).
     """
+    blocks = agreed_blocks(transport, block_size(), boundaries)
     places = places_of(transport)
     host, ranks = next(item for item in host_ranks(places).items() if transport.rank in item[1])
     origin = Origin(
@@ -49,6 +55,7 @@ def origins_of(transport: Transport, threads: int, slowdown: float = 1.0) -> tup
         onnxruntime=version_of("onnxruntime"),
         python=platform.python_version(),
         package=version_of("flexpie-mpi"),
+        block=blocks[transport.rank],
     )
     return tuple(transport.all_gather(origin))
 
@@ -87,6 +94,7 @@ def testbed_of(origins: Sequence[Origin], links: np.ndarray, memory: Sequence[in
             memory_bytes=size // shares[origin.host] or None,
             host=origin.host,
             cores=origin.cores,
+            block=origin.block,
         )
         for rank, (origin, size) in enumerate(zip(origins, sizes, strict=True))
     )

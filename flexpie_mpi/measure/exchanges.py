@@ -28,6 +28,7 @@ from ..core.timeline import Timeline
 from ..cost.links import job_parts
 from ..lower.arena import arena_of, with_staging_slots
 from ..lower.boundary import Holdings, build_exchange
+from ..lower.forms import Forms
 from ..runtime.executor import Executor
 from ..runtime.provider import Action
 from ..runtime.transport import Transport
@@ -128,7 +129,8 @@ def travel(moves: Sequence[Move], ranks: int) -> tuple[Program, ...]:
     Step i reads what the exchange before brought and writes what exchange i starts from.
     """
     values = {f"v{index}": Value(f"v{index}", move.shape, "float32") for index, move in enumerate(moves)}
-    graph, holdings = Graph("journey", (), values, (), ()), Holdings(ranks)
+    graph = Graph("journey", (), values, (), ())
+    holdings = Holdings(ranks, Forms(graph))
     steps: list[list[Step]] = [[] for _ in range(ranks)]
     fetched: dict[int, tuple[tuple[str, int], ...]] = {}
     for index, (value, move) in enumerate(zip(values.values(), moves, strict=True)):

@@ -87,7 +87,7 @@ def collect_plans(
     order = iter(plans)
     try:
         with scratch(transport) as folder:
-            profiler = PlanProfiler(transport, model, inputs, folder, threads)
+            profiler = PlanProfiler(transport, model, inputs, folder, threads, testbed.blocks)
             while clock() > last_s:
                 plan = _next(transport, order)
                 if plan is None:

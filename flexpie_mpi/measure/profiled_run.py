@@ -97,11 +97,18 @@ class PlanProfiler:
     """Runs plans of one model with profilers, one at a time; called by all ranks together.
 
     One of the ranks has the model's store, and the root the inputs of the request, as the graph wants them. The folder
-    is for files of weights and profiles, of which those of weights stay.
+    is for files of weights and profiles, of which those of weights stay. Boards compute in `blocks` (as of
+    :func:`flexpie_mpi.lower.lower`).
     """
 
     def __init__(
-        self, transport: Transport, model: Model, inputs: Mapping[str, Any], folder: Path, threads: int = 1
+        self,
+        transport: Transport,
+        model: Model,
+        inputs: Mapping[str, Any],
+        folder: Path,
+        threads: int = 1,
+        blocks: Sequence[int] = (),
     ) -> None:
         self._transport = transport
         self._model = model
@@ -109,6 +116,7 @@ class PlanProfiler:
         self._profiles = folder / "profiles"
         self._weights = TrialWeights(transport, model, folder)
         self._threads = threads
+        self._blocks = blocks
         self._guard = Guard()
 
     def run(self, plan: Plan) -> ProfiledRun:
@@ -123,7 +131,7 @@ class PlanProfiler:
 
     def _timed(self, plan: Plan) -> ProfiledRun:
         transport = self._transport
-        programs = together(transport, partial(lower, plan, self._model.graph), "lowering")
+        programs = together(transport, partial(lower, plan, self._model.graph, self._blocks), "lowering")
         program = programs[transport.rank]
         sessions, executor = self._open(program)
         try:
@@ -199,7 +207,7 @@ class PlanProfiler:
 def open_profiled(model: Model, program: Program, weights: WeightFiles, folder: Path, threads: int) -> Sessions:
     """The sessions of a rank's program, each with a profiler that writes into `folder`, which is made."""
     folder.mkdir()
-    provider = make_provider("cpu", ProviderOptions(threads, folder))
+    provider = make_provider("cpu", ProviderOptions(threads, profiles=folder))
     return {step.segment: open_segment(model, program, weights, provider, step) for step in program.computes}
 
 

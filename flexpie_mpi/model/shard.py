@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -46,6 +47,8 @@ class SegmentModel:
     weights: dict[str, Slice]
     # Whether most of the weights are those of matrix products with few rows, which are bound by reading them
     reads_weights_once: bool
+    # Channels to a block of the inputs and outputs that are blocked; the model itself is row-major
+    blocked: Mapping[str, int] = field(default_factory=dict)
 
     def serialise(self, files: Mapping[str, str]) -> bytes:
         """The model's bytes, the data of every initializer in `weights` being all of a file that `files` names."""
@@ -57,12 +60,24 @@ class SegmentModel:
                 tensor.external_data.add(key="location", value=files[tensor.name])
         return proto.SerializeToString()
 
+    @property
+    def ends(self) -> tuple[list[str], list[str]]:
+        """Names of the inputs and of the outputs."""
+        return [value.name for value in self.proto.graph.input], [value.name for value in self.proto.graph.output]
 
-def build(model: Model, name: str, blocks: Sequence[NodeBlock], inputs: Held, outputs: Held) -> SegmentModel:
+
+def build(
+    model: Model,
+    name: str,
+    blocks: Sequence[NodeBlock],
+    inputs: Held,
+    outputs: Held,
+    blocked: Mapping[str, int] = MappingProxyType({}),
+) -> SegmentModel:
     """The model that computes `outputs` from `inputs` by running `blocks`, in topological order.
 
     Of the model the skeleton is enough: weights are named, not read. `inputs` are the values and regions that are held
-    before, `outputs` those wanted after; values keep their names.
+    before, `outputs` those wanted after; values keep their names. `blocked` says which of them are blocked.
     """
     builder = _Builder(model, dict(inputs))
     for block in blocks:
@@ -77,7 +92,7 @@ def build(model: Model, name: str, blocks: Sequence[NodeBlock], inputs: Held, ou
         initializer=builder.initializers,
     )
     proto = helper.make_model(graph, opset_imports=model.proto.opset_import, ir_version=model.proto.ir_version)
-    return SegmentModel(proto, builder.weights, _reads_weights_once(model, blocks, builder.weights))
+    return SegmentModel(proto, builder.weights, _reads_weights_once(model, blocks, builder.weights), blocked)
 
 
 class _Builder:

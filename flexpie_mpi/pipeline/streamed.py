@@ -60,7 +60,7 @@ def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Str
     """
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
-    turns = turns_of(plan, graph)
+    turns = turns_of(plan, graph, testbed.blocks)
     needs, enough = memory_of(turns, graph, plan.root), enough_in_flight(plan)
     in_flight = most_in_flight(needs, testbed, enough)
     return Streamed(

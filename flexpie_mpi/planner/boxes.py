@@ -16,6 +16,7 @@ import numpy as np
 from ..core.graph import BoundNode, Graph, Value
 from ..core.layout import Layout
 from ..core.region import Region
+from ..lower.forms import Forms
 from ..lower.shards import can_cut, shard_region
 from ..ops import Regions, rule_for, widen
 from ..ops.elementwise import Elementwise
@@ -286,6 +287,7 @@ class ShardTable:
             self.active = np.array([load for layout in layouts for load in testbed.active(layout.ranks)])
         else:
             self.active = np.array([crowds[rank] for rank in self.rank])
+        self._forms = Forms(graph, testbed.blocks)
         self._shards: dict[tuple[object, ...], Boxes] = {}
         self._cuts: dict[tuple[str, str], bool] = {}
 
@@ -305,6 +307,10 @@ class ShardTable:
         """Which layouts give several ranks a part of a value: bool array (L,)."""
         counts: np.ndarray = np.add.reduceat(self.owned(name).present, self.offsets[:-1])
         return self.cuts(name) & (counts > 1)
+
+    def are_blocked(self, name: str, box: Boxes, rows: np.ndarray) -> np.ndarray:
+        """Whether each of n rows holds its box of a value in blocks of channels, bool array (n,)."""
+        return self._forms.are_blocked(self.rank[rows], name, box.lo, box.hi)
 
     def owned(self, name: str) -> Boxes:
         """What every row answers for of a value."""

@@ -129,7 +129,9 @@ def _search_fitting(
         plans = [_priced(problem, path, task, provenance) for path in result.paths]
         if plans and not space.capacity.size:
             return result, tuple(plans)
-        backwards = [memory_of(turns_of(priced.plan, graph), graph, task.root) for priced in reversed(plans)]
+        backwards = [
+            memory_of(turns_of(priced.plan, graph, task.testbed.blocks), graph, task.root) for priced in reversed(plans)
+        ]
         needs = backwards[::-1]  # the first plan is lowered last, so that its programs are kept for whoever runs it
         lacking = [memory_problems(need, testbed) for need in needs]
         kept = [number for number, sentences in enumerate(lacking) if not sentences]

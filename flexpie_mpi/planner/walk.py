@@ -188,7 +188,9 @@ class Walker:
         needs = {name: walks.wanted[name] for name in self._units.alive[cut] if name in walks.wanted}
         calls = walks.calls.copy()
         for name, box in needs.items():
-            calls["in_bytes"] += box.sizes * self._graph.value(name).itemsize
+            nbytes = box.sizes * self._graph.value(name).itemsize
+            calls["in_bytes"] += nbytes
+            calls["laid_bytes"] += nbytes * self._shards.are_blocked(name, box, walks.rows)
             calls["inputs"] += box.present
         return Step(
             cut, walks.end, walks.layout, walks.offsets, walks.rows, walks.seconds, walks.weights, calls, needs,
@@ -252,7 +254,10 @@ class Walker:
         hull = box.hull(owned)
         walks.calls["outputs"][leaving] += owned.present[leaving]
         written = leaving & owned.present
-        walks.calls["out_bytes"][written] += hull.sizes[written] * graph.value(name).itemsize
+        nbytes = hull.sizes[written] * graph.value(name).itemsize
+        walks.calls["out_bytes"][written] += nbytes
+        blocked = self._shards.are_blocked(name, hull.take(written), walks.rows[written])
+        walks.calls["laid_bytes"][written] += nbytes * blocked
         mask = leaving[:, None]
         return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
 

@@ -26,7 +26,7 @@ from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamS
 from .executor import Executor, by_index
 from .kernels import Guard, Sessions, make_kernel, make_provider
 from .pacing import Pacer, settle
-from .provider import ProviderOptions
+from .provider import Provider, ProviderOptions, agreed_blocks
 from .stream import Stream, as_messages, with_tags
 from .transport import Channel, Transport, agree, on_root
 from .weights import WeightTraffic, distribute
@@ -87,9 +87,10 @@ class Engine:
         root, and up to three have on every other rank.
     provider : str
         What runs this rank's segments: one of :data:`.kernels.PROVIDERS`.
-
     is_trusted : bool
         Whether the plan was made by a planner of this package, whose programs need not be verified; the root's counts.
+    boundaries : one of :data:`flexpie_mpi.core.choices.BOUNDARIES`
+        In which form this rank holds values between segments.
 
     Attributes
     ----------
@@ -97,6 +98,8 @@ class Engine:
         Every rank's program of each turn: request r follows those at ``r % plan.period``.
     programs : tuple of Program
         Those of turn 0.
+    blocks : tuple of int
+        By rank: channels to a block of what passes between its segments; 0 for row-major values.
     guard : Guard
         Of this rank's kernels; off, unless a request of `run` is only tried.
 
@@ -124,6 +127,7 @@ class Engine:
         in_flight: int = 1,
         provider: str = "cpu",
         is_trusted: bool = False,
+        boundaries: str = "auto",
     ) -> None:
         self.transport = transport
         self.model = model
@@ -131,19 +135,22 @@ class Engine:
         self.plan = Plan.from_json(text)
         if self.in_flight < 1:
             raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
-        self.programs_by_turn = _lower_alike(transport, self.plan, model)
+        cache = cache or Cache.default()
+        made = _provider(transport, provider, ProviderOptions(threads, cache))
+        self.blocks = agreed_blocks(transport, made.block, boundaries)
+        self.programs_by_turn = _lower_alike(transport, self.plan, model, self.blocks)
         if not is_trusted:
             on_root(transport, lambda: verify(self.programs_by_turn, self.plan, model.graph))
         self.programs = self.programs_by_turn[0]
         self.program = self.programs[transport.rank]
         self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
         self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
-        weights, self.traffic = distribute(transport, model, self._slices, cache or Cache.default())
+        weights, self.traffic = distribute(transport, model, self._slices, cache)
         self.guard = Guard()
         channels, self._credits = self._open()
         try:
             self._executors, self.pacer, self._sessions = self._prepare(
-                channels, slowdown, lambda: Sessions(model, weights, make_provider(provider, ProviderOptions(threads)))
+                channels, slowdown, lambda: Sessions(model, weights, made)
             )
         except BaseException:
             transport.release([*chain.from_iterable(channels), self._credits])
@@ -311,14 +318,29 @@ def settle_pace(engines: Sequence[Engine]) -> None:
     settle(engines[0].transport, [engine.pacer for engine in engines])
 
 
-def _lower_alike(transport: Transport, plan: Plan, model: Model) -> tuple[tuple[Program, ...], ...]:
+def _provider(transport: Transport, name: str, options: ProviderOptions) -> Provider:
+    """This rank's provider; what one rank cannot have is raised on all."""
+    made: Provider | None = None
+    error: FlexPieError | None = None
+    try:
+        made = make_provider(name, options)
+    except FlexPieError as raised:
+        error = raised
+    agree(transport, error)
+    assert made is not None, "agree raises every rank's error"
+    return made
+
+
+def _lower_alike(
+    transport: Transport, plan: Plan, model: Model, blocks: Sequence[int]
+) -> tuple[tuple[Program, ...], ...]:
     """Programs of every turn of the plan, after making sure that every rank has the same."""
     if plan.ranks != transport.size:
         raise PlanError(
             f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
             f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
         )
-    programs = turns_of(plan, model.graph)
+    programs = turns_of(plan, model.graph, blocks)
     digests = transport.all_gather([digest(turn) for turn in programs])
     odd = [rank for rank, theirs in enumerate(digests) if theirs != digests[0]]
     if odd:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ProgramError
-from ..core.program import Buffer, Compute, Exchange, Finish, LocalCopy, Program, Start
-from ..core.region import Region
+from ..core.blocks import nominal_shape
+from ..core.program import Compute, Exchange, Finish, LocalCopy, Program, Start
 from ..core.timeline import OF_NONE, Event, Timeline
+from .moving import Held, Pair, check_alike, copies, mover, packing
 from .provider import Action
 from .transport import Channel, MessageBuffer, Transport, aligned
 
@@ -123,7 +123,7 @@ class Executor:
         if self.program.buffers[index].region is None:
             self.values[index] = array
         else:
-            _check_alike(self.values[index], array, self.program.buffers[index].value)
+            check_alike(self.values[index], array, self.program.buffers[index].value)
             np.copyto(self.values[index], array)
 
     def _tasks(self, step: Compute | Start | Finish, kernel: KernelFactory) -> list[Task]:
@@ -138,9 +138,11 @@ class Executor:
         tasks = []
         if channel is not None:
             tasks.append(Task("wait", index, channel.finish, channel.has_arrived, (channel,)))
-        moves = [*self._copies(step.exchange.copies), *(self._unpackings(channel) if channel else ())]
+        moves = self._copies(step.exchange.copies)
+        for message in channel.incoming if channel else ():
+            moves += self._packing(message, pack=False)
         if moves:
-            tasks.append(Task("receive", index, _mover(moves, f"exchange {index}")))
+            tasks.append(Task("receive", index, mover(moves, f"exchange {index}")))
         return tasks
 
     def _mates(self, channel: Channel) -> list[Channel]:
@@ -166,8 +168,8 @@ class Executor:
         return Task("wait", index, drain, has_left, channels)
 
     def _starter(self, channel: Channel) -> Action:
-        pairs = [pair for message in _distinct(channel.outgoing) for pair in self._pieces(message, pack=True)]
-        move = _mover(pairs, f"exchange {channel.exchange.index}")
+        pairs = [pair for message in _distinct(channel.outgoing) for pair in self._packing(message, pack=True)]
+        move = mover(pairs, f"exchange {channel.exchange.index}")
 
         def start() -> None:
             move()
@@ -175,73 +177,35 @@ class Executor:
 
         return start
 
-    def _unpackings(self, channel: Channel) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [pair for message in channel.incoming for pair in self._pieces(message, pack=False)]
+    def _packing(self, message: MessageBuffer, *, pack: bool) -> list[Pair]:
+        return packing(
+            message.pieces, [self._held(piece.buffer) for piece in message.pieces], message.memory, pack=pack
+        )
 
-    def _pieces(self, message: MessageBuffer, *, pack: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(target, source) views that pack or unpack the pieces of a message."""
-        pairs, offset = [], 0
-        for piece in message.pieces:
-            local = self._view(piece.buffer, piece.region)
-            nbytes = local.size * local.itemsize
-            packed = message.memory[offset : offset + nbytes].view(local.dtype).reshape(local.shape)
-            pairs.append((packed, local) if pack else (local, packed))
-            offset += nbytes
-        return pairs
+    def _copies(self, own: Sequence[LocalCopy]) -> list[Pair]:
+        return [pair for c in own for pair in copies(c.region, self._held(c.target), self._held(c.source))]
 
-    def _copies(self, copies: Sequence[LocalCopy]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(self._view(c.target, c.region), self._view(c.source, c.region)) for c in copies]
-
-    def _view(self, buffer: int, region: Region) -> np.ndarray:
-        held = self.program.buffers[buffer].region
-        assert held is not None, "opaque values are never exchanged"
-        array: np.ndarray = self.values[buffer]
-        index: tuple[Any, ...] = (*region.slices(held), ...)  # the ellipsis makes a view of a scalar too
-        return array[index]
+    def _held(self, buffer: int) -> Held:
+        return Held.of(self.program.buffers[buffer], self.values[buffer])
 
 
 def allocate(program: Program) -> dict[int, Any]:
-    """Arrays of every buffer with a region, laid out in one block as the program's arena says."""
+    """Arrays of every buffer with a region, laid out in one piece as the program's arena says.
+
+    They have the shapes that onnxruntime knows: in a blocked one, channels count with their padding.
+    """
     memory = aligned(program.arena.nbytes)
     arrays = {}
     for buffer, offset in zip(program.buffers, program.arena.offsets, strict=True):
         if buffer.region is not None:
-            arrays[buffer.index] = _array(memory, buffer, buffer.region, offset)
+            part = memory[offset : offset + buffer.nbytes].view(np.dtype(buffer.dtype))
+            arrays[buffer.index] = part.reshape(nominal_shape(buffer.region, buffer.block))
     return arrays
-
-
-def _array(memory: np.ndarray, buffer: Buffer, region: Region, offset: int) -> np.ndarray:
-    block = memory[offset : offset + buffer.nbytes]
-    return block.view(np.dtype(buffer.dtype)).reshape(region.shape)
 
 
 def by_index(program: Program) -> list[Exchange]:
     """The exchanges of a program in the job's order, in which all ranks open them."""
     return sorted(program.exchanges, key=lambda exchange: exchange.index)
-
-
-def _check_alike(target: np.ndarray, source: Any, what: str) -> None:
-    """Raise a ProgramError where numpy would stretch or convert what is copied."""
-    shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
-    if (shape, dtype) != (target.shape, target.dtype):
-        raise ProgramError(
-            f"value '{what}' of shape {shape} and type {dtype} is to be copied into memory of shape {target.shape} and "
-            f"type {target.dtype}: only what is alike is copied"
-        )
-
-
-def _mover(pairs: Sequence[tuple[np.ndarray, np.ndarray]], what: str) -> Action:
-    """An action that copies each source view onto its target view; both must have the same shape and type."""
-    pairs = tuple(pairs)
-    copy = np.copyto
-    for target, source in pairs:
-        _check_alike(target, source, what)
-
-    def move() -> None:
-        for target, source in pairs:
-            copy(target, source)
-
-    return move
 
 
 def _distinct(messages: Sequence[MessageBuffer]) -> list[MessageBuffer]:

@@ -17,9 +17,9 @@ from ..core.region import Region
 from ..lower.memory import RETURN_BYTES, heap_bytes, laid_out
 from ..model import Model, build
 from ..model.shard import WeightFiles
+from .cpu import CpuProvider
 from .executor import KernelFactory
 from .machine import return_free_memory
-from .ort import CpuProvider
 from .provider import Action, OpenSegment, Provider, ProviderOptions
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Sessions:
 
         Raises ModelError when the provider refuses the segment.
         """
-        key = step.blocks, _held(program, step.inputs), _held(program, step.outputs)
+        key = step.blocks, _held(program, step.inputs), _held(program, step.outputs), *_blocked(program, step).items()
         if key not in self._known:
             self._known[key] = self._open(program, step=step)
             self._laid_out_bytes += heap_bytes(laid_out(self._graph, step.blocks))
@@ -100,12 +100,18 @@ def open_segment(
     step : Compute
     """
     held = _held(program, step.inputs), _held(program, step.outputs)
-    return provider.open(build(model, f"segment{step.segment}", step.blocks, *held), weights)
+    return provider.open(build(model, f"segment{step.segment}", step.blocks, *held, _blocked(program, step)), weights)
 
 
 def _held(program: Program, pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Region | None], ...]:
     """Values of a step with the regions that its rank's buffers hold."""
     return tuple((name, program.buffers[index].region) for name, index in pairs)
+
+
+def _blocked(program: Program, step: Compute) -> dict[str, int]:
+    """Channels to a block of a step's values, of those that its rank's buffers hold blocked."""
+    buffers = ((name, program.buffers[index]) for name, index in (*step.inputs, *step.outputs))
+    return {name: buffer.block for name, buffer in buffers if buffer.block}
 
 
 @dataclass

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from functools import cache
 from math import prod
 from pathlib import Path
-from threading import Lock
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,15 +28,13 @@ _DONE = ("DoubleQDQPairsRemover", "QDQS8ToU8Transformer")
 """Optimisers that join or retype quantised values, which a part would not see as the whole model, done before, did."""
 
 
-_ONE_AT_A_TIME = Lock()
-
-
 class OrtProvider:
     """What runs segments as sessions of one of onnxruntime's execution providers, which a subclass names."""
 
     # Sequence of str, or of (str, dict of options). As onnxruntime takes them: a node goes to the first that can run
     # it.
     execution_providers: Sequence[str | tuple[str, dict[str, Any]]] = ()
+    block = 0  # channels to a block of blocked inputs and outputs; 0 where there can be none
 
     def __init__(self, options: ProviderOptions) -> None:
         self._options = options
@@ -65,61 +61,46 @@ class OrtProvider:
 
         Raises ModelError when onnxruntime refuses the model; the sentence names the segment.
         """
-        settings = self.settings(model)
-        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.folder))
-        files = {name: weights.names[part] for name, part in model.weights.items()}
+        content = model.serialise({name: weights.names[part] for name, part in model.weights.items()})
         try:
-            session = onnxruntime.InferenceSession(
-                model.serialise(files),
-                settings,
-                providers=list(self.execution_providers),
-                disabled_optimizers=list(_DONE),
-            )
+            session = self.session(model, content, weights.folder)
         except Exception as error:  # onnxruntime raises its own classes, straight from Exception
             raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {reason(error)}") from error
-        return OrtSegment(session)
+        return OrtSegment(session, *model.ends)
 
+    def session(self, model: SegmentModel, content: bytes, folder: Path) -> onnxruntime.InferenceSession:
+        """The session of a segment, whose model has this content and weights in files of `folder`."""
+        return self.load(content, self.settings(model), folder)
 
-class CpuProvider(OrtProvider):
-    """Runs segments on the processor. All sessions of the process take their working memory from one arena."""
-
-    execution_providers = ("CPUExecutionProvider",)
-
-    def settings(self, model: SegmentModel) -> onnxruntime.SessionOptions:
-        """Options of the session of a segment."""
-        share_memory()
-        settings = super().settings(model)
-        settings.add_session_config_entry("session.use_env_allocators", "1")
-        if model.reads_weights_once:  # packing would read them once more, and hold them twice
-            settings.add_session_config_entry("session.disable_prepacking", "1")
-        return settings
-
-
-def share_memory() -> None:
-    """Let all sessions of this process take their working memory from one place, since a rank runs one at a time."""
-    with _ONE_AT_A_TIME:
-        _register_arena()
-
-
-@cache
-def _register_arena() -> None:
-    memory = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    unlimited, as_requested, default = 0, 1, -1
-    onnxruntime.create_and_register_allocator(
-        memory, onnxruntime.OrtArenaCfg(unlimited, as_requested, default, default)
-    )
+    def load(self, model: bytes, settings: onnxruntime.SessionOptions, folder: Path) -> onnxruntime.InferenceSession:
+        """A session of the bytes of a model whose weights are files of `folder`."""
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        return onnxruntime.InferenceSession(
+            model, settings, providers=list(self.execution_providers), disabled_optimizers=list(_DONE)
+        )
 
 
 class OrtSegment:
-    """A segment's session, which can be bound to buffers."""
+    """A segment's session, which can be bound to buffers.
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    inputs, outputs : sequence of str
+        Names of the segment's inputs and outputs. The session's have the same order, and perhaps other names.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._session = session
+        sides = (inputs, session.get_inputs()), (outputs, session.get_outputs())
+        self._names = [{name: end.name for name, end in zip(*side, strict=True)} for side in sides]
 
     def bind(self, inputs: Mapping[str, int], outputs: Mapping[str, int], values: dict[int, Any]) -> Action:
         """An action that runs the session on the rank's values; straight on their memory where that is possible."""
+        inputs, outputs = (
+            {names[name]: index for name, index in side.items()}
+            for names, side in zip(self._names, (inputs, outputs), strict=True)
+        )
         if all(index in values for index in (*inputs.values(), *outputs.values())):
             into, out_of = ({name: values[index] for name, index in side.items()} for side in (inputs, outputs))
             if _writes_in_place(self._session, out_of):

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..core.choices import BOUNDARIES
 from ..core.errors import ModelError
+from ..files.cache import Cache
 from ..model import SegmentModel
 from ..model.shard import WeightFiles
 from .machine import threads_problem
+from .transport import Transport, agree
 
 Action = Callable[[], None]
 
@@ -28,6 +31,7 @@ class ProviderOptions:
     """
 
     threads: int = 1  # per rank
+    cache: Cache | None = None  # where it keeps what it makes of segments
     # Folder in which each segment writes what its nodes took, until it is told to end that
     profiles: Path | None = None
 
@@ -66,10 +70,16 @@ class Provider(Protocol):
     ----------
     names : sequence of str
         What computes, by preference, in onnxruntime's names of execution providers where it is one.
+    block : int
+        Channels to a block, where segments can have inputs and outputs in blocks of channels
+        (:mod:`flexpie_mpi.core.blocks`); 0 where all must be row-major.
     """
 
     @property
     def names(self) -> Sequence[str]: ...
+
+    @property
+    def block(self) -> int: ...
 
     def open(self, model: SegmentModel, weights: WeightFiles) -> OpenSegment:
         """Make a segment ready to run.
@@ -86,3 +96,15 @@ class Provider(Protocol):
         ModelError
             When the segment cannot be run; the sentence names it.
         """
+
+
+def agreed_blocks(transport: Transport, block: int, boundaries: str) -> tuple[int, ...]:
+    """Channels to a block on every rank, by rank; called by all ranks together, each with its own (0: none).
+
+    Raises ModelError when `boundaries` of any rank is none of `BOUNDARIES`.
+    """
+    known = boundaries in BOUNDARIES
+    agree(transport, None if known else ModelError(f"there are no '{boundaries}' boundaries: choose of {BOUNDARIES}"))
+    said: list[tuple[int, str]] = transport.all_gather((block if boundaries != "nchw" else 0, boundaries))
+    is_common = len({block for block, _ in said}) == 1
+    return tuple(block if is_common or wish == "blocked" else 0 for block, wish in said)

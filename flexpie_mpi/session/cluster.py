@@ -124,7 +124,7 @@ class InputsFinder:
     """
 
     def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
-        self.origins = origins_of(transport, sources.threads)
+        self.origins = origins_of(transport, sources.threads, boundaries=sources.boundaries)
         self._transport = transport
         self._sources = sources
         self._tell = tell
@@ -237,7 +237,8 @@ class InputsFinder:
         if cost is None:
             cost, source = AnalyticCost(), UNMEASURED
         if known.testbed is not None:
-            return PredictionInputs(known.testbed, cost, known.boards, source, known.is_here)
+            testbed = known.testbed.with_blocks(tuple(origin.block for origin in self.origins))
+            return PredictionInputs(testbed, cost, known.boards, source, known.is_here)
         none = Traces().tables["link"]
         links = known.links or testbed_of(self.origins, none, self._memory)
         boards = known.boards if known.links else "these hosts, links not measured but assumed"

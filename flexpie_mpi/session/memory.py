@@ -17,6 +17,6 @@ def turns_of_plans(
     transport: Transport, graph: Graph, plans: Sequence[Plan], testbed: Testbed
 ) -> tuple[tuple[int, ...], ...]:
     """Places of plans by the turns in which memory holds their engines together; called by all ranks together."""
-    jobs = [[lower(plan, graph)] for plan in plans]
+    jobs = [[lower(plan, graph, testbed.blocks)] for plan in plans]
     needed = [[need.engine_bytes() for need in memory_of(job, graph)] for job in jobs]
     return fitting_turns(needed, room(transport, testbed))

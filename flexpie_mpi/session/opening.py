@@ -51,6 +51,7 @@ class CostSources:
     traces: Sequence[str] | None = None
     threads: int = 1  # onnxruntime threads of a rank
     trace_budget_s: float = 0.0  # most that a job measures before it plans
+    boundaries: str = "auto"  # one of :data:`flexpie_mpi.core.choices.BOUNDARIES`: the form between segments
 
     @property
     def traced(self) -> str:
@@ -145,7 +146,7 @@ def requests_in_flight(
     wanted = asked or enough_in_flight(plan)
     if testbed is None:
         return wanted
-    needed = memory_of(turns_of(plan, graph), graph, plan.root)
+    needed = memory_of(turns_of(plan, graph, testbed.blocks), graph, plan.root)
     problems = memory_problems(needed, testbed, asked or 1)
     if problems:
         raise PlanError(problems[0])

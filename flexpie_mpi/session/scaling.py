@@ -197,7 +197,7 @@ class Scaling:
         first: _Chosen | None = None
         for candidate in candidates:
             chosen = candidate.on(testbed.ranks)
-            programs = lower(chosen.plan.variant(0), self.model.graph)
+            programs = lower(chosen.plan.variant(0), self.model.graph, testbed.blocks)
             needs = zip(memory_of([programs], self.model.graph), programs, testbed.devices, strict=True)
             memory = tuple(Memory(on.name, need, own.arena.nbytes, on.memory_bytes) for need, own, on in needs)
             first = first or (chosen, programs, memory)

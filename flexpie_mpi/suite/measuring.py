@@ -91,7 +91,7 @@ def candidate_plans(
         try:
             search = make_plans(planner, Task(graph, testbed, cost))
             plan = search.plans[0].plan
-            programs = lower(plan, graph)
+            programs = lower(plan, graph, testbed.blocks)
             memory = memory_of([programs], graph)
             for problem in memory_problems(memory, testbed):
                 raise PlanError(problem)

@@ -24,6 +24,8 @@ The file, here with every key::
     memory = "4GiB"               # what the rank may use: B kB MB GB KiB MiB GiB; without limit when left out
     host = "laptop"               # devices with the same host share its cores; a host of its own when left out
     cores = 2                     # of the host; 1 when left out
+    block = 16                    # channels to a block of its convolutions (16 on x86 with AVX-512, 8 without); 0 when
+                                  # left out, as on ARM: onnxruntime has no such layout there
     bandwidth = "100Mb/s"         # of this device's port, where it differs from [link]
     latency = "200us"             # the same
 

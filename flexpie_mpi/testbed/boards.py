@@ -31,6 +31,8 @@ class Device:
     memory_bytes: int | None = None  # what the rank may use; None for no limit
     host: str = ""  # devices with the same host share its cores; an empty one is a host of its own
     cores: int = 1  # of the host
+    # Channels to a block of what its onnxruntime computes convolutions in; 0 where it has no such layout, or who knows
+    block: int = 0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -40,6 +42,8 @@ class Device:
         for key in ("threads", "cores"):
             if getattr(self, key) < 1:
                 raise TestbedError(f"device '{self.name}': {key} = {getattr(self, key)} must be at least 1")
+        if self.block < 0:
+            raise TestbedError(f"device '{self.name}': block = {self.block} must be a number of channels, or 0")
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise TestbedError(f"device '{self.name}': memory of {self.memory_bytes} bytes holds nothing")
 
@@ -115,6 +119,16 @@ class Testbed:
     def ranks(self) -> int:
         """Number of ranks: one to a device."""
         return len(self.devices)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Channels to a block of each device; 0 where values are row-major."""
+        return tuple(device.block for device in self.devices)
+
+    def with_blocks(self, blocks: Sequence[int]) -> Testbed:
+        """The same with devices that compute in these blocks."""
+        devices = (replace(device, block=block) for device, block in zip(self.devices, blocks, strict=True))
+        return replace(self, devices=tuple(devices))
 
     @property
     def digest(self) -> str:

@@ -71,7 +71,7 @@ BANDWIDTH = Quantity("bandwidth", "1Gb/s", _BITS | {f"{unit}/s": size for unit, 
 LATENCY = Quantity("latency", "50us", _SECONDS, above=-1.0)
 
 _PORT = {"bandwidth": BANDWIDTH, "latency": LATENCY}
-_DEVICE = ("name", "count", "slowdown", "threads", "memory", "host", "cores", *_PORT)
+_DEVICE = ("name", "count", "slowdown", "threads", "memory", "host", "cores", "block", *_PORT)
 
 
 def read(path: str | PathLike[str]) -> Testbed:
@@ -167,6 +167,7 @@ def _device(table: DocumentTable, name: str) -> Device:
         memory_bytes=None if memory is None else round(memory),
         host=table.text("host", ""),
         cores=_whole(table, "cores"),
+        block=table.get("block", is_whole, "a whole number of channels, or 0", 0),
     )
 
 

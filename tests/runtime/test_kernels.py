@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flexpie_mpi.core.errors import ModelError, ProgramError
-from flexpie_mpi.runtime.executor import _mover
+from flexpie_mpi.runtime.moving import mover
 from flexpie_mpi.runtime.ort import Kernel, OpaqueKernel, outputs_of
 from flexpie_mpi.runtime.provider import ProviderOptions
 
@@ -108,4 +108,4 @@ def test_types_that_numpy_does_not_have_come_in_wider_ones(kind, dtype, rows):
 @pytest.mark.parametrize("source", [np.zeros(1, np.float32), np.zeros((1, 8), np.float32), np.zeros((2, 8))])
 def test_no_copy_stretches_or_converts(source):
     with pytest.raises(ProgramError, match=r"'exchange 3' of shape .* only what is alike is copied"):
-        _mover([(np.zeros((2, 8), np.float32), source)], "exchange 3")
+        mover([(np.zeros((2, 8), np.float32), source)], "exchange 3")

@@ -44,6 +44,7 @@ class NumpyProvider:
     """Interprets a segment node by node."""
 
     names = ("numpy",)
+    block = 0
 
     def __init__(self, options):
         self.threads = options.threads

@@ -14,9 +14,9 @@ from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime import admission, machine, pacing
 from flexpie_mpi.runtime import engine as engine_module
 from flexpie_mpi.runtime.admission import Requests, RootAdmission, credit_exchange
+from flexpie_mpi.runtime.cpu import CpuProvider
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import alone, run_ranks
-from flexpie_mpi.runtime.ort import CpuProvider
 from flexpie_mpi.runtime.stream import Worker
 
 from .streams import PLANS, Delivered, assert_equal, chain, on, streamed

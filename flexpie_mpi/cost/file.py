@@ -27,12 +27,9 @@ from .rows import LABELS, PRICED, WORK, unlike
 
 FORMAT = "flexpie_mpi cost"
 FORMAT_VERSION = 2
-"""Version 2 names the features of forests. Version 1 had those of `_UNNAMED`, and did not say so."""
+"""Version 2 names the features of forests; version 1 has others, and does not say so."""
 
 MOST_BYTES = 8 << 20
-
-_UNNAMED = "28cd6da29b2f22ff228567f414e9b110"
-"""Digest of the names of all features that forests in files of version 1 were trained on."""
 
 _MOST_CONSTANT, _LEAST_RATE, _MOST_CROWDING, _MOST_EXPONENT = 1e30, 1e-30, 10.0, 500.0
 """Far beyond anything that is measured; within, no price overflows."""
@@ -44,7 +41,7 @@ def save_cost(cost: LearnedCost, path: str | Path) -> None:
     Raises DataError when it cannot be written.
     """
     forests = {table: forest.text for table, forest in cost.forests.items()}
-    content = record_of(cost) | {"features": _names(), "forests": forests}
+    content = record_of(cost) | {"features": {name: list(each) for name, each in FEATURES.items()}, "forests": forests}
     head = {"format": FORMAT, "version": FORMAT_VERSION, "digest": _digest(content)}
     write_text(path, json.dumps(head | content, indent=1, allow_nan=False) + "\n")
 
@@ -99,8 +96,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         problem = f"its format is {shown(record['format'])}" if has_one else "no format"
         raise CostError(f"'{path}' holds no cost model ({problem}): give a file that 'flexpie-mpi fit' wrote")
     version = record.get("version")
-    is_unnamed = version == 1 and type(version) is int and _digest(_names()) == _UNNAMED
-    if version != FORMAT_VERSION and not is_unnamed:
+    if version != FORMAT_VERSION:
         raise CostError(
             f"cost model '{path}' is in version {shown(version)} of the format "
             f"and this program reads {FORMAT_VERSION}: use a newer flexpie-mpi, or make it anew with 'flexpie-mpi fit'"
@@ -108,12 +104,7 @@ def _read(path: str | Path) -> dict[str, Any]:
     content = {key: value for key, value in record.items() if key not in ("format", "version", "digest")}
     if record.get("digest") != _digest(content):
         raise CostError(f"cost model '{path}' is damaged or was edited: make it anew with 'flexpie-mpi fit'")
-    return content | ({"features": _names()} if is_unnamed else {})
-
-
-def _names() -> dict[str, list[str]]:
-    """The names of this version's features, by table."""
-    return {table: list(features) for table, features in FEATURES.items()}
+    return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ CALL = _dtype({}, "kernels inputs outputs in_bytes out_bytes blocked laid_bytes"
 """One run of one segment's session, without its groups: the call itself and the re-layout of what enters and leaves.
 
 `kernels` counts the groups; `in_bytes` and `out_bytes` are the sizes of the values that enter and leave, weights set
-aside; `blocked` is 1 when the segment has a group that wants its data in blocks of channels (a convolution), else 0; `laid_bytes`
-are those of `in_bytes` and `out_bytes` that come or go in blocks already, and need no re-layout.
+aside; `blocked` is 1 when the segment has a group that wants its data in blocks of channels (a convolution), else 0;
+`laid_bytes` are those of `in_bytes` and `out_bytes` that come or go in blocks already, and need no re-layout.
 """
 
 TRANSFER = _dtype({"kind": "S8"}, "ranks messages port_bytes total_bytes local_bytes runs latency_s wire_s")

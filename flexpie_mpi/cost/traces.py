@@ -259,7 +259,7 @@ def _completed(name: str, rows: np.ndarray) -> np.ndarray:
     if not names or not missing or any(column in names for column in missing):
         return rows
     whole = np.zeros(rows.shape, TABLES[name])
-    if {*whole.dtype.names or ()} - {*missing} != {*names}:
+    if set(whole.dtype.names or ()) - {*missing} != {*names}:
         return rows  # which shows later
     for column in names:
         whole[column] = rows[column]

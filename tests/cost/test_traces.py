@@ -137,6 +137,17 @@ def test_a_recorder_keeps_what_was_measured_when_its_block_fails(tmp_path: Path)
     assert numbers(path) == [1] and Traces.read(path).origins == ORIGINS and os.listdir(tmp_path) == ["t.h5"]
 
 
+def test_a_file_from_before_values_were_blocked_says_that_none_was(tmp_path: Path) -> None:
+    path, rows = tmp_path / "traces.h5", small().tables["call"]
+    older = np.zeros(len(rows), [item for item in rows.dtype.descr if item[0] != "laid_bytes"])
+    for column in older.dtype.names or ():
+        older[column] = rows[column]
+    altered(path, with_table("call", older))
+    read = Traces.read(path).tables["call"]
+    assert not read["laid_bytes"].any()
+    assert all(read[column].tobytes() == older[column].tobytes() for column in older.dtype.names or ())
+
+
 def test_where_nothing_is_measured_nothing_is_written(tmp_path: Path) -> None:
     with Recorder(tmp_path / "t.h5", ORIGINS) as recorder:
         recorder.add("plan", one_plan(1)[:0])
@@ -259,7 +270,7 @@ def linked(file: h5py.File) -> None:
 BAD_FILES = {
     "newer": (
         lambda path: altered(path, lambda file: file.attrs.update(version=FORMAT_VERSION + 1)),
-        r"are in version 2 of the format and this program reads up to 1: use a newer flexpie-mpi",
+        r"are in version 3 of the format and this program reads up to 2: use a newer flexpie-mpi",
     ),
     "values": (lambda path: write_hdf5(path, {"x": np.zeros(3)}, {}), r"holds no traces \(its format is 'fl"),
     "other": (lambda path: h5py.File(path, "w").close(), r"holds no traces \(it names no format\)"),

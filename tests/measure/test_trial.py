@@ -230,7 +230,7 @@ def test_an_engine_that_fails_on_one_rank_is_out_of_the_race_on_all(model, cache
     broken(lower(rows, model.graph)[failing], after)
 
     def rank(transport):
-        make = partial(Engine, transport, model, cache=cache)
+        make = partial(Engine, transport, model, cache=cache, boundaries="nchw")
         return race_in_turns([rows, channels], [(0, 1)], make, random_inputs(model.graph), Rounds(2, 1))
 
     (lost, won), others = run_ranks(2, rank)
@@ -243,7 +243,7 @@ def test_an_error_of_a_request_is_raised_on_every_rank(model, cache, broken):
     broken(lower(plan, model.graph)[1], after=1)
 
     def rank(transport):
-        made = Engine(transport, model, plan, cache=cache)
+        made = Engine(transport, model, plan, cache=cache, boundaries="nchw")
         with pytest.raises(ModelError, match=r"rank 1: .*no such index"):
             measure(made, random_inputs(model.graph), repeat=3, warmup=0)
         return True

@@ -1,10 +1,13 @@
 """Equal to one onnxruntime session? Networks x layouts x fusion x ranks, all ranks of a job in one process.
 
-``python bench/exactness.py [MODEL ...] [--ranks 1,2,3,4,6,8] [--layouts rows,columns,...] [--fusions free,none]``
+``python bench/exactness.py [MODEL ...] [--ranks 1,2,3,4,6,8] [--layouts rows,columns,...] [--fusions free,none]
+[--boundaries auto,nchw,mixed]``
 
 A MODEL is a file, ``builtin:NAME``, or one of the nine networks that the onnx wheel ships, such as ``light_resnet50``
 (with random weights in place of its constant ones); without any, all of these. A row is a network and a layout; a cell
-is the largest difference over all outputs and fusions, relative to the output's largest magnitude. The promise is 1e-4.
+is the largest difference over all outputs, fusions and boundaries, relative to the output's largest magnitude. The
+promise is 1e-4. With ``mixed`` boundaries every second rank keeps values row-major, the others in blocks. The last line
+says how many plans have every output bitwise that of the session.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flexpie_mpi import Engine, Model, Plan, layout_plan, load, run_ranks
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model.zoo import materialise, names
+from flexpie_mpi.runtime.loopback import LoopbackTransport
 from tests.models import LIGHT, with_random_weights
 
 LIMIT = 1e-4
@@ -47,10 +51,17 @@ def plain(path: Path, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
     return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
 
-def outputs_of(model: Model, plan: Plan, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+def outputs_of(model: Model, plan: Plan, inputs: dict[str, Any], boundaries: str) -> dict[str, np.ndarray]:
     """Outputs of a plan."""
-    results = run_ranks(plan.ranks, lambda transport: dict(Engine(transport, model, plan).run(inputs)), deadline_s=600)
-    return results[plan.root]
+    by_rank = ("blocked", "nchw") if boundaries == "mixed" else (boundaries, boundaries)
+
+    def run(transport: LoopbackTransport) -> dict[str, np.ndarray]:
+        engine = Engine(transport, model, plan, boundaries=by_rank[transport.rank % 2])
+        outputs = {name: np.array(array) for name, array in engine.run(inputs).items()}
+        engine.close()
+        return outputs
+
+    return run_ranks(plan.ranks, run, deadline_s=600)[plan.root]
 
 
 def difference(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
@@ -67,10 +78,11 @@ def main() -> int:
     parser.add_argument("--ranks", default="1,2,3,4,6,8")
     parser.add_argument("--layouts", default="rows,columns,grid,channels,single")
     parser.add_argument("--fusions", default="free,none")
+    parser.add_argument("--boundaries", default="auto")
     options = parser.parse_args()
     ranks = [int(count) for count in options.ranks.split(",")]
     print(f"{'network':24}{'layout':10}" + "".join(f"{f'{count} ranks':>10}" for count in ranks))
-    worst, cases = 0.0, 0
+    worst, cases, bitwise = 0.0, 0, 0
     folder = TemporaryDirectory()
     for name, path in sources(options.models, Path(folder.name)):
         model = load(str(path))
@@ -80,14 +92,23 @@ def main() -> int:
             row = []
             for count in ranks:
                 plans = [layout_plan(model.graph, count, layout, fusion=f) for f in options.fusions.split(",")]
-                row.append(max(difference(outputs_of(model, plan, inputs), expected) for plan in plans))
-                cases += len(plans)
+                made = [
+                    outputs_of(model, plan, inputs, boundaries)
+                    for plan in plans
+                    for boundaries in options.boundaries.split(",")
+                ]
+                row.append(max(difference(outputs, expected) for outputs in made))
+                cases += len(made)
+                bitwise += sum(
+                    all(np.array_equal(outputs[name], value) for name, value in expected.items()) for outputs in made
+                )
             worst = max(worst, *row)
             print(
                 f"{Path(name.removeprefix('builtin:')).stem:24}{layout:10}" + "".join(f"{cell:10.1e}" for cell in row),
                 flush=True,
             )
-    print(f"{cases} plans of {options.fusions.replace(',', ' and ')} fusion; largest difference {worst:.1e}")
+    said = f"{options.fusions.replace(',', ' and ')} fusion and {options.boundaries.replace(',', ' and ')} boundaries"
+    print(f"{cases} plans of {said}; largest difference {worst:.1e}, {bitwise} bitwise equal")
     return 1 if worst > LIMIT else 0
 
 

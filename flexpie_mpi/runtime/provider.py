@@ -98,7 +98,7 @@ class Provider(Protocol):
         """
 
 
-def agreed_blocks(transport: Transport, block: int, boundaries: str) -> tuple[int, ...]:
+def agreed_blocks(transport: Transport, block: int, boundaries: str = "auto") -> tuple[int, ...]:
     """Channels to a block on every rank, by rank; called by all ranks together, each with its own (0: none).
 
     Raises ModelError when `boundaries` of any rank is none of `BOUNDARIES`.

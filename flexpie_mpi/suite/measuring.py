@@ -24,7 +24,9 @@ from ..measure.race import fitting_turns, race_in_turns, room
 from ..measure.trial import Footprint, Rounds, Trial, try_request
 from ..model import Model
 from ..planner import Search, Task, make_plans
+from ..runtime.cpu import block_size
 from ..runtime.engine import Engine
+from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
 from ..simulate import simulate
 from ..testbed import Testbed
@@ -138,10 +140,11 @@ class Measurer:
         FlexPieError
             On every rank, when a plan cannot be run.
         """
+        blocks = agreed_blocks(self.transport, block_size())
 
         def find() -> tuple[CandidatePlan, ...]:
             assert cost is not None, "the root has the cost model"
-            plans = candidate_plans(model, scene.testbed, cost, cell.planners, self.tell)
+            plans = candidate_plans(model, scene.testbed.with_blocks(blocks), cost, cell.planners, self.tell)
             return () if {name for candidate in plans for name in candidate.searches} <= set(done) else plans
 
         transport, terms = self.transport, cell.terms

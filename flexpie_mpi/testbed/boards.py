@@ -31,8 +31,9 @@ class Device:
     memory_bytes: int | None = None  # what the rank may use; None for no limit
     host: str = ""  # devices with the same host share its cores; an empty one is a host of its own
     cores: int = 1  # of the host
-    # Channels to a block of what its onnxruntime computes convolutions in; 0 where it has no such layout, or who knows
-    block: int = 0
+    # Channels to a block of what its onnxruntime computes convolutions in; 0 where it has no such layout, or none is
+    # known. How values lie in its memory says nothing of the board: a testbed's digest does not see it.
+    block: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -228,7 +228,7 @@ class Inference(RankPart):
         from ..session.streaming import stream_requests
 
         tell, keep = self.progress.tell, lambda run: self.files.save_stream(run)
-        run = stream_requests(engine, source, terms, tell, inputs=chosen.inputs, keep=keep)
+        run = stream_requests(engine, source, terms, tell, inputs=chosen.inputs, race=chosen.race, keep=keep)
         self.progress.clear()
         on_root(self.transport, lambda: self.files.publish_stream(run), ROOT)
         return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0

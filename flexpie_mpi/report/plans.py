@@ -196,18 +196,23 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
         outside = f"; {prediction.extrapolated} of {count_of(prediction.prices, 'price')} extrapolated"
         searched = f"{count_of(search.segments_priced, 'segment')} in {search.planning_s:.2f} s"
         items.append(f"search   {searched}{outside if prediction.is_measured else ''}")
-    if prediction.race:
-        items.append(f"race     {_race(prediction.race)}")
-    return items
+    return [*items, *race_lines(prediction.race)]
 
 
-def _race(race: Race) -> str:
-    """The plans that were run to choose one, with what they took, or why there were none."""
+def race_lines(race: Race | None) -> list[Item]:
+    """The plans that were run to choose one, with what they took, or why there were none; nothing of a rule."""
+    if race is None:
+        return []
     runs = (
         f"{each.planner} {ms(each.seconds)}{' (kept)' if place == race.kept else ''}"
         for place, each in enumerate(race.entrants)
     )
-    return f"{', '.join(runs)}; measured {race.note}" if race.entrants else race.note
+    return [f"race     {', '.join(runs)}; measured {race.note}" if race.entrants else f"race     {race.note}"]
+
+
+def race_record(race: Race | None) -> dict[str, Any] | None:
+    """The same in seconds."""
+    return None if race is None else asdict(race)
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "costs": prediction.inputs.cost_source,
         "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
         "exit_s": best.exit_s,
-        "race": None if prediction.race is None else asdict(prediction.race),
+        "race": race_record(prediction.race),
     }
 
 

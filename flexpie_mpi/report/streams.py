@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .models import model_lines, model_record
-from .plans import plan_record, planner_line
+from .plans import plan_record, planner_line, race_lines, race_record
 from .run import agreement, check_record, difference, hosts_line
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
@@ -45,6 +45,7 @@ def stream_items(stream: StreamRun) -> list[Item]:
         f"data     {stream.data}",
         f"ranks    {hosts_line(stream.hosts)}",
         planner_line(stream.plan),
+        *race_lines(stream.race),
         *([] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]),
         "",
         *_rate_lines(stream),
@@ -84,6 +85,7 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
             for stats in measured.stats
         ],
         "plan": plan_record(stream.plan),
+        "race": race_record(stream.race),
         "versions": dict(stream.versions),
     }
     return record | ({"verify": _findings_record(stream.findings)} if stream.findings else {})

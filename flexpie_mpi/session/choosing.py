@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.choices import AUTO, SEARCHING
+from ..core.document import DocumentError
 from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
@@ -24,7 +25,6 @@ from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards
 from .races import KeptRaces, Race, race_key
 
 if TYPE_CHECKING:
-    from ..cost.model import Origin
     from ..measure.observed import Observation
     from ..measure.shares import Shares
     from .cluster import InputsFinder
@@ -49,6 +49,11 @@ class Chosen:
     def inputs(self) -> PredictionInputs | None:
         """What it was chosen on; None where nothing had to be predicted."""
         return self.prediction.inputs if self.prediction else None
+
+    @property
+    def race(self) -> Race | None:
+        """What it was measured against; None elsewhere, and of other planners than `auto`."""
+        return self.prediction.race if self.prediction else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +214,15 @@ class Chooser:
         self._finder = InputsFinder(self.transport, self.cache, self.sources, self.tell)
         if given is not None or self.choice.planner != AUTO:
             return self._finder.find(self.model, request)
-        self._races = on_root(self.transport, partial(self._kept_races, self._finder.origins))
+        self._races = on_root(self.transport, partial(self._kept_races, self._finder.cluster))
         return self._finder.find(self.model, request, 1 - RACE_SHARE)
 
-    def _kept_races(self, origins: Sequence[Origin]) -> KeptRaces | None:
-        """What the cache keeps of races of such a job; None where a file is gone, of which others will speak."""
+    def _kept_races(self, cluster: str) -> KeptRaces | None:
+        """What the cache keeps of races of such a job; None where a file is of no use, of which others will speak."""
         library, graph = self.transport.library, self.model.graph
         try:
-            return KeptRaces(self.cache, race_key(origins, library, graph, self.choice, self.sources))
-        except OSError:
+            return KeptRaces(self.cache, race_key(cluster, library, graph, self.choice, self.sources))
+        except DocumentError:
             return None
 
     def _plans(

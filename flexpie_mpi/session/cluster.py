@@ -131,6 +131,11 @@ class InputsFinder:
         self._memory = transport.all_gather(memory_bytes())
         self._kept = ClusterCache(cache, self.origins)
 
+    @property
+    def cluster(self) -> str:
+        """Digest of the job's hosts, threads and versions."""
+        return cluster_digest(self.origins)
+
     def find(self, model: Model, inputs: Mapping[str, Any] | None, share: float = 1.0) -> PredictionInputs | None:
         """What predictions for a model stand on, on the root; None elsewhere. What is not known is measured, and kept.
 

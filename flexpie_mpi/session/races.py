@@ -8,15 +8,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from ..core.document import dataclass_of, from_json, read_document
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan
-from ..cost.model import Origin
 from ..files.atomic import write_text
 from ..files.cache import Cache
-from ..measure.cluster import cluster_digest
 from ..measure.trial import Trial
 from .opening import CostSources, PlanChoice
 
@@ -24,6 +21,9 @@ log = logging.getLogger(__name__)
 
 RACES = "races"
 """Kind of cache entries."""
+
+_MOST_BYTES = 1 << 30
+"""Of a file on which a race depends: more than any that is read."""
 
 VERSION = 1
 """Of what is kept, and of what `auto` can find: what an earlier version has chosen is not run."""
@@ -64,18 +64,18 @@ class Winner:
     race: Race
 
 
-def race_key(origins: Sequence[Origin], library: str, graph: Graph, choice: PlanChoice, sources: CostSources) -> str:
+def race_key(cluster: str, library: str, graph: Graph, choice: PlanChoice, sources: CostSources) -> str:
     """Hex digest of all that a race's result holds for.
 
-    These are the job's hosts, threads and versions, with its library of messages; the model; who plans; and what files
-    say of boards and costs. What the cache keeps of costs is not among them: it grows, and the plan shall stay.
+    These are the digest of the job's cluster, and its library of messages; the model; who plans; and what files say of
+    boards and costs. What the cache keeps of costs is not among them: it grows, and the plan shall stay.
 
-    Raises OSError when a file cannot be read.
+    Raises DocumentError when a file cannot be read.
     """
-    parts = (VERSION, cluster_digest(origins), library, graph.digest, replace(choice, autotune=1))
+    parts = (VERSION, cluster, library, graph.digest, replace(choice, autotune=1))
     state = hashlib.blake2b(repr(parts).encode(), digest_size=16)
     for path in (sources.testbed, sources.cost, *(sources.traces or ())):
-        content = b"" if path is None else Path(path).read_bytes()
+        content = b"" if path is None else read_document(path, _MOST_BYTES)
         state.update(hashlib.blake2b(content).digest())
     return state.hexdigest()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..measure.compare import Findings, StreamComparison
     from ..simulate.occupancy import Occupancy
     from .inputs import PredictionInputs
+    from .races import Race
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class StreamRun:
     left: int = 0  # requests that were read, but not run, because of that signal
     written: int | None = None  # requests in the output file, earlier ones among them
     occupancy: Occupancy | None = None
+    race: Race | None = None  # what `auto` was measured against; None of other planners
     findings: Findings | None = None  # of a comparison with one session of the whole model
 
     @property
@@ -142,13 +144,15 @@ def stream_requests(
     tell: Tell,
     *,
     inputs: PredictionInputs | None = None,
+    race: Race | None = None,
     keep: Callable[[StreamRun], None] = lambda run: None,
 ) -> StreamRun | None:
     """Let all requests of the root's source stream through the engine; called by all ranks together.
 
     A signal ends the stream in order: what is under way is finished, delivered and kept. The root returns the stream
     that is over, after it has called `keep` with it, while signals do no harm yet. What the plan was made on are its
-    `inputs`, where that is known. Raises FlexPieError on every rank: what the source or the file of outputs raised.
+    `inputs`, and its `race` is what it was measured against, where that is known. Raises FlexPieError on every rank:
+    what the source or the file of outputs raised.
     """
     transport = engine.transport
     settle_pace([engine])
@@ -181,6 +185,7 @@ def stream_requests(
                 left=handler.reader.left if stopped.by else 0,
                 written=handler.written(),
                 occupancy=predicted,
+                race=race,
                 findings=handler.findings(),
             )
             keep(run)

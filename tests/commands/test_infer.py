@@ -133,6 +133,9 @@ def test_a_job_measures_once_and_then_plans_at_once(job, tmp_path):
     assert second.code == 0 and "measured at an earlier start" in " ".join(second.out.split()), second
     repeated = json.loads((tmp_path / "second.json").read_text())
     assert repeated["plan"] == record["plan"] and repeated["prediction"]["race"]["entrants"] == race["entrants"]
+    stream = job(2, *words[:5], "--requests", 5, "--json", tmp_path / "stream.json", **own)
+    assert stream.code == 0 and "measured at an earlier start" in " ".join(stream.out.split()), stream
+    assert json.loads((tmp_path / "stream.json").read_text())["race"] == repeated["prediction"]["race"]
 
     again = job(2, *words, "--autotune", 2, "--report", "--json", tmp_path / "again.json", **own)
     assert again.code == 0 and "verify   equal" in again.out and max(map(len, again.out.splitlines())) <= 80, again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 
 from flexpie_mpi import Engine, load, run_ranks
+from flexpie_mpi.core.document import DocumentError
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.measure import trial
-from flexpie_mpi.measure.cluster import origins_of
+from flexpie_mpi.measure.cluster import cluster_digest, origins_of
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.session import planning
 from flexpie_mpi.session.choosing import Chooser
@@ -196,15 +198,15 @@ def test_a_race_holds_for_one_job_only(cache, tmp_path):
     boards, cost = tmp_path / "boards.toml", tmp_path / "cost.json"
     boards.write_text("one")
     cost.write_text("{}")
-    two, sources = origins(2), CostSources()
+    two, sources = cluster_digest(origins(2)), CostSources()
 
-    def key(origins=two, library="MPI 1", graph=GRAPH, choice=AUTO, sources=sources):
-        return race_key(origins, library, graph, choice, sources)
+    def key(cluster=two, library="MPI 1", graph=GRAPH, choice=AUTO, sources=sources):
+        return race_key(cluster, library, graph, choice, sources)
 
     given = replace(sources, testbed=str(boards))
     keys = [
         key(),
-        key(origins(3)),
+        key(cluster_digest(origins(3))),
         key(library="MPI 2"),
         key(graph=load("builtin:tiny_cnn").graph),
         key(choice=PlanChoice("flexpie")),
@@ -213,7 +215,16 @@ def test_a_race_holds_for_one_job_only(cache, tmp_path):
     ]
     boards.write_text("two")
     assert len({*keys, key(sources=given)}) == len(keys) + 1
-    assert key(origins(2), choice=PlanChoice(autotune=3), sources=CostSources(trace_budget_s=1.0)) == keys[0]
+    assert (
+        key(cluster_digest(origins(2)), choice=PlanChoice(autotune=3), sources=CostSources(trace_budget_s=1.0))
+        == keys[0]
+    )
+
+
+def test_a_pipe_is_not_read_before_whoever_wants_it(tmp_path):
+    os.mkfifo(tmp_path / "cost.json")
+    with pytest.raises(DocumentError, match="pipe"):
+        race_key("cluster", "MPI", GRAPH, AUTO, CostSources(cost=str(tmp_path / "cost.json")))
 
 
 def test_rivals_fit_the_boards_and_none_is_there_twice():

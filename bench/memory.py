@@ -1,9 +1,10 @@
 """What every rank is predicted to need in memory (:mod:`flexpie_mpi.lower.memory`), beside what it really takes.
 
-``python bench/memory.py [CASE ...] [--json FILE]``, a case being ``MODEL/LAYOUT/RANKS``, such as ``resnet50/rows/2``;
-a model is the name of a built-in one, or a file that ends in ``.onnx``
+``python bench/memory.py [CASE ...] [--again] [--json FILE]``, a case being ``MODEL/LAYOUT/RANKS``, such as
+``resnet50/rows/2``; a model is the name of a built-in one, or a file that ends in ``.onnx``
 
-Every case is a job of its own, started after one that has filled the caches. The peak of a rank is that of its
+Every case is a job of its own, started after one that has filled the caches; but segments are laid out in blocks anew,
+as at the first start of a plan, unless ``--again`` leaves them in the cache. The peak of a rank is that of its
 *proportional set size* (Pss): pages that several processes share count for each in part. It is looked at every few
 milliseconds, and counts from the first moment to the end of the last of some requests. Ranks on one machine share the
 code of libraries, which they would not on boards, so that many ranks take less here than predicted. Beside it stands
@@ -21,6 +22,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -33,8 +35,10 @@ from typing import Any
 
 import flexpie_mpi as fp
 from flexpie_mpi.emulate.system import memory_here
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower.memory import memory_of
+from flexpie_mpi.runtime.cpu import KIND
 
 CASES = (
     "resnet50/single/1", "resnet50/rows/2", "resnet50/channels/3", "resnet50/grid/4",
@@ -128,7 +132,7 @@ def groups(ranks: int) -> Iterator[str]:
                 folder.rmdir()
 
 
-def measured(case: str) -> list[dict[str, Any]]:
+def measured(case: str, *, again: bool) -> list[dict[str, Any]]:
     """What the ranks of a case need and took."""
     ranks = int(case.rsplit("/", 1)[1])
     memory = memory_here()
@@ -141,6 +145,8 @@ def measured(case: str) -> list[dict[str, Any]]:
         subprocess.run(
             ["mpirun", "-n", str(ranks), *part], env=environment | {"MEMORY_GROUP": ""}, check=True, stdout=-3
         )
+        if not again and (folder := Cache.default().folder):
+            shutil.rmtree(folder / KIND, ignore_errors=True)
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         time.sleep(0.1)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
@@ -159,6 +165,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=CASES)
+    parser.add_argument("--again", action="store_true", help="leave segments in the cache that were laid out before")
     parser.add_argument("--json", metavar="FILE", help="write every rank's figures, too")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -168,7 +175,7 @@ def main() -> None:
     print(f"{'case':24}{'rank':>5}{'needed':>9}{'Pss':>8}{'off':>8}{'cgroup':>8}   (MB)")
     rows: list[dict[str, Any]] = []
     for case in options.cases:
-        rows += measured(case)
+        rows += measured(case, again=options.again)
         show(rows[-int(case.rsplit("/", 1)[1]) :])
     off = [row["needed"] / row["pss"] - 1 for row in rows]
     print(f"lowest {min(off):+.1%}, median {median(off):+.1%}, highest {max(off):+.1%} of {len(off)} ranks")

@@ -18,6 +18,8 @@ How the terms were measured, with onnxruntime 1.32 on x86-64 (``bench/memory.py`
   144 MB took 577 MB. Copies of at most `HEAP_BYTES` stay with the process when they are freed, until it returns its
   free memory, which it does every `RETURN_BYTES`: 0.5 to 0.8 of the bytes laid out since in ResNets, VGG-16 and
   Inception, 1.0 where many convolutions are all of one size. They are all counted.
+- A segment with blocked values is laid out once, by a session that is gone before the next one is made, and mapped from
+  the cache then: its constants become resident when it runs. While it is laid out they are there twice.
 - All sessions of a process share one arena. It keeps what a first request took value by value, and the one block for
   all of them that onnxruntime asks for from the second request on: twice what the values of the hungriest segment
   take, where the memory of one that is over serves only values of the same size.
@@ -131,19 +133,35 @@ def _rank_memory(programs: Sequence[Program], graph: Graph, root: int) -> RankMe
     held: dict[Slice, int] = {}
     for piece, nbytes in (item for _, step in steps for item in constants_of(graph, step)):
         held[piece] = max(held.get(piece, 0), nbytes)
-    sizes = [laid_out(graph, step.blocks) for _, step in steps]
-    heaps = list(map(heap_bytes, sizes))
-    largest = max((size for each in sizes for size in each), default=0)
     return RankMemory(
         programs[0].rank,
         weight_bytes=sum(held.values()),
-        starting_bytes=int(starting_bytes(largest, min(sum(heaps), max(heaps, default=0) + RETURN_BYTES))),
+        starting_bytes=_starting_bytes(graph, steps),
         inner_bytes=INNER_COPIES * max((inner_bytes(graph, program, step) for program, step in steps), default=0),
         slot_bytes=sum(program.arena.nbytes + message_bytes(program, has_staging_slots=False) for program in programs),
         single_bytes=sum(program.arena.nbytes + message_bytes(program) for program in programs),
         turns=len(programs),
         is_root=programs[0].rank == root,
     )
+
+
+def _starting_bytes(graph: Graph, steps: Sequence[tuple[Program, Compute]]) -> int:
+    """Bytes of further copies of constants while a rank's sessions are made, beyond the constants of all of them.
+
+    Of a step with blocked values they are made before anything of it is held, one step after the other.
+    """
+    plain: list[list[int]] = []
+    first = held = 0
+    for program, step in steps:
+        sizes = laid_out(graph, step.blocks)
+        if any(program.buffers[index].block for _, index in (*step.inputs, *step.outputs)):
+            own = sum(nbytes for _, nbytes in constants_of(graph, step))
+            first, held = max(first, 2 * own + COPIES_OF_ONE * max(sizes, default=0)), held + own
+        else:
+            plain.append(sizes)
+    heaps, largest = list(map(heap_bytes, plain)), max((size for sizes in plain for size in sizes), default=0)
+    later = int(starting_bytes(largest, min(sum(heaps), max(heaps, default=0) + RETURN_BYTES)))
+    return max(first - held, later)
 
 
 def constants_of(graph: Graph, step: Compute) -> Iterator[tuple[Slice, int]]:

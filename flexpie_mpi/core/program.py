@@ -111,12 +111,17 @@ class NodeBlock:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run one segment's nodes: one onnxruntime session from input buffers to output buffers."""
+    """Run one segment's nodes: one onnxruntime session from input buffers to output buffers.
+
+    `crops` are copied first: parts of blocked inputs that some nodes read. Cut out inside the session they would have
+    to be laid out in rows.
+    """
 
     segment: int
     blocks: tuple[NodeBlock, ...]
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
+    crops: tuple[LocalCopy, ...] = ()
 
     @property
     def order(self) -> Order:

@@ -196,14 +196,14 @@ def run_rounds(
 def _going_on(running: Sequence[Runner], rounds: Rounds) -> list[int]:
     """Places of those that take part in one more round."""
     able = [place for place, runner in enumerate(running) if runner.error is None]
-    if not rounds.is_knockout:
+    if not rounds.is_knockout or any(len(running[place].spent_s) < FEWEST for place in able):
         return able
     going = [able[place] for place in contenders([running[place].spent_s for place in able])]
     return going if len(going) > 1 else []
 
 
 FEWEST, DOUBT = 3, 0.5
-"""Requests of each engine before any is out, and the share by which one would have to be slower after a single one."""
+"""Requests before any engine is out; the share by which one would have to be slower, had a single request counted."""
 
 
 def contenders(spent_s: Sequence[Sequence[float]]) -> list[int]:
@@ -212,11 +212,11 @@ def contenders(spent_s: Sequence[Sequence[float]]) -> list[int]:
     One is out when the lower quartile of its requests is above the upper one of the fastest, by a margin that gets
     smaller with every request.
 
-    >>> contenders([[1.0], [9.0]]), contenders([[1.0, 1.0, 1.1], [1.1, 1.1, 1.2], [1.3, 1.4, 1.4]])
-    ([0, 1], [0, 1])
+    >>> contenders([[1.0, 1.0, 1.1], [1.1, 1.1, 1.2], [1.3, 1.4, 1.4]]), contenders([[1.0] * 9, [1.1] * 9])
+    ([0, 1], [0])
     """
-    if not spent_s or len(spent_s[0]) < FEWEST:
-        return list(range(len(spent_s)))
+    if not spent_s:
+        return []
     lower, median, upper = np.percentile(spent_s, (25, 50, 75), axis=1)
     limit = upper[median.argmin()] * (1 + DOUBT / len(spent_s[0]))
     return [int(place) for place in np.flatnonzero(lower <= limit)]

@@ -144,7 +144,10 @@ class Chooser:
         if self._races is not None:
             self._races.keep(plans[best].plan, race)
         if self._finder is not None and prediction.inputs.is_here:
-            self._finder.keep([each.rows(testbed, plans[place].seconds) for place, each in seen.items()])
+            try:
+                self._finder.keep([each.rows(testbed, plans[place].seconds) for place, each in seen.items()])
+            except Exception as error:  # whatever is wrong with it: the race is over, and counts
+                log.warning("what the plans took is not kept for the next fit: %s", error)
         return prediction.only(tuple(trials), best, race)
 
     def depth(self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False) -> int:
@@ -235,5 +238,14 @@ class Chooser:
         if not self.sources.trace_budget_s and self.choice.autotune == 1:
             reason = "nothing may be measured, as --trace-budget is 0"
         without_cost = self._finder.without_cost if self._finder else None
-        ranks = self.transport.size
-        return plans_to_try(self.choice, given, self.model.graph, ranks, inputs, without_cost, self._races, reason)
+        return plans_to_try(
+            self.choice,
+            given,
+            self.model.graph,
+            self.transport.size,
+            inputs,
+            without_cost,
+            self._races,
+            reason,
+            self.transport.patience.deadline_s,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import prod
+from math import inf, prod
 from random import Random
 from time import perf_counter
 
@@ -28,6 +28,9 @@ from .races import KeptRaces, Race
 
 _SPARE = (4, 16, 64)
 """So many times more plans are searched for than are wanted, until enough of them differ in more than words."""
+
+DEADLINE_SHARE = 0.25
+"""Of the time that ranks wait for each other, what a plan may be predicted to take, so that none of them is late."""
 
 TO_COME = Race("to come: infer measures this plan beside one board and the best fixed layout, and runs the fastest")
 """Of what `auto` finds before anything runs."""
@@ -89,6 +92,7 @@ def plans_to_try(
     without_cost: Callable[[PredictionInputs, Exception], PredictionInputs] | None,
     races: KeptRaces | None = None,
     no_race: str = "",
+    deadline_s: float = inf,
 ) -> tuple[Prediction | None, tuple[Plan, ...]]:
     """Plans of a job to choose from by running them, the one that should be the fastest first; or the only one.
 
@@ -107,6 +111,8 @@ def plans_to_try(
         What earlier races of such a job have shown, where `auto` may race.
     no_race : str
         Why no plans can be run to compare, in words; empty where they can.
+    deadline_s : float
+        How long ranks wait for each other.
     """
     is_predicted = choice.planner in PRESETS or (choice.planner in SEARCHING and ranks > 1)
     if given is None and (inputs is None or not is_predicted):
@@ -120,7 +126,7 @@ def plans_to_try(
         if earlier is not None:
             return earlier
         prediction = predict(choice, graph, inputs, choice.autotune, given)
-        return with_rivals(prediction, graph) if prediction.race else prediction
+        return with_rivals(prediction, graph, DEADLINE_SHARE * deadline_s) if prediction.race else prediction
 
     try:
         prediction = predicted(inputs)
@@ -143,10 +149,10 @@ def _earlier(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, races: 
         return None
     plan, race = won
     try:
+        prediction = predict(choice, graph, inputs, given=plan)
         for problem in lacking(plan, graph, inputs):
             raise PlanError(problem)
-        prediction = predict(choice, graph, inputs, given=plan)
-    except PlanError as error:
+    except (PlanError, LayoutError) as error:
         races.forget(error)
         return None
     return replace(prediction, planner=choice.planner, race=race)
@@ -179,10 +185,11 @@ def predict(
     return Prediction(planner, search, inputs, is_measured, *cost.counts(), race=race)
 
 
-def with_rivals(prediction: Prediction, graph: Graph) -> Prediction:
+def with_rivals(prediction: Prediction, graph: Graph, most_s: float = inf) -> Prediction:
     """The same with the plans that it must not be slower than behind its own: one board, and the best fixed layout.
 
-    Those that do what a plan before them does are left out, and so are those that do not fit the boards.
+    Those that do what a plan before them does are left out, and so are those that do not fit the boards, or are
+    predicted to take longer than `most_s`.
     """
     search, inputs = prediction.search, prediction.inputs
     plans = list(search.plans)
@@ -190,7 +197,7 @@ def with_rivals(prediction: Prediction, graph: Graph) -> Prediction:
     for rules in (("single",), [kind for kind in kinds_of(graph) if kind in PRESETS]):
         for rival in islice(_fitting(rules, graph, inputs), 1):
             programs = digest(turns_of(rival.plan, graph)[0])
-            plans += () if programs in known else (rival,)
+            plans += () if programs in known or rival.seconds > most_s else (rival,)
             known.add(programs)
     return replace(prediction, search=replace(search, plans=tuple(plans), paths=()))
 

@@ -173,8 +173,8 @@ def test_a_budget_ends_a_race_and_counts_what_making_engines_takes(monkeypatch):
     monkeypatch.setattr(FakeEngine, "run", lambda engine, inputs: clock.update(s=5))
     rounds, told = Rounds(1, 1, most=50, is_knockout=True), []
     trials = race_in_turns(["x", "y", "z"], [(0, 1), (2,)], make, {}, rounds, told.append, budget=budget)
-    # The first turn has 45 s: 20 for engines, 10 a round, one to warm up; z alone runs once, whatever is left
-    assert [len(trial.latencies_s) for trial in trials] == [2, 2, 1]
+    # The first turn has 45 s: 20 for engines, 10 a round, one to warm up; z alone has enough at three
+    assert [len(trial.latencies_s) for trial in trials] == [2, 2, 3]
     late = race_in_turns(["x", "y"], [(0, 1)], make, {}, rounds, budget=Budget(alone(), 0.0, now_s))
     assert [len(trial.latencies_s) for trial in late] == [1, 1], "one round each has, however late"
 

@@ -7,12 +7,14 @@ import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
 
 from flexpie_mpi import Engine, load, run_ranks
 from flexpie_mpi.core.document import DocumentError
+from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
@@ -21,7 +23,7 @@ from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.measure import trial
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of
 from flexpie_mpi.planner import layout_plan
-from flexpie_mpi.session import planning
+from flexpie_mpi.session import planning, races
 from flexpie_mpi.session.choosing import Chooser
 from flexpie_mpi.session.cluster import ClusterCache, InputsFinder
 from flexpie_mpi.session.inputs import PredictionInputs
@@ -123,6 +125,17 @@ def test_what_was_measured_is_kept_with_the_traces(cache, clock):
     assert (rows["predicted_s"] > 0).all() and len(kept.tables["exchange"])
 
 
+def test_what_cannot_be_kept_is_a_warning(cache, clock, monkeypatch, caplog):
+    def refuse(*given):
+        raise CostError("the disk is full")
+
+    clock[0].update(SLOW_AUTO)
+    monkeypatch.setattr(InputsFinder, "keep", refuse)
+    monkeypatch.setattr(races, "write_text", refuse)
+    assert choose(cache).plan.provenance["planner"] == "single"
+    assert [text.count("is not kept for the next") for text in caplog.messages] == [1, 1]
+
+
 def origins(ranks):
     return run_ranks(ranks, lambda transport: origins_of(transport, 1))[0]
 
@@ -177,14 +190,15 @@ def test_one_rank_has_nothing_to_choose(cache, clock):
     assert choose(cache, ranks=1).prediction is None and not clock[1]
 
 
-@pytest.mark.parametrize("damage", ["rubbish", "no race", "another model's", "too large"])
+@pytest.mark.parametrize("damage", ["rubbish", "no race", "another model's", "another job's", "too large"])
 def test_a_race_that_is_of_no_use_is_held_anew(cache, clock, caplog, monkeypatch, damage):
     clock[0].update(SLOW_AUTO)
     first = choose(cache)
     (path,) = (cache.folder / RACES).iterdir()
     record = json.loads(path.read_text())
-    other = layout_plan(load("builtin:tiny_cnn").graph, 2, "rows").to_json()
-    texts = {"rubbish": "?", "no race": "{}", "another model's": json.dumps({**record, "plan": other})}
+    plans = {"another model's": (load("builtin:tiny_cnn").graph, 2), "another job's": (GRAPH, 3)}
+    texts = {name: json.dumps({**record, "plan": layout_plan(*of, "rows").to_json()}) for name, of in plans.items()}
+    texts |= {"rubbish": "?", "no race": "{}"}
     path.write_text(texts.get(damage, path.read_text()))
     if damage == "too large":
         monkeypatch.setattr(planning, "lacking", lambda plan, *rest: ["too large"] * (plan == first.plan))
@@ -228,16 +242,17 @@ def test_a_pipe_is_not_read_before_whoever_wants_it(tmp_path):
 
 
 def test_rivals_fit_the_boards_and_none_is_there_twice():
-    def rivals(testbed, cost):
+    def rivals(testbed, cost, most_s=inf):
         inputs = PredictionInputs(testbed, cost, "", "")
         found = predict(AUTO, GRAPH, inputs)
         assert found.race == TO_COME
-        plans = [priced.plan for priced in with_rivals(found, GRAPH).search.plans]
+        plans = [priced.plan for priced in with_rivals(found, GRAPH, most_s).search.plans]
         assert len({digest(lower(plan, GRAPH)) for plan in plans}) == len(plans)
         return [plan.provenance["planner"] for plan in plans]
 
     assert rivals(BOARDS, OnlyCompute())[:2] == ["auto", "single"]
     assert "single" not in rivals(BOARDS, Dear()), "it is what the search has found"
+    assert rivals(BOARDS, OnlyCompute(), most_s=0.0) == ["auto"], "no rank shall be late"
     need = memory_of([lower(layout_plan(GRAPH, 1, "single"), GRAPH)], GRAPH)[0].total_bytes()
     small = [replace(device, memory_bytes=need - 1) for device in BOARDS.devices]
     assert "single" not in rivals(replace(BOARDS, devices=tuple(small)), OnlyCompute())

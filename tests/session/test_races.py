@@ -225,6 +225,7 @@ def test_a_race_holds_for_one_job_only(cache, tmp_path):
         key(graph=load("builtin:tiny_cnn").graph),
         key(choice=PlanChoice("flexpie")),
         key(sources=replace(sources, cost=str(cost))),
+        key(sources=replace(sources, boundaries="nchw")),
         key(sources=given),
     ]
     boards.write_text("two")

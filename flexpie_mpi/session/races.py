@@ -67,8 +67,9 @@ class Winner:
 def race_key(cluster: str, library: str, graph: Graph, choice: PlanChoice, sources: CostSources) -> str:
     """Hex digest of all that a race's result holds for.
 
-    These are the digest of the job's cluster, and its library of messages; the model; who plans, for which form
-    between segments; and what files say of boards and costs. What the cache keeps of costs is not among them: it grows, and the plan shall stay.
+    These are the digest of the job's cluster, and its library of messages; the model; who plans, for which form between
+    segments; and what files say of boards and costs. What the cache keeps of costs is not among them: it grows, and the
+    plan shall stay.
 
     Raises DocumentError when a file cannot be read.
     """

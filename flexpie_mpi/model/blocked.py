@@ -11,11 +11,14 @@ reorders of its own instead: slower, and as right.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from .blocked_crops import UNMARKED, Crop, in_blocks
 
 DOMAIN = "com.microsoft.nchwc"
 _IN, _OUT = "flexpie::in::", "flexpie::out::"
@@ -35,16 +38,18 @@ def probe() -> bytes:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
-def marked(model: bytes, blocked: Mapping[str, int]) -> bytes:
-    """A model with markers at the inputs and outputs in `blocked`, which has their channels to a block.
+def marked(model: bytes, blocked: Mapping[str, int], crops: Iterable[tuple[int, Crop]] = ()) -> bytes:
+    """A model with markers at the inputs and outputs in `blocked`, which has their channels to a block, and at crops.
 
-    Behind its marker an input is an output as well: what has two readers is fused with neither.
+    Behind its marker an input or a crop is an output as well: what has two readers is fused with neither.
 
     Raises UnmarkableError where onnxruntime would not read in blocks.
     """
     copy = onnx.ModelProto.FromString(model)
     graph = copy.graph
     outputs = [value for value in graph.output if value.name in blocked]
+    for place, crop in sorted(crops, key=itemgetter(0), reverse=True):
+        _mark_crop(graph, place, crop, max(blocked.values()))
     for value in [value for value in graph.input if value.name in blocked]:
         name = value.name
         graph.output.add().CopyFrom(value)
@@ -55,6 +60,14 @@ def marked(model: bytes, blocked: Mapping[str, int]) -> bytes:
         value.name = _OUT + name
         graph.node.append(_marker(graph, value, (name, value.name), blocked[name]))
     return copy.SerializeToString()
+
+
+def _mark_crop(graph: onnx.GraphProto, place: int, crop: Crop, block: int) -> None:
+    made = helper.make_tensor_value_info(crop.name, TensorProto.FLOAT, crop.made)
+    if all(value.name != crop.name for value in graph.output):
+        graph.output.append(made)
+    graph.node[place].output[0] = UNMARKED + crop.name
+    graph.node.insert(place + 1, _marker(graph, made, (UNMARKED + crop.name, crop.name), block))
 
 
 def _marker(graph: onnx.GraphProto, value: onnx.ValueInfoProto, ends: tuple[str, str], block: int) -> onnx.NodeProto:
@@ -70,7 +83,9 @@ def _marker(graph: onnx.GraphProto, value: onnx.ValueInfoProto, ends: tuple[str,
     return helper.make_node("Conv", [ends[0], name], [ends[1]], name=f"{ends[1]}::marker", group=group)
 
 
-def unmarked(optimised: Path, model: bytes, blocked: Mapping[str, int]) -> bytes:
+def unmarked(
+    optimised: Path, model: bytes, blocked: Mapping[str, int], crops: Iterable[tuple[int, Crop]] = ()
+) -> bytes:
     """The model of a file, which onnxruntime made of a marked `model`, without the markers.
 
     Its inputs and outputs are those of `model` in their order; names of blocked ones are others.
@@ -79,6 +94,8 @@ def unmarked(optimised: Path, model: bytes, blocked: Mapping[str, int]) -> bytes
     """
     made, graph = onnx.load(optimised, load_external_data=False), onnx.ModelProto.FromString(model).graph
     nodes = _Nodes(made.graph.node)
+    for _, crop in crops:
+        made.graph.initializer.extend(nodes.unmark_crop(crop, max(blocked.values())))
     inputs = [
         _end(value, nodes.unmark_input(value.name), blocked[value.name]) if value.name in blocked else value
         for value in graph.input
@@ -88,6 +105,7 @@ def unmarked(optimised: Path, model: bytes, blocked: Mapping[str, int]) -> bytes
         _end(value, nodes.unmark_output(value.name, names), blocked[value.name]) if value.name in blocked else value
         for value in graph.output
     ]
+    nodes.prune({value.name for value in outputs})
     return _with_ends(made, graph.name, nodes.nodes, inputs, outputs)
 
 
@@ -121,6 +139,36 @@ class _Nodes:
             blocked = _OUT + name
         taken.add(blocked)
         return blocked
+
+    def unmark_crop(self, crop: Crop, block: int) -> list[onnx.TensorProto]:
+        """Take off the marker behind a crop, which is made in blocks if it reads such; constants that it needs."""
+        marker = _only(self._writers(_only(self._writers(crop.name), "ReorderOutput").input[0]), "Conv")
+        entry = _only(self._writers(marker.input[0]), "ReorderInput")
+        back, (cut,) = self._writers(crop.name)[0], self._writers(entry.input[0])
+        if cut.op_type != "Slice" or len(self._readers(entry.output[0])) > 1:
+            raise UnmarkableError
+        source, target = self._writers(cut.input[0]), marker.output[0]
+        if not source or (source[0].op_type, source[0].domain) != ("ReorderOutput", DOMAIN):
+            entry.output[0] = target
+            self._drop(marker)
+            return []
+        nodes, constants = in_blocks(crop, cut, (source[0].input[0], target), block)
+        place = next(n for n, node in enumerate(self.nodes) if node is marker)
+        self.nodes[place:place] = nodes
+        self._drop(marker, entry, cut, *([] if self._readers(crop.name) else [back]))
+        return constants
+
+    def prune(self, outputs: set[str]) -> None:
+        """Take off what lays out in rows what nobody reads so."""
+        self._drop(
+            *(
+                node
+                for node in self.nodes
+                if node.op_type == "ReorderOutput"
+                and node.output[0] not in outputs
+                and not self._readers(node.output[0])
+            )
+        )
 
     def _readers(self, name: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if name in node.input]

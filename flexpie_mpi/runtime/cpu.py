@@ -14,10 +14,11 @@ from ..core.versions import processor
 from ..files.cache import Cache
 from ..model import SegmentModel
 from ..model.blocked import UnmarkableError, between_reorders, marked, probe, unmarked
+from ..model.blocked_crops import crops_of
 from .ort import OrtProvider
 from .provider import ProviderOptions
 
-KIND = "blocked"
+KIND = "blocked-2"
 _MODEL, _WEIGHTS = "model.onnx", "weights.bin"
 
 _ONE_AT_A_TIME = Lock()
@@ -71,6 +72,13 @@ class CpuProvider(OrtProvider):
         settings.enable_profiling = False
         settings.optimized_model_filepath = str(target / _MODEL)
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+        crops = list(crops_of(content, max(model.blocked.values())))
+        try:
+            self.load(marked(content, model.blocked, crops), settings, folder)
+            return unmarked(target / _MODEL, content, model.blocked, crops)
+        except UnmarkableError:
+            if not crops:
+                raise
         self.load(marked(content, model.blocked), settings, folder)
         return unmarked(target / _MODEL, content, model.blocked)
 

@@ -61,12 +61,15 @@ def origins_of(
 
 
 def cluster_digest(origins: Sequence[Origin]) -> str:
-    """Hex digest of a job's hosts, their processors and cores, ranks on each, threads and versions.
+    """Hex digest of a job's hosts, their processors and cores, ranks on each, threads, versions and blocks.
 
     The same for every job that is started alike on the same machines, so what one has measured serves the next.
     """
     ranks = [
-        (origin.host, origin.cpu, origin.cores, origin.threads, origin.onnxruntime, origin.python, origin.package)
+        (
+            *(origin.host, origin.cpu, origin.cores, origin.threads),
+            *(origin.onnxruntime, origin.python, origin.package, origin.block),
+        )
         for origin in origins
     ]
     return hashlib.blake2b(repr(ranks).encode(), digest_size=16).hexdigest()

@@ -1,6 +1,6 @@
 """Where the time of R boards goes, network by network, one way of running against another: measured, and as a page.
 
-``python bench/waterfall.py --output runs.jsonl [--models ...] [--ranks 2,4] [--variants "rows=--layout rows" ...]``
+``python bench/waterfall.py --output runs.jsonl [--models ...] [--variants "nchw=--boundaries nchw" "blocked="] ...``
 ``sudo python bench/waterfall.py --output runs.jsonl --testbed hostfiles/pi4x4.toml --infer "--cost cost.json"``
 ``python bench/waterfall.py --of runs.jsonl [more.jsonl] --report DIR``: the page alone
 

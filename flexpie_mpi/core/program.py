@@ -111,17 +111,12 @@ class NodeBlock:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run one segment's nodes: one onnxruntime session from input buffers to output buffers.
-
-    `crops` are copied first: parts of blocked inputs that some nodes read. Cut out inside the session they would have
-    to be laid out in rows.
-    """
+    """Run one segment's nodes: one onnxruntime session from input buffers to output buffers."""
 
     segment: int
     blocks: tuple[NodeBlock, ...]
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
-    crops: tuple[LocalCopy, ...] = ()
 
     @property
     def order(self) -> Order:

@@ -56,8 +56,7 @@ def lifetimes(program: Program) -> list[tuple[int, int]]:
 def touched(step: Step) -> set[int]:
     """Buffers that a step reads or writes."""
     if isinstance(step, Compute):
-        crops = {index for crop in step.crops for index in (crop.source, crop.target)}
-        return crops | {index for _, index in (*step.inputs, *step.outputs)}
+        return {index for _, index in (*step.inputs, *step.outputs)}
     if isinstance(step, Start):
         return {piece.buffer for message in step.exchange.sends for piece in message.pieces}
     assert isinstance(step, Finish)

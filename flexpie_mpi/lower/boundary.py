@@ -41,24 +41,12 @@ class Holdings:
 
     def add(self, rank: int, value: Value, region: Region | None, since: int) -> int:
         """A new buffer of `rank` for `region` of `value`; its number."""
-        index = self.scratch(rank, value, region)
-        self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since))
-        return index
-
-    def scratch(self, rank: int, value: Value, region: Region | None) -> int:
-        """A new buffer that nothing else is ever filled from; its number."""
         index = len(self.buffers[rank])
         block = self.forms.block(rank, value.name, region)
         nbytes = nbytes_of(region, block, value.itemsize) if region is not None else 0
         self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block))
+        self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since))
         return index
-
-    def crops(self, rank: int, buffer: int, regions: Iterable[Region], value: Value) -> list[LocalCopy]:
-        """Copies of parts of a blocked buffer into buffers of their own, as far as these can be blocked too."""
-        held = self.buffers[rank][buffer]
-        parts = [part for part in dict.fromkeys(regions) if part != held.region] if held.block else []
-        fitting = [part for part in parts if self.forms.block(rank, value.name, part)]
-        return [LocalCopy(buffer, self.scratch(rank, value, part), part) for part in fitting]
 
     def of(self, value: str, rank: int) -> list[Held]:
         """Everything `rank` holds of a value."""

@@ -18,7 +18,7 @@ from ..ops import whole
 from .arena import arena_of, with_staging_slots
 from .boundary import Boundary, Holdings, build_exchange
 from .forms import Forms
-from .shards import SegmentShard, regions_read, segment_problems, segment_shard
+from .shards import SegmentShard, segment_problems, segment_shard
 
 
 @dataclass(slots=True)
@@ -124,12 +124,7 @@ def _lower_segment(
     for rank, shard in shards.items():
         inputs = tuple((name, _buffer_of(holdings, boundary, name, rank)) for name, _ in shard.inputs)
         outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
-        crops = [
-            crop
-            for name, buffer in inputs
-            for crop in holdings.crops(rank, buffer, regions_read(graph, shard.blocks, name), graph.value(name))
-        ]
-        drafts[rank].steps.append(Compute(index, shard.blocks, inputs, outputs, tuple(crops)))
+        drafts[rank].steps.append(Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
 
 

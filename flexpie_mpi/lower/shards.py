@@ -214,13 +214,6 @@ def blocks_flops(graph: Graph, blocks: Iterable[NodeBlock]) -> int:
     return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
 
 
-def regions_read(graph: Graph, blocks: Iterable[NodeBlock], name: str) -> Iterator[Region]:
-    """The regions in which blocks read a value, block by block."""
-    for block in blocks:
-        inputs = graph.nodes[graph.position[block.node]].inputs
-        yield from (region for read, region in zip(inputs, block.inputs, strict=True) if read == name and region)
-
-
 def _reads(graph: Graph, node: BoundNode, block: NodeBlock) -> Iterable[tuple[str, Region | None]]:
     """(value, region) of everything a block reads; values that only a subgraph reads are read whole."""
     for name, value, region in zip(node.node.inputs, node.inputs, block.inputs, strict=True):

@@ -202,7 +202,6 @@ Access = Iterable[tuple[int, Region | None]]
 def _reads(step: Compute | Start | Finish) -> Access:
     if isinstance(step, Compute):
         yield from ((index, None) for _, index in step.inputs)
-        yield from ((crop.source, crop.region) for crop in step.crops)
     elif isinstance(step, Start):
         yield from ((piece.buffer, piece.region) for m in step.exchange.sends for piece in m.pieces)
     else:
@@ -212,7 +211,6 @@ def _reads(step: Compute | Start | Finish) -> Access:
 def _writes(step: Compute | Start | Finish) -> Access:
     if isinstance(step, Compute):
         yield from ((index, None) for _, index in step.outputs)
-        yield from ((crop.target, crop.region) for crop in step.crops)
     elif isinstance(step, Finish):
         yield from ((piece.buffer, piece.region) for m in step.exchange.receives for piece in m.pieces)
         yield from ((copy.target, copy.region) for copy in step.exchange.copies)

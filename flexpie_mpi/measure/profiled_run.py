@@ -29,7 +29,7 @@ from ..lower import lower
 from ..model import Model
 from ..model.shard import WeightFiles
 from ..runtime.executor import Executor, by_index
-from ..runtime.kernels import Guard, bound, make_provider, open_segment
+from ..runtime.kernels import Guard, make_provider, open_segment
 from ..runtime.provider import OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
 from .agreement import UntriedError, clock_offset, repeats_in, settle, together
@@ -178,12 +178,12 @@ class PlanProfiler:
         def open_all() -> Sessions:
             return open_profiled(self._model, program, weights, self._profiles, self._threads)
 
-        def kernel(step: Compute, values: Any) -> Callable[[], None]:
-            return bound(sessions[step.segment], program, step, values)
+        def bound(step: Compute, values: Any) -> Callable[[], None]:
+            return sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
 
         sessions = together(self._transport, open_all, "for sessions")
         channels = self._transport.open(by_index(program))
-        make = partial(Executor, program, self._transport, self._guard.around(kernel), channels)
+        make = partial(Executor, program, self._transport, self._guard.around(bound), channels)
         try:
             return sessions, together(self._transport, make, "for buffers")
         except UntriedError:

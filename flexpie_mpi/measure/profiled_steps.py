@@ -19,7 +19,6 @@ from ..core.program import Compute, Program
 from ..model import Model
 from ..model.shard import WeightFiles
 from ..runtime.executor import allocate
-from ..runtime.kernels import bound
 from ..runtime.provider import Action
 from ..runtime.transport import Transport
 from .agreement import repeats_in, settle, together
@@ -68,7 +67,7 @@ class _Steps:
             array.fill(1)
         steps = []
         for step in program.computes:
-            action = bound(sessions[step.segment], program, step, values)
+            action = sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
             arrays = [values[index] for _, index in step.inputs]
             steps.append((step, action, [array for array in arrays if array.dtype.kind not in "fc"]))
         return cls(sessions, steps)

@@ -73,15 +73,13 @@ def build(
     inputs: Held,
     outputs: Held,
     blocked: Mapping[str, int] = MappingProxyType({}),
-    crops: Held = (),
 ) -> SegmentModel:
     """The model that computes `outputs` from `inputs` by running `blocks`, in topological order.
 
     Of the model the skeleton is enough: weights are named, not read. `inputs` are the values and regions that are held
-    before, `outputs` those wanted after; values keep their names. `blocked` says which of them are blocked;
-    `crops` are parts of inputs that come as inputs of their own, called by :func:`crop_name`.
+    before, `outputs` those wanted after; values keep their names. `blocked` says which of them are blocked.
     """
-    builder = _Builder(model, dict(inputs), crops)
+    builder = _Builder(model, dict(inputs))
     for block in blocks:
         builder.add(block)
     for value, region in outputs:
@@ -89,10 +87,7 @@ def build(
     graph = helper.make_graph(
         builder.nodes,
         name,
-        [
-            *(builder.describe(value, region) for value, region in inputs),
-            *(builder.describe(value, region, crop_name(value, region)) for value, region in crops),
-        ],
+        [builder.describe(value, region) for value, region in inputs],
         [builder.describe(value, region) for value, region in outputs],
         initializer=builder.initializers,
     )
@@ -100,25 +95,20 @@ def build(
     return SegmentModel(proto, builder.weights, _reads_weights_once(model, blocks, builder.weights), blocked)
 
 
-def crop_name(value: str, region: Region | None) -> str:
-    """Name of the tensor that is a part of an input."""
-    return f"{value}{region}"
-
-
 class _Builder:
     """Collects nodes and initializers; remembers which region each named tensor holds."""
 
-    def __init__(self, model: Model, held: dict[str, Region | None], crops: Held) -> None:
+    def __init__(self, model: Model, held: dict[str, Region | None]) -> None:
         self.model = model
         self.held = held
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.weights: dict[str, Slice] = {}
         self._weights: dict[Slice, str] = {}
-        self._crops = {(value, region): crop_name(value, region) for value, region in crops}
+        self._crops: dict[tuple[str, Region], str] = {}
         self._inner: dict[tuple[str, str], str] = {}
         self._constants: dict[Const, str] = {}
-        self._made = {*self._crops.values()}
+        self._made: set[str] = set()
 
     def add(self, block: NodeBlock) -> None:
         """Append a block in its local form, or the node as it is when this rank computes all of it."""
@@ -139,11 +129,11 @@ class _Builder:
         if self.held.get(value) != region:
             raise ValueError(f"output '{value}' holds {self.held.get(value)}, not {region}")
 
-    def describe(self, value: str, region: Region | None, name: str = "") -> onnx.ValueInfoProto:
-        """Type and local shape of an input or output, whose name is the value's unless it has another."""
+    def describe(self, name: str, region: Region | None) -> onnx.ValueInfoProto:
+        """Type and local shape of an input or output."""
         if region is None:
-            return helper.make_value_info(value, self.model.type_proto(value))
-        return helper.make_tensor_value_info(name or value, self.model.element_type(value), region.shape)
+            return helper.make_value_info(name, self.model.type_proto(name))
+        return helper.make_tensor_value_info(name, self.model.element_type(name), region.shape)
 
     def _input(self, value: Value | None, region: Region | None) -> str:
         """Name of a tensor that holds exactly `region` of a value; "" where nothing is read."""
@@ -178,7 +168,7 @@ class _Builder:
     def _crop(self, name: str, held: Region, region: Region) -> str:
         target = self._crops.get((name, region))
         if target is None:
-            target = self._crops[name, region] = self._fresh(crop_name(name, region))
+            target = self._crops[name, region] = self._fresh(f"{name}{region}")
             node = crop(self.model.graph.opset, name, target, held, region)
             inputs = [self._const(item) if isinstance(item, Const) else name for item in node.inputs]
             self.nodes.append(self._make(node, inputs, [target], target))

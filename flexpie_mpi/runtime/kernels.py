@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FlexPieError, ModelError
-from ..core.program import Buffer, Compute, Program
+from ..core.program import Compute, Program
 from ..core.region import Region
 from ..lower.memory import RETURN_BYTES, heap_bytes, laid_out
 from ..model import Model, build
-from ..model.shard import WeightFiles, crop_name
+from ..model.shard import WeightFiles
 from .cpu import CpuProvider
 from .executor import KernelFactory
 from .machine import return_free_memory
-from .moving import Held, copies, mover
 from .provider import Action, OpenSegment, Provider, ProviderOptions
 
 log = logging.getLogger(__name__)
@@ -82,28 +81,7 @@ class Sessions:
 
 def make_kernel(sessions: Sessions, program: Program, step: Compute, values: dict[int, Any]) -> Action:
     """The action of a Compute step: its segment, bound to the step's buffers."""
-    return bound(sessions.get(program, step), program, step, values)
-
-
-def bound(segment: OpenSegment, program: Program, step: Compute, values: dict[int, Any]) -> Action:
-    """An open segment as the action of a step, with the copies that go before it."""
-    buffers = program.buffers
-    crops = {crop_name(buffers[c.target].value, c.region): c.target for c in step.crops}
-    run = segment.bind({**dict(step.inputs), **crops}, dict(step.outputs), values)
-    if not crops:
-        return run
-    held = partial(_held_in, buffers, values)
-    move = mover([pair for c in step.crops for pair in copies(c.region, held(c.target), held(c.source))], "crops")
-
-    def act() -> None:
-        move()
-        run()
-
-    return act
-
-
-def _held_in(buffers: Sequence[Buffer], values: Mapping[int, Any], index: int) -> Held:
-    return Held.of(buffers[index], values[index])
+    return sessions.get(program, step).bind(dict(step.inputs), dict(step.outputs), values)
 
 
 def open_segment(
@@ -122,9 +100,7 @@ def open_segment(
     step : Compute
     """
     held = _held(program, step.inputs), _held(program, step.outputs)
-    crops = tuple((program.buffers[crop.target].value, crop.region) for crop in step.crops)
-    made = build(model, f"segment{step.segment}", step.blocks, *held, _blocked(program, step), crops)
-    return provider.open(made, weights)
+    return provider.open(build(model, f"segment{step.segment}", step.blocks, *held, _blocked(program, step)), weights)
 
 
 def _held(program: Program, pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Region | None], ...]:
@@ -135,9 +111,7 @@ def _held(program: Program, pairs: tuple[tuple[str, int], ...]) -> tuple[tuple[s
 def _blocked(program: Program, step: Compute) -> dict[str, int]:
     """Channels to a block of a step's values, of those that its rank's buffers hold blocked."""
     buffers = ((name, program.buffers[index]) for name, index in (*step.inputs, *step.outputs))
-    crops = (program.buffers[crop.target] for crop in step.crops)
-    blocked = {crop_name(buffer.value, buffer.region): buffer.block for buffer in crops}
-    return blocked | {name: buffer.block for name, buffer in buffers if buffer.block}
+    return {name: buffer.block for name, buffer in buffers if buffer.block}
 
 
 @dataclass

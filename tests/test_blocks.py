@@ -6,7 +6,9 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from flexpie_mpi.core.blocks import nbytes_of, nominal_shape, shape_of
 from flexpie_mpi.core.errors import ModelError
@@ -202,6 +204,46 @@ def test_a_job_computes_the_same_in_blocks_in_rows_and_in_both(name, kind, cache
         assert [count > 0 for count in blocked] == [wish != "nchw" for wish in boundaries * 3][:3]
         for output, array in expected.items():
             np.testing.assert_allclose(computed[output], array, rtol=1e-5, atol=1e-5 * np.abs(array).max())
+
+
+def body(path):
+    """A residual network without a classifier, of 3 to 40 channels, not all of them whole blocks."""
+    draw, nodes, weights = np.random.default_rng(0), [], []
+
+    def conv(source, name, channels, kernel=3, stride=1, group=1):
+        shape = (channels[1], channels[0] // group, kernel, kernel)
+        weights.append(numpy_helper.from_array(draw.standard_normal(shape).astype(np.float32) / 8, f"w_{name}"))
+        pads, attributes = [kernel // 2] * 4, {"group": group, "strides": [stride] * 2}
+        nodes.append(helper.make_node("Conv", [source, f"w_{name}"], [name], name, pads=pads, **attributes))
+        return name
+
+    def then(op, sources, name, **attributes):
+        nodes.append(helper.make_node(op, sources, [name], name, **attributes))
+        return name
+
+    x = then("Relu", [conv("x", "stem", (3, 32), stride=2)], "r0")
+    y = conv(then("Relu", [conv(x, "c1", (32, 32))], "r1"), "c2", (32, 32))
+    x = then("Relu", [then("Add", [y, x], "a1")], "r2")
+    x = then("MaxPool", [x], "p1", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    x = conv(then("Clip", [conv(x, "c3", (32, 32), group=32), "lo", "hi"], "r3"), "c4", (32, 40), 1)
+    x = then("Add", [conv(then("Relu", [conv(x, "c5", (40, 40))], "r4"), "c6", (40, 40)), x], "a2")
+    conv(x, "y", (40, 24), 1)
+    ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, [1, 3, 32, 32]), ("y", 1, [1, 24, 8, 8]))]
+    weights += [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in (("lo", 0), ("hi", 6))]
+    graph = helper.make_graph(nodes, "body", ends[:1], ends[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+@needs_blocks
+@pytest.mark.parametrize("fusion", ["free", "all-legal"])  # an addition alone sums in another order than a fused one
+@pytest.mark.parametrize("kind", ["rows", "columns", "grid"])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_convolutions_in_blocks_are_bitwise_those_of_one_session(ranks, kind, fusion, cache, tmp_path):
+    model = load(body(tmp_path / "body.onnx"), cache=cache)
+    expected, _ = outputs(model, cache, layout_plan(model.graph, 1, "single"), ["auto"])
+    computed, blocked = outputs(model, cache, layout_plan(model.graph, ranks, kind, fusion=fusion), ["auto"])
+    assert all(blocked) and np.array_equal(computed["y"], expected["y"])
 
 
 @needs_blocks

@@ -7,6 +7,9 @@ physics gives; what software adds to them is learned from traces.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -35,7 +38,7 @@ for _facts in np.ndindex(_KIND_OF.shape):
 
 
 class LinkPrices:
-    """The links of a testbed, ready to price many exchanges at once.
+    """The links of a testbed, ready to price many exchanges at once, from `sources` (S,) to `targets` (T,).
 
     A resource takes as long as the bytes of all pairs of ranks that use it. Mostly those pairs have one source in
     common (a port's sending side), or one target (its receiving side), or are a single pair; only for other resources,
@@ -45,6 +48,7 @@ class LinkPrices:
     def __init__(self, testbed: Testbed) -> None:
         ranks = testbed.ranks
         self.ranks = ranks
+        self.sources = self.targets = np.arange(ranks)
         self._latency = np.zeros((ranks, ranks))
         self._sending, self._receiving, self._alone = np.zeros(ranks), np.zeros(ranks), np.zeros((ranks, ranks))
         others: list[np.ndarray] = []
@@ -56,24 +60,73 @@ class LinkPrices:
             if prices is not None:
                 np.maximum(prices, seconds, out=prices)
             else:
-                others.append(np.zeros(ranks * ranks))
-                others[-1][[source * ranks + target for source, target in pairs]] = seconds
-        self._others = np.stack(others, axis=1) if others else np.zeros((ranks * ranks, 0))
+                others.append(np.zeros((ranks, ranks)))
+                others[-1][tuple(np.array(sorted(pairs)).T)] = seconds
+        self._others = np.stack(others) if others else np.zeros((0, ranks, ranks))
+
+    def among(self, sources: np.ndarray, targets: np.ndarray) -> LinkPrices:
+        """The same for exchanges in which no other ranks send and receive than these, int arrays (S,) and (T,)."""
+        part, pairs = copy(self), np.ix_(sources, targets)
+        part.sources, part.targets = self.sources[sources], self.targets[targets]
+        part._latency, part._alone, part._others = self._latency[pairs], self._alone[pairs], self._others[(slice(None), *pairs)]
+        part._sending, part._receiving = self._sending[sources], self._receiving[targets]
+        return part
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which pairs are a rank and itself, bool array (S, T)."""
+        return np.asarray(self.sources[:, None] == self.targets)
 
     def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two terms of the links' price of exchanges, latency and wire, arrays (...) of seconds.
 
-        `nbytes`, an array (..., R, R), has what travels from rank s to rank t at ``[..., s, t]``, all of one exchange
-        at once; what a rank keeps, on the diagonal, does not count. The latency is the most that any rank waits for
-        those of the messages it sends, one after another, or of those it receives; the wire the longest that any
-        resource needs for the bytes that pass it. Raises CostError when the array is for another number of ranks.
+        `nbytes`, an array (..., S, T), has what travels from source s to target t at ``[..., s, t]``, all of one
+        exchange at once; what a rank keeps does not count. The latency is the most that any rank waits for those of the
+        messages it sends, one after another, or of those it receives; the wire the longest that any resource needs for
+        the bytes that pass it. Raises CostError when the array is for another number of ranks.
         """
-        batch, shape = _listed(nbytes, self.ranks)
-        latency, wire = np.empty(len(batch)), np.empty(len(batch))
-        for rows, part in _slabs(batch):
-            latency[rows] = _busiest(*_by_rank((part > 0) * self._latency))
-            wire[rows] = self._wire(part)
-        return latency.reshape(shape), wire.reshape(shape)
+        batch, shape = self.listed(nbytes)
+        terms = np.empty((2, batch.shape[-1]))
+        for which, part in self.slabs(batch):
+            terms[:, which] = self.terms(_Pairs(part))
+        return terms[0].reshape(shape), terms[1].reshape(shape)
+
+    def terms(self, pairs: _Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Both terms (n,) of the links' price of what travels."""
+        seconds = _busiest(pairs.sent * self._sending[:, None], pairs.received * self._receiving[:, None])
+        if self._alone.any():
+            np.maximum(seconds, (pairs.nbytes * self._alone[..., None]).max(axis=(0, 1)), out=seconds)
+        if self._others.size:
+            flat = self._others.reshape(len(self._others), -1) @ pairs.nbytes.reshape(-1, len(seconds))
+            np.maximum(seconds, flat.max(axis=0), out=seconds)
+        return self._waiting(pairs), seconds
+
+    def _waiting(self, pairs: _Pairs) -> np.ndarray:
+        """Seconds (n,) of the latencies of all messages of the rank that waits longest."""
+        latency = self._latency[~self.kept]
+        if latency.size and (latency == latency[0]).all():
+            return latency[0] * pairs.messages
+        waits = pairs.exists * self._latency[..., None]
+        return _busiest(waits.sum(axis=1), waits.sum(axis=0))
+
+    def listed(self, nbytes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+        """(array (S, T, n), shape of the leading axes); raises CostError as :meth:`price` does."""
+        nbytes, (sources, targets) = np.asarray(nbytes), self.kept.shape
+        shape, pairs = nbytes.shape[:-2], nbytes.shape[-2:]
+        if pairs != (sources, targets):
+            raise CostError(
+                f"bytes of shape {nbytes.shape} do not fit a testbed of {self.ranks} ranks: "
+                f"the last two axes must be {sources} x {targets}"
+            )
+        return np.moveaxis(nbytes, (-2, -1), (0, 1)).reshape(sources, targets, prod(shape)), shape
+
+    def slabs(self, batch: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Slices of a batch (S, T, n), and the bytes there as floats, without those that a rank keeps."""
+        step = max(1, _SLAB // max(1, self.kept.size))
+        for first in range(0, batch.shape[-1], step):
+            part = batch[..., first : first + step].astype(float, order="C")
+            part[self.kept] = 0.0
+            yield slice(first, first + step), part
 
     def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
         """View of the one place where a resource with such users keeps its seconds per byte; None without one."""
@@ -84,14 +137,40 @@ class LinkPrices:
             return self._receiving[target : target + 1]
         return self._alone[source, target : target + 1] if len(pairs) == 1 else None
 
-    def _wire(self, part: np.ndarray) -> np.ndarray:
-        sent, received = _by_rank(part)
-        seconds = _busiest(sent * self._sending, received * self._receiving)
-        if self._alone.any():
-            np.maximum(seconds, (part * self._alone).max(axis=(1, 2)), out=seconds)
-        if self._others.size:
-            np.maximum(seconds, (part.reshape(len(part), -1) @ self._others).max(axis=1), out=seconds)
-        return seconds
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What travels between ranks in n exchanges: `nbytes`, a float array (S, T, n)."""
+
+    nbytes: np.ndarray
+
+    @cached_property
+    def exists(self) -> np.ndarray:
+        """Which messages there are, as ones of a small type, int array (S, T, n)."""
+        return (self.nbytes > 0).astype(np.int16)
+
+    # By source (S, n) or by target (T, n): bytes and messages
+
+    @cached_property
+    def sent(self) -> np.ndarray:
+        return np.asarray(self.nbytes.sum(axis=1))
+
+    @cached_property
+    def received(self) -> np.ndarray:
+        return np.asarray(self.nbytes.sum(axis=0))
+
+    @cached_property
+    def sends(self) -> np.ndarray:
+        return np.asarray(self.exists.sum(axis=1, dtype=np.int16))
+
+    @cached_property
+    def receives(self) -> np.ndarray:
+        return np.asarray(self.exists.sum(axis=0, dtype=np.int16))
+
+    @cached_property
+    def messages(self) -> np.ndarray:
+        """The most (n,) that any rank sends or receives."""
+        return _busiest(self.sends, self.receives)
 
 
 def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPrices) -> np.ndarray:
@@ -107,12 +186,13 @@ def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPric
     local_bytes : array (...)
         The most that any rank copies within itself.
     """
-    batch, shape = _listed(nbytes, network.ranks)
-    rows = np.zeros(len(batch), TRANSFER)
+    batch, shape = network.listed(nbytes)
+    rows = np.zeros(batch.shape[-1], TRANSFER)
     rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
-    rows["latency_s"], rows["wire_s"] = network.price(batch)
-    for which, part in _slabs(batch):
-        _describe(part, rows[which])
+    for which, part in network.slabs(batch):
+        pairs = _Pairs(part)
+        rows["latency_s"][which], rows["wire_s"][which] = network.terms(pairs)
+        _describe(pairs, network.kept, rows[which])
     return rows.reshape(shape)
 
 
@@ -134,59 +214,32 @@ def exchange_terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, 
     return np.minimum(bare_s, whole_s)[inverse], whole_s[inverse]
 
 
-def _describe(part: np.ndarray, rows: np.ndarray) -> None:
-    """Fill in what does not depend on the links."""
-    exists = part > 0
-    sends, receives = np.count_nonzero(exists, axis=2), np.count_nonzero(exists, axis=1)
-    sent, received = _by_rank(part)
-    group = np.count_nonzero(sends + receives, axis=1)
-    sources, targets = np.count_nonzero(sends, axis=1), np.count_nonzero(receives, axis=1)
-    is_full, is_mutual = sends.sum(axis=1) == sources * (group - 1), sources == group
+def _describe(pairs: _Pairs, kept: np.ndarray, rows: np.ndarray) -> None:
+    """Fill in what does not depend on the links; `kept` is as of :class:`LinkPrices`."""
+    sends, receives = pairs.sends > 0, pairs.receives > 0
+    source, target = np.nonzero(kept)  # ranks that are both
+    sources, targets = np.count_nonzero(sends, axis=0), np.count_nonzero(receives, axis=0)
+    group = sources + targets - np.count_nonzero(sends[source] & receives[target], axis=0)
+    is_full, is_mutual = pairs.sends.sum(axis=0, dtype=int) == sources * (group - 1), sources == group
     is_alike = is_full.copy()
     unsure = is_full & ~is_mutual  # elsewhere contents do not matter
-    is_alike[unsure] = _are_alike(part[unsure])
+    is_alike[unsure] = _are_alike(pairs.nbytes[..., unsure])
     facts = np.minimum(group, 3), sources == 1, targets == 1, is_full, is_mutual, is_alike
     rows["kind"] = _KIND_OF[tuple(fact.astype(np.intp) for fact in facts)]
     rows["ranks"] = group
-    rows["messages"] = _busiest(sends, receives)
-    rows["port_bytes"] = _busiest(sent, received)
-    rows["total_bytes"] = sent.sum(axis=1)
+    rows["messages"] = pairs.messages
+    rows["port_bytes"] = _busiest(pairs.sent, pairs.received)
+    rows["total_bytes"] = pairs.sent.sum(axis=0)
 
 
-def _are_alike(part: np.ndarray) -> np.ndarray:
+def _are_alike(nbytes: np.ndarray) -> np.ndarray:
     """Whether every rank sends equally much to each to which it sends."""
-    return ((part == part.max(axis=2, keepdims=True)) | (part == 0)).all(axis=(1, 2))
-
-
-def _by_rank(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums (n, R) over what every rank sends, and over what it receives, of numbers (n, R, R)."""
-    return part.sum(axis=2), part.sum(axis=1)
+    return np.asarray(((nbytes == nbytes.max(axis=1, keepdims=True)) | (nbytes == 0)).all(axis=(0, 1)))
 
 
 def _busiest(sending: np.ndarray, receiving: np.ndarray) -> np.ndarray:
-    return np.maximum(sending.max(axis=1), receiving.max(axis=1))
-
-
-def _listed(nbytes: np.ndarray, ranks: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """(array (n, R, R), shape of the leading axes)."""
-    nbytes = np.asarray(nbytes)
-    shape, pairs = nbytes.shape[:-2], nbytes.shape[-2:]
-    if pairs != (ranks, ranks):
-        raise CostError(
-            f"bytes of shape {nbytes.shape} do not fit a testbed of {ranks} ranks: "
-            f"the last two axes must be {ranks} x {ranks}"
-        )
-    return nbytes.reshape(prod(shape), ranks, ranks), shape
-
-
-def _slabs(batch: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Slices of a batch (n, R, R), and the bytes there as floats, without those that a rank keeps."""
-    ranks = batch.shape[-1]
-    step = max(1, _SLAB // ranks**2)
-    for first in range(0, len(batch), step):
-        part = batch[first : first + step].astype(float)
-        part[:, range(ranks), range(ranks)] = 0.0
-        yield slice(first, first + step), part
+    """The most over all sources (S, n) and targets (T, n)."""
+    return np.maximum(sending.max(axis=0, initial=0), receiving.max(axis=0, initial=0))
 
 
 def _users(testbed: Testbed) -> dict[int, set[tuple[int, int]]]:

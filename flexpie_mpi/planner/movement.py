@@ -6,18 +6,19 @@ hundred layers has a dozen tables. A need is known by the boxes of all ranks; eq
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..cost.links import LinkPrices, exchange_terms, transfer_rows
 from ..cost.model import CostModel
+from ..cost.rows import TRANSFER
 from .boxes import Boxes, ShardTable
 from .walk import Step
 
-SLAB = 1 << 22
-"""Pairs of ranks that are priced together."""
+SLAB = 1 << 17
+"""Pairs of ranks that are priced together: few enough to stay in the cache."""
 
 _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
 """Multipliers that turn a walk's boxes into one number, modulo 2 ** 64."""
@@ -118,11 +119,16 @@ class Movement:
     def _priced(self, entry: _Class, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both terms (H, U) for needs (U, R, ndim, 2)."""
         held = self._held(entry)
-        states, ranks = len(held), self._shards.ranks
-        slabs = np.array_split(np.arange(len(need)), min(len(need), 1 + states * len(need) * ranks * ranks // SLAB))
-        transfers = np.concatenate([self._transfers(held, need[part], entry.itemsize) for part in slabs], axis=1)
+        transfers = np.zeros((len(held), len(need)), TRANSFER)
+        for states, sources in _alike(held):
+            for columns, targets in _alike(need):
+                step = max(1, SLAB // max(1, len(states) * len(sources) * len(targets)))
+                for part in np.array_split(columns, -(-len(columns) // step)):
+                    boxes = held[np.ix_(states, sources)], need[np.ix_(part, targets)]
+                    network = self._network.among(sources, targets)
+                    transfers[np.ix_(states, part)] = _transfers(*boxes, entry.itemsize, network)
         latency, volume = _terms(transfers.reshape(-1), self._cost)
-        return latency.reshape(states, len(need)), volume.reshape(states, len(need))
+        return latency.reshape(transfers.shape), volume.reshape(transfers.shape)
 
     def _held(self, entry: _Class) -> np.ndarray:
         """Boxes of every rank in every state, int array (H, R, ndim, 2); empty where a rank holds nothing."""
@@ -133,95 +139,125 @@ class Movement:
         held[shards.layout[there], shards.rank[there]] = owned.take(there).bounds
         return held
 
-    def _transfers(self, held: np.ndarray, need: np.ndarray, itemsize: int) -> np.ndarray:
-        """Rows of `TRANSFER`, (H, U), from boxes held (H, R, ndim, 2) and needed (U, R, ndim, 2)."""
-        own, nbytes, packed, unpacked = moved(held, need)
-        nbytes *= itemsize
-        in_place = (held[:, None] == need[None]).all(axis=(-1, -2))
-        copied = np.where(in_place, 0.0, own * itemsize)
-        local = (nbytes.sum(axis=-1) + nbytes.sum(axis=-2) + copied).max(axis=-1)
-        rows = transfer_rows(nbytes, local, self._network)
-        diagonal = np.arange(held.shape[1])
-        mine = np.maximum(packed, unpacked)[..., diagonal, diagonal] * (copied > 0)
-        there = nbytes > 0
-        rows["runs"] = ((packed * there).sum(axis=-1) + (unpacked * there).sum(axis=-2) + mine).max(axis=-1)
-        return rows
+
+def _alike(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Items of an array (n, R, ndim, 2) in which the same ranks have boxes that are not empty, and these ranks."""
+    there = (boxes[..., 0] < boxes[..., 1]).all(axis=-1)
+    patterns, number = np.unique(there, axis=0, return_inverse=True)
+    for which, pattern in enumerate(patterns):
+        yield np.flatnonzero(number.reshape(-1) == which), np.flatnonzero(pattern)
 
 
-def moved(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _transfers(held: np.ndarray, need: np.ndarray, itemsize: int, network: LinkPrices) -> np.ndarray:
+    """Rows of `TRANSFER`, (H, U), of moving between the ranks of a network; boxes are as of :func:`moved`."""
+    own, elements, packed, unpacked = moved(held, need, network.sources, network.targets)
+    nbytes, there = elements * itemsize, elements > 0
+    source, target = np.nonzero(network.kept)
+    in_place = (held[:, None, source] == need[None, :, target]).all(axis=(-1, -2))
+    copied = np.where(in_place, 0.0, own * itemsize)
+    mine = np.maximum(packed, unpacked)[..., source, target] * (copied > 0)
+    rows = transfer_rows(nbytes, _most(nbytes, nbytes, copied, network), network)
+    rows["runs"] = _most(packed * there, unpacked * there, mine, network)
+    return rows
+
+
+def _most(sending: np.ndarray, receiving: np.ndarray, own: np.ndarray, network: LinkPrices) -> np.ndarray:
+    """The most (H, U) that any rank does for what it sends and receives (H, U, S, T), and for its own (H, U, B)."""
+    source, target = np.nonzero(network.kept)
+    sent, received = sending.sum(axis=-1), receiving.sum(axis=-2)
+    both = sent[..., source] + received[..., target] + own
+    return np.maximum.reduce([each.max(axis=-1, initial=0) for each in (sent, received, both)])
+
+
+def moved(
+    held: np.ndarray, need: np.ndarray, sources: np.ndarray | None = None, targets: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Elements that every rank has of what it needs, and that go from each rank to each other.
 
     Parameters
     ----------
-    held : int array (H, R, ndim, 2)
+    held : int array (H, S, ndim, 2)
         Bounds; parts of the value, or all of it on several ranks.
-    need : int array (U, R, ndim, 2)
+    need : int array (U, T, ndim, 2)
+    sources, targets : int arrays (S,) and (T,), optional
+        Numbers of the ranks that hold and that need, rising; 0, 1, ... when None.
 
     Returns
     -------
-    own : float array (H, U, R)
-    elements : float array (H, U, R, R)
-        From (third axis) and to (fourth); nothing from a rank to itself.
-    packed, unpacked : float arrays (H, U, R, R)
+    own : float array (H, U, B)
+        Of the B ranks that are both.
+    elements : float array (H, U, S, T)
+        Nothing from a rank to itself.
+    packed, unpacked : float arrays (H, U, S, T)
         Contiguous runs of memory that these make in what the source holds, and in what the target needs, as if all
         pairs were cut along the axes along which some are.
     """
-    ranks = held.shape[1]
-    shape = (len(held), len(need), ranks, ranks)
+    sources = np.arange(held.shape[1]) if sources is None else sources
+    targets = np.arange(need.shape[1]) if targets is None else targets
+    shape = (len(sources), len(targets), len(held), len(need))  # what is summed first, so that sums are of long rows
     overlap, packed, unpacked = (np.ones(shape, np.float32) for _ in range(3))
     for axis in range(held.shape[2]):
         common, cuts, is_cut = _common(held[:, :, axis], need[:, :, axis])
         for runs, partial in ((packed, cuts), (unpacked, is_cut)):
-            runs[partial] = overlap[partial]
-        if common.shape[:2] == (1, 1) and (common == common.flat[0]).all():
-            overlap *= common.flat[0]
-        else:
-            overlap *= common
-    diagonal = np.arange(ranks)
-    own = overlap[..., diagonal, diagonal].astype(float)
-    overlap[..., diagonal, diagonal] = 0.0
-    for boxes, state in zip(held, overlap, strict=True):
-        holders = np.flatnonzero((boxes[..., 0] < boxes[..., 1]).all(axis=-1))
-        if len({box.tobytes() for box in boxes[holders]}) < len(holders):
-            _one_source(holders, state)
-    return own, overlap, packed, unpacked
+            if partial.any():
+                runs[..., partial] = overlap[..., partial]
+        overlap *= common
+    for state, boxes in enumerate(held):
+        holders = boxes[(boxes[..., 0] < boxes[..., 1]).all(axis=-1)]
+        if len({box.tobytes() for box in holders}) < len(holders):
+            overlap[:, :, state] *= _in_turn(boxes, sources, targets)[:, :, None]
+    source, target = np.nonzero(sources[:, None] == targets)
+    own = overlap[source, target].astype(float)
+    overlap[source, target] = 0.0
+    overlap, packed, unpacked = (np.moveaxis(each, (0, 1), (-2, -1)) for each in (overlap, packed, unpacked))
+    return np.moveaxis(own, 0, -1), overlap, packed, unpacked
 
 
 def _common(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What ranges (H, R, 2) and (U, R, 2) along one axis have in common, of each rank with each other.
+    """What ranges (H, S, 2) and (U, T, 2) along one axis have in common, of each rank with each other.
 
     Returns
     -------
-    common : float array (H, U, R, R), or (1, 1, R, R) where it is the same for all
+    common : float array (S, T, H, U), or with one item in place of some that are all alike
     cuts, is_cut : bool arrays (H, U)
         Whether any such part is less than what the first rank holds, and less than what the second needs.
     """
-    ours, row = _distinct(held)
-    theirs, column = _distinct(need)
-    lo = np.maximum(ours[:, None, :, None, 0], theirs[None, :, None, :, 0])
-    hi = np.minimum(ours[:, None, :, None, 1], theirs[None, :, None, :, 1])
-    common = np.maximum(hi - lo, 0).astype(np.float32)
-    there = common > 0
-    cuts = (there & (common != (ours[..., 1] - ours[..., 0])[:, None, :, None])).any(axis=(2, 3))
-    is_cut = (there & (common != (theirs[..., 1] - theirs[..., 0])[None, :, None, :])).any(axis=(2, 3))
-    pick = np.ix_(row, column)
-    return common if common.shape[:2] == (1, 1) else common[pick], cuts[pick], is_cut[pick]
+    (ours, row), (theirs, column) = _distinct(held), _distinct(need)
+    (our_lo, our_hi), (their_lo, their_hi) = ours[:, :, None, :, None], theirs[:, None, :, None]
+    common = np.maximum(np.minimum(our_hi, their_hi) - np.maximum(our_lo, their_lo), 0).astype(np.float32)
+    cuts, is_cut = (
+        ((common > 0) & (common != whole)).any(axis=(0, 1))[np.ix_(row, column)]
+        for whole in (our_hi - our_lo, their_hi - their_lo)
+    )
+    if ours.shape[-1] > 1:
+        common = common[:, :, row]
+    return common[..., column] if theirs.shape[-1] > 1 else common, cuts, is_cut
 
 
 def _distinct(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct items of an array (n, R, 2), and which of them each item is."""
+    """Distinct items of an array (n, R, 2), as (2, R or 1, n), and which of them each item is.
+
+    There is one rank in place of all where these are alike.
+    """
     known: dict[bytes, int] = {}
     number = np.array([known.setdefault(item.tobytes(), len(known)) for item in ranges])
-    first = np.unique(number, return_index=True)[1]
-    return ranges[first], number
+    first = ranges[np.unique(number, return_index=True)[1]]
+    first = first[:, :1] if (first == first[:, :1]).all() else first
+    return first.T, number
 
 
-def _one_source(holders: np.ndarray, overlap: np.ndarray) -> None:
-    """Each rank without a value that several hold whole gets it from one of these, which take turns."""
-    wanted = overlap[:, holders[0], :].copy()
-    overlap[:] = 0.0
-    for turn, target in enumerate(np.setdiff1d(np.arange(overlap.shape[-1]), holders)):
-        overlap[:, holders[turn % len(holders)], target] = wanted[:, target]
+def _in_turn(boxes: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Which source serves which target, (S, T), where several sources hold all of a value, in `boxes` (S, ndim, 2).
+
+    A rank that holds it has it; all others get it from one of these, which take turns.
+    """
+    holding = np.flatnonzero((boxes[..., 0] < boxes[..., 1]).all(axis=-1))
+    holders = sources[holding]
+    serves = (sources[:, None] == targets).astype(np.float32)
+    others = np.flatnonzero(~np.isin(targets, holders))
+    turn = targets[others] - np.searchsorted(holders, targets[others])  # of all ranks, whether they need any or not
+    serves[holding[turn % len(holders)], others] = 1.0
+    return serves
 
 
 def _terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, np.ndarray]:

@@ -95,7 +95,7 @@ def _priced(
     walker = Walker(units, shards, GroupPrices(units.graph, cost))
     size = len(units) + 1
     seconds, weights = np.full((len(ranks), size, size), np.inf), np.zeros((size, size))
-    for step, step_s in walker.priced(lambda cut: np.ones(len(ranks), bool)):
+    for step, step_s in walker.priced(lambda cut: np.ones(len(ranks), bool), lambda step: step):
         seconds[step.layout, step.begin, step.end] = step_s
         weights[step.begin, step.end] = step.weights
     return seconds, weights

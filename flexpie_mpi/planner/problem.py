@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -49,6 +49,22 @@ class Choice:
     lonely: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """The segments that begin at one cut, before their calls are priced."""
+
+    begin: int
+    offsets: np.ndarray  # int array (walks + 1,). First row of each walk.
+    legal: np.ndarray  # bool array (walks,)
+    unpriced: Options  # of all walks, whatever they take
+    least_s: float  # as of `Problem.least`
+
+    def options(self, seconds: np.ndarray) -> Options:
+        """The legal ones, whose rows take so many seconds (rows,)."""
+        slowest = np.maximum.reduceat(seconds, self.offsets[:-1])
+        return replace(self.unpriced, seconds=slowest).take(np.flatnonzero(self.legal))
+
+
 class ProblemBuilder:
     """Builds search problems of a graph on a testbed, which share prices though their choices differ.
 
@@ -83,14 +99,21 @@ class ProblemBuilder:
             Options(ints, ints, np.zeros(0), np.zeros((len(alive), 0), int), np.zeros((len(alive), 0), bool), nothing)
             for alive in units.alive[:-1]
         ]
-        steps = self._walker.priced(allowed, keep)
-        for step, seconds in steps:
-            options[step.begin] = self._options(step, seconds, choice.lonely)
-        least = least_seconds(len(units), (step for step, _ in steps))
+        least = np.zeros(len(units))
+        for entered, seconds in self._walker.priced(allowed, partial(self._entered, lonely=choice.lonely), keep):
+            options[entered.begin] = entered.options(seconds + self._arrival_s(entered))
+            least[entered.begin] = entered.least_s
         return Problem(units, shards, self._space(options), self._prices.priced, least)
 
-    def _options(self, step: Step, seconds: np.ndarray, lonely: bool) -> Options:
-        """The legal segments among the walks of a step, whose rows take so many seconds (rows,)."""
+    def _arrival_s(self, entered: _Entered) -> float:
+        """Seconds that the first segment of a plan takes to take over the inputs of a request."""
+        if entered.begin:
+            return 0.0
+        inputs = arrival_rows([sum(self.units.graph.value(name).nbytes for name in self.units.alive[0])])
+        return float(self._cost.exchange_s(inputs)[0])
+
+    def _entered(self, step: Step, lonely: bool) -> _Entered:
+        """The legal segments among the walks of a step."""
         shards, alive = self.shards, self.units.alive[step.begin]
         legal = step.legal if lonely else step.legal & _is_shared(shards, step)
         needs, fetches = np.zeros((len(alive), len(step.end)), int), np.zeros((len(alive), len(step.end)), bool)
@@ -101,15 +124,12 @@ class ProblemBuilder:
                 whole = np.asarray(self.units.graph.value(name).shape or (1,))
                 is_whole = ((box.lo == 0) & (box.hi == whole)).all(axis=1)
                 fetches[row] = np.logical_and.reduceat(is_whole, step.offsets[:-1])
-        slowest = np.maximum.reduceat(seconds, step.offsets[:-1])
-        if step.begin == 0:
-            inputs = arrival_rows([sum(self.units.graph.value(name).nbytes for name in alive)])
-            slowest += float(self._cost.exchange_s(inputs)[0])
         weights = np.zeros((len(step.end), len(self._capacity)))
         if self._capacity.size:
             walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
             weights[walk, shards.rank[step.rows]] = step.weights
-        return Options(step.end, step.layout, slowest, needs, fetches, weights).take(np.flatnonzero(legal))
+        options = Options(step.end, step.layout, np.zeros(len(step.end)), needs, fetches, weights)
+        return _Entered(step.begin, step.offsets, legal, options, _least_s(step))
 
     def _space(self, options: Sequence[Options]) -> Space:
         units, movement = self.units, self._movement
@@ -186,14 +206,11 @@ Rule = Callable[[ShardTable, Step], np.ndarray]
 """Which walks may go on behind a step, bool array (walks,): how far a planner fuses."""
 
 
-def least_seconds(units: int, steps: Iterable[Step]) -> np.ndarray:
-    """The least that each unit costs in any layout, alone: float array (units,)."""
-    least = np.zeros(units)
-    for step in steps:
-        slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
-        alone = slowest[(step.end == step.begin + 1) & step.legal]
-        least[step.begin] = MARGIN * alone.min() if alone.size else 0.0
-    return least
+def _least_s(step: Step) -> float:
+    """The least that the unit a step takes in costs in any layout, alone."""
+    slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
+    alone = slowest[(step.end == step.begin + 1) & step.legal]
+    return float(MARGIN * alone.min()) if alone.size else 0.0
 
 
 def alone(shards: ShardTable, step: Step) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -84,6 +85,8 @@ Allowed = Callable[[int], np.ndarray]
 
 Keep = Callable[[Step], np.ndarray]
 """Which walks go on behind a step, bool array (walks,)."""
+
+Seen = TypeVar("Seen")
 
 
 @dataclass
@@ -174,15 +177,31 @@ class Walker:
                 if keep is not None:
                     walks.keep(keep(step))
 
-    def priced(self, allowed: Allowed, keep: Keep | None = None) -> list[tuple[Step, np.ndarray]]:
-        """Every step, and the seconds (rows,) of its rows with their session calls, all of them priced in one batch."""
-        steps, shards = list(self.steps(allowed, keep)), self._shards
-        calls = np.concatenate([step.calls for step in steps])
-        rows = np.concatenate([step.rows for step in steps])
-        call_s = self._prices.cost.call_s(calls, shards.active[rows]) * shards.slowdown[rows]
+    def priced(
+        self, allowed: Allowed, see: Callable[[Step], Seen], keep: Keep | None = None
+    ) -> list[tuple[Seen, np.ndarray]]:
+        """What `see` makes of every step, and the seconds (rows,) of its rows with their session calls.
+
+        All calls are priced in one batch in the end, equal ones once, so that no step need be kept until then.
+        """
+        seen, calls, count = list[tuple[Seen, np.ndarray, np.ndarray, np.ndarray]](), list[np.ndarray](), 0
+        for step in self.steps(allowed, keep):
+            asked = np.column_stack((step.calls.view("f8").reshape(-1, len(CALL)), self._shards.active[step.rows]))
+            index, number = distinct_rows(asked)
+            calls.append(asked[index])
+            seen.append((see(step), step.rows, step.seconds, count + number))
+            count += len(index)
+        call_s = self._call_s(np.concatenate(calls)) if calls else np.zeros(0)
+        slowdown = self._shards.slowdown
+        return [(each, seconds + call_s[number] * slowdown[rows]) for each, rows, seconds, number in seen]
+
+    def _call_s(self, asked: np.ndarray) -> np.ndarray:
+        """Seconds (n,) of calls, rows (n, 7) of the columns of `CALL` and the load; none where no kernel runs."""
+        index, inverse = distinct_rows(asked)
+        calls = np.ascontiguousarray(asked[index, :-1]).view(CALL).reshape(-1)
+        call_s = self._prices.cost.call_s(calls, asked[index, -1])
         call_s[calls["kernels"] == 0] = 0.0
-        ends = np.cumsum([len(step.rows) for step in steps])
-        return [(step, step.seconds + part) for step, part in zip(steps, np.split(call_s, ends[:-1]), strict=True)]
+        return np.asarray(call_s[inverse])
 
     def _step(self, walks: _Walks, cut: int) -> Step:
         needs = {name: walks.wanted[name] for name in self._units.alive[cut] if name in walks.wanted}

@@ -17,7 +17,7 @@ from ..cost.rows import TRANSFER
 from .boxes import Boxes, ShardTable
 from .walk import Step
 
-SLAB = 1 << 17
+SLAB = 1 << 18
 """Pairs of ranks that are priced together: few enough to stay in the cache."""
 
 _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
@@ -122,11 +122,10 @@ class Movement:
         transfers = np.zeros((len(held), len(need)), TRANSFER)
         for states, sources in _alike(held):
             for columns, targets in _alike(need):
-                step = max(1, SLAB // max(1, len(states) * len(sources) * len(targets)))
-                for part in np.array_split(columns, -(-len(columns) // step)):
-                    boxes = held[np.ix_(states, sources)], need[np.ix_(part, targets)]
-                    network = self._network.among(sources, targets)
-                    transfers[np.ix_(states, part)] = _transfers(*boxes, entry.itemsize, network)
+                network = self._network.among(sources, targets)
+                for some, part in _slabs(states, columns, len(sources) * len(targets)):
+                    boxes = held[np.ix_(some, sources)], need[np.ix_(part, targets)]
+                    transfers[np.ix_(some, part)] = _transfers(*boxes, entry.itemsize, network)
         latency, volume = _terms(transfers.reshape(-1), self._cost)
         return latency.reshape(transfers.shape), volume.reshape(transfers.shape)
 
@@ -141,30 +140,49 @@ class Movement:
 
 
 def _alike(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Items of an array (n, R, ndim, 2) in which the same ranks have boxes that are not empty, and these ranks."""
+    """Items of an array (n, R, ndim, 2) in which the same ranks have boxes that are not empty, and these ranks.
+
+    Items whose boxes are much alike stand together.
+    """
     there = (boxes[..., 0] < boxes[..., 1]).all(axis=-1)
-    patterns, number = np.unique(there, axis=0, return_inverse=True)
-    for which, pattern in enumerate(patterns):
-        yield np.flatnonzero(number.reshape(-1) == which), np.flatnonzero(pattern)
+    ranks_of: dict[bytes, list[int]] = {}
+    for item in sorted(range(len(boxes)), key=lambda item: boxes[item].tobytes()):
+        ranks_of.setdefault(there[item].tobytes(), []).append(item)
+    for items in ranks_of.values():
+        yield np.array(items), np.flatnonzero(there[items[0]])
+
+
+def _slabs(states: np.ndarray, columns: np.ndarray, pairs: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """States and columns that are priced together: all of them if they are few, otherwise some columns of one state."""
+    most = max(1, SLAB // max(1, pairs))
+    for some in [states] if len(states) * len(columns) <= most else states[:, None]:
+        for part in np.array_split(columns, -(-len(some) * len(columns) // most)):
+            yield some, part
 
 
 def _transfers(held: np.ndarray, need: np.ndarray, itemsize: int, network: LinkPrices) -> np.ndarray:
     """Rows of `TRANSFER`, (H, U), of moving between the ranks of a network; boxes are as of :func:`moved`."""
     own, elements, packed, unpacked = moved(held, need, network.sources, network.targets)
-    nbytes, there = elements * itemsize, elements > 0
+    nbytes, there = elements * itemsize, (elements > 0).astype(np.float32)
     source, target = np.nonzero(network.kept)
     in_place = (held[:, None, source] == need[None, :, target]).all(axis=(-1, -2))
     copied = np.where(in_place, 0.0, own * itemsize)
-    mine = np.maximum(packed, unpacked)[..., source, target] * (copied > 0)
-    rows = transfer_rows(nbytes, _most(nbytes, nbytes, copied, network), network)
-    rows["runs"] = _most(packed * there, unpacked * there, mine, network)
+    mine = np.maximum(packed[..., source, target], unpacked[..., source, target]) * (copied > 0)
+    rows = transfer_rows(nbytes, _most(nbytes.sum(axis=-1), nbytes.sum(axis=-2), copied, network), network)
+    rows["runs"] = _most(_runs(packed, there, -1), _runs(unpacked, there, -2), mine, network)
     return rows
 
 
-def _most(sending: np.ndarray, receiving: np.ndarray, own: np.ndarray, network: LinkPrices) -> np.ndarray:
-    """The most (H, U) that any rank does for what it sends and receives (H, U, S, T), and for its own (H, U, B)."""
+def _runs(runs: np.ndarray, there: np.ndarray, axis: int) -> np.ndarray:
+    """Runs of all messages along an axis of arrays (H, U, S, T)."""
+    if runs.strides[axis] == 0:  # the same in all
+        return np.asarray(runs.take(0, axis) * there.sum(axis=axis))
+    return np.asarray((runs * there).sum(axis=axis))
+
+
+def _most(sent: np.ndarray, received: np.ndarray, own: np.ndarray, network: LinkPrices) -> np.ndarray:
+    """The most (H, U) of any rank of what it sends (H, U, S), receives (H, U, T) and has (H, U, B), together."""
     source, target = np.nonzero(network.kept)
-    sent, received = sending.sum(axis=-1), receiving.sum(axis=-2)
     both = sent[..., source] + received[..., target] + own
     return np.maximum.reduce([each.max(axis=-1, initial=0) for each in (sent, received, both)])
 
@@ -188,20 +206,19 @@ def moved(
         Of the B ranks that are both.
     elements : float array (H, U, S, T)
         Nothing from a rank to itself.
-    packed, unpacked : float arrays (H, U, S, T)
+    packed, unpacked : float arrays (H, U, S, T), broadcast along axes along which they are the same
         Contiguous runs of memory that these make in what the source holds, and in what the target needs, as if all
         pairs were cut along the axes along which some are.
     """
     sources = np.arange(held.shape[1]) if sources is None else sources
     targets = np.arange(need.shape[1]) if targets is None else targets
     shape = (len(sources), len(targets), len(held), len(need))  # what is summed first, so that sums are of long rows
-    overlap, packed, unpacked = (np.ones(shape, np.float32) for _ in range(3))
+    overlap = packed = unpacked = np.ones((1, 1, 1, 1), np.float32)
     for axis in range(held.shape[2]):
         common, cuts, is_cut = _common(held[:, :, axis], need[:, :, axis])
-        for runs, partial in ((packed, cuts), (unpacked, is_cut)):
-            if partial.any():
-                runs[..., partial] = overlap[..., partial]
-        overlap *= common
+        packed, unpacked = _chosen(cuts, overlap, packed), _chosen(is_cut, overlap, unpacked)
+        overlap = overlap * common
+    overlap = np.broadcast_to(overlap, shape).copy()
     for state, boxes in enumerate(held):
         holders = boxes[(boxes[..., 0] < boxes[..., 1]).all(axis=-1)]
         if len({box.tobytes() for box in holders}) < len(holders):
@@ -209,8 +226,16 @@ def moved(
     source, target = np.nonzero(sources[:, None] == targets)
     own = overlap[source, target].astype(float)
     overlap[source, target] = 0.0
-    overlap, packed, unpacked = (np.moveaxis(each, (0, 1), (-2, -1)) for each in (overlap, packed, unpacked))
+    everywhere = (np.broadcast_to(each, shape) for each in (overlap, packed, unpacked))
+    overlap, packed, unpacked = (np.moveaxis(each, (0, 1), (-2, -1)) for each in everywhere)
     return np.moveaxis(own, 0, -1), overlap, packed, unpacked
+
+
+def _chosen(which: np.ndarray, these: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of arrays (S, T, H, U) these where `which` (H, U) says so, elsewhere the others; no larger than need be."""
+    if which.all():
+        return these
+    return np.where(which, these, others) if which.any() else others
 
 
 def _common(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

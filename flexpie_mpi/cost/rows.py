@@ -115,5 +115,5 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> sorted(index.tolist()), bool(inverse[0] == inverse[2] != inverse[1])
     ([0, 1], True)
     """
-    sums = (rows * _WEIGHTS[: rows.shape[1]]).sum(axis=1)
+    sums = sum(column * weight for column, weight in zip(rows.T, _WEIGHTS, strict=False))
     return np.unique(sums, return_index=True, return_inverse=True)[1:]

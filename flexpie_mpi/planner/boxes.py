@@ -66,16 +66,20 @@ class Boxes:
     @property
     def sizes(self) -> np.ndarray:
         """Elements of each box, float array (n,)."""
-        sizes: np.ndarray = self.extents.prod(axis=1)
-        return sizes
+        sizes, *others = self.extents.T  # multiplied column by column: rows are short
+        for extents in others:
+            sizes = sizes * extents
+        return np.asarray(sizes)
 
     def hull(self, other: Boxes) -> Boxes:
         """The smallest boxes around both, pair by pair."""
         return Boxes(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
 
-    def take(self, index: np.ndarray | slice) -> Boxes:
+    def take(self, index: np.ndarray) -> Boxes:
         """The boxes at `index`, or where it is true."""
-        return Boxes(self.lo[index], self.hi[index])
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        return Boxes(self.lo.take(index, 0), self.hi.take(index, 0))
 
     def join(self, other: Boxes) -> Boxes:
         """These boxes, then the others."""

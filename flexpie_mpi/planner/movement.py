@@ -68,7 +68,7 @@ class Movement:
         there = np.logical_or.reduceat(present, offsets[:-1]) & wanted
         distinct, index, inverse = np.unique(sums[there], return_index=True, return_inverse=True)
         known = [
-            self._column(entry, int(mark), box, slice(offsets[walk], offsets[walk + 1]), ranks)
+            self._column(entry, int(mark), box, np.arange(offsets[walk], offsets[walk + 1]), ranks)
             for mark, walk in zip(distinct, np.flatnonzero(there)[index], strict=True)
         ]
         columns[there] = np.array(known, int)[inverse]
@@ -89,7 +89,7 @@ class Movement:
             self._classes[key] = _Class(name, self._shards.graph.value(name).itemsize, Table(nothing, nothing))
         return self._classes[key]
 
-    def _column(self, entry: _Class, mark: int, box: Boxes, rows: slice, ranks: np.ndarray) -> int:
+    def _column(self, entry: _Class, mark: int, box: Boxes, rows: np.ndarray, ranks: np.ndarray) -> int:
         """The column of what the rows of one walk need, under the number that stands for it."""
         if mark in entry.columns:
             return entry.columns[mark]
@@ -249,11 +249,11 @@ def _common(held: np.ndarray, need: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     """
     (ours, row), (theirs, column) = _distinct(held), _distinct(need)
     (our_lo, our_hi), (their_lo, their_hi) = ours[:, :, None, :, None], theirs[:, None, :, None]
-    common = np.maximum(np.minimum(our_hi, their_hi) - np.maximum(our_lo, their_lo), 0).astype(np.float32)
-    cuts, is_cut = (
-        ((common > 0) & (common != whole)).any(axis=(0, 1))[np.ix_(row, column)]
-        for whole in (our_hi - our_lo, their_hi - their_lo)
-    )
+    common = np.maximum(np.minimum(our_hi, their_hi) - np.maximum(our_lo, their_lo), 0)
+    there, pick = common > 0, np.ix_(row, column)
+    cuts = (there & (common != our_hi - our_lo)).any(axis=(0, 1))[pick]
+    is_cut = (there & (common != their_hi - their_lo)).any(axis=(0, 1))[pick]
+    common = common.astype(np.float32)
     if ours.shape[-1] > 1:
         common = common[:, :, row]
     return common[..., column] if theirs.shape[-1] > 1 else common, cuts, is_cut
@@ -265,7 +265,9 @@ def _distinct(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     There is one rank in place of all where these are alike.
     """
     known: dict[bytes, int] = {}
-    number = np.array([known.setdefault(item.tobytes(), len(known)) for item in ranges])
+    items = np.ascontiguousarray(ranges).reshape(len(ranges), -1)
+    marks = items.view(f"V{items.itemsize * items.shape[1]}").reshape(-1).tolist()
+    number = np.array([known.setdefault(mark, len(known)) for mark in marks])
     first = ranges[np.unique(number, return_index=True)[1]]
     first = first[:, :1] if (first == first[:, :1]).all() else first
     return first.T, number

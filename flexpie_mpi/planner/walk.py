@@ -268,17 +268,15 @@ class Walker:
         if not leaves.any():
             return box
         walks.legal |= leaves & self._shards.cuts(name)[walks.layout]
-        owned = self._shards.owned(name).take(walks.rows)
-        leaving = leaves[walks.walk]
-        hull = box.hull(owned)
-        walks.calls["outputs"][leaving] += owned.present[leaving]
-        written = leaving & owned.present
-        nbytes = hull.sizes[written] * graph.value(name).itemsize
-        walks.calls["out_bytes"][written] += nbytes
-        blocked = self._shards.are_blocked(name, hull.take(written), walks.rows[written])
-        walks.calls["laid_bytes"][written] += nbytes * blocked
-        mask = leaving[:, None]
-        return Boxes(np.where(mask, hull.lo, box.lo), np.where(mask, hull.hi, box.hi))
+        leaving = np.flatnonzero(leaves[walks.walk])
+        owned = self._shards.owned(name).take(walks.rows[leaving])
+        hull, written = box.take(leaving).hull(owned), owned.present
+        box.lo[leaving], box.hi[leaving] = hull.lo, hull.hi
+        walks.calls["outputs"][leaving] += written
+        nbytes = np.where(written, hull.sizes * graph.value(name).itemsize, 0.0)
+        walks.calls["out_bytes"][leaving] += nbytes
+        walks.calls["laid_bytes"][leaving] += nbytes * self._shards.are_blocked(name, hull, walks.rows[leaving])
+        return box
 
     def _want_all(self, walks: _Walks, node: BoundNode, active: np.ndarray, inputs: Sequence[Boxes | None]) -> None:
         """Note what a node reads on the rows `active`: of constants the bytes that stay in memory, else the region.
@@ -307,8 +305,9 @@ class Walker:
         known = walks.wanted.get(name)
         if known is None:
             known = walks.wanted[name] = Boxes.absent(len(walks.rows), box.lo.shape[1])
-        known.lo[active] = np.minimum(known.lo[active], box.lo)
-        known.hi[active] = np.maximum(known.hi[active], box.hi)
+        else:
+            box = box.hull(known.take(active))
+        known.lo[active], known.hi[active] = box.lo, box.hi
 
     def _charge(
         self, walks: _Walks, number: int, active: np.ndarray, out: Boxes, inputs: Sequence[Boxes | None]

@@ -49,6 +49,7 @@ class LinkPrices:
         ranks = testbed.ranks
         self.ranks = ranks
         self.sources = self.targets = np.arange(ranks)
+        self.both = self.sources, self.targets  # where the ranks that are both stand among sources, and among targets
         self._latency = np.zeros((ranks, ranks))
         self._sending, self._receiving, self._alone = np.zeros(ranks), np.zeros(ranks), np.zeros((ranks, ranks))
         others: list[np.ndarray] = []
@@ -70,12 +71,8 @@ class LinkPrices:
         part.sources, part.targets = self.sources[sources], self.targets[targets]
         part._latency, part._alone, part._others = self._latency[pairs], self._alone[pairs], self._others[(slice(None), *pairs)]
         part._sending, part._receiving = self._sending[sources], self._receiving[targets]
+        part.both = np.nonzero(part.sources[:, None] == part.targets)
         return part
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Which pairs are a rank and itself, bool array (S, T)."""
-        return np.asarray(self.sources[:, None] == self.targets)
 
     def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two terms of the links' price of exchanges, latency and wire, arrays (...) of seconds.
@@ -88,10 +85,10 @@ class LinkPrices:
         batch, shape = self.listed(nbytes)
         terms = np.empty((2, batch.shape[-1]))
         for which, part in self.slabs(batch):
-            terms[:, which] = self.terms(_Pairs(part))
+            terms[:, which] = self.terms(Pairs(part))
         return terms[0].reshape(shape), terms[1].reshape(shape)
 
-    def terms(self, pairs: _Pairs) -> tuple[np.ndarray, np.ndarray]:
+    def terms(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Both terms (n,) of the links' price of what travels."""
         seconds = _busiest(pairs.sent * self._sending[:, None], pairs.received * self._receiving[:, None])
         if self._alone.any():
@@ -101,17 +98,17 @@ class LinkPrices:
             np.maximum(seconds, flat.max(axis=0), out=seconds)
         return self._waiting(pairs), seconds
 
-    def _waiting(self, pairs: _Pairs) -> np.ndarray:
+    def _waiting(self, pairs: Pairs) -> np.ndarray:
         """Seconds (n,) of the latencies of all messages of the rank that waits longest."""
-        latency = self._latency[~self.kept]
-        if latency.size and (latency == latency[0]).all():
-            return latency[0] * pairs.messages
+        most = self._latency.max(initial=0.0)
+        if np.count_nonzero(self._latency == most) == self._latency.size - len(self.both[0]):
+            return np.asarray(most * pairs.messages)
         waits = pairs.exists * self._latency[..., None]
         return _busiest(waits.sum(axis=1), waits.sum(axis=0))
 
     def listed(self, nbytes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
         """(array (S, T, n), shape of the leading axes); raises CostError as :meth:`price` does."""
-        nbytes, (sources, targets) = np.asarray(nbytes), self.kept.shape
+        nbytes, (sources, targets) = np.asarray(nbytes), self._latency.shape
         shape, pairs = nbytes.shape[:-2], nbytes.shape[-2:]
         if pairs != (sources, targets):
             raise CostError(
@@ -122,10 +119,10 @@ class LinkPrices:
 
     def slabs(self, batch: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Slices of a batch (S, T, n), and the bytes there as floats, without those that a rank keeps."""
-        step = max(1, _SLAB // max(1, self.kept.size))
+        step = max(1, _SLAB // max(1, self._latency.size))
         for first in range(0, batch.shape[-1], step):
             part = batch[..., first : first + step].astype(float, order="C")
-            part[self.kept] = 0.0
+            part[self.both] = 0.0
             yield slice(first, first + step), part
 
     def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
@@ -139,8 +136,8 @@ class LinkPrices:
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """What travels between ranks in n exchanges: `nbytes`, a float array (S, T, n)."""
+class Pairs:
+    """What travels between ranks in n exchanges: `nbytes`, a float array (S, T, n), without what a rank keeps."""
 
     nbytes: np.ndarray
 
@@ -153,11 +150,11 @@ class _Pairs:
 
     @cached_property
     def sent(self) -> np.ndarray:
-        return np.asarray(self.nbytes.sum(axis=1))
+        return np.asarray(self.nbytes.sum(axis=1, dtype=float))
 
     @cached_property
     def received(self) -> np.ndarray:
-        return np.asarray(self.nbytes.sum(axis=0))
+        return np.asarray(self.nbytes.sum(axis=0, dtype=float))
 
     @cached_property
     def sends(self) -> np.ndarray:
@@ -188,11 +185,9 @@ def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPric
     """
     batch, shape = network.listed(nbytes)
     rows = np.zeros(batch.shape[-1], TRANSFER)
-    rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
     for which, part in network.slabs(batch):
-        pairs = _Pairs(part)
-        rows["latency_s"][which], rows["wire_s"][which] = network.terms(pairs)
-        _describe(pairs, network.kept, rows[which])
+        rows[which] = pair_rows(Pairs(part), network)
+    rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
     return rows.reshape(shape)
 
 
@@ -214,10 +209,11 @@ def exchange_terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, 
     return np.minimum(bare_s, whole_s)[inverse], whole_s[inverse]
 
 
-def _describe(pairs: _Pairs, kept: np.ndarray, rows: np.ndarray) -> None:
-    """Fill in what does not depend on the links; `kept` is as of :class:`LinkPrices`."""
+def pair_rows(pairs: Pairs, network: LinkPrices) -> np.ndarray:
+    """Rows of `TRANSFER` (n,) of exchanges, but for what ranks copy; as :func:`transfer_rows` has them."""
+    rows = np.zeros(pairs.nbytes.shape[-1], TRANSFER)
     sends, receives = pairs.sends > 0, pairs.receives > 0
-    source, target = np.nonzero(kept)  # ranks that are both
+    source, target = network.both
     sources, targets = np.count_nonzero(sends, axis=0), np.count_nonzero(receives, axis=0)
     group = sources + targets - np.count_nonzero(sends[source] & receives[target], axis=0)
     is_full, is_mutual = pairs.sends.sum(axis=0, dtype=int) == sources * (group - 1), sources == group
@@ -230,6 +226,8 @@ def _describe(pairs: _Pairs, kept: np.ndarray, rows: np.ndarray) -> None:
     rows["messages"] = pairs.messages
     rows["port_bytes"] = _busiest(pairs.sent, pairs.received)
     rows["total_bytes"] = pairs.sent.sum(axis=0)
+    rows["latency_s"], rows["wire_s"] = network.terms(pairs)
+    return rows
 
 
 def _are_alike(nbytes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cost.links import LinkPrices, exchange_terms, transfer_rows
+from ..cost.links import LinkPrices, Pairs, exchange_terms, pair_rows
 from ..cost.model import CostModel
 from ..cost.rows import TRANSFER
 from .boxes import Boxes, ShardTable
@@ -140,16 +140,18 @@ class Movement:
 
 
 def _alike(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Items of an array (n, R, ndim, 2) in which the same ranks have boxes that are not empty, and these ranks.
+    """Items of an array (n, R, ndim, 2) in which about the same ranks have boxes that are not empty, and these ranks.
 
     Items whose boxes are much alike stand together.
     """
     there = (boxes[..., 0] < boxes[..., 1]).all(axis=-1)
-    ranks_of: dict[bytes, list[int]] = {}
+    items_of: dict[tuple[int, int], list[int]] = {}
     for item in sorted(range(len(boxes)), key=lambda item: boxes[item].tobytes()):
-        ranks_of.setdefault(there[item].tobytes(), []).append(item)
-    for items in ranks_of.values():
-        yield np.array(items), np.flatnonzero(there[items[0]])
+        ranks = np.flatnonzero(there[item])
+        size = len(ranks).bit_length(), int(ranks.max(initial=0)).bit_length()
+        items_of.setdefault(size, []).append(item)
+    for items in items_of.values():
+        yield np.array(items), np.flatnonzero(there[items].any(axis=0))
 
 
 def _slabs(states: np.ndarray, columns: np.ndarray, pairs: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -163,28 +165,35 @@ def _slabs(states: np.ndarray, columns: np.ndarray, pairs: int) -> Iterator[tupl
 def _transfers(held: np.ndarray, need: np.ndarray, itemsize: int, network: LinkPrices) -> np.ndarray:
     """Rows of `TRANSFER`, (H, U), of moving between the ranks of a network; boxes are as of :func:`moved`."""
     own, elements, packed, unpacked = moved(held, need, network.sources, network.targets)
-    nbytes, there = elements * itemsize, (elements > 0).astype(np.float32)
-    source, target = np.nonzero(network.kept)
+    shape = elements.shape[:2]
+    nbytes = np.moveaxis(elements, (-2, -1), (0, 1)).reshape(*elements.shape[2:], -1)
+    nbytes *= itemsize
+    pairs = Pairs(nbytes)
+    source, target = network.both
     in_place = (held[:, None, source] == need[None, :, target]).all(axis=(-1, -2))
     copied = np.where(in_place, 0.0, own * itemsize)
     mine = np.maximum(packed[..., source, target], unpacked[..., source, target]) * (copied > 0)
-    rows = transfer_rows(nbytes, _most(nbytes.sum(axis=-1), nbytes.sum(axis=-2), copied, network), network)
-    rows["runs"] = _most(_runs(packed, there, -1), _runs(unpacked, there, -2), mine, network)
+    rows = pair_rows(pairs, network).reshape(shape)
+    rows["local_bytes"] = _most(pairs.sent, pairs.received, copied, network)
+    rows["runs"] = _most(_runs(packed, pairs, 1), _runs(unpacked, pairs, 0), mine, network)
     return rows
 
 
-def _runs(runs: np.ndarray, there: np.ndarray, axis: int) -> np.ndarray:
-    """Runs of all messages along an axis of arrays (H, U, S, T)."""
+def _runs(runs: np.ndarray, pairs: Pairs, axis: int) -> np.ndarray:
+    """Runs (S or T, H, U) of all messages along an axis of `pairs`, of which each has so many, (H, U, S, T)."""
+    runs = np.moveaxis(runs, (-2, -1), (0, 1))
     if runs.strides[axis] == 0:  # the same in all
-        return np.asarray(runs.take(0, axis) * there.sum(axis=axis))
-    return np.asarray((runs * there).sum(axis=axis))
+        each = runs.take(0, axis)
+        return np.asarray(each * (pairs.receives, pairs.sends)[axis].reshape(each.shape))
+    return np.asarray((runs * pairs.exists.reshape(runs.shape)).sum(axis=axis))
 
 
 def _most(sent: np.ndarray, received: np.ndarray, own: np.ndarray, network: LinkPrices) -> np.ndarray:
-    """The most (H, U) of any rank of what it sends (H, U, S), receives (H, U, T) and has (H, U, B), together."""
-    source, target = np.nonzero(network.kept)
-    both = sent[..., source] + received[..., target] + own
-    return np.maximum.reduce([each.max(axis=-1, initial=0) for each in (sent, received, both)])
+    """The most (H, U) of any rank of what it sends (S, ...), receives (T, ...) and has (H, U, B), together."""
+    (source, target), shape = network.both, own.shape[:-1]
+    sent, received = sent.reshape(-1, *shape), received.reshape(-1, *shape)
+    both = sent[source] + received[target] + np.moveaxis(own, -1, 0)
+    return np.asarray(np.maximum.reduce([each.max(axis=0, initial=0) for each in (sent, received, both)]))
 
 
 def moved(
@@ -226,7 +235,7 @@ def moved(
     source, target = np.nonzero(sources[:, None] == targets)
     own = overlap[source, target].astype(float)
     overlap[source, target] = 0.0
-    everywhere = (np.broadcast_to(each, shape) for each in (overlap, packed, unpacked))
+    everywhere = overlap, np.broadcast_to(packed, shape), np.broadcast_to(unpacked, shape)
     overlap, packed, unpacked = (np.moveaxis(each, (0, 1), (-2, -1)) for each in everywhere)
     return np.moveaxis(own, 0, -1), overlap, packed, unpacked
 

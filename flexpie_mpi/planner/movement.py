@@ -20,6 +20,9 @@ from .walk import Step
 SLAB = 1 << 18
 """Pairs of ranks that are priced together: few enough to stay in the cache."""
 
+FEW = 8
+"""Ranks up to which it does not pay to tell apart which of them have something."""
+
 _ODD = np.random.default_rng(1).integers(1, 1 << 62, 64, dtype=np.int64) * 2 + 1
 """Multipliers that turn a walk's boxes into one number, modulo 2 ** 64."""
 
@@ -148,8 +151,8 @@ def _alike(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     items_of: dict[tuple[int, int], list[int]] = {}
     for item in sorted(range(len(boxes)), key=lambda item: boxes[item].tobytes()):
         ranks = np.flatnonzero(there[item])
-        size = len(ranks).bit_length(), int(ranks.max(initial=0)).bit_length()
-        items_of.setdefault(size, []).append(item)
+        size, last = max(FEW, len(ranks)).bit_length(), max(FEW, int(ranks.max(initial=0))).bit_length()
+        items_of.setdefault((size, last), []).append(item)
     for items in items_of.values():
         yield np.array(items), np.flatnonzero(there[items].any(axis=0))
 

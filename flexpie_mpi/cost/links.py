@@ -7,7 +7,7 @@ physics gives; what software adds to them is learned from traces.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from copy import copy
+from copy import copy as duplicate
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -49,7 +49,8 @@ class LinkPrices:
         ranks = testbed.ranks
         self.ranks = ranks
         self.sources = self.targets = np.arange(ranks)
-        self.both = self.sources, self.targets  # where the ranks that are both stand among sources, and among targets
+        # Where the ranks that are both stand among the sources, and among the targets
+        self.both: tuple[np.ndarray, np.ndarray] = (self.sources, self.targets)
         self._latency = np.zeros((ranks, ranks))
         self._sending, self._receiving, self._alone = np.zeros(ranks), np.zeros(ranks), np.zeros((ranks, ranks))
         others: list[np.ndarray] = []
@@ -67,11 +68,13 @@ class LinkPrices:
 
     def among(self, sources: np.ndarray, targets: np.ndarray) -> LinkPrices:
         """The same for exchanges in which no other ranks send and receive than these, int arrays (S,) and (T,)."""
-        part, pairs = copy(self), np.ix_(sources, targets)
+        part, pairs = duplicate(self), np.ix_(sources, targets)
         part.sources, part.targets = self.sources[sources], self.targets[targets]
-        part._latency, part._alone, part._others = self._latency[pairs], self._alone[pairs], self._others[(slice(None), *pairs)]
+        part._latency, part._alone = self._latency[pairs], self._alone[pairs]
+        part._others = self._others[:, pairs[0], pairs[1]]
         part._sending, part._receiving = self._sending[sources], self._receiving[targets]
-        part.both = np.nonzero(part.sources[:, None] == part.targets)
+        source, target = np.nonzero(part.sources[:, None] == part.targets)
+        part.both = source, target
         return part
 
     def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -147,7 +147,7 @@ def _alike(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
     Items whose boxes are much alike stand together.
     """
-    there = (boxes[..., 0] < boxes[..., 1]).all(axis=-1)
+    there = np.asarray((boxes[..., 0] < boxes[..., 1]).all(axis=-1))
     items_of: dict[tuple[int, int], list[int]] = {}
     for item in sorted(range(len(boxes)), key=lambda item: boxes[item].tobytes()):
         ranks = np.flatnonzero(there[item])

@@ -186,7 +186,9 @@ class Walker:
         """
         seen, calls, count = list[tuple[Seen, np.ndarray, np.ndarray, np.ndarray]](), list[np.ndarray](), 0
         for step in self.steps(allowed, keep):
-            asked = np.column_stack((step.calls.view("f8").reshape(-1, len(CALL)), self._shards.active[step.rows]))
+            asked = np.column_stack(
+                (step.calls.view("f8").reshape(len(step.calls), -1), self._shards.active[step.rows])
+            )
             index, number = distinct_rows(asked)
             calls.append(asked[index])
             seen.append((see(step), step.rows, step.seconds, count + number))

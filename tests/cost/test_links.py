@@ -113,6 +113,20 @@ def test_prices_do_not_depend_on_how_exchanges_are_batched(name):
     np.testing.assert_array_equal(squared[1].ravel(), wire)
 
 
+@pytest.mark.parametrize("name", TESTBEDS)
+def test_ranks_that_send_or_receive_nothing_can_be_left_out(name):
+    rng = np.random.default_rng(7)
+    network, (sources, targets) = LinkPrices(TESTBEDS[name](6, rng)), (np.array([0, 2, 5]), np.array([1, 2, 3, 5]))
+    nbytes = np.zeros((200, 6, 6))
+    block = patterns(rng, 6, 200)[:, sources][:, :, targets]
+    nbytes[:, sources[:, None], targets] = block
+    local = rng.integers(0, 100, 200)
+    rows, whole = (transfer_rows(block, local, network.among(sources, targets)), transfer_rows(nbytes, local, network))
+    assert (rows["kind"] == whole["kind"]).all() and len(set(whole["kind"])) > 2
+    for column in TRANSFER.names[1:]:
+        np.testing.assert_allclose(rows[column], whole[column], rtol=1e-12)
+
+
 def test_a_shared_port_takes_as_long_as_all_that_passes_it():
     """Three senders to one receiver at 1 MB/s: 3 s where one needs 1 s, and all three latencies."""
     nbytes = np.zeros((2, 4, 4))

@@ -129,6 +129,24 @@ def test_what_moves_is_what_the_exchange_moves(held: int, needed: int) -> None:
             assert runs(region, need[target]) <= unpacked[0, 0, source, target] <= region.size
 
 
+@pytest.mark.parametrize("held", range(len(LAYOUTS)))
+@pytest.mark.parametrize("needed", range(len(LAYOUTS)))
+def test_ranks_that_hold_or_need_nothing_can_be_left_out(held: int, needed: int) -> None:
+    shape = (1, 6, 11, 9)
+    sources, targets = (np.array(sorted(LAYOUTS[layout].ranks)) for layout in (held, needed))
+    regions = ({rank: LAYOUTS[layout].region(shape, rank) for rank in range(RANKS)} for layout in (held, needed))
+    have, need = (_bounds({r: part for r, part in each.items() if part is not None}, 4)[None] for each in regions)
+    own, found, packed, unpacked = moved(have[:, sources], need[:, targets], sources, targets)
+    all_own, everything, all_packed, all_unpacked = moved(have, need)
+    block = np.ix_([0], [0], sources, targets)
+    np.testing.assert_array_equal(own, all_own[..., np.intersect1d(sources, targets)])
+    np.testing.assert_array_equal(found, everything[block])
+    assert found.sum() == everything.sum()
+    there = found > 0
+    np.testing.assert_array_equal(packed[there], all_packed[block][there])
+    np.testing.assert_array_equal(unpacked[there], all_unpacked[block][there])
+
+
 def _bounds(regions: dict[int, Region], ndim: int) -> np.ndarray:
     found = np.zeros((RANKS, ndim, 2), np.int32)
     for rank, region in regions.items():

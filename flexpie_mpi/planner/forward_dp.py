@@ -6,6 +6,7 @@ perfect bounds for walking back to the cheapest paths.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -184,8 +185,11 @@ def best_paths(tables: OptionTables, forward: ForwardPass, top: int) -> tuple[Pa
 
 
 def _paths(tables: OptionTables, forward: ForwardPass, top: int) -> Iterator[Path]:
-    """Paths by price: of all half-walked ones, that with the least total is walked on."""
-    order, steps = count(), {}
+    """Paths by price: of all half-walked ones, that with the least total is walked on.
+
+    No more than `top` go on from one label, the cheapest: many may cost the same.
+    """
+    order, steps, visits = count(), {}, Counter[tuple[int, int]]()
     last = len(forward.fronts) - 1
     heap: list[tuple[float, int, int, int, Path]] = []
     for label, cost in enumerate(forward.fronts[last].cost.tolist()):
@@ -194,6 +198,9 @@ def _paths(tables: OptionTables, forward: ForwardPass, top: int) -> Iterator[Pat
         total, _, cut, label, path = heappop(heap)
         if cut == 0:
             yield path
+            continue
+        visits[cut, label] += 1
+        if visits[cut, label] > top:
             continue
         if (cut, label) not in steps:
             steps[cut, label] = _steps(tables, forward, cut, label, top)

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from flexpie_mpi.core.blocks import nbytes_of, nominal_shape, shape_of
 from flexpie_mpi.core.errors import ModelError
+from flexpie_mpi.core.graph import Graph, Node, Value
 from flexpie_mpi.core.program import Piece
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
@@ -121,6 +122,21 @@ def model(cache):
 def test_inputs_and_outputs_of_a_graph_are_never_blocked(model):
     values = blocked_values(model.graph, 8)
     assert values and not values & {*model.graph.inputs, *model.graph.outputs}
+
+
+def test_values_whose_shape_is_known_only_at_run_time_are_not_blocked():
+    unknown, image = Value("u", None, "float32"), Value("x", (1, 16, 8, 8), "float32")
+    weight = Value("w", (16, 16, 1, 1), "float32", is_constant=True)
+    nodes = (
+        Node("c1", "Conv", ("u", "w"), ("v",)),
+        Node("c2", "Conv", ("x", "w"), ("y",)),
+        Node("c3", "Conv", ("y", "w"), ("z",)),
+        Node("a", "Add", ("z", "v"), ("out",)),
+    )
+    values = (unknown, image, weight, replace(unknown, name="v"), replace(unknown, name="out"))
+    values += tuple(replace(image, name=name) for name in ("y", "z"))
+    graph = Graph("opaque", nodes, {value.name: value for value in values}, ("u", "x"), ("out",))
+    assert blocked_values(graph, 16) == {"y"}
 
 
 def test_a_value_is_blocked_where_its_region_begins_with_a_block(model):

@@ -70,6 +70,8 @@ def blocked_values(graph: Graph, block: int) -> frozenset[str]:
 def _read_in_blocks(graph: Graph, block: int) -> Iterator[str]:
     made: set[str] = set()
     for node in graph.bound:
+        if not _is_of_images(node):
+            continue
         reads = [value.name for value in _read(node, block) if value.name in made]
         if _computes(node, block, made):
             made.update(node.node.writes[:1])
@@ -86,8 +88,6 @@ def _read(node: BoundNode, block: int) -> list[Value]:
 
 def _computes(node: BoundNode, block: int, made: set[str]) -> bool:
     """Whether a node is run on blocks, when the values in `made` are blocked."""
-    if node.node.domain or not _is_image(node.outputs[0]) or not all(map(_is_image, _read(node, block))):
-        return False
     if node.op == "Conv":
         return _convolves(node, block)
     if node.op in _POOLS:
@@ -113,6 +113,12 @@ def _convolves(node: BoundNode, block: int) -> bool:
         return False
     is_depthwise = group == channels == kernels
     return is_depthwise or (channels % block == 0 and kernels // group % block == 0)
+
+
+def _is_of_images(node: BoundNode) -> bool:
+    """Whether a node of ONNX's own reads and writes images, beside constants."""
+    values = [value for value in node.inputs if value is not None and not value.is_constant]
+    return not node.node.domain and bool(node.outputs) and all(map(_is_image, (*values, node.outputs[0])))
 
 
 def _is_image(value: Value | None) -> bool:

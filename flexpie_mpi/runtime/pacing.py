@@ -5,11 +5,12 @@ quota of the processor this is exact, and calm: while a rank sleeps its core is 
 one core without slowing each other down, and a step that had to wait for its core sleeps so much less.
 
 What c is, is measured beforehand, with all steps of the rank run one right behind the other, as a board without pauses
-would. In a request it would be too much: a step that begins after a sleep finds the caches cold, which costs a tenth of
-a millisecond each time, on this machine and not on the board, and k times that once it is paced. Ranks take turns, over
-and over, and steps that compute as much share their times, of which the lower quartile counts: equal boards are equally
-fast, but ranks share cores, and a machine has slow moments that would stay with one of them for good. A step that was
-not run beforehand, or cannot be (values of unknown shape), is paced by what it takes in each request.
+would. They run twice and the second time counts, since another rank has used the caches before. In a request it would
+be too much: a step that begins after a sleep finds the caches cold, which costs a tenth of a millisecond each time, on
+this machine and not on the board, and k times that once it is paced. Ranks take turns, over and over, and steps that
+compute as much share their times, of which the lower quartile counts: equal boards are equally fast, but ranks share
+cores, and a machine has slow moments that would stay with one of them for good. A step that was not run beforehand, or
+cannot be (values of unknown shape), is paced by what it takes in each request.
 
 What counts is the calling thread's processor time, with any number of threads: onnxruntime gives that thread its share
 of the work and lets it spin until the others have done theirs, so its time is how long the step lasts on cores of its
@@ -81,8 +82,8 @@ class PacedStep:
         if left > 0:
             clocks.rest(left)
 
-    def sample(self) -> None:
-        """Run once on made-up inputs, where their shapes are known, and note the processor time."""
+    def sample(self, *, is_counted: bool = True) -> None:
+        """Run once on made-up inputs, where their shapes are known, and note the processor time if it counts."""
         if self.inputs is None:
             return
         for array in self.inputs:
@@ -95,7 +96,8 @@ class PacedStep:
             self.inputs = None
             self.samples.clear()
             return
-        self.samples.append(self.clocks.processor() - before)
+        if is_counted:
+            self.samples.append(self.clocks.processor() - before)
 
 
 @dataclass
@@ -153,9 +155,13 @@ class Pacer:
         return paced
 
     def sample(self) -> None:
-        """Run all steps that can be, one right behind the other; their buffers hold nothing of use afterwards."""
-        for step in self.steps:
-            step.sample()
+        """Run all steps that can be, one right behind the other; their buffers hold nothing of use afterwards.
+
+        They run twice: before, another rank had the caches.
+        """
+        for is_counted in (False, True):
+            for step in self.steps:
+                step.sample(is_counted=is_counted)
 
 
 def _arrays(pairs: Sequence[tuple[str, int]], values: Mapping[int, Any]) -> tuple[np.ndarray, ...] | None:

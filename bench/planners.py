@@ -2,18 +2,28 @@
 
 ``mpirun -n 2 python bench/planners.py --cost cost.json [--traces traces.h5] [--models ...] [--planners ...]``
 ``mpirun -n 2 python bench/planners.py --cost cost.json --slowdown 1,2`` (rank 1 paced to half the speed)
+``sudo python bench/planners.py --cost cost.json --testbed hostfiles/pi4x8.toml --ranks 2,4,8`` (emulated boards)
 
 What is predicted: the latency of one request, the sum over segments of exchange and slowest rank's compute, by the
-planner's cost model, with links and devices as the traces say. What is timed: from a barrier to the end of the slowest
-rank, input on rank 0 to output on rank 0. Every round runs one request of every plan, so that all share the machine's
-good and bad moments; a cell is the median over the rounds, and a ratio is that of each round's two, with quartiles.
+planner's cost model, with links and devices as the traces or the testbed say. What is timed: from a barrier to the end
+of the slowest rank, input on rank 0 to output on rank 0. Every round runs one request of every plan, so that all share
+the machine's good and bad moments; a cell is the median over the rounds, and a ratio is that of each round's two, with
+quartiles. *compute* and *exchange* are predicted over measured for these two parts, and *rest* is the part of the
+latency that is neither: waiting for ranks that are late, the beginning and the end.
+
+In the end it says how far predictions are off, for networks that the cost model has not seen and for those it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from dataclasses import replace
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -22,51 +32,173 @@ from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
+from flexpie_mpi.emulate import emulated
 from flexpie_mpi.files.synthetic import random_inputs
-from flexpie_mpi.measure.cluster import testbed_of
-from flexpie_mpi.measure.race import race
+from flexpie_mpi.measure.cluster import origins_of, testbed_of
+from flexpie_mpi.measure.observed import Observation
+from flexpie_mpi.measure.race import race_in_turns
 from flexpie_mpi.measure.trial import Rounds
-from flexpie_mpi.planner import Task, make_plans
-from flexpie_mpi.testbed import Testbed, one_host
+from flexpie_mpi.planner import PricedPlan, Task, make_plans
+from flexpie_mpi.testbed import Testbed, one_host, read
 
 NETWORKS = "mobilenet_v1,mobilenet_v2,resnet18,resnet50,resnet101,vgg16,inception_v1,bert_base"
 
 
-def searches(task: Task, planners: list[str]) -> dict[str, object]:
-    """What every planner finds."""
-    return {name: make_plans(name, task).plans[0] for name in planners}
+@dataclass(frozen=True)
+class Found:
+    """One planner's plan for a network: seconds predicted and measured, the latter medians over rounds."""
+
+    boards: str
+    ranks: int
+    model: str
+    planner: str
+    is_held_out: bool  # whether the cost model has seen nothing of the network
+    predicted_s: float
+    measured_s: float
+    to_auto: Sequence[float]  # quartiles of the latency over that of `auto`, round by round
+    predicted_compute_s: float
+    compute_s: float  # of the slowest rank of every segment
+    predicted_exchange_s: float
+    exchange_s: float
+
+    @property
+    def ratio(self) -> float:
+        return self.predicted_s / self.measured_s
+
+    def row(self) -> str:
+        """A line of the table."""
+        low, middle, high = self.to_auto
+        compute, exchange = self.predicted_compute_s / self.compute_s, self.predicted_exchange_s / self.exchange_s
+        rest = 1 - (self.compute_s + self.exchange_s) / self.measured_s
+        return (
+            f"{self.model:14}{self.planner:11}{self.predicted_s * 1e3:10.2f}{self.measured_s * 1e3:10.2f}"
+            f"{self.ratio:8.3f}{compute:9.3f}{exchange:10.3f}{rest:7.0%}{middle:9.3f}   {low:.3f} .. {high:.3f}"
+        )
 
 
-def compare(transport, name: str, options, cost, testbed) -> list[tuple[str, float, np.ndarray]]:
-    """(planners, predicted, measured rounds) of every distinct plan of a network; the same on every rank."""
+# A job
+
+
+def compare(transport, name: str, options, cost, testbed: Testbed) -> list[Found]:
+    """What is found of every planner, on the root; nothing elsewhere."""
     model = load_shared(transport, f"builtin:{name}")
     inputs = random_inputs(model.graph, seed=0)
-    priced = searches(Task(model.graph, testbed, cost), options.planners) if transport.rank == 0 else None
-    priced = transport.broadcast(priced)
+    task = Task(model.graph, testbed, cost)
+    priced = {it: make_plans(it, task).plans[0] for it in options.planners} if transport.rank == 0 else None
     distinct: dict[str, list[str]] = {}
-    for planner, item in priced.items():
+    for planner, item in transport.broadcast(priced).items():
         distinct.setdefault(repr(item.plan.segments), []).append(planner)
-    groups = [(planners, priced[planners[0]]) for planners in distinct.values()]
+    groups = list(distinct.values())
+    plans = transport.broadcast([priced[names[0]].plan for names in groups] if priced else None)
     slowdown = testbed.devices[transport.rank].slowdown
-    engines = [Engine(transport, model, item.plan, slowdown=slowdown) for _, item in groups]
-    trials = race(engines, inputs, Rounds(options.rounds, options.warmup))
-    for engine in engines:
-        engine.close()
-    table = np.array([trial.latencies_s for trial in trials]).T
-    return [(planner, item.seconds, table[:, place]) for place, (names, item) in enumerate(groups) for planner in names]
+    seen: dict[int, Observation] = {}
+    trials = race_in_turns(
+        plans,
+        [range(len(plans))],
+        lambda plan: Engine(transport, model, plan, slowdown=slowdown),
+        inputs,
+        Rounds(options.rounds, options.warmup),
+        seen=seen.__setitem__,
+    )
+    base = next((n for n, names in enumerate(groups) if "auto" in names), 0)
+    ratios = [np.divide(trial.latencies_s, trials[base].latencies_s) for trial in trials]
+    return [
+        found(planner, priced[planner], seen[place], ratios[place], (testbed, name not in cost.models))
+        for place, names in enumerate(groups)
+        for planner in (names if priced else ())
+    ]
 
 
-def show(name: str, found: list[tuple[str, float, np.ndarray]]) -> list[float]:
-    """Print a network's rows; predicted over measured of each."""
-    base = next((times for planner, _, times in found if planner == "auto"), found[0][2])
-    for planner, predicted, times in found:
-        low, middle, high = np.percentile(times / base, [25, 50, 75])
-        print(
-            f"{name:14}{planner:11}{predicted * 1e3:10.2f}{np.median(times) * 1e3:10.2f}"
-            f"{predicted / np.median(times):8.3f}{middle:9.3f}   {low:.3f} .. {high:.3f}",
-            flush=True,
+def found(planner: str, item: PricedPlan, seen: Observation, ratios: np.ndarray, where: tuple[Testbed, bool]) -> Found:
+    """What was predicted of a plan beside what was seen of it."""
+    testbed, is_held_out = where
+    return Found(
+        testbed.name,
+        testbed.ranks,
+        seen.model,
+        planner,
+        is_held_out,
+        item.seconds,
+        seen.latency_s,
+        np.percentile(ratios, [25, 50, 75]).tolist(),
+        sum(segment.compute_s for segment in item.segments),
+        sum(seen.compute_s),
+        sum(segment.exchange_s for segment in item.segments) + item.exit_s,
+        max(sum(seen.exchange_s), 1e-9),
+    )
+
+
+def job(options: argparse.Namespace) -> list[Found]:
+    """What every rank does; all that is found, and printed, is on rank 0."""
+    cost, everything = load_cost(options.cost) if options.cost else AnalyticCost(), []
+    with start() as transport:
+        testbed = boards(options, transport.size)
+        testbed = testbed.with_blocks([origin.block for origin in origins_of(transport, 1)])
+        if transport.rank == 0:
+            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto")
+            columns = f"{'predicted':>10}{'measured':>10}{'p / m':>8}{'compute':>9}{'exchange':>10}{'rest':>7}"
+            print(f"{'network':14}{'planner':11}{columns}{'ratio':>9}")
+        for name in options.models.split(","):
+            for each in compare(transport, name, options, cost, testbed):
+                print(each.row(), flush=True)
+                everything.append(each)
+    return everything
+
+
+def boards(options: argparse.Namespace, ranks: int) -> Testbed:
+    """What a job of so many ranks runs on."""
+    if options.testbed:
+        return read(options.testbed).subset(ranks)
+    testbed = one_host(ranks, len(os.sched_getaffinity(0)))
+    if options.traces:
+        traces = Traces.read(options.traces)
+        testbed = testbed_of(traces.origins[:ranks], traces.tables["link"])
+    return paced(testbed, [float(item) for item in options.slowdown.split(",")]) if options.slowdown else testbed
+
+
+def paced(testbed: Testbed, slowdowns: list[float]) -> Testbed:
+    """The testbed with devices so much slower."""
+    pairs = zip(testbed.devices, slowdowns, strict=True)
+    return replace(testbed, devices=tuple(replace(device, slowdown=factor) for device, factor in pairs))
+
+
+# Emulated boards, and what all jobs say together
+
+
+def emulate(options: argparse.Namespace) -> list[Found]:
+    """A job on the first boards of the testbed, for each number of ranks."""
+    everything = []
+    with TemporaryDirectory() as folder, emulated(read(options.testbed)) as cluster:
+        for ranks in options.ranks.split(","):
+            path = Path(folder) / ranks
+            words = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--output", str(path), "--job"]
+            code = cluster.run(words, ranks=int(ranks))
+            if code:
+                sys.exit(code)
+            everything += [Found(**json.loads(line)) for line in path.read_text().splitlines()]
+    return everything
+
+
+def summary(everything: Sequence[Found]) -> Iterator[str]:
+    """A line for each number of ranks, and for all, of networks held out and of those seen."""
+    groups: dict[str, list[Found]] = {}
+    for each in everything:
+        words = "networks not seen" if each.is_held_out else "networks seen"
+        for boards in (f"{each.ranks} ranks of {each.boards}", "all"):
+            groups.setdefault(f"{boards}, {words}", []).append(each)
+    for name, group in groups.items():
+        ratios = np.array([each.ratio for each in group])
+        errors = np.abs(ratios - 1)
+        yield (
+            f"{name}: {len(group)} plans; predicted over measured {np.median(ratios):.3f}; "
+            f"error median {np.median(errors):.1%}, p90 {np.percentile(errors, 90):.1%}, worst {errors.max():.1%}"
         )
-    return [predicted / float(np.median(times)) for _, predicted, times in found]
+
+
+def keep(everything: Sequence[Found], path: str) -> None:
+    """Add a line of JSON for each to a file."""
+    with open(path, "a") as file:
+        file.writelines(json.dumps(asdict(each)) + "\n" for each in everything)
 
 
 def arguments() -> argparse.Namespace:
@@ -74,47 +206,29 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost")
     parser.add_argument("--traces", help="links and devices as measured; ranks of one host without")
+    parser.add_argument("--testbed", metavar="T.toml", help="emulate its boards, and start the jobs on them")
+    parser.add_argument("--ranks", default="4", help="how many of its boards each job has")
     parser.add_argument("--models", default=NETWORKS)
     parser.add_argument("--planners", default=",".join(name for name in PLANNERS if name not in ("random", "batch")))
     parser.add_argument("--slowdown", help="one number per rank: how much slower each is paced")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--output", metavar="FOUND", help="file that a line of JSON is added to for each plan")
+    parser.add_argument("--job", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.planners = options.planners.split(",")
     return options
 
 
 def main() -> None:
-    """Print the tables, on rank 0."""
+    """Print the tables, and how far predictions are off, on rank 0."""
     options = arguments()
-    cost = load_cost(options.cost) if options.cost else AnalyticCost()
-    ratios: list[float] = []
-    with start() as transport:
-        testbed = one_host(transport.size, len(os.sched_getaffinity(0)))
-        if options.traces:
-            traces = Traces.read(options.traces)
-            testbed = testbed_of(traces.origins[: transport.size], traces.tables["link"])
-        if options.slowdown:
-            testbed = paced(testbed, [float(item) for item in options.slowdown.split(",")])
-        if transport.rank == 0:
-            print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto")
-            print(f"{'network':14}{'planner':11}{'predicted':>10}{'measured':>10}{'p / m':>8}{'ratio':>9}")
-        for name in options.models.split(","):
-            found = compare(transport, name, options, cost, testbed)
-            if transport.rank == 0:
-                ratios += show(name, found)
-        if transport.rank == 0:
-            errors = np.abs(np.array(ratios) - 1)
-            print(
-                f"{len(errors)} plans: predicted within 10 % of measured in {np.mean(errors <= 0.1):.0%}; "
-                f"median error {np.median(errors):.1%}, worst {errors.max():.1%}"
-            )
-
-
-def paced(testbed: Testbed, slowdowns: list[float]) -> Testbed:
-    """The testbed with devices so much slower."""
-    pairs = zip(testbed.devices, slowdowns, strict=True)
-    return replace(testbed, devices=tuple(replace(device, slowdown=factor) for device, factor in pairs))
+    is_emulator = options.testbed and not options.job
+    everything = emulate(options) if is_emulator else job(options)
+    if everything and options.output:
+        keep(everything, options.output)
+    for line in summary(everything) if not options.job else ():
+        print(line)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _kernels(prior: AnalyticCost, samples: Samples) -> dict[str, Constants]:
     for label in sorted({*labels, *ordinary} - ({*pooled} - {*labels})):
         # an operator differs from its family as it does on an ordinary core, until its rows say otherwise
         usual = ordinary.get(label, ordinary[family(label)])
-        start = np.array(pooled[family(label)]) * usual / np.array(ordinary[family(label)])
+        start = np.array(pooled[family(label)]) * (np.array(usual) / np.array(ordinary[family(label)]))
         mine = samples.part(samples.rows["op"] == label.encode())
         constants[label] = _constants(kernel_s, tuple(start.tolist()), mine, prior.crowding)
     return constants

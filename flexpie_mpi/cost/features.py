@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .prior import AnalyticCost, elements, kernel_s, kind_numbers, touched_bytes
+from .prior import AnalyticCost, elements, kernel_s, kind_numbers, touched_bytes, waste
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Described:
 
     @cached_property
     def constants(self) -> np.ndarray:
-        """Constants (n, 4) of each group's operator."""
+        """Constants (n, 7) of each group's operator."""
         return self.prior.constants_of(self["op"])
 
     @cached_property
@@ -73,8 +73,7 @@ def _log_of(name: str) -> Callable[[Described], np.ndarray]:
 
 
 def _waste(name: str, block: int) -> Callable[[Described], np.ndarray]:
-    """How much larger channels become when their last block is filled; at least 1."""
-    return lambda d: np.ceil(np.maximum(d[name], 1) / block) * block / np.maximum(d[name], 1)
+    return lambda d: waste(d[name], block)
 
 
 def _stepped(values: np.ndarray) -> np.ndarray:

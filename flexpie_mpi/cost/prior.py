@@ -1,10 +1,10 @@
-"""Analytic prices: a roofline for fused groups, a line for session calls, latency plus volume for exchanges.
+"""Analytic prices: weights streamed and a roofline for fused groups, lines for session calls and for exchanges.
 
-========  =============================================================================
-group     ``overhead + max(flops / flops_per_s, bytes / bytes_per_s) + epilogue``
+========  ====================================================================
+group     ``overhead + weights / weights_per_s + max(computing, moving) + epilogue``
 call      ``call + groups * group + values * value + bytes / bytes_per_s``
 exchange  ``kind + messages * message + latency + wire + bytes and runs copied``
-========  =============================================================================
+========  ====================================================================
 
 Groups and calls take ``active ** crowding`` times as long where ranks share cores. A learned model corrects these
 prices by a factor, so their form is what extrapolates; constants come from traces, or are those of an ordinary core.
@@ -22,9 +22,17 @@ from .rows import KINDS
 
 Constants = tuple[float, ...]
 
-KERNEL_CONSTANTS = ("overhead_s", "flops_per_s", "bytes_per_s", "followers_per_s")
+KERNEL_CONSTANTS = (
+    *("overhead_s", "flops_per_s", "bytes_per_s", "followers_per_s", "weights_per_s", "far_bytes_per_s", "padding"),
+)
 CALL_CONSTANTS = ("call_s", "kernel_s", "value_s", "bytes_per_s", "blocked_bytes_per_s")
 EXCHANGE_CONSTANTS = (*(f"{kind}_s" for kind in KINDS), "message_s", "port_bytes_per_s", "own_bytes_per_s", "run_s")
+
+BLOCK = 16
+"""Channels that kernels compute together, about."""
+
+CACHE_BYTES = 1 << 20
+"""What a core's own cache holds of values from one kernel to the next, about."""
 
 ANY = "any"
 """The family of operators that have no other."""
@@ -33,10 +41,11 @@ _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Einsum", "LSTM
 _CONVOLUTIONS = ("ConvTranspose", "ConvInteger", "QLinearConv")
 
 _KERNELS: Mapping[str, Constants] = {
-    "Conv": (5e-6, 20e9, 8e9, 4e9),
-    "Conv/depthwise": (5e-6, 5e9, 8e9, 4e9),
-    "MatMul": (5e-6, 20e9, 8e9, 4e9),
-    ANY: (3e-6, 2e9, 8e9, 4e9),
+    "Conv": (5e-6, 20e9, 8e9, 4e9, 12e9, 8e9, 0.5),
+    "Conv/depthwise": (5e-6, 5e9, 8e9, 4e9, 12e9, 8e9, 0.5),
+    "MatMul": (5e-6, 20e9, 8e9, 4e9, 12e9, 8e9, 0.5),
+    "LRN": (3e-6, 50e6, 8e9, 4e9, 12e9, 8e9, 0.5),  # raises every element to a power
+    ANY: (3e-6, 2e9, 8e9, 4e9, 12e9, 8e9, 0.5),
 }
 _CALL: Constants = (10e-6, 1e-6, 1e-6, 8e9, 4e9)
 _EXCHANGE: Constants = (2e-6, 10e-6, 10e-6, 10e-6, 20e-6, 15e-6, 20e9, 8e9, 10e-9)
@@ -76,19 +85,37 @@ class AnalyticCost(CostModel):
         return exchange_s(np.array(self.exchange), transfers)
 
     def constants_of(self, ops: np.ndarray) -> np.ndarray:
-        """Constants (n, 4) of operators, given as an array (n,) of bytes."""
+        """Constants (n, 7) of operators, given as an array (n,) of bytes."""
         labels, inverse = np.unique(ops, return_inverse=True)
-        return np.array([self._constants(label.decode()) for label in labels]).reshape(-1, 4)[inverse]
+        constants = [self._constants(label.decode()) for label in labels]
+        return np.array(constants).reshape(-1, len(KERNEL_CONSTANTS))[inverse]
 
     def _constants(self, op: str) -> Constants:
         return self.kernels.get(op) or self.kernels.get(family(op)) or self.kernels[ANY]
 
 
 def kernel_s(constants: np.ndarray, work: np.ndarray) -> np.ndarray:
-    """Seconds (n,) of fused groups on one core, for constants (4,) or (n, 4) and an array (n,) of `WORK`."""
-    overhead, flops_per_s, bytes_per_s, followers_per_s = np.moveaxis(constants, -1, 0)
+    """Seconds (n,) of fused groups on one core, for constants (7,) or (n, 7) and an array (n,) of `WORK`.
+
+    Weights come from memory whatever the rows, and no computing hides that. What is read and written of values is
+    hidden by computing, or the other way round; what of it no cache holds is slower. The last block of channels is
+    computed in full, however few of its channels exist: `padding` is the part of that which costs time.
+    """
+    overhead, flops_per_s, bytes_per_s, followers_per_s, weights_per_s, far_per_s, padding = np.moveaxis(
+        constants, -1, 0
+    )
+    computing = work["flops"] * (1 + padding * (waste(work["out_channels"], BLOCK) - 1)) / flops_per_s
+    values = touched_bytes(work) - work["weight_bytes"]
+    moving = values / bytes_per_s + np.maximum(values - CACHE_BYTES, 0.0) / far_per_s
     epilogue = work["followers"] * elements(work) / followers_per_s
-    return overhead + np.maximum(work["flops"] / flops_per_s, touched_bytes(work) / bytes_per_s) + epilogue
+    return overhead + work["weight_bytes"] / weights_per_s + np.maximum(computing, moving) + epilogue
+
+
+def waste(channels: np.ndarray, block: int) -> np.ndarray:
+    """How much larger channels (n,) become when their last block is filled; at least 1."""
+    some = np.maximum(channels, 1.0)
+    larger: np.ndarray = np.ceil(some / block) * block / some
+    return larger
 
 
 def touched_bytes(work: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.cost.calibrate import calibrated, positive_constants, weighted_median
-from flexpie_mpi.cost.prior import AnalyticCost, family, kernel_s
+from flexpie_mpi.cost.prior import CACHE_BYTES, AnalyticCost, family, kernel_s
 from flexpie_mpi.cost.rows import CALL_TRACE, COMPUTE_TRACE, EXCHANGE_TRACE, KINDS
 from flexpie_mpi.cost.samples import samples
 from flexpie_mpi.cost.traces import Origin
@@ -59,7 +59,11 @@ def test_unknown_operators_and_kinds_have_a_price(rng):
 
 def test_the_constants_of_a_formula_come_back_with_a_tenth_of_the_rows_spoilt(rng):
     true = AnalyticCost(
-        kernels={"any": (4e-6, 3e9, 5e9, 6e9), "Conv": (9e-6, 90e9, 12e9, 6e9), "MatMul": (2e-6, 40e9, 15e9, 6e9)},
+        kernels={
+            "any": (4e-6, 3e9, 5e9, 6e9, 7e9, 4e9, 0.3),
+            "Conv": (9e-6, 90e9, 12e9, 6e9, 15e9, 9e9, 1.5),
+            "MatMul": (2e-6, 40e9, 15e9, 6e9, 15e9, 9e9, 1.0),
+        },
         call=(30e-6, 3e-6, 4e-6, 6e9, 2e9),
         exchange=(1e-6, 25e-6, 30e-6, 35e-6, 50e-6, 5e-6, 9e9, 4e9, 3e-8),
         crowding=1.2,
@@ -112,13 +116,33 @@ def test_families_know_every_label_of_a_convolution():
     assert len(AnalyticCost().exchange) == len(KINDS) + 4
 
 
-def test_a_kernel_takes_the_longer_of_computing_and_moving(rng):
-    row = laws.work(1, rng)
-    row["flops"], row["in_bytes"], row["weight_bytes"], row["out_bytes"], row["followers"] = 1e6, 2e6, 1e6, 1e6, 0
-    assert kernel_s(np.array([1.0, 1e6, 1e6, 1.0]), row) == pytest.approx(5.0)
-    assert kernel_s(np.array([1.0, 1e5, 1e6, 1.0]), row) == pytest.approx(11.0)
-    row["sums"] = 1
-    assert kernel_s(np.array([1.0, 1e6, 1e6, 1.0]), row) == pytest.approx(6.0)
+def test_a_kernel_streams_its_weights_and_takes_the_longer_of_computing_and_moving(rng):
+    row, constants = laws.work(1, rng), np.array([1.0, 1e6, 1e6, 1.0, 5e5, 5e5, 1.0])
+    row["flops"], row["in_bytes"], row["weight_bytes"], row["out_bytes"], row["followers"] = 1e6, 6e5, 1e6, 2e5, 0
+    row["out_channels"] = 32
+    assert kernel_s(constants, row) == pytest.approx(1 + 2 + 1.0)
+    row["sums"], row["flops"] = 1, 9e5
+    assert kernel_s(constants, row) == pytest.approx(1 + 2 + 1.0)
+    row["flops"] = 1e7
+    assert kernel_s(constants, row) == pytest.approx(1 + 2 + 10)
+    row["flops"], row["in_bytes"] = 0, 2 * CACHE_BYTES
+    moved = 2 * CACHE_BYTES + 4e5
+    assert kernel_s(constants, row) == pytest.approx(1 + 2 + moved / 1e6 + (moved - CACHE_BYTES) / 5e5)
+
+
+def test_channels_that_fill_no_block_cost_what_the_padding_says(rng):
+    row, constants = laws.work(1, rng), np.array([1e-9, 1e6, 1e12, 1e12, 1e12, 1e12, 0.5])
+    row["flops"], row["out_channels"] = 1e6, 24
+    whole_s = kernel_s(constants * np.array([1, 1, 1, 1, 1, 1, 0]), row)
+    assert kernel_s(constants, row) == pytest.approx(whole_s + 0.5 * 8 / 24, rel=1e-3)
+
+
+def test_an_operator_that_raises_to_powers_is_dear_though_nobody_measured_it(rng):
+    rows = laws.work(2, rng)[[0, 0]]
+    rows["op"] = [b"LRN", b"Relu"]
+    rows["flops"] = 1e7
+    lrn_s, relu_s = AnalyticCost().compute_s(rows, np.ones(2))
+    assert lrn_s > 10 * relu_s
 
 
 def test_the_weighted_median_splits_the_weight():

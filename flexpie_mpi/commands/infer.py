@@ -22,7 +22,9 @@ from . import options
 from .job import RankPart, run_job
 
 if TYPE_CHECKING:
+    from ..core.plan import Plan
     from ..files.requests import Source
+    from ..model import Model
     from .infer_files import RootFiles
 
 AUTO = "auto"
@@ -199,10 +201,11 @@ class Inference(RankPart):
             devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
-            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=options.budget_of(args))
-            source = on_root(transport, lambda: self.files.source(model.graph), ROOT)
+            budget, change = options.budget_of(args), partial(self._with_pixels, given)
+            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget, change=change)
+            source = on_root(transport, lambda: self.files.source(model), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
-            request = on_root(transport, lambda: self.files.request(model.graph, source), ROOT)
+            request = on_root(transport, lambda: self.files.request(model, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None, boundaries=args.boundaries)
             sources, tell = options.sources_of(args), self.progress.tell
@@ -222,6 +225,14 @@ class Inference(RankPart):
             on_root(transport, lambda: self.files.save(run), ROOT)
         on_root(transport, lambda: self.files.publish(run), ROOT)
         return DIFFERS if run.is_wrong else 0
+
+    def _with_pixels(self, given: Plan | None, model: Model) -> Model:
+        """The root's model as it takes the pixels of pictures, where all requests have such and it pays.
+
+        A plan that is given is for the model as it is; and what one rank computes alone is not sent.
+        """
+        is_sent = self.transport.size > 1 and self.args.layout != "single"
+        return self.files.with_pixels(model) if is_sent and given is None else model
 
     def _stream(self, engine: Engine, source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
         """All requests, several at a time."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..core.graph import Graph
 from ..files.atomic import write_text
 from ..files.inputs import load_inputs
 from ..files.outputs import (
@@ -21,8 +20,10 @@ from ..files.outputs import (
     save_outputs,
     widened_types,
 )
-from ..files.requests import Source, StreamOptions, find_source, sample
+from ..files.requests import Source, StreamOptions, find_source, normalisations, sample
 from ..lower import lower
+from ..model import Model
+from ..model.pixels import file_plan, with_pixels
 from ..session.timing import TimedRun
 from . import UsageError
 from .options import budget_of, files_of
@@ -47,17 +48,25 @@ class RootFiles:
         options = ("output", "save_plan", "timeline", "json")
         check_paths({"--" + name.replace("_", "-"): getattr(self.args, name) for name in options})
 
-    def source(self, graph: Graph) -> Source | None:
+    def with_pixels(self, model: Model) -> Model:
+        """The model as it takes the pixels of pictures, where all requests have such; else as it is."""
+        return with_pixels(model, normalisations(files_of(self.args), model.graph, self._asked(model)))
+
+    def _asked(self, model: Model) -> StreamOptions:
+        """What is asked for besides files; pixels are normalised by the model, if it takes them."""
+        args = self.args
+        mean, scale = (None, None) if model.pixels else (args.mean, args.scale)
+        return StreamOptions(args.requests, args.in_flight is not None, mean, scale, args.seed, budget_of(args))
+
+    def source(self, model: Model) -> Source | None:
         """The requests that the arguments mean, None when they mean a single one; what will not be held is said.
 
         Raises UsageError when arguments do not go together. Raises DataError when there is no such stream, or its
         outputs cannot be written.
         """
-        args = self.args
-        is_asked = args.in_flight is not None
-        asked = StreamOptions(args.requests, is_asked, args.mean, args.scale, args.seed, budget_of(args))
+        args, graph, asked = self.args, model.graph, self._asked(model)
         source = find_source(files_of(args), graph, asked)
-        options = (("--in-flight", is_asked), ("--append", args.append))
+        options = (("--in-flight", asked.is_stream), ("--append", args.append))
         said = "goes with a stream: give --requests R, or an --input of many requests"
         if source is not None:
             options = (("--timeline", bool(args.timeline)), ("--report", args.report))
@@ -74,26 +83,26 @@ class RootFiles:
                 log.warning("%s", sentence)
         return source
 
-    def request(self, graph: Graph, source: Source | None) -> Mapping[str, Any] | None:
+    def request(self, model: Model, source: Source | None) -> Mapping[str, Any] | None:
         """What is run over and over; of a stream, what plans are tried with, if there is anything."""
-        args = self.args
+        graph, asked = model.graph, self._asked(model)
         if source is not None:
-            return sample(source, graph, args.seed)
-        files = files_of(args)
-        return load_inputs(files, graph, mean=args.mean, scale=args.scale, seed=args.seed, budget=budget_of(args))
+            return sample(source, graph, asked.seed)
+        files, budget = files_of(self.args), asked.budget
+        return load_inputs(files, graph, mean=asked.mean, scale=asked.scale, seed=asked.seed, budget=budget)
 
     def save(self, run: TimedRun) -> None:
         """Write every file that is asked for, but for the record."""
         if self.args.output is not None:
             graph = run.model.graph
-            provenance = {"model": run.model.name, "model_digest": graph.digest, **run.versions}
+            provenance = {"model": run.model.name, "model_digest": run.model.file_digest, **run.versions}
             fit = {name: value for name, value in run.outputs.items() if is_holdable(graph.value(name))}
             held, said = holdable(fit)
             for sentence in said:
                 log.warning("%s", sentence)
             save_outputs(self.args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
         if self.args.save_plan is not None:
-            write_text(self.args.save_plan, run.plan.to_json())
+            write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
         if self.args.timeline is not None:
             from ..report.chrome import chrome_text
             from ..report.run import run_trace
@@ -112,7 +121,7 @@ class RootFiles:
         from ..report.streams import stream_record
 
         if self.args.save_plan is not None:
-            write_text(self.args.save_plan, run.plan.to_json())
+            write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
         write_record(stream_record(run), self.args.json)
 
     def publish_stream(self, run: StreamRun | None) -> None:

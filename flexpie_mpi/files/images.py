@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,18 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
 """The Exif entry of how a camera was held, and its values for pictures whose axes change places."""
 
 
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How pixels become the numbers of an input; `mean` and `scale` are float64, of shapes that go with the input's."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def applied(self, pixels: np.ndarray) -> np.ndarray:
+        """The numbers, computed in float64, as float32."""
+        return ((pixels - self.mean) * self.scale).astype(np.float32)
+
+
 def read_image(path: Path, value: Value, mean: Numbers, scale: Numbers, budget: Budget) -> np.ndarray:
     """A picture as the input `value`, of shape ``(1, C, H, W)`` or ``(1, H, W, C)``, or without the 1.
 
@@ -42,8 +55,35 @@ def read_image(path: Path, value: Value, mean: Numbers, scale: Numbers, budget: 
     """
     axis, (height, width, channels) = _geometry(path, value)
     pixels = _decode(path, _MODES[channels], (width, height), budget).reshape(height, width, channels)
-    numbers = np.moveaxis(_numbers(path, value, pixels, mean, scale), -1, axis)
-    return np.ascontiguousarray(numbers).reshape(value.shape)
+    pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, axis)).reshape(value.shape)
+    dtype = wanted_dtype(value)
+    if dtype.kind == "f":
+        return normalisation(path, value, mean, scale).applied(pixels).astype(dtype)
+    if dtype != np.uint8:
+        raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
+    if any(np.size(numbers) for numbers in (mean, scale) if numbers is not None):
+        raise DataError(f"input '{value.name}' takes pixels as they are (uint8): mean and scale do not apply to it")
+    return pixels
+
+
+def normalisation(path: Path, value: Value, mean: Numbers, scale: Numbers) -> Normalisation:
+    """What :func:`read_image` does with the pixels of a picture for a float input.
+
+    Raises DataError when the input is not one that takes pictures, or has another number of channels.
+    """
+    axis, (_, _, channels) = _geometry(path, value)
+
+    def shaped(name: str, numbers: Numbers, default: float) -> np.ndarray:
+        array = np.array(() if numbers is None else numbers, np.float64)
+        array = array if array.size else np.array(default)
+        if array.size not in (1, channels):
+            raise DataError(
+                f"{name} has {array.size} numbers and '{path}' for input '{value.name}' has {channels} "
+                f"channels: give 1 or {channels}"
+            )
+        return array.reshape((-1, 1, 1) if axis == 0 else -1)
+
+    return Normalisation(shaped("mean", mean, 0.0), shaped("scale", scale, 1 / 255))
 
 
 def picture_shape(path: Path, axes: Sequence[int | str | None] | None) -> tuple[int, ...]:
@@ -99,25 +139,3 @@ def _opened(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(path, formats=_FORMATS)
-
-
-def _numbers(path: Path, value: Value, pixels: np.ndarray, mean: Numbers, scale: Numbers) -> np.ndarray:
-    """Normalised numbers of pixels ``(H, W, C)``, computed in float64."""
-    dtype, channels = wanted_dtype(value), pixels.shape[-1]
-    asked = {"mean": mean, "scale": scale}
-    arrays = {name: np.array(() if numbers is None else numbers, np.float64) for name, numbers in asked.items()}
-    given = {name: numbers for name, numbers in arrays.items() if numbers.size}
-    if dtype.kind == "f":
-        for name, numbers in given.items():
-            if numbers.size not in (1, channels):
-                raise DataError(
-                    f"{name} has {numbers.size} numbers and '{path}' for input '{value.name}' has {channels} "
-                    f"channels: give 1 or {channels}"
-                )
-        normalised = (pixels - given.get("mean", 0.0)) * given.get("scale", 1 / 255)
-        return normalised.astype(np.float32).astype(dtype)
-    if dtype != np.uint8:
-        raise DataError(f"'{path}' is a picture and input '{value.name}' wants {dtype.name}: give it as .npy")
-    if given:
-        raise DataError(f"input '{value.name}' takes pixels as they are (uint8): mean and scale do not apply to it")
-    return pixels

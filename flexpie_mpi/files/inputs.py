@@ -77,6 +77,15 @@ def load_inputs(
     return _fitted(sources, graph, budget, mean, scale)
 
 
+def picture_inputs(files: Sequence[str], graph: Graph) -> dict[str, Path]:
+    """The inputs that files ``[NAME=]FILE`` of a request give as pictures, each with its file.
+
+    Raises DataError as of :func:`load_inputs`.
+    """
+    by_name = _by_name([source for argument in files for source in _open(argument, graph)], graph)
+    return {name: by_name[name].path for name in graph.inputs if by_name[name].offer is None}
+
+
 def fit_inputs(
     offers: Mapping[str, Offer], graph: Graph, where: Path, budget: Budget | None = None
 ) -> dict[str, np.ndarray]:

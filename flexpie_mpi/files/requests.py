@@ -7,6 +7,7 @@ what those files say at once of the shapes of inputs, without the data: what a m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from ..core.budget import Budget
 from ..core.errors import DataError
 from ..core.graph import Graph
 from . import HDF5_SUFFIXES, INPUT_SUFFIXES, STDIN
-from .images import Numbers, picture_shape
-from .inputs import InputSource, load_inputs, parse_argument, sources_in
+from .images import Normalisation, Numbers, normalisation, picture_shape
+from .inputs import InputSource, load_inputs, parse_argument, picture_inputs, sources_in
 from .offers import check_readable
 from .pipes import Frames, standard_input
 from .sources import (
@@ -34,7 +35,16 @@ from .sources import (
     stacked,
 )
 
-__all__ = ["Reader", "Source", "StreamOptions", "find_source", "offered_shapes", "sample", "standard_input"]
+__all__ = [
+    "Reader",
+    "Source",
+    "StreamOptions",
+    "find_source",
+    "normalisations",
+    "offered_shapes",
+    "sample",
+    "standard_input",
+]
 
 Shape = tuple[int, ...]
 Axes = tuple[int | str | None, ...]
@@ -51,6 +61,11 @@ class StreamOptions:
     scale: Numbers = None
     seed: int = 0  # of random requests
     budget: Budget = field(default_factory=Budget.of_machine)  # of each array and picture
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a stream is asked for, in one way or the other."""
+        return self.is_stream or self.limit is not None
 
     def loader(self, graph: Graph) -> Load:
         """What makes a request of ``FILE`` or ``NAME=FILE``."""
@@ -72,8 +87,7 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: StreamOptions) ->
         if source is not None and len(arguments) > 1:
             raise DataError(f"'{argument}' is a stream by itself: give it alone, not with {len(arguments) - 1} more")
     if source is None:
-        is_asked = asked.is_stream or asked.limit is not None
-        if not (is_asked or _are_several(arguments, graph)):
+        if not (asked.is_asked or _are_several(arguments, graph)):
             return None
         source = Files(expanded(arguments, graph), asked.loader(graph))
     return source if asked.limit is None else AtMost(source, asked.limit)
@@ -97,6 +111,34 @@ def _single(argument: str, graph: Graph, asked: StreamOptions) -> Source | None:
         return Folder(path, asked.loader(graph))
     is_stack = path.exists() and path.suffix.lower() in HDF5_SUFFIXES
     return stacked(argument, graph, asked.budget) if is_stack else None
+
+
+def normalisations(arguments: Sequence[str], graph: Graph, asked: StreamOptions) -> dict[str, Normalisation]:
+    """How the pixels of all pictures become numbers, by input; empty unless each is for a float32 input.
+
+    Every request must give the same inputs as pictures: what comes later through a pipe or a folder may be anything. Of
+    files that are of no use nothing is said, for whoever reads them says that.
+    """
+    with suppress(DataError):
+        first, *others = [picture_inputs(words, graph) for words in _words_by_request(arguments, graph, asked)] or [{}]
+        values = {name: graph.value(name) for name in first}
+        if all(first.keys() == other.keys() for other in others) and {v.dtype for v in values.values()} == {"float32"}:
+            return {name: normalisation(first[name], values[name], asked.mean, asked.scale) for name in first}
+    return {}
+
+
+def _words_by_request(arguments: Sequence[str], graph: Graph, asked: StreamOptions) -> list[Sequence[str]]:
+    """The arguments of every request; none where they are not known at once."""
+    if not arguments or any(_comes_later(argument, graph) for argument in arguments):
+        return []
+    if asked.is_asked or _are_several(arguments, graph):
+        return [[word] for word in expanded(arguments, graph)]
+    return [arguments]
+
+
+def _comes_later(argument: str, graph: Graph) -> bool:
+    path = Path(argument)
+    return argument == STDIN or path.is_fifo() or path.is_dir()
 
 
 def offered_shapes(

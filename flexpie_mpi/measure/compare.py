@@ -108,7 +108,7 @@ class Reference:
         self._is_random = bool(random_node(model.graph))
 
     def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self._file.run(inputs)
+        return self._file.run(self._model.file_inputs(inputs))
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
         """A check of every output of a request, as strict as can be: what rounding changes counts only if it must."""
@@ -124,7 +124,7 @@ class Reference:
 
         for rule in () if self._is_random else RULES:
             if allow(rule):
-                self._rounding.look(rule, inputs, expected)
+                self._rounding.look(rule, self._model.file_inputs(inputs), expected)
                 allow(rule)
         return tuple(checks.values())
 

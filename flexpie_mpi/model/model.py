@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,9 @@ from ..core.errors import ModelError
 from ..core.graph import ITEM_BYTES, Attribute, Graph, Node, Value
 from .walks import captures, taken_names
 from .weights import WeightStore, digest_bytes, dtype_name, raw_bytes, stub_entries
+
+if TYPE_CHECKING:
+    from ..files.images import Normalisation
 
 CARRIED_ELEMENTS = 64
 """Constants of up to this many elements are part of the graph: shapes, axes, pads, scales."""
@@ -34,6 +37,9 @@ class Model:
     proto: onnx.ModelProto
     store: WeightStore | None = None  # the data of the stubs, on the rank that loaded the model
     source: Path | None = None  # the file the model was loaded from, on that rank
+    # On that rank, where the model takes pixels (:func:`.pixels.with_pixels`):
+    plain: Model | None = None  # the model that takes numbers, as its file does
+    pixels: Mapping[str, Normalisation] = field(default_factory=dict)  # how they become numbers, by input
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto, store: WeightStore | None = None, source: Path | None = None) -> Model:
@@ -44,6 +50,15 @@ class Model:
     def from_skeleton(cls, data: bytes) -> Model:
         """The model that another rank's :meth:`skeleton` describes: same graph, no weights."""
         return cls.from_proto(onnx.ModelProto.FromString(data))
+
+    @property
+    def file_digest(self) -> str:
+        """Digest of the graph as its file has it, whether or not this one takes pixels."""
+        return (self.plain or self).graph.digest
+
+    def file_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of this model as its file takes them: numbers in place of pixels."""
+        return {**inputs, **{name: each.applied(inputs[name]) for name, each in self.pixels.items()}}
 
     def skeleton(self) -> bytes:
         """What the other ranks need to know the model."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
 from ..core.graph import Graph
 from ..cost.groups import FusedGroup, fused_groups
+from ..ops import rule_for
+from ..ops.elementwise import Elementwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ def atoms(graph: Graph) -> tuple[Atom, ...]:
 
     - Opaque values never leave a segment.
     - A value computed from constants alone belongs to the node that reads it.
+    - What is made of an input of the graph, element by element, and has more bytes, belongs to the node behind it that
+      reads it: to send it would take longer than to send the input.
     - What stands between a DequantizeLinear and the QuantizeLinear behind it is one integer kernel of onnxruntime,
       which computes something else when it sees only a part (up to 0.5 % of the largest value in a MatMul, whose float
       operand it then quantises once more by its own scales).
@@ -48,7 +52,7 @@ def _is_fixed(graph: Graph, first: int, end: int) -> bool:
 def _joined(graph: Graph) -> set[int]:
     """Nodes before which no segment may end."""
     last = len(graph.nodes) - 1
-    joined = _quantised(graph) | {index + 1 for index in graph.preparing if index < last}
+    joined = _quantised(graph) | {*_widened(graph)} | {index + 1 for index in graph.preparing if index < last}
     read = {name for node in graph.nodes for name in node.reads}
     until = 0
     for index, node in enumerate(graph.nodes):
@@ -57,6 +61,19 @@ def _joined(graph: Graph) -> set[int]:
         opaque = (name for name in node.writes if name in read and graph.value(name).is_opaque)
         until = max((until, *(min(graph.last_use[name], last) for name in opaque)))
     return joined
+
+
+def _widened(graph: Graph) -> Iterator[int]:
+    """Nodes that read what the one before them makes, element by element, of an input with fewer bytes."""
+    width = {name: graph.value(name).itemsize for name in graph.inputs if not graph.value(name).is_opaque}
+    for index, (node, behind) in enumerate(pairwise(graph.bound)):
+        read = [name for name in node.node.reads if not graph.value(name).is_constant]
+        if len(read) != 1 or read[0] not in width or not isinstance(rule_for(node), Elementwise):
+            continue
+        made = graph.value(node.node.writes[0])
+        width[made.name] = width[read[0]]
+        if made.itemsize > width[made.name] and made.name in behind.node.reads:
+            yield index + 1
 
 
 def _quantised(graph: Graph) -> set[int]:

@@ -55,13 +55,15 @@ def load_shared(
     cache: Cache | None = None,
     batch: int = 1,
     budget: Budget | None = None,
+    change: Callable[[Model], Model] = lambda model: model,
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
 
-    Parameters as of :func:`flexpie_mpi.model.load`. Raises ModelError on every rank, when the root cannot read it.
+    Parameters as of :func:`flexpie_mpi.model.load`; `change`, on the root, may put another model in its place. Raises
+    ModelError on every rank, when the root cannot read it.
     """
     # by its room, which imports what reads and prepares models only then: no other rank needs it
-    model = on_root(transport, lambda: models.load(source, shapes or {}, cache, batch, budget))
+    model = on_root(transport, lambda: change(models.load(source, shapes or {}, cache, batch, budget)))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 

@@ -205,7 +205,7 @@ def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell,
     if terms.output is not None:
         from ..files.outputs import Results, widened_types
 
-        provenance = {"model": model.name, "model_digest": model.graph.digest, **versions(engine.transport.library)}
+        provenance = {"model": model.name, "model_digest": model.file_digest, **versions(engine.transport.library)}
         outputs = [model.graph.value(name) for name in model.graph.outputs]
         varying = [value.name for value in outputs if value.shape is None]
         types = widened_types(outputs)

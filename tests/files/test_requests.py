@@ -20,7 +20,7 @@ from PIL import Image
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.files.pipes import Frames, Pipe, Spool
-from flexpie_mpi.files.requests import Reader, Source, StreamOptions, find_source, offered_shapes
+from flexpie_mpi.files.requests import Reader, Source, StreamOptions, find_source, normalisations, offered_shapes
 from flexpie_mpi.files.sources import AtMost, Files, Folder, RandomRequests, Stacked, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
 from tests.launch import environment
@@ -178,6 +178,36 @@ def test_pictures_are_normalised_and_several_inputs_named(tmp_path: Path) -> Non
     both = find_source([str(tmp_path / "*.npz")], TWO, StreamOptions())
     assert both is not None
     assert [(r["x"][0, 0], r["n"][0]) for r in both.requests(0, Stop())] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_pixels_are_normalised_later_where_all_requests_are_pictures(tmp_path: Path) -> None:
+    words = []
+    for level in (0, 255):
+        Image.new("RGB", (5, 5), (level,) * 3).save(tmp_path / f"{level}.png")
+        words.append(str(tmp_path / f"{level}.png"))
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 4), np.float32))
+    other = str(tmp_path / "x.npy")
+    asked = StreamOptions(mean=55, scale=[0.5, 1, 2])
+    pixels = np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4)
+    for some in ([words[0]], words, [str(tmp_path / "*.png")], [f"image={words[0]}"]):
+        found = normalisations(some, PICTURE, asked)
+        assert list(found) == ["image"]
+        expected = (pixels - 55.0) * np.array([0.5, 1, 2]).reshape(3, 1, 1)
+        np.testing.assert_array_equal(found["image"].applied(pixels), expected.astype(np.float32))
+    for some in ([], [other], [*words, other], [str(tmp_path)], ["-"], [str(tmp_path / "none.png")], ["a=b.png"]):
+        assert normalisations(some, PICTURE, asked) == {}
+    assert normalisations(words, PICTURE, StreamOptions(mean=[1, 2])) == {}
+    for dtype in ("uint8", "float16", "int64"):
+        assert normalisations(words, graph_of(image=(dtype, (1, 3, 4, 4))), StreamOptions()) == {}
+
+
+def test_a_picture_beside_numbers_is_pixels_too(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 5)).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    graph = graph_of(image=("float32", (1, 3, 4, 4)), x=("float32", (2, 3)))
+    words = [str(tmp_path / "x.npy"), str(tmp_path / "x.png")]
+    assert list(normalisations([f"x={words[0]}", words[1]], graph, StreamOptions())) == ["image"]
+    assert normalisations(words, graph, StreamOptions()) == {}  # x is a picture then, which it cannot be
 
 
 def test_a_file_of_many_requests_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

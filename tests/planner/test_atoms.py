@@ -1,7 +1,8 @@
-"""Atoms: a quantised operator is one, from the integers it reads to those it writes."""
+"""Atoms: a quantised operator is one, and so is what makes an input wider with the node that reads it."""
 
 from __future__ import annotations
 
+from flexpie_mpi.core.graph import Value
 from flexpie_mpi.planner.units import atoms
 from tests.graphs import GraphBuilder
 
@@ -52,3 +53,15 @@ def test_what_others_read_too_may_be_sent_to_them():
         ["DequantizeLinear", "Add"],
         ["Add"],
     ]
+
+
+def test_an_input_is_made_wider_where_it_is_read():
+    b = GraphBuilder()
+    b.values["x"] = Value("x", (1, 4, 12, 10), "uint8")
+    shape = b.values["x"].shape
+    wide = b.node("Mul", (b.node("Cast", ("x",), shape, "float64"), b.weight(())), shape, "float64")
+    made = b.conv(b.relu(b.node("Cast", (wide,), shape)))
+    as_wide = b.node("Cast", (b.relu(made),), shape, "uint8")
+    graph = b.graph(b.node("Cast", (as_wide,), shape))
+    assert spans(graph) == [["Cast", "Mul", "Cast", "Relu", "Conv"], ["Relu"], ["Cast"], ["Cast"]]
+    assert spans(GraphBuilder().graph("x")) == []

@@ -87,8 +87,9 @@ class PacedStep:
         if self.inputs is None:
             return
         for array in self.inputs:
-            if array.dtype.kind not in "fc":
-                array.fill(1)  # what memory holds by chance is no index and no divisor; 1 is both
+            # What memory holds by chance is no index and no divisor, and as floats it may be so small that sums of them
+            # take many times as long; 1 is all right
+            array.fill(1)
         before = self.clocks.processor()
         try:
             self.action()

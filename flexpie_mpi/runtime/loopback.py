@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -248,14 +249,16 @@ class _PostOffice:
         self._awaited: dict[int, Sequence[Address]] = {}
         self._present = set(range(size))
         self._working: set[int] = set()
+        self._worked_until_s: dict[int, float] = {}
 
     @contextmanager
     def working(self, rank: int) -> Iterator[None]:
-        """Whoever waits for `rank` meanwhile waits as long as it takes."""
+        """Whoever waits for `rank` meanwhile waits as long as it takes, and afterwards as long as ever."""
         self._working.add(rank)
         try:
             yield
         finally:
+            self._worked_until_s[rank] = time.monotonic()
             self._working.discard(rank)
 
     def put(self, address: Address, data: bytes) -> None:
@@ -308,14 +311,17 @@ class _PostOffice:
         self._awaited[rank] = (address,)
         self._check_stuck()
         while address not in self._mail and self.error is None:
-            if self._changed.wait(max(0.0, end_s - time.monotonic())):
+            if self._changed.wait(max(0.0, end_s - time.monotonic())) or address in self._mail:
                 continue
-            if address[1] in self._working:
-                end_s = time.monotonic() + self.deadline_s
-            else:
+            end_s = self._worked_s(address[1]) + self.deadline_s
+            if end_s <= time.monotonic():
                 self._fail(TransportError(f"{self._plight(rank)}, and {self.deadline_s:g} s are over"))
         del self._awaited[rank]
         self._check_error()
+
+    def _worked_s(self, rank: int) -> float:
+        """When a rank was last at work by itself."""
+        return time.monotonic() if rank in self._working else self._worked_until_s.get(rank, -inf)
 
     def _pop(self, address: Address) -> bytes:
         box = self._mail[address]

@@ -45,7 +45,7 @@ class Forms:
         """
         if region is None or rank >= len(self._blocks) or name not in self._values.get(self._blocks[rank], ()):
             return 0
-        return self._blocks[rank] if _fits(*region.bounds[1], self._blocks[rank]) else 0
+        return self._blocks[rank] if fits(*region.bounds[1], self._blocks[rank]) else 0
 
     def are_blocked(self, ranks: np.ndarray, name: str, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
         """The same of n boxes of a value, bounds (n, ndim): whether each of `ranks` (n,) holds its box in blocks."""
@@ -53,11 +53,11 @@ class Forms:
         for block, values in self._values.items():
             if name in values:
                 mine = np.isin(ranks, [rank for rank, each in enumerate(self._blocks) if each == block])
-                result |= mine & _fits(lo[:, 1], hi[:, 1], block)
+                result |= mine & fits(lo[:, 1], hi[:, 1], block)
         return result
 
 
-def _fits(lo: Any, hi: Any, block: int) -> Any:
+def fits(lo: Any, hi: Any, block: int) -> Any:
     """Whether channels ``[lo, hi)`` begin with a whole block and can be laid out, for numbers or arrays."""
     return (lo % block == 0) & ((hi - lo) % _LANES == 0) & (hi - lo >= block)
 

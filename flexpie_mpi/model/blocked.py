@@ -18,6 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..core.blocks import nominal_shape
+from ..core.region import Region
+from ..lower.forms import fits
 from .blocked_crops import UNMARKED, Crop, in_blocks
 
 DOMAIN = "com.microsoft.nchwc"
@@ -73,7 +76,7 @@ def _mark_crop(graph: onnx.GraphProto, place: int, crop: Crop, block: int) -> No
 def _marker(graph: onnx.GraphProto, value: onnx.ValueInfoProto, ends: tuple[str, str], block: int) -> onnx.NodeProto:
     """A convolution that changes nothing, of as few weights as it can have; `ends` are its source and its target."""
     channels = value.type.tensor_type.shape.dim[1].dim_value
-    if channels < block or channels % 4:
+    if not fits(0, channels, block):
         raise UnmarkableError
     group = 1 if channels % block else channels
     name = f"flexpie::same::{channels}"
@@ -211,8 +214,7 @@ def between_reorders(model: bytes, blocked: Mapping[str, int]) -> bytes:
 
 def _end(value: onnx.ValueInfoProto, name: str, block: int) -> onnx.ValueInfoProto:
     """An input or output of another name whose channels are padded to whole blocks."""
-    batch, channels, *pixels = (dim.dim_value for dim in value.type.tensor_type.shape.dim)
-    shape = (batch, -(-channels // block) * block, *pixels)
+    shape = nominal_shape(Region.full([dim.dim_value for dim in value.type.tensor_type.shape.dim]), block)
     return helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, shape)
 
 

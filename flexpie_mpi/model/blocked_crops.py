@@ -16,6 +16,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..core.blocks import nominal_shape, shape_of
+from ..core.region import Region
+
 UNMARKED = "flexpie::crop::"
 """How names begin of what a crop makes, which goes into its marker."""
 
@@ -33,9 +36,7 @@ class Crop:
 
     def shapes(self, block: int) -> tuple[onnx.TensorProto, onnx.TensorProto]:
         """The shape that it reads in blocks, and that which convolutions take what it makes for, as constants."""
-        batch, channels, *pixels = self.shape
-        blocks = -(-channels // block)
-        lying, nominal = (batch, blocks, *pixels, block), (batch, blocks * block, *self.made[2:])
+        lying, nominal = shape_of(Region.full(self.shape), block), nominal_shape(Region.full(self.made), block)
         return tuple(  # type: ignore[return-value]
             numpy_helper.from_array(np.array(shape, np.int64), f"flexpie::{what}::{self.name}")
             for what, shape in (("lying", lying), ("nominal", nominal))

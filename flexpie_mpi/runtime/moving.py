@@ -40,11 +40,8 @@ class Held:
 
     def blocks(self, region: Region) -> np.ndarray:
         """A view [N, blocks, H, W, B] of a part: of whole blocks, or of less than B channels of one block."""
-        images, (lo, hi), rows, columns = (
-            region.slices(self.region)[0],
-            region.bounds[1],
-            *region.slices(self.region)[2:],
-        )
+        images, _, rows, columns = region.slices(self.region)
+        lo, hi = region.bounds[1]
         first, last = ((edge - self.region.bounds[1][0]) // self.block for edge in (lo, hi - 1))
         lanes = slice(lo % self.block, lo % self.block + hi - lo) if first == last else slice(None)
         return self.memory[images, first : last + 1, rows, columns, lanes]

@@ -158,7 +158,7 @@ class Chooser:
 
         def count() -> int:
             testbed = chosen.inputs.testbed if chosen.inputs else None
-            if self.sources.testbed is not None:
+            if testbed is None and self.sources.testbed is not None:
                 testbed = read_boards(self.sources.testbed, chosen.plan.ranks)
             return requests_in_flight(chosen.plan, self.model.graph, testbed, asked, holds_whole=holds_whole)
 

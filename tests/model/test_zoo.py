@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from flexpie_mpi.model import zoo
 PUBLISHED_PARAMETERS = {
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
+    "mobilenet_v3": 5_483_032,
+    "efficientnet_b0": 5_288_548,
     "resnet18": 11_689_512,
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
@@ -22,12 +25,38 @@ PUBLISHED_PARAMETERS = {
     "inception_v1": 6_998_552,
     "bert_base": 109_482_240,
 }
+PUBLISHED_GIGA_MACS = {
+    "mobilenet_v1": 0.57,
+    "mobilenet_v2": 0.30,
+    "mobilenet_v3": 0.22,
+    "efficientnet_b0": 0.39,
+    "resnet18": 1.81,
+    "resnet50": 4.09,
+    "resnet101": 7.80,
+    "vgg16": 15.47,
+}
+"""Multiply-adds of convolutions and fully connected layers for one picture, in 1e9."""
 TINY = tuple(name for name in zoo.names() if name.startswith("tiny_"))
 
 MAP_SIZES = {
     "resnet50": {"conv1": (64, 112, 112), "layer1.2.add": (256, 56, 56), "layer4.0.add": (2048, 7, 7)},
     "mobilenet_v1": {"conv1": (32, 112, 112), "conv14.pointwise": (1024, 7, 7)},
     "mobilenet_v2": {"block3.add": (24, 56, 56), "block17.project": (320, 7, 7), "head": (1280, 7, 7)},
+    "mobilenet_v3": {
+        "block4.gate.squeeze": (24, 1, 1),
+        "block10.expand": (184, 14, 14),
+        "block13.depthwise": (672, 7, 7),
+        "block15.add": (160, 7, 7),
+        "hidden": (1280,),
+    },
+    "efficientnet_b0": {
+        "block1.project": (16, 112, 112),
+        "block2.gate.squeeze": (4, 1, 1),
+        "block3.add": (24, 56, 56),
+        "block12.depthwise": (672, 7, 7),
+        "block16.project": (320, 7, 7),
+        "head": (1280, 7, 7),
+    },
     "vgg16": {"conv5_3": (512, 14, 14), "flatten": (25088,)},
     "inception_v1": {
         "inception_3b.concat": (480, 28, 28),
@@ -78,6 +107,36 @@ def test_parameter_count_is_the_published_one(name: str) -> None:
     blueprint = zoo.blueprint(name)
     assert blueprint.parameters == PUBLISHED_PARAMETERS[name]
     assert blueprint.parameters == _count_in_graph(blueprint.proto)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_GIGA_MACS)
+def test_work_is_the_published_one(name: str) -> None:
+    proto = onnx.shape_inference.infer_shapes(zoo.blueprint(name).proto)
+    weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    maps = {
+        value.name: prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
+        for value in (*proto.graph.value_info, *proto.graph.output)
+    }
+    macs = sum(
+        prod(weights[node.input[1]]) * maps[node.output[0]]
+        for node in proto.graph.node
+        if node.op_type in ("Conv", "Gemm")
+    )
+    assert macs == pytest.approx(PUBLISHED_GIGA_MACS[name] * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "end"), [("mobilenet_v3", "hardsigmoid"), ("efficientnet_b0", "sigmoid")])
+def test_gates_are_half_open_at_any_depth(name: str, end: str, folder: Path) -> None:
+    """So values have kept their size: gates of too large ones are open or shut, and of too small ones all 1/2."""
+    path = zoo.materialise(name, folder)
+    proto = onnx.load(str(path), load_external_data=False)
+    gates = [node.output[0] for node in proto.graph.node if node.name.endswith(f".gate.{end}")]
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(gate) for gate in gates)
+    onnx.save(proto, str(path.with_name("gates.onnx")))
+    scores, *values = run(path.with_name("gates.onnx"), random_feed(name, 0))
+    assert len(gates) == {"mobilenet_v3": 8, "efficientnet_b0": 16}[name]
+    assert all(0.03 < value.std() < 0.35 and 0.4 < value.mean() < 0.6 for value in values)
+    assert 0.1 < scores.std() < 10
 
 
 def _count_in_graph(proto: onnx.ModelProto) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ...core.errors import ModelError
 from ...files.atomic import appearing
+from . import mobile, spread
 from . import published as nets
-from . import spread
 from .builder import Blueprint, Builder, write_weights
 
 __all__ = ["MODELS", "VERSION", "Blueprint", "Entry", "blueprint", "describe", "materialise", "names"]
@@ -32,8 +32,10 @@ class Entry:
 
 
 MODELS: dict[str, Entry] = {
-    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", nets.mobilenet_v1),
-    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", nets.mobilenet_v2),
+    "mobilenet_v1": Entry("MobileNet, 13 depthwise separable blocks", mobile.mobilenet_v1),
+    "mobilenet_v2": Entry("MobileNetV2, 17 inverted residual blocks", mobile.mobilenet_v2),
+    "mobilenet_v3": Entry("MobileNetV3-Large, 15 inverted residual blocks, 8 of them gated", mobile.mobilenet_v3),
+    "efficientnet_b0": Entry("EfficientNet-B0, 16 gated inverted residual blocks", mobile.efficientnet_b0),
     "resnet18": Entry("ResNet-18, 8 basic blocks", partial(nets.resnet, block=nets.basic, depths=(2, 2, 2, 2))),
     "resnet50": Entry("ResNet-50, 16 bottlenecks", partial(nets.resnet, block=nets.bottleneck, depths=(3, 4, 6, 3))),
     "resnet101": Entry("ResNet-101, 33 bottlenecks", partial(nets.resnet, block=nets.bottleneck, depths=(3, 4, 23, 3))),
@@ -48,7 +50,7 @@ MODELS: dict[str, Entry] = {
     "tiny_mobilenet": Entry(
         "a small MobileNetV2, 4 inverted residual blocks, 64 x 64",
         partial(
-            nets.mobilenet_v2,
+            mobile.mobilenet_v2,
             table=((1, 8, 1, 1), (6, 12, 2, 2), (6, 16, 1, 2)),
             stem=8,
             head=64,

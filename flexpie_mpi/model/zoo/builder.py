@@ -22,6 +22,8 @@ _OPSETS = [helper.make_opsetid("", OPSET)]
 IR_VERSION = 8
 RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
 """Gain before a rectifier, which leaves 1/2 of the second moment; 1/(2 pi) is mean squared, cut to 1/4 by half sums."""
+_GAINS = {"swish": 2.771, "hardswish": 2.729}
+"""The same before others, of which a normal value of this variance leaves 1 (they do not scale as a rectifier does)."""
 INLINE_BYTES = 4096
 """Weights up to this size are stored in the .onnx file itself."""
 ALIGNMENT = 4096
@@ -102,6 +104,15 @@ class Blueprint:
     def parameters(self) -> int:
         """Number of learnt parameters, as papers count them."""
         return sum(weight.size for weight in self.weights if weight.is_parameter)
+
+
+_ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "relu": ("Relu", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "hardswish": ("HardSwish", {}),
+    "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6}),
+}
+"""The operator of each activation that is one, and its attributes."""
 
 
 class Builder:
@@ -205,7 +216,7 @@ class Builder:
         with depth.
         """
         weight_shape = (channels, x.shape[0] // group, kernel, kernel)
-        gain = gain or (RECTIFIER_GAIN if act else 1.0)
+        gain = gain or _gain_before(act)
         inputs: list[Tensor | str] = [x, self.filters(f"{name}.weight", weight_shape, gain)]
         if not norm:
             inputs.append(self.weight(f"{name}.bias", (channels,), 0.05))
@@ -226,11 +237,28 @@ class Builder:
         return self.node(name, "BatchNormalization", [x, *parameters], epsilon=1e-5)
 
     def act(self, name: str, x: Tensor, kind: str) -> Tensor:
-        """Rectifier: "relu", or "relu6" which also stops at 6."""
-        if kind == "relu":
-            return self.node(name, "Relu", [x])
-        bounds = [self.constant("relu6.min", 0.0, "float32"), self.constant("relu6.max", 6.0, "float32")]
-        return self.node(name, "Clip", [x, *bounds])
+        """A key of `_ACTIVATIONS`, "relu6" (a rectifier that stops at 6), or "swish" (x times its sigmoid)."""
+        if kind == "swish":
+            return self.node(name, "Mul", [x, self.act(f"{name}.sigmoid", x, "sigmoid")])
+        if kind == "relu6":
+            bounds = [self.constant("relu6.min", 0.0, "float32"), self.constant("relu6.max", 6.0, "float32")]
+            return self.node(name, "Clip", [x, *bounds])
+        op, attributes = _ACTIVATIONS[kind]
+        return self.node(name, op, [x], **attributes)
+
+    def gate(self, name: str, x: Tensor, channels: int, *, act: str = "relu", scale: str = "sigmoid") -> Tensor:
+        """Squeeze and excitation (Hu et al. 2017): each channel times a number of 0 to 1 that depends on all of them.
+
+        Parameters
+        ----------
+        channels
+            What the means of all channels are squeezed to, before `act`.
+        scale
+            The activation that makes the numbers: "sigmoid" or "hardsigmoid".
+        """
+        y = self.conv(f"{name}.squeeze", self.global_average_pool(f"{name}.avgpool", x), channels, act=act)
+        y = self.conv(f"{name}.excite", y, x.shape[0])
+        return self.node(name, "Mul", [x, self.act(f"{name}.{scale}", y, scale)])
 
     def max_pool(
         self, name: str, x: Tensor, kernel: int, stride: int, *, pad: int = 0, ceil_mode: bool = False
@@ -262,7 +290,7 @@ class Builder:
     def linear(self, name: str, x: Tensor, features: int, *, act: str = "") -> Tensor:
         """Fully connected layer on one vector per request, then `act`."""
         (size,) = x.shape
-        weight = self.filters(f"{name}.weight", (features, size), RECTIFIER_GAIN if act else 1.0)
+        weight = self.filters(f"{name}.weight", (features, size), _gain_before(act))
         bias = self.weight(f"{name}.bias", (features,), 0.05)
         y = self.node(name, "Gemm", [x, weight, bias], transB=1)
         return self.act(f"{name}.{act}", y, act) if act else y
@@ -313,6 +341,10 @@ class Builder:
         y = self.node(f"{name}.context", "MatMul", [y, value])
         y = self.node(f"{name}.context.transpose", "Transpose", [y], perm=(0, 2, 1, 3))
         return self.reshape(f"{name}.context.merge", y, [0, 0, hidden])
+
+
+def _gain_before(act: str) -> float:
+    return _GAINS.get(act, RECTIFIER_GAIN) if act else 1.0
 
 
 def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:

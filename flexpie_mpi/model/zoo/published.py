@@ -1,9 +1,8 @@
-"""Published networks, and one of a few milliseconds that has one of each convolutional pattern.
+"""Published networks, and one of a few milliseconds that has one of each convolutional pattern; see also `mobile`.
 
 - VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014.
 - Inception v1: Szegedy et al., "Going Deeper with Convolutions", 2014.
 - ResNet: He et al., "Deep Residual Learning for Image Recognition", 2015.
-- MobileNet: Howard et al., "MobileNets", 2017; version 2: Sandler et al., "MobileNetV2", 2018.
 - BERT: Devlin et al., "Pre-training of Deep Bidirectional Transformers", 2018, in the operators an exporter writes.
 """
 
@@ -128,7 +127,7 @@ def resnet(
         for index in range(depth):
             stride = 2 if stage > 0 and index == 0 else 1
             x = block(b, f"layer{stage + 1}.{index}", x, width << stage, stride)
-    _classify(b, x, classes, "fc")
+    classify(b, x, classes, "fc")
 
 
 def _add_shortcut(b: Builder, name: str, x: Tensor, y: Tensor, stride: int) -> Tensor:
@@ -136,68 +135,6 @@ def _add_shortcut(b: Builder, name: str, x: Tensor, y: Tensor, stride: int) -> T
     if x.shape != y.shape:
         x = b.conv(f"{name}.downsample", x, y.shape[0], stride=stride, norm=True)
     return b.act(f"{name}.relu", b.add(f"{name}.add", y, x), "relu")
-
-
-MOBILENET_V1 = (
-    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
-    (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
-)  # fmt: skip
-"""Channels and stride of each depthwise separable block."""
-
-MOBILENET_V2 = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-"""Expansion t, channels c, repeats n and first stride s of each row of inverted residual blocks."""
-
-
-def mobilenet_v1(b: Builder, table: tuple[tuple[int, int], ...] = MOBILENET_V1, stem: int = 32) -> None:
-    """MobileNet, table 1: depthwise 3x3 and pointwise 1x1 convolutions in turn, each with batch norm and ReLU."""
-    x = b.input("input", (3, 224, 224))
-    x = b.conv("conv1", x, stem, 3, stride=2, norm=True, act="relu")
-    for index, (channels, stride) in enumerate(table, 2):
-        x = _depthwise(b, f"conv{index}.depthwise", x, stride, "relu")
-        x = b.conv(f"conv{index}.pointwise", x, channels, norm=True, act="relu")
-    _classify(b, x, 1000)
-
-
-def mobilenet_v2(
-    b: Builder,
-    table: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2,
-    stem: int = 32,
-    head: int = 1280,
-    size: int = 224,
-    classes: int = 1000,
-) -> None:
-    """MobileNetV2, table 2: inverted residual blocks with linear bottlenecks and ReLU6."""
-    x = b.input("input", (3, size, size))
-    x = b.conv("stem", x, stem, 3, stride=2, norm=True, act="relu6")
-    index = 0
-    for expansion, channels, repeats, first_stride in table:
-        for repeat in range(repeats):
-            index += 1
-            x = _inverted_residual(b, f"block{index}", x, expansion, channels, 1 if repeat else first_stride)
-    _classify(b, b.conv("head", x, head, norm=True, act="relu6"), classes)
-
-
-def _inverted_residual(b: Builder, name: str, x: Tensor, expansion: int, channels: int, stride: int) -> Tensor:
-    """Expand, filter each channel by itself, project; a shortcut where the shapes allow one."""
-    y = x
-    if expansion > 1:
-        y = b.conv(f"{name}.expand", y, expansion * x.shape[0], norm=True, act="relu6")
-    y = _depthwise(b, f"{name}.depthwise", y, stride, "relu6")
-    has_shortcut = stride == 1 and x.shape[0] == channels
-    y = b.conv(f"{name}.project", y, channels, norm=True, gain=0.5 if has_shortcut else 1.0)
-    return b.add(f"{name}.add", x, y) if has_shortcut else y
-
-
-def _depthwise(b: Builder, name: str, x: Tensor, stride: int, act: str) -> Tensor:
-    return b.conv(name, x, x.shape[0], 3, stride=stride, group=x.shape[0], norm=True, act=act)
 
 
 def tiny(b: Builder) -> None:
@@ -214,10 +151,10 @@ def tiny(b: Builder) -> None:
     right = b.conv("branch.right", b.max_pool("branch.pool", x, 2, 2), 24, group=4, act="relu")
     x = b.concat("branch.concat", [left, right])
     x = b.conv("last", x, 64, 3, act="relu")
-    _classify(b, x, 10)
+    classify(b, x, 10)
 
 
-def _classify(b: Builder, x: Tensor, classes: int, name: str = "classifier") -> None:
+def classify(b: Builder, x: Tensor, classes: int, name: str = "classifier") -> None:
     """The mean of every channel, and a fully connected layer on them."""
     x = b.flatten("flatten", b.global_average_pool("avgpool", x))
     b.output("scores", b.linear(name, x, classes))

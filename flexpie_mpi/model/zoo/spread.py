@@ -153,9 +153,7 @@ def _branches(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
 
 def _gate(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     """Squeeze and excitation: each channel times a number between 0 and 1 that depends on all of them."""
-    y = b.conv(f"{name}.squeeze", b.global_average_pool(f"{name}.avgpool", x), max(8, x.shape[0] // 8), act="relu")
-    y = b.conv(f"{name}.excite", y, x.shape[0])
-    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [y])])
+    return b.gate(name, x, max(8, x.shape[0] // 8))
 
 
 def _pool(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
@@ -167,7 +165,7 @@ def _pool(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
 
 
 def _swish(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
-    return b.node(name, "Mul", [x, b.node(f"{name}.sigmoid", "Sigmoid", [x])])
+    return b.act(name, x, "swish")
 
 
 def _encoder(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:

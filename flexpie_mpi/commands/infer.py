@@ -220,6 +220,7 @@ class Inference(RankPart):
                 return self._stream(make(chosen.plan, in_flight=depth), source, terms, chosen)
             engine = make(chosen.plan)
             run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
+            chooser.ran(chosen, run.trial)
             compared = chooser.compare(engine, make, chosen, request or {}, args.repeat) if args.report else None
             run = replace(run, compared=compared, boards=tuple(device.name for device in devices))
             on_root(transport, lambda: self.files.save(run), ROOT)

@@ -21,6 +21,7 @@ from ..core.timeline import KINDS, Timeline
 from ..runtime.engine import Engine, RankFacts, peak_rss_bytes, settle_pace
 from ..runtime.transport import anyones
 from .agreement import Budget
+from .verdict import FEWEST, contenders
 
 _BORN = time.monotonic()
 """When this module was read: the best guess at the start of the process where the kernel does not tell."""
@@ -200,26 +201,6 @@ def _going_on(running: Sequence[Runner], rounds: Rounds) -> list[int]:
         return able
     going = [able[place] for place in contenders([running[place].spent_s for place in able])]
     return going if len(going) > 1 else []
-
-
-FEWEST, DOUBT = 3, 0.5
-"""Requests before any engine is out; the share by which one would have to be slower, had a single request counted."""
-
-
-def contenders(spent_s: Sequence[Sequence[float]]) -> list[int]:
-    """Places of those that may be the fastest, by the seconds of the requests of each so far, of all as many.
-
-    One is out when the lower quartile of its requests is above the upper one of the fastest, by a margin that gets
-    smaller with every request.
-
-    >>> contenders([[1.0, 1.0, 1.1], [1.1, 1.1, 1.2], [1.3, 1.4, 1.4]]), contenders([[1.0] * 9, [1.1] * 9])
-    ([0, 1], [0])
-    """
-    if not spent_s:
-        return []
-    lower, median, upper = np.percentile(spent_s, (25, 50, 75), axis=1)
-    limit = upper[median.argmin()] * (1 + DOUBT / len(spent_s[0]))
-    return [int(place) for place in np.flatnonzero(lower <= limit)]
 
 
 def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[str, Any], FlexPieError | None]:

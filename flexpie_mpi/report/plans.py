@@ -207,7 +207,8 @@ def race_lines(race: Race | None) -> list[Item]:
         f"{each.planner} {ms(each.seconds)}{' (kept)' if place == race.kept else ''}"
         for place, each in enumerate(race.entrants)
     )
-    return [f"race     {', '.join(runs)}; measured {race.note}" if race.entrants else f"race     {race.note}"]
+    said = f"{', '.join(runs)}; measured {race.note}{'' if race.is_clear else ', undecided'}"
+    return [f"race     {said if race.entrants else race.note}"]
 
 
 def race_record(race: Race | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from ..core.plan import Plan
 from ..files.cache import Cache
 from ..measure.agreement import UntriedError
 from ..measure.trial import Trial
+from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport, on_root
@@ -99,6 +100,11 @@ class Chooser:
             return Chosen(plans[0], prediction)
         return self._fastest(plans, make, request or {}, prediction)
 
+    def ran(self, chosen: Chosen, trial: Trial) -> None:
+        """Hold what a plan took against what it took in its race: after another time the next start races again."""
+        if self._races is not None and chosen.race and chosen.race.entrants and len(trial.latencies_s) >= FEWEST:
+            self._races.ran(quartiles(trial.latencies_s))
+
     def _fastest(
         self,
         plans: Sequence[Plan],
@@ -107,9 +113,10 @@ class Chooser:
         prediction: Prediction | None,
     ) -> Chosen:
         """The fastest of several plans, which are tried with the root's request."""
-        from .racing import fastest, hold_race
+        from .racing import hold_race
 
-        testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
+        known = (prediction.inputs.testbed, prediction.favoured) if prediction else None
+        testbed, favoured = self.transport.broadcast(known)
         outcomes, seen = hold_race(
             self.transport,
             self.model,
@@ -127,28 +134,29 @@ class Chooser:
             log.warning("%d of %d plans could not be run to compare: %s", len(errors), len(plans), errors[0])
         if not trials:
             return Chosen(plans[0], prediction and prediction.unraced("none of the plans could be run to compare"))
-        medians_s = {place: trial.median_s for place, trial in trials.items()}
-        best = fastest(medians_s, sum(plan.provenance.get("planner") == self.choice.planner for plan in plans))
+        found = verdict({place: trial.latencies_s for place, trial in trials.items()}, favoured)
 
         def shown() -> Prediction | None:
-            return prediction and self._shown(prediction, trials, best, seen)
+            return prediction and self._shown(prediction, trials, found, seen)
 
-        return Chosen(plans[best], on_root(self.transport, shown), tuple(medians_s.values()))
+        medians_s = tuple(trial.median_s for trial in trials.values())
+        return Chosen(plans[found.kept], on_root(self.transport, shown), medians_s)
 
     def _shown(
-        self, prediction: Prediction, trials: Mapping[int, Trial], best: int, seen: Mapping[int, Observation]
+        self, prediction: Prediction, trials: Mapping[int, Trial], found: Verdict, seen: Mapping[int, Observation]
     ) -> Prediction:
         """The prediction of the plans that were run, when what they have shown is kept for the next start."""
         plans, testbed = prediction.search.plans, prediction.inputs.testbed
-        race = Race.of([plans[place].plan for place in trials], tuple(trials.values()), tuple(trials).index(best))
+        tried = [(plans[place], trial) for place, trial in trials.items()]
+        race = Race.of(tried, list(trials).index(found.kept), is_clear=found.is_clear)
         if self._races is not None:
-            self._races.keep(plans[best].plan, race)
+            self._races.keep(plans[found.kept].plan, race)
         if self._finder is not None and prediction.inputs.is_here:
             try:
                 self._finder.keep([each.rows(testbed, plans[place].seconds) for place, each in seen.items()])
             except Exception as error:  # whatever is wrong with it: the race is over, and counts
                 log.warning("what the plans took is not kept for the next fit: %s", error)
-        return prediction.only(tuple(trials), best, race)
+        return prediction.only(tuple(trials), found.kept, race)
 
     def depth(self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.

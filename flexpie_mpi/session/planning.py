@@ -48,6 +48,7 @@ class Prediction:
     prices: int
     extrapolated: int
     chosen: int = 0  # the plan that is used, among those of the search
+    favoured: tuple[int, ...] = (0,)  # of plans that are to be run: the fastest of these, unless another clearly is
     race: Race | None = None  # what `auto` is measured against before it runs; None of other planners
 
     @property
@@ -122,11 +123,13 @@ def plans_to_try(
         return None, (given,)
 
     def predicted(inputs: PredictionInputs) -> Prediction:
-        earlier = _earlier(choice, graph, inputs, races) if races and choice.autotune == 1 else None
-        if earlier is not None:
+        earlier, is_due = _earlier(choice, graph, inputs, races)
+        if earlier is not None and choice.autotune == 1 and (no_race or not is_due):
             return earlier
         prediction = predict(choice, graph, inputs, choice.autotune, given)
-        return with_rivals(prediction, graph, DEADLINE_SHARE * deadline_s) if prediction.race else prediction
+        if prediction.race is None:
+            return prediction
+        return with_rivals(prediction, graph, DEADLINE_SHARE * deadline_s, earlier)
 
     try:
         prediction = predicted(inputs)
@@ -142,20 +145,25 @@ def plans_to_try(
     return prediction, tuple(priced.plan for priced in prediction.search.plans)
 
 
-def _earlier(choice: PlanChoice, graph: Graph, inputs: PredictionInputs, races: KeptRaces) -> Prediction | None:
-    """The prediction of the plan that an earlier race has shown to be the fastest, where there is one of use."""
-    won = races.winner()
-    if won is None:
-        return None
-    plan, race = won
+def _earlier(
+    choice: PlanChoice, graph: Graph, inputs: PredictionInputs, races: KeptRaces | None
+) -> tuple[Prediction | None, bool]:
+    """The prediction of the plan that earlier races have shown to be the fastest, where there is one of use.
+
+    And whether a race is to be held again.
+    """
+    won = races.winner() if races else None
+    if races is None or won is None:
+        return None, True
     try:
+        plan = Plan.from_json(won.plan)
         prediction = predict(choice, graph, inputs, given=plan)
         for problem in lacking(plan, graph, inputs):
             raise PlanError(problem)
     except (PlanError, LayoutError) as error:
         races.forget(error)
-        return None
-    return replace(prediction, planner=choice.planner, race=race)
+        return None, True
+    return replace(prediction, planner=choice.planner, race=won.races[0]), won.is_due
 
 
 def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
@@ -185,21 +193,28 @@ def predict(
     return Prediction(planner, search, inputs, is_measured, *cost.counts(), race=race)
 
 
-def with_rivals(prediction: Prediction, graph: Graph, most_s: float = inf) -> Prediction:
+def with_rivals(
+    prediction: Prediction, graph: Graph, most_s: float = inf, earlier: Prediction | None = None
+) -> Prediction:
     """The same with the plans that it must not be slower than behind its own: one board, and the best fixed layout.
 
     Those that do what a plan before them does are left out, and so are those that do not fit the boards, or are
-    predicted to take longer than `most_s`.
+    predicted to take longer than `most_s`. The plan of an `earlier` race runs as well, and is favoured if that was
+    clear.
     """
     search, inputs = prediction.search, prediction.inputs
-    plans = list(search.plans)
-    known = {digest(lower(priced.plan, graph)) for priced in plans}
+    plans = {digest(lower(priced.plan, graph)): priced for priced in search.plans}
+    favoured = tuple(range(len(plans)))
+    if earlier is not None:
+        programs = digest(lower(earlier.best.plan, graph))
+        plans.setdefault(programs, earlier.best)
+        if len(favoured) == 1 and earlier.race is not None and earlier.race.is_clear:
+            favoured = (list(plans).index(programs),)
     for rules in (("single",), [kind for kind in kinds_of(graph) if kind in PRESETS]):
         for rival in islice(_fitting(rules, graph, inputs), 1):
-            programs = digest(turns_of(rival.plan, graph)[0])
-            plans += () if programs in known or rival.seconds > most_s else (rival,)
-            known.add(programs)
-    return replace(prediction, search=replace(search, plans=tuple(plans), paths=()))
+            if rival.seconds <= most_s:
+                plans.setdefault(digest(lower(rival.plan, graph)), rival)
+    return replace(prediction, search=replace(search, plans=tuple(plans.values()), paths=()), favoured=favoured)
 
 
 def _fitting(rules: Sequence[str], graph: Graph, inputs: PredictionInputs) -> Iterator[PricedPlan]:

@@ -16,14 +16,11 @@ from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .memory import turns_of_plans
 
-FEW = Rounds(repeat=1, warmup=1, most=20, is_knockout=True)
-"""Rounds of a race, as far as the time allows."""
+FEW = Rounds(repeat=1, warmup=1, most=60, is_knockout=True)
+"""Rounds of a race, as far as the time allows, and as long as it is not clear."""
 
-ASKED = Rounds(repeat=5, warmup=2, most=20, is_knockout=True)
+ASKED = Rounds(repeat=5, warmup=2, most=60, is_knockout=True)
 """Rounds of a race that is asked for: so many at least, however long they take."""
-
-CLOSE = 1.03
-"""A plan of the search is kept where no other is faster by more: two runs of one plan differ as much."""
 
 
 def hold_race(
@@ -65,14 +62,3 @@ def hold_race(
     rounds = ASKED if is_asked else FEW
     outcomes = race_in_turns(plans, turns, make, request, rounds, tell, budget=budget, seen=seen.__setitem__)
     return outcomes, seen
-
-
-def fastest(medians_s: Mapping[int, float], own: int) -> int:
-    """The place to keep: of the fastest of the first `own` plans, which the search has found, unless another is faster.
-
-    >>> fastest({0: 1.0, 1: 0.99, 2: 0.97}, 2), fastest({0: 1.0, 1: 0.99, 2: 0.95}, 2), fastest({2: 1.0, 3: 0.9}, 2)
-    (1, 2, 3)
-    """
-    best = min(medians_s, key=medians_s.__getitem__)
-    of_search = min((place for place in medians_s if place < own), key=medians_s.__getitem__, default=best)
-    return of_search if medians_s[of_search] <= CLOSE * medians_s[best] else best

@@ -23,13 +23,14 @@ from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.measure import trial
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.report.plans import race_lines
 from flexpie_mpi.session import planning, races
 from flexpie_mpi.session.choosing import Chooser
 from flexpie_mpi.session.cluster import ClusterCache, InputsFinder
 from flexpie_mpi.session.inputs import PredictionInputs
 from flexpie_mpi.session.opening import CostSources, PlanChoice
 from flexpie_mpi.session.planning import TO_COME, predict, with_rivals
-from flexpie_mpi.session.races import RACES, race_key
+from flexpie_mpi.session.races import RACES, WAIT_S, race_key
 from flexpie_mpi.testbed import Device, switch
 
 MODEL = load("builtin:tiny_vgg")
@@ -71,27 +72,31 @@ def planted(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Lets requests take the seconds that a test says, by planner; counts those of the root."""
-    seconds, count, real = dict[str, float](), Counter[str](), trial.try_request
+    """Lets requests take the seconds that a test says, by planner, several in turn; counts those of the root."""
+    seconds, count, real = dict[str, float | tuple[float, ...]](), Counter[str](), trial.try_request
 
     def try_request(engine, inputs):
         planner = engine.plan.provenance["planner"]
         count[planner] += engine.transport.rank == 0
+        engine.nth = getattr(engine, "nth", -2) + 1
         _, outputs, error = real(engine, inputs)
-        return seconds.get(planner, 2.0), outputs, error
+        given = seconds.get(planner, 2.0)
+        return given[engine.nth % len(given)] if isinstance(given, tuple) else given, outputs, error
 
     monkeypatch.setattr(trial, "try_request", try_request)
     return seconds, count
 
 
-def choose(cache, *, choice=AUTO, ranks=2, request=INPUTS, **sources):
-    """What the root chooses, as all other ranks do."""
+def choose(cache, *, choice=AUTO, ranks=2, request=INPUTS, runs=(), **sources):
+    """What the root chooses, as all other ranks do; the job's requests take the seconds of `runs`."""
     sources = CostSources(**{"trace_budget_s": 1e6, **sources})
 
     def rank(transport):
         chooser = Chooser(transport, MODEL, choice, sources, cache, lambda text: None)
         make = partial(Engine, transport, MODEL, cache=cache)
-        return chooser.choose(None, make, request if transport.rank == 0 else None)
+        chosen = chooser.choose(None, make, request if transport.rank == 0 else None)
+        chooser.ran(chosen, trial.Trial(tuple(runs), 0.0, ()))
+        return chosen
 
     first, *others = run_ranks(ranks, rank, deadline_s=20.0)
     assert all(other.plan == first.plan and other.measured_s == first.measured_s for other in others)
@@ -178,6 +183,101 @@ def test_a_race_that_is_asked_for_is_held_again_and_counts_from_then_on(cache, c
     assert chosen.plan.provenance["planner"] == "auto" and planners(chosen).count("auto") == 2 and count
     count.clear()
     assert choose(cache).plan == chosen.plan and not count
+
+
+WILD = {"auto": (1.0, 2.0), "single": (2.0, 1.0)}
+"""Something disturbs every other round, and this and that plan in turn."""
+
+
+def older(cache, seconds=2 * WAIT_S):
+    """Let the kept race be as old as that; its record."""
+    (path,) = (cache.folder / RACES).iterdir()
+    record = json.loads(path.read_text())
+    record["races"][0]["held_s"] -= seconds
+    path.write_text(json.dumps(record))
+    return record
+
+
+def test_a_race_that_is_disturbed_keeps_the_prediction_and_says_so(cache, clock):
+    seconds, count = clock
+    seconds.update(WILD)
+    chosen = choose(cache)
+    race = chosen.race
+    assert chosen.plan.provenance["planner"] == "auto" and not race.is_clear
+    assert race.winner.quartiles_s == (1.0, 1.5, 2.0) and count["single"] == 61, "as many rounds as there are"
+    low, _, high = race.entrants[1].ratio
+    assert low < 1 < high and "undecided" in race_lines(race)[0]
+
+
+@pytest.mark.parametrize(("first", "winner"), [(WILD, "auto"), (SLOW_AUTO, "single")])
+def test_a_race_that_may_say_something_else_is_held_again_after_a_while(cache, clock, first, winner):
+    seconds, count = clock
+    seconds.update(first)
+    assert choose(cache).plan.provenance["planner"] == winner
+    older(cache, 0.9 * WAIT_S)
+    seconds.update(auto=1.0, single=0.5)
+    count.clear()
+    assert choose(cache).plan.provenance["planner"] == winner and not count
+    older(cache, 0.2 * WAIT_S)
+    assert choose(cache, trace_budget_s=0.0).plan.provenance["planner"] == winner and not count, "none may be held"
+    chosen = choose(cache)
+    assert chosen.plan.provenance["planner"] == "single" and count["auto"] and chosen.race.note == "just now"
+    races = older(cache)["races"]
+    assert [race["entrants"][race["kept"]]["planner"] for race in races] == ["single", winner]
+    count.clear()
+    assert choose(cache).plan == chosen.plan and not count, "the second lasts longer"
+    older(cache, 2 * WAIT_S)
+    assert choose(cache).plan == chosen.plan and count
+
+
+def test_a_clear_race_that_says_what_was_predicted_is_not_held_again(cache, clock):
+    seconds, count = clock
+    seconds.update(auto=1.0, single=2.0)
+    chosen = choose(cache)
+    older(cache, 1e9)
+    count.clear()
+    assert chosen.race.is_sure and choose(cache).plan == chosen.plan and not count
+
+
+def test_a_disturbed_race_leaves_a_clear_one_before_it_as_it_was(cache, clock):
+    seconds, _ = clock
+    seconds.update(SLOW_AUTO)
+    assert choose(cache).plan.provenance["planner"] == "single"
+    older(cache)
+    seconds.update(WILD)
+    chosen = choose(cache)
+    assert chosen.plan.provenance["planner"] == "single" and not chosen.race.is_clear
+    older(cache, 20 * WAIT_S)
+    seconds.update(auto=1.0, single=2.0)
+    assert choose(cache).plan.provenance["planner"] == "auto"
+
+
+def test_what_takes_another_time_than_in_its_race_makes_the_next_start_race_again(cache, clock):
+    seconds, count = clock
+    seconds.update(auto=1.0, single=2.0)
+    first = choose(cache, runs=[1.05, 1.1, 1.2])
+    count.clear()
+    assert choose(cache, runs=[3.0, 3.0]).plan == first.plan and not count, "near enough, and too few to say"
+    assert choose(cache, runs=[3.0, 3.0, 3.1]).plan == first.plan and not count
+    seconds.update(auto=3.0)
+    chosen = choose(cache, runs=[3.0, 3.0, 3.1])
+    assert chosen.plan.provenance["planner"] == "single" and count
+    count.clear()
+    assert choose(cache).plan.provenance["planner"] != "auto" and count, "it took 3 s, not the 2 s of its race"
+    record = older(cache)
+    assert len(record["races"]) == 3 and record["taken_s"][0] == [2.0, 2.0, 2.0]
+
+
+def test_a_time_that_was_seen_before_starts_no_race(cache, clock):
+    seconds, count = clock
+    seconds.update(auto=1.0, single=2.0)
+    choose(cache, runs=[0.5] * 3)
+    choose(cache, runs=[1.0] * 3)
+    count.clear()
+    for run in (0.5, 1.0, 0.52, 0.5):
+        assert choose(cache, runs=[run] * 3).race.note == "at an earlier start" and not count
+    choose(cache, runs=[0.3] * 3)
+    assert choose(cache).race.note == "just now" and count
 
 
 def test_planners_of_papers_run_what_they_find(cache, clock):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError, TestbedError
+from ..core.errors import DataError
 from ..core.graph import Graph
 from ..core.versions import versions
 from ..cost.traces import Recorder, Traces, merged
@@ -32,8 +32,7 @@ from ..runtime.engine import load_shared
 from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
-from ..session.opening import ROOT, from_root
-from ..testbed import read as read_testbed
+from ..session.opening import ROOT, shared_devices
 from . import UsageError, options
 from .job import RankPart, run_job
 from .output import check_paths, publish
@@ -147,22 +146,10 @@ class Tracing(RankPart):
     def _slowdown(self) -> float:
         """Of this rank's board in ``--testbed``.
 
-        Raises TestbedError on every rank, when the file cannot be read or has another number of devices.
+        Raises TestbedError on every rank, when the file cannot be read or has fewer boards than the job has ranks.
         """
-        path, ranks = self.args.testbed, self.transport.size
-        if path is None:
-            return 1.0
-
-        def slowdowns() -> list[float]:
-            devices = read_testbed(path).devices
-            if len(devices) != ranks:
-                raise TestbedError(
-                    f"testbed '{path}' has {len(devices)} devices and the job has {ranks} ranks: start one rank per "
-                    "device"
-                )
-            return [device.slowdown for device in devices]
-
-        return float(from_root(self.transport, slowdowns)[self.transport.rank])
+        devices = shared_devices(self.transport, self.args.testbed)
+        return devices[self.transport.rank].slowdown if devices else 1.0
 
     def _subjects(self) -> list[Callable[[], Subject]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""

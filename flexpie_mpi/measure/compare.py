@@ -195,7 +195,8 @@ def _first_divergence(
     """
     transport, plan = engine.transport, engine.plan
     model, graph = with_boundaries(engine.model, plan), engine.model.graph
-    ours = Engine(transport, model, replace(plan, model=model.graph.digest), cache=cache, threads=threads).run(inputs)
+    open_plan, form = replace(plan, model=model.graph.digest), engine.boundaries
+    ours = Engine(transport, model, open_plan, cache=cache, threads=threads, boundaries=form).run(inputs)
 
     def search() -> Divergence | None:
         expected = run_whole(model, inputs, cache, threads)

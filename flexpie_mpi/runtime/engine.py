@@ -100,6 +100,8 @@ class Engine:
         Every rank's program of each turn: request r follows those at ``r % plan.period``.
     programs : tuple of Program
         Those of turn 0.
+    boundaries : str
+        As it was given.
     blocks : tuple of int
         By rank: channels to a block of what passes between its segments; 0 for row-major values.
     guard : Guard
@@ -133,6 +135,7 @@ class Engine:
     ) -> None:
         self.transport = transport
         self.model = model
+        self.boundaries = boundaries
         text, self.in_flight, is_trusted = transport.broadcast((plan.to_json(), in_flight, is_trusted))
         self.plan = Plan.from_json(text)
         if self.in_flight < 1:

@@ -21,6 +21,8 @@ from ..measure.trial import Trial
 from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
 from ..model import Model
 from ..runtime.engine import Engine
+from ..runtime.kernels import own_block
+from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 from .races import KeptRaces, Race, race_key
@@ -163,11 +165,12 @@ class Chooser:
 
         As of :func:`requests_in_flight`, on every rank.
         """
+        blocks = agreed_blocks(self.transport, own_block(), self.sources.boundaries)
 
         def count() -> int:
             testbed = chosen.inputs.testbed if chosen.inputs else None
             if testbed is None and self.sources.testbed is not None:
-                testbed = read_boards(self.sources.testbed, chosen.plan.ranks)
+                testbed = read_boards(self.sources.testbed, chosen.plan.ranks).with_blocks(blocks)
             return requests_in_flight(chosen.plan, self.model.graph, testbed, asked, holds_whole=holds_whole)
 
         return from_root(self.transport, count)

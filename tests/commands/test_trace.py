@@ -9,12 +9,15 @@ import numpy as np
 import onnx
 import pytest
 
-from flexpie_mpi.commands.trace import default_models
+from flexpie_mpi.commands import parse
+from flexpie_mpi.commands.trace import Tracing, default_models
+from flexpie_mpi.core.errors import TestbedError
 from flexpie_mpi.cost.model import Origin
 from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import Recorder, Traces, merged
 from flexpie_mpi.measure.campaign import Campaign
 from flexpie_mpi.report.traces import traces_items, traces_record
+from flexpie_mpi.runtime.loopback import run_ranks
 
 TINY = "builtin:tiny_cnn"
 
@@ -163,7 +166,7 @@ def test_reports_of_traces_agree_and_take_empty_ones():
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder to work in, with files that are no traces, or no testbed for one rank."""
+    """A folder to work in, with files that are no traces, and testbeds."""
     monkeypatch.chdir(tmp_path)
     traces("run", 0).write("good.h5")
     (tmp_path / "notes.txt").write_text("not ours")
@@ -186,7 +189,6 @@ BAD = [
     (["--output", "t.h5", "--model", "builtin:resnet5000"], "resnet50"),
     (["--output", "t.h5", "--model", TINY, "nowhere.onnx"], "nowhere.onnx"),
     (["--output", "t.h5", "--testbed", "nowhere.toml"], "nowhere.toml"),
-    (["--output", "t.h5", "--testbed", "two.toml"], "2 devices.*1 rank"),
     (["--output", "t.h5", "--budget", "0"], "'0' is not a positive"),
     (["--output", "t.h5", "--threads", "0"], "'0' is not a whole"),
     (["--model", TINY], "--output"),
@@ -210,7 +212,19 @@ def test_mistakes_are_found_before_anything_is_measured(one, files, monkeypatch,
     assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
 
 
-def test_the_slowdown_of_a_board_is_noted(one, files, monkeypatch):
+@pytest.mark.parametrize("testbed", ["one.toml", "two.toml"])
+def test_the_slowdown_of_a_board_is_noted(one, files, monkeypatch, testbed):
     monkeypatch.setattr(Campaign, "run", lambda campaign, models: campaign.keep("plan", plan_row()))
-    assert one("trace", "--model", TINY, "--testbed", "one.toml", "--output", "t.h5")[0] == 0
+    assert one("trace", "--model", TINY, "--testbed", testbed, "--output", "t.h5")[0] == 0
     assert [origin.slowdown for origin in Traces.read("t.h5").origins] == [8.0]
+
+
+def test_more_ranks_than_boards_are_refused_on_every_rank(files):
+    _, args = parse(["trace", "--output", "t.h5", "--testbed", "two.toml"], "")
+
+    def rank(transport):
+        with pytest.raises(TestbedError, match="2 boards and 3 ranks are asked for"):
+            Tracing(transport, args).run()
+        return True
+
+    assert all(run_ranks(3, rank))

@@ -12,6 +12,8 @@ from flexpie_mpi.cost.links import LinkPrices
 from flexpie_mpi.cost.model import Origin
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of, testbed_of
+from flexpie_mpi.runtime.cpu import CpuProvider
+from flexpie_mpi.runtime.kernels import PROVIDERS
 from flexpie_mpi.runtime.loopback import run_ranks
 
 ORIGINS = tuple(Origin("job", rank, host="left" if rank < 3 else "right", cores=2, threads=1) for rank in range(4))
@@ -32,6 +34,16 @@ def test_every_rank_has_the_same_origins():
     assert all(origin.cpu and origin.cores > 0 and origin.onnxruntime for origin in found[0])
     again = run_ranks(3, lambda transport: origins_of(transport, threads=2))[0]
     assert again[0].job != found[0][0].job and cluster_digest(again) == cluster_digest(found[0])
+
+
+def test_the_block_of_an_origin_is_that_of_what_runs_segments(monkeypatch):
+    class RowMajor(CpuProvider):
+        def __init__(self, options):
+            super().__init__(options)
+            self.block = 0
+
+    monkeypatch.setitem(PROVIDERS, "cpu", RowMajor)
+    assert [origin.block for origin in run_ranks(2, lambda transport: origins_of(transport, threads=1))[0]] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from flexpie_mpi.model.equality import apart, compare
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.report.run import divergence_sentence, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
+from flexpie_mpi.runtime.kernels import own_block
 from flexpie_mpi.runtime.loopback import alone
 
 EQUAL = [
@@ -192,6 +193,28 @@ def test_a_difference_that_does_not_repeat_is_said_to_be_one(model, cache):
     (found,) = run_ranks(1, rank)
     assert not found.is_equal and found.first is None
     assert "did not repeat" in divergence_sentence(found, plan)
+
+
+def test_a_difference_is_looked_for_in_the_form_in_which_it_showed(model, cache, monkeypatch):
+    made = engine_module.Engine.__init__
+    blocks = []
+
+    def noted(engine, *given, **named):
+        made(engine, *given, **named)
+        if engine.transport.size == 2:
+            blocks.append(engine.blocks)
+
+    monkeypatch.setattr(engine_module.Engine, "__init__", noted)
+    plan, inputs = layout_plan(model.graph, 2, "rows"), random_inputs(model.graph)
+    wrong = {"scores": np.zeros((1, 10), np.float32)}
+    for boundaries, expected in (("nchw", (0, 0)), ("auto", (own_block(), own_block()))):
+
+        def rank(transport, boundaries=boundaries):
+            engine = Engine(transport, model, plan, cache=cache, boundaries=boundaries)
+            return compare_outputs(engine, inputs, wrong, cache=cache)
+
+        blocks.clear()
+        assert not run_ranks(2, rank)[0].is_equal and blocks == 4 * [expected], "two engines on two ranks"
 
 
 def test_boundaries_become_outputs_once(model):

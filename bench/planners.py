@@ -9,7 +9,9 @@ planner's cost model, with links and devices as the traces or the testbed say. W
 of the slowest rank, input on rank 0 to output on rank 0. Every round runs one request of every plan, so that all share
 the machine's good and bad moments; a cell is the median over the rounds, and a ratio is that of each round's two, with
 quartiles. *compute* and *exchange* are predicted over measured for these two parts, and *rest* is the part of the
-latency that is neither: waiting for ranks that are late, the beginning and the end.
+latency that is neither: waiting for ranks that are late, the beginning and the end. *over* is compute as measured over
+that which ranks were paced for, where they were: above 1 the machine has too few cores for so many boards, and what is
+measured is no prediction's fault.
 
 In the end it says how far predictions are off, for networks that the cost model has not seen and for those it has.
 """
@@ -27,7 +29,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from flexpie_mpi import Engine, load_shared, start
+from flexpie_mpi import Engine, Plan, load_shared, start
 from flexpie_mpi.core.choices import PLANNERS
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.cost.prior import AnalyticCost
@@ -60,6 +62,7 @@ class Found:
     compute_s: float  # of the slowest rank of every segment
     predicted_exchange_s: float
     exchange_s: float
+    paced_s: float  # of the slowest rank of every segment, as ranks were paced; 0 where none was
 
     @property
     def ratio(self) -> float:
@@ -70,9 +73,11 @@ class Found:
         low, middle, high = self.to_auto
         compute, exchange = self.predicted_compute_s / self.compute_s, self.predicted_exchange_s / self.exchange_s
         rest = 1 - (self.compute_s + self.exchange_s) / self.measured_s
+        over = self.compute_s / self.paced_s if self.paced_s else 1.0
         return (
             f"{self.model:14}{self.planner:11}{self.predicted_s * 1e3:10.2f}{self.measured_s * 1e3:10.2f}"
-            f"{self.ratio:8.3f}{compute:9.3f}{exchange:10.3f}{rest:7.0%}{middle:9.3f}   {low:.3f} .. {high:.3f}"
+            f"{self.ratio:8.3f}{compute:9.3f}{exchange:10.3f}{rest:7.0%}{over:7.2f}"
+            f"{middle:9.3f}   {low:.3f} .. {high:.3f}"
         )
 
 
@@ -92,24 +97,47 @@ def compare(transport, name: str, options, cost, testbed: Testbed) -> list[Found
     plans = transport.broadcast([priced[names[0]].plan for names in groups] if priced else None)
     slowdown = testbed.devices[transport.rank].slowdown
     seen: dict[int, Observation] = {}
+    engines: list[Engine] = []
+
+    def make(plan: Plan) -> Engine:
+        engines.append(Engine(transport, model, plan, slowdown=slowdown))
+        return engines[-1]
+
     trials = race_in_turns(
         plans,
         [range(len(plans))],
-        lambda plan: Engine(transport, model, plan, slowdown=slowdown),
+        make,
         inputs,
         Rounds(options.rounds, options.warmup),
         seen=seen.__setitem__,
     )
     base = next((n for n, names in enumerate(groups) if "auto" in names), 0)
+    paces = [paced_s(transport, engine) for engine in engines]
     ratios = [np.divide(trial.latencies_s, trials[base].latencies_s) for trial in trials]
     return [
-        found(planner, priced[planner], seen[place], ratios[place], (testbed, name not in cost.models))
+        found(planner, priced[planner], seen[place], ratios[place], paces[place], (testbed, name not in cost.models))
         for place, names in enumerate(groups)
         for planner in (names if priced else ())
     ]
 
 
-def found(planner: str, item: PricedPlan, seen: Observation, ratios: np.ndarray, where: tuple[Testbed, bool]) -> Found:
+def paced_s(transport, engine: Engine) -> float:
+    """Seconds of the slowest ranks of all segments, as they were paced; 0 where no step was."""
+    mine = [(paced.step.segment, paced.slowdown * (paced.seconds or 0.0)) for paced in engine.pacer.steps]
+    slowest: dict[int, float] = {}
+    for segment, seconds in (item for items in transport.all_gather(mine) for item in items):
+        slowest[segment] = max(slowest.get(segment, 0.0), seconds)
+    return sum(slowest.values())
+
+
+def found(
+    planner: str,
+    item: PricedPlan,
+    seen: Observation,
+    ratios: np.ndarray,
+    pace_s: float,
+    where: tuple[Testbed, bool],
+) -> Found:
     """What was predicted of a plan beside what was seen of it."""
     testbed, is_held_out = where
     return Found(
@@ -125,6 +153,7 @@ def found(planner: str, item: PricedPlan, seen: Observation, ratios: np.ndarray,
         sum(seen.compute_s),
         sum(segment.exchange_s for segment in item.segments) + item.exit_s,
         max(sum(seen.exchange_s), 1e-9),
+        pace_s,
     )
 
 
@@ -136,7 +165,9 @@ def job(options: argparse.Namespace) -> list[Found]:
         testbed = testbed.with_blocks([origin.block for origin in origins_of(transport, 1)])
         if transport.rank == 0:
             print(f"{transport.size} ranks, {options.rounds} rounds; ms; predicted / measured; ratio to auto")
-            columns = f"{'predicted':>10}{'measured':>10}{'p / m':>8}{'compute':>9}{'exchange':>10}{'rest':>7}"
+            columns = (
+                f"{'predicted':>10}{'measured':>10}{'p / m':>8}{'compute':>9}{'exchange':>10}{'rest':>7}{'over':>7}"
+            )
             print(f"{'network':14}{'planner':11}{columns}{'ratio':>9}")
         for name in options.models.split(","):
             for each in compare(transport, name, options, cost, testbed):

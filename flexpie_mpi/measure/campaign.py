@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE, TABLES
 from ..cost.traces import Traces
 from ..model import Model
+from ..runtime.machine import stand_for_boards
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
-from .agreement import Budget, with_time_left
+from .agreement import Budget, places_of, with_time_left
 from .cluster import collect_links, testbed_of
 from .exchanges import collect_exchanges
 from .plans import Keep, Outcome, collect_plans, sample_plans
@@ -107,9 +108,17 @@ class Campaign:
             clock=Budget(self.transport, seconds).left,
             tell=self.tell,
             threads=self.origins[self.transport.rank].threads,
+            slowdown=self._slowdown,
         )
         left_out = before.left_out + outcome.left_out
         series.outcome = replace(outcome, measured=before.measured + outcome.measured, left_out=left_out)
+
+    @cached_property
+    def _slowdown(self) -> float | None:
+        """How much slower the board is that this rank stands for; None where ranks are what they are."""
+        slowdowns = [origin.slowdown for origin in self.origins]
+        is_paced = max(slowdowns) > 1 and stand_for_boards(places_of(self.transport))
+        return slowdowns[self.transport.rank] if is_paced else None
 
     def _keep(self, table: str, rows: np.ndarray) -> None:
         on_root(self.transport, partial(self.keep, table, rows))

@@ -60,6 +60,7 @@ def collect_plans(
     clock: Callable[[], float],
     tell: Callable[[str], None] = lambda text: None,
     threads: int = 1,
+    slowdown: float | None = None,
 ) -> Outcome:
     """Measure plans until there are no more, or no time for another like the last; called by all ranks together.
 
@@ -77,6 +78,8 @@ def collect_plans(
         Takes (table, rows) on the root; `origin` in the rows is a rank.
     clock : callable
         Seconds left, the same on all ranks, asked by all of them together.
+    slowdown : float, optional
+        As of :class:`.profiled_run.PlanProfiler`.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def collect_plans(
     order = iter(plans)
     try:
         with scratch(transport) as folder:
-            profiler = PlanProfiler(transport, model, inputs, folder, threads, testbed.blocks)
+            profiler = PlanProfiler(transport, model, inputs, folder, threads, testbed.blocks, slowdown)
             while clock() > last_s:
                 plan = _next(transport, order)
                 if plan is None:

@@ -11,16 +11,17 @@ half of that time falls into the event, the other half between it and the next::
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from ..core.plan import Plan
@@ -28,13 +29,17 @@ from ..core.program import Compute, Program
 from ..lower import lower
 from ..model import Model
 from ..model.shard import WeightFiles
-from ..runtime.executor import Executor, by_index
+from ..runtime.executor import Executor, allocate, by_index
 from ..runtime.kernels import Guard, make_provider, open_segment
-from ..runtime.provider import OpenSegment, ProviderOptions
+from ..runtime.pacing import Pacer
+from ..runtime.provider import Action, OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
-from .agreement import UntriedError, clock_offset, repeats_in, settle, together
+from .agreement import Clock, UntriedError, clock_offset, repeats_in, settle, together
 from .observed import RankRequest, calm_mean
+from .turns import Steps, in_turns
 from .weights import TrialWeights
+
+log = logging.getLogger(__name__)
 
 PROFILED_S, PLAIN_S = 0.15, 0.3
 _FEWEST, _MOST = 5, 30
@@ -89,8 +94,40 @@ class ProfiledRun:
         return calm_mean(samples, self.latencies_s)
 
 
-Sessions = dict[int, OpenSegment]
+Sessions = Mapping[int, OpenSegment]
 """A plan's sessions on this rank, by segment."""
+
+Spent = Mapping[int, list[float]]
+"""Seconds of a segment's step, request by request or turn by turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What profilers wrote, and what the steps took then: of the last runs in their files every `stride`-th counts."""
+
+    files: Mapping[int, Path]  # by segment
+    spent_s: Spent
+    stride: int
+
+    def runs(self, segment: int) -> list[Run]:
+        """Those of a segment that count."""
+        count = self.stride * len(self.spent_s[segment])
+        return read_runs(self.files[segment])[-count:][self.stride - 1 :: self.stride]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What this rank's steps took, with profilers and without; `latencies_s` as a ProfiledRun has them."""
+
+    profile: _Profile
+    plain_s: Spent
+    latencies_s: tuple[float, ...]
+
+    def segments(self, program: Program) -> tuple[SegmentTimes, ...]:
+        """The same by steps; profiles are read now."""
+        numbers = [(step, step.segment) for step in program.computes]
+        profile, plain_s = self.profile, self.plain_s
+        return tuple(SegmentTimes(step, profile.runs(n), profile.spent_s[n], plain_s[n]) for step, n in numbers)
 
 
 class PlanProfiler:
@@ -98,7 +135,7 @@ class PlanProfiler:
 
     One of the ranks has the model's store, and the root the inputs of the request, as the graph wants them. The folder
     is for files of weights and profiles, of which those of weights stay. Boards compute in `blocks` (as of
-    :func:`flexpie_mpi.lower.lower`).
+    :func:`flexpie_mpi.lower.lower`). Where ranks stand for boards, `slowdown` says how much slower this one is.
     """
 
     def __init__(
@@ -109,6 +146,7 @@ class PlanProfiler:
         folder: Path,
         threads: int = 1,
         blocks: Sequence[int] = (),
+        slowdown: float | None = None,
     ) -> None:
         self._transport = transport
         self._model = model
@@ -117,6 +155,7 @@ class PlanProfiler:
         self._weights = TrialWeights(transport, model, folder)
         self._threads = threads
         self._blocks = blocks
+        self._slowdown = slowdown
         self._guard = Guard()
 
     def run(self, plan: Plan) -> ProfiledRun:
@@ -133,62 +172,96 @@ class PlanProfiler:
         transport = self._transport
         programs = together(transport, partial(lower, plan, self._model.graph, self._blocks), "lowering")
         program = programs[transport.rank]
-        sessions, executor = self._open(program)
+        sessions = self._sessions(program)
+        seen = self._in_turns(programs, sessions) if self._slowdown else None
+        executor = self._executor(program, sessions, seen)
         try:
-            files, profiled, plain = self._timed_requests(sessions, executor, plan.root)
+            if seen is None:
+                seen, requests = self._in_requests(sessions, executor, plan.root)
+            else:
+                requests = self._plain(executor, self._warmed(executor), plan.root)
         except UntriedError:
             executor.close()
             raise
         executor.close()
+        segments = together(transport, partial(seen.segments, program), "reading profiles")
+        return ProfiledRun(programs, segments, tuple(requests), seen.latencies_s)
 
-        def read() -> tuple[SegmentTimes, ...]:
-            """What the last runs of every session were, and how long."""
-            runs = {segment: read_runs(file)[-len(profiled) :] for segment, file in files.items()}
-            both = [[request.compute_s() for request in requests] for requests in (profiled, plain)]
-            return tuple(
-                SegmentTimes(step, runs[step.segment], *([spent[step.segment] for spent in each] for each in both))
-                for step in program.computes
-            )
+    def _in_requests(self, sessions: Sessions, executor: Executor, root: int) -> tuple[_Seen, list[RankRequest]]:
+        """What requests say, and those of them without the profiler."""
+        seconds = self._warmed(executor)
+        profiled = self._requests(executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
+        profile = _Profile(self._end_profiles(sessions), _compute_s(profiled), 1)
+        plain = self._plain(executor, seconds, root)
+        everyone = self._transport.all_gather([request.seconds for request in plain])
+        return _Seen(profile, _compute_s(plain), tuple(map(max, zip(*everyone, strict=True)))), plain
 
-        segments = together(transport, read, "reading profiles")
-        everyone = transport.all_gather([request.seconds for request in plain])
-        return ProfiledRun(programs, segments, tuple(plain), tuple(map(max, zip(*everyone, strict=True))))
+    def _in_turns(self, programs: Sequence[Program], sessions: Sessions) -> _Seen | None:
+        """What turns say; None where steps cannot be run by themselves."""
+        program = programs[self._transport.rank]
+        if any(buffer.region is None for each in programs for buffer in each.buffers):
+            return None
 
-    def _timed_requests(
-        self, sessions: Sessions, executor: Executor, root: int
-    ) -> tuple[dict[int, Path], list[RankRequest], list[RankRequest]]:
-        """Profiles by segment, their requests, and requests without, whose beginnings are by the root's clock."""
+        def steps(clock: Clock) -> Steps:
+            return Steps.of(program, sessions, values, clock)
 
-        def end_profiles() -> dict[int, Path]:
+        try:
+            values = together(self._transport, partial(allocate, program), "for buffers")
+            profiled, plain = together(self._transport, lambda: (steps(perf_counter), steps(thread_time)), "binding")
+            in_turns(self._transport, [profiled], PROFILED_S, _FEWEST, _MOST)
+            profile = _Profile(self._end_profiles(sessions), profiled.seconds(1), 2)
+            in_turns(self._transport, [plain], PLAIN_S, _FEWEST, _MOST)
+        except UntriedError as error:
+            log.info("steps are timed in requests: %s", error)
+            return None
+        plain_s = plain.seconds(1)
+        return _Seen(profile, plain_s, tuple(map(sum, zip(*plain_s.values(), strict=True))))
+
+    def _end_profiles(self, sessions: Sessions) -> dict[int, Path]:
+        def end() -> dict[int, Path]:
             return {segment: session.end_profiling() for segment, session in sessions.items()}
 
-        self._requests(executor, 1)
-        warm = max(request.seconds for request in self._requests(executor, 2))
-        seconds = max(self._transport.all_gather(warm))
-        profiled = self._requests(executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
-        files = together(self._transport, end_profiles, "for profiles")
-        offset_s = clock_offset(self._transport, root)
-        self._requests(executor, 1)
-        return files, profiled, self._requests(executor, repeats_in(PLAIN_S, seconds, _FEWEST, _MOST), offset_s)
+        return together(self._transport, end, "for profiles")
 
-    def _open(self, program: Program) -> tuple[Sessions, Executor]:
-        """This rank's sessions, and what runs them."""
+    def _sessions(self, program: Program) -> Sessions:
+        """This rank's sessions."""
         weights = self._weights.files(program)
 
         def open_all() -> Sessions:
             return open_profiled(self._model, program, weights, self._profiles, self._threads)
 
-        def bound(step: Compute, values: Any) -> Callable[[], None]:
+        return together(self._transport, open_all, "for sessions")
+
+    def _executor(self, program: Program, sessions: Sessions, seen: _Seen | None) -> Executor:
+        """What runs this rank's program, paced by what its steps were seen to take in turns."""
+
+        def bound(step: Compute, values: Any) -> Action:
             return sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
 
-        sessions = together(self._transport, open_all, "for sessions")
+        pacer = Pacer(self._guard.around(bound), self._slowdown if seen and self._slowdown else 1.0)
         channels = self._transport.open(by_index(program))
-        make = partial(Executor, program, self._transport, self._guard.around(bound), channels)
+        make = partial(Executor, program, self._transport, pacer, channels)
         try:
-            return sessions, together(self._transport, make, "for buffers")
+            executor = together(self._transport, make, "for buffers")
         except UntriedError:
             self._transport.release(channels)
             raise
+        if seen is not None:
+            for step, paced in zip(program.computes, pacer.steps, strict=False):  # none where nothing need be slower
+                paced.seconds = calm_mean(seen.plain_s[step.segment], seen.latencies_s)
+        return executor
+
+    def _warmed(self, executor: Executor) -> float:
+        """Seconds of a request on the slowest rank, after some."""
+        self._requests(executor, 1)
+        warm = max(request.seconds for request in self._requests(executor, 2))
+        return float(max(self._transport.all_gather(warm)))
+
+    def _plain(self, executor: Executor, seconds: float, root: int) -> list[RankRequest]:
+        """Requests without the profiler, whose beginnings are by the root's clock; one takes so many seconds."""
+        offset_s = clock_offset(self._transport, root)
+        self._requests(executor, 1)
+        return self._requests(executor, repeats_in(PLAIN_S, seconds, _FEWEST, _MOST), offset_s)
 
     def _requests(self, executor: Executor, count: int, offset_s: float = 0.0) -> list[RankRequest]:
         requests = []
@@ -202,6 +275,12 @@ class PlanProfiler:
                 requests.append(RankRequest(self._transport.rank, began_s, timeline, seconds))
         settle(self._transport, self._guard.take(), "running")
         return requests
+
+
+def _compute_s(requests: Sequence[RankRequest]) -> Spent:
+    """Seconds of every step in requests."""
+    spent = [request.compute_s() for request in requests]
+    return {segment: [each[segment] for each in spent] for segment in spent[0]}
 
 
 def open_profiled(model: Model, program: Program, weights: WeightFiles, folder: Path, threads: int) -> Sessions:

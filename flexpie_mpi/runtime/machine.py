@@ -87,6 +87,16 @@ def is_crowded(places: Sequence[Place], rank: int) -> bool:
     return len(here) > len(set().union(*here))
 
 
+def stand_for_boards(places: Sequence[Place]) -> bool:
+    """Whether hosts share a machine, as emulated boards do.
+
+    >>> stand_for_boards([("pi1", "a", (0, 1)), ("pi2", "a", (0, 1))]), stand_for_boards([("pi1", "a", (0, 1))] * 2)
+    (True, False)
+    """
+    hosts = {place[:2] for place in places}
+    return len(hosts) > len({machine for _, machine in hosts})
+
+
 def wake_promptly() -> None:
     """Let the naps of this process's main thread end when they should.
 

@@ -35,7 +35,7 @@ from .inputs import (
     traced_testbed,
     with_speeds,
 )
-from .opening import CostSources, Tell, first_ranks, read_boards
+from .opening import CostSources, Tell, first_ranks, read_boards, shared_devices
 
 T = TypeVar("T")
 
@@ -124,7 +124,9 @@ class InputsFinder:
     """
 
     def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
-        self.origins = origins_of(transport, sources.threads, boundaries=sources.boundaries)
+        devices = shared_devices(transport, sources.testbed)
+        slowdown = devices[transport.rank].slowdown if devices else 1.0
+        self.origins = origins_of(transport, sources.threads, slowdown, sources.boundaries)
         self._transport = transport
         self._sources = sources
         self._tell = tell

@@ -18,13 +18,16 @@ from flexpie_mpi.cost.rows import TABLES, WORK
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.measure import profiled_run
+from flexpie_mpi.measure.agreement import UntriedError
 from flexpie_mpi.measure.attribution import Work, pooled_gap_s, split
 from flexpie_mpi.measure.plans import collect_plans, sample_plans
+from flexpie_mpi.measure.turns import Steps
 from flexpie_mpi.model import Model, load
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.planner.latency import price
 from flexpie_mpi.runtime.engine import load_shared
 from flexpie_mpi.runtime.loopback import LoopbackTransport, alone, run_ranks
+from flexpie_mpi.runtime.pacing import PacedStep
 from flexpie_mpi.testbed import Testbed, one_host
 
 Rows = dict[str, np.ndarray]
@@ -60,7 +63,12 @@ def plain(rows: np.ndarray) -> list[tuple[object, ...]]:
 
 
 def collect(
-    name: str, ranks: int, plans: Iterable[Plan], seconds: Iterable[float] = (), left_out: list[str] | None = None
+    name: str,
+    ranks: int,
+    plans: Iterable[Plan],
+    seconds: Iterable[float] = (),
+    left_out: list[str] | None = None,
+    slowdown: float | None = None,
 ) -> tuple[list[int], list[Rows]]:
     """Numbers of plans measured by rank, and what was kept of each plan; `left_out` is told of the others."""
     kept: list[Rows] = []
@@ -84,6 +92,7 @@ def collect(
             testbed=one_host(ranks, 2),
             keep=keep,
             clock=lambda: transport.broadcast(next(left, 1e9)),
+            slowdown=slowdown,
         )
         if left_out is not None and transport.rank == 0:
             left_out.extend(outcome.left_out)
@@ -138,6 +147,44 @@ def test_kernels_and_call_are_the_whole_segment(name: str, place: int, tmp_path:
         assert set(parts.kernels) <= set(work.payer.values())
         silent = [number for number in set(work.payer.values()) - set(parts.kernels) if name != "tiny_bert"]
         assert not silent
+
+
+def test_steps_of_boards_are_timed_one_rank_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And their requests are as slow as the boards."""
+    at_work, most, paced = [0], [0], []
+    once, act = Steps.run, PacedStep.__call__
+
+    def run(steps: Steps) -> None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        once(steps)
+        at_work[0] -= 1
+
+    def pace(step: PacedStep) -> None:
+        paced.append((step.slowdown, step.seconds))
+        act(step)
+
+    monkeypatch.setattr(Steps, "run", run)
+    monkeypatch.setattr(PacedStep, "__call__", pace)
+    graph = load("builtin:tiny_cnn").graph
+    plan = layout_plan(graph, 3, "rows")
+    counts, (rows,) = collect("tiny_cnn", 3, [plan], slowdown=4.0)
+    assert counts == [1] * 3 and most == [1]
+    assert paced and all(slowdown == 4.0 and seconds for slowdown, seconds in paced)
+    check(plan, rows, lower(plan, graph), one_host(3, 2))
+    assert rows["plan"]["compute_s"][0] >= max(slowdown * seconds for slowdown, seconds in paced)
+
+
+def test_steps_that_cannot_be_run_by_themselves_are_timed_in_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise UntriedError("there is nothing to make up")
+
+    monkeypatch.setattr(profiled_run, "in_turns", refuse)
+    graph = load("builtin:tiny_cnn").graph
+    plan = layout_plan(graph, 2, "rows")
+    counts, (rows,) = collect("tiny_cnn", 2, [plan], slowdown=4.0)
+    assert counts == [1, 1]
+    check(plan, rows, lower(plan, graph), one_host(2, 2))
 
 
 def test_a_plan_that_cannot_run_is_left_out() -> None:

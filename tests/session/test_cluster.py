@@ -192,6 +192,25 @@ def test_files_come_first(cache, said, tmp_path):
         find(cache, said, cost=str(tmp_path / "none.json"))
 
 
+@pytest.mark.parametrize(("hosts", "expected"), [(["pi1", "pi2"], [4.0, 4.0]), (["pi", "pi"], [None, None])])
+def test_ranks_stand_for_boards_that_share_a_machine(cache, said, tmp_path, monkeypatch, hosts, expected):
+    boards, told = tmp_path / "boards.toml", []
+    boards.write_text(
+        'topology = "switch"\n[link]\nbandwidth = "1Gb/s"\nlatency = "1ms"\n'
+        '[[device]]\nname = "b"\ncount = 2\nslowdown = 4\n'
+    )
+    collect = campaign.collect_plans
+
+    def collect_plans(*given, slowdown, **named):
+        told.append(slowdown)
+        return collect(*given, slowdown=slowdown, **named)
+
+    monkeypatch.setattr(campaign, "places_of", lambda transport: [(host, "one kernel", (0, 1)) for host in hosts])
+    monkeypatch.setattr(campaign, "collect_plans", collect_plans)
+    find(cache, said, testbed=str(boards))
+    assert told and {*told} == {*expected}
+
+
 def test_a_cache_that_cannot_be_written_is_a_warning(cache, said, monkeypatch, caplog):
     def refuse(self, path):
         raise CostError("the disk is full")

@@ -93,6 +93,9 @@ class Layout:
     weights: tuple[float, ...] = ()
     # (r, c), or (). Rows and columns of the ranks of a kind that cuts two axes; ``r * c`` ranks, row by row.
     grid: tuple[int, ...] = ()
+    # Whether a value that leaves the segment is left in parts, where the node that writes it sums over the axes that
+    # the kind cuts of what it reads: each rank holds what its own share makes of all of the value
+    in_parts: bool = False
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -102,7 +105,7 @@ class Layout:
     def __str__(self) -> str:
         name = f"{self.kind}({self.grid[0]}x{self.grid[1]})" if len(self.grid) == 2 else self.kind
         shares = " " + ":".join(f"{weight:g}" for weight in self.weights) if self.weights else ""
-        return f"{name}{shares} on {_ranges(self.ranks)}"
+        return f"{name}{' in parts' if self.in_parts else ''}{shares} on {_ranges(self.ranks)}"
 
     def applies_to(self, shape: Sequence[int]) -> bool:
         """Whether a value of `shape` has the axes that this layout cuts."""
@@ -161,6 +164,8 @@ def _problem(layout: Layout) -> str:
         return "ranks must be distinct, not negative, and at least one"
     if layout.kind == "single" and parts != 1:
         return f"'single' takes one rank, not {parts}"
+    if layout.in_parts and not any(KINDS[layout.kind].axes.values()):
+        return f"'{layout.kind}' cuts nothing, so it leaves nothing in parts"
     if KINDS[layout.kind].is_grid:
         if len(layout.grid) != 2 or layout.grid[0] * layout.grid[1] != parts or min(layout.grid) < 1:
             return f"'{layout.kind}' needs grid=(r, c) with r x c = {parts} ranks"

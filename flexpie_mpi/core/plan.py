@@ -21,8 +21,8 @@ from .graph import Graph
 from .layout import Layout
 from .region import consecutive
 
-FORMAT = 2
-"""The format that is written. Format 1, which has no turns and carries nothing, is read as well."""
+FORMAT = 3
+"""The format that is written. 1, without turns and what is carried, and 2, without parts, are read too."""
 
 MOST_BYTES, MOST_RANKS, MOST_PERIOD = 8 << 20, 1024, 1024
 """A plan that is read has no more bytes, ranks, and requests until its replicas begin anew."""
@@ -252,13 +252,14 @@ def _names(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
 def _read_layout(record: Any, where: str) -> Layout:
     if not isinstance(record, dict):
         raise PlanError(f"{where}: the layout is not an object")
-    _check_fields(record, ("kind", "ranks", "weights", "grid"), f"{where}: the layout")
+    _check_fields(record, ("kind", "ranks", "weights", "grid", "in_parts"), f"{where}: the layout")
     try:
         return Layout(
             kind=_get(record, "kind", str, where=where),
             ranks=_numbers(record, "ranks", _is_count, where),
             weights=_numbers(record, "weights", _is_weight, where),
             grid=_numbers(record, "grid", _is_count, where),
+            in_parts=_is_said(record, "in_parts", where),
         )
     except LayoutError as error:
         raise PlanError(f"{where}: {printable(str(error))}") from error
@@ -285,6 +286,13 @@ def _get(record: Mapping[str, Any], key: str, kind: type, default: Any = None, w
     value = record.get(key, default)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise PlanError(f"{where}: '{key}' must be {kind.__name__}, not {shown(value)}")
+    return value
+
+
+def _is_said(record: Mapping[str, Any], key: str, where: str) -> bool:
+    value = record.get(key, False)
+    if not isinstance(value, bool):
+        raise PlanError(f"{where}: '{key}' must be true or false, not {shown(value)}")
     return value
 
 

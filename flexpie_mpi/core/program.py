@@ -29,7 +29,8 @@ _FINISH, _COMPUTE, _START = 0, 1, 2
 class Buffer:
     """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value.
 
-    A buffer is row-major or, where `block` is not 0, in blocks of so many channels (:mod:`.blocks`).
+    A buffer is row-major or, where `block` is not 0, in blocks of so many channels (:mod:`.blocks`). One that `is_part`
+    holds this rank's part of the region: what its share of a sum makes there.
     """
 
     index: int
@@ -38,19 +39,22 @@ class Buffer:
     dtype: str
     nbytes: int
     block: int = 0
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a message: `region` of `value`, read from or written to one of this rank's buffers.
+    """Section of a message: `region` of `value`, read from or written to one of this rank's buffers.
 
-    It travels row-major, or in the blocks that the buffers at both ends have.
+    It travels row-major, or in the blocks that the buffers at both ends have. Where `combine` is not empty, what comes
+    is combined with what the buffer has already, by numpy's function of that name.
     """
 
     value: str
     region: Region
     buffer: int
     block: int = 0
+    combine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """A region copied between two of this rank's own buffers."""
+    """A region copied between two of this rank's own buffers, or combined as of :class:`Piece`."""
 
     source: int
     target: int
     region: Region
+    combine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +106,14 @@ class Exchange:
 class NodeBlock:
     """A node as one rank computes it: the region of each output, and the region of each input that this needs.
 
-    None stands for an absent input or output, one that this rank does not need, and an opaque value.
+    None stands for an absent input or output, one that this rank does not need, and an opaque value. Where the block
+    `is_part`, its inputs make a part of the output only.
     """
 
     node: str
     outputs: tuple[Region | None, ...]
     inputs: tuple[Region | None, ...]
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End an exchange: wait for what this rank receives, unpack it, and make its own copies."""
+    """End an exchange: wait for what this rank receives, unpack it, and make its own copies.
+
+    That is done in the order of the ranks from which it comes, so that every sum is summed in one order.
+    """
 
     exchange: Exchange
 

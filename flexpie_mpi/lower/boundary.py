@@ -10,6 +10,7 @@ from ..core.exchange import Transfer, classify, transfers
 from ..core.graph import Graph, Value
 from ..core.program import Buffer, Exchange, LocalCopy, Message, Piece
 from ..core.region import Region
+from ..ops import rule_for
 from .forms import Forms
 
 Pair = tuple[int, int]
@@ -19,11 +20,15 @@ Needs = Mapping[str, Mapping[int, Region]]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A buffer that holds `region` of a value once segment `since` has run (-1: from the beginning)."""
+    """A buffer that holds `region` of a value once segment `since` has run (-1: from the beginning).
+
+    Or, where it `is_part`, a part of what is summed there.
+    """
 
     buffer: int
     region: Region | None
     since: int
+    is_part: bool = False
 
 
 @dataclass(slots=True)
@@ -39,14 +44,30 @@ class Holdings:
     def __post_init__(self) -> None:
         self.buffers = [[] for _ in range(self.ranks)]
 
-    def add(self, rank: int, value: Value, region: Region | None, since: int) -> int:
-        """A new buffer of `rank` for `region` of `value`; its number."""
+    def add(self, rank: int, value: Value, region: Region | None, since: int, *, is_part: bool = False) -> int:
+        """A new buffer of `rank` for `region` of `value`, or for a part of it; its number."""
         index = len(self.buffers[rank])
         block = self.forms.block(rank, value.name, region)
         nbytes = nbytes_of(region, block, value.itemsize) if region is not None else 0
-        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block))
-        self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since))
+        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block, is_part))
+        self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since, is_part))
         return index
+
+    def lacking(self, value: str, needs: Mapping[int, Region]) -> dict[int, Region]:
+        """What ranks need of a value that is in parts, and nobody has put together for them."""
+        if self.is_carried(value) or not self.parts(value):
+            return {}
+        return {
+            rank: region
+            for rank, region in needs.items()
+            if not any(each.contains(region) for each in self.regions(value).get(rank, ()))
+        }
+
+    def parts(self, value: str) -> dict[int, Held]:
+        """The part of a value that each rank holds, by rank; none of a value that is not in parts."""
+        return {
+            rank: held for rank, items in sorted(self._held.get(value, {}).items()) for held in items if held.is_part
+        }
 
     def of(self, value: str, rank: int) -> list[Held]:
         """Everything `rank` holds of a value."""
@@ -54,7 +75,8 @@ class Holdings:
 
     def exact(self, value: str, rank: int, region: Region | None) -> int | None:
         """A buffer of `rank` that holds exactly `region` of a value."""
-        return next((held.buffer for held in self.of(value, rank) if held.region == region), None)
+        held = (held for held in self.of(value, rank) if not held.is_part)
+        return next((each.buffer for each in held if each.region == region), None)
 
     def common_block(self, *held: tuple[int, int]) -> int:
         """Channels to a block of two buffers, each of (rank, buffer); 0 where they differ."""
@@ -73,7 +95,7 @@ class Holdings:
         """What each rank holds of a value; of one that is carried, its carriers, and a `reader` for itself."""
         ranks, givers = self._held.get(value, {}), self._carriers.get(value)
         return {
-            rank: [held.region for held in items if held.region is not None]
+            rank: [held.region for held in items if held.region is not None and not held.is_part]
             for rank, items in ranks.items()
             if givers is None or rank in givers or rank == reader
         }
@@ -111,6 +133,10 @@ def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int)
     """The exchange before `segment`; new buffers are added to `holdings`."""
     boundary = Boundary()
     for name, by_rank in needs.items():
+        lacking = holdings.lacking(name, by_rank)
+        if lacking:
+            _put_together(boundary, graph, holdings, name, lacking, segment)
+            by_rank = {rank: region for rank, region in by_rank.items() if rank not in lacking}
         moves = _moves(holdings, name, by_rank)
         before = {rank: list(holdings.of(name, rank)) for rank in range(holdings.ranks)}
         for rank, region in by_rank.items():
@@ -132,6 +158,34 @@ def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int)
     contents = {pair: tuple((p.value, p.region) for p in pieces) for pair, pieces in boundary.sent.items()}
     boundary.kind = classify(contents)
     return boundary
+
+
+def _put_together(
+    boundary: Boundary,
+    graph: Graph,
+    holdings: Holdings,
+    name: str,
+    lacking: Mapping[int, Region],
+    segment: int,
+) -> None:
+    """Bring the parts of a value to every rank that lacks a region of it, each once, to be combined there.
+
+    The first rank's part is copied, and all others are added to it in the order of ranks: every rank gets the same sum,
+    bit by bit.
+    """
+    node, parts = graph.bound[graph.producer[name]], holdings.parts(name)
+    combine = rule_for(node).combines(node)
+    for target, region in lacking.items():
+        into = boundary.buffers[name, target] = holdings.add(target, graph.value(name), region, segment)
+        for number, (source, held) in enumerate(parts.items()):
+            how = combine if number else ""
+            boundary.after = max(boundary.after, held.since)
+            if source == target:
+                boundary.copies.setdefault(target, []).append(LocalCopy(held.buffer, into, region, how))
+                continue
+            block = holdings.common_block((source, held.buffer), (target, into))
+            boundary.sent.setdefault((source, target), []).append(Piece(name, region, held.buffer, block))
+            boundary.received.setdefault((source, target), []).append(Piece(name, region, into, block, how))
 
 
 def _moves(holdings: Holdings, name: str, by_rank: Mapping[int, Region]) -> list[Transfer]:

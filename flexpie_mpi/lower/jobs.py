@@ -123,7 +123,10 @@ def _lower_segment(
     _add_exchange(graph, drafts, index, boundary)
     for rank, shard in shards.items():
         inputs = tuple((name, _buffer_of(holdings, boundary, name, rank)) for name, _ in shard.inputs)
-        outputs = tuple((name, holdings.add(rank, graph.value(name), region, index)) for name, region in shard.outputs)
+        outputs = tuple(
+            (name, holdings.add(rank, graph.value(name), region, index, is_part=name in shard.parts))
+            for name, region in shard.outputs
+        )
         drafts[rank].steps.append(Compute(index, shard.blocks, inputs, outputs))
         drafts[rank].weights.update(dict.fromkeys(shard.weights))
 

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from heapq import heapify, heappop, heappush
+from math import prod
 
 from ..core.graph import BoundNode, Graph
 from ..core.layout import KINDS, Layout, cut_axes
 from ..core.program import NodeBlock
 from ..core.region import Region
-from ..ops import rule_for, whole, widen
+from ..ops import part_axes, part_regions, rule_for, whole, widen
 
 Held = tuple[tuple[str, Region | None], ...]
 """(value, region) pairs; the region is None for an opaque value."""
@@ -34,7 +35,8 @@ class SegmentShard:
     inputs: Held  # (value, region) pairs. What it must hold of values from outside the segment, constants set aside.
     # (value, region) pairs. What it then holds of the values that leave the segment; at least its shard of each.
     outputs: Held
-    weights: Held  # (constant, region) pairs. The parts of constants it reads, each once.
+    weights: Held  # (constant, region) pairs. The regions of constants it reads, each once.
+    parts: frozenset[str] = frozenset()  # values among the outputs of which it holds a part only
 
 
 def live_out(graph: Graph, first: int, end: int) -> tuple[str, ...]:
@@ -48,17 +50,49 @@ def live_out(graph: Graph, first: int, end: int) -> tuple[str, ...]:
 
 
 def shard_region(graph: Graph, name: str, layout: Layout, rank: int) -> Region | None:
-    """The region of a leaving value that `rank` answers for: its shard, or all of it where `layout` cannot cut it."""
+    """The region of a leaving value that `rank` answers for: its shard, or all of it where `layout` cannot cut it.
+
+    Of a value that is left in parts, a rank that has a part has it of all of the value.
+    """
     shape = graph.value(name).shape
     assert shape is not None, "opaque values have no region"
+    if is_in_parts(graph, name, layout):
+        return Region.full(shape) if part_share(graph, name, layout, rank) is not None else None
     if can_cut(graph, name, layout):
         return layout.region(shape, rank)
     return Region.full(shape) if rank in layout.ranks else None
 
 
 def can_cut(graph: Graph, name: str, layout: Layout) -> bool:
-    """Whether `layout` can cut a value: it has the axes, and the operator that writes it lets them be cut."""
-    return _can_cut(graph, name, layout.kind)
+    """Whether `layout` can cut a value: it has the axes, and the operator that writes it lets them be cut.
+
+    Or it can leave the value in parts.
+    """
+    return is_in_parts(graph, name, layout) or _can_cut(graph, name, layout.kind)
+
+
+def is_in_parts(graph: Graph, name: str, layout: Layout) -> bool:
+    """Whether ranks of a layout that leaves values in parts hold parts of this one."""
+    if not layout.in_parts or name not in graph.producer:
+        return False
+    node = graph.bound[graph.producer[name]]
+    shared = part_axes(node)
+    return bool(shared) and frozenset(cut_axes(layout.kind, len(node.in_shape())) or (-1,)) <= shared
+
+
+def part_share(graph: Graph, name: str, layout: Layout, rank: int) -> Region | None:
+    """The share of what a node sums, a region of its first input, of which `rank` makes its part of the result."""
+    return layout.region(graph.bound[graph.producer[name]].in_shape(), rank)
+
+
+def part_block(graph: Graph, name: str, layout: Layout, rank: int) -> NodeBlock | None:
+    """The node that writes a value as one rank computes its part; None where it has no share."""
+    node, share = graph.bound[graph.producer[name]], part_share(graph, name, layout, rank)
+    if share is None:
+        return None
+    first = next(each for each in layout.ranks if part_share(graph, name, layout, each) is not None)
+    read = part_regions(node, share, is_first=rank == first)
+    return NodeBlock(node.node.name, tuple(map(whole, node.outputs)), read, is_part=True)
 
 
 def _can_cut(graph: Graph, name: str, kind: str) -> bool:
@@ -141,6 +175,7 @@ class Growing:
             inputs=tuple(inputs.items()),
             outputs=tuple((name, self._computed(name)) for name in self._leaving),
             weights=tuple(weights),
+            parts=frozenset(name for name in self._leaving if self._is_part(name)),
         )
 
     def _staying(self, positions: range) -> Iterator[int]:
@@ -159,8 +194,7 @@ class Growing:
             self._blocks[position] = block
         if block == before:
             return
-        rule = rule_for(node)
-        self.flops += sum(sign * rule.flops(node, b.outputs) for sign, b in ((1, block), (-1, before)) if b)
+        self.flops += sum(sign * _block_flops(node, b) for sign, b in ((1, block), (-1, before)) if b)
         old, new = (_read_by(self._graph, node, b) if b else {} for b in (before, block))
         for name in {**old, **new}:
             if self._graph.value(name).is_constant:
@@ -177,6 +211,9 @@ class Growing:
         wanted = [self._wanted(name) for name in node.node.outputs]
         if not any(wanted):
             return None
+        name = node.node.writes[0]
+        if name in self._leaving and not self._readers.get(name) and is_in_parts(self._graph, name, self._layout):
+            return part_block(self._graph, name, self._layout, self._rank)
         out = widen(node, tuple(_hull(regions) if regions else None for regions in wanted))
         return NodeBlock(node.node.name, out, rule_for(node).in_regions(node, out))
 
@@ -195,9 +232,13 @@ class Growing:
         position = self._graph.producer[name]
         return self._blocks[position].outputs[self._graph.nodes[position].outputs.index(name)]
 
+    def _is_part(self, name: str) -> bool:
+        block = self._blocks.get(self._graph.producer[name])
+        return block is not None and block.is_part
+
     def _covers(self, name: str, region: Region | None) -> bool:
         """Whether a value is computed now, and a region of it with it."""
-        if self._graph.producer[name] not in self._blocks:
+        if self._graph.producer[name] not in self._blocks or self._is_part(name):
             return False
         computed = self._computed(name)
         return region is None or (computed is not None and computed.contains(region))
@@ -210,8 +251,14 @@ def node_flops(node: BoundNode) -> int:
 
 def blocks_flops(graph: Graph, blocks: Iterable[NodeBlock]) -> int:
     """Floating-point operations of nodes as one rank computes them."""
-    bound = ((graph.bound[graph.position[block.node]], block) for block in blocks)
-    return sum(rule_for(node).flops(node, block.outputs) for node, block in bound)
+    return sum(_block_flops(graph.bound[graph.position[block.node]], block) for block in blocks)
+
+
+def _block_flops(node: BoundNode, block: NodeBlock) -> int:
+    flops = rule_for(node).flops(node, block.outputs)
+    if not block.is_part or block.inputs[0] is None:
+        return flops
+    return flops * block.inputs[0].size // prod(node.in_shape())
 
 
 def _reads(graph: Graph, node: BoundNode, block: NodeBlock) -> Iterable[tuple[str, Region | None]]:
@@ -257,6 +304,8 @@ def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: i
             reasons.append(
                 f"node '{node.node.name}' ({node.op}) must run on one rank: use layout 'single', not {layout}"
             )
+    if layout.in_parts and not reasons:
+        reasons += _part_problems(graph, first, end, layout)
     if names and not reasons and not any(can_cut(graph, name, layout) for name in names):
         node = graph.bound[graph.producer[names[0]]]
         allowed = ", ".join(allowed_kinds(graph, node)) or "none"
@@ -265,6 +314,17 @@ def segment_problems(graph: Graph, first: int, end: int, layout: Layout, root: i
             f"{graph.value(names[0]).shape} and the operator allows {allowed}"
         )
     return reasons
+
+
+def _part_problems(graph: Graph, first: int, end: int, layout: Layout) -> Iterator[str]:
+    """Why a segment can leave nothing in parts."""
+    names = [name for name in live_out(graph, first, end) if is_in_parts(graph, name, layout)]
+    if not names:
+        yield f"nothing that leaves the segment of '{graph.nodes[first].name}' is a sum over what '{layout.kind}' cuts"
+    for node in graph.nodes[first:end]:
+        for name in names:
+            if name in node.reads:
+                yield f"'{name}' is to leave the segment in parts, but node '{node.name}' reads all of it there"
 
 
 def _stays_on_root(graph: Graph, name: str) -> bool:

@@ -6,6 +6,7 @@ Each violation is a sentence with a kind:
 - ``duplicate``: two messages between the same ranks with the same tag;
 - ``coverage``: a buffer is read before every element of what is read was written;
 - ``regions``: a node is given less than it reads, or a rank leaves out part of its shard;
+- ``sum``: a part of a value is left out, comes in twice, or is not combined as the operator says;
 - ``form``: a buffer in blocks begins within one or is too small, or a piece travels in blocks that its buffer lacks;
 - ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
 - ``memory``: buffers that are alive together overlap, or collectives that are under way together share a staging slot.
@@ -20,13 +21,14 @@ from dataclasses import dataclass
 
 from ..core.blocks import nbytes_of
 from ..core.errors import ProgramError
-from ..core.graph import ITEM_BYTES, Graph
+from ..core.graph import ITEM_BYTES, BoundNode, Graph
+from ..core.layout import Layout
 from ..core.plan import Plan
 from ..core.program import Buffer, Compute, Exchange, Finish, Message, NodeBlock, Program, Start
 from ..core.region import Region
 from ..ops import rule_for, widen
 from .arena import lifetimes, spans_of
-from .shards import live_out, shard_region
+from .shards import is_in_parts, live_out, part_block, shard_region
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,13 @@ def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Vi
     for program in programs:
         broken += [
             *_coverage(program),
-            *_regions(program, graph),
+            *_regions(program, plan, graph),
             *_memory(program),
             *_staging_slots(program),
             *_forms(program),
         ]
     broken += _shards(programs, plan, graph)
+    broken += _sums(programs, graph)
     return broken
 
 
@@ -216,12 +219,13 @@ def _writes(step: Compute | Start | Finish) -> Access:
         yield from ((copy.target, copy.region) for copy in step.exchange.copies)
 
 
-def _regions(program: Program, graph: Graph) -> Iterable[Violation]:
+def _regions(program: Program, plan: Plan, graph: Graph) -> Iterable[Violation]:
     """Every block reads what its operator's rule says, from something in its segment that holds it."""
     for step in program.computes:
         held = {name: program.buffers[index].region for name, index in step.inputs}
         for block in step.blocks:
-            yield from _block_regions(program, graph, step, block, held)
+            layout = plan.segments[step.segment].layout
+            yield from _block_regions(program, graph, step, block, (layout, held))
             node = graph.bound[graph.position[block.node]]
             held.update(zip(node.node.outputs, block.outputs, strict=True))
         for name, index in step.outputs:
@@ -231,10 +235,10 @@ def _regions(program: Program, graph: Graph) -> Iterable[Violation]:
 
 
 def _block_regions(
-    program: Program, graph: Graph, step: Compute, block: NodeBlock, held: dict[str, Region | None]
+    program: Program, graph: Graph, step: Compute, block: NodeBlock, place: tuple[Layout, dict[str, Region | None]]
 ) -> Iterable[Violation]:
-    node = graph.bound[graph.position[block.node]]
-    if widen(node, block.outputs) != block.outputs or rule_for(node).in_regions(node, block.outputs) != block.inputs:
+    node, (layout, held) = graph.bound[graph.position[block.node]], place
+    if not _reads_enough(program, graph, node, block, layout):
         text = f"node '{block.node}' of segment {step.segment} does not read what its output regions need"
         yield Violation("regions", program.rank, text)
     for value, region in zip(node.inputs, block.inputs, strict=True):
@@ -244,6 +248,51 @@ def _block_regions(
         if have is None or not have.contains(region):
             text = f"node '{block.node}' of segment {step.segment} reads {region} of '{value.name}' and has {have}"
             yield Violation("regions", program.rank, text)
+
+
+def _reads_enough(program: Program, graph: Graph, node: BoundNode, block: NodeBlock, layout: Layout) -> bool:
+    """Whether a block reads just what its output regions need, or its rank's part of the output."""
+    if block.is_part:
+        name = node.node.writes[0]
+        return is_in_parts(graph, name, layout) and part_block(graph, name, layout, program.rank) == block
+    return (
+        widen(node, block.outputs) == block.outputs and rule_for(node).in_regions(node, block.outputs) == block.inputs
+    )
+
+
+def _sums(programs: Sequence[Program], graph: Graph) -> Iterable[Violation]:
+    """Where a value is put together, every rank's part comes in once and in the order of ranks, the first as a copy."""
+    holders: dict[str, list[int]] = {}
+    for program in programs:
+        for name in sorted({buffer.value for buffer in program.buffers if buffer.is_part}):
+            holders.setdefault(name, []).append(program.rank)
+    for program in programs:
+        for index, arrived in _arrivals(program, programs).items():
+            buffer = program.buffers[index]
+            parts = [(rank, part, combine) for rank, part, combine, is_part in arrived if is_part]
+            node = graph.bound[graph.producer[buffer.value]] if parts else None
+            how = rule_for(node).combines(node) if node is not None else ""
+            numbered = enumerate(holders.get(buffer.value, ()))
+            wanted = [(rank, buffer.region, how if number else "") for number, rank in numbered]
+            if any(combine for *_, combine, is_part in arrived if not is_part) or (parts and parts != wanted):
+                text = f"{buffer.region} of '{buffer.value}' is put together from {len(parts)} parts in a wrong way"
+                yield Violation("sum", program.rank, text)
+
+
+def _arrivals(program: Program, programs: Sequence[Program]) -> dict[int, list[tuple[int, Region, str, bool]]]:
+    """What comes into each buffer by exchanges, as (rank, region, how, whether it is a part), by rank."""
+    arrived: dict[int, list[tuple[int, Region, str, bool]]] = {}
+    sent = {(m.source, m.tag): m for other in programs for m in other.sends if m.target == program.rank}
+    for exchange in _parts(program, Finish):
+        for message in exchange.receives:
+            origin = sent.get((message.source, message.tag), message)
+            for piece, begin in zip(message.pieces, origin.pieces, strict=False):
+                is_part = origin is not message and programs[message.source].buffers[begin.buffer].is_part
+                arrived.setdefault(piece.buffer, []).append((message.source, piece.region, piece.combine, is_part))
+        for copy in exchange.copies:
+            is_part = program.buffers[copy.source].is_part
+            arrived.setdefault(copy.target, []).append((program.rank, copy.region, copy.combine, is_part))
+    return {index: sorted(items, key=lambda item: item[0]) for index, items in arrived.items()}
 
 
 def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[Violation]:

@@ -121,7 +121,9 @@ class _Builder:
         if _is_whole(bound, block):
             self.nodes.append(self.model.node_proto(block.node))
             return
-        for number, local in enumerate(rule_for(bound).local(bound, block.outputs, block.inputs)):
+        rule = rule_for(bound)
+        form = rule.part(bound, block.inputs) if block.is_part else rule.local(bound, block.outputs, block.inputs)
+        for number, local in enumerate(form):
             self.nodes.append(self._local(bound, local, inputs, number))
 
     def finish(self, value: str, region: Region | None) -> None:

@@ -18,6 +18,32 @@ from . import (  # noqa: F401 - each registers its rules
     resize,
     view,
 )
-from .base import Const, LocalNode, OpRule, Regions, crop, register, rule_for, whole, widen
+from .base import (
+    COMBINING,
+    Const,
+    LocalNode,
+    OpRule,
+    Regions,
+    crop,
+    part_axes,
+    part_regions,
+    register,
+    rule_for,
+    whole,
+    widen,
+)
 
-__all__ = ["Const", "LocalNode", "OpRule", "Regions", "crop", "register", "rule_for", "whole", "widen"]
+__all__ = [
+    "COMBINING",
+    "Const",
+    "LocalNode",
+    "OpRule",
+    "Regions",
+    "crop",
+    "part_axes",
+    "part_regions",
+    "register",
+    "rule_for",
+    "whole",
+    "widen",
+]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import LocalNode, OpRule, Regions, hull, macs, register, same, trimmed
+from .base import Followed, LocalNode, OpRule, Regions, hull, macs, register, same, trimmed
 from .window import Fit, Window, WindowRule, unpadded
 
 
@@ -53,6 +54,16 @@ class Conv(WindowRule):
     """
 
     ops = tuple(_WEIGHT)
+    added_once = (2,)
+
+    def combines(self, node: BoundNode) -> str:
+        """Only floats: a zero point of the input is what is padded with, and a quantised result would be rounded."""
+        return "add" if node.op == "Conv" and node.attribute("group", 1) == 1 else ""
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        """Input channels, of the data and of the weight."""
+        follow = (None, 1, *(None,) * (len(node.in_shape()) - 2))
+        return (follow, follow)
 
     def kernel(self, node: BoundNode) -> tuple[int, ...]:
         return node.in_shape(_WEIGHT[node.op])[2:]

@@ -43,6 +43,15 @@ class MatMul(AxisRule):
         shapes = [(value.shape if value is not None else None) or () for value in node.inputs]
         return [axes(index, len(shape)) for index, shape in enumerate(shapes)]
 
+    def combines(self, node: BoundNode) -> str:
+        return "add"
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        """Columns of the left operand, and the rows, or only axis, of the right one."""
+        summed, stacked = len(node.in_shape(0)) - 1, len(node.in_shape(1)) - 2
+        right = (summed,) if stacked < 0 else (*(None,) * stacked, summed, None)
+        return ((*(None,) * summed, summed), right)
+
     def flops(self, node: BoundNode, out: Regions) -> int:
         return macs(hull(out).size * node.in_shape(0)[-1])
 
@@ -64,17 +73,31 @@ class QLinearMatMul(MatMul):
     by_row = (0, 1, 2, 6, 7)
     by_column = (3, 4, 5)
 
+    def combines(self, node: BoundNode) -> str:
+        """Parts would be rounded before they are added."""
+        return ""
+
 
 @register
 class Gemm(AxisRule):
     """``alpha * A' B' + beta * C`` where A' and B' may be transposed and C broadcasts to (M, N)."""
 
     ops = ("Gemm",)
+    added_once = (2,)
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
         left = (None, 0) if node.attribute("transA", 0) else (0, None)
         right = (1, None) if node.attribute("transB", 0) else (None, 1)
         return (left, right, *aligned(node, 2))
+
+    def combines(self, node: BoundNode) -> str:
+        """Before opset 11 the summand C cannot be left out."""
+        return "add" if node.opset >= 11 or not node.has_input(2) else ""
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        left = (0, None) if node.attribute("transA", 0) else (None, 1)
+        summed = max(axis for axis in left if axis is not None)
+        return (left, (None, summed) if node.attribute("transB", 0) else (summed, None))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         summed = node.in_shape(0)[0 if node.attribute("transA", 0) else 1]
@@ -96,6 +119,20 @@ class Einsum(AxisRule):
     def follows(self, node: BoundNode) -> Sequence[Followed]:
         terms, result = _labels(node)
         return [[result.index(label) if label in result else None for label in term] for term in terms]
+
+    def combines(self, node: BoundNode) -> str:
+        return "add"
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        """Labels of the first term that are summed, unless another operand is stretched along one."""
+        terms, result = _labels(node)
+        first = terms[0]
+        summed = {label: axis for axis, label in enumerate(first) if label not in result and first.count(label) == 1}
+        for number, term in enumerate(terms):
+            for label, extent in zip(term, node.in_shape(number), strict=True):
+                if label in summed and extent != node.in_shape()[summed[label]]:
+                    del summed[label]
+        return [[summed.get(label) for label in term] for term in terms]
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         terms, result = _labels(node)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Const, LocalNode, Regions, hull, register, same, trimmed
+from .base import AxisRule, Const, Followed, LocalNode, Regions, averaged, hull, register, same, trimmed
 from .window import WindowRule
 
 
@@ -95,3 +96,12 @@ class GlobalPool(AxisRule):
 
     def axes(self, node: BoundNode) -> range:
         return range(2, len(node.in_shape()))
+
+    def combines(self, node: BoundNode) -> str:
+        return {"GlobalAveragePool": "add", "GlobalMaxPool": "maximum"}.get(node.op, "")
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        return ((None, None, *self.axes(node)),)
+
+    def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
+        return averaged(node, into) if node.op == "GlobalAveragePool" else super().part(node, into)

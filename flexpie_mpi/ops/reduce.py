@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from .base import AxisRule, Followed, axis_of, register
+from .base import AxisRule, Followed, LocalNode, Regions, averaged, axis_of, register
+
+_COMBINING = {
+    **dict.fromkeys(("ReduceL1", "ReduceMean", "ReduceSum", "ReduceSumSquare"), "add"),
+    "ReduceMax": "maximum",
+    "ReduceMin": "minimum",
+}
 
 
 @register
@@ -25,6 +31,20 @@ class Reduce(AxisRule):
         keeps_all = len(node.out_shape()) == ndim  # keepdims, whatever number it is
         outputs = iter(axis for axis in range(ndim) if not (keeps_all and axis in reduced))
         return ([None if axis in reduced else next(outputs) for axis in range(ndim)],)
+
+    def combines(self, node: BoundNode) -> str:
+        """An average of integers is rounded, so that it has no summands."""
+        value = node.outputs[0]
+        if node.op == "ReduceMean" and (value is None or "int" in value.dtype):
+            return ""
+        return _COMBINING.get(node.op, "")
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        reduced = self._reduced(node)
+        return ([axis if axis in reduced else None for axis in range(len(node.in_shape()))],)
+
+    def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
+        return averaged(node, into) if node.op == "ReduceMean" else super().part(node, into)
 
     def _reduced(self, node: BoundNode) -> frozenset[int]:
         ndim = len(node.in_shape())

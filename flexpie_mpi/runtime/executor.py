@@ -16,7 +16,7 @@ import numpy as np
 from ..core.blocks import nominal_shape
 from ..core.program import Compute, Exchange, Finish, LocalCopy, Program, Start
 from ..core.timeline import OF_NONE, Event, Timeline
-from .moving import Held, Pair, check_alike, copies, mover, packing
+from .moving import Held, Move, check_alike, copies, mover, packing
 from .provider import Action
 from .transport import Channel, MessageBuffer, Transport, aligned
 
@@ -138,9 +138,7 @@ class Executor:
         tasks = []
         if channel is not None:
             tasks.append(Task("wait", index, channel.finish, channel.has_arrived, (channel,)))
-        moves = self._copies(step.exchange.copies)
-        for message in channel.incoming if channel else ():
-            moves += self._packing(message, pack=False)
+        moves = self._incoming(step.exchange, channel)
         if moves:
             tasks.append(Task("receive", index, mover(moves, f"exchange {index}")))
         return tasks
@@ -177,13 +175,21 @@ class Executor:
 
         return start
 
-    def _packing(self, message: MessageBuffer, *, pack: bool) -> list[Pair]:
+    def _incoming(self, exchange: Exchange, channel: Channel | None) -> list[Move]:
+        """What unpacks an exchange and makes this rank's own copies, in the order of the ranks it comes from."""
+        by_rank = {
+            message.peer: self._packing(message, pack=False) for message in (channel.incoming if channel else ())
+        }
+        by_rank[self.program.rank] = self._copies(exchange.copies)
+        return [move for rank in sorted(by_rank) for move in by_rank[rank]]
+
+    def _packing(self, message: MessageBuffer, *, pack: bool) -> list[Move]:
         return packing(
             message.pieces, [self._held(piece.buffer) for piece in message.pieces], message.memory, pack=pack
         )
 
-    def _copies(self, own: Sequence[LocalCopy]) -> list[Pair]:
-        return [pair for c in own for pair in copies(c.region, self._held(c.target), self._held(c.source))]
+    def _copies(self, own: Sequence[LocalCopy]) -> list[Move]:
+        return [move for c in own for move in copies(c.region, self._held(c.target), self._held(c.source), c.combine)]
 
     def _held(self, buffer: int) -> Held:
         return Held.of(self.program.buffers[buffer], self.values[buffer])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,9 @@ from .provider import Action
 
 Pair = tuple[np.ndarray, np.ndarray]
 """(target, source): views of equal shape and type."""
+
+Move = tuple[np.ndarray, np.ndarray, str]
+"""(target, source, numpy's function that combines them); the target becomes the source where that is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +60,46 @@ class Held:
         return [(view, np.broadcast_to(np.zeros((), view.dtype), view.shape))]
 
 
-def copies(region: Region, target: Held, source: Held) -> list[Pair]:
-    """What copies a region from one buffer into another."""
+def copies(region: Region, target: Held, source: Held, combine: str = "") -> list[Move]:
+    """What copies a region from one buffer into another, or combines the two there."""
     if not (target.block or source.block):
-        return [(target.rows(region), source.rows(region))]
+        return [(target.rows(region), source.rows(region), combine)]
     if target.block == source.block:
         pairs = [(target.blocks(part), source.blocks(part)) for part in _parts(region, target.block)]
     else:
         pairs = [(target.rows(part), source.rows(part)) for part in _parts_of_one_block(region, target, source)]
-    return pairs + target.padding(region)
+    return _moves(pairs, combine) + _moves(target.padding(region))
 
 
-def packing(pieces: Sequence[Piece], local: Sequence[Held], memory: np.ndarray, *, pack: bool) -> list[Pair]:
+def _moves(pairs: Sequence[Pair], combine: str = "") -> list[Move]:
+    return [(target, source, combine) for target, source in pairs]
+
+
+def packing(pieces: Sequence[Piece], local: Sequence[Held], memory: np.ndarray, *, pack: bool) -> list[Move]:
     """What packs the pieces of a message into its memory, one after the other, or unpacks them.
 
     `local` are the buffers of the pieces.
     """
-    pairs, offset = [], 0
+    moves, offset = [], 0
     for piece, held in zip(pieces, local, strict=True):
         nbytes = piece.region.size * held.memory.itemsize
         packed = memory[offset : offset + nbytes].view(held.memory.dtype)
-        pairs += _packed(piece, held, packed, pack=pack)
+        moves += _packed(piece, held, packed, pack=pack)
         offset += nbytes
-    return pairs
+    return moves
 
 
-def _packed(piece: Piece, held: Held, packed: np.ndarray, *, pack: bool) -> list[Pair]:
+def _packed(piece: Piece, held: Held, packed: np.ndarray, *, pack: bool) -> list[Move]:
     if not piece.block:
         rows = Held(packed.reshape(piece.region.shape), piece.region)
-        return copies(piece.region, rows, held) if pack else copies(piece.region, held, rows)
+        return copies(piece.region, rows, held) if pack else copies(piece.region, held, rows, piece.combine)
     pairs, begin = [], 0
     for part in _parts(piece.region, piece.block):
         view = held.blocks(part)
         there = packed[begin : begin + view.size].reshape(view.shape)
         pairs.append((there, view) if pack else (view, there))
         begin += view.size
-    return pairs if pack else pairs + held.padding(piece.region)
+    return _moves(pairs) if pack else _moves(pairs, piece.combine) + _moves(held.padding(piece.region))
 
 
 def _parts(region: Region, block: int) -> Iterator[Region]:
@@ -120,15 +127,22 @@ def check_alike(target: np.ndarray, source: Any, what: str) -> None:
         )
 
 
-def mover(pairs: Sequence[Pair], what: str) -> Action:
-    """An action that copies each source view onto its target view; both must have the same shape and type."""
-    pairs = tuple(pairs)
-    copy = np.copyto
-    for target, source in pairs:
+def mover(moves: Sequence[Move], what: str) -> Action:
+    """An action that makes these moves in this order; both sides of each must have the same shape and type."""
+    acts = tuple((_COPY if not combine else _combining(combine), target, source) for target, source, combine in moves)
+    for _, target, source in acts:
         check_alike(target, source, what)
 
     def move() -> None:
-        for target, source in pairs:
-            copy(target, source)
+        for act, target, source in acts:
+            act(target, source)
 
     return move
+
+
+_COPY: Callable[[np.ndarray, np.ndarray], object] = np.copyto
+
+
+def _combining(name: str) -> Callable[[np.ndarray, np.ndarray], object]:
+    function = getattr(np, name)
+    return lambda target, source: function(target, source, out=target)

@@ -108,4 +108,4 @@ def test_types_that_numpy_does_not_have_come_in_wider_ones(kind, dtype, rows):
 @pytest.mark.parametrize("source", [np.zeros(1, np.float32), np.zeros((1, 8), np.float32), np.zeros((2, 8))])
 def test_no_copy_stretches_or_converts(source):
     with pytest.raises(ProgramError, match=r"'exchange 3' of shape .* only what is alike is copied"):
-        mover([(np.zeros((2, 8), np.float32), source)], "exchange 3")
+        mover([(np.zeros((2, 8), np.float32), source, "")], "exchange 3")

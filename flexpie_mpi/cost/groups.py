@@ -19,7 +19,7 @@ from ..core.graph import BoundNode, Graph, Value
 from ..core.program import Buffer, Compute, NodeBlock, Program
 from ..core.region import Region
 from ..lower.shards import node_flops
-from ..ops import rule_for
+from ..ops import part_axes, rule_for
 from ..ops.elementwise import Elementwise
 from ..ops.view import Reshape, Transpose
 from .rows import CALL, WORK
@@ -40,6 +40,8 @@ class FusedGroup:
     # Number of the group that takes this one along where both are in one segment (a shortcut's addition behind a
     # convolution); -1 when none does
     fused_into: int = -1
+    # Whether that is the group before, of which this one is the epilogue, cut off where a segment may begin
+    follows: bool = False
 
 
 def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[FusedGroup, ...]:
@@ -48,7 +50,9 @@ def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[Fus
     first = 0
     while first < len(graph.nodes):
         end = _end(graph, first, starts)
-        groups.append(FusedGroup(first, end, _main(graph, first, end), _fused_into(graph, groups, first)))
+        main, follows = _main(graph, first, end), bool(groups) and _joins(graph, groups[-1].first, first)
+        into = len(groups) - 1 if follows else _fused_into(graph, groups, first)
+        groups.append(FusedGroup(first, end, main, into, follows))
         first = end
     return tuple(groups)
 
@@ -134,7 +138,8 @@ def describe(
     share = out.prod(axis=1) / max(1, prod(_shape(node.outputs[0])))
     rows["op"] = _label(node).encode()
     rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
-    rows["flops"] = node_flops(node) * share
+    parts = _part_share(node, inputs)
+    rows["flops"] = node_flops(node) * share * parts
     rows["out_bytes"] = out.prod(axis=1) * _itemsize(node.outputs[0])
     for number, (value, extents) in enumerate(zip(node.inputs, inputs, strict=True)):
         if value is None or extents is None:
@@ -144,7 +149,7 @@ def describe(
         if number == 0:
             _, channels, rows["in_rows"], rows["in_columns"] = _axes(extents)
             rows["in_channels"] = channels
-    _add_window(node, rows)
+    _add_window(node, rows, parts)
     rows["followers"] = epilogue_ops
     return rows
 
@@ -185,7 +190,15 @@ def _axes(extents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     return one, extents[:, 0] if ndim else one, one, one
 
 
-def _add_window(node: BoundNode, rows: np.ndarray) -> None:
+def _part_share(node: BoundNode, inputs: Sequence[np.ndarray | None]) -> np.ndarray | float:
+    """Which share of what the node sums each of n shards sums, float array (n,); 1 where none leaves parts."""
+    axes, extents = sorted(part_axes(node)), inputs[0] if inputs else None
+    if not axes or extents is None:
+        return 1.0
+    return np.asarray(extents[:, axes].prod(axis=1) / prod(node.in_shape()[axis] for axis in axes))
+
+
+def _add_window(node: BoundNode, rows: np.ndarray, parts: np.ndarray | float) -> None:
     """Fill in window, stride and groups of a convolution, and the channels that one output element reads."""
     window = node.attribute("kernel_shape") or ()
     strides = node.attribute("strides") or (1,)
@@ -196,9 +209,9 @@ def _add_window(node: BoundNode, rows: np.ndarray) -> None:
         window = weight[2:]
         group = node.attribute("group", 1)
         rows["groups"] = group
-        rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1]
+        rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1] * parts
     elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
-        rows["in_channels"] = node_flops(node) / 2 / max(1, prod(node.out_shape()))
+        rows["in_channels"] = node_flops(node) / 2 / max(1, prod(node.out_shape())) * parts
         rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
         rows["out_columns"] = 1.0
         rows["out_channels"] = rows["out_bytes"] / max(1, _itemsize(node.outputs[0])) / rows["out_rows"]
@@ -245,7 +258,7 @@ class StepWork:
     @property
     def summing(self) -> frozenset[int]:
         """Groups here that take another along."""
-        return frozenset(payer for number, payer in self.payer.items() if payer != number)
+        return frozenset(into for n, into in self.payer.items() if into != n and not self.groups[n].follows)
 
     @property
     def paying(self) -> tuple[int, ...]:

@@ -19,22 +19,19 @@ from . import (  # noqa: F401 - each registers its rules
     view,
 )
 from .base import (
-    COMBINING,
     Const,
     LocalNode,
     OpRule,
     Regions,
     crop,
-    part_axes,
-    part_regions,
     register,
     rule_for,
     whole,
     widen,
 )
+from .parts import part_axes, part_regions
 
 __all__ = [
-    "COMBINING",
     "Const",
     "LocalNode",
     "OpRule",

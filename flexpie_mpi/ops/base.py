@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import prod
 from typing import Any, ClassVar
 
 from ..core.graph import Attribute, BoundNode, Value
@@ -204,50 +203,6 @@ def _rule_of(node: BoundNode) -> OpRule:
     return rule if rule.applies(node) else _WHOLE
 
 
-# Parts
-
-
-_SUMMABLE = ("float32", "float64", "int32", "int64")
-
-COMBINING = {"add": _SUMMABLE, "maximum": _SUMMABLE, "minimum": _SUMMABLE}
-"""How parts of a value are put together, by the name of numpy's function, and of which types.
-
-Half precision is not among them: onnxruntime sums it in single precision, and parts would be rounded before.
-"""
-
-
-def part_axes(node: BoundNode) -> frozenset[int]:
-    """Axes of the first input along which ranks may share out a node, so that each makes a part of all of its output.
-
-    A part is a summand, or where the largest or smallest element is wanted that of some elements.
-    """
-    rule, data = rule_for(node), node.inputs[0] if node.inputs else None
-    combines = rule.combines(node)
-    if not combines or data is None or data.is_constant or node.node.reads.count(data.name) > 1:
-        return frozenset()
-    value = node.outputs[0]
-    if value is None or len(node.outputs) > 1 or value.dtype not in COMBINING[combines]:
-        return frozenset()
-    return frozenset(axis for axis in rule.part_axes(node)[0] if axis is not None)
-
-
-def part_regions(node: BoundNode, data: Region, *, is_first: bool) -> Regions:
-    """Region of each input that a rank reads which has the share `data` of the first input.
-
-    Of an input that is added once, the part that `is_first` reads all.
-    """
-    rule = rule_for(node)
-    axes = rule.part_axes(node)
-    read = [
-        read_by(data, value, followed) for index, (value, followed) in enumerate(zip(node.inputs, axes, strict=False))
-    ]
-    rest = (
-        None if index in rule.added_once and not is_first else whole(value)
-        for index, value in enumerate(node.inputs[len(axes) :], len(axes))
-    )
-    return (*read, *rest)
-
-
 def widen(node: BoundNode, out: Regions) -> Regions:
     """`out` with the full extent of every axis that the node's rule does not let be cut."""
     axes = rule_for(node).cut_axes(node)
@@ -332,18 +287,6 @@ def same(node: BoundNode, attributes: Attributes = ()) -> LocalNode:
         for values in (node.inputs, node.outputs)
     )
     return LocalNode(node.op, inputs, outputs, attributes, node.node.domain, inherit=True)
-
-
-def averaged(node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
-    """The part that some elements have in an average: their own average, by their share of all elements.
-
-    Their number is known when the plan is, so that it is a multiplication by a constant.
-    """
-    value, data = node.outputs[0], into[0]
-    assert value is not None and data is not None, "else it has no parts"
-    share = Const((data.size / prod(node.in_shape()),), value.dtype, ())
-    own = replace(without(same(node), into), outputs=("own",))
-    return (own, LocalNode("Mul", ("own", share), (0,)))
 
 
 def without(node: LocalNode, into: Regions) -> LocalNode:

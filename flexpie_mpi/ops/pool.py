@@ -8,7 +8,8 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Const, Followed, LocalNode, Regions, averaged, hull, register, same, trimmed
+from .base import AxisRule, Const, Followed, LocalNode, Regions, hull, register, same, trimmed
+from .parts import averaged
 from .window import WindowRule
 
 

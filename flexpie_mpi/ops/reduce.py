@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from .base import AxisRule, Followed, LocalNode, Regions, averaged, axis_of, register
+from .base import AxisRule, Followed, LocalNode, Regions, axis_of, register
+from .parts import averaged
 
 _COMBINING = {
     **dict.fromkeys(("ReduceL1", "ReduceMean", "ReduceSum", "ReduceSumSquare"), "add"),

@@ -17,7 +17,7 @@ from ..core.graph import BoundNode, Graph, Value
 from ..core.layout import Layout
 from ..core.region import Region
 from ..lower.forms import Forms
-from ..lower.shards import can_cut, shard_region
+from ..lower.shards import can_cut, is_in_parts, part_block, shard_region
 from ..ops import Regions, rule_for, widen
 from ..ops.elementwise import Elementwise
 from ..testbed import Testbed
@@ -293,7 +293,9 @@ class ShardTable:
             self.active = np.array([crowds[rank] for rank in self.rank])
         self._forms = Forms(graph, testbed.blocks)
         self._shards: dict[tuple[object, ...], Boxes] = {}
-        self._cuts: dict[tuple[str, str], bool] = {}
+        self._in_parts: dict[str, np.ndarray] = {}
+        self._part_reads: dict[str, list[Boxes | None]] = {}
+        self._cuts: dict[tuple[str, str, bool], bool] = {}
 
     @cached_property
     def replicas(self) -> np.ndarray:
@@ -306,6 +308,29 @@ class ShardTable:
     def cuts(self, name: str) -> np.ndarray:
         """Which layouts can cut a value: bool array (L,)."""
         return np.array([self._can_cut(name, layout) for layout in self.layouts])
+
+    def in_parts(self, name: str) -> np.ndarray:
+        """Which layouts leave a value in parts: bool array (L,)."""
+        if name not in self._in_parts:
+            self._in_parts[name] = np.array([is_in_parts(self.graph, name, layout) for layout in self.layouts])
+        return self._in_parts[name]
+
+    def part_reads(self, name: str) -> list[Boxes | None]:
+        """What every row reads of each input for its part of a value; absent boxes in rows that make no part."""
+        if name not in self._part_reads:
+            node = self.graph.bound[self.graph.producer[name]]
+            blocks = [
+                part_block(self.graph, name, layout, rank) if parted else None
+                for layout, parted in zip(self.layouts, self.in_parts(name).tolist(), strict=True)
+                for rank in layout.ranks
+            ]
+            nothing = (None,) * len(node.inputs)
+            rows = [_bounds(node, nothing if block is None else block.inputs) for block in blocks]
+            stacked = (np.stack(bounds) for bounds in zip(*rows, strict=True))
+            self._part_reads[name] = [
+                _boxes_of(value, bounds) for value, bounds in zip(node.inputs, stacked, strict=True)
+            ]
+        return self._part_reads[name]
 
     def shares(self, name: str) -> np.ndarray:
         """Which layouts give several ranks a part of a value: bool array (L,)."""
@@ -331,13 +356,16 @@ class ShardTable:
         value = self.graph.value(name)
         return (value.shape, value.itemsize, *self._kinds(name))
 
-    def _kinds(self, name: str) -> tuple[str, ...]:
-        """Kinds among the candidates that can cut a value."""
-        kinds = {layout.kind: layout for layout in self.layouts}
-        return tuple(kind for kind, layout in kinds.items() if self._can_cut(name, layout))
+    def _kinds(self, name: str) -> tuple[object, ...]:
+        """Kinds among the candidates that can cut a value, and those that leave it in parts, and of what."""
+        kinds = {(layout.kind, layout.in_parts): layout for layout in self.layouts}
+        cutting = (kind for kind, layout in kinds.items() if self._can_cut(name, layout))
+        parting = tuple(kind for kind, layout in kinds.items() if is_in_parts(self.graph, name, layout))
+        shared = self.graph.bound[self.graph.producer[name]].in_shape() if parting else ()
+        return (*cutting, parting, shared)
 
     def _can_cut(self, name: str, layout: Layout) -> bool:
-        key = (name, layout.kind)
+        key = (name, layout.kind, layout.in_parts)
         if key not in self._cuts:
             made = name in self.graph.producer  # inputs are never spread by a layout, only fetched
             self._cuts[key] = can_cut(self.graph, name, layout) if made else layout.kind in ("replicated", "single")

@@ -32,7 +32,10 @@ UNLIMITED = 1e18
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be planned, and for what; `top` is how many plans are asked for, `seed` is of planners that draw."""
+    """What is to be planned, and for what; `top` is how many plans are asked for, `seed` is of planners that draw.
+
+    `parts` is whether ``auto`` may share out sums, so that ranks leave parts of them.
+    """
 
     graph: Graph
     testbed: Testbed
@@ -40,6 +43,7 @@ class Task:
     root: int = 0
     top: int = 1
     seed: int = 0
+    parts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
     Raises PlanError when there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
-    builder = ProblemBuilder(units(task.graph), task.testbed, task.cost, choice.layouts, task.root)
+    pieces = units(task.graph, with_parts=any(layout.in_parts for layout in choice.layouts))
+    builder = ProblemBuilder(pieces, task.testbed, task.cost, choice.layouts, task.root)
     most = longest(len(builder.units), len(builder.shards.rank))
     is_all = most >= len(builder.units)
     if not is_all:
@@ -166,7 +171,8 @@ def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemor
 
 def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:
     """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-    if choice.fuse is not None or len(builder.shards.rank) <= MANY_ROWS:
+    rows = sum(len(layout.ranks) for layout in builder.shards.layouts if not layout.in_parts)
+    if choice.fuse is not None or rows <= MANY_ROWS:
         return choice
     short = builder.build(replace(choice, fuse=alone))
     known = search(short.space, top=top).seconds

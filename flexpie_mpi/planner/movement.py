@@ -122,13 +122,15 @@ class Movement:
     def _priced(self, entry: _Class, need: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both terms (H, U) for needs (U, R, ndim, 2)."""
         held = self._held(entry)
-        transfers = np.zeros((len(held), len(need)), TRANSFER)
-        for states, sources in _alike(held):
+        transfers, in_parts = np.zeros((len(held), len(need)), TRANSFER), self._shards.in_parts(entry.name)
+        for alike, sources in _alike(held):
             for columns, targets in _alike(need):
                 network = self._network.among(sources, targets)
-                for some, part in _slabs(states, columns, len(sources) * len(targets)):
-                    boxes = held[np.ix_(some, sources)], need[np.ix_(part, targets)]
-                    transfers[np.ix_(some, part)] = _transfers(*boxes, entry.itemsize, network)
+                for are_parts in (False, True):
+                    states = alike[in_parts[alike] == are_parts]
+                    for some, part in _slabs(states, columns, len(sources) * len(targets)) if states.size else ():
+                        boxes = held[np.ix_(some, sources)], need[np.ix_(part, targets)]
+                        transfers[np.ix_(some, part)] = _transfers(*boxes, entry.itemsize, network, are_parts)
         latency, volume = _terms(transfers.reshape(-1), self._cost)
         return latency.reshape(transfers.shape), volume.reshape(transfers.shape)
 
@@ -165,9 +167,11 @@ def _slabs(states: np.ndarray, columns: np.ndarray, pairs: int) -> Iterator[tupl
             yield some, part
 
 
-def _transfers(held: np.ndarray, need: np.ndarray, itemsize: int, network: LinkPrices) -> np.ndarray:
+def _transfers(
+    held: np.ndarray, need: np.ndarray, itemsize: int, network: LinkPrices, are_parts: bool = False
+) -> np.ndarray:
     """Rows of `TRANSFER`, (H, U), of moving between the ranks of a network; boxes are as of :func:`moved`."""
-    own, elements, packed, unpacked = moved(held, need, network.sources, network.targets)
+    own, elements, packed, unpacked = moved(held, need, network.sources, network.targets, are_parts=are_parts)
     shape = elements.shape[:2]
     nbytes = np.moveaxis(elements, (-2, -1), (0, 1)).reshape(*elements.shape[2:], -1)
     nbytes *= itemsize
@@ -200,7 +204,12 @@ def _most(sent: np.ndarray, received: np.ndarray, own: np.ndarray, network: Link
 
 
 def moved(
-    held: np.ndarray, need: np.ndarray, sources: np.ndarray | None = None, targets: np.ndarray | None = None
+    held: np.ndarray,
+    need: np.ndarray,
+    sources: np.ndarray | None = None,
+    targets: np.ndarray | None = None,
+    *,
+    are_parts: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Elements that every rank has of what it needs, and that go from each rank to each other.
 
@@ -211,6 +220,8 @@ def moved(
     need : int array (U, T, ndim, 2)
     sources, targets : int arrays (S,) and (T,), optional
         Numbers of the ranks that hold and that need, rising; 0, 1, ... when None.
+    are_parts : bool
+        Whether ranks hold parts that are to be put together: then all of them come from everyone who has one.
 
     Returns
     -------
@@ -233,7 +244,7 @@ def moved(
     overlap = np.broadcast_to(overlap, shape).copy()
     for state, boxes in enumerate(held):
         holders = boxes[(boxes[..., 0] < boxes[..., 1]).all(axis=-1)]
-        if len({box.tobytes() for box in holders}) < len(holders):
+        if not are_parts and len({box.tobytes() for box in holders}) < len(holders):
             overlap[:, :, state] *= _in_turn(boxes, sources, targets)[:, :, None]
     source, target = np.nonzero(sources[:, None] == targets)
     own = overlap[source, target].astype(float)

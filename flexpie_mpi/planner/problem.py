@@ -89,7 +89,9 @@ class ProblemBuilder:
         offered = np.array([layout in set(choice.layouts) for layout in shards.layouts])
 
         def allowed(cut: int) -> np.ndarray:
-            return offered if choice.allowed is None else offered & choice.allowed(shards, cut)
+            if choice.allowed is not None:
+                return offered & choice.allowed(shards, cut)
+            return offered & self._may_end(cut)
 
         keep: Keep | None = None
         if choice.fuse is not None:
@@ -104,6 +106,13 @@ class ProblemBuilder:
             options[entered.begin] = entered.options(seconds + self._arrival_s(entered))
             least[entered.begin] = entered.least_s
         return Problem(units, shards, self._space(options), self._prices.priced, least)
+
+    def _may_end(self, cut: int) -> np.ndarray:
+        """Layouts in which a segment may end at a cut, bool array (L,): in parts where something can be left so."""
+        name = self.units.parts.get(cut)
+        leaves_parts = np.array([layout.in_parts for layout in self.shards.layouts])
+        parted = self.shards.in_parts(name) if name is not None else np.zeros_like(leaves_parts)
+        return parted if cut in self.units.inner else parted | ~leaves_parts
 
     def _arrival_s(self, entered: _Entered) -> float:
         """Seconds that the first segment of a plan takes to take over the inputs of a request."""

@@ -20,6 +20,7 @@ from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Kind, Layout
+from ..lower.shards import is_in_parts
 from ..testbed import Testbed
 from .boxes import ShardTable
 from .latency import Search, Task, find, price
@@ -47,7 +48,18 @@ def make_plans(name: str, task: Task) -> Search:
 
 
 def _auto(task: Task) -> Search:
-    return find(task, Choice(candidates(task.testbed, task.root, kinds_of(task.graph))))
+    layouts = candidates(task.testbed, task.root, kinds_of(task.graph))
+    return find(task, Choice(layouts + (_parting(task.graph, layouts) if task.parts else ())))
+
+
+def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:
+    """Those of the layouts that can leave a sum of the graph in parts, as such that do."""
+    names = set(units(graph, with_parts=True).parts.values())
+    sharing = (each for each in layouts if len(each.ranks) > 1 and any(KINDS[each.kind].axes.values()))
+    parting = [replace(layout, in_parts=True) for layout in sharing]
+    of_kind = {layout.kind: layout for layout in parting}
+    able = {kind for kind, layout in of_kind.items() if any(is_in_parts(graph, name, layout) for name in names)}
+    return tuple(layout for layout in parting if layout.kind in able)
 
 
 def kinds_of(graph: Graph) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 
 from ..core.graph import Graph
 from ..cost.groups import FusedGroup, fused_groups
-from ..ops import rule_for
+from ..ops import part_axes, rule_for
 from ..ops.elementwise import Elementwise
 
 
@@ -107,6 +107,8 @@ class Units:
     graph: Graph
     groups: tuple[FusedGroup, ...]
     items: tuple[Unit, ...]
+    # Values that a segment may leave in parts, by the cut behind the node that writes them
+    parts: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -122,6 +124,14 @@ class Units:
     @cached_property
     def unit_of_group(self) -> dict[int, int]:
         return {group: number for number, unit in enumerate(self.items) for group in unit.groups}
+
+    @cached_property
+    def inner(self) -> frozenset[int]:
+        """Cuts inside a fused group: only a segment that leaves parts may end there."""
+        return (
+            frozenset(self.unit_of_group[number] for number, group in enumerate(self.groups) if group.follows)
+            & self.parts.keys()
+        )
 
     @cached_property
     def alive(self) -> tuple[tuple[str, ...], ...]:
@@ -144,13 +154,19 @@ class Units:
         return not value.is_opaque and not is_known
 
 
-def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
+def units(graph: Graph, starts: Iterable[int] | None = None, *, with_parts: bool = False) -> Units:
     """The units of a graph, in order.
 
-    `starts` are nodes at which a plan begins segments: no unit reaches over them, and none is cut elsewhere for their
-    sake.
+    Parameters
+    ----------
+    graph : Graph
+    starts : iterable of int, optional
+        Nodes at which a plan begins segments: no unit reaches over them, and none is cut elsewhere for their sake.
+    with_parts : bool
+        Whether a unit ends behind every node of which ranks may leave parts, where that may pay.
     """
-    groups = fused_groups(graph, () if starts is None else tuple(frozenset(starts)))
+    parted = dict(_parted(graph)) if with_parts else {}
+    groups = fused_groups(graph, tuple({*(() if starts is None else starts), *parted}))
     pieces = atoms(graph)
     cuts = {group.end for group in groups} & {atom.end for atom in pieces}
     fixed = list(accumulate((atom.fixed for atom in pieces for _ in range(atom.first, atom.end)), initial=0))
@@ -159,4 +175,20 @@ def units(graph: Graph, starts: Iterable[int] | None = None) -> Units:
         last = bisect_left(groups, end, lo=group, key=lambda each: each.first)
         items.append(Unit(first, end, fixed[end] > fixed[first], tuple(range(group, last))))
         first, group = end, last
-    return Units(graph, groups, tuple(items))
+    parts = {number: parted[unit.end] for number, unit in enumerate(items, 1) if unit.end in parted and not unit.fixed}
+    return Units(graph, groups, tuple(items), parts)
+
+
+def _parted(graph: Graph) -> Iterator[tuple[int, str]]:
+    """(node behind it, value) of every sum that may be worth sharing out.
+
+    That is where what ranks would share has more bytes than the sum: the weights of a product, or what is reduced.
+    """
+    for index, node in enumerate(graph.bound):
+        if not part_axes(node) or index in graph.preparing or graph.is_dynamic(node.node):
+            continue
+        value = graph.value(node.node.writes[0])
+        weights = sum(each.nbytes for each in node.inputs if each is not None and each.is_constant)
+        read = sum(each.nbytes for each in node.inputs if each is not None and not each.is_constant)
+        if (weights or read / 2) >= value.nbytes and index + 1 < len(graph.nodes):
+            yield index + 1, value.name

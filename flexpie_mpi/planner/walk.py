@@ -8,7 +8,7 @@ take each step together: their rows (one per rank) are stacked, and a step is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -107,6 +107,7 @@ class _Walks:
     seconds: np.ndarray
     weights: np.ndarray
     calls: np.ndarray
+    barred: np.ndarray  # bool array (walks,). Walks over a reader of what they were to leave in parts.
     wanted: dict[str, Boxes] = field(default_factory=dict)
     deferred_cost: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -114,7 +115,7 @@ class _Walks:
     def none(cls) -> _Walks:
         """Before the first walk begins."""
         ints, floats = np.zeros(0, int), np.zeros(0)
-        return cls(ints, ints, np.zeros(0, bool), ints, ints, floats, floats, np.zeros(0, CALL))
+        return cls(ints, ints, np.zeros(0, bool), ints, ints, floats, floats, np.zeros(0, CALL), np.zeros(0, bool))
 
     def begin(self, shards: ShardTable, cut: int, layouts: np.ndarray) -> None:
         """Add a walk that ends at `cut` for each of `layouts`."""
@@ -125,6 +126,7 @@ class _Walks:
         self.end = np.concatenate((self.end, np.full(len(layouts), cut)))
         self.layout = np.concatenate((self.layout, layouts))
         self.legal = np.concatenate((self.legal, np.zeros(len(layouts), bool)))
+        self.barred = np.concatenate((self.barred, np.zeros(len(layouts), bool)))
         self.rows = np.concatenate((self.rows, rows))
         self.seconds = np.concatenate((self.seconds, zeros))
         self.weights = np.concatenate((self.weights, zeros))
@@ -139,6 +141,7 @@ class _Walks:
         kept = going[self.walk]
         self.walk = (np.cumsum(going) - 1)[self.walk[kept]]
         self.end, self.layout, self.legal = self.end[going], self.layout[going], self.legal[going]
+        self.barred = self.barred[going]
         self.rows, self.seconds = self.rows[kept], self.seconds[kept]
         self.weights, self.calls = self.weights[kept], self.calls[kept]
         self.wanted = {name: box.take(kept) for name, box in self.wanted.items()}
@@ -172,6 +175,7 @@ class Walker:
             if len(walks.end):
                 walks.seconds = walks.seconds - walks.deferred_cost.pop(cut, 0.0)
                 self._pass(walks, unit)
+                walks.keep(~walks.barred)
                 step = self._step(walks, cut)
                 yield step
                 if keep is not None:
@@ -231,6 +235,7 @@ class Walker:
 
     def _take(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]] | None:
         """The regions a node computes and reads on every row that wants any: (those rows, out, inputs)."""
+        parted = self._parted(walks, node)
         out = [self._wanted(walks, name) if name else None for name in node.node.outputs]
         there = [box.present for box in out if box is not None]
         active = np.flatnonzero(np.logical_or.reduce(there)) if there else np.zeros(0, int)
@@ -238,10 +243,39 @@ class Walker:
             return None
         reader = self._map(node)
         taken = reader.widen([None if box is None else box.take(active) for box in out])
-        inputs = reader.read(taken)
+        inputs = self._with_parts(walks, node, parted, active, reader.read(taken))
         self._want_all(walks, node, active, inputs)
         main = next(box for box in taken if box is not None)
         return active, main, inputs
+
+    def _parted(self, walks: _Walks, node: BoundNode) -> np.ndarray:
+        """Rows that are to leave a node's value in parts, bool array (rows,).
+
+        A walk ends where a node of its segment reads all of the value.
+        """
+        name = node.node.writes[0]
+        leaving = self._shards.in_parts(name)[walks.layout]
+        if leaving.any():
+            leaving &= self._ends[walks.end] <= self._graph.last_use.get(name, -1)
+            inside = walks.wanted.get(name)
+            if inside is not None:
+                walks.barred[walks.walk[inside.present & leaving[walks.walk]]] = True
+        return np.asarray(leaving[walks.walk])
+
+    def _with_parts(
+        self, walks: _Walks, node: BoundNode, parted: np.ndarray, active: np.ndarray, inputs: list[Boxes | None]
+    ) -> list[Boxes | None]:
+        """What a node reads on the rows `active`; those that leave its value in parts read for their part only."""
+        which = np.flatnonzero(parted[active])
+        if not which.size:
+            return inputs
+        boxes, rows = list[Boxes | None](), walks.rows[active[which]]
+        for box, part in zip(inputs, self._shards.part_reads(node.node.writes[0]), strict=True):
+            if box is not None and part is not None:
+                box = Boxes(box.lo.copy(), box.hi.copy())
+                box.lo[which], box.hi[which] = part.lo[rows], part.hi[rows]
+            boxes.append(box)
+        return boxes
 
     def _take_whole(self, walks: _Walks, node: BoundNode) -> tuple[np.ndarray, Boxes, list[Boxes | None]]:
         """The same for a node that the root runs whole, whatever is wanted of it."""
@@ -317,9 +351,13 @@ class Walker:
         """Add a group's price to the rows that run it; note it for later if another group takes this one along."""
         group, shards, units = self._units.groups[number], self._shards, self._units
         rows = walks.rows[active]
-        seconds = self._prices.seconds(group, out, inputs, self._sums(walks, number)[active], shards.active[rows])
+        seconds = np.zeros(len(active))
+        for each, chosen in self._with_epilogue(walks, number, active):
+            walks.calls["kernels"][active[chosen]] += each is group  # an epilogue has been counted
+            read = [None if box is None else box.take(chosen) for box in inputs]
+            sums, load = self._sums(walks, number)[active[chosen]], shards.active[rows[chosen]]
+            seconds[chosen] = self._prices.seconds(each, out.take(chosen), read, sums, load)
         seconds = seconds * shards.slowdown[rows]
-        walks.calls["kernels"][active] += 1
         walks.calls["blocked"][active] = np.maximum(walks.calls["blocked"][active], is_blocked(self._graph, group))
         walks.seconds[active] += seconds
         unit = units.unit_of_group.get(group.fused_into, -1)
@@ -327,13 +365,27 @@ class Walker:
             deferred = walks.deferred_cost.setdefault(unit, np.zeros(len(walks.rows)))
             deferred[active] += seconds
 
+    def _with_epilogue(self, walks: _Walks, number: int, active: np.ndarray) -> Iterator[tuple[FusedGroup, np.ndarray]]:
+        """The group as rows run it, and which rows: with its epilogue, or without where their segment ends before."""
+        group, groups, everyone = self._units.groups[number], self._units.groups, np.arange(len(active))
+        if number + 1 == len(groups) or not groups[number + 1].follows:
+            yield group, everyone
+            return
+        goes_on = (walks.end > self._units.unit_of_group[number + 1])[walks.walk[active]]
+        for each, chosen in (
+            (group, everyone[~goes_on]),
+            (replace(group, end=groups[number + 1].end), everyone[goes_on]),
+        ):
+            if chosen.size:
+                yield each, chosen
+
     def _sums(self, walks: _Walks, number: int) -> np.ndarray:
         """Whether each row's segment holds an addition that this group takes along: bool array (rows,)."""
         units = self._units
         adding = [
             units.unit_of_group[later]
             for later, group in enumerate(units.groups[number + 1 : number + 5], number + 1)
-            if group.fused_into == number
+            if group.fused_into == number and not group.follows
         ]
         sums: np.ndarray = (walks.end > min(adding, default=len(units)))[walks.walk]
         return sums

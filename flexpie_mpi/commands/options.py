@@ -20,7 +20,7 @@ from ..session.opening import CostSources, PlanChoice
 from ..testbed import MEMORY
 from . import UsageError
 
-_CHOICES = ("layout", "fuse", "weights", "grid", "autotune")
+_CHOICES = ("layout", "fuse", "weights", "grid", "autotune", "partial")
 _OF_RULES = ("fuse", "weights", "grid")
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ def add_layout_arguments(parser: Parser, objectives: Sequence[str] = ("latency",
         "--weights", type=numbers, metavar="2,1,1", help="relative share of each rank, for one layout (not auto)"
     )
     parser.add_argument("--grid", type=grid, metavar="RxC", help="rows and columns of --layout grid")
+    parser.add_argument(
+        "--partial",
+        choices=("auto", "off"),
+        help="whether --layout auto may share out sums, which ranks then add up (default: auto, where that pays)",
+    )
 
 
 def add_cost_arguments(parser: Parser) -> None:
@@ -138,7 +143,8 @@ def check_choices(args: argparse.Namespace) -> None:
 
 def choice_of(args: argparse.Namespace) -> PlanChoice:
     """Who plans, and how."""
-    return PlanChoice(args.layout or AUTO, args.fuse, args.weights, args.grid, getattr(args, "autotune", None) or 1)
+    autotune = getattr(args, "autotune", None) or 1
+    return PlanChoice(args.layout or AUTO, args.fuse, args.weights, args.grid, autotune, args.partial != "off")
 
 
 def sources_of(args: argparse.Namespace) -> CostSources:

@@ -1,7 +1,7 @@
 """Parts: what ranks make of all of a value when they share out what it is summed from.
 
-A rank that has some of the input channels of a convolution, some of the rows of what is averaged, or some of the columns
-of a matrix makes a summand of every element of the result (or the largest of some elements, where the largest is wanted).
+A rank that has some of the input channels of a convolution, some of the rows of what is averaged, or some columns of a
+matrix makes a summand of every element of the result (or the largest of some elements, where the largest is wanted).
 Rules say along which axes that can be done; where the result is needed, parts are exchanged and put together.
 """
 

@@ -38,6 +38,7 @@ class PlanChoice:
     weights: Sequence[float] | None = None  # of rules: the relative share of each rank
     grid: tuple[int, int] | None = None  # (r, c) or None. Rows and columns of the layout ``grid``.
     autotune: int = 1  # so many of the best plans are run, and the fastest is kept
+    partial: bool = True  # whether ``auto`` may share out sums
 
 
 @dataclass(frozen=True, slots=True)

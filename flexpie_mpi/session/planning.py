@@ -182,7 +182,7 @@ def predict(
     """
     planner, cost, begin_s = choice.planner, CountingCostModel(inputs.cost), perf_counter()
     if given is None and planner not in PRESETS:
-        search = _searched(planner, Task(graph, inputs.testbed, cost), top)
+        search = _searched(planner, Task(graph, inputs.testbed, cost, parts=choice.partial), top)
     else:
         plan = rule_plan(choice, graph, inputs.testbed.ranks) if given is None else given
         search = Search.of_rule(price(plan, graph, inputs.testbed, cost), begin_s)

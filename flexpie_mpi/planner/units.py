@@ -179,16 +179,17 @@ def units(graph: Graph, starts: Iterable[int] | None = None, *, with_parts: bool
     return Units(graph, groups, tuple(items), parts)
 
 
-def _parted(graph: Graph) -> Iterator[tuple[int, str]]:
-    """(node behind it, value) of every sum that may be worth sharing out.
+_WORTH = 8
+"""Bytes that ranks share out for each byte of a sum, from which on it may be worth to share them out."""
 
-    That is where what ranks would share has more bytes than the sum: the weights of a product, or what is reduced.
-    """
-    for index, node in enumerate(graph.bound):
+
+def _parted(graph: Graph) -> Iterator[tuple[int, str]]:
+    """(node behind it, value) of every sum that may be worth sharing out: of large weights, or of much data."""
+    for index, node in enumerate(graph.bound[:-1]):
         if not part_axes(node) or index in graph.preparing or graph.is_dynamic(node.node):
             continue
         value = graph.value(node.node.writes[0])
         weights = sum(each.nbytes for each in node.inputs if each is not None and each.is_constant)
         read = sum(each.nbytes for each in node.inputs if each is not None and not each.is_constant)
-        if (weights or read / 2) >= value.nbytes and index + 1 < len(graph.nodes):
+        if (weights or read) >= _WORTH * value.nbytes:
             yield index + 1, value.name

@@ -8,9 +8,11 @@ work is more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -40,30 +42,31 @@ class FusedGroup:
     # Number of the group that takes this one along where both are in one segment (a shortcut's addition behind a
     # convolution); -1 when none does
     fused_into: int = -1
-    # Whether that is the group before, of which this one is the epilogue, cut off where a segment may begin
+    # Whether that is the group before, of which this one would be the epilogue: it is cut off where a segment may begin
     follows: bool = False
 
 
-def fused_groups(graph: Graph, starts: Sequence[int] | None = None) -> tuple[FusedGroup, ...]:
-    """All nodes of a graph in fused groups, in order; those at `starts` must begin one."""
+def fused_groups(graph: Graph, starts: Iterable[int] = ()) -> tuple[FusedGroup, ...]:
+    """All nodes of a graph in fused groups, in order; those at `starts` begin one, cut off the one before."""
     groups: list[FusedGroup] = []
-    first = 0
+    first, cuts = 0, sorted({*starts, len(graph.nodes)})
     while first < len(graph.nodes):
-        end = _end(graph, first, starts)
-        main, follows = _main(graph, first, end), bool(groups) and _joins(graph, groups[-1].first, first)
-        into = len(groups) - 1 if follows else _fused_into(graph, groups, first)
-        groups.append(FusedGroup(first, end, main, into, follows))
+        end = _end(graph, first)
+        inside = cuts[bisect_right(cuts, first) : bisect_left(cuts, end)]
+        for number, (begin, until) in enumerate(pairwise((first, *inside, end))):
+            into = len(groups) - 1 if number else _fused_into(graph, groups, first)
+            groups.append(FusedGroup(begin, until, _main(graph, begin, until), into, follows=number > 0))
         first = end
     return tuple(groups)
 
 
-def _end(graph: Graph, first: int, starts: Sequence[int] | None) -> int:
+def _end(graph: Graph, first: int) -> int:
     """The farthest end at which one value at most leaves the run that begins at node `first`."""
     if graph.is_dynamic(graph.nodes[first]) or first in graph.preparing:
         return first + 1
     best, until = first + 1, first
     for end in range(first + 2, len(graph.nodes) + 1):
-        if (starts is not None and end - 1 in starts) or not _joins(graph, first, end - 1):
+        if not _joins(graph, first, end - 1):
             break
         until = max((until, *(graph.last_use.get(name, -1) for name in graph.nodes[end - 2].writes)))
         if until < end:

@@ -154,7 +154,7 @@ class Units:
         return not value.is_opaque and not is_known
 
 
-def units(graph: Graph, starts: Iterable[int] | None = None, *, with_parts: bool = False) -> Units:
+def units(graph: Graph, starts: Iterable[int] = (), *, with_parts: bool = False) -> Units:
     """The units of a graph, in order.
 
     Parameters
@@ -166,7 +166,7 @@ def units(graph: Graph, starts: Iterable[int] | None = None, *, with_parts: bool
         Whether a unit ends behind every node of which ranks may leave parts, where that may pay.
     """
     parted = dict(_parted(graph)) if with_parts else {}
-    groups = fused_groups(graph, tuple({*(() if starts is None else starts), *parted}))
+    groups = fused_groups(graph, {*starts, *parted})
     pieces = atoms(graph)
     cuts = {group.end for group in groups} & {atom.end for atom in pieces}
     fixed = list(accumulate((atom.fixed for atom in pieces for _ in range(atom.first, atom.end)), initial=0))

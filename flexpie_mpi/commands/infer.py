@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ..core.choices import BOUNDARIES
+from ..core.plan import Plan
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
 from ..model.inputs import Asked, Dims, Shape
 from ..runtime.engine import Engine, load_shared
@@ -16,13 +17,12 @@ from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import Chooser, Chosen
-from ..session.opening import ROOT, CostSources, shared_devices, shared_plan
+from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
 from ..session.timing import RunTerms, time_request
 from . import options
 from .job import RankPart, run_job
 
 if TYPE_CHECKING:
-    from ..core.plan import Plan
     from ..files.requests import Source
     from ..model import Model
     from .infer_files import RootFiles
@@ -203,6 +203,7 @@ class Inference(RankPart):
             self.progress.tell(f"loading {args.model}")
             budget, change = options.budget_of(args), partial(self._with_pixels, given)
             model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget, change=change)
+            given = self._for_model(given, model)
             source = on_root(transport, lambda: self.files.source(model), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
             request = on_root(transport, lambda: self.files.request(model, source), ROOT)
@@ -230,10 +231,18 @@ class Inference(RankPart):
     def _with_pixels(self, given: Plan | None, model: Model) -> Model:
         """The root's model as it takes the pixels of pictures, where all requests have such and it pays.
 
-        A plan that is given is for the model as it is; and what one rank computes alone is not sent.
+        What one rank computes alone is not sent, and a plan that is given has to fit.
         """
-        is_sent = self.transport.size > 1 and self.args.layout != "single"
-        return self.files.with_pixels(model) if is_sent and given is None else model
+        if self.transport.size == 1 or (given is None and self.args.layout == "single"):
+            return model
+        taking = self.files.with_pixels(model)
+        return taking if given is None or self.files.planned(taking, given) else model
+
+    def _for_model(self, given: Plan | None, model: Model) -> Plan | None:
+        """The plan that is given, which is one for the model's file, as one for the model; the same on every rank."""
+        if given is None:
+            return None
+        return Plan.from_json(from_root(self.transport, lambda: (self.files.planned(model, given) or given).to_json()))
 
     def _stream(self, engine: Engine, source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
         """All requests, several at a time."""

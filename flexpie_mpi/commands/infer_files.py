@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..core.plan import Plan
 from ..files.atomic import write_text
 from ..files.inputs import load_inputs
 from ..files.outputs import (
@@ -23,7 +24,7 @@ from ..files.outputs import (
 from ..files.requests import Source, StreamOptions, find_source, normalisations, sample
 from ..lower import lower
 from ..model import Model
-from ..model.pixels import file_plan, with_pixels
+from ..model.pixels import file_plan, pixel_plan, with_pixels
 from ..session.timing import TimedRun
 from . import UsageError
 from .options import budget_of, files_of
@@ -51,6 +52,10 @@ class RootFiles:
     def with_pixels(self, model: Model) -> Model:
         """The model as it takes the pixels of pictures, where all requests have such; else as it is."""
         return with_pixels(model, normalisations(files_of(self.args), model.graph, self._asked(model)))
+
+    def planned(self, model: Model, plan: Plan) -> Plan | None:
+        """As of :func:`flexpie_mpi.model.pixels.pixel_plan`."""
+        return pixel_plan(model, plan)
 
     def _asked(self, model: Model) -> StreamOptions:
         """What is asked for besides files; pixels are normalised by the model, if it takes them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -86,3 +87,31 @@ def file_plan(model: Model, plan: Plan) -> Plan:
         for segment in plan.segments
     )
     return replace(plan, segments=tuple(each for each in segments if each.nodes), model=model.plain.graph.digest)
+
+
+def pixel_plan(model: Model, plan: Plan) -> Plan | None:
+    """A plan of a model's file as one for the model: what takes pixels normalises them in the segment that reads them.
+
+    None where the plan is for another file, or several segments read the numbers, which would travel between them.
+    """
+    if model.plain is None:
+        return plan
+    if plan.model != model.plain.graph.digest:
+        return None
+    nodes, known = model.graph.nodes, model.plain.graph.position
+    ahead: dict[str, list[str]] = {}  # by node of the file, those that were put right before it
+    waiting: list[str] = []
+    for node in nodes:
+        waiting.append(node.name)
+        if node.name in known:
+            ahead[node.name], waiting = waiting, []
+    segments = tuple(
+        replace(segment, nodes=tuple(chain.from_iterable(ahead.get(node, [node]) for node in segment.nodes)))
+        for segment in plan.segments
+    )
+    place = {node: index for index, segment in enumerate(segments) for node in segment.nodes}
+    made = {name: node.name for node in nodes if node.name not in known for name in node.writes}
+    reads = ((made[name], node.name) for node in nodes for name in node.reads if name in made)
+    if any(place.get(writer) != place.get(reader) for writer, reader in reads):
+        return None
+    return replace(plan, segments=segments, model=model.graph.digest)

@@ -48,7 +48,7 @@ def test_a_picture_is_a_quarter_of_its_numbers_to_send_and_gives_their_outputs(j
     for name, asked in runs.items():
         done = job(3, *words, *asked, "--json", photos / f"{name}.json", "--output", photos / f"{name}.h5")
         assert done.code == 0 and "verify   equal" in done.out, done
-    assert scattered(photos / "numbers.json") == scattered(photos / "planned.json")
+    assert scattered(photos / "pixels.json") == scattered(photos / "planned.json")
     assert scattered(photos / "numbers.json") == 4 * scattered(photos / "pixels.json") > 0
     scores = {name: read_hdf5(photos / f"{name}.h5")["scores"].tobytes() for name in runs}
     assert scores["pixels"] == scores["numbers"] == scores["planned"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.images import Normalisation, normalisation
 from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.model import Model
-from flexpie_mpi.model.pixels import file_plan, with_pixels
+from flexpie_mpi.model.pixels import file_plan, pixel_plan, with_pixels
 
 from .build import make, save
 
@@ -142,3 +143,31 @@ def test_a_plan_of_pixels_becomes_one_of_the_file(tmp_path):
         assert len(file_plan(taking, plan).segments) == 1 + (end > made)
     plain = layout_plan(model.graph, 2, "rows")
     assert file_plan(model, plain) is plain
+
+
+@pytest.mark.parametrize("preset", ["rows", "channels"])
+def test_a_plan_of_the_file_becomes_one_of_pixels(tmp_path, preset):
+    model = load("builtin:tiny_cnn", cache=Cache(tmp_path))
+    (name,) = model.graph.inputs
+    numbers = of(model.graph.value(name).shape, MEANS["channels"], SCALES["channels"], name)
+    taking, pixels = with_pixels(model, {name: numbers}), pixels_of(model.graph.value(name).shape)
+    plan = layout_plan(model.graph, RANKS, preset, fusion="none")
+    planned = pixel_plan(taking, plan)
+    assert problems(planned, taking.graph) == [] and file_plan(taking, planned) == plan
+    expected, floats = run(model, {name: numbers.applied(pixels)}, plan, tmp_path)
+    found, sent = run(taking, {name: pixels}, planned, tmp_path)
+    assert floats == 4 * sent > 0 and all(equal(found[each], expected[each]) for each in expected)
+    assert pixel_plan(model, plan) is plan
+    assert pixel_plan(taking, replace(plan, model="another")) is None
+
+
+def test_numbers_that_several_segments_read_are_no_pixels_of_a_plan(tmp_path):
+    shape, rows = (1, 3, 8, 8), Layout("rows", (0, 1))
+    proto = make([("Neg", ["x"], ["a"]), ("Relu", ["a"], ["b"]), ("Add", ["x", "b"], ["y"])], {"x": shape}, ["y"])
+    model = load(save(proto, tmp_path / "m.onnx"), cache=Cache(tmp_path))
+    taking, nodes = with_pixels(model, {"x": of(shape, None, None)}), [node.name for node in model.graph.nodes]
+    whole, halves = ([nodes], [nodes[:1], nodes[1:]])
+    plans = [
+        Plan(tuple(Segment(tuple(part), rows) for part in parts), 2, model.graph.digest) for parts in (whole, halves)
+    ]
+    assert problems(pixel_plan(taking, plans[0]), taking.graph) == [] and pixel_plan(taking, plans[1]) is None

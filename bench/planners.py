@@ -3,6 +3,7 @@
 ``mpirun -n 2 python bench/planners.py --cost cost.json [--traces traces.h5] [--models ...] [--planners ...]``
 ``mpirun -n 2 python bench/planners.py --cost cost.json --slowdown 1,2`` (rank 1 paced to half the speed)
 ``sudo python bench/planners.py --cost cost.json --testbed hostfiles/pi4x8.toml --ranks 2,4,8`` (emulated boards)
+``mpirun -n 2 python bench/planners.py --race 20 --models a.onnx,b.onnx --planners auto,single,rows,columns,channels``
 
 What is predicted: the latency of one request, the sum over segments of exchange and slowest rank's compute, by the
 planner's cost model, with links and devices as the traces or the testbed say. What is timed: from a barrier to the end
@@ -13,7 +14,11 @@ latency that is neither: waiting for ranks that are late, the beginning and the 
 that which ranks were paced for, where they were: above 1 the machine has too few cores for so many boards, and what is
 measured is no prediction's fault.
 
-In the end it says how far predictions are off, for networks that the cost model has not seen and for those it has.
+With ``--race SECONDS``, `auto` is the plan that ``infer --trace-budget SECONDS`` starts: measured beside one board and
+the best fixed layout, or the winner of an earlier start with the same cache.
+
+In the end it says how far predictions are off, for networks that the cost model has not seen and for those it has, and
+what the best fixed layout of each network takes over `auto`.
 """
 
 from __future__ import annotations
@@ -22,25 +27,34 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from flexpie_mpi import Engine, Plan, load_shared, start
-from flexpie_mpi.core.choices import PLANNERS
+from flexpie_mpi.core.choices import PLANNERS, PRESETS
+from flexpie_mpi.core.errors import FlexPieError, TransportError
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate import emulated
+from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.cluster import origins_of, testbed_of
 from flexpie_mpi.measure.observed import Observation
 from flexpie_mpi.measure.race import race_in_turns
 from flexpie_mpi.measure.trial import Rounds
+from flexpie_mpi.model import Model
 from flexpie_mpi.planner import PricedPlan, Task, make_plans
+from flexpie_mpi.report.plans import race_lines
+from flexpie_mpi.runtime.transport import Transport
+from flexpie_mpi.session.choosing import Chooser
+from flexpie_mpi.session.opening import CostSources, PlanChoice
 from flexpie_mpi.testbed import Testbed, one_host, read
 
 NETWORKS = "mobilenet_v1,mobilenet_v2,resnet18,resnet50,resnet101,vgg16,inception_v1,bert_base"
@@ -75,7 +89,7 @@ class Found:
         rest = 1 - (self.compute_s + self.exchange_s) / self.measured_s
         over = self.compute_s / self.paced_s if self.paced_s else 1.0
         return (
-            f"{self.model:14}{self.planner:11}{self.predicted_s * 1e3:10.2f}{self.measured_s * 1e3:10.2f}"
+            f"{self.model:20}{self.planner:11}{self.predicted_s * 1e3:10.2f}{self.measured_s * 1e3:10.2f}"
             f"{self.ratio:8.3f}{compute:9.3f}{exchange:10.3f}{rest:7.0%}{over:7.2f}"
             f"{middle:9.3f}   {low:.3f} .. {high:.3f}"
         )
@@ -84,12 +98,37 @@ class Found:
 # A job
 
 
-def compare(transport, name: str, options, cost, testbed: Testbed) -> list[Found]:
-    """What is found of every planner, on the root; nothing elsewhere."""
-    model = load_shared(transport, f"builtin:{name}")
+def plans_of(
+    transport: Transport, model: Model, request: Mapping[str, Any], options: argparse.Namespace, task: Task
+) -> dict[str, PricedPlan] | None:
+    """A plan of every planner, on the root; that of `auto` is chosen in a race, where that is asked for."""
+    chosen = None
+    if options.race is not None:
+        traces = [options.traces] if options.traces else None
+        sources = CostSources(options.testbed, options.cost, traces, trace_budget_s=options.race)
+        make = partial(
+            Engine, transport, model, slowdown=task.testbed.devices[transport.rank].slowdown, is_trusted=True
+        )
+        chooser = Chooser(transport, model, PlanChoice(), sources, Cache.default(), lambda text: None)
+        chosen = chooser.choose(None, make, request).prediction
+    if transport.rank:
+        return None
+    if chosen is None:
+        return {it: make_plans(it, task).plans[0] for it in options.planners}
+    print(*race_lines(chosen.race))
+    task = Task(model.graph, chosen.inputs.testbed, chosen.inputs.cost)
+    others = [it for it in options.planners if it != "auto"]
+    return {"auto": chosen.best, **{it: make_plans(it, task).plans[0] for it in others}}
+
+
+def compare(transport: Transport, name: str, options: argparse.Namespace, cost, testbed: Testbed) -> list[Found]:
+    """What is found of every planner, on the root; nothing elsewhere.
+
+    Raises FlexPieError on every rank, when the network cannot be read, or one of the plans not be run.
+    """
+    model = load_shared(transport, name if name.endswith(".onnx") else f"builtin:{name}")
     inputs = random_inputs(model.graph, seed=0)
-    task = Task(model.graph, testbed, cost)
-    priced = {it: make_plans(it, task).plans[0] for it in options.planners} if transport.rank == 0 else None
+    priced = plans_of(transport, model, inputs, options, Task(model.graph, testbed, cost))
     distinct: dict[str, list[str]] = {}
     for planner, item in transport.broadcast(priced).items():
         distinct.setdefault(repr(item.plan.segments), []).append(planner)
@@ -111,11 +150,14 @@ def compare(transport, name: str, options, cost, testbed: Testbed) -> list[Found
         Rounds(options.rounds, options.warmup),
         seen=seen.__setitem__,
     )
+    for outcome in trials:
+        if isinstance(outcome, FlexPieError):
+            raise outcome
     base = next((n for n, names in enumerate(groups) if "auto" in names), 0)
     paces = [paced_s(transport, engine) for engine in engines]
     ratios = [np.divide(trial.latencies_s, trials[base].latencies_s) for trial in trials]
     return [
-        found(planner, priced[planner], seen[place], ratios[place], paces[place], (testbed, name not in cost.models))
+        found(planner, priced[planner], seen[place], ratios[place], paces[place], (testbed, name, name in cost.models))
         for place, names in enumerate(groups)
         for planner in (names if priced else ())
     ]
@@ -136,16 +178,16 @@ def found(
     seen: Observation,
     ratios: np.ndarray,
     pace_s: float,
-    where: tuple[Testbed, bool],
+    where: tuple[Testbed, str, bool],
 ) -> Found:
     """What was predicted of a plan beside what was seen of it."""
-    testbed, is_held_out = where
+    testbed, name, is_seen = where
     return Found(
         testbed.name,
         testbed.ranks,
-        seen.model,
+        Path(name).stem,
         planner,
-        is_held_out,
+        not is_seen,
         item.seconds,
         seen.latency_s,
         np.percentile(ratios, [25, 50, 75]).tolist(),
@@ -168,11 +210,18 @@ def job(options: argparse.Namespace) -> list[Found]:
             columns = (
                 f"{'predicted':>10}{'measured':>10}{'p / m':>8}{'compute':>9}{'exchange':>10}{'rest':>7}{'over':>7}"
             )
-            print(f"{'network':14}{'planner':11}{columns}{'ratio':>9}")
+            print(f"{'network':20}{'planner':11}{columns}{'ratio':>9}")
         for name in options.models.split(","):
-            for each in compare(transport, name, options, cost, testbed):
+            try:
+                rows = compare(transport, name, options, cost, testbed)
+            except TransportError:
+                raise
+            except FlexPieError as error:  # all ranks have it
+                sys.stdout.write(f"{name} is left out: {error}\n" if transport.rank == 0 else "")
+                continue
+            for each in rows:
                 print(each.row(), flush=True)
-                everything.append(each)
+            everything += rows
     return everything
 
 
@@ -226,6 +275,22 @@ def summary(everything: Sequence[Found]) -> Iterator[str]:
         )
 
 
+def promise(everything: Sequence[Found]) -> Iterator[str]:
+    """What the best fixed layout takes over `auto`: a line for each network, and one for each number of ranks."""
+    cells: dict[str, dict[str, list[Found]]] = {}
+    for each in everything:
+        if each.planner in PRESETS:
+            boards = cells.setdefault(f"{each.ranks} ranks of {each.boards}", {})
+            boards.setdefault(each.model, []).append(each)
+    for boards, networks in cells.items():
+        best = [min(fixed, key=lambda each: each.to_auto[1]) for fixed in networks.values()]
+        for each in best:
+            low, middle, high = each.to_auto
+            yield f"{each.model:20}{boards}: {each.planner:9} over auto {middle:.3f}   {low:.3f} .. {high:.3f}"
+        middles = [each.to_auto[1] for each in best]
+        yield f"{boards}: best fixed layout over auto, lowest {min(middles):.3f}, median {np.median(middles):.3f}"
+
+
 def keep(everything: Sequence[Found], path: str) -> None:
     """Add a line of JSON for each to a file."""
     with open(path, "a") as file:
@@ -241,6 +306,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ranks", default="4", help="how many of its boards each job has")
     parser.add_argument("--models", default=NETWORKS)
     parser.add_argument("--planners", default=",".join(name for name in PLANNERS if name not in ("random", "batch")))
+    parser.add_argument("--race", type=float, metavar="SECONDS", help="choose `auto` as infer does, in so many at most")
     parser.add_argument("--slowdown", help="one number per rank: how much slower each is paced")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=3)
@@ -258,7 +324,7 @@ def main() -> None:
     everything = emulate(options) if is_emulator else job(options)
     if everything and options.output:
         keep(everything, options.output)
-    for line in summary(everything) if not options.job else ():
+    for line in (*summary(everything), *promise(everything)) if not options.job else ():
         print(line)
 
 

@@ -73,10 +73,13 @@ class Holdings:
         """Everything `rank` holds of a value."""
         return self._held.get(value, {}).get(rank, [])
 
+    def whole(self, value: str, rank: int) -> list[Held]:
+        """What `rank` holds of a value, but for a part of it."""
+        return [held for held in self.of(value, rank) if not held.is_part]
+
     def exact(self, value: str, rank: int, region: Region | None) -> int | None:
         """A buffer of `rank` that holds exactly `region` of a value."""
-        held = (held for held in self.of(value, rank) if not held.is_part)
-        return next((each.buffer for each in held if each.region == region), None)
+        return next((held.buffer for held in self.whole(value, rank) if held.region == region), None)
 
     def common_block(self, *held: tuple[int, int]) -> int:
         """Channels to a block of two buffers, each of (rank, buffer); 0 where they differ."""
@@ -138,7 +141,7 @@ def build_exchange(graph: Graph, holdings: Holdings, needs: Needs, segment: int)
             _put_together(boundary, graph, holdings, name, lacking, segment)
             by_rank = {rank: region for rank, region in by_rank.items() if rank not in lacking}
         moves = _moves(holdings, name, by_rank)
-        before = {rank: list(holdings.of(name, rank)) for rank in range(holdings.ranks)}
+        before = {rank: holdings.whole(name, rank) for rank in range(holdings.ranks)}
         for rank, region in by_rank.items():
             exact = holdings.exact(name, rank, region)
             if exact is None:

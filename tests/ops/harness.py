@@ -1,8 +1,13 @@
-"""Law that every operator rule must keep: any box of an output, computed by the local form from exactly the regions the
-rule says it reads, equals that box of the whole operator's output; and nothing outside those regions matters.
+"""Laws that every operator rule must keep.
+
+Any box of an output, computed by the local form from exactly the regions the rule says it reads, equals that box of the
+whole operator's output, and nothing outside those regions matters (:func:`check_rule`). Parts of an output, computed
+from any shares of what is summed and combined, equal all of it (:func:`check_parts`).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise, product
 
 import numpy as np
 import onnx
@@ -13,7 +18,7 @@ from flexpie_mpi.core.program import NodeBlock
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
-from flexpie_mpi.ops import rule_for, widen
+from flexpie_mpi.ops import part_axes, part_regions, rule_for, whole, widen
 from flexpie_mpi.planner.boxes import Boxes, NodeMap
 
 
@@ -108,6 +113,52 @@ def check_rule(
         assert rule.flops(bound, out) >= 0
 
 
+def check_parts(
+    proto: onnx.ModelProto,
+    axes: set[int],
+    *,
+    feeds: dict[str, np.ndarray] | None = None,
+    trials: int = 6,
+    seed: int = 0,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> None:
+    """Check the parts of a model with one node on random shares; integers must be equal.
+
+    `axes` is what the rule must answer for the axes of the first input that ranks may share out.
+    """
+    rng = np.random.default_rng(seed)
+    feeds = feeds or random_inputs(proto, rng)
+    (name,) = (item.name for item in proto.graph.output)
+    (expected,) = session(proto).run([name], feeds)
+    model = Model.from_skeleton(with_shapes(proto, {name: expected}).SerializeToString())
+    (bound,) = model.graph.bound
+    assert part_axes(bound) == axes, f"{bound.op} has parts along {sorted(part_axes(bound))}, expected {sorted(axes)}"
+    weights = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
+    for _ in range(trials if axes else 0):
+        shares, total = random_shares(bound.in_shape(), axes, rng), None
+        for number, share in enumerate(shares):
+            into = part_regions(bound, share, is_first=number == 0)
+            block = NodeBlock(bound.node.name, tuple(map(whole, bound.outputs)), into, is_part=True)
+            part = _run(model, bound, block, feeds, weights)[name]
+            assert part.dtype == expected.dtype and part.shape == expected.shape, f"{share}: {part.shape}"
+            total = part if total is None else getattr(np, rule_for(bound).combines(bound))(total, part)
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(total, expected, rtol=rtol, atol=atol, err_msg=f"{shares}")
+        else:
+            np.testing.assert_array_equal(total, expected, err_msg=f"{shares}")
+
+
+def random_shares(shape: tuple[int, ...], axes: set[int], rng: np.random.Generator) -> list[Region]:
+    """Shares that tile a value, cut along some of the axes: one share or several, even or not, one thick or all."""
+    chosen = {axis for axis in axes if rng.random() < 0.7} or {min(axes)}
+    cuts = [
+        sorted({0, extent, *rng.integers(0, extent + 1, rng.integers(0, 4)).tolist()}) if axis in chosen else [0, extent]
+        for axis, extent in enumerate(shape)
+    ]
+    return [Region(bounds) for bounds in product(*(tuple(pairwise(ends)) for ends in cuts))]
+
+
 def with_shapes(proto: onnx.ModelProto, outputs: dict[str, np.ndarray]) -> onnx.ModelProto:
     """The model with the shapes that its outputs really have, which ONNX's own inference does not always know."""
     measured = onnx.ModelProto()
@@ -140,29 +191,37 @@ def as_boxes(region: Region | None, value) -> Boxes:
 
 
 def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
-    held, outputs = {}, []
-    for name, value, region in zip(bound.node.inputs, bound.inputs, into, strict=True):
+    results = _run(model, bound, NodeBlock(bound.node.name, out, into), feeds, weights)
+    for name, region in zip(bound.node.outputs, out, strict=True):
+        if region is None:
+            continue
+        result, expected = results[name], _cut(whole[name], region)
+        assert result.dtype == expected.dtype and result.shape == expected.shape, f"{name} {region}: {result.shape}"
+        np.testing.assert_allclose(
+            result.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, err_msg=f"{name} {region}"
+        )
+
+
+def _run(model, bound, block, feeds, weights):
+    """The outputs of a block, computed by its local form from the regions that it reads and nothing else."""
+    held = {}
+    for name, value, region in zip(bound.node.inputs, bound.inputs, block.inputs, strict=True):
         if value is None or value.is_constant or region is None:
             continue
         assert not region.is_empty and Region.full(value.shape).contains(region), f"{name}: {region} of {value.shape}"
         held[name] = held[name].hull(region) if name in held else region
-    outputs = [(name, region) for name, region in zip(bound.node.outputs, out, strict=True) if region is not None]
-    segment = build(model, "case", [NodeBlock(bound.node.name, out, into)], tuple(held.items()), tuple(outputs))
+    pairs = zip(bound.node.outputs, block.outputs, strict=True)
+    outputs = [(name, region) for name, region in pairs if region is not None]
+    segment = build(model, "case", [block], tuple(held.items()), tuple(outputs))
     proto = onnx.ModelProto()
     proto.CopyFrom(segment.proto)
     for item in proto.graph.initializer:
         if item.name in segment.weights:
             constant, region = segment.weights[item.name]
-            array = weights[constant]
-            item.CopyFrom(numpy_helper.from_array(_cut(array, region), item.name))
+            item.CopyFrom(numpy_helper.from_array(_cut(weights[constant], region), item.name))
     local = {name: _cut(feeds[name], region) for name, region in held.items()}
-    results = session(proto).run([name for name, _ in outputs], local)
-    for (name, region), result in zip(outputs, results, strict=True):
-        expected = _cut(whole[name], region)
-        assert result.dtype == expected.dtype and result.shape == expected.shape, f"{name} {region}: {result.shape}"
-        np.testing.assert_allclose(
-            result.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, err_msg=f"{name} {region}"
-        )
+    names = [name for name, _ in outputs]
+    return dict(zip(names, session(proto).run(names, local), strict=True))
 
 
 def _check_outside(reference, names, bound, out, into, feeds, whole, rng, rtol):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .harness import check_rule
+from .harness import check_parts, check_rule
 from .numbers import weights
 from .onenode import OPSETS, one_node
 
@@ -107,3 +107,50 @@ def test_integer(zeros, group, out):
 def test_weight_computed_in_the_graph():
     proto = one_node("Conv", [(1, 4, 6, 6), (6, 2, 3, 3), (6,)], group=2, pads=[1, 1, 1, 1])
     check_rule(proto, cut=({0, 1, 2, 3},))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        dict(strides=[2, 2], pads=[1, 0, 0, 1]),
+        dict(dilations=[2, 3], pads=[2, 3, 2, 3]),
+        dict(auto_pad="SAME_UPPER", strides=[2, 3]),
+        dict(auto_pad="SAME_LOWER", strides=[2, 3]),
+        dict(auto_pad="VALID", strides=[2, 1]),
+        dict(pads=[9, 0, 0, 9], strides=[2, 2]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_parts_add_the_bias_once(attributes, bias):
+    check_parts(conv((2, 7, 9, 8), 3, (3, 2), bias=bias, **attributes), {1})
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_parts_of_each_opset(opset):
+    check_parts(conv((1, 5, 7, 6), 4, (3, 3), opset=opset, pads=[1, 1, 1, 1]), {1}, seed=opset)
+
+
+@pytest.mark.parametrize("shape,kernel", [((2, 6, 11), (3,)), ((1, 6, 5, 6, 4), (3, 1, 2))])
+def test_parts_of_one_and_three_spatial_axes(shape, kernel):
+    check_parts(conv(shape, 4, kernel, strides=[2] * len(kernel), pads=[1] * (2 * len(kernel))), {1})
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(convolutions(), st.integers(0, 100))
+def test_parts_of_random_convolutions(proto, seed):
+    (group,) = (item.i for item in proto.graph.node[0].attribute if item.name == "group")
+    check_parts(proto, {1} if group == 1 else set(), trials=3, seed=seed, rtol=1e-4)
+
+
+def test_parts_of_weights_that_are_computed():
+    check_parts(one_node("Conv", [(1, 6, 6, 6), (4, 6, 3, 3), (4,)], pads=[1, 1, 1, 1]), {1})
+
+
+@pytest.mark.parametrize("op", ["ConvInteger", "QLinearConv"])
+def test_quantised_convolutions_have_no_parts(op):
+    data, weight = ((2, 4, 6, 5), "uint8"), weights(5, 4, 3, 2, dtype="uint8")
+    one, zero = np.array(0.05, np.float32), np.array(0, np.uint8)
+    inputs = [data, weight, zero] if op == "ConvInteger" else [data, one, zero, weight, one, zero, one, zero]
+    check_parts(one_node(op, inputs), set())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .harness import check_rule
+from .harness import check_parts, check_rule
 from .onenode import NEWEST, OPSETS, axes_below, one_node
 
 KINDS = ("MaxPool", "AveragePool", "LpPool")
@@ -131,3 +131,15 @@ def test_global_pools(op):
     for opset in (7, 13, 21):
         check_rule(one_node(op, [(3, 5, 4, 6)], opset=opset), cut=({0, 1},))
     check_rule(one_node(op, [(3, 5, 7)]), cut=({0, 1},))
+
+
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool"])
+@pytest.mark.parametrize("shape", [(2, 3, 7), (1, 4, 5, 6), (2, 2, 3, 4, 5)])
+@pytest.mark.parametrize("opset", OPSETS)
+def test_parts_of_all_positions(op, shape, opset):
+    check_parts(one_node(op, [shape], opset=opset), set(range(2, len(shape))), seed=opset)
+
+
+def test_no_parts_of_windows_and_other_norms():
+    check_parts(one_node("GlobalLpPool", [(1, 4, 5, 6)], p=2), set())
+    check_parts(one_node("AveragePool", [(1, 4, 6, 6)], kernel_shape=[6, 6]), set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .harness import check_rule
+from .harness import check_parts, check_rule
 from .onenode import NEWEST, OPSETS, axes_below, ints, one_node
 
 OPS = (
@@ -112,3 +112,51 @@ def test_top_k(axis, opset):
 
 def test_keepdims_of_another_number_means_what_onnxruntime_takes_it_for():
     check_rule(reduction("ReduceMean", 18, [1], 2**40), cut=(cut_axes([1], keepdims=False),))
+
+
+SUMMED = ("ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare")
+
+
+@pytest.mark.parametrize("op", SUMMED)
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_parts_of_each_opset(op, opset, keepdims):
+    check_parts(reduction(op, opset, [1, -1], keepdims), {1, 3}, trials=3, seed=opset)
+
+
+@pytest.mark.parametrize("op", SUMMED)
+@pytest.mark.parametrize("axes", [[0], [3], [-1, -3], [0, 1, 2, 3], None])
+@pytest.mark.parametrize("opset", [11, NEWEST])
+def test_parts_along_any_axes(op, axes, opset):
+    reduced = {axis % 4 for axis in (range(4) if axes is None else axes)}
+    check_parts(reduction(op, opset, axes, 0), reduced)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin", "ReduceSum", "ReduceSumSquare"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float64"])
+def test_parts_of_other_types(op, dtype):
+    check_parts(one_node(op, [(SHAPE, dtype), *([ints(1, 2)] if op == "ReduceSum" else [])], keepdims=0,
+                         **({} if op == "ReduceSum" else {"axes": [1, 2]})), {1, 2})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        *(reduction(op, 17, [1, 2], 0) for op in sorted(set(OPS) - set(SUMMED))),
+        one_node("ReduceMean", [(SHAPE, "int32")], axes=[1, 2]),
+        one_node("ReduceMean", [(SHAPE, "float16")], axes=[1, 2]),
+        one_node("ReduceSum", [(SHAPE, "float16"), ints(1, 2)]),
+        one_node("ReduceMax", [(SHAPE, "int8")], axes=[1, 2]),
+        reduction("ReduceSum", 18, None, 1, noop_with_empty_axes=1),
+        one_node("ArgMax", [SHAPE], axis=1),
+        one_node("CumSum", [(3, 4, 5), np.array(1)]),
+    ],
+    ids=lambda proto: proto.graph.node[0].op_type,
+)
+def test_no_parts_where_they_would_be_rounded_or_are_no_summands(proto):
+    check_parts(proto, set())
+
+
+def test_no_parts_where_the_axes_are_computed():
+    proto = one_node("ReduceSum", [SHAPE, ((1,), "int64")], keepdims=1, shapes=[(2, 3, 1, 5)])
+    check_parts(proto, set(), feeds={"x0": np.ones(SHAPE, np.float32), "x1": ints(2)})

@@ -153,7 +153,9 @@ def random_shares(shape: tuple[int, ...], axes: set[int], rng: np.random.Generat
     """Shares that tile a value, cut along some of the axes: one share or several, even or not, one thick or all."""
     chosen = {axis for axis in axes if rng.random() < 0.7} or {min(axes)}
     cuts = [
-        sorted({0, extent, *rng.integers(0, extent + 1, rng.integers(0, 4)).tolist()}) if axis in chosen else [0, extent]
+        sorted({0, extent, *rng.integers(0, extent + 1, rng.integers(0, 4)).tolist()})
+        if axis in chosen
+        else [0, extent]
         for axis, extent in enumerate(shape)
     ]
     return [Region(bounds) for bounds in product(*(tuple(pairwise(ends)) for ends in cuts))]

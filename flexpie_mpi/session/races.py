@@ -115,11 +115,11 @@ class Winner:
         newest, wait_s = self.races[0], WAIT_S * 4 ** (len(self.races) - 1)
         return self.is_doubted or not (newest.is_sure or 0 <= time.time() - newest.held_s < wait_s)
 
-    def after(self, race: Race, plan: str) -> Winner:
+    def after(self, race: Race, plan: Plan) -> Winner:
         """What is known after another race, from which on `plan` is used."""
-        earlier_s = self.taken_s if plan == self.plan else ()
+        earlier_s = self.taken_s if plan.segments == Plan.from_json(self.plan).segments else ()
         taken_s = (race.winner.quartiles_s, *earlier_s)
-        return Winner(plan, (race, *self.races)[:MOST], taken_s[:MOST])
+        return Winner(plan.to_json(), (race, *self.races)[:MOST], taken_s[:MOST])
 
     def after_run(self, seconds: Quartiles) -> Winner:
         """What is known after the plan took so long; it is doubted where it has never been seen to do so."""
@@ -165,6 +165,7 @@ class KeptRaces:
             races = tuple(replace(race, note="at an earlier start") for race in won.races)
             if not races or not all(0 <= race.kept < len(race.entrants) for race in races):
                 raise DocumentError("the race has no winner")
+            Plan.from_json(won.plan)
             return replace(won, races=races)
         except Exception as error:  # whatever is wrong with a file
             self.forget(error)
@@ -177,7 +178,7 @@ class KeptRaces:
 
     def keep(self, plan: Plan, race: Race) -> None:
         """Put the plan that is used after a newer race in place of the older."""
-        self._store((self.winner() or Winner("", (), ())).after(race, plan.to_json()))
+        self._store((self.winner() or Winner(plan.to_json(), (), ())).after(race, plan))
 
     def ran(self, seconds: Quartiles) -> None:
         """Keep what the plan took in a run, where that was not known."""

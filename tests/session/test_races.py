@@ -290,7 +290,9 @@ def test_one_rank_has_nothing_to_choose(cache, clock):
     assert choose(cache, ranks=1).prediction is None and not clock[1]
 
 
-@pytest.mark.parametrize("damage", ["rubbish", "no race", "another model's", "another job's", "too large"])
+@pytest.mark.parametrize(
+    "damage", ["rubbish", "no race", "no winner", "no plan", "another model's", "another job's", "too large"]
+)
 def test_a_race_that_is_of_no_use_is_held_anew(cache, clock, caplog, monkeypatch, damage):
     clock[0].update(SLOW_AUTO)
     first = choose(cache)
@@ -299,6 +301,7 @@ def test_a_race_that_is_of_no_use_is_held_anew(cache, clock, caplog, monkeypatch
     plans = {"another model's": (load("builtin:tiny_cnn").graph, 2), "another job's": (GRAPH, 3)}
     texts = {name: json.dumps({**record, "plan": layout_plan(*of, "rows").to_json()}) for name, of in plans.items()}
     texts |= {"rubbish": "?", "no race": "{}"}
+    texts |= {"no winner": json.dumps({**record, "races": []}), "no plan": json.dumps({**record, "plan": "?"})}
     path.write_text(texts.get(damage, path.read_text()))
     if damage == "too large":
         monkeypatch.setattr(planning, "lacking", lambda plan, *rest: ["too large"] * (plan == first.plan))

@@ -17,6 +17,7 @@ from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import Chooser, Chosen
+from ..session.greeting import greet
 from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
 from ..session.timing import RunTerms, time_request
 from . import options
@@ -197,6 +198,7 @@ class Inference(RankPart):
         args, transport = self.args, self.transport
         with self.progress:
             on_root(transport, lambda: self.files.check(), ROOT)
+            greet(transport)
             given = None if args.plan is None else shared_plan(transport, args.plan)
             devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
 from ..core.errors import EmulationError
+from ..measure.interfaces import sent_here
 from ..testbed import Testbed
 from .cleanup import SPACES
 from .network import Network
@@ -230,9 +230,7 @@ def throughput(ways: Sequence[tuple[str, str, str]], expected: float) -> float:
 
 def sent_bytes(space: str) -> int:
     """Bytes that all interfaces of a board have sent, but for its loopback."""
-    text = inside(space, Path("/proc/thread-self/net/dev").read_text)
-    lines = (line.split(":") for line in text.splitlines()[2:])
-    return sum(int(counts.split()[8]) for name, counts in lines if name.strip() != "lo")
+    return sum(inside(space, sent_here).values())
 
 
 def inside(space: str, function: Callable[[], T]) -> T:

@@ -14,12 +14,12 @@ from .shard import SegmentModel, build
 from .weights import WeightStore
 
 if TYPE_CHECKING:
-    from .loading import BUILTIN, load
+    from .loading import BUILTIN, content_digest, load
 
-__all__ = ["BUILTIN", "Model", "SegmentModel", "WeightStore", "build", "load"]
+__all__ = ["BUILTIN", "Model", "SegmentModel", "WeightStore", "build", "content_digest", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("BUILTIN", "load"):
+    if name not in ("BUILTIN", "content_digest", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.loading"), name)

@@ -145,6 +145,14 @@ def _cached(
     return read(cache.store(kind, key, write))
 
 
+def content_digest(path: Path, budget: Budget | None = None) -> str:
+    """Hex digest of a model's file and of the weights that it has in others.
+
+    Raises ModelError as :func:`load` does, when the file is no model.
+    """
+    return _key(read_source(path, budget=budget))
+
+
 def _key(source: Source) -> str:
     """Digest of everything that the prepared model follows from."""
     state = hashlib.blake2b(digest_size=16)

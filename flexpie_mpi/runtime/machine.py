@@ -43,11 +43,18 @@ def launcher_rank(environment: Mapping[str, str] = os.environ) -> int | None:
     return next((int(rank) for rank in given if rank.isdecimal()), None)
 
 
+def said(path: Path) -> str:
+    """What the system says in a small file of ``/proc`` or ``/sys``, without white space around; empty without one."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
 def place(name: str) -> Place:
     """Where this process runs, on a host called `name`."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot = said(Path("/proc/sys/kernel/random/boot_id"))
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return name, boot.read_text().strip() if boot.exists() else name, tuple(sorted(cores))
+    return name, boot or name, tuple(sorted(cores))
 
 
 def threads_problem(threads: int) -> str:

@@ -25,6 +25,7 @@ from ..runtime.mpi import available, start
 from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
 from .choosing import Chooser
+from .greeting import greet
 from .opening import ROOT, CostSources, PlanChoice, Tell, ignore
 
 OPEN, RUN, STREAM, CLOSE, END = range(5)
@@ -113,6 +114,7 @@ class Ranks:
         """Those of this process, which joins its job if it has not yet."""
         if cls._here is None:
             cls._here = cls(start(deadline_s) if available() else alone())
+            greet(cls._here.transport)
             if cls._here.transport.rank == ROOT:
                 atexit.register(cls._here.end)
         return cls._here

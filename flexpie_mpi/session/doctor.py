@@ -1,0 +1,163 @@
+"""The whole examination of a job: boards, links, and what all ranks make of a model and a plan, with verdicts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ..core.budget import Budget
+from ..core.errors import FlexPieError
+from ..core.plan import Plan
+from ..files.cache import Cache
+from ..lower import digest, turns_of
+from ..lower.memory import RankMemory, mb, memory_of
+from ..measure.examination import Examination, examine
+from ..model import BUILTIN, Model, content_digest
+from ..model.inputs import Shapes
+from ..runtime.engine import load_shared
+from ..runtime.provider import agreed_blocks
+from ..runtime.transport import Transport
+from ..testbed import Testbed
+from .link_verdicts import judge_links, judge_paces, judge_places
+from .opening import Tell, from_root, read_boards, read_plan, shared_plan
+from .plan_verdicts import judge_files, judge_programs, judge_room
+from .verdicts import OK, Verdict, judge_boards, judge_clocks, judge_disks, judge_sources
+
+UNREADABLE = "unreadable"
+"""In place of the digest of a file that a rank cannot read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a job is to be held against; None where nothing is given."""
+
+    testbed: str | None = None
+    model: str | None = None
+    plan: str | None = None
+    shapes: Shapes = field(default_factory=dict)
+    budget: Budget | None = None
+    threads: int = 1  # of every rank, where no testbed says
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found and what is to be said of it, the same on every rank."""
+
+    found: Examination
+    verdicts: tuple[Verdict, ...]
+    testbed: Testbed | None = None
+    needs: tuple[RankMemory, ...] = ()  # of the plan, by rank; empty without one
+    digests: dict[str, tuple[str | None, ...]] = field(default_factory=dict)  # of model, plan and programs, by rank
+
+
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """What all ranks make of a model and a plan."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    well: dict[str, str] = field(default_factory=dict)  # what is said of a check that has found nothing
+    digests: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+
+def diagnose(transport: Transport, subject: Subject, cache: Cache, tell: Tell) -> Diagnosis:
+    """Look at everything and judge it; called by all ranks together.
+
+    Raises FlexPieError on every rank, when a file that is given cannot be used at all.
+    """
+    path, size = subject.testbed, transport.size
+    testbed = None if path is None else from_root(transport, lambda: read_boards(path, size))
+    plan = None if subject.plan is None else shared_plan(transport, subject.plan)
+    found = examine(transport, cache, tell)
+    threads = [device.threads for device in testbed.devices] if testbed else [subject.threads] * size
+    opinion = _Opinion(_of_cluster(found, testbed, threads), _well(found, testbed))
+    needs: tuple[RankMemory, ...] = ()
+    if subject.model is not None:
+        tell(f"loading {subject.model}")
+        _compare_files(transport, opinion, "model", subject.model, partial(_model_digest, subject.budget))
+        model = load_shared(transport, subject.model, subject.shapes, cache, budget=subject.budget)
+        if plan is not None and subject.plan is not None:
+            _compare_files(transport, opinion, "plan", subject.plan, _plan_digest)
+            needs = _of_plan(transport, opinion, plan, model, found, testbed)
+    silent = {check: what for check, what in opinion.well.items() if check not in {v.check for v in opinion.verdicts}}
+    fine = (Verdict(OK, check, what) for check, what in silent.items())
+    return Diagnosis(found, (*opinion.verdicts, *fine), testbed, needs, opinion.digests)
+
+
+def _of_cluster(found: Examination, testbed: Testbed | None, threads: Sequence[int]) -> list[Verdict]:
+    boards = found.boards
+    return [
+        *judge_boards(boards, threads),
+        *judge_sources(boards, found.sources),
+        *judge_disks(boards, found.disks),
+        *judge_clocks(boards, found.offsets_s),
+        *judge_paces(boards, found.paces),
+        *judge_links(found, testbed),
+        *(judge_places(boards, testbed) if testbed else ()),
+    ]
+
+
+def _well(found: Examination, testbed: Testbed | None) -> dict[str, str]:
+    """What is said of a cluster's checks where they have found nothing."""
+    boards, links = found.boards, [link for link in found.links if not link.is_local(found.boards)]
+    versions = boards[0].versions
+    shown = [name for name in ("python", "flexpie-mpi", "onnxruntime") if name in versions]
+    free = [board.memory.free_bytes for board in boards if board.memory.free_bytes is not None]
+    disks = [free for free in found.disks if free is not None]
+    said = {
+        "versions": ", ".join([*(f"{name} {versions[name]}" for name in shown), versions.get("mpi", "no MPI")]),
+        "memory": f"at least {mb(min(free))} free for every rank" if free else "",
+        "disk": f"at least {mb(min(disks))} free for every rank's cache" if disks else "",
+        "processor": "none is held back or at work on something else",
+        "clock": "all hosts tell the same time" if len({board.place[:2] for board in boards}) > 1 else "",
+        "links": f"none of {len(links)} between hosts is slower than it should be" if links else "",
+        "testbed": f"'{testbed.name}' describes these boards" if testbed else "",
+    }
+    return {check: what for check, what in said.items() if what}
+
+
+# Models and plans
+
+
+def _compare_files(
+    transport: Transport, opinion: _Opinion, check: str, path: str, digest_of: Callable[[str], str]
+) -> None:
+    """Have every rank that has a file of this path say what it holds."""
+    if path.startswith(BUILTIN):
+        return
+    mine = digest_of(path) if Path(path).is_file() else None
+    digests = opinion.digests[check] = tuple(transport.all_gather(mine))
+    opinion.verdicts.extend(judge_files(check, path, digests))
+    holders = sum(held is not None for held in digests)
+    opinion.well[check] = f"'{path}' is the same on the {holders} of {transport.size} ranks that have it"
+
+
+def _model_digest(budget: Budget | None, path: str) -> str:
+    try:
+        return content_digest(Path(path), budget)
+    except FlexPieError:
+        return UNREADABLE
+
+
+def _plan_digest(path: str) -> str:
+    try:
+        return hashlib.blake2b(read_plan(path).to_json().encode(), digest_size=16).hexdigest()
+    except FlexPieError:
+        return UNREADABLE
+
+
+def _of_plan(
+    transport: Transport, opinion: _Opinion, plan: Plan, model: Model, found: Examination, testbed: Testbed | None
+) -> tuple[RankMemory, ...]:
+    """Have every rank lower the plan; what each needs for it."""
+    blocks = agreed_blocks(transport, found.boards[transport.rank].block)
+    turns = turns_of(plan, model.graph, blocks)
+    digests: list[str] = transport.all_gather(" ".join(map(digest, turns)))
+    opinion.digests["programs"] = tuple(digests)
+    needs = memory_of(turns, model.graph, plan.root)
+    opinion.verdicts.extend([*judge_programs(digests), *judge_room(needs, found, testbed)])
+    most = max(needs, key=lambda need: need.total_bytes())
+    opinion.well["plan"] = f"fits every board; rank {most.rank} needs most, {mb(most.total_bytes())} with its process"
+    return needs

@@ -1,0 +1,32 @@
+"""What the ranks of a job tell each other first, and what of it forbids to go on."""
+
+from __future__ import annotations
+
+import logging
+
+from ..core.errors import TransportError
+from ..measure.board import boards_of
+from ..runtime.transport import Transport
+from .opening import ROOT
+from .verdicts import ERROR, WARNING, Verdict, judge_start
+
+log = logging.getLogger(__name__)
+
+
+def greet(transport: Transport) -> None:
+    """Look at what takes no time to look at; what is to be mended is a warning of the root. Called by all together.
+
+    Raises TransportError on every rank, when the boards cannot work together or would compute wrongly.
+    """
+    verdicts = judge_start(boards_of(transport))
+    errors = [verdict for verdict in verdicts if verdict.level == ERROR]
+    if errors:
+        raise TransportError(in_a_line(errors[0]))
+    for verdict in verdicts:
+        if transport.rank == ROOT and verdict.level == WARNING:
+            log.warning("%s", in_a_line(verdict))
+
+
+def in_a_line(verdict: Verdict) -> str:
+    """What was found and what to do about it."""
+    return f"{verdict.finding}: {verdict.remedy}" if verdict.remedy else verdict.finding

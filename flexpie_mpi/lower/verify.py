@@ -6,7 +6,8 @@ Each violation is a sentence with a kind:
 - ``duplicate``: two messages between the same ranks with the same tag;
 - ``coverage``: a buffer is read before every element of what is read was written;
 - ``regions``: a node is given less than it reads, or a rank leaves out part of its shard;
-- ``sum``: a part of a value is left out, comes in twice, or is not combined as the operator says;
+- ``sum``: a part of a value is left out, comes in twice, is not combined as the operator says, or read as if it were
+  the whole;
 - ``form``: a buffer in blocks begins within one or is too small, or a piece travels in blocks that its buffer lacks;
 - ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
 - ``memory``: buffers that are alive together overlap, or collectives that are under way together share a staging slot.
@@ -261,13 +262,17 @@ def _reads_enough(program: Program, graph: Graph, node: BoundNode, block: NodeBl
 
 
 def _sums(programs: Sequence[Program], graph: Graph) -> Iterable[Violation]:
-    """Where a value is put together, every rank's part comes in once and in the order of ranks, the first as a copy."""
+    """Where a value is put together, every rank's part comes in once, all in one exchange, the first as a copy.
+
+    An exchange takes them in the order of ranks, so that all sums are alike.
+    """
     holders: dict[str, list[int]] = {}
     for program in programs:
         for name in sorted({buffer.value for buffer in program.buffers if buffer.is_part}):
             holders.setdefault(name, []).append(program.rank)
+        yield from _parts_as_such(program, graph)
     for program in programs:
-        for index, arrived in _arrivals(program, programs).items():
+        for (_, index), arrived in _arrivals(program, programs).items():
             buffer = program.buffers[index]
             parts = [(rank, part, combine) for rank, part, combine, is_part in arrived if is_part]
             node = graph.bound[graph.producer[buffer.value]] if parts else None
@@ -279,20 +284,39 @@ def _sums(programs: Sequence[Program], graph: Graph) -> Iterable[Violation]:
                 yield Violation("sum", program.rank, text)
 
 
-def _arrivals(program: Program, programs: Sequence[Program]) -> dict[int, list[tuple[int, Region, str, bool]]]:
-    """What comes into each buffer by exchanges, as (rank, region, how, whether it is a part), by rank."""
-    arrived: dict[int, list[tuple[int, Region, str, bool]]] = {}
+def _parts_as_such(program: Program, graph: Graph) -> Iterable[Violation]:
+    """What a rank has of a sum is marked as a part where it is made, and nobody reads a part for all of the value."""
+    for step in program.computes:
+        blocks = (block for block in step.blocks if block.is_part)
+        parts = {name for block in blocks for name in graph.nodes[graph.position[block.node]].writes}
+        for name, index in step.outputs:
+            if program.buffers[index].is_part != (name in parts):
+                text = f"buffer {index} does not say whether segment {step.segment} leaves '{name}' there in parts"
+                yield Violation("sum", program.rank, text)
+    for name, index in (*program.outputs, *(pair for step in program.computes for pair in step.inputs)):
+        if program.buffers[index].is_part:
+            yield Violation("sum", program.rank, f"a part of '{name}' is read as if it were all of it")
+
+
+def _arrivals(program: Program, programs: Sequence[Program]) -> dict[tuple[int, int], list[Arrival]]:
+    """What comes into each buffer by each exchange, by (exchange, buffer), in the order of ranks."""
+    arrived: dict[tuple[int, int], list[Arrival]] = {}
     sent = {(m.source, m.tag): m for other in programs for m in other.sends if m.target == program.rank}
     for exchange in _parts(program, Finish):
         for message in exchange.receives:
             origin = sent.get((message.source, message.tag), message)
             for piece, begin in zip(message.pieces, origin.pieces, strict=False):
                 is_part = origin is not message and programs[message.source].buffers[begin.buffer].is_part
-                arrived.setdefault(piece.buffer, []).append((message.source, piece.region, piece.combine, is_part))
+                item = message.source, piece.region, piece.combine, is_part
+                arrived.setdefault((exchange.index, piece.buffer), []).append(item)
         for copy in exchange.copies:
-            is_part = program.buffers[copy.source].is_part
-            arrived.setdefault(copy.target, []).append((program.rank, copy.region, copy.combine, is_part))
-    return {index: sorted(items, key=lambda item: item[0]) for index, items in arrived.items()}
+            item = program.rank, copy.region, copy.combine, program.buffers[copy.source].is_part
+            arrived.setdefault((exchange.index, copy.target), []).append(item)
+    return {key: sorted(items, key=lambda item: item[0]) for key, items in arrived.items()}
+
+
+Arrival = tuple[int, Region, str, bool]
+"""(rank, region, how it is combined, whether it is a part)."""
 
 
 def _shards(programs: Sequence[Program], plan: Plan, graph: Graph) -> Iterable[Violation]:

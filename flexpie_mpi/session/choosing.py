@@ -16,7 +16,7 @@ from ..core.document import DocumentError
 from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
-from ..measure.agreement import UntriedError
+from ..measure.agreement import Budget, UntriedError
 from ..measure.trial import Trial
 from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
 from ..model import Model
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RACE_SHARE = 0.25
-"""Of the seconds that may be measured before planning, so much is left for the race behind it."""
+"""Of the seconds that may be measured, so much at least is left for the race."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class Chooser:
         """
         if given is not None and not self.reports:
             return Chosen(given)
+        budget = Budget(self.transport, self.sources.trace_budget_s)
         inputs = self._find(given, request)
         self.tell("planning")
         made = on_root(self.transport, partial(self._plans, given, inputs, has_request=request is not None))
@@ -100,7 +101,7 @@ class Chooser:
         plans = [Plan.from_json(text) for text in self.transport.broadcast([plan.to_json() for plan in plans])]
         if len(plans) == 1:
             return Chosen(plans[0], prediction)
-        return self._fastest(plans, make, request or {}, prediction)
+        return self._fastest(plans, make, request or {}, prediction, budget)
 
     def ran(self, chosen: Chosen, trial: Trial) -> None:
         """Hold what a plan took against what it took in its race: after another time the next start races again."""
@@ -113,8 +114,9 @@ class Chooser:
         make: Callable[[Plan], Engine],
         request: Mapping[str, Any],
         prediction: Prediction | None,
+        budget: Budget,
     ) -> Chosen:
-        """The fastest of several plans, which are tried with the root's request."""
+        """The fastest of several plans, which are tried with the root's request, in what is left of a budget."""
         from .racing import hold_race
 
         known = (prediction.inputs.testbed, prediction.favoured) if prediction else None
@@ -126,7 +128,7 @@ class Chooser:
             make,
             request,
             testbed=testbed,
-            seconds=RACE_SHARE * self.sources.trace_budget_s,
+            seconds=max(RACE_SHARE * budget.seconds, budget.left()),
             is_asked=self.choice.autotune > 1,
             tell=self.tell,
         )

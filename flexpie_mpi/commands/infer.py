@@ -197,8 +197,8 @@ class Inference(RankPart):
         """The exit code."""
         args, transport = self.args, self.transport
         with self.progress:
-            on_root(transport, lambda: self.files.check(), ROOT)
             greet(transport)
+            on_root(transport, lambda: self.files.check(), ROOT)
             given = None if args.plan is None else shared_plan(transport, args.plan)
             devices = shared_devices(transport, args.testbed)
             slowdown = devices[transport.rank].slowdown if devices else 1.0

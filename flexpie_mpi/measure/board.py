@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,8 @@ class Board:
         return self.place[0]
 
 
-def board_here(library: str) -> Board:
-    """What this process can say of its board; `library` is that of MPI."""
+def board_here(installed: Mapping[str, str]) -> Board:
+    """What this process can say of its board, on which these versions are installed."""
     here = place(platform.node())
     return Board(
         here,
@@ -52,7 +52,7 @@ def board_here(library: str) -> Board:
         platform.machine(),
         processor(),
         _has_sme(),
-        versions(library),
+        dict(installed),
         block_size(),
         memory_here(),
         processors_here(),
@@ -69,9 +69,17 @@ def cores_of(threads: Iterable[int], root: Path = Path("/")) -> tuple[int, ...]:
     return tuple(sorted({int(first or thread) for thread, first in firsts.items()}))
 
 
-def boards_of(transport: Transport) -> tuple[Board, ...]:
-    """Every rank's board, by rank, on every rank; called by all together."""
-    return tuple(transport.all_gather(board_here(transport.library)))
+def versions_of(transport: Transport) -> tuple[dict[str, str], ...]:
+    """Every rank's versions, by rank, on every rank; called by all together, before anything else.
+
+    Versions are sent as nothing but text, which ranks with another version of this package can read.
+    """
+    return tuple(transport.all_gather(versions(transport.library)))
+
+
+def boards_of(transport: Transport, installed: Sequence[Mapping[str, str]]) -> tuple[Board, ...]:
+    """Every rank's board, by rank, on every rank; called by all together, with every rank's versions."""
+    return tuple(transport.all_gather(board_here(installed[transport.rank])))
 
 
 def free_bytes(path: Path) -> int | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..files.cache import Cache
 from ..runtime.transport import Transport
+from ..testbed import Testbed
 from .agreement import clock_offset
 from .board import Board, boards_of, free_bytes
 from .cluster import SIZES, Pair, measure_round, sampled_pairs
@@ -78,15 +79,24 @@ class Examination:
     links: tuple[Link, ...]
 
 
-def examine(transport: Transport, cache: Cache, tell: Callable[[str], None] = lambda text: None) -> Examination:
-    """Look at all boards and links; called by all ranks together."""
+def examine(
+    transport: Transport,
+    installed: Sequence[Mapping[str, str]],
+    cache: Cache,
+    testbed: Testbed | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Examination:
+    """Look at all boards and links; called by all ranks together, with every rank's versions.
+
+    What seems worse than a testbed says is looked at again as well.
+    """
     tell("looking at every board")
-    boards = boards_of(transport)
+    boards = boards_of(transport, installed)
     offsets = transport.all_gather(clock_offset(transport, clock=time.time))
     paces = _paces(transport, boards)
     sources = transport.all_gather(source_digest())
     disks = transport.all_gather(free_bytes(cache.folder or Path(gettempdir())))
-    links = _links(transport, boards, tell)
+    links = _links(transport, boards, testbed, tell)
     return Examination(boards, tuple(offsets), paces, tuple(sources), tuple(disks), links)
 
 
@@ -131,8 +141,10 @@ def least_s(boards: Sequence[Board], rank: int, paces: Mapping[int, Pace]) -> fl
     return min(pace.seconds for other, pace in paces.items() if boards[other].processor == boards[rank].processor)
 
 
-def _links(transport: Transport, boards: Sequence[Board], tell: Callable[[str], None]) -> tuple[Link, ...]:
-    """All pairs of ranks, or a sample of very many; those that seem worse than others more than once."""
+def _links(
+    transport: Transport, boards: Sequence[Board], testbed: Testbed | None, tell: Callable[[str], None]
+) -> tuple[Link, ...]:
+    """All pairs of ranks, or a sample of very many; those that seem worse than they should be more than once."""
     links: dict[Pair, Link] = {}
     doubtful: Sequence[Pair] = sampled_pairs(transport.size)
     for _ in range(1 + _AGAIN):
@@ -141,7 +153,8 @@ def _links(transport: Transport, boards: Sequence[Board], tell: Callable[[str], 
             link = _look_at(transport, ends)
             links[ends] = link.better(links.get(ends, link))
         best = max((link.bandwidth for link in links.values() if not link.is_local(boards)), default=0.0)
-        doubtful = [ends for ends, link in links.items() if link.bandwidth < _DOUBTFUL * best]
+        expected = {ends: testbed.bandwidth(*ends) if testbed else best for ends in links}
+        doubtful = [ends for ends, link in links.items() if link.bandwidth < _DOUBTFUL * expected[ends]]
     return tuple(links.values())
 
 

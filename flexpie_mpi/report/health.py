@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..core.versions import versions
 from ..lower.memory import RankMemory
-from ..measure.board import Board
+from ..measure.examination import Examination
 from ..session.doctor import Diagnosis
 from ..session.verdicts import LEVELS, worst
 from .tables import Column, Item, Table
@@ -43,44 +44,34 @@ _VERDICTS = (
 
 def health_items(diagnosis: Diagnosis) -> list[Item]:
     """Tables of boards and links, then a line for each verdict, the worst first."""
-    found = diagnosis.found
-    needs: list[RankMemory | None] = [*diagnosis.needs] or [None] * len(found.boards)
-    least_s = min(pace.seconds for pace in found.paces)
-    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, needs, strict=True)
-    rows = [
-        (
-            *(
-                rank,
-                board.host,
-                board.architecture,
-                len(board.cores),
-                len(board.place[2]),
-                board.block,
-                board.clocking.governor,
-            ),
-            *(board.memory.free_bytes, disk, offset_s, pace.seconds / least_s),
-            need.total_bytes() if need else None,
-        )
-        for rank, (board, disk, offset_s, pace, need) in enumerate(facts)
-    ]
-    links = [("-".join(map(str, x.ends)), x.latency_s, x.bandwidth, _through(x.passed)) for x in found.links]
+    found, tables = diagnosis.found, []
+    if found is not None:
+        links = [("-".join(map(str, x.ends)), x.latency_s, x.bandwidth, _through(x.passed)) for x in found.links]
+        tables = [Table(_BOARDS, [*_rows(found, diagnosis.needs)]).without_empty(), Table(_LINKS, links)]
     worst_first = sorted(diagnosis.verdicts, key=lambda verdict: -LEVELS.index(verdict.level))
     verdicts = [(v.level, v.check, v.finding, v.remedy) for v in worst_first]
-    tables = [Table(_BOARDS, rows).without_empty(), Table(_LINKS, links), Table(_VERDICTS, verdicts).without_empty()]
+    tables.append(Table(_VERDICTS, verdicts).without_empty())
     return [item for table in tables if table.rows for item in (table, "")][:-1]
+
+
+def _rows(found: Examination, needs: Sequence[RankMemory]) -> Iterator[tuple[Any, ...]]:
+    least_s = min(pace.seconds for pace in found.paces)
+    needed: Sequence[int | None] = [need.total_bytes() for need in needs] or [None] * len(found.boards)
+    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, needed, strict=True)
+    for rank, (board, disk, offset_s, pace, need) in enumerate(facts):
+        yield (
+            *(rank, board.host, board.architecture, len(board.cores), len(board.place[2]), board.block),
+            *(board.clocking.governor, board.memory.free_bytes, disk, offset_s, pace.seconds / least_s),
+            need,
+        )
 
 
 def health_record(diagnosis: Diagnosis) -> dict[str, Any]:
     """Everything in seconds and bytes."""
     found = diagnosis.found
-    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, found.sources, strict=True)
     return {
-        "boards": [
-            {"rank": rank, **_board(board), "disk_bytes": disk, "clock_offset_s": offset_s, "pace": asdict(pace)}
-            | {"sources": source}
-            for rank, (board, disk, offset_s, pace, source) in enumerate(facts)
-        ],
-        "links": [asdict(link) for link in found.links],
+        "boards": [*_board_records(found)] if found else [],
+        "links": [asdict(link) for link in found.links] if found else [],
         "testbed": diagnosis.testbed and {"name": diagnosis.testbed.name, "digest": diagnosis.testbed.digest},
         "digests": diagnosis.digests,
         "needed_bytes": [need.total_bytes() for need in diagnosis.needs] or None,
@@ -90,10 +81,14 @@ def health_record(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def _board(board: Board) -> dict[str, Any]:
-    host, machine, threads = board.place
-    record = {key: value for key, value in asdict(board).items() if key != "place"}
-    return {"host": host, "machine": machine, **record, "cores": len(board.cores), "threads": len(threads)}
+def _board_records(found: Examination) -> Iterator[dict[str, Any]]:
+    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, found.sources, strict=True)
+    for rank, (board, disk, offset_s, pace, source) in enumerate(facts):
+        host, machine, threads = board.place
+        own = {key: value for key, value in asdict(board).items() if key != "place"}
+        counts = {"cores": len(board.cores), "threads": len(threads), "disk_bytes": disk}
+        more = {"clock_offset_s": offset_s, "pace": asdict(pace), "sources": source}
+        yield {"rank": rank, "host": host, "machine": machine, **own, **counts, **more}
 
 
 def _through(passed: tuple[Any, Any]) -> str:

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from ..core.budget import Budget
-from ..core.errors import FlexPieError
+from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.memory import RankMemory, mb, memory_of
+from ..measure.board import versions_of
 from ..measure.examination import Examination, examine
 from ..model import BUILTIN, Model, content_digest
 from ..model.inputs import Shapes
@@ -24,7 +25,7 @@ from ..testbed import Testbed
 from .link_verdicts import judge_links, judge_paces, judge_places
 from .opening import Tell, from_root, read_boards, read_plan, shared_plan
 from .plan_verdicts import judge_files, judge_programs, judge_room
-from .verdicts import OK, Verdict, judge_boards, judge_clocks, judge_disks, judge_sources
+from .verdicts import ERROR, OK, Verdict, judge_boards, judge_clocks, judge_disks, judge_sources, judge_versions, worst
 
 UNREADABLE = "unreadable"
 """In place of the digest of a file that a rank cannot read."""
@@ -46,7 +47,7 @@ class Subject:
 class Diagnosis:
     """What was found and what is to be said of it, the same on every rank."""
 
-    found: Examination
+    found: Examination | None  # None where ranks do not understand each other
     verdicts: tuple[Verdict, ...]
     testbed: Testbed | None = None
     needs: tuple[RankMemory, ...] = ()  # of the plan, by rank; empty without one
@@ -67,22 +68,25 @@ def diagnose(transport: Transport, subject: Subject, cache: Cache, tell: Tell) -
 
     Raises FlexPieError on every rank, when a file that is given cannot be used at all.
     """
-    path, size = subject.testbed, transport.size
+    installed, path, size = versions_of(transport), subject.testbed, transport.size
+    mixed = [*judge_versions(installed)]
+    if worst(mixed) == ERROR:
+        return Diagnosis(None, tuple(mixed))
     testbed = None if path is None else from_root(transport, lambda: read_boards(path, size))
     plan = None if subject.plan is None else shared_plan(transport, subject.plan)
-    found = examine(transport, cache, tell)
-    threads = [device.threads for device in testbed.devices] if testbed else [subject.threads] * size
-    opinion = _Opinion(_of_cluster(found, testbed, threads), _well(found, testbed))
-    needs: tuple[RankMemory, ...] = ()
+    model = None
     if subject.model is not None:
         tell(f"loading {subject.model}")
-        _compare_files(transport, opinion, "model", subject.model, partial(_model_digest, subject.budget))
         model = load_shared(transport, subject.model, subject.shapes, cache, budget=subject.budget)
-        if plan is not None and subject.plan is not None:
-            _compare_files(transport, opinion, "plan", subject.plan, _plan_digest)
-            needs = _of_plan(transport, opinion, plan, model, found, testbed)
-    silent = {check: what for check, what in opinion.well.items() if check not in {v.check for v in opinion.verdicts}}
-    fine = (Verdict(OK, check, what) for check, what in silent.items())
+    found = examine(transport, installed, cache, testbed, tell)
+    threads = [device.threads for device in testbed.devices] if testbed else [subject.threads] * size
+    opinion = _Opinion(_of_cluster(found, testbed, threads), _well(found, testbed))
+    tell("comparing what all ranks have")
+    _compare_files(transport, opinion, "model", subject.model, partial(_model_digest, subject.budget))
+    _compare_files(transport, opinion, "plan", subject.plan, _plan_digest)
+    needs = _of_plan(transport, opinion, plan, model, found, testbed) if plan and model else ()
+    judged = {verdict.check for verdict in opinion.verdicts}
+    fine = (Verdict(OK, check, what) for check, what in opinion.well.items() if check not in judged)
     return Diagnosis(found, (*opinion.verdicts, *fine), testbed, needs, opinion.digests)
 
 
@@ -112,7 +116,7 @@ def _well(found: Examination, testbed: Testbed | None) -> dict[str, str]:
         "disk": f"at least {mb(min(disks))} free for every rank's cache" if disks else "",
         "processor": "none is held back or at work on something else",
         "clock": "all hosts tell the same time" if len({board.place[:2] for board in boards}) > 1 else "",
-        "links": f"none of {len(links)} between hosts is slower than it should be" if links else "",
+        "links": f"{count_of(len(links), 'link')} between hosts, none slower than it should be" if links else "",
         "testbed": f"'{testbed.name}' describes these boards" if testbed else "",
     }
     return {check: what for check, what in said.items() if what}
@@ -122,10 +126,10 @@ def _well(found: Examination, testbed: Testbed | None) -> dict[str, str]:
 
 
 def _compare_files(
-    transport: Transport, opinion: _Opinion, check: str, path: str, digest_of: Callable[[str], str]
+    transport: Transport, opinion: _Opinion, check: str, path: str | None, digest_of: Callable[[str], str]
 ) -> None:
     """Have every rank that has a file of this path say what it holds."""
-    if path.startswith(BUILTIN):
+    if path is None or path.startswith(BUILTIN):
         return
     mine = digest_of(path) if Path(path).is_file() else None
     digests = opinion.digests[check] = tuple(transport.all_gather(mine))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from ..core.errors import TransportError
-from ..measure.board import boards_of
+from ..measure.board import boards_of, versions_of
 from ..runtime.transport import Transport
 from .opening import ROOT
-from .verdicts import ERROR, WARNING, Verdict, judge_start
+from .verdicts import ERROR, WARNING, Verdict, judge_start, judge_versions
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +19,19 @@ def greet(transport: Transport) -> None:
 
     Raises TransportError on every rank, when the boards cannot work together or would compute wrongly.
     """
-    verdicts = judge_start(boards_of(transport))
-    errors = [verdict for verdict in verdicts if verdict.level == ERROR]
-    if errors:
-        raise TransportError(in_a_line(errors[0]))
+    installed = versions_of(transport)
+    _refuse(judge_versions(installed))
+    verdicts = judge_start(boards_of(transport, installed))
+    _refuse(verdicts)
     for verdict in verdicts:
         if transport.rank == ROOT and verdict.level == WARNING:
             log.warning("%s", in_a_line(verdict))
+
+
+def _refuse(verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        if verdict.level == ERROR:
+            raise TransportError(in_a_line(verdict))
 
 
 def in_a_line(verdict: Verdict) -> str:

@@ -147,20 +147,13 @@ def _expected(links: Sequence[Link], testbed: Testbed | None) -> Mapping[tuple[i
     board with a slow port.
     """
     if testbed is not None:
-        return {link.ends: _bandwidth(testbed, *link.ends) for link in links}
+        return {link.ends: testbed.bandwidth(*link.ends) for link in links}
     best: dict[int, float] = {}
     for link in links:
         for rank in link.ends:
             best[rank] = max(best.get(rank, 0.0), link.bandwidth)
     usual = median(best.values()) if best else 0.0
     return {link.ends: usual for link in links}
-
-
-def _bandwidth(testbed: Testbed, source: int, target: int) -> float:
-    """Bytes per second of a route's narrowest part, the mean of both ways as times are measured."""
-    ways = (testbed.routes[source][target], testbed.routes[target][source])
-    narrowest = [min(testbed.resources[number].bandwidth for number in way.resources) for way in ways if way]
-    return 2 / sum(1 / bandwidth for bandwidth in narrowest)
 
 
 def _judge_latencies(links: Sequence[Link], boards: Sequence[Board], testbed: Testbed | None) -> Iterator[Verdict]:

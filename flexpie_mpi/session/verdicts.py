@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import count_of
@@ -48,7 +48,8 @@ def worst(verdicts: Sequence[Verdict]) -> str:
 
 def judge_start(boards: Sequence[Board]) -> list[Verdict]:
     """What must be right before a job starts, and can be told in no time: versions, memory, shared memory."""
-    return [*judge_versions(boards), *judge_known_bad(boards), *judge_memory(boards), *judge_shared_memory(boards)]
+    mixed = judge_versions([board.versions for board in boards])
+    return [*mixed, *judge_known_bad(boards), *judge_memory(boards), *judge_shared_memory(boards)]
 
 
 def judge_boards(boards: Sequence[Board], threads: Sequence[int]) -> list[Verdict]:
@@ -59,10 +60,10 @@ def judge_boards(boards: Sequence[Board], threads: Sequence[int]) -> list[Verdic
 # Versions
 
 
-def judge_versions(boards: Sequence[Board]) -> Iterator[Verdict]:
+def judge_versions(installed: Sequence[Mapping[str, str]]) -> Iterator[Verdict]:
     """Versions that differ: of this package no two can work together, of others results or messages may suffer."""
-    for package in dict.fromkeys(name for board in boards for name in board.versions):
-        found = [board.versions.get(package, "") for board in boards]
+    for package in dict.fromkeys(name for versions in installed for name in versions):
+        found = [versions.get(package, "") for versions in installed]
         if len(set(found)) > 1 and (consequence := _MIXED.get(package)):
             level, why, remedy = consequence
             yield Verdict(level, "versions", f"{package}: {_spread(found)}; {why}", remedy, _odd(found))

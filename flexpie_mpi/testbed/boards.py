@@ -139,6 +139,12 @@ class Testbed:
             state.update(repr(item).encode())
         return state.hexdigest()
 
+    def bandwidth(self, source: int, target: int) -> float:
+        """Bytes per second of the narrowest part of the way between two ranks, the mean over there and back."""
+        ways = filter(None, (self.routes[source][target], self.routes[target][source]))
+        narrowest = [min(self.resources[number].bandwidth for number in way.resources) for way in ways]
+        return 2 / sum(1 / bandwidth for bandwidth in narrowest)
+
     def subset(self, count: int) -> Testbed:
         """The first `count` ranks; boards left out still forward what passes through them; raises TestbedError."""
         if not 1 <= count <= self.ranks:

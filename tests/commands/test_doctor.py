@@ -22,11 +22,9 @@ def well(monkeypatch):
     real = board_module.board_here
     changes: dict[str, object] = {}
 
-    def board_here(library):
-        found = replace(
-            real(library), processors=None, clocking=board_module.Clocking(), memory=Memory(8 << 30, 4 << 30, "it")
-        )
-        return replace(found, **changes)
+    def board_here(installed):
+        quiet = {"processors": None, "clocking": board_module.Clocking(), "memory": Memory(8 << 30, 4 << 30, "it")}
+        return replace(real(installed), **quiet | changes)
 
     monkeypatch.setattr(board_module, "board_here", board_here)
     monkeypatch.setattr(examination, "pace_here", lambda: Pace(1e-3, 1.0))
@@ -152,3 +150,5 @@ def test_ranks_of_two_versions_do_not_start_and_the_doctor_says_why(job, tmp_pat
     done = job(2, "doctor", "--json", "-", program=("-c", mixed))
     found = [each for each in json.loads(done.out)["verdicts"] if each["check"] == "versions"]
     assert done.code == 1 and [(each["level"], each["ranks"]) for each in found] == [("error", [1])], done
+    done = job(2, "doctor", program=("-c", mixed))
+    assert done.code == 1 and done.out.count("error") == 1 and "install the same" in done.out, done

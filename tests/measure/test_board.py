@@ -10,7 +10,7 @@ import pytest
 
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.measure import examination, limits
-from flexpie_mpi.measure.board import board_here, boards_of, cores_of, free_bytes
+from flexpie_mpi.measure.board import board_here, boards_of, cores_of, free_bytes, versions_of
 from flexpie_mpi.measure.clocking import Clocking, clocking_here, is_slowed
 from flexpie_mpi.measure.examination import Link, Pace, examine
 from flexpie_mpi.measure.interfaces import grown, interfaces, sent_here
@@ -171,9 +171,9 @@ def test_free_bytes_of_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_this_board_is_known_on_every_rank():
-    here = board_here("")
-    assert here.versions["python"] and here.architecture and here.block in (0, 8, 16)
-    for boards in run_ranks(3, boards_of):
+    here = board_here({"python": "3"})
+    assert here.versions == {"python": "3"} and here.architecture and here.block in (0, 8, 16)
+    for boards in run_ranks(3, lambda transport: boards_of(transport, versions_of(transport))):
         assert [board.place for board in boards] == [here.place] * 3
 
 
@@ -193,7 +193,7 @@ def test_a_doubtful_link_and_rank_are_looked_at_again(monkeypatch):
         examination, "pace_here", lambda: Pace(1.0 + (threading.current_thread().name == "rank 1"), 1.0)
     )
     monkeypatch.setattr(Link, "is_local", lambda link, boards: False)
-    found = run_ranks(3, lambda transport: examine(transport, Cache(None)))
+    found = run_ranks(3, lambda transport: examine(transport, [{}] * 3, Cache(None)))
     assert {link.ends: link.bandwidth for link in found[0].links} == {(0, 1): 5.0, (0, 2): 10.0, (1, 2): 3.0}
     assert looks == {(0, 1): 4, (0, 2): 1, (1, 2): 4}
     assert all(len(each.links) == 3 and set(each.offsets_s) == {0.0} for each in found)

@@ -20,7 +20,7 @@ from ..session.choosing import Chooser, Chosen
 from ..session.greeting import greet
 from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
 from ..session.timing import RunTerms, time_request
-from . import options
+from . import UsageError, options
 from .job import RankPart, run_job
 
 if TYPE_CHECKING:
@@ -166,6 +166,11 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
         help="requests under way at once (default: auto, enough for the plan's stages)",
     )
     group.add_argument("--append", action="store_true", help="add to the .h5 file of --output, if it is there")
+    group.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="as --output FILE, and go on behind the last request in it, if it is there: after a job that was killed",
+    )
 
 
 def in_flight(text: str) -> int | str:
@@ -176,6 +181,10 @@ def in_flight(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     options.check_choices(args)
+    if args.resume is not None:
+        if args.output is not None or args.append:
+            raise UsageError("--resume goes on with a file, and needs neither --output nor --append")
+        args.output = args.resume
     if STDIN in options.files_of(args) and not launcher_rank():
         from ..files.requests import standard_input
 
@@ -272,6 +281,8 @@ def _terms(args: argparse.Namespace, sources: CostSources, *, is_stream: bool) -
         records=args.timeline is not None,
         output=args.output,
         appends=args.append,
+        resumes=args.resume is not None,
+        reading=options.reading_of(args),
         reads_stdin=asked["input"] == [STDIN],
     )
 

@@ -25,9 +25,9 @@ from ..files.requests import Source, StreamOptions, find_source, normalisations,
 from ..lower import lower
 from ..model import Model
 from ..model.pixels import file_plan, pixel_plan, with_pixels
-from ..session.timing import TimedRun
+from ..session.timing import TimedRun, stream_provenance
 from . import UsageError
-from .options import budget_of, files_of
+from .options import budget_of, files_of, reading_of
 from .output import check_paths, publish, show, write_record
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ class RootFiles:
         """
         args, graph, asked = self.args, model.graph, self._asked(model)
         source = find_source(files_of(args), graph, asked)
-        options = (("--in-flight", asked.is_stream), ("--append", args.append))
+        options: tuple[tuple[str, bool], ...] = (
+            ("--in-flight", asked.is_stream),
+            ("--append", args.append),
+            ("--resume", args.resume is not None),
+        )
         said = "goes with a stream: give --requests R, or an --input of many requests"
         if source is not None:
             options = (("--timeline", bool(args.timeline)), ("--report", args.report))
@@ -82,11 +86,25 @@ class RootFiles:
         if args.append and args.output is None:
             raise UsageError("--append adds to a file: give --output as well")
         if source is not None and args.output is not None:
-            check_results(args.output, appends=args.append, source=str(source))
+            check_results(args.output, appends=args.append, resumed=self._resumed(model, source), source=str(source))
         if args.output is not None:
             for sentence in check_holdable(args.output, map(graph.value, graph.outputs)):
                 log.warning("%s", sentence)
         return source
+
+    def _resumed(self, model: Model, source: Source) -> Mapping[str, str] | None:
+        """What the file of a stream that goes on must say of it; None of any other stream.
+
+        Raises UsageError when its requests cannot be had again.
+        """
+        if self.args.resume is None:
+            return None
+        if not source.identity:
+            raise UsageError(
+                f"--resume asks for the same requests again, and {source} does not keep them: give --append, and only "
+                "those behind the attribute 'requests' of the file"
+            )
+        return stream_provenance(model, source, reading_of(self.args))
 
     def request(self, model: Model, source: Source | None) -> Mapping[str, Any] | None:
         """What is run over and over; of a stream, what plans are tried with, if there is anything."""

@@ -159,6 +159,12 @@ def files_of(args: argparse.Namespace) -> list[str]:
     return [file for group in args.input for file in group]
 
 
+def reading_of(args: argparse.Namespace) -> str:
+    """What decides the numbers of requests beside their source, in words."""
+    named = (("mean", args.mean), ("scale", args.scale), ("shape", sorted(args.shape)))
+    return "".join(f", {name} {value}" for name, value in named if value)
+
+
 def cache_of(args: argparse.Namespace) -> Cache:
     """The cache that the arguments ask for.
 

@@ -8,7 +8,8 @@ A file of *many requests* has one more axis in front of every value, which count
 ``requests``: how many of them are complete. Rows are written in batches, and a batch is on its way to the disk before
 the next one begins: a process that is killed between two batches leaves a file that can be read, and appended to, as if
 it had ended there. The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that
-must not be opened.
+must not be opened. Attributes ``stream`` and ``stream_begin`` say which requests those of the last stream are, and at
+which row they begin, so that it can go on.
 
 An output whose shape differs from request to request is *ragged*. Its rows are as large as its largest request along
 every axis, and beside it, from the first request that differs on, is a dataset ``NAME%shape`` of the shape of every

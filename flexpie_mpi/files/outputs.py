@@ -22,9 +22,11 @@ from ..core.errors import DataError
 from ..core.graph import AS_BYTES, ITEM_BYTES, WIDER, Value
 from . import HDF5_SUFFIXES, OUTPUT_SUFFIXES
 from .atomic import check_replaceable, replacing
+from .container import opened
 from .hdf5 import write_hdf5
 from .npz import write_npz
-from .stackwriter import StackWriter
+from .offers import reading
+from .stackwriter import StackWriter, held_requests
 
 PERIOD_S = 0.5
 """Outputs are in the file after this time, if the disk can do it."""
@@ -132,10 +134,17 @@ def _array(value: object) -> np.ndarray | str:
     return array
 
 
-def check_results(path: str | Path, *, appends: bool, source: str = "") -> None:
+def check_results(
+    path: str | Path,
+    *,
+    appends: bool = False,
+    resumed: Mapping[str, str | int | float] | None = None,
+    source: str = "",
+) -> None:
     """Check that :class:`Results` could be made, as far as that can be told without making it; raises DataError.
 
-    A sentence names the `source` of the requests where it must say that they are several.
+    `resumed` is the provenance of a stream that is to go on. A sentence names the `source` of the requests where it
+    must say that they are several.
     """
     suffix = Path(path).suffix
     if suffix.lower() not in HDF5_SUFFIXES:
@@ -143,15 +152,21 @@ def check_results(path: str | Path, *, appends: bool, source: str = "") -> None:
         raise DataError(
             f"output '{path}' has the ending '{suffix}': the outputs of a stream{of} go to {' or '.join(HDF5_SUFFIXES)}"
         )
-    if os.path.exists(path) and not appends:
-        raise DataError(f"output '{path}' is there already: --append adds to it, or give another name")
+    if os.path.exists(path) and resumed is not None:
+        with reading(Path(path), "an HDF5 file"), opened(path) as file:
+            held_requests(file, Path(path), resumed, resumes=True)
+    elif os.path.exists(path) and not appends:
+        raise DataError(
+            f"output '{path}' is there already: --append adds to it, --resume goes on with it, or give another name"
+        )
     check_replaceable(path)
 
 
 class Results:
     """A file of the outputs of many requests, written by a thread of its own.
 
-    It is made like a :class:`StackWriter`, with the same errors. `first` counts the requests that the file held before.
+    It is made like a :class:`StackWriter`, with the same errors. `first` counts the requests that the file held before,
+    `done` those among them that are of a stream that is resumed.
     """
 
     def __init__(
@@ -160,13 +175,15 @@ class Results:
         provenance: Mapping[str, str | int | float],
         *,
         appends: bool = False,
+        resumes: bool = False,
         varying: Collection[str] = (),
         types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        check_results(path, appends=appends)
+        check_results(path, appends=appends, resumed=provenance if resumes else None)
         target = Path(os.path.realpath(path))
-        self._writer = StackWriter(target, provenance, appends=appends, varying=varying, types=types)
+        self._writer = StackWriter(target, provenance, appends=appends, resumes=resumes, varying=varying, types=types)
         self.first = self._writer.count
+        self.done = self.first - self._writer.begin
         self._error: DataError | None = None
         self._held: list[dict[str, np.ndarray]] = []
         self._held_bytes = 0  # with those that are being written

@@ -142,9 +142,13 @@ class Frames:
     graph: Graph
     budget: Budget | None = None
     count = None
+    identity = ""  # what has been sent is gone
 
     def __str__(self) -> str:
         return str(self._where)
+
+    def rest(self, done: int) -> Frames:
+        return self
 
     @property
     def _where(self) -> Path:

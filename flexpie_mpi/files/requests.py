@@ -89,7 +89,7 @@ def find_source(arguments: Sequence[str], graph: Graph, asked: StreamOptions) ->
     if source is None:
         if not (asked.is_asked or _are_several(arguments, graph)):
             return None
-        source = Files(expanded(arguments, graph), asked.loader(graph))
+        source = Files(expanded(arguments, graph), graph, asked.loader(graph))
     return source if asked.limit is None else AtMost(source, asked.limit)
 
 

@@ -6,13 +6,14 @@ Nothing here is ever held for more than a few requests, however many come.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as counting
 from itertools import islice
 from pathlib import Path
@@ -63,6 +64,16 @@ class Source(Protocol):
     def count(self) -> int | None:
         """How many there are; None where that is not known."""
 
+    @property
+    def identity(self) -> str:
+        """What is equal of two sources only where they give the same requests, as many as both have.
+
+        Empty where the same requests cannot be asked for again.
+        """
+
+    def rest(self, done: int) -> Source:
+        """The source without its first requests; the source itself where it has no identity."""
+
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         """The requests in order, the first of them numbered `first`; whatever waits gives up once `stop` is set.
 
@@ -80,6 +91,13 @@ class RandomRequests:
 
     def __str__(self) -> str:
         return f"random, seed {self.seed}"
+
+    @property
+    def identity(self) -> str:
+        return str(self)
+
+    def rest(self, done: int) -> RandomRequests:
+        return replace(self, count=max(0, self.count - done))
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         for number in islice(counting(first), self.count):
@@ -113,6 +131,13 @@ class AtMost:
         known = self.source.count
         return None if known is None else min(known, self.limit)
 
+    @property
+    def identity(self) -> str:
+        return self.source.identity
+
+    def rest(self, done: int) -> AtMost:
+        return AtMost(self.source.rest(done), max(0, self.limit - done))
+
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         return islice(self.source.requests(first, stop), self.limit)
 
@@ -126,6 +151,7 @@ class Files:
     """One request per file, in the order of their names: 2 comes before 10."""
 
     arguments: tuple[str, ...]
+    graph: Graph
     load: Load
 
     def __str__(self) -> str:
@@ -135,6 +161,13 @@ class Files:
     @property
     def count(self) -> int:
         return len(self.arguments)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.count} files {_state_of(parse_argument(word, self.graph) for word in self.arguments)}"
+
+    def rest(self, done: int) -> Files:
+        return replace(self, arguments=self.arguments[done:])
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         return map(self.load, self.arguments)
@@ -149,13 +182,21 @@ class Stacked:
     graph: Graph
     count: int
     budget: Budget
+    begin: int = 0  # row of the first request
 
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def identity(self) -> str:
+        return f"{self.path.name} {_state_of([(self.name, self.path)])}"
+
+    def rest(self, done: int) -> Stacked:
+        return replace(self, begin=self.begin + done, count=max(0, self.count - done))
+
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         with Stack(self.path) as stack:
-            for row in range(self.count):
+            for row in range(self.begin, self.begin + self.count):
                 offers = stack.offers(row)
                 if self.name is not None:
                     offers = {self.name: offers.get(self.name, next(iter(offers.values())))}
@@ -176,9 +217,13 @@ class Folder:
     load: Load
     look_s: float = 0.1
     count = None
+    identity = ""  # files come, go, and get other times
 
     def __str__(self) -> str:
         return f"{self.path}, a watched folder"
+
+    def rest(self, done: int) -> Folder:
+        return self
 
     def requests(self, first: int, stop: Stop) -> Iterator[Request]:
         known: set[tuple[str, int]] = set()
@@ -232,6 +277,20 @@ def stacked(argument: str, graph: Graph, budget: Budget) -> Stacked | None:
         if not pairs or any(shape is None or len(stored) != len(shape) + 1 for stored, shape in pairs):
             return None
         return Stacked(path, name, graph, stack.count, budget)
+
+
+def _state_of(files: Iterable[tuple[str | None, Path]]) -> str:
+    """Some digits that change when files, each for an input, are others, in another order, or written anew.
+
+    Nothing of them is read: what tells is name, size and time.
+    """
+    digest = hashlib.sha256()
+    for name, path in files:
+        with suppress(OSError):  # whoever reads it says what is wrong
+            status = path.stat()
+            said = f"{name}\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            digest.update(said.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:12]
 
 
 def expanded(arguments: Iterable[str], graph: Graph) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, Ite
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
 
+STREAM, STREAM_BEGIN = "stream", "stream_begin"
+"""Attributes of a file: which requests those of its last stream are, and its number of requests when that began."""
+
 _ANY = (Exception,)  # h5py raises what the libraries below it raise
 
 _MOST_CHUNKS_BEHIND = 1 << 16
@@ -35,8 +38,17 @@ room for all that share its chunks. An axis that is empty at first gets chunks o
 class StackWriter:
     """Writes a file of requests that grows, and keeps other writers from it.
 
-    The file is not there yet; with `appends`, it may also be one that this class has written. Raises DataError when it
-    cannot be written, is there and must not be, or holds something else.
+    The file is not there yet; with `appends` or `resumes`, it may also be one that this class has written. `resumes`
+    goes on with the stream that was the last to write it, with `appends` another one begins. Raises DataError when the
+    file cannot be written, is there and must not be, holds something else, or was written by another stream than the
+    one that is resumed.
+
+    Attributes
+    ----------
+    count : int
+        Complete requests in the file.
+    begin : int
+        How many it held when the stream began.
     """
 
     def __init__(
@@ -45,6 +57,7 @@ class StackWriter:
         provenance: Mapping[str, str | int | float],  # attributes; those in `SAME` must be those of an older file
         *,
         appends: bool = False,
+        resumes: bool = False,
         varying: Collection[str] = (),  # values whose shape may differ; others may, too, but take more room then
         types: Mapping[str, str] = MappingProxyType({}),  # the model's, of values that come in another one
     ) -> None:
@@ -55,20 +68,22 @@ class StackWriter:
         self._datasets: Items = {}
         self._ragged: Items = {}
         self._flat: Items = {}
-        self.count = 0  # complete requests in the file
-        is_new = not (appends and os.path.exists(path))
+        self.count = self.begin = 0
+        is_new = not ((appends or resumes) and os.path.exists(path))
         try:
             # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
             open_it = partial(h5py.File, mode="x") if is_new else partial(opened, mode="r+")
             self._file = open_it(path, libver="earliest", locking=False)
         except FileExistsError as error:
-            raise DataError(f"output '{path}' is there already: --append adds to it, or give another name") from error
+            raise DataError(
+                f"output '{path}' is there already: --append adds to it, --resume goes on with it, or give another name"
+            ) from error
         except Exception as error:
             raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
         try:
             self._lock = lock_content(path)
             with explained(self._path, _ANY):
-                self._begin(provenance) if is_new else self._resume(provenance)
+                self._make(provenance) if is_new else self._take(provenance, resumes=resumes)
         except BaseException:
             self.close()
             raise
@@ -93,23 +108,14 @@ class StackWriter:
             if self._lock is not None:
                 os.close(self._lock)
 
-    def _begin(self, provenance: Mapping[str, str | int | float]) -> None:
+    def _make(self, provenance: Mapping[str, str | int | float]) -> None:
         about = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
-        self._file.attrs.update(about)
+        self._file.attrs.update({**about, STREAM_BEGIN: np.int64(0)})
         self._file.flush()
 
-    def _resume(self, provenance: Mapping[str, str | int | float]) -> None:
+    def _take(self, provenance: Mapping[str, str | int | float], *, resumes: bool) -> None:
         """Take the file as it is; rows behind its number of requests were never complete."""
-        count = attribute(self._file, COUNT)
-        if not isinstance(count, int) or attribute(self._file, "format") != FORMAT:
-            raise DataError(f"output '{self._path}' was not written by a stream: nothing can be appended to it")
-        for name in SAME:
-            held = attribute(self._file, name)
-            if name in provenance and held != provenance[name]:
-                raise DataError(
-                    f"output '{self._path}' has {name} {printable(str(held), 80)} and this stream "
-                    f"{provenance[name]}: append to a file of the same model, or give another name"
-                )
+        count, begin = held_requests(self._file, self._path, provenance, resumes=resumes)
         self._datasets, self._ragged, self._flat = tables(self._file, self._path)
         items = (*self._datasets.values(), *self._ragged.values(), *self._flat.values())
         if not all(_is_resumable(item, count) for item in items):
@@ -122,8 +128,12 @@ class StackWriter:
         for item in items:
             item.resize(count, axis=0)
         self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
+        if not resumes:
+            self._file.attrs[STREAM] = ""  # while the two others do not belong together
+            self._file.attrs[STREAM_BEGIN] = np.int64(count)
+            self._file.attrs[STREAM] = provenance.get(STREAM, "")
         self._file.flush()
-        self.count = count
+        self.count, self.begin = count, begin
 
     def _write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
         if not self._datasets:
@@ -141,6 +151,7 @@ class StackWriter:
                 missing = self._ragged[name].shape[1] - shapes[name].shape[1]
                 filled = np.pad(shapes[name], ((0, 0), (0, missing)), constant_values=ABSENT)
                 self._add(self._ragged[name], filled, count)
+        self._file.flush()  # a kill between the two leaves rows that are not counted, never the other way round
         self._file.attrs.modify(COUNT, np.int64(count))
         self._file.flush()
         self.count = count
@@ -216,6 +227,43 @@ class StackWriter:
                     f"output '{name}' of request {self.count} or later has type {array.dtype.name}, and "
                     f"'{self._path}' holds {item.dtype.name}: give another name"
                 )
+
+
+def held_requests(
+    file: h5py.File, path: Path, provenance: Mapping[str, str | int | float], *, resumes: bool = False
+) -> tuple[int, int]:
+    """Requests in a file to which a stream adds its own, and how many of them are of earlier streams.
+
+    The stream's `provenance` tells its model and, where it `resumes` the last one, its requests. Raises DataError when
+    these are not the file's.
+    """
+    count = attribute(file, COUNT)
+    if not isinstance(count, int) or attribute(file, "format") != FORMAT:
+        raise DataError(f"output '{path}' was not written by a stream: nothing can be appended to it")
+    for name in SAME:
+        held = attribute(file, name)
+        if name in provenance and held != provenance[name]:
+            raise DataError(
+                f"output '{path}' has {name} {printable(str(held), 80)} and this stream {provenance[name]}: "
+                "append to a file of the same model, or give another name"
+            )
+    return count, _begin_of(file, path, count, provenance[STREAM]) if resumes else count
+
+
+def _begin_of(file: h5py.File, path: Path, count: int, stream: str | int | float) -> int:
+    """How many requests were in the file when its last stream began, which must be `stream`."""
+    held, begin = attribute(file, STREAM), attribute(file, STREAM_BEGIN)
+    if not held or not isinstance(begin, int) or not 0 <= begin <= count:
+        raise DataError(
+            f"output '{path}' does not say which requests its stream has, so none can be left out: --append adds all "
+            "that are given"
+        )
+    if held != stream:
+        raise DataError(
+            f"output '{path}' was begun with other requests ({printable(str(held), 80)}; now {stream}): give those, "
+            "read with the same options, or another name"
+        )
+    return begin
 
 
 def _is_resumable(item: h5py.Dataset, count: int) -> bool:

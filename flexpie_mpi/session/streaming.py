@@ -21,7 +21,7 @@ from ..runtime.ending import stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell, ignore
-from .timing import RunTerms
+from .timing import RunTerms, stream_provenance
 
 if TYPE_CHECKING:
     from ..files.outputs import Results
@@ -205,12 +205,14 @@ def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell,
     if terms.output is not None:
         from ..files.outputs import Results, widened_types
 
-        provenance = {"model": model.name, "model_digest": model.file_digest, **versions(engine.transport.library)}
+        provenance = stream_provenance(model, source, terms.reading) | versions(engine.transport.library)
         outputs = [model.graph.value(name) for name in model.graph.outputs]
         varying = [value.name for value in outputs if value.shape is None]
         types = widened_types(outputs)
-        results = Results(terms.output, provenance, appends=terms.appends, varying=varying, types=types)
+        adds = {"appends": terms.appends, "resumes": terms.resumes}
+        results = Results(terms.output, provenance, **adds, varying=varying, types=types)
         stack.callback(results.leave)
+        source = source.rest(results.done) if results.done else source
     if terms.reads_stdin:
         warn_of_stdin(engine.transport)
     warmup = engine.in_flight if terms.warmup is None else terms.warmup

@@ -17,6 +17,7 @@ from ..runtime.engine import Engine
 from .opening import ROOT, CostSources, Tell
 
 if TYPE_CHECKING:
+    from ..files.requests import Source
     from ..measure.compare import Verdict
     from .choosing import Chosen, Comparison
     from .planning import Prediction
@@ -37,6 +38,8 @@ class RunTerms:
     # Of a stream:
     output: str | None = None  # file of the outputs
     appends: bool = False  # whether to add to that file
+    resumes: bool = False  # whether to go on with the stream that has begun it
+    reading: str = ""  # what decides the numbers of requests beside their source
     reads_stdin: bool = False  # whether the requests come through standard input
 
 
@@ -69,6 +72,19 @@ class TimedRun:
     def is_wrong(self) -> bool:
         """Whether outputs were compared and differ."""
         return self.verdict is not None and not self.verdict.is_equal
+
+
+def stream_provenance(model: Model, source: Source, reading: str) -> dict[str, str]:
+    """What a file of outputs says of its model and requests, so that the same stream can go on in it.
+
+    `reading` is what decides the numbers of requests beside their source.
+    """
+    identity = source.identity
+    return {
+        "model": model.name,
+        "model_digest": model.file_digest,
+        "stream": identity and f"{identity}{reading}",
+    }
 
 
 def time_request(

@@ -386,7 +386,7 @@ def test_a_reader_reads_a_few_requests_ahead_and_no_more() -> None:
 def test_a_bad_request_ends_the_stream_behind_those_before_it(tmp_path: Path) -> None:
     files = saved(tmp_path, ["0.npy", "1.npy", "2.npy"])
     Path(files[1]).write_bytes(b"no numbers")
-    reader, found = Reader(Files(tuple(files), StreamOptions().loader(ONE)), first=10), []
+    reader, found = Reader(Files(tuple(files), ONE, StreamOptions().loader(ONE)), first=10), []
     with pytest.raises(DataError, match=r"request 11: '.*1.npy' cannot be read as a .npy file"):
         while not reader.is_over:
             found.append(reader.take())

@@ -1,0 +1,153 @@
+"""A stream that was killed goes on in its file, and leaves what it would have left undisturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.launch import REPOSITORY, environment, launcher, run
+
+TINY = "builtin:tiny_cnn"
+REQUESTS = 2000
+STREAM = ["-m", "flexpie_mpi", "infer", "--model", TINY, "--layout", "rows", "--requests", str(REQUESTS)]
+
+
+def rows(path):
+    with h5py.File(path, "r") as file:
+        return file["scores"][: file.attrs["requests"]]
+
+
+def written(path) -> int:
+    """Complete requests in a file that is being written; 0 while there is none to read."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return int(file.attrs["requests"])
+    except (OSError, KeyError):
+        return 0
+
+
+def saved(folder, count):
+    for number in range(count):
+        request = np.random.default_rng(number).standard_normal((1, 3, 32, 32), np.float32)
+        np.save(folder / f"{number}.npy", request)
+    return ["--input", folder / "*.npy"]
+
+
+def stacked(folder, count):
+    with h5py.File(folder / "requests.h5", "w") as file:
+        file["input"] = np.random.default_rng(0).standard_normal((count, 1, 3, 32, 32), np.float32)
+    return ["--input", folder / "requests.h5"]
+
+
+def made_up(folder, count):
+    return ["--seed", 3]
+
+
+@pytest.mark.parametrize("given", [made_up, saved, stacked], ids=lambda given: given.__name__)
+def test_a_stream_goes_on_behind_its_last_request(one, tmp_path, given):
+    inputs = [*given(tmp_path, 7), "--model", TINY]
+    assert one("infer", *inputs, "--requests", 7, "--output", tmp_path / "whole.h5")[::2] == (0, "")
+    words = ["infer", *inputs, "--resume", tmp_path / "out.h5", "--requests"]
+    for count, ran in ((3, 3), (5, 2), (7, 2), (7, 0)):
+        code, out, err = one(*words, count)
+        assert (code, err) == (0, "") and f"stream   {ran} requests in" in out
+    assert rows(tmp_path / "out.h5").tobytes() == rows(tmp_path / "whole.h5").tobytes()
+
+
+def test_a_stream_that_was_appended_goes_on_behind_its_own_requests(one, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    first, second, out = saved(tmp_path / "a", 3), stacked(tmp_path / "b", 6), tmp_path / "out.h5"
+    for words in (
+        [*first, "--append", "--output", out],
+        [*second, "--requests", 2, "--append", "--output", out],
+        [*second, "--resume", out],
+    ):
+        code, _, err = one("infer", "--model", TINY, *words)
+        assert (code, err) == (0, "")
+    one("infer", "--model", TINY, *first, "--output", tmp_path / "first.h5")
+    one("infer", "--model", TINY, *second, "--output", tmp_path / "second.h5")
+    assert rows(out).tobytes() == rows(tmp_path / "first.h5").tobytes() + rows(tmp_path / "second.h5").tobytes()
+
+
+def test_what_is_not_the_stream_that_began_the_file(one, tmp_path):
+    out, inputs = tmp_path / "out.h5", saved(tmp_path, 3)
+    words = ["--model", TINY, "--resume", out]
+    assert one("infer", *words, *inputs)[0] == 0
+    before = out.read_bytes()
+    for given, said in (
+        ([*inputs, "--mean", 1], "was begun with other requests (3 files"),
+        (["--requests", 9], "now random, seed 0"),
+        (["--requests", 9, "--model", "builtin:tiny_resnet"], "has model tiny_cnn and this stream tiny_resnet"),
+        (["--input", tmp_path], "asks for the same requests again, and"),
+        (["--requests", 9, "--append"], "needs neither --output nor --append"),
+        ([], "--resume goes with a stream"),
+    ):
+        code, _, err = one("infer", *words, *given)
+        assert code == 2 and said in err and len(err.splitlines()) == 1
+    np.save(tmp_path / "1.npy", np.zeros((1, 3, 32, 32), np.float32))
+    code, _, err = one("infer", *words, *inputs)
+    assert code == 2 and "was begun with other requests" in err
+    assert out.read_bytes() == before
+
+
+def test_a_file_that_does_not_say_what_is_in_it(one, tmp_path):
+    out = tmp_path / "out.h5"
+    assert one("infer", "--model", TINY, "--requests", 2, "--output", out)[0] == 0
+    with h5py.File(out, "r+") as file:  # as those that were written by earlier versions
+        del file.attrs["stream"], file.attrs["stream_begin"]
+    code, _, err = one("infer", "--model", TINY, "--requests", 2, "--resume", out)
+    assert code == 2 and "does not say which requests its stream has" in err
+    assert one("infer", "--model", TINY, "--requests", 2, "--append", "--output", out)[0] == 0
+    assert one("infer", "--model", TINY, "--requests", 4, "--resume", out)[0] == 0
+    assert len(rows(out)) == 6
+
+
+def rank_of(pid: str, marker: str) -> int | None:
+    """The rank that a process is in the job whose command line has `marker`; None of any other process."""
+    try:
+        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
+        around = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if marker.encode() not in words or os.fsencode(sys.executable) != words[0]:
+        return None
+    names = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")
+    return next((int(each.partition(b"=")[2]) for each in around if each.startswith(names)), None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cache_folder):
+    """What a stream writes that nobody disturbs."""
+    path = tmp_path_factory.mktemp("undisturbed") / "out.h5"
+    if launcher() is None:
+        pytest.skip("no mpiexec")
+    outcome = run([*launcher(), "-n", "2", sys.executable, *STREAM, "--cache", cache_folder, "--output", path], 120)
+    assert outcome.code == 0, str(outcome)
+    return rows(path)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_job_whose_rank_is_killed_goes_on_at_the_next_start(mpirun, tmp_path, undisturbed, victim):
+    out = tmp_path / "out.h5"
+    command = [*launcher(), "-n", "2", sys.executable, *STREAM, "--resume", str(out)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **quiet) as process:
+        while not written(out) and process.poll() is None:
+            time.sleep(0.002)
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            if rank_of(pid, str(out)) == victim:
+                os.kill(int(pid), signal.SIGKILL)
+        assert process.wait(timeout=30) != 0, "it was over before it could be killed"
+    assert 0 < written(out) < REQUESTS
+    outcome = mpirun.outcome(2, *STREAM, "--resume", str(out), timeout=90)
+    assert outcome.code == 0, str(outcome)
+    assert len(undisturbed) == REQUESTS and rows(out).tobytes() == undisturbed.tobytes()

@@ -12,9 +12,10 @@ from flexpie_mpi.core.plan import Plan, Segment, problems
 from flexpie_mpi.lower.jobs import check
 from flexpie_mpi.planner import layout_plan
 
-from .graphs import GRAPHS
+from .graphs import GRAPHS, GraphBuilder
 
 GRAPH = GRAPHS["residual"]
+SOLO = Layout("single", (0,))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -122,3 +123,57 @@ def test_unknown_names_are_refused(arguments, reason):
     preset, *fusion = arguments
     with pytest.raises(PlanError, match=reason):
         layout_plan(GRAPH, 2, preset, fusion=fusion[0] if fusion else "free")
+
+
+def test_parts_survive_json():
+    layout = Layout("rows", (0, 1), (2, 1), in_parts=True)
+    plan = Plan((Segment(tuple(node.name for node in GRAPH.nodes), layout),), 2, GRAPH.digest)
+    assert json.loads(plan.to_json())["format"] == 3
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_plans_of_older_formats_are_read(number):
+    text = edited(lambda r: r.update(format=number))
+    assert "in_parts" not in text
+    assert Plan.from_json(text) == layout_plan(GRAPH, 2, "rows", fusion="none")
+
+
+def parted(kind: str, node: int = 0, **fields: object) -> str:
+    """A plan of a segment for every node, one of which is to leave its value in parts."""
+    return edited(lambda r: r["segments"][node]["layout"].update({"kind": kind, "in_parts": True, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (parted("replicated"), "segment 0 .*'replicated' cuts nothing, so it leaves nothing in parts"),
+        (parted("single", ranks=[0]), "segment 0 .*'single' cuts nothing"),
+        (parted("rows", in_parts=1), "segment 0 .*'in_parts' must be true or false, not 1"),
+        (parted("rows", in_parts="yes"), "'in_parts' must be true or false, not 'yes'"),
+        (parted("rows", in_parts=None), "'in_parts' must be true or false"),
+    ],
+)
+def test_parts_of_a_layout_that_has_none_are_refused(text, reason):
+    with pytest.raises(PlanError, match=reason):
+        Plan.from_json(text)
+
+
+def test_parts_of_what_is_no_sum_over_the_cut_axes_are_refused():
+    for kind in ("rows", "columns"):
+        with pytest.raises(PlanError, match=f"segment 1: nothing .* of '.*' is a sum over what '{kind}' cuts"):
+            check(Plan.from_json(parted(kind, node=1)), GRAPH)  # of Relu, and of Conv over rows
+    check(Plan.from_json(parted("channels")), GRAPH)  # the first convolution, over its input channels
+
+
+def test_parts_of_what_the_segment_itself_reads_are_refused():
+    names = [node.name for node in GRAPH.nodes]
+    segments = Segment(tuple(names[:2]), Layout("channels", (0, 1), in_parts=True)), Segment(tuple(names[2:]), SOLO)
+    with pytest.raises(PlanError, match="nothing that leaves the segment of 'conv0' is a sum"):
+        check(Plan(segments, 2, GRAPH.digest), GRAPH)
+    b = GraphBuilder()
+    mean = b.pool("x")
+    graph = b.graph(mean, b.relu(mean))
+    plan = Plan((Segment(tuple(node.name for node in graph.nodes), Layout("rows", (0, 1), in_parts=True)),), 2, "")
+    with pytest.raises(PlanError, match=f"'{mean}' is to leave the segment in parts, but node 'relu1' reads all of it"):
+        check(replace(plan, model=graph.digest), graph)

@@ -18,7 +18,7 @@ from flexpie_mpi.planner.units import atoms
 
 from .model.build import make, noise
 
-CUTTING = tuple(kind for kind, each in KINDS.items() if any(each.axes.values()))
+CUTTING = tuple(kind for kind, each in KINDS.items() if each.cuts)
 """Kinds of layouts that can leave parts."""
 
 

@@ -38,6 +38,11 @@ class Kind:
     is_rare: bool = False
 
     @property
+    def cuts(self) -> bool:
+        """Whether it cuts any value."""
+        return any(self.axes.values())
+
+    @property
     def is_grid(self) -> bool:
         """Whether it cuts two axes."""
         return max(map(len, self.axes.values())) == 2
@@ -164,7 +169,7 @@ def _problem(layout: Layout) -> str:
         return "ranks must be distinct, not negative, and at least one"
     if layout.kind == "single" and parts != 1:
         return f"'single' takes one rank, not {parts}"
-    if layout.in_parts and not any(KINDS[layout.kind].axes.values()):
+    if layout.in_parts and not KINDS[layout.kind].cuts:
         return f"'{layout.kind}' cuts nothing, so it leaves nothing in parts"
     if KINDS[layout.kind].is_grid:
         if len(layout.grid) != 2 or layout.grid[0] * layout.grid[1] != parts or min(layout.grid) < 1:

@@ -178,7 +178,7 @@ def _transfers(
     pairs = Pairs(nbytes)
     source, target = network.both
     in_place = (held[:, None, source] == need[None, :, target]).all(axis=(-1, -2))
-    copied = np.where(in_place, 0.0, own * itemsize)
+    copied = np.where(in_place & (not are_parts), 0.0, own * itemsize)
     mine = np.maximum(packed[..., source, target], unpacked[..., source, target]) * (copied > 0)
     rows = pair_rows(pairs, network).reshape(shape)
     rows["local_bytes"] = _most(pairs.sent, pairs.received, copied, network)

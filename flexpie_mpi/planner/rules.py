@@ -7,6 +7,7 @@ when later nodes are cut again, on the root alone otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 from math import isqrt
 from random import Random
@@ -188,7 +189,7 @@ LENGTHS = (1, 1, 2, 3, 5, 8)
 def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan:
     """A plan of random segments, each in a random layout that its nodes allow, on a random team of ranks.
 
-    The same seed of `source` gives the same plan.
+    Every second segment that can leave its values in parts does. The same seed of `source` gives the same plan.
     """
     segments: list[Segment] = []
     pieces = atoms(graph)
@@ -196,6 +197,8 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
         count = min(source.choice(LENGTHS), len(pieces))
         first, end = pieces[0].first, pieces[count - 1].end
         layouts = [_layout(kind, ranks, source) for kind in source.sample(tuple(KINDS), len(KINDS))]
+        if source.random() < 0.5:
+            layouts = [replace(each, in_parts=True) for each in layouts if KINDS[each.kind].cuts] + layouts
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
         layout = next(fitting, Layout("single", (root,)))
         segments.append(Segment(tuple(node.name for node in graph.nodes[first:end]), layout))

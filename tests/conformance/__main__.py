@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .cases import passes_alone, suite, variants
-from .run import CUTTING, LAYOUTS, Tally
+from .run import CUTTING, LAYOUTS, PARTS, Tally
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def report(given: Tally, frozen: Tally, refused: int, ranks: tuple[int, ...]) ->
     print(f"{refused} cases are left out: one onnxruntime session does not pass them\n")
     print(f"{'':26}{'as given':>12}{'parameters constant':>22}")
     for name in LAYOUTS:
-        mark = "  (cuts)" if name in CUTTING else ""
+        mark = "  (cuts)" if name in (*CUTTING, PARTS) else ""
         print(f"{name + mark:26}{given.passed[name]:>12}{frozen.passed[name]:>22}")
     for title, left, right in (
         ("cases", given.cases, frozen.cases),

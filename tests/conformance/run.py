@@ -24,8 +24,10 @@ from .cases import Case
 Plans = Callable[[Model, tuple[int, ...]], Iterator[tuple[str, Iterable[Plan]]]]
 """(name, plans) for the numbers of ranks."""
 
-CUTTING = tuple(kind for kind in KINDS if kind not in ("replicated", "single"))
-LAYOUTS = (*KINDS, "auto")
+CUTTING = tuple(name for name, kind in KINDS.items() if kind.cuts)
+PARTS = "in parts"
+"""Plans that leave whatever is summed in parts, in one layout or another."""
+LAYOUTS = (*KINDS, PARTS, "auto")
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Tally:
         for name, plans in self.plans(model, ranks):
             if self._passes(case, model, name, plans, Cache(folder / "cache")):
                 self.passed[name] += 1
-                cut = cut or name in CUTTING
+                cut = cut or name in (*CUTTING, PARTS)
         self.sharded += cut
 
     def _passes(self, case: Case, model: Model, name: str, plans: Iterable[Plan], cache: Cache) -> bool:
@@ -86,13 +88,17 @@ def plans_of(model: Model, ranks: tuple[int, ...]) -> Iterator[tuple[str, Iterab
         plans = [plan for count in ranks if (plan := plan_in(model, kind, count)) is not None]
         if plans:
             yield kind, plans
+    parted = [plan_in(model, kind, count, in_parts=True) for kind in CUTTING for count in ranks]
+    if any(parted):
+        yield PARTS, [plan for plan in parted if plan is not None]
     yield "auto", (planned(model.graph, count, "auto") for count in ranks)
 
 
-def plan_in(model: Model, kind: str, ranks: int) -> Plan | None:
+def plan_in(model: Model, kind: str, ranks: int, *, in_parts: bool = False) -> Plan | None:
     """A plan in which every node that allows a layout has it, and the others run on the root; None when none does."""
     everyone = tuple(range(ranks))
-    layout = Layout(kind, everyone[:1] if kind == "single" else everyone, grid=square(ranks) if kind == "grid" else ())
+    team, grid = everyone[:1] if kind == "single" else everyone, square(ranks) if kind == "grid" else ()
+    layout = Layout(kind, team, grid=grid, in_parts=in_parts)
     segments, used = [], kind == "single"
     for atom in atoms(model.graph):
         names = tuple(node.name for node in model.graph.nodes[atom.first : atom.end])

@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from flexpie_mpi import Engine, Plan, layout_plan, load, run_ranks
+from flexpie_mpi import Engine, Plan, Segment, layout_plan, load, run_ranks
+from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.core.layout import KINDS, Kind, Layout
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
@@ -17,6 +18,7 @@ from flexpie_mpi.lower.shards import allowed_kinds
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.ops import OpRule, base, register, rule_for
 from flexpie_mpi.ops.base import axes_of, hull
+from flexpie_mpi.ops.pool import GlobalPool
 from flexpie_mpi.planner.registry import kinds_of
 from flexpie_mpi.report.models import inspect, inspection_items
 from flexpie_mpi.report.theme import LIGHT
@@ -95,6 +97,32 @@ def test_without_the_rule_the_operator_is_run_whole(tmp_path):
     model = load(path, cache=cache)
     plan = layout_plan(model.graph, 2, "rows")
     assert "sample" not in shared_nodes(plan, "rows")
+    run_and_compare(path, plan, model, cache)
+
+
+class FirstNorm(GlobalPool):
+    """GlobalLpPool as a sum of magnitudes, which has no parts otherwise."""
+
+    def combines(self, node):
+        return "add" if node.op == "GlobalLpPool" and node.attribute("p", 2) == 1 else ""
+
+
+def test_parts_of_an_operator_are_two_methods_of_its_rule(monkeypatch, tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalLpPool", ["c"], ["n"], "norm", p=1),
+        helper.make_node("Conv", ["n", "v"], ["y"], "last"),
+    ]
+    made = make(nodes, {"x": (1, 3, 11, 9)}, ["y"], {"w": noise(8, 3, 3, 3), "v": noise(5, 8, 1, 1)})
+    cache, path = Cache(tmp_path / "cache"), save(made, tmp_path / "m.onnx")
+    model = load(path, cache=cache)
+    layouts = Layout("rows", (0, 1, 2), (2, 1, 1), in_parts=True), Layout("channels", (0, 1, 2))
+    segments = tuple(map(Segment, (("conv", "norm"), ("last",)), layouts))
+    plan = Plan(segments, 3, model.graph.digest)
+    with pytest.raises(PlanError, match="is a sum over what 'rows' cuts"):
+        lower(plan, model.graph)
+    monkeypatch.setitem(base._RULES, "GlobalLpPool", FirstNorm())
+    model = load(path, cache=cache)
     run_and_compare(path, plan, model, cache)
 
 

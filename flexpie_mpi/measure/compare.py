@@ -223,7 +223,7 @@ def _boundaries(graph: Graph, plan: Plan) -> Iterator[tuple[int, str]]:
 
 
 def _ranks_in(graph: Graph, plan: Plan, index: int, check: Check) -> tuple[int, ...]:
-    """Ranks whose shard of a value overlaps the region that differs."""
+    """Ranks whose shard of a value overlaps the region that differs; of one in parts all that have a part."""
     layout = plan.segments[index].layout
     if check.region is None:
         return layout.ranks

@@ -145,7 +145,8 @@ class _Track:
     def _compute(self, event: Event, flops: int) -> Slice:
         segment = self.job.plan.segments[event.segment]
         first, last = segment.nodes[0], segment.nodes[-1]
-        name = f"{segment.layout.kind} {first}" + (f"..{last}" if last != first else "")
+        kind = segment.layout.kind + (" in parts" if segment.layout.in_parts else "")
+        name = f"{kind} {first}" + (f"..{last}" if last != first else "")
         args = {"segment": event.segment, "layout": str(segment.layout), "nodes": len(segment.nodes), "flops": flops}
         return event, name, args
 
@@ -160,6 +161,8 @@ class _Track:
         peers = ranges(sorted(m.target if event.kind == "send" else m.source for m in messages))
         args = {"exchange": index, "kind": exchange.kind, "bytes": sum(m.nbytes for m in messages)}
         args |= {"peers": peers} if peers else {}
+        sums = dict.fromkeys(piece.value for m in messages for piece in m.pieces if piece.combine)
+        args |= {"puts together": ", ".join(sums)} if sums else {}
         verb = "copy" if event.kind == "receive" and not messages else event.kind
         return event, f"{verb} {exchange.kind} {index}", args
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .plans import layout_name
+from .plans import layout_name, part_lines
 from .tables import Column, Item, Table
 from .units import digits, milli, ms, percent, ranges, signed
 
@@ -73,6 +73,7 @@ def comparison_items(priced: PricedPlan, measured: Comparison, *, everything: bo
     return [
         "predicted and measured (ms; compute is the slowest rank's)",
         Table(_COMPARED, [*table.rows, outputs, sums]),
+        *part_lines(layout_name(segment.layout) for segment in priced.plan.segments),
         f"report   {times} ({'+' * (error[0] != '-')}{error}); {measured.added}",
         *(share_items(priced, measured.shares, everything=everything) if measured.shares else ()),
         *([f"shares   not known: {measured.unshared}"] if measured.unshared else ()),

@@ -25,8 +25,9 @@ from .planview import Gap, Panel, Part, PlanView, SegmentBox, panels
 from .theme import Theme, mixed
 from .units import count_of, percent, sized
 
-_LETTERS, _WORDS, _TITLE, _DOT = 7.0, 8.0, 11.0, 3.5
-"""Points: texts of the picture, the line below the title, the title; the dot where the root has inputs or outputs."""
+_LETTERS, _WORDS, _TITLE, _DOT, _PLUS = 7.0, 8.0, 11.0, 3.5, 5.0
+"""Points: texts of the picture, the line below the title, the title; the dot where the root has inputs or outputs; the
+sign of a part."""
 _FONT = FontProperties(family="DejaVu Sans")
 
 _MARGIN, _HEAD, _ROW, _SIGN = 0.15, 0.48, 0.2, 0.24
@@ -46,7 +47,7 @@ _NARROW = 0.03
 _THIN, _THICK = 0.4, 2.4
 """Points: lines of the smallest and the largest message."""
 
-_AGAIN, _MESSAGE, _ROOT = "again", "message", "root"
+_AGAIN, _PART, _MESSAGE, _ROOT = "again", "part", "message", "root"
 """Signs in the legend that are no layout."""
 
 Corners = list[tuple[float, float]]
@@ -112,6 +113,8 @@ def _signs(view: PlanView) -> Iterator[tuple[str, str]]:
     yield from ((kind, kind) for kind in KINDS if kind in used)
     if any(segment.again >= _SEEN for segment in view.segments):
         yield _AGAIN, "computed by several ranks"
+    if any(segment.parted for segment in view.segments):
+        yield _PART, "part of a sum"
     if any(exchange.links for exchange in view.exchanges):
         yield _MESSAGE, "message, thicker with more bytes"
     if view.exchanges[0].links or view.exchanges[-1].links:
@@ -141,6 +144,8 @@ def _draw_legend(axes: Any, theme: Theme, entries: Iterable[tuple[str, str]], y:
             axes.plot([left, right], [y, y], color=theme.faint, linewidth=1.5, solid_capstyle="butt")
         elif sign == _ROOT:
             axes.plot([right - 0.06], [y], "o", color=theme.ink, markersize=_DOT)
+        elif sign == _PART:
+            _draw_plus(axes, theme, [right - 0.06], [y])
         elif sign == _AGAIN:
             axes.add_collection(_halos([box], theme, theme.faint))
         else:
@@ -150,6 +155,12 @@ def _draw_legend(axes: Any, theme: Theme, entries: Iterable[tuple[str, str]], y:
 
 
 # A panel
+
+
+def _draw_plus(axes: Any, theme: Theme, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Where ranks leave parts of a sum."""
+    style = {"color": theme.paper, "markeredgecolor": theme.ink, "markeredgewidth": 0.5}
+    axes.plot(xs, ys, "P", markersize=_PLUS, linestyle="none", zorder=7, **style)
 
 
 def _bars(outlines: Sequence[Corners], colours: str | Sequence[str]) -> PolyCollection:
@@ -211,6 +222,8 @@ class _Drawer:
         add(_bars([*chain.from_iterable(own)], each))
         add(LineCollection(self._between(), colors=theme.paper, linewidths=0.5, alpha=0.6, zorder=5))
         for box in boxes:
+            middles = [self._middle(rank) for rank in box.segment.parted]
+            _draw_plus(self.axes, theme, [self.left + box.span.right - 0.05] * len(middles), middles)
             self._text(box.span.centre, self.bottom + 0.6 * _LINE, str(box.segment.index), theme.faint, "center")
         for caption in self.panel.captions:
             self._text(caption.left, self.bottom + 1.6 * _LINE, caption.text, theme.ink, "left")

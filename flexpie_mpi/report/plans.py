@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -101,22 +101,31 @@ def plan_items(facts: PlanFacts, priced: PricedPlan | None = None, *, everything
         f"{flops(facts.flops)} per request and {percent(facts.redundant)} redundant; "
         f"{mb(facts.sent_bytes)} MB in {count_of(facts.messages, 'message')}"
     )
-    unequal = dict.fromkeys(segment.layout for segment in facts.segments if " " in segment.layout)
+    layouts = dict.fromkeys(segment.layout for segment in facts.segments)
+    unequal = [words for words in layouts if marked(words).endswith("*")]
     return [
         Table(table.columns, [*table.rows, outputs], title),
         f"{count_of(len(rows), 'segment')}{hint}: {total}",
         *(f"* {shares}" for shares in unequal),
+        *part_lines(map(marked, layouts)),
     ]
 
 
 def _row(segment: SegmentFacts, share: float | None) -> tuple[Any, ...]:
-    """A segment that does a share of the work; a star marks unequal shares of its ranks."""
+    """A segment that does a share of the work."""
     count = len(segment.nodes)
-    name, *shares = segment.layout.split()
     ranks = ranges(sorted(segment.ranks)) + (" in turn" if segment.turns > 1 else "")
     last = segment.nodes[-1] if count > 1 else ""
-    layout = f"{name}*" if shares else name
-    return segment.index, layout, ranks, segment.nodes[0], last, count, share, *_exchange(segment.before)
+    return (
+        segment.index,
+        marked(segment.layout),
+        ranks,
+        segment.nodes[0],
+        last,
+        count,
+        share,
+        *_exchange(segment.before),
+    )
 
 
 def _exchange(traffic: Traffic) -> tuple[str, int | None]:
@@ -271,18 +280,33 @@ def choice_table(plans: Sequence[PricedPlan], measured_s: Sequence[float] = (), 
 
 def _kinds(plan: Plan) -> str:
     """Kinds of layouts, the most frequent first."""
-    kinds = [segment.layout.kind for segment in plan.segments]
+    kinds = [segment.layout.kind + "+" * segment.layout.in_parts for segment in plan.segments]
     return " ".join(sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind)))
 
 
 def layout_name(layout: Layout) -> str:
-    """The kind of a layout, with a star for unequal shares.
+    """The kind of a layout, with the marks of :func:`marked`.
 
     >>> layout_name(Layout("grid", (0, 1), grid=(2, 1))), layout_name(Layout("rows", (0, 1), weights=(2, 1)))
     ('grid(2x1)', 'rows*')
     """
-    name = str(layout).split()[0]
-    return f"{name}*" if layout.weights else name
+    return marked(str(layout).rsplit(" on ", 1)[0])
+
+
+def marked(layout: str) -> str:
+    """A layout in words as its kind, with a plus where it leaves sums in parts, and a star for unequal shares.
+
+    >>> marked("rows"), marked("rows in parts"), marked("rows in parts 2:1")
+    ('rows', 'rows+', 'rows+*')
+    """
+    name, *rest = layout.replace(" in parts", "+").split()
+    return f"{name}*" if rest else name
+
+
+def part_lines(names: Iterable[str]) -> list[Item]:
+    """What the plus means, where one of the layouts has it."""
+    line = "+ ranks leave parts of a sum, which are put together where it is needed"
+    return [line] if any("+" in name for name in names) else []
 
 
 # Why it is so
@@ -295,13 +319,17 @@ def why_items(why: Why, *, everything: bool = False) -> list[Item]:
         for index, (layout, price, boundary_s) in enumerate(why.segments)
     ]
     head = "why these layouts (ms; the boundary is the part of compute that a cut costs)"
+    names = [row[1] for row in rows]
     if why.reasons is None:
         table = Table(_REASONS[:-1], rows).folded(everything=everything)
-        return [head, table, "the plan follows a rule: there are no reasons, only prices"]
+        return [head, table, *part_lines(names), "the plan follows a rule: there are no reasons, only prices"]
     instead = [_instead(why.reasons, index, everything) for index in range(len(rows))]
+    others = (layout_name(other.layout) for reason in why.reasons.reasons for other in reason.alternatives)
+    legend = part_lines([*names, *others])
     table = Table(_REASONS, [(*row, text) for row, text in zip(rows, instead, strict=True)])
     teams = "the best plan with at most so many boards to a segment (ms)"
-    return [head, table.folded(everything=everything), "", teams, _team_table(why.reasons), boards_line(why.boards)]
+    shown = table.folded(everything=everything)
+    return [head, shown, *legend, "", teams, _team_table(why.reasons), boards_line(why.boards)]
 
 
 def why_record(why: Why) -> dict[str, Any]:

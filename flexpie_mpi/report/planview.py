@@ -52,6 +52,11 @@ class SegmentView:
         return max(part.total for row in shared or self.parts for part in row) or 1.0
 
     @property
+    def parted(self) -> tuple[int, ...]:
+        """Ranks that leave a part of a sum behind."""
+        return tuple(rank for rank in self.ranks if self.layout.in_parts and self.parts[-1][rank].share)
+
+    @property
     def again(self) -> float:
         """The largest part that other ranks compute, too, relative to the largest of all."""
         return min(1.0, max(part.again for row in self.parts for part in row) / self.largest)
@@ -164,14 +169,15 @@ def _rows(plan: Plan, graph: Graph, programs: Sequence[Program]) -> Iterator[lis
 def _row(graph: Graph, segment: Segment, name: str, blocks: dict[int, NodeBlock], ranks: int) -> Row:
     """Every rank's part of one node, from the ranks' blocks of it.
 
-    What all ranks together hold beyond the whole is computed several times; it counts as theirs in proportion to what
-    each holds beyond its shard.
+    Of a node that is left in parts it is the share of what is summed. What all ranks together hold beyond the whole is
+    computed several times; it counts as theirs in proportion to what each holds beyond its shard.
     """
     output = graph.value(graph.nodes[graph.position[name]].writes[0])
     held = {}
     for rank, block in blocks.items():
-        written = (region for region in block.outputs if region is not None)
-        held[rank] = _share(output, next(written, None))
+        read = graph.value(graph.nodes[graph.position[name]].inputs[0]) if block.is_part else output
+        seen = block.inputs if block.is_part else block.outputs
+        held[rank] = _share(read, next((region for region in seen if region is not None), None))
     excess = max(0.0, sum(held.values()) - 1.0)
     if excess == 0.0 or segment.layout.kind == "replicated":
         return tuple(Part(held.get(rank, 0.0)) for rank in range(ranks))

@@ -6,6 +6,8 @@ from io import StringIO
 
 import pytest
 
+from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.core.plan import Plan, Segment
 from flexpie_mpi.core.program import Start
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import lower
@@ -58,6 +60,24 @@ def test_a_long_plan_is_folded_and_says_how_to_see_all(model):
     assert "-v lists them all" in short and "-v" not in full
     assert len(full.splitlines()) == len(plan.segments) + 3  # heading, outputs, sum
     assert len(short.splitlines()) == MAX_ROWS + 4
+
+
+def test_sums_that_are_shared_out_are_work_done_once_and_have_a_mark(model):
+    graph = model.graph
+    names = [node.name for node in graph.nodes]
+    pool = next(place for place, node in enumerate(graph.nodes) if node.op == "GlobalAveragePool")
+    everyone = (0, 1, 2)
+    layouts = Layout("single", (0,)), Layout("rows", everyone, (2, 1, 1), in_parts=True), Layout("single", (0,))
+    spans = names[:pool], names[pool : pool + 1], names[pool + 1 :]
+    plan = Plan(tuple(map(Segment, map(tuple, spans), layouts)), 3, graph.digest)
+    found = facts_of(plan, graph, lower(plan, graph))
+    assert found.redundant == pytest.approx(0, abs=1e-4)
+    assert all(rank.flops > 0 for rank in found.ranks)
+    sums = graph.value(graph.nodes[pool].outputs[0]).nbytes
+    assert found.segments[2].before.nbytes == 2 * sums
+    text = text_of(plan_items(found), StringIO(), 100)
+    assert "rows+*" in text and "+ ranks leave parts of a sum" in text and "* rows in parts 2:1:1" in text
+    assert "+" not in text_of(plan_items(facts(model, 3, "rows", "free")[0]), StringIO(), 100)
 
 
 def test_an_inspection_has_a_line_per_node(model):

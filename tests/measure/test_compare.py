@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flexpie_mpi import Engine, layout_plan, load, run_ranks
+from flexpie_mpi import Engine, Layout, Plan, Segment, layout_plan, load, run_ranks
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
@@ -161,6 +161,31 @@ def test_the_segment_that_computes_something_else_is_named(model, cache, segment
     assert first.check.region.shape == (1, 1, 1, 1) and first.check.largest == pytest.approx(10)
     sentence = divergence_sentence(found[0], plan)
     assert f"segment that differs is {segment} " in sentence and plan.segments[segment].nodes[0] in sentence
+
+
+def test_of_a_sum_every_rank_with_a_part_may_be_the_one(model, cache, monkeypatch):
+    names = [node.name for node in model.graph.nodes]
+    pool = next(place for place, node in enumerate(model.graph.nodes) if node.op == "GlobalAveragePool")
+    spans = names[:pool], names[pool : pool + 1], names[pool + 1 :]
+    layouts = Layout("single", (0,)), Layout("rows", (0, 1, 2), (1, 0, 1), in_parts=True), Layout("single", (0,))
+    plan = Plan(tuple(map(Segment, map(tuple, spans), layouts)), 3, model.graph.digest)
+    rule = type(rule_for(model.graph.bound[pool]))
+    part = rule.part
+    monkeypatch.setattr(rule, "part", _without_the_share(part))
+    inputs = random_inputs(model.graph)
+
+    def rank(transport):
+        engine = Engine(transport, model, plan, cache=cache)
+        outputs = {name: np.array(value) for name, value in engine.run(inputs).items()}
+        return compare_outputs(engine, inputs, outputs, cache=cache)
+
+    first = run_ranks(3, rank)[0].first
+    assert plan.segments[first.segment].nodes == (names[pool],) and first.ranks == (0, 2)
+
+
+def _without_the_share(part):
+    """Parts of an average that are averages themselves."""
+    return lambda self, node, into: (replace(part(self, node, into)[0], outputs=(0,)),)
 
 
 def test_a_broken_rule_is_found_in_the_first_segment_that_uses_it(model, cache, monkeypatch):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flexpie_mpi import AnalyticCost, Device, Engine, layout_plan, load, run_ranks, switch
+from flexpie_mpi import AnalyticCost, Device, Engine, Layout, Plan, Segment, layout_plan, load, run_ranks, switch
 from flexpie_mpi.core.timeline import KINDS, OF_NONE, Event, Timeline
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import digest, lower
@@ -98,6 +98,23 @@ def test_slices_say_what_they_are(job, recorded):
             assert args.get("peers", "") == ",".join(str(m.target) for m in exchange.sends).replace("1,2", "1-2")
         received = sum(m.nbytes for exchange in program.exchanges for m in exchange.receives)
         assert sum(e["args"]["bytes"] for e in slices if e["cat"] == "receive" and e["name"] != "begin") == received
+
+
+def test_slices_name_sums_and_their_parts(model):
+    names = [node.name for node in model.graph.nodes]
+    pool = next(place for place, node in enumerate(model.graph.nodes) if node.op == "GlobalAveragePool")
+    everyone = tuple(range(RANKS))
+    layouts = Layout("rows", everyone), Layout("rows", everyone, in_parts=True), Layout("single", (0,))
+    spans = names[:pool], names[pool : pool + 1], names[pool + 1 :]
+    segments = tuple(Segment(tuple(span), layout) for span, layout in zip(spans, layouts, strict=True))
+    plan = Plan(segments, RANKS, model.graph.digest)
+    job = Job(plan, model.graph, lower(plan, model.graph), ("",) * RANKS)
+    testbed = switch([Device(f"b{rank}") for rank in range(RANKS)], 1e8, 1e-4)
+    trace = chrome_trace(simulate(job.programs, model.graph, testbed, AnalyticCost()), job, {})
+    slices = slices_of(trace, 0)
+    assert f"rows in parts {names[pool]}" in [event["name"] for event in slices]
+    sums = {event["args"]["puts together"] for event in slices if "puts together" in event["args"]}
+    assert sums == {model.graph.nodes[pool].outputs[0]}
 
 
 def test_the_flops_of_all_ranks_are_those_of_the_job(job, recorded):

@@ -110,6 +110,31 @@ def test_another_model_is_refused(graph):
         plan_view(layout_plan(graph, 2, "rows"), load("builtin:tiny_vgg").graph)
 
 
+def pooled_in_parts(graph, layout):
+    """The network by rows, its average in parts of a layout."""
+    names, pool = [node.name for node in graph.nodes], next(n for n in graph.nodes if n.op == "GlobalAveragePool")
+    at, everyone = names.index(pool.name), layout.ranks
+    spans = (names[: at - 1], Layout("rows", everyone)), (names[at - 1 : at + 1], layout), (names[at + 1 :], None)
+    segments = (Segment(tuple(span), each or Layout("channels", everyone)) for span, each in spans)
+    return Plan(tuple(segments), len(everyone), graph.digest), pool.name
+
+
+@pytest.mark.parametrize("weights", [(), (3, 1, 0)])
+def test_what_ranks_share_of_a_sum_is_their_part_and_has_a_sign(graph, weights):
+    plan, pool = pooled_in_parts(graph, Layout("rows", (0, 1, 2), weights, in_parts=True))
+    view = plan_view(plan, graph)
+    read = next(node for node in graph.nodes if node.name == pool).inputs[0]
+    regions = [plan.segments[1].layout.region(graph.value(read).shape, rank) for rank in range(3)]
+    shares = [region.size / graph.value(read).size if region else 0.0 for region in regions]
+    assert [part.share for part in parts(view, pool)] == pytest.approx(shares)
+    assert all(part.again == 0.0 for part in parts(view, pool))
+    assert [segment.parted for segment in view.segments] == [(), (0, 1) if weights else (0, 1, 2), ()]
+    texts, _ = looks(painted(plan_picture(view), LIGHT))
+    assert "part of a sum" in [text for text, _ in texts]
+    plain, _ = looks(painted(plan_picture(plan_view(layout_plan(graph, 3, "rows"), graph)), LIGHT))
+    assert "part of a sum" not in [text for text, _ in plain]
+
+
 # Where it lies
 
 
@@ -160,6 +185,7 @@ CASES = [
     ("tiny_inception", 4, "grid", {"fusion": "all-legal", "grid": (2, 2)}),
     ("tiny_bert", 8, "channels", {}),
     ("tiny_bert", 4, "auto", {}),
+    ("tiny_mobilenet", 4, "auto", {}),
 ]
 
 

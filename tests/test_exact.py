@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flexpie_mpi import Engine, Layout, Plan, Segment, layout_plan, load, run_ranks
 from flexpie_mpi.core.errors import DataError
+from flexpie_mpi.core.layout import KINDS
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
@@ -122,7 +123,8 @@ def random_plan(draw, graph):
         weighted = kind not in ("single", "replicated") and draw(st.booleans())
         weights = tuple(draw(st.lists(st.integers(1, 5), min_size=count, max_size=count))) if weighted else ()
         names = tuple(node.name for node in graph.nodes[first:end])
-        segments.append(Segment(names, Layout(kind, group, weights, grid)))
+        in_parts = KINDS[kind].cuts and draw(st.booleans())
+        segments.append(Segment(names, Layout(kind, group, weights, grid, in_parts)))
     return Plan(tuple(segments), ranks, graph.digest, root=draw(st.integers(0, ranks - 1)))
 
 
@@ -137,13 +139,13 @@ def test_any_legal_plan_of_any_ranks_and_weights_is_exact(data, reference, cache
 
 
 def legal(graph, plan):
-    """The plan's segments, with layouts that the nodes do not allow replaced by one rank."""
-    first = 0
-    for segment in plan.segments:
-        end = first + len(segment.nodes)
-        ok = not segment_problems(graph, first, end, segment.layout, plan.root)
-        yield segment if ok else Segment(segment.nodes, Layout("single", segment.layout.ranks[:1]))
-        first = end
+    """The plan's segments, with layouts that the nodes do not allow replaced: without parts, or by one rank."""
+    for segment, first, end in plan.spans:
+        instead = replace(segment.layout, in_parts=False), Layout("single", segment.layout.ranks[:1])
+        choices = (
+            each for each in (segment.layout, *instead) if not segment_problems(graph, first, end, each, plan.root)
+        )
+        yield replace(segment, layout=next(choices, instead[-1]))
 
 
 def test_requests_stream_through_one_engine(reference, cache):

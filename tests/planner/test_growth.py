@@ -20,7 +20,8 @@ def growths(draw):
     first = draw(st.integers(0, len(graph.nodes) - 1))
     ends = sorted(draw(st.sets(st.integers(first + 1, len(graph.nodes)), min_size=1)))
     kind = draw(st.sampled_from(["rows", "columns", "channels", "replicated"]))
-    return graph, first, ends, Layout(kind, (0, 1, 2)), draw(st.integers(0, 2))
+    layout = Layout(kind, (0, 1, 2), in_parts=kind != "replicated" and draw(st.booleans()))
+    return graph, first, ends, layout, draw(st.integers(0, 2))
 
 
 @given(growths())
@@ -34,7 +35,7 @@ def test_a_segment_that_grows_is_the_segment_made_at_once(case):
         assert (grown is None) == (made is None)
         if grown is not None:
             assert (grown.blocks, grown.inputs, grown.outputs) == (made.blocks, made.inputs, made.outputs)
-            assert set(grown.weights) == set(made.weights)
+            assert (set(grown.weights), grown.parts) == (set(made.weights), made.parts)
             assert growing.flops == blocks_flops(graph, grown.blocks)
 
 

@@ -15,6 +15,7 @@ from flexpie_mpi.core.region import Region
 from flexpie_mpi.cost.links import runs
 from flexpie_mpi.cost.rows import CALL
 from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.lower.facts import slice_bytes
 from flexpie_mpi.lower.shards import SegmentShard, blocks_flops, live_out, segment_problems, segment_shard
 from flexpie_mpi.model import load
 from flexpie_mpi.ops import part_axes
@@ -112,6 +113,8 @@ def _check_row(graph: Graph, cut: Units, step: Step, row: int, shard: SegmentSha
     assert step.calls.dtype == CALL
     assert step.calls["inputs"][row] == len(regions)
     assert step.calls["outputs"][row] == (0 if shard is None else len(shard.outputs)), where
+    held = 0 if shard is None else slice_bytes(graph, shard.weights)  # a constant of several nodes counts for each
+    assert held <= step.weights[row] <= 1.02 * held, where
     assert step.seconds[row] == pytest.approx(_main_flops(graph, cut, shard), rel=1e-6, abs=1), where
 
 

@@ -133,6 +133,8 @@ def check_choices(args: argparse.Namespace) -> None:
         raise UsageError(f"--grid goes with --layout grid, not {planner}")
     if args.weights is not None and planner == "single":
         raise UsageError("--weights goes with a layout that shares the work, not single")
+    if args.partial is not None and planner != AUTO:
+        raise UsageError(f"--partial goes with --layout {AUTO}, not {planner}")
     ruled = [f"--{name}" for name in _OF_RULES if getattr(args, name) is not None]
     if ruled and planner not in PRESETS:
         raise UsageError(f"{ruled[0]} goes with a layout that is a rule ({', '.join(PRESETS)}), not {planner}")

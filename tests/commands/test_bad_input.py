@@ -161,6 +161,7 @@ CHOICES = [
 ]
 WORDS = [
     (["--fuse", "0"], "'0' is none of"),
+    (["--layout", "rows", "--partial", "auto"], "--partial goes with --layout auto"),
     (["--grid", "2x2"], "--grid goes with --layout grid"),
     (["--layout", "single", "--weights", "1,1"], "--weights goes with"),
     (["--fuse", "none"], "--fuse goes with a layout that is a rule"),

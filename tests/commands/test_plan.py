@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from flexpie_mpi import Plan, load
 from flexpie_mpi.core.choices import PLANNERS
@@ -19,6 +20,7 @@ from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.session.inputs import traced_testbed
 from tests.cost import laws
+from tests.model.build import make, noise, save
 
 TINY = "builtin:tiny_resnet"
 
@@ -66,6 +68,25 @@ def planned(here, *words):
     code, out, err = here("plan", "--model", TINY, *words, "--json", "-")
     assert (code, err) == (0, ""), err
     return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "leaves_parts"), [((), True), (("--partial", "auto"), True), (("--partial", "off"), False)]
+)
+def test_sums_are_shared_out_unless_they_are_not_to_be(here, boards, tmp_path, words, leaves_parts):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["image"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+        helper.make_node("Conv", ["mean", "v"], ["y"]),
+    ]
+    model = make(nodes, {"x": (1, 8, 96, 96)}, ["y"], {"w": noise(64, 8, 3, 3), "v": noise(32, 64, 1, 1)})
+    given = "plan", "--model", save(model, tmp_path / "m.onnx"), "--testbed", boards, "--explain", *words
+    _, out, _ = here(*given, "--json", "-")
+    record = json.loads(out)
+    layouts = [segment["layout"] for segment in record["plan"]["segments"]]
+    assert any(layout.get("in_parts") for layout in layouts) == leaves_parts
+    _, out, _ = here(*given)
+    assert ("+ ranks leave parts of a sum" in out) == leaves_parts
 
 
 def test_the_record_says_what_is_predicted_and_how_surely(here, boards, tmp_path):

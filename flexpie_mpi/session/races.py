@@ -40,7 +40,7 @@ MOST = 8
 WAIT_S = 600.0
 """After which a race that may say something else is held again; each time after four times as long."""
 
-APART = 1.1
+APART = 1.2
 """What a plan took is another figure where even the nearest quartiles are further apart."""
 
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from flexpie_mpi.core.errors import ModelError, ProgramError
 from flexpie_mpi.runtime.moving import mover
-from flexpie_mpi.runtime.ort import Kernel, OpaqueKernel, outputs_of
+from flexpie_mpi.runtime.ort import Kernel, OpaqueKernel, outputs_of, run_options
 from flexpie_mpi.runtime.provider import ProviderOptions
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8)
@@ -74,6 +74,11 @@ def test_what_fits_is_written():
         target[:] = 0
         kernel.run()
         np.testing.assert_array_equal(target, X)
+
+
+def test_a_run_has_the_option_that_onnxruntime_asks_for_each_time():
+    """Where it is missing, the answer is an exception inside, ten times as long as a short run."""
+    assert run_options().get_run_config_entry("gpu_graph_id") == "-1"
 
 
 def test_threads_of_a_file_are_bounded():

@@ -227,13 +227,23 @@ def job(options: argparse.Namespace) -> list[Found]:
 
 def boards(options: argparse.Namespace, ranks: int) -> Testbed:
     """What a job of so many ranks runs on."""
+    traces = Traces.read(options.traces) if options.traces else None
     if options.testbed:
-        return read(options.testbed).subset(ranks)
+        testbed = read(options.testbed).subset(ranks)
+        return testbed if traces is None else with_latency(testbed, traces)
     testbed = one_host(ranks, len(os.sched_getaffinity(0)))
-    if options.traces:
-        traces = Traces.read(options.traces)
+    if traces is not None:
         testbed = testbed_of(traces.origins[:ranks], traces.tables["link"])
     return paced(testbed, [float(item) for item in options.slowdown.split(",")]) if options.slowdown else testbed
+
+
+def with_latency(testbed: Testbed, traces: Traces) -> Testbed:
+    """The testbed with the latency that traces show: emulation sets bandwidths, and has a latency of its own."""
+    links = traces.tables["link"]
+    shortest = links[(links["pairs"] == 1) & (links["nbytes"] == links["nbytes"].min())]
+    latency_s = float(np.median(shortest["seconds"]))
+    routes = tuple(tuple(route and replace(route, latency_s=latency_s) for route in row) for row in testbed.routes)
+    return replace(testbed, routes=routes)
 
 
 def paced(testbed: Testbed, slowdowns: list[float]) -> Testbed:
@@ -301,7 +311,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost")
-    parser.add_argument("--traces", help="links and devices as measured; ranks of one host without")
+    parser.add_argument("--traces", help="links and devices as measured; of a --testbed, latencies")
     parser.add_argument("--testbed", metavar="T.toml", help="emulate its boards, and start the jobs on them")
     parser.add_argument("--ranks", default="4", help="how many of its boards each job has")
     parser.add_argument("--models", default=NETWORKS)

@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--testbed",
         metavar="T.toml",
-        help="note how many times slower than this machine each rank's board is; nothing is slowed down to measure",
+        help="note how many times slower than this machine each rank's board is; emulated boards are as slow while "
+        "exchanges are measured, and what they compute is measured one board after the other, at full speed",
     )
     parser.add_argument(
         "--merge", nargs="+", metavar="traces.h5", help="measure nothing; write all rows of these files to --output"

@@ -111,6 +111,7 @@ COMPUTE = {
     "in_waste_16": Feature(1, _waste("in_channels", 16)),
     "out_waste_8": Feature(1, _waste("out_channels", 8)),
     "out_waste_16": Feature(1, _waste("out_channels", 16)),
+    "out_waste_64": Feature(1, _waste("out_channels", 64)),
     "batch": Feature(0, _log_of("batch")),
     "rows": Feature(0, _log_of("out_rows")),
     "columns": Feature(0, _log_of("out_columns")),

@@ -24,10 +24,13 @@ from ..lower.shards import node_flops
 from ..ops import part_axes, rule_for
 from ..ops.elementwise import Elementwise
 from ..ops.view import Reshape, Transpose
+from .prior import BLOCK
 from .rows import CALL, WORK
 
 _BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 _SUMMING = ("Conv",)
+DEPTHWISE, PARTIAL_DEPTHWISE = "Conv/depthwise", "Conv/depthwise/partial"
+"""Convolutions of each channel by itself: those of whole blocks of channels run in blocks, all others do not."""
 _NORMALISING = ("LayerNormalization", "SimplifiedLayerNormalization")
 _LIGHT = (Elementwise, Reshape, Transpose)
 
@@ -139,8 +142,8 @@ def describe(
     """
     rows = np.zeros(len(out), WORK)
     share = out.prod(axis=1) / max(1, prod(_shape(node.outputs[0])))
-    rows["op"] = _label(node).encode()
     rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
+    rows["op"] = _labels(node, rows["out_channels"])
     parts = _part_share(node, inputs)
     rows["flops"] = node_flops(node) * share * parts
     rows["out_bytes"] = out.prod(axis=1) * _itemsize(node.outputs[0])
@@ -157,13 +160,20 @@ def describe(
     return rows
 
 
+def _labels(node: BoundNode, channels: np.ndarray) -> np.ndarray:
+    """The operator, and what decides which code runs it, for each shard's number of channels."""
+    label = _label(node)
+    if label != DEPTHWISE:
+        return np.full(len(channels), label, "S24")
+    return np.where(channels % BLOCK == 0, DEPTHWISE.encode(), PARTIAL_DEPTHWISE.encode())
+
+
 def _label(node: BoundNode) -> str:
-    """The operator, and what decides which code runs it."""
     if node.op != "Conv" or not _has_shapes(node):
         return node.op[:24]
     group, channels = node.attribute("group", 1), node.in_shape()[1]
     if group > 1:
-        return "Conv/depthwise" if group == channels else "Conv/group"
+        return DEPTHWISE if group == channels else "Conv/group"
     return "Conv/1x1" if prod(node.in_shape(1)[2:]) == 1 else "Conv"
 
 

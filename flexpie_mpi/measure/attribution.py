@@ -4,10 +4,11 @@ onnxruntime names a fused node after the last it was made of, or gives it a name
 order than the graph's, and adds some of ours (crops) and some of its own (re-layouts, views). For one segment, with e
 the seconds of a kernel's events and o what writing them took,
 
-    call    = call with profiler - first event's begin to last event's end - writing of the run + re-layouts
-    kernels = (call without profiler - call) shared in proportion to e - o
+    kernel = e - o
+    call   = the segment without profiler - its kernels
 
-so that a call and its kernels add up to what the session takes by itself.
+so that a call and its kernels add up to what the session takes by itself; re-layouts at its borders are in the call.
+Where kernels took longer than all of it, with the profiler, each gets its share.
 """
 
 from __future__ import annotations
@@ -38,11 +39,6 @@ _VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity",
 
 FLOOR_S = 0.2e-6
 """No kernel and no call is recorded as shorter."""
-_RUN_GAPS = 1.4
-"""What writing the events of a run as a whole takes, in gaps between events."""
-
-_MOST_CALL = 0.95
-"""The largest part of a segment's time that a call can be, where a kernel was seen."""
 
 
 @dataclass(frozen=True)
@@ -154,16 +150,13 @@ def split(times: SegmentTimes, work: Work, gap: float, total: float) -> Split:
     `gap` are the mean seconds between two events of the profile, `total` those of the segment without the profiler.
     """
     tables = [_by_kernel(run, work, inside_s(gap)) for run in times.runs]
-    calls = [
-        max(FLOOR_S, seconds - _span_s(run) - _RUN_GAPS * gap + table.get(CALL, 0.0))
-        for seconds, run, table in zip(times.profiled_s, times.runs, tables, strict=True)
-    ]
     raw = {number: [table[number] for table in tables] for number in tables[0] if number != CALL}
     sums = sum(map(statistics.median, raw.values()))
-    call = min(statistics.median(calls), _MOST_CALL * total) if raw else total
-    scale = (total - call) / sums if sums else 1.0
+    scale = min(1.0, max(0.0, total - FLOOR_S) / sums) if sums else 1.0
+    call = max(FLOOR_S, total - scale * sums)
+    call_spread = spread([sum(table.values()) for table in tables]) * scale
     kernels = {number: (max(FLOOR_S, statistics.median(s) * scale), spread(s) * scale) for number, s in raw.items()}
-    return Split(call, spread(calls), kernels)
+    return Split(call, call_spread, kernels)
 
 
 def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
@@ -172,11 +165,6 @@ def _by_kernel(run: Run, work: Work, inside: float) -> dict[int, float]:
     for event, number in zip(run, attribute(run, work), strict=True):
         seconds[number] = seconds.get(number, 0.0) + max(FLOOR_S, event.seconds - inside)
     return seconds
-
-
-def _span_s(run: Run) -> float:
-    """Seconds from the first event's begin to the last one's end."""
-    return run[-1].end_s - run[0].begin_s if run else 0.0
 
 
 def compute_rows(work: Work, shares: Split) -> np.ndarray:

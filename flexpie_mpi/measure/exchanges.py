@@ -255,7 +255,7 @@ def _groups(ranks: int, turn: int, chance: random.Random) -> tuple[range, range]
     if turn % 2 == 0:
         return everyone, everyone
     if turn % 4 == 1:
-        some = range(chance.randint(min(2, ranks), ranks))
+        some = range(chance.randint(2, max(2, ranks - 1)))
         return some, some
     some = range(chance.randint(1, ranks))
     return (some, everyone) if chance.random() < 0.5 else (everyone, some)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 from ..core.plan import Plan
@@ -31,12 +31,12 @@ from ..model import Model
 from ..model.shard import WeightFiles
 from ..runtime.executor import Executor, allocate, by_index
 from ..runtime.kernels import Guard, make_provider, open_segment
-from ..runtime.pacing import Pacer
+from ..runtime.pacing import Pacer, steady_s
 from ..runtime.provider import Action, OpenSegment, ProviderOptions
 from ..runtime.transport import Transport
-from .agreement import Clock, UntriedError, clock_offset, repeats_in, settle, together
+from .agreement import UntriedError, clock_offset, repeats_in, settle, together
 from .observed import RankRequest, calm_mean
-from .turns import Steps, in_turns
+from .turns import COUNTED_RUNS, Steps, in_turns
 from .weights import TrialWeights
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,8 @@ class SegmentTimes:
     """One segment on this rank, request by request."""
 
     step: Compute
-    runs: list[Run]  # its nodes, in profiled requests
-    profiled_s: list[float]  # its compute step in the same requests
-    plain_s: list[float]  # and in those without the profiler
+    runs: list[Run]  # its nodes, with the profiler
+    plain_s: list[float]  # its compute step without
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +89,8 @@ class ProfiledRun:
     latencies_s: tuple[float, ...]  # of the same requests, until the slowest rank was done
 
     def typical(self, samples: Sequence[float]) -> float:
-        """Mean of one number per request, as :func:`.observed.calm_mean`."""
-        return calm_mean(samples, self.latencies_s)
+        """What stands for one number per request, their :func:`.observed.calm_mean`, or per turn, as pacing has it."""
+        return calm_mean(samples, self.latencies_s) if self.latencies_s else steady_s(samples)
 
 
 Sessions = Mapping[int, OpenSegment]
@@ -102,32 +101,18 @@ Spent = Mapping[int, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Profile:
-    """What profilers wrote, and what the steps took then: of the last runs in their files every `stride`-th counts."""
-
-    files: Mapping[int, Path]  # by segment
-    spent_s: Spent
-    stride: int
-
-    def runs(self, segment: int) -> list[Run]:
-        """Those of a segment that count."""
-        count = self.stride * len(self.spent_s[segment])
-        return read_runs(self.files[segment])[-count:][self.stride - 1 :: self.stride]
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
-    """What this rank's steps took, with profilers and without; `latencies_s` as a ProfiledRun has them."""
+    """What this rank's steps took; `latencies_s` as a ProfiledRun has them."""
 
-    profile: _Profile
+    profiles: Mapping[int, Path]  # by segment
+    kept: slice  # the runs in profiles that count
     plain_s: Spent
     latencies_s: tuple[float, ...]
 
     def segments(self, program: Program) -> tuple[SegmentTimes, ...]:
         """The same by steps; profiles are read now."""
         numbers = [(step, step.segment) for step in program.computes]
-        profile, plain_s = self.profile, self.plain_s
-        return tuple(SegmentTimes(step, profile.runs(n), profile.spent_s[n], plain_s[n]) for step, n in numbers)
+        return tuple(SegmentTimes(step, read_runs(self.profiles[n])[self.kept], self.plain_s[n]) for step, n in numbers)
 
 
 class PlanProfiler:
@@ -191,10 +176,11 @@ class PlanProfiler:
         """What requests say, and those of them without the profiler."""
         seconds = self._warmed(executor)
         profiled = self._requests(executor, repeats_in(PROFILED_S, seconds, _FEWEST, _MOST))
-        profile = _Profile(self._end_profiles(sessions), _compute_s(profiled), 1)
+        profiles = self._end_profiles(sessions)
         plain = self._plain(executor, seconds, root)
         everyone = self._transport.all_gather([request.seconds for request in plain])
-        return _Seen(profile, _compute_s(plain), tuple(map(max, zip(*everyone, strict=True)))), plain
+        latencies_s = tuple(map(max, zip(*everyone, strict=True)))
+        return _Seen(profiles, slice(-len(profiled), None), _compute_s(plain), latencies_s), plain
 
     def _in_turns(self, programs: Sequence[Program], sessions: Sessions) -> _Seen | None:
         """What turns say; None where steps cannot be run by themselves."""
@@ -202,20 +188,19 @@ class PlanProfiler:
         if any(buffer.region is None for each in programs for buffer in each.buffers):
             return None
 
-        def steps(clock: Clock) -> Steps:
-            return Steps.of(program, sessions, values, clock)
+        def steps() -> Steps:
+            return Steps.of(program, sessions, values)
 
         try:
             values = together(self._transport, partial(allocate, program), "for buffers")
-            profiled, plain = together(self._transport, lambda: (steps(perf_counter), steps(thread_time)), "binding")
+            profiled, plain = (together(self._transport, steps, "binding") for _ in range(2))
             in_turns(self._transport, [profiled], PROFILED_S, _FEWEST, _MOST)
-            profile = _Profile(self._end_profiles(sessions), profiled.seconds(1), 2)
+            profiles = self._end_profiles(sessions)
             in_turns(self._transport, [plain], PLAIN_S, _FEWEST, _MOST)
         except UntriedError as error:
             log.info("steps are timed in requests: %s", error)
             return None
-        plain_s = plain.seconds(1)
-        return _Seen(profile, plain_s, tuple(map(sum, zip(*plain_s.values(), strict=True))))
+        return _Seen(profiles, COUNTED_RUNS, plain.seconds(), ())
 
     def _end_profiles(self, sessions: Sessions) -> dict[int, Path]:
         def end() -> dict[int, Path]:
@@ -248,7 +233,7 @@ class PlanProfiler:
             raise
         if seen is not None:
             for step, paced in zip(program.computes, pacer.steps, strict=False):  # none where nothing need be slower
-                paced.seconds = calm_mean(seen.plain_s[step.segment], seen.latencies_s)
+                paced.seconds = steady_s(seen.plain_s[step.segment])
         return executor
 
     def _warmed(self, executor: Executor) -> float:

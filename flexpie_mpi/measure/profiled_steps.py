@@ -12,7 +12,7 @@ from ..runtime.executor import allocate
 from ..runtime.transport import Transport
 from .agreement import together
 from .profiled_run import SegmentTimes, Sessions, open_profiled, read_runs, scratch
-from .turns import Steps, in_turns
+from .turns import COUNTED_RUNS, Steps, in_turns
 from .weights import TrialWeights
 
 ENOUGH_S = 1.0
@@ -50,9 +50,9 @@ def _opened(model: Model, program: Program, weights: WeightFiles, folder: Path, 
 
 
 def _times(sessions: Sessions, steps: Steps) -> tuple[SegmentTimes, ...]:
-    """What was seen of each step, the first turn left out."""
+    """What was seen of each step."""
     found = []
-    for (step, _, _), spent_s in zip(steps.steps, steps.seconds(1).values(), strict=True):
-        runs = read_runs(sessions[step.segment].end_profiling())[3::2]
-        found.append(SegmentTimes(step, runs, spent_s, []))
+    for step, _, _ in steps.steps:
+        runs = read_runs(sessions[step.segment].end_profiling())[COUNTED_RUNS]
+        found.append(SegmentTimes(step, runs, []))
     return tuple(found)

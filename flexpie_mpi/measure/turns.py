@@ -2,14 +2,14 @@
 
 No request is run, so that nobody waits for anybody: ranks take turns, and those that share a machine leave it to one.
 A rank runs all its steps one right behind the other, as it does in requests, twice: what the first time brought into
-its caches is there the second time, which counts.
+its caches is there the second time, which counts. What a step reads is written right before, as an exchange does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
@@ -19,56 +19,51 @@ from ..runtime.provider import Action, OpenSegment
 from ..runtime.transport import Transport
 from .agreement import repeats_in, settle
 
+COUNTED_RUNS = slice(3, None, 2)
+"""Of the runs of each step in turns, those that count: the second of every turn, the first turn left out."""
+
 
 @dataclass
 class Steps:
-    """The steps of one program on this rank, ready to run, and what they took."""
+    """The steps of one program on this rank, ready to run, and the processor time they took, as pacing counts it."""
 
-    steps: list[tuple[Compute, Action, list[np.ndarray]]]  # with those of its inputs that must be filled again
-    clock: Callable[[], float] = perf_counter
+    steps: list[tuple[Compute, Action, list[np.ndarray]]]  # with its inputs
     spent_s: list[list[float]] = field(default_factory=list)  # of each turn, by step
 
     @classmethod
-    def of(
-        cls,
-        program: Program,
-        sessions: Mapping[int, OpenSegment],
-        values: dict[int, Any],
-        clock: Callable[[], float] = perf_counter,
-    ) -> Steps:
+    def of(cls, program: Program, sessions: Mapping[int, OpenSegment], values: dict[int, Any]) -> Steps:
         """The steps of a program without opaque values, bound to its buffers, which hold what they may."""
         steps = []
         for step in program.computes:
             action = sessions[step.segment].bind(dict(step.inputs), dict(step.outputs), values)
-            arrays = [values[index] for _, index in step.inputs]
-            steps.append((step, action, [array for array in arrays if array.dtype.kind not in "fc"]))
-        return cls(steps, clock)
+            steps.append((step, action, [values[index] for _, index in step.inputs]))
+        return cls(steps)
 
     def run(self) -> None:
         """All steps twice; the second time counts."""
         self._once()
         self.spent_s.append(self._once())
 
-    def seconds(self, first: int = 0) -> dict[int, list[float]]:
-        """What every step took, by segment, from turn `first` on."""
+    def seconds(self) -> dict[int, list[float]]:
+        """What every step took, by segment, the first turn left out."""
         places = enumerate(step.segment for step, _, _ in self.steps)
-        return {segment: [spent_s[place] for spent_s in self.spent_s[first:]] for place, segment in places}
+        return {segment: [spent_s[place] for spent_s in self.spent_s[1:]] for place, segment in places}
 
     def _once(self) -> list[float]:
-        spent_s, clock = [], self.clock
-        for _, action, whole_numbers in self.steps:
-            for array in whole_numbers:  # what another step left in the same memory is no index
+        spent_s = []
+        for _, action, inputs in self.steps:
+            for array in inputs:  # what another step left in the same memory is no index
                 array.fill(1)
-            begin_s = clock()
+            begin_s = thread_time()
             action()
-            spent_s.append(clock() - begin_s)
+            spent_s.append(thread_time() - begin_s)
         return spent_s
 
 
 def in_turns(transport: Transport, everything: Sequence[Steps], enough_s: float, fewest: int, most: int) -> None:
     """Run steps one rank after the other, over and over; called by all ranks together, each with its own steps.
 
-    After a first turn, which is kept like the others, there are as many as fit `enough_s`, within both limits. Raises
+    After a first turn there are as many as fit `enough_s`, within both limits. Raises
     UntriedError on every rank, when a step raised on any, which then runs no more.
     """
     error: Exception | None = None

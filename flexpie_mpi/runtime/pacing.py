@@ -200,9 +200,14 @@ def _pool(transport: Transport, steps: Sequence[PacedStep]) -> None:
     for work, samples in (item for rank in transport.all_gather([(s.work, s.samples) for s in steps]) for item in rank):
         pools.setdefault(work, []).extend(samples)
     for step in steps:
-        samples = sorted(pools[step.work])
-        step.seconds = samples[len(samples) // 4] if samples else None
+        samples = pools[step.work]
+        step.seconds = steady_s(samples) if samples else None
         step.samples.clear()
+
+
+def steady_s(samples: Sequence[float]) -> float:
+    """What a step takes by itself: the lower quartile of its times, since a machine has slow moments."""
+    return sorted(samples)[len(samples) // 4]
 
 
 def _work(step: Compute) -> str:

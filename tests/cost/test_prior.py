@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flexpie_mpi import load
 from flexpie_mpi.cost.calibrate import calibrated, positive_constants, weighted_median
+from flexpie_mpi.cost.groups import describe
 from flexpie_mpi.cost.prior import CACHE_BYTES, AnalyticCost, family, kernel_s
 from flexpie_mpi.cost.rows import CALL_TRACE, COMPUTE_TRACE, EXCHANGE_TRACE, KINDS
 from flexpie_mpi.cost.samples import samples
@@ -20,6 +22,15 @@ ORIGIN = (Origin("job", 0),)
 @pytest.fixture
 def rng():
     return np.random.default_rng(1)
+
+
+def test_depthwise_convolutions_of_part_blocks_are_another_kind():
+    graph = load("builtin:mobilenet_v2").graph
+    node = next(node for node in graph.bound if node.op == "Conv" and node.attribute("group", 1) > 1)
+    out = np.array([[1, channels, 8, 8] for channels in (32, 16, 24, 8)])
+    rows = describe(node, out, [out, None])
+    assert rows["op"].tolist() == [b"Conv/depthwise"] * 2 + [b"Conv/depthwise/partial"] * 2
+    assert family("Conv/depthwise/partial") == "Conv"
 
 
 def test_without_traces_prices_are_those_of_an_ordinary_core(rng):

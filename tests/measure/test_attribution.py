@@ -6,8 +6,8 @@ import pytest
 
 from flexpie_mpi.cost.groups import fused_groups
 from flexpie_mpi.lower import lower
-from flexpie_mpi.measure.attribution import CALL, Work, attribute
-from flexpie_mpi.measure.profiled_run import NodeEvent, Run, gap_s, inside_s
+from flexpie_mpi.measure.attribution import CALL, Work, attribute, split
+from flexpie_mpi.measure.profiled_run import NodeEvent, Run, SegmentTimes, gap_s, inside_s
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
 
@@ -95,6 +95,24 @@ def test_crops_belong_to_who_reads_them() -> None:
         assert owner in {work.payer[work.owner[p]] for p in readers} | {
             work.payer[work.owner[p]] for p in work.blocks if value.name in work.graph.nodes[p].reads
         }
+
+
+@pytest.mark.parametrize(("total", "call", "share"), [(100e-6, 30e-6, 1.0), (35e-6, 0.2e-6, 34.8 / 70)])
+def test_a_call_is_what_kernels_leave_of_a_segment(total: float, call: float, share: float) -> None:
+    """Where kernels took longer than all of it, with the profiler, each gets its share."""
+    work = work_of("tiny_inception", "rows", 2, segment=1)
+    first, second = work.numbers[:2]
+    names = [work.graph.nodes[work.groups[number].main].name for number in (first, second)]
+    border = next(iter(work.borders))
+    run = (
+        NodeEvent("ReorderInput", "ReorderInput", border, 0.0, 90e-6),
+        NodeEvent(names[0], "Conv", None, 90e-6, 90e-6 + 20e-6 + inside_s(2e-6)),
+        NodeEvent(names[1], "Conv", None, 200e-6, 200e-6 + 50e-6 + inside_s(2e-6)),
+    )
+    found = split(SegmentTimes(work.step, [run] * 3, []), work, 2e-6, total)
+    assert found.call_s == pytest.approx(call)
+    assert found.kernels[first][0] == pytest.approx(20e-6 * share)
+    assert found.kernels[second][0] == pytest.approx(50e-6 * share)
 
 
 @pytest.mark.parametrize(("gaps", "expected"), [((3e-6, 3e-6, 4e-6, 9e-3), 10e-6 / 3), ((), 3e-6)])

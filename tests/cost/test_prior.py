@@ -28,7 +28,7 @@ def test_depthwise_convolutions_of_part_blocks_are_another_kind():
     graph = load("builtin:mobilenet_v2").graph
     node = next(node for node in graph.bound if node.op == "Conv" and node.attribute("group", 1) > 1)
     out = np.array([[1, channels, 8, 8] for channels in (32, 16, 24, 8)])
-    rows = describe(node, out, [out, None])
+    rows = describe(node, out, [out, *[None] * (len(node.inputs) - 1)])
     assert rows["op"].tolist() == [b"Conv/depthwise"] * 2 + [b"Conv/depthwise/partial"] * 2
     assert family("Conv/depthwise/partial") == "Conv"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -27,6 +27,9 @@ _SHORT, _LONG = SIZES[:2]
 
 _AGAIN, _DOUBTFUL = 3, 0.8
 """What is worse than this share of the usual is looked at so often again: others may have been at work for a moment."""
+
+_MOMENT_S = 100e-6
+"""So much later a message may be without doubt."""
 
 _PACE_S = 0.05
 _NUMBERS, _PASSES = 1 << 14, 50
@@ -152,10 +155,17 @@ def _links(
             tell(f"looking at the link of ranks {ends[0]} and {ends[1]}")
             link = _look_at(transport, ends)
             links[ends] = link.better(links.get(ends, link))
-        best = max((link.bandwidth for link in links.values() if not link.is_local(boards)), default=0.0)
-        expected = {ends: testbed.bandwidth(*ends) if testbed else best for ends in links}
-        doubtful = [ends for ends, link in links.items() if link.bandwidth < _DOUBTFUL * expected[ends]]
+        doubtful = [*_doubtful([link for link in links.values() if not link.is_local(boards)], testbed)]
     return tuple(links.values())
+
+
+def _doubtful(links: Sequence[Link], testbed: Testbed | None) -> Iterator[Pair]:
+    """Ends of the links that carry less, or take longer, than the best of all, or than a testbed says."""
+    best, least_s = max((x.bandwidth for x in links), default=0.0), min((x.latency_s for x in links), default=0.0)
+    for link in links:
+        expected = testbed.bandwidth(*link.ends) if testbed else best
+        if link.bandwidth < _DOUBTFUL * expected or _DOUBTFUL * link.latency_s > least_s + _MOMENT_S:
+            yield link.ends
 
 
 def _look_at(transport: Transport, ends: Pair) -> Link:

@@ -113,8 +113,9 @@ class Ranks:
     def of_process(cls, deadline_s: float) -> Ranks:
         """Those of this process, which joins its job if it has not yet."""
         if cls._here is None:
-            cls._here = cls(start(deadline_s) if available() else alone())
-            greet(cls._here.transport)
+            transport = start(deadline_s) if available() else alone()
+            greet(transport)
+            cls._here = cls(transport)
             if cls._here.transport.rank == ROOT:
                 atexit.register(cls._here.end)
         return cls._here

@@ -100,19 +100,19 @@ def test_ranks_of_a_job(job, tmp_path):
     assert not [each for each in record["verdicts"] if each["check"] in ("versions", "clock") and each["level"] != "ok"]
 
 
-STALE = """
+ELSEWHERE = """
 import os, sys
-if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
-    os.chdir(sys.argv[1])
-sys.argv[:2] = ["flexpie-mpi"]
+rank = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")))
+os.chdir(sys.argv[1 + rank])
 from flexpie_mpi.__main__ import main
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[3:]))
 """
+"""Each of two ranks is in a folder of its own."""
 
 
 @pytest.mark.mpi
 def test_another_file_of_the_same_name_on_one_rank(job, tmp_path, two_by_two):
-    """Each rank looks where it is; rank 1 is in a folder with another model and a plan that is none."""
+    """Rank 1 is in a folder with another model, and a plan that is none."""
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
@@ -121,10 +121,8 @@ def test_another_file_of_the_same_name_on_one_rank(job, tmp_path, two_by_two):
     (there / "model.onnx").write_bytes(content.replace(b"two_by_two", b"two_by_six"))
     (here / "plan.json").write_text(layout_plan(load(str(two_by_two)).graph, 2, "rows").to_json())
     (there / "plan.json").write_text("{")
-    (tmp_path / "stale.py").write_text(STALE)
-    program = ("-c", f"import os; os.chdir({str(here)!r}); import sys; exec({STALE!r})")
-    words = ("doctor", "--model", "model.onnx", "--plan", "plan.json", "--json", here / "record.json")
-    done = job(2, there, *words, program=program)
+    words = ("doctor", "--model", "model.onnx", "--plan", "plan.json", "--json", "record.json")
+    done = job(2, here, there, *words, program=("-c", ELSEWHERE))
     record = json.loads((here / "record.json").read_text())
     found = {each["check"]: each for each in record["verdicts"] if each["check"] in ("model", "plan")}
     assert done.code == 1, done
@@ -132,23 +130,30 @@ def test_another_file_of_the_same_name_on_one_rank(job, tmp_path, two_by_two):
     assert "holds something else on rank 1 than on rank 0" in found["model"]["finding"]
 
 
+MIXED = """
+import os, sys
+from flexpie_mpi.measure import board
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    real = board.versions
+    board.versions = lambda library: real(library) | {"flexpie-mpi": "0.0.1"}
+"""
+"""Lets one rank answer with another version of this package."""
+PROGRAM = ("-c", MIXED + "from flexpie_mpi.__main__ import main\nsys.exit(main(sys.argv[1:]))")
+SCRIPT = ("-c", MIXED + f"import flexpie_mpi\nflexpie_mpi.InferenceSession({TINY!r})")
+
+
 @pytest.mark.mpi
-def test_ranks_of_two_versions_do_not_start_and_the_doctor_says_why(job, tmp_path):
-    """One rank answers with another version of this package."""
-    mixed = (
-        "import os, sys\n"
-        "from flexpie_mpi.measure import board\n"
-        "if os.environ.get('PMI_RANK', os.environ.get('OMPI_COMM_WORLD_RANK')) == '1':\n"
-        "    real = board.versions\n"
-        "    board.versions = lambda library: real(library) | {'flexpie-mpi': '0.0.1'}\n"
-        "from flexpie_mpi.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    done = job(2, "infer", "--model", TINY, "--layout", "rows", program=("-c", mixed))
-    assert done.code == 2 and done.err.count("flexpie-mpi: error: flexpie-mpi: ") == 1, done
-    assert "0.0.1 on rank 1" in done.err and "install the same version on all boards" in done.err
-    done = job(2, "doctor", "--json", "-", program=("-c", mixed))
-    found = [each for each in json.loads(done.out)["verdicts"] if each["check"] == "versions"]
-    assert done.code == 1 and [(each["level"], each["ranks"]) for each in found] == [("error", [1])], done
-    done = job(2, "doctor", program=("-c", mixed))
+@pytest.mark.parametrize("program", [PROGRAM, SCRIPT])
+def test_ranks_of_two_versions_do_not_start(job, program):
+    done = job(2, "infer", "--model", TINY, "--layout", "rows", program=program)
+    assert done.code not in (0, None) and not done.out, done
+    assert "0.0.1 on rank 1" in done.err and "install the same version on all boards" in done.err, done
+
+
+@pytest.mark.mpi
+def test_the_doctor_says_why_ranks_of_two_versions_do_not_start(job):
+    done = job(2, "doctor", "--json", "-", program=PROGRAM)
+    (found,) = json.loads(done.out)["verdicts"]
+    assert (done.code, found["check"], found["level"], found["ranks"]) == (1, "versions", "error", [1]), done
+    done = job(2, "doctor", program=PROGRAM)
     assert done.code == 1 and done.out.count("error") == 1 and "install the same" in done.out, done

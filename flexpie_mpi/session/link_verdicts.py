@@ -18,7 +18,7 @@ from ..measure.board import Board
 from ..measure.examination import Examination, Link, Pace, least_s
 from ..measure.interfaces import Interface
 from ..testbed import Testbed
-from .verdicts import NOTE, WARNING, Verdict, by_host, spoken
+from .verdicts import NOTE, WARNING, Verdict, by_host, hosts, spoken
 
 SLOW = 0.6
 """A link is slow below this share of what it should carry; TCP carries 0.87 to 0.94 of what a port is said to."""
@@ -183,11 +183,11 @@ def judge_paces(boards: Sequence[Board], paces: Sequence[Pace]) -> Iterator[Verd
             finding = f"'{board.host}' takes {times:.2g} times as long as others with the same processor"
             remedy = "look at its temperature and governor; start the job again when it is mended, or plan with traces"
             yield Verdict(WARNING, "processor", finding, remedy, (rank,))
-    for ranks in by_host(boards).values():
-        share = min(paces[rank].share for rank in ranks)
-        if share < SHARED:
-            finding = f"'{boards[ranks[0]].host}' had {share:.0%} of a core's time for a rank that computed alone"
-            yield Verdict(WARNING, "processor", finding, "end other programs there (top)", ranks)
+    busy = tuple(rank for rank, pace in enumerate(paces) if pace.share < SHARED)
+    if busy:
+        least = min(paces[rank].share for rank in busy)
+        finding = f"{hosts(busy, boards)}: as little as {least:.0%} of a core's time for a rank that computed alone"
+        yield Verdict(WARNING, "processor", finding, "end other programs there (top)", busy)
 
 
 def judge_places(boards: Sequence[Board], testbed: Testbed) -> Iterator[Verdict]:

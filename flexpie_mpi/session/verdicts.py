@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..core.errors import count_of
 from ..lower.memory import PROCESS_BYTES, mb
 from ..measure.board import Board
-from ..measure.clocking import is_slowed
+from ..measure.clocking import Clocking, is_slowed
 from ..runtime.machine import host_ranks
 
 OK, NOTE, WARNING, ERROR = LEVELS = ("ok", "note", "warning", "error")
@@ -140,7 +140,7 @@ def judge_memory(boards: Sequence[Board]) -> Iterator[Verdict]:
     for rank, board in enumerate(boards):
         free = board.memory.free_bytes
         if free is not None and free < PROCESS_BYTES:
-            finding = f"{mb(free)} of memory are free on {_named(board)}, as {board.memory.bound_by} has it"
+            finding = f"{mb(free)} of memory are free on {hosts((rank,), boards)}, as {board.memory.bound_by} has it"
             yield Verdict(WARNING, "memory", finding, "end other programs there, or raise that limit", (rank,))
 
 
@@ -149,7 +149,7 @@ def judge_shared_memory(boards: Sequence[Board]) -> Iterator[Verdict]:
     for ranks in by_host(boards).values():
         free = boards[ranks[0]].shared_bytes
         if len(ranks) > 1 and free is not None and free < LEAST_SHARED_BYTES * len(ranks):
-            finding = f"/dev/shm on {_named(boards[ranks[0]])} has {mb(free)} for {count_of(len(ranks), 'rank')}"
+            finding = f"/dev/shm on {hosts(ranks, boards)} has {mb(free)} for {count_of(len(ranks), 'rank')}"
             remedy = "remove old files there, or enlarge it (containers: --shm-size=256m)"
             yield Verdict(WARNING, "memory", finding, remedy, ranks)
 
@@ -159,7 +159,7 @@ def judge_disks(boards: Sequence[Board], disks: Sequence[int | None]) -> Iterato
     for ranks in by_host(boards).values():
         free = disks[ranks[0]]
         if free is not None and free < LEAST_DISK_BYTES:
-            finding = f"the cache's disk on {_named(boards[ranks[0]])} has {mb(free)} left"
+            finding = f"the cache's disk on {hosts(ranks, boards)} has {mb(free)} left"
             yield Verdict(WARNING, "disk", finding, "make room there, or name another folder with --cache", ranks)
 
 
@@ -168,20 +168,27 @@ def judge_disks(boards: Sequence[Board], disks: Sequence[int | None]) -> Iterato
 
 def judge_clocking(boards: Sequence[Board]) -> Iterator[Verdict]:
     """Processors that are held back, or may not run as fast as they could."""
+    found: dict[tuple[str, str, str], tuple[int, ...]] = {}
     for ranks in by_host(boards).values():
-        clocking, name = boards[ranks[0]].clocking, _named(boards[ranks[0]])
-        if clocking.held_back:
-            finding = f"{name} is slowed down now: {', '.join(clocking.held_back)}"
-            yield Verdict(WARNING, "processor", finding, "cool it, or give it a stronger power supply", ranks)
-        elif clocking.was_held_back:
-            finding = f"{name} has been slowed down since it was started: {', '.join(clocking.was_held_back)}"
-            yield Verdict(NOTE, "processor", finding, "cool it, or give it a stronger power supply", ranks)
-        if is_slowed(clocking):
-            finding = f"{name} may have {clocking.share:.0%} of its full frequency"
-            yield Verdict(NOTE, "processor", finding, "raise scaling_max_freq (cpupower frequency-set -u)", ranks)
-        if clocking.governor in ("powersave", "ondemand", "conservative"):
-            finding = f"{name} has the governor '{clocking.governor}', which is slow to speed up"
-            yield Verdict(NOTE, "processor", finding, "cpupower frequency-set -g performance", ranks)
+        for complaint in _complaints(boards[ranks[0]].clocking):
+            found[complaint] = (*found.get(complaint, ()), *ranks)
+    for (level, what, remedy), ranks in found.items():
+        yield Verdict(level, "processor", f"{hosts(ranks, boards)}: {what}", remedy, ranks)
+
+
+def _complaints(clocking: Clocking) -> Iterator[tuple[str, str, str]]:
+    """(level, what is wrong with a processor's clock, what to do about it)."""
+    cool = "cool it, or give it a stronger power supply"
+    if clocking.held_back:
+        yield WARNING, f"slowed down now: {', '.join(clocking.held_back)}", cool
+    elif clocking.was_held_back:
+        yield NOTE, f"slowed down at some time since the start: {', '.join(clocking.was_held_back)}", cool
+    if is_slowed(clocking):
+        what = f"no more than {clocking.share:.0%} of the full frequency is allowed"
+        yield NOTE, what, "raise scaling_max_freq (cpupower frequency-set -u)"
+    if clocking.governor in ("powersave", "ondemand", "conservative"):
+        what = f"the governor '{clocking.governor}' is slow to speed up"
+        yield NOTE, what, "cpupower frequency-set -g performance"
 
 
 def judge_cores(boards: Sequence[Board], threads: Sequence[int]) -> Iterator[Verdict]:
@@ -191,11 +198,11 @@ def judge_cores(boards: Sequence[Board], threads: Sequence[int]) -> Iterator[Ver
         wanted = sum(threads[rank] for rank in ranks)
         if wanted > len(cores):
             finding = f"{count_of(wanted, 'thread')} of {count_of(len(ranks), 'rank')} share "
-            finding += f"{count_of(len(cores), 'core')} of {_named(boards[ranks[0]])}"
+            finding += f"{count_of(len(cores), 'core')} of {hosts(ranks, boards)}"
             yield Verdict(NOTE, "processor", finding, "start fewer ranks there, or check what binds them", ranks)
     for rank, board in enumerate(boards):
         if board.processors is not None and board.processors < threads[rank]:
-            finding = f"a control group gives {_named(board)} the time of {board.processors:.2g} cores"
+            finding = f"a control group gives {hosts((rank,), boards)} the time of {board.processors:.2g} cores"
             finding += f" for {count_of(threads[rank], 'thread')}"
             yield Verdict(WARNING, "processor", finding, "raise its CPU quota", (rank,))
 
@@ -213,7 +220,7 @@ def judge_clocks(boards: Sequence[Board], offsets_s: Sequence[float]) -> Iterato
     for ranks in by_host(boards).values():
         offset_s = offsets_s[ranks[0]]
         if abs(offset_s) > LATE_S:
-            finding = f"the clock of {_named(boards[ranks[0]])} is {abs(offset_s):.3g} s"
+            finding = f"the clock of {hosts(ranks, boards)} is {abs(offset_s):.3g} s"
             finding += f" {'behind' if offset_s > 0 else 'ahead of'} the root's"
             yield Verdict(NOTE, "clock", finding, "timedatectl set-ntp true", ranks)
 
@@ -226,8 +233,10 @@ def by_host(boards: Sequence[Board]) -> dict[str, tuple[int, ...]]:
     return host_ranks([board.place for board in boards])
 
 
-def _named(board: Board) -> str:
-    return f"'{board.host}'"
+def hosts(ranks: Sequence[int], boards: Sequence[Board]) -> str:
+    """The hosts of ranks in a sentence."""
+    *front, last = dict.fromkeys(f"'{boards[rank].host}'" for rank in ranks)
+    return f"{', '.join(front)} and {last}" if front else last
 
 
 def _spread(found: Sequence[str]) -> str:

@@ -142,14 +142,19 @@ def test_a_full_disk():
     ("clocking", "level", "text"),
     [
         (Clocking("performance", 1.0, ("too hot",)), WARNING, "slowed down now: too hot"),
-        (Clocking("performance", 1.0, (), ("under-voltage",)), NOTE, "since it was started: under-voltage"),
-        (Clocking("performance", 0.5), NOTE, "50% of its full frequency"),
+        (Clocking("performance", 1.0, (), ("under-voltage",)), NOTE, "at some time since the start: under-voltage"),
+        (Clocking("performance", 0.5), NOTE, "no more than 50% of the full frequency"),
         (Clocking("powersave", 1.0), NOTE, "the governor 'powersave'"),
     ],
 )
 def test_a_processor_that_is_held_back(clocking, level, text):
     verdict = the(judge_boards(cluster(clocking=[None, None, None, clocking]), ONE_THREAD))
     assert (verdict.level, verdict.ranks) == (level, (3,)) and text in verdict.finding and verdict.remedy
+
+
+def test_boards_with_the_same_complaint_share_a_line():
+    verdict = the(judge_boards(cluster(clocking=[None, *[Clocking("ondemand")] * 3]), ONE_THREAD))
+    assert verdict.ranks == (1, 2, 3) and verdict.finding.startswith("'pi1', 'pi2' and 'pi3': the governor 'ondemand'")
 
 
 def test_more_threads_than_cores_or_than_time():
@@ -250,7 +255,7 @@ def test_a_slow_board_and_a_busy_one():
     slow = the(judge_paces(cluster(), [Pace(1e-3, 1.0), Pace(2e-3, 1.0), Pace(1e-3, 1.0), Pace(1.1e-3, 0.9)]))
     assert (slow.level, slow.ranks) == (WARNING, (1,)) and "'pi1' takes 2 times as long" in slow.finding
     busy = the(judge_paces(cluster(), [Pace(1e-3, 1.0), Pace(2e-3, 0.5), Pace(1e-3, 1.0), Pace(1e-3, 0.9)]))
-    assert busy.ranks == (1,) and "50% of a core's time" in busy.finding
+    assert busy.ranks == (1,) and "50% of a core's time" in busy.finding and "'pi1'" in busy.finding
     others = cluster(processor=[None, "an older one", None, None])
     assert not [*judge_paces(others, [Pace(1e-3, 1.0), Pace(2e-3, 1.0), Pace(1e-3, 1.0), Pace(1e-3, 0.9)])]
 

@@ -84,6 +84,26 @@ def run(command: Sequence[str], timeout_s: float, extra: Mapping[str, str] | Non
         _signal_group(process, signal.SIGKILL)
 
 
+def signal_rank(rank: int, marker: str, number: int) -> None:
+    """Send a signal to a rank of the job whose command line has the word `marker`."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        if _rank_of(pid, marker) == rank:
+            os.kill(int(pid), number)
+
+
+def _rank_of(pid: str, marker: str) -> int | None:
+    """The rank that a process is in a job; None of any other process."""
+    try:
+        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
+        around = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if marker.encode() not in words or os.fsencode(sys.executable) != words[0]:
+        return None
+    names = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")
+    return next((int(each.partition(b"=")[2]) for each in around if each.startswith(names)), None)
+
+
 def _kill(process: subprocess.Popen[str]) -> tuple[str, str]:
     """First kindly, so that the launcher ends its ranks."""
     _signal_group(process, signal.SIGTERM)

@@ -16,7 +16,7 @@ from ..runtime.engine import Engine, load_shared
 from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
-from ..session.choosing import Chooser, Chosen
+from ..session.choosing import DEADLINE_TIMES, LEAST_DEADLINE_S, Chooser, Chosen
 from ..session.greeting import greet
 from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
 from ..session.timing import RunTerms, time_request
@@ -149,9 +149,10 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--deadline",
         type=options.seconds,
-        default=DEADLINE_S,
         metavar="SECONDS",
-        help="how long a rank waits for another before it gives up (default: %(default)g)",
+        help="how long a rank waits for another before it gives up (default: "
+        f"{DEADLINE_TIMES} times what a request is predicted to take, and at least {LEAST_DEADLINE_S:g}; "
+        f"{DEADLINE_S:g} where nothing is predicted, and before the first requests are through)",
     )
 
 
@@ -189,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
         from ..files.requests import standard_input
 
         standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
-    run_job(args.deadline, lambda transport: Inference(transport, args).run())
+    run_job(args.deadline or DEADLINE_S, lambda transport: Inference(transport, args).run())
 
 
 class Inference(RankPart):
@@ -228,6 +229,10 @@ class Inference(RankPart):
             depth = chooser.depth(chosen, asked, holds_whole=args.verify and is_stream)
             tell("making sessions")
             terms = _terms(args, sources, is_stream=is_stream)
+            if args.deadline is None:
+                make = partial(
+                    make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))
+                )
             if is_stream:
                 return self._stream(make(chosen.plan, in_flight=depth), source, terms, chosen)
             engine = make(chosen.plan)

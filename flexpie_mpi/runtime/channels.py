@@ -27,7 +27,7 @@ import numpy as np
 from ..core.program import Exchange, Message
 from ..lower.arena import block_bytes, packed_bytes, packed_sides, padded
 from .transport import MessageBuffer, aligned, message_buffers
-from .waiting import Patience, late, wait
+from .waiting import Late, Patience, wait
 
 MOST_BYTES = 1 << 30
 """Most bytes of one call: counts and offsets of MPI before version 4 are 32-bit integers."""
@@ -81,7 +81,7 @@ class HaloChannel:
     def has_left(self) -> bool:
         return _are_over(self._sends)
 
-    def late(self, waited_s: float) -> str:
+    def late(self, waited_s: float) -> Late:
         if self.has_arrived():
             return self._late(self._sends, self._receivers, waited_s)
         return self._late(self._receives, self._senders, waited_s)
@@ -108,10 +108,10 @@ class HaloChannel:
         if requests:
             wait(partial(_are_over, requests), self._patience, partial(self._late, requests, peers))
 
-    def _late(self, requests: list[Any], peers: Sequence[int], waited_s: float) -> str:
+    def _late(self, requests: list[Any], peers: Sequence[int], waited_s: float) -> Late:
         pairs = zip(peers, requests, strict=True)
         missing = list(dict.fromkeys(peer for peer, request in pairs if not request.Test()))
-        return late(self._rank, _name(self.exchange), missing, waited_s)
+        return Late(self._rank, step_name(self.exchange), missing, waited_s)
 
 
 class AllgatherChannel(HaloChannel):
@@ -174,13 +174,16 @@ class CollectiveChannel:
     def free(self) -> None:
         """Nothing is held between two requests."""
 
-    def late(self, waited_s: float) -> str:
+    def late(self, waited_s: float) -> Late:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
-        return late(self._rank, _name(self.exchange), peers, waited_s)
+        return Late(self._rank, step_name(self.exchange), peers, waited_s)
 
 
-def _name(exchange: Exchange) -> str:
-    return f"exchange {exchange.index} ({exchange.kind})"
+def step_name(exchange: Exchange) -> str:
+    """What an exchange is for, in the sentence of an error: its segment, its pattern, and one of its values."""
+    pieces = (piece for message in (*exchange.receives, *exchange.sends) for piece in message.pieces)
+    value = next((f" of '{piece.value}'" for piece in pieces), "")
+    return f"exchange {exchange.index} ({exchange.kind}{value})"
 
 
 def _are_over(requests: list[Any]) -> bool:

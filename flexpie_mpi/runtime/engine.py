@@ -68,6 +68,10 @@ def load_shared(
     return model or Model.from_skeleton(skeleton)
 
 
+WARM_RUNS = 2
+"""Of each turn: in the first, weights come from the disk, and a rank that is done may be a request ahead of others."""
+
+
 class Engine:
     """A model spread over the ranks of a job; made, run and closed by all of them together.
 
@@ -93,6 +97,9 @@ class Engine:
         Whether the plan was made by a planner of this package, whose programs need not be verified; the root's counts.
     boundaries : one of :data:`flexpie_mpi.core.choices.BOUNDARIES`
         In which form this rank holds values between segments.
+    deadline_s : float, optional
+        How long this rank waits for another in a request, once every rank has run every segment; as in any other wait
+        when not given.
 
     Attributes
     ----------
@@ -132,8 +139,11 @@ class Engine:
         provider: str = "cpu",
         is_trusted: bool = False,
         boundaries: str = "auto",
+        deadline_s: float | None = None,
     ) -> None:
         self.transport = transport
+        self._deadline_s = deadline_s
+        transport.patience.predicted_s = None
         self.model = model
         self.boundaries = boundaries
         text, self.in_flight, is_trusted = transport.broadcast((plan.to_json(), in_flight, is_trusted))
@@ -181,6 +191,8 @@ class Engine:
         checked = self.checked(inputs or {}) if self._is_root else {}
         self._last = self._executors[self._runs % len(self._mine)]
         self._runs += 1
+        if self._runs > WARM_RUNS * len(self._mine):
+            self.transport.patience.predicted_s = self._deadline_s
         return self._last.run(checked)
 
     def stream(self, source: RequestSource, deliver: Deliver) -> StreamStats:
@@ -207,7 +219,10 @@ class Engine:
         if self._is_root:
             admission = RootAdmission(source, deliver, self.checked, self._credits)
         prepare = self.pacer.prepare_thread
-        stats = Stream(self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare).run()
+        stream = Stream(
+            self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare, self._deadline_s
+        )
+        stats = stream.run()
         error = self.transport.broadcast(admission.error, self.plan.root)
         if error is not None:
             raise error

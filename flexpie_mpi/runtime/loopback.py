@@ -20,7 +20,7 @@ import numpy as np
 from ..core.errors import ProgramError, TransportError
 from ..core.program import Exchange, Message
 from .transport import Channel, MessageBuffer, message_buffers, pickled, unpickled
-from .waiting import Patience, late
+from .waiting import Late, Patience
 
 T = TypeVar("T")
 
@@ -210,9 +210,9 @@ class LoopbackChannel:
     def has_left(self) -> bool:
         return True
 
-    def late(self, waited_s: float) -> str:
+    def late(self, waited_s: float) -> Late:
         what = f"exchange {self.exchange.index} ({self.exchange.kind})"
-        return late(self._rank, what, [buffer.peer for buffer in self._missing.values()], waited_s)
+        return Late(self._rank, what, [buffer.peer for buffer in self._missing.values()], waited_s)
 
     def missing(self) -> tuple[Address, ...]:
         """What has not arrived."""

@@ -11,6 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, NoReturn, TypeVar
@@ -24,8 +25,10 @@ from ..lower.arena import packed_bytes, staging_bytes
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .ending import end_job_on_error, leave, say
 from .machine import host_ranks, is_crowded, place, wake_promptly
+from .presence import Presence
 from .transport import PIECE_BYTES, Channel, Transport, aligned, bytes_of, pickled, pieces, unpickled
-from .waiting import DEADLINE_S, Patience, Signs, late, wait
+from .waiting import DEADLINE_S, Late, LateError, Patience, Signs, wait
+from .watch import Watch
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
@@ -41,6 +44,9 @@ OpenChannel = HaloChannel | CollectiveChannel
 PIECES_IN_FLIGHT = 2
 GRACE_S = 2.0
 """How long a rank that leaves with an error waits for the others to leave as well before it ends them."""
+
+LATE_GRACE_S = 0.3
+"""The same where the error is that others are late: those that are not give up within moments of each other."""
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
@@ -187,12 +193,18 @@ class MPITransport:
         self._groups: dict[tuple[int, ...], Any] = {}
         self._channels: list[OpenChannel] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
+        self._watch_of = job.world.Dup()
         self._is_closed = False
-        self._places = self.all_gather(place(MPI.Get_processor_name()))
-        if is_crowded(self._places, self.rank):
-            self.patience = Patience(patience.deadline_s, yields=True)
+        self._control_patience = patience
+        here = place(MPI.Get_processor_name())
+        everyones = self.all_gather((here, Presence.here(*here[:2])))
+        self._places = [there for there, _ in everyones]
+        self._watch = Watch(self._watch_of, [presence for _, presence in everyones], patience.deadline_s)
+        self.patience.onlooker = self._watch
+        self.patience.yields = is_crowded(self._places, self.rank)
+        self._control_patience = replace(self.patience)
         has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        self._signs = Signs(self._signs_of, self.patience, has_thread=has_thread)
+        self._signs = Signs(self._signs_of, replace(self.patience), has_thread=has_thread)
 
     def __enter__(self) -> MPITransport:
         return self
@@ -283,18 +295,20 @@ class MPITransport:
             self._complete_oldest_send()
         for channel in self._channels:
             channel.drain()
-        wait(self._signs.has_left, self.patience, partial(late, self.rank, "signs that it sent", self._others))
+        wait(self._signs.has_left, self.patience, partial(Late, self.rank, "signs that it sent", self._others))
         # Others may have much to do still; when they fail, they end this rank.
         wait(self._control.Ibarrier().Test, Patience(inf), lambda waited_s: "")
+        self._watch.hear()
         self._free_channels()
-        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of):
+        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of, self._watch_of):
             communicator.Free()
         self._job.is_orderly = True
 
     def end(self, code: int, message: str = "") -> None:
         """Shut MPI down together with the other ranks, or abort the job; see :func:`stop`."""
         self._free_channels()
-        self._job.end(code, message, inf if code == 0 else GRACE_S)
+        grace_s = LATE_GRACE_S if isinstance(sys.exc_info()[1], LateError) else GRACE_S
+        self._job.end(code, message, inf if code == 0 else grace_s)
 
     @property
     def library(self) -> str:
@@ -323,7 +337,7 @@ class MPITransport:
 
     def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
         peers = self._others if peers is None else peers
-        wait(request.Test, self.patience, partial(late, self.rank, what, peers))
+        wait(request.Test, self._control_patience, partial(Late, self.rank, what, peers))
 
     def _complete_oldest_send(self) -> None:
         request, target = self._in_flight.popleft()

@@ -24,7 +24,6 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from time import perf_counter, sleep
 
-from ..core.errors import TransportError
 from ..core.program import Exchange
 from .admission import Admission, StreamStats
 from .executor import Executor, Task
@@ -97,7 +96,8 @@ class Stream:
     """One rank's part of a stream in which `in_flight` requests may be under way.
 
     There is an executor for every slot, with its turn's program. `prepare_thread` is called by the thread that
-    computes, if there is one, before it does.
+    computes, if there is one, before it does. `deadline_s` is how long a wait may last once all ranks are warm; None
+    leaves it as it is.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Stream:
         in_flight: int,
         admission: Admission,
         prepare_thread: Action,
+        deadline_s: float | None = None,
     ) -> None:
         self._transport = transport
         self._admission = admission
@@ -124,11 +125,13 @@ class Stream:
         self._idle_since = 0.0
         self._at_rest = transport.patience
         self._waiting = replace(self._at_rest, longest_nap_s=_LONGEST_NAP_S)
+        self._deadline_s = deadline_s
+        self._tell_s = 0.0  # the wait is looked at when it has lasted so long
 
     def run(self) -> StreamStats:
         """Carry out all requests.
 
-        Raises TransportError when another rank is late. Raises what onnxruntime raises.
+        Raises LateError when another rank is late. Raises what onnxruntime raises.
         """
         with self._worker:
             while not self._is_over():
@@ -221,14 +224,17 @@ class Stream:
         self._ended_s = perf_counter()
         self._admission.deliver(slot.number, slot.executor.outputs, self._ended_s - slot.began_s)
         self._sent_bytes += slot.sent_bytes
+        if slot.number >= self._in_flight:  # from now on every rank has run every segment
+            self._at_rest.predicted_s = self._deadline_s
         slot.number = -1
 
     def _rest(self) -> None:
         """Nap for a moment. A worker that is done ends the nap, so that naps need not be short while it works."""
         now = perf_counter()
-        self._idle_since = self._idle_since or now
+        if not self._idle_since:
+            self._idle_since, self._tell_s = now, self._at_rest.look_s
         waited_s, is_computing = now - self._idle_since, self._worker.pending > 0
-        if waited_s >= self._at_rest.deadline_s and not is_computing:
+        if waited_s >= self._tell_s and not is_computing:
             self._check_late(waited_s)
         self._transport.idle(self._awaited)
         patience = self._waiting if self._active else self._at_rest
@@ -240,11 +246,15 @@ class Stream:
             offer_core()
 
     def _check_late(self, waited_s: float) -> None:
-        """Give up when a message is owed; the next request is not."""
+        """Tell others that this rank waits, or give up, when a message is owed; the next request is not."""
         waits = (slot.wait for slot in self._active)
         for channel in (channel for wait in waits if wait is not None for channel in wait.channels):
             if not (channel.has_arrived() and channel.has_left()):
-                raise TransportError(channel.late(waited_s))
+                late = channel.late(waited_s)
+                if waited_s >= self._at_rest.limit_s:
+                    raise self._at_rest.error(late)
+                self._tell_s = min(waited_s + self._at_rest.tell(late), self._at_rest.limit_s)
+                return
 
     def _awaited(self) -> Iterable[Channel] | None:
         """Channels one of which must arrive for this rank to go on; None while something else may happen."""

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.errors import FlexPieError
 from ..core.program import Exchange, Piece
 from ..lower.arena import ALIGNMENT
-from .waiting import Patience
+from .waiting import Late, Patience
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Channel(Protocol):
     def drain(self) -> None: ...
     def has_arrived(self) -> bool: ...
     def has_left(self) -> bool: ...
-    def late(self, waited_s: float) -> str: ...
+    def late(self, waited_s: float) -> Late: ...
 
 
 class Transport(Protocol):

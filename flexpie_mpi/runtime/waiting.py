@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isinf
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -41,17 +41,56 @@ PER_DEADLINE = 6
 _OVER = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+class Onlooker(Protocol):
+    """What finds out who keeps a rank waiting; see :class:`flexpie_mpi.runtime.watch.Watch`."""
+
+    @property
+    def period_s(self) -> float:
+        """How often it is to be told of a wait."""
+
+    def tell(self, late: Late) -> None:
+        """A wait goes on."""
+
+    def finding(self, late: Late) -> str:
+        """Who keeps a rank waiting, and what can be told of it."""
+
+
+@dataclass(slots=True)
 class Patience:
-    """A waiting policy; all times in seconds."""
+    """A waiting policy; all times in seconds. All that wait alike share one: its deadline may change between waits."""
 
     deadline_s: float = DEADLINE_S  # the wait fails after this long
+    predicted_s: float | None = None  # the same where it is known how long waits are to be; of requests
+    onlooker: Onlooker | None = None
     eager_s: float = 100e-6  # the wait only looks for this long, then it also naps
     # `shortest_nap_s` and `longest_nap_s`: bounds of a nap
     shortest_nap_s: float = 20e-6
     longest_nap_s: float = 1e-3
     share: float = 1 / 32  # length of a nap as a part of the time already waited
     yields: bool = False  # while eager, offer the core to other processes between two looks
+
+    @property
+    def limit_s(self) -> float:
+        """After so long a wait fails."""
+        return self.deadline_s if self.predicted_s is None else self.predicted_s
+
+    @property
+    def look_s(self) -> float:
+        """After so long a wait is first told of, or fails."""
+        return min(self.limit_s, self.onlooker.period_s if self.onlooker else inf)
+
+    def tell(self, late: Late | str) -> float:
+        """Tell the onlooker of a wait; seconds until it is to be told again."""
+        if self.onlooker is None or isinstance(late, str):
+            return inf
+        self.onlooker.tell(late)
+        return self.onlooker.period_s
+
+    def error(self, late: Late | str) -> TransportError:
+        """The error of a wait that has failed, with what can be found out."""
+        if self.onlooker is None or isinstance(late, str):
+            return LateError(str(late))
+        return LateError(late.said(f"{self.onlooker.finding(late)}. --deadline SECONDS allows more time"))
 
     def nap_s(self, waited_s: float) -> float:
         """Length of the nap after `waited_s` seconds; 0 means look again at once.
@@ -67,7 +106,7 @@ class Patience:
 def wait(
     is_done: Callable[[], bool],
     patience: Patience,
-    explain: Callable[[float], str],
+    explain: Callable[[float], Late | str],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -79,22 +118,24 @@ def wait(
         A look, which is also what drives the messages forward.
     patience : Patience
     explain : callable
-        The sentence for who is late, from the seconds waited.
+        Who is late, from the seconds waited.
     clock, sleep : callable
         Of the machine, unless a test brings its own.
 
     Raises
     ------
-    TransportError
+    LateError
         At the deadline.
     """
     if is_done():
         return
-    begin_s = clock()
+    begin_s, limit_s, look_s = clock(), patience.limit_s, patience.look_s
     while not is_done():
         waited_s = clock() - begin_s
-        if waited_s >= patience.deadline_s:
-            raise TransportError(explain(waited_s))
+        if waited_s >= limit_s:
+            raise patience.error(explain(waited_s))
+        if waited_s >= look_s:
+            look_s = waited_s + patience.tell(explain(waited_s))
         nap_s = patience.nap_s(waited_s)
         if nap_s > 0.0:
             sleep(nap_s)
@@ -102,25 +143,32 @@ def wait(
             offer_core()
 
 
-def late(rank: int, what: str, peers: Sequence[int], waited_s: float) -> str:
-    """The sentence of an error about a wait that reached its deadline.
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A wait for messages that do not come; its text is the sentence of an error.
 
-    Parameters
-    ----------
-    rank : int
-        The one that waited.
-    what : str
-        What it waited in, such as ``exchange 3 (halo)``.
-    peers : sequence of int
-        Ranks from which something is missing.
-    waited_s : float
-
-    >>> late(1, "exchange 3 (halo)", [2], 120.0)
-    'rank 1 waited 120 s in exchange 3 (halo) for rank 2: see whether that rank and its link are up, or allow more time'
+    >>> print(Late(1, "exchange 3 (halo)", [2], 120.0))
+    rank 1 waited 120 s in exchange 3 (halo) for rank 2: see whether that rank and its link are up, or allow more time
     """
-    names = ", ".join(map(str, peers))
-    whom, which = (f"rank {names}", "that rank and its link are") if len(peers) == 1 else (f"ranks {names}", "they are")
-    return f"rank {rank} waited {waited_s:.3g} s in {what} for {whom}: see whether {which} up, or allow more time"
+
+    rank: int  # that waits
+    what: str  # it waits in
+    peers: Sequence[int]  # from which something is missing
+    waited_s: float
+
+    def __str__(self) -> str:
+        which = "that rank and its link are" if len(self.peers) == 1 else "they are"
+        return self.said(f"see whether {which} up, or allow more time")
+
+    def said(self, finding: str) -> str:
+        """The sentence, with what was found out at its end."""
+        names = ", ".join(map(str, self.peers))
+        whom = f"rank{'s' * (len(self.peers) != 1)} {names}"
+        return f"rank {self.rank} waited {self.waited_s:.3g} s in {self.what} for {whom}: {finding}"
+
+
+class LateError(TransportError):
+    """A wait has reached its deadline: the others wait still, and nothing more is to be expected of them."""
 
 
 class Signs:
@@ -164,7 +212,7 @@ class Signs:
         Raises TransportError when no sign has come within the deadline.
         """
         patience = self._patience
-        explain = partial(late, self._communicator.rank, "work on one rank", (worker,))
+        explain = partial(Late, self._communicator.rank, "work on one rank", (worker,))
         sign = np.full(1, inf)
         while sign[0] != _OVER:
             wait(self._communicator.Irecv(sign, worker).Test, patience, explain)

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 RACE_SHARE = 0.25
 """Of the seconds that may be measured, so much at least is left for the race."""
 
+DEADLINE_TIMES, LEAST_DEADLINE_S = 20, 10.0
+"""A wait in a request may last so many times what the whole request is predicted to take, and never less than that."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -52,6 +55,13 @@ class Chosen:
     def inputs(self) -> PredictionInputs | None:
         """What it was chosen on; None where nothing had to be predicted."""
         return self.prediction.inputs if self.prediction else None
+
+    def deadline_s(self, in_flight: int) -> float | None:
+        """How long a rank should wait for another in a request, of which so many are under way; None where unknown."""
+        if self.prediction is None:
+            return None
+        longest_s = max(self.prediction.best.seconds, *self.measured_s, 0.0)
+        return max(LEAST_DEADLINE_S, DEADLINE_TIMES * in_flight * longest_s)
 
     @property
     def race(self) -> Race | None:

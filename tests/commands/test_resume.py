@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from tests.launch import REPOSITORY, environment, launcher, run
+from tests.launch import REPOSITORY, environment, launcher, run, signal_rank
 
 TINY = "builtin:tiny_cnn"
 REQUESTS = 2000
@@ -111,19 +109,6 @@ def test_a_file_that_does_not_say_what_is_in_it(one, tmp_path):
     assert len(rows(out)) == 6
 
 
-def rank_of(pid: str, marker: str) -> int | None:
-    """The rank that a process is in the job whose command line has `marker`; None of any other process."""
-    try:
-        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
-        around = Path("/proc", pid, "environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    if marker.encode() not in words or os.fsencode(sys.executable) != words[0]:
-        return None
-    names = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")
-    return next((int(each.partition(b"=")[2]) for each in around if each.startswith(names)), None)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cache_folder):
     """What a stream writes that nobody disturbs."""
@@ -143,9 +128,7 @@ def test_a_job_whose_rank_is_killed_goes_on_at_the_next_start(mpirun, tmp_path, 
     with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **quiet) as process:
         while not written(out) and process.poll() is None:
             time.sleep(0.002)
-        for pid in filter(str.isdecimal, os.listdir("/proc")):
-            if rank_of(pid, str(out)) == victim:
-                os.kill(int(pid), signal.SIGKILL)
+        signal_rank(victim, str(out), signal.SIGKILL)
         assert process.wait(timeout=30) != 0, "it was over before it could be killed"
     assert 0 < written(out) < REQUESTS
     outcome = mpirun.outcome(2, *STREAM, "--resume", str(out), timeout=90)

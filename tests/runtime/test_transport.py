@@ -17,7 +17,7 @@ from flexpie_mpi.runtime.channels import pack
 from flexpie_mpi.runtime.ending import INTERRUPTED, end_job_on_error
 from flexpie_mpi.runtime.loopback import LoopbackTransport, alone, run_ranks
 from flexpie_mpi.runtime.transport import Transport, agree, on_root
-from flexpie_mpi.runtime.waiting import Patience, late, wait
+from flexpie_mpi.runtime.waiting import Late, Patience, wait
 from tests.runtime.contract import broken_promises, exchange_of_all, random_job, random_pairs, random_pieces
 
 COLLECTIVES = [kind for kind in KINDS if kind not in ("local", "halo")]
@@ -259,7 +259,7 @@ def test_the_deadline_says_who_is_late() -> None:
     clock = Clock()
     with pytest.raises(TransportError, match=r"rank 1 waited 5 s in exchange 3 \(halo\) for ranks 0, 2: see whether"):
         wait(
-            lambda: False, Patience(5.0), lambda s: late(1, "exchange 3 (halo)", [0, 2], s), clock, clock.sleep
+            lambda: False, Patience(5.0), lambda s: Late(1, "exchange 3 (halo)", [0, 2], s), clock, clock.sleep
         )  # fmt: skip
 
 

@@ -41,6 +41,9 @@ class Explanation:
     exit_s: float
     seconds: float
     by_team: tuple[tuple[int, float], ...]
+    without_parts_s: float | None = (
+        None  # of the best plan that leaves no sum in parts; None where this one leaves none
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +106,36 @@ def explain(problem: Problem, path: Path) -> Explanation:
         )
         for number, (begin, end, layout) in enumerate(path)
     )
-    return Explanation(reasons, replayed.exit_s, replayed.seconds, by_team(problem))
+    leaves_parts = any(reason.layout.in_parts for reason in reasons)
+    without_s = without_parts(problem) if leaves_parts else None
+    return Explanation(reasons, replayed.exit_s, replayed.seconds, by_team(problem), without_s)
 
 
 def _alternatives(problem: Problem, path: Path, number: int) -> tuple[Alternative, ...]:
     """The best layout of each other kind for one segment of a path, the fastest first."""
     begin, end, chosen = path[number]
     options, layouts = problem.space.options[begin], problem.shards.layouts
-    best: dict[str, Alternative] = {}
+    best: dict[tuple[str, bool], Alternative] = {}
     for layout in options.layout[options.end == end].tolist():
         other = path[:number] + ((begin, end, layout),) + path[number + 1 :]
-        kind = layouts[layout].kind
-        if layout == chosen or (kind == layouts[chosen].kind and layouts[layout].ranks == layouts[chosen].ranks):
+        form = _form(layouts[layout])
+        if layout == chosen or (form == _form(layouts[chosen]) and layouts[layout].ranks == layouts[chosen].ranks):
             continue
         seconds = replay(problem.space, other).seconds
-        if kind not in best or seconds < best[kind].seconds:
-            best[kind] = Alternative(layouts[layout], seconds)
+        if form not in best or seconds < best[form].seconds:
+            best[form] = Alternative(layouts[layout], seconds)
     return tuple(sorted(best.values(), key=lambda item: item.seconds))
+
+
+def _form(layout: Layout) -> tuple[str, bool]:
+    return layout.kind, layout.in_parts
+
+
+def without_parts(problem: Problem) -> float | None:
+    """Seconds of the best plan that leaves no sum in parts; None where there is none."""
+    whole = np.array([not layout.in_parts for layout in problem.shards.layouts])
+    options = (each.take(np.flatnonzero(whole[each.layout])) for each in problem.space.options)
+    return next(iter(search(replace(problem.space, options=tuple(options))).seconds), None)
 
 
 def by_team(problem: Problem) -> tuple[tuple[int, float], ...]:
@@ -153,7 +169,7 @@ def boards_used(problem: Problem, path: Path, ranks: int) -> BoardsUsed:
 
 
 def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None:
-    """The path with every segment on `used` ranks on `other` ranks instead, in a layout of the same kind if there is.
+    """The path with every segment on `used` ranks on `other` ranks instead, in a layout of the same form if there is.
 
     None where a segment cannot be.
     """
@@ -167,7 +183,7 @@ def _resized(problem: Problem, path: Path, used: int, other: int) -> Path | None
         fitting = [p for p in np.flatnonzero(options.end == end) if len(layouts[options.layout[p]].ranks) == other]
         if not fitting:
             return None
-        kinds = {p: layouts[options.layout[p]].kind for p in fitting}
-        best = min(fitting, key=lambda p: (kinds[p] != layouts[layout].kind, options.seconds[p]))
+        forms = {p: _form(layouts[options.layout[p]]) for p in fitting}
+        best = min(fitting, key=lambda p: (forms[p] != _form(layouts[layout]), options.seconds[p]))
         changed.append((begin, end, int(options.layout[best])))
     return tuple(changed)

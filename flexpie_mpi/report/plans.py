@@ -329,7 +329,17 @@ def why_items(why: Why, *, everything: bool = False) -> list[Item]:
     table = Table(_REASONS, [(*row, text) for row, text in zip(rows, instead, strict=True)])
     teams = "the best plan with at most so many boards to a segment (ms)"
     shown = table.folded(everything=everything)
-    return [head, shown, *legend, "", teams, _team_table(why.reasons), boards_line(why.boards)]
+    lines = (*_parts_gain(why), boards_line(why.boards))
+    return [head, shown, *legend, "", teams, _team_table(why.reasons), *lines]
+
+
+def _parts_gain(why: Why) -> Iterator[str]:
+    """What it is worth that sums are left in parts, where they are."""
+    count = sum(layout.in_parts for layout, _, _ in why.segments)
+    if why.reasons is not None and why.reasons.without_parts_s is not None:
+        longer = milli(why.reasons.without_parts_s - why.reasons.seconds)
+        leaving = f"{count_of(count, 'segment')} {'leaves' if count == 1 else 'leave'} parts of a sum"
+        yield f"{leaving}: without, the best plan takes {longer} ms longer"
 
 
 def why_record(why: Why) -> dict[str, Any]:
@@ -349,6 +359,7 @@ def why_record(why: Why) -> dict[str, Any]:
             for (layout, price, boundary_s), alternatives in segments
         ],
         "by_boards": _team_table(why.reasons).records if why.reasons else None,
+        "without_parts_s": why.reasons.without_parts_s if why.reasons else None,
         "boards": boards_line(why.boards),
     }
 

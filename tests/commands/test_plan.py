@@ -86,7 +86,11 @@ def test_sums_are_shared_out_unless_they_are_not_to_be(here, boards, tmp_path, w
     layouts = [segment["layout"] for segment in record["plan"]["segments"]]
     assert any(layout.get("in_parts") for layout in layouts) == leaves_parts
     _, out, _ = here(*given)
-    assert ("+ ranks leave parts of a sum" in out) == leaves_parts
+    assert (
+        ("+ ranks leave parts of a sum" in out) == ("1 segment leaves parts of a sum: without," in out) == leaves_parts
+    )
+    without_s = record["explanation"]["without_parts_s"]
+    assert without_s > record["predicted_s"] if leaves_parts else without_s is None
 
 
 def test_the_record_says_what_is_predicted_and_how_surely(here, boards, tmp_path):

@@ -20,6 +20,7 @@ from flexpie_mpi.lower.shards import is_in_parts, live_out, segment_problems
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import Search, Task, make_plans, price
+from flexpie_mpi.planner.explain import explain
 from flexpie_mpi.planner.latency import find
 from flexpie_mpi.planner.problem import Choice
 from flexpie_mpi.planner.units import units
@@ -103,6 +104,9 @@ def test_sharing_out_sums_never_makes_a_plan_dearer_and_is_priced_alike(graph: G
     assert found.is_optimal and without.is_optimal
     assert found.plans[0].seconds <= without.plans[0].seconds * (1 + 1e-9)
     assert not any(segment.layout.in_parts for each in without.plans for segment in each.plan.segments)
+    least = np.concatenate(([0.0], np.cumsum(found.problem.least)))
+    for begin, options in enumerate(found.problem.space.options):  # no segment costs less than its units at least do
+        assert (least[options.end] - least[begin] <= options.seconds).all()
     for each in found.plans:
         assert price(each.plan, graph, testbed, COST).seconds == pytest.approx(each.seconds)
         assert violations(lower(each.plan, graph), each.plan, graph) == []
@@ -114,9 +118,13 @@ def test_sharing_out_sums_never_makes_a_plan_dearer_and_is_priced_alike(graph: G
 @pytest.mark.parametrize("name", ["pooled", "pair", "dense"])
 def test_sums_are_shared_out_where_that_pays(name: str) -> None:
     graph, testbed = HANDMADE[name](), boards(400, 400, 400, latency=1e-7)
-    found, without = (make_plans("auto", Task(graph, testbed, COST, parts=parts)).plans[0] for parts in (True, False))
-    assert any(segment.layout.in_parts for segment in found.plan.segments)
-    assert found.seconds < 0.99 * without.seconds
+    found, without = (make_plans("auto", Task(graph, testbed, COST, parts=parts)) for parts in (True, False))
+    assert any(segment.layout.in_parts for segment in found.plans[0].plan.segments)
+    assert found.plans[0].seconds < 0.99 * without.plans[0].seconds
+    assert found.problem is not None and without.problem is not None
+    reasons = explain(found.problem, found.paths[0])
+    assert reasons.without_parts_s == pytest.approx(without.plans[0].seconds)
+    assert explain(without.problem, without.paths[0]).without_parts_s is None
 
 
 FEW = (

@@ -36,9 +36,8 @@ from ..report.plans import (
     planner_line,
     prediction_lines,
     prediction_record,
-    why_items,
-    why_record,
 )
+from ..report.reasons import why_items, why_record
 from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
 from ..session.opening import Tell

@@ -14,13 +14,11 @@ from flexpie_mpi.planner import Task, layout_plan, make_plans, price
 from flexpie_mpi.planner.explain import why
 from flexpie_mpi.report.comparison import comparison_items, comparison_record
 from flexpie_mpi.report.plans import (
-    boards_line,
     choice_table,
     prediction_lines,
     prediction_record,
-    why_items,
-    why_record,
 )
+from flexpie_mpi.report.reasons import boards_line, why_items, why_record
 from flexpie_mpi.report.tables import text_of
 from flexpie_mpi.session.choosing import Comparison
 from flexpie_mpi.session.inputs import PredictionInputs

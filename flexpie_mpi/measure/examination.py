@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -27,6 +28,9 @@ _SHORT, _LONG = SIZES[:2]
 
 _AGAIN, _DOUBTFUL = 3, 0.8
 """What is worse than this share of the usual is looked at so often again: others may have been at work for a moment."""
+
+_ALIKE = 0.95
+"""Two looks that differ by less saw the same."""
 
 _MOMENT_S = 100e-6
 """So much later a message may be without doubt."""
@@ -148,15 +152,22 @@ def _links(
     transport: Transport, boards: Sequence[Board], testbed: Testbed | None, tell: Callable[[str], None]
 ) -> tuple[Link, ...]:
     """All pairs of ranks, or a sample of very many; those that seem worse than they should be more than once."""
-    links: dict[Pair, Link] = {}
-    doubtful: Sequence[Pair] = sampled_pairs(transport.size)
+    looks: dict[Pair, list[Link]] = {ends: [] for ends in sampled_pairs(transport.size)}
+    doubtful: Sequence[Pair] = tuple(looks)
     for _ in range(1 + _AGAIN):
         for ends in doubtful:
             tell(f"looking at the link of ranks {ends[0]} and {ends[1]}")
-            link = _look_at(transport, ends)
-            links[ends] = link.better(links.get(ends, link))
-        doubtful = [*_doubtful([link for link in links.values() if not link.is_local(boards)], testbed)]
+            looks[ends].append(_look_at(transport, ends))
+        links = {ends: reduce(Link.better, seen) for ends, seen in looks.items()}
+        worse = _doubtful([link for link in links.values() if not link.is_local(boards)], testbed)
+        doubtful = [ends for ends in worse if not _agree(looks[ends])]
     return tuple(links.values())
+
+
+def _agree(looks: Sequence[Link]) -> bool:
+    """Whether the two best looks at a link saw the same: it is what it is, and another look would tell no more."""
+    *_, second, best = (0.0, *sorted(link.bandwidth for link in looks))
+    return second > _ALIKE * best
 
 
 def _doubtful(links: Sequence[Link], testbed: Testbed | None) -> Iterator[Pair]:

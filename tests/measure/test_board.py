@@ -195,7 +195,7 @@ def test_a_doubtful_link_and_rank_are_looked_at_again(monkeypatch):
     monkeypatch.setattr(Link, "is_local", lambda link, boards: False)
     found = run_ranks(3, lambda transport: examine(transport, [{}] * 3, Cache(None)))
     assert {link.ends: link.bandwidth for link in found[0].links} == {(0, 1): 5.0, (0, 2): 10.0, (1, 2): 3.0}
-    assert looks == {(0, 1): 4, (0, 2): 1, (1, 2): 4}
+    assert looks == {(0, 1): 4, (0, 2): 1, (1, 2): 2}
     assert all(len(each.links) == 3 and set(each.offsets_s) == {0.0} for each in found)
     slow = [verdict.ranks for each in found for verdict in judge_paces(each.boards, each.paces)]
     assert slow == [(1,)] * 3

@@ -1,8 +1,11 @@
 """Profiled runs: a plan run over and over with one request, and the time of everything in it.
 
 Every session is timed twice by the same requests: first while its profiler writes down what each node takes, which
-itself takes time, then as it is. All ranks run together. Writing an event takes longer than many a small node: about
-half of that time falls into the event, the other half between it and the next::
+itself takes time, then as it is. All ranks run together. Where they stand for boards, which share no cores as they do
+here, their steps are timed in turns (:mod:`.turns`), and requests, paced as on such boards, tell of exchanges alone.
+
+Writing an event takes longer than many a small node: about half of that time falls into the event, the other half
+between it and the next::
 
     |--node--|str|    |--node--|str|    |--node--|str|
     |---event----|gap |---event----|gap |---event----|
@@ -72,7 +75,7 @@ Run = tuple[NodeEvent, ...]
 
 @dataclass(frozen=True, slots=True)
 class SegmentTimes:
-    """One segment on this rank, request by request."""
+    """One segment on this rank, request by request or turn by turn."""
 
     step: Compute
     runs: list[Run]  # its nodes, with the profiler
@@ -86,7 +89,8 @@ class ProfiledRun:
     programs: tuple[Program, ...]  # of all ranks
     segments: tuple[SegmentTimes, ...]
     requests: tuple[RankRequest, ...]  # the requests without the profiler
-    latencies_s: tuple[float, ...]  # of the same requests, until the slowest rank was done
+    # Of the same requests, until the slowest rank was done; none where segments were timed in turns
+    latencies_s: tuple[float, ...]
 
     def typical(self, samples: Sequence[float]) -> float:
         """What stands for one number per request, their :func:`.observed.calm_mean`, or per turn, as pacing has it."""

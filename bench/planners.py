@@ -45,6 +45,7 @@ from flexpie_mpi.cost.traces import Traces
 from flexpie_mpi.emulate import emulated
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.measure.cluster import origins_of, testbed_of
 from flexpie_mpi.measure.observed import Observation
 from flexpie_mpi.measure.race import race_in_turns
@@ -131,7 +132,7 @@ def compare(transport: Transport, name: str, options: argparse.Namespace, cost, 
     priced = plans_of(transport, model, inputs, options, Task(model.graph, testbed, cost))
     distinct: dict[str, list[str]] = {}
     for planner, item in transport.broadcast(priced).items():
-        distinct.setdefault(repr(item.plan.segments), []).append(planner)
+        distinct.setdefault(digest(lower(item.plan, model.graph)), []).append(planner)
     groups = list(distinct.values())
     plans = transport.broadcast([priced[names[0]].plan for names in groups] if priced else None)
     slowdown = testbed.devices[transport.rank].slowdown

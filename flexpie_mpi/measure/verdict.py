@@ -105,8 +105,8 @@ def verdict(spent_s: Mapping[int, Sequence[float]], favoured: Sequence[int]) -> 
     best = _fastest(spent_s, [place for place in favoured if place in spent_s] or list(spent_s))
     faster = [place for place, each in spent_s.items() if _is_clearly_faster(each, spent_s[best])]
     best = _fastest(spent_s, faster) if faster else best
-    others = [ratios(each, spent_s[best]) for place, each in spent_s.items() if place != best]
-    return Verdict(best, _is_steady(spent_s[best]) and all(each[0] > 1 or _is_equal(each) for each in others))
+    others = (each for place, each in spent_s.items() if place != best)
+    return Verdict(best, all(_is_told_apart(each, spent_s[best]) for each in others))
 
 
 def _fastest(spent_s: Mapping[int, Sequence[float]], places: Sequence[int]) -> int:
@@ -117,6 +117,14 @@ def _fastest(spent_s: Mapping[int, Sequence[float]], places: Sequence[int]) -> i
 def _is_clearly_faster(spent_s: Sequence[float], base_s: Sequence[float]) -> bool:
     _, median, high = ratios(spent_s, base_s)
     return high < 1 and median < 1 / (CLOSE if _is_steady(spent_s) and _is_steady(base_s) else WIDE)
+
+
+def _is_told_apart(spent_s: Sequence[float], best_s: Sequence[float]) -> bool:
+    """Whether a plan is surely slower than the best, or as good as equal, so that it does not matter."""
+    found = ratios(spent_s, best_s)
+    if not (_is_steady(spent_s) and _is_steady(best_s)):
+        return found[0] > WIDE
+    return found[0] > 1 or _is_equal(found)
 
 
 def _is_equal(found: Quartiles) -> bool:

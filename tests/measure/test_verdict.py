@@ -23,7 +23,8 @@ def times(factor, seconds=MOODS):
         ({0: [1.0] * 4, 1: [1.5] * 3, 2: [0.8] * 4}, Verdict(2, True)),
         # Something beside the job: who is predicted stays, but where it loses by far
         ({0: times(1.0), 1: times(0.9)}, Verdict(0, False)),
-        ({0: times(1.0), 1: times(0.7)}, Verdict(1, False)),
+        ({0: times(1.0), 1: times(0.7)}, Verdict(1, True)),
+        ({0: times(1.0), 1: times(1.1)}, Verdict(0, False)),
         ({0: [1.0, 1.6, 1.0, 1.7, 1.1, 1.4], 1: [1.0] * 6}, Verdict(0, False)),
         ({0: [1.5, 1.9, 1.6, 2.4, 1.5, 2.2], 1: [1.0] * 6}, Verdict(1, True)),
         ({0: [1.0] * 6, 1: [0.9, 1.2, 0.8, 1.1, 0.9, 1.3]}, Verdict(0, False)),
@@ -31,7 +32,8 @@ def times(factor, seconds=MOODS):
         ({0: [1.0, 1.0, 9.0, 1.0, 1.0, 1.0], 1: [1.1] * 6}, Verdict(0, True)),
         # Few requests tell little
         ({0: [1.0], 1: [0.9]}, Verdict(0, False)),
-        ({0: [1.0], 1: [0.5]}, Verdict(1, False)),
+        ({0: [1.0], 1: [1.1]}, Verdict(0, False)),
+        ({0: [1.0], 1: [0.5]}, Verdict(1, True)),
         # One that failed
         ({2: [1.0] * 4, 3: [0.9] * 4}, Verdict(3, True)),
     ],

@@ -222,7 +222,10 @@ class Inference(RankPart):
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None, boundaries=args.boundaries)
             sources, tell = options.sources_of(args), self.progress.tell
-            chooser = Chooser(transport, model, options.choice_of(args), sources, self.cache, tell, reports=args.report)
+            choice = options.choice_of(args)
+            if is_stream:  # which is as fast as its slowest rank
+                choice = replace(choice, overlap=False)
+            chooser = Chooser(transport, model, choice, sources, self.cache, tell, reports=args.report)
             chosen = chooser.choose(given, make, request)
             # A plan that does not fit the boards' memory ends here
             asked = args.in_flight if isinstance(args.in_flight, int) else None

@@ -20,7 +20,7 @@ from ..session.opening import CostSources, PlanChoice
 from ..testbed import MEMORY
 from . import UsageError
 
-_CHOICES = ("layout", "fuse", "weights", "grid", "autotune", "partial")
+_CHOICES = ("layout", "fuse", "weights", "grid", "autotune", "partial", "overlap")
 _OF_RULES = ("fuse", "weights", "grid")
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ def add_layout_arguments(parser: Parser, objectives: Sequence[str] = ("latency",
         choices=("auto", "off"),
         help="whether --layout auto may share out sums, which ranks then add up (default: auto, where that pays)",
     )
+    parser.add_argument(
+        "--overlap",
+        choices=("auto", "off"),
+        help="whether --layout auto may give the root more and others less of the last segment, so that large outputs "
+        "travel while ranks compute: auto, where that pays (default: off)",
+    )
 
 
 def add_cost_arguments(parser: Parser) -> None:
@@ -146,7 +152,8 @@ def check_choices(args: argparse.Namespace) -> None:
 def choice_of(args: argparse.Namespace) -> PlanChoice:
     """Who plans, and how."""
     autotune = getattr(args, "autotune", None) or 1
-    return PlanChoice(args.layout or AUTO, args.fuse, args.weights, args.grid, autotune, args.partial != "off")
+    may = args.partial != "off", args.overlap == "auto"
+    return PlanChoice(args.layout or AUTO, args.fuse, args.weights, args.grid, autotune, *may)
 
 
 def sources_of(args: argparse.Namespace) -> CostSources:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.errors import PlanError
 from ..core.graph import Graph
+from ..core.layout import Layout
 from ..core.plan import Plan, Segment, problems
 from ..cost.model import CostModel
 from ..lower import turns_of
@@ -34,7 +35,8 @@ UNLIMITED = 1e18
 class Task:
     """What is to be planned, and for what; `top` is how many plans are asked for, `seed` is of planners that draw.
 
-    `parts` is whether ``auto`` may share out sums, so that ranks leave parts of them.
+    `parts` is whether ``auto`` may share out sums, so that ranks leave parts of them; `overlap` whether it may give
+    ranks unequal shares of the last segment, so that outputs travel behind it.
     """
 
     graph: Graph
@@ -44,6 +46,7 @@ class Task:
     top: int = 1
     seed: int = 0
     parts: bool = True
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Search:
     # Problem, optional. What was searched, with the `paths` of the plans; None for a plan made by a rule.
     problem: Problem | None = None
     paths: tuple[Path, ...] = ()
+    even: PricedPlan | None = None  # the first plan as it was found, where its last segment was shared out anew then
 
     @classmethod
     def of_rule(cls, priced: PricedPlan, begin_s: float) -> Search:
@@ -185,32 +189,56 @@ def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Priced
     Values are priced as if they came from whoever made them, though others may carry them. Raises PlanError when the
     plan does not fit the graph or the testbed.
     """
-    given, plan = plan, plan.variant(0)
+    (priced,) = price_ends(plan, (plan.variant(0).segments[-1].layout,), graph, testbed, cost)
+    return replace(priced, plan=plan)
+
+
+def price_ends(
+    plan: Plan, lasts: Sequence[Layout], graph: Graph, testbed: Testbed, cost: CostModel
+) -> list[PricedPlan]:
+    """The same of a plan with each of several layouts for its last segment, all of which can run it."""
+    plan = plan.variant(0)
     if plan.ranks != testbed.ranks:
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     for reason in problems(plan, graph):
         raise PlanError(reason)
     pieces = units(graph, [first for _, first, _ in plan.spans])
     cut_at = {node: cut for cut, node in enumerate(pieces.ends)}
-    spans = {cut_at[end]: (cut_at[first], segment.layout) for segment, first, end in plan.spans}
-    layouts = tuple(dict.fromkeys(segment.layout for segment in plan.segments))
+    *before, last = ((cut_at[first], cut_at[end], segment.layout) for segment, first, end in plan.spans)
+    ends = {end: (begin, (layout,)) for begin, end, layout in before} | {last[1]: (last[0], tuple(lasts))}
+    layouts = tuple(dict.fromkeys(layout for _, some in ends.values() for layout in some))
 
     def allowed(shards: ShardTable, end: int) -> np.ndarray:
-        return np.array([end in spans and layout == spans[end][1] for layout in shards.layouts])
+        return np.array([end in ends and layout in ends[end][1] for layout in shards.layouts])
 
     def fuse(shards: ShardTable, step: Step) -> np.ndarray:
-        return np.array([spans[end][0] < step.begin for end in step.end])
+        return np.array([ends[end][0] < step.begin for end in step.end])
 
-    builder = ProblemBuilder(pieces, testbed, cost, layouts, plan.root)
-    problem = builder.build(Choice(layouts, allowed, fuse, lonely=True))
-    path = tuple((begin, end, problem.shards.layouts.index(layout)) for end, (begin, layout) in sorted(spans.items()))
-    return PricedPlan(given, *_prices(problem, path))
+    problem = ProblemBuilder(pieces, testbed, cost, layouts, plan.root).build(
+        Choice(layouts, allowed, fuse, lonely=True)
+    )
+    number = problem.shards.layouts.index
+    path = tuple((begin, end, number(layout)) for begin, end, layout in before)
+    segments = plan.segments[:-1], plan.segments[-1]
+    return [
+        PricedPlan(
+            replace(plan, segments=(*segments[0], replace(segments[1], layout=layout))),
+            *_prices(
+                problem,
+                (*path, (*last[:2], number(layout))),
+            ),
+        )
+        for layout in lasts
+    ]
 
 
 def _prices(problem: Problem, path: Path) -> tuple[tuple[SegmentPrice, ...], float]:
-    """The price of every segment of a path, and of the exit."""
+    """The price of every segment of a path, and of the exit, as far as no computing hides it."""
     replayed = replay(problem.space, path)
-    return tuple(map(SegmentPrice, replayed.exchange_s, replayed.compute_s)), replayed.exit_s
+    begin, _, layout = path[-1]
+    hidden_s = problem.hidden_s[begin, layout]
+    compute_s = (*replayed.compute_s[:-1], replayed.compute_s[-1] + hidden_s)
+    return tuple(map(SegmentPrice, replayed.exchange_s, compute_s)), replayed.exit_s - hidden_s
 
 
 def _priced(problem: Problem, path: Path, task: Task, provenance: Mapping[str, str]) -> PricedPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from ..cost.model import CostModel
 from ..lower.memory import PROCESS_BYTES
 from ..testbed import Testbed
 from .boxes import ShardTable
+from .gathering import Gathering
 from .movement import Movement
 from .space import Options, Space
 from .units import Units
@@ -29,6 +30,9 @@ class Problem:
     space: Space
     work_priced: int  # distinct pieces of work that the cost model was asked about
     least: np.ndarray  # float array (n,). Seconds that each unit takes at least, whatever segment it is in.
+    # Seconds of the exit that lie behind computing in the last segment, by its cut and layout, and that the segment is
+    # priced less
+    hidden_s: Mapping[tuple[int, int], float]
 
     @property
     def segments(self) -> int:
@@ -59,10 +63,15 @@ class _Entered:
     unpriced: Options  # of all walks, whatever they take
     least_s: float  # as of `Problem.least`
 
-    def options(self, seconds: np.ndarray) -> Options:
-        """The legal ones, whose rows take so many seconds (rows,)."""
+    def options(self, seconds: np.ndarray, hidden_s: np.ndarray) -> Options:
+        """The legal ones, whose rows take so many seconds (rows,), less what is hidden (walks,)."""
         slowest = np.maximum.reduceat(seconds, self.offsets[:-1])
-        return replace(self.unpriced, seconds=slowest).take(np.flatnonzero(self.legal))
+        return replace(self.unpriced, seconds=slowest - hidden_s).take(np.flatnonzero(self.legal))
+
+    def ending_at(self, cut: int) -> Iterator[tuple[int, int]]:
+        """(walk, layout) of the legal ones that end at a cut."""
+        walks = np.flatnonzero(self.legal & (self.unpriced.end == cut))
+        return zip(walks.tolist(), self.unpriced.layout[walks].tolist(), strict=True)
 
 
 class ProblemBuilder:
@@ -82,6 +91,7 @@ class ProblemBuilder:
         self._movement = Movement(self.shards, LinkPrices(testbed), cost)
         self._prices = GroupPrices(units.graph, cost)
         self._walker = Walker(units, self.shards, self._prices)
+        self._gathering = Gathering(units, self.shards, self._movement, testbed, root)
 
     def build(self, choice: Choice) -> Problem:
         """The problem of choosing segments and layouts; the choice's layouts are among the builder's."""
@@ -101,11 +111,17 @@ class ProblemBuilder:
             Options(ints, ints, np.zeros(0), np.zeros((len(alive), 0), int), np.zeros((len(alive), 0), bool), nothing)
             for alive in units.alive[:-1]
         ]
-        least = np.zeros(len(units))
+        least, hidden_s = np.zeros(len(units)), dict[tuple[int, int], float]()
         for entered, seconds in self._walker.priced(allowed, partial(self._entered, lonely=choice.lonely), keep):
-            options[entered.begin] = entered.options(seconds + self._arrival_s(entered))
-            least[entered.begin] = entered.least_s
-        return Problem(units, shards, self._space(options), self._prices.priced, least)
+            hidden = np.zeros(len(entered.legal))
+            for walk, layout in entered.ending_at(len(units)):
+                rows = slice(entered.offsets[walk], entered.offsets[walk + 1])
+                hidden[walk] = hidden_s[entered.begin, layout] = self._gathering.hidden_s(
+                    entered.begin, layout, seconds[rows]
+                )
+            options[entered.begin] = entered.options(seconds + self._arrival_s(entered), hidden)
+            least[entered.begin] = max(0.0, entered.least_s - hidden.max(initial=0.0))
+        return Problem(units, shards, self._space(options), self._prices.priced, least, hidden_s)
 
     def _may_end(self, cut: int) -> np.ndarray:
         """Layouts in which a segment may end at a cut, bool array (L,): in parts where something can be left so."""

@@ -25,7 +25,8 @@ from ..testbed import Testbed
 from .boxes import ShardTable
 from .latency import Search, Task, find, price
 from .problem import Choice
-from .rules import layout_plan, random_plan
+from .rules import grid_weights, layout_plan, random_plan
+from .staggered import staggered
 from .units import units
 from .walk import Step
 
@@ -49,7 +50,8 @@ def make_plans(name: str, task: Task) -> Search:
 
 def _auto(task: Task) -> Search:
     layouts = candidates(task.testbed, task.root, kinds_of(task.graph))
-    return find(task, Choice(layouts + (_parting(task.graph, layouts) if task.parts else ())))
+    found = find(task, Choice(layouts + (_parting(task.graph, layouts) if task.parts else ())))
+    return staggered(found, task) if task.overlap else found
 
 
 def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:
@@ -219,7 +221,7 @@ def _shared(testbed: Testbed, team: Team, kinds: Sequence[str], plain: bool) -> 
             for grid in _grids(len(team), plain):
                 yield Layout(kind, team, grid=grid)
                 if speeds:
-                    yield Layout(kind, team, _grid_weights(speeds, grid), grid)
+                    yield Layout(kind, team, grid_weights(speeds, grid), grid)
         else:
             yield Layout(kind, team)
             if speeds and kind != "replicated":
@@ -239,11 +241,3 @@ def _grids(parts: int, square_only: bool) -> list[tuple[int, int]]:
     if square_only:
         return sorted(grids, key=lambda grid: (abs(grid[0] - grid[1]), -grid[0]))[:1]
     return grids
-
-
-def _grid_weights(speeds: Sequence[float], grid: tuple[int, int]) -> tuple[float, ...]:
-    """Shares of each row and then of each column of a grid, from the speeds of its ranks, row by row."""
-    rows, columns = grid
-    down = [sum(speeds[r * columns : (r + 1) * columns]) for r in range(rows)]
-    across = [sum(speeds[c::columns]) for c in range(columns)]
-    return tuple(round(weight, 3) for weight in (*down, *across))

@@ -83,6 +83,14 @@ def square(ranks: int) -> tuple[int, int]:
     return ranks // columns, columns
 
 
+def grid_weights(shares: Sequence[float], grid: tuple[int, int]) -> tuple[float, ...]:
+    """Shares of each row and then of each column of a grid, from the shares of its ranks, row by row."""
+    rows, columns = grid
+    down = [sum(shares[r * columns : (r + 1) * columns]) for r in range(rows)]
+    across = [sum(shares[c::columns]) for c in range(columns)]
+    return tuple(round(weight, 3) for weight in (*down, *across))
+
+
 def _layouts(graph: Graph, pieces: Sequence[Atom], wanted: Layout, ranks: int) -> Iterator[Layout]:
     """The layout of every atom: what is wanted, or what the atom falls back to."""
     everyone = tuple(range(ranks))

@@ -39,6 +39,7 @@ class PlanChoice:
     grid: tuple[int, int] | None = None  # (r, c) or None. Rows and columns of the layout ``grid``.
     autotune: int = 1  # so many of the best plans are run, and the fastest is kept
     partial: bool = True  # whether ``auto`` may share out sums
+    overlap: bool = False  # whether ``auto`` may let outputs travel behind the last segment, by unequal shares of it
 
 
 @dataclass(frozen=True, slots=True)

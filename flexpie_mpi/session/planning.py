@@ -182,7 +182,8 @@ def predict(
     """
     planner, cost, begin_s = choice.planner, CountingCostModel(inputs.cost), perf_counter()
     if given is None and planner not in PRESETS:
-        search = _searched(planner, Task(graph, inputs.testbed, cost, parts=choice.partial), top)
+        task = Task(graph, inputs.testbed, cost, parts=choice.partial, overlap=choice.overlap)
+        search = _searched(planner, task, top)
     else:
         plan = rule_plan(choice, graph, inputs.testbed.ranks) if given is None else given
         search = Search.of_rule(price(plan, graph, inputs.testbed, cost), begin_s)
@@ -198,13 +199,15 @@ def with_rivals(
 ) -> Prediction:
     """The same with the plans that it must not be slower than behind its own: one board, and the best fixed layout.
 
-    Those that do what a plan before them does are left out, and so are those that do not fit the boards, or are
-    predicted to take longer than `most_s`. The plan of an `earlier` race runs as well, and is favoured if that was
-    clear.
+    And its own as it was found, where it was staggered. Those that do what a plan before them does are left out, and so
+    are those that do not fit the boards, or are predicted to take longer than `most_s`. The plan of an `earlier` race
+    runs as well, and is favoured if that was clear.
     """
     search, inputs = prediction.search, prediction.inputs
     plans = {digest(lower(priced.plan, graph)): priced for priced in search.plans}
     favoured = tuple(range(len(plans)))
+    if search.even is not None:
+        plans.setdefault(digest(lower(search.even.plan, graph)), search.even)
     if earlier is not None:
         programs = digest(lower(earlier.best.plan, graph))
         plans.setdefault(programs, earlier.best)

@@ -31,7 +31,7 @@ RACES = "races"
 _MOST_BYTES = 1 << 30
 """Of a file on which a race depends: more than any that is read."""
 
-VERSION = 2
+VERSION = 3
 """Of what is kept, and of what `auto` can find: what an earlier version has chosen is not run."""
 
 MOST = 8

@@ -180,11 +180,13 @@ class Scaling:
 
     def _searched(self, sketch: Sketch, count: int) -> _Candidate:
         """The planner's best plan; that for boards with more memory where none fits."""
-        planner, graph = self.choice.planner if count > 1 else AUTO, self.model.graph
+        choice, testbed = self.choice, sketch.testbed(count)
+        planner = choice.planner if count > 1 else AUTO
+        task = Task(self.model.graph, testbed, self.cost, parts=choice.partial, overlap=choice.overlap)
         try:
-            search = make_plans(planner, Task(graph, sketch.testbed(count), self.cost))
+            search = make_plans(planner, task)
         except PlanError:
-            search = make_plans(planner, Task(graph, sketch.changed({"memory_bytes": None}).testbed(count), self.cost))
+            search = make_plans(planner, replace(task, testbed=sketch.changed({"memory_bytes": None}).testbed(count)))
         return _Candidate(search.plans[0].plan, planner, search.plans[0].seconds)
 
     def _ruled(self, rule: str, testbed: Testbed) -> _Candidate:

@@ -10,8 +10,11 @@ is never idle::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
+from itertools import repeat
 from math import inf
+from operator import itemgetter
 
 import numpy as np
 
@@ -98,15 +101,16 @@ class Flows:
         self._next_s = None
 
 
-def together_s(testbed: Testbed, messages: Iterable[Sent]) -> float:
-    """Seconds from when messages all start at once, on links that are free, to when the last has arrived."""
-    known: Sequence[Sent] = list(messages)
-    flows = Flows(testbed)
-    for number, message in enumerate(known):
-        flows.start(number, message)
-    last_s = 0.0
-    while (now_s := flows.next_s()) < inf:
-        last_s = max(last_s, *(now_s + known[number][0].latency_s for number in flows.advance(now_s)))
+def together_s(testbed: Testbed, messages: Iterable[Sent], begins_s: Iterable[float] = repeat(0.0)) -> float:
+    """When the last of some messages has arrived, on links that are free, each of which starts at its time, or at 0."""
+    starts = deque(sorted(zip(begins_s, messages, strict=False), key=itemgetter(0)))
+    known: list[Sent] = []
+    flows, last_s = Flows(testbed), 0.0
+    while (now_s := min(starts[0][0] if starts else inf, flows.next_s())) < inf:
+        last_s = max(last_s, *(now_s + known[number][0].latency_s for number in flows.advance(now_s)), 0.0)
+        while starts and starts[0][0] <= now_s:
+            flows.start(len(known), starts[0][1])
+            known.append(starts.popleft()[1])
     return last_s
 
 

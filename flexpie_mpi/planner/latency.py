@@ -214,19 +214,15 @@ def price_ends(
     def fuse(shards: ShardTable, step: Step) -> np.ndarray:
         return np.array([ends[end][0] < step.begin for end in step.end])
 
-    problem = ProblemBuilder(pieces, testbed, cost, layouts, plan.root).build(
-        Choice(layouts, allowed, fuse, lonely=True)
-    )
+    builder = ProblemBuilder(pieces, testbed, cost, layouts, plan.root)
+    problem = builder.build(Choice(layouts, allowed, fuse, lonely=True))
     number = problem.shards.layouts.index
     path = tuple((begin, end, number(layout)) for begin, end, layout in before)
-    segments = plan.segments[:-1], plan.segments[-1]
+    *segments, ending = plan.segments
     return [
         PricedPlan(
-            replace(plan, segments=(*segments[0], replace(segments[1], layout=layout))),
-            *_prices(
-                problem,
-                (*path, (*last[:2], number(layout))),
-            ),
+            replace(plan, segments=(*segments, replace(ending, layout=layout))),
+            *_prices(problem, (*path, (last[0], last[1], number(layout)))),
         )
         for layout in lasts
     ]

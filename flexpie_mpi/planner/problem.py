@@ -115,10 +115,9 @@ class ProblemBuilder:
         for entered, seconds in self._walker.priced(allowed, partial(self._entered, lonely=choice.lonely), keep):
             hidden = np.zeros(len(entered.legal))
             for walk, layout in entered.ending_at(len(units)):
-                rows = slice(entered.offsets[walk], entered.offsets[walk + 1])
-                hidden[walk] = hidden_s[entered.begin, layout] = self._gathering.hidden_s(
-                    entered.begin, layout, seconds[rows]
-                )
+                own_s = seconds[slice(*entered.offsets[walk : walk + 2])]
+                hidden[walk] = self._gathering.hidden_s(entered.begin, layout, own_s)
+                hidden_s[entered.begin, layout] = float(hidden[walk])
             options[entered.begin] = entered.options(seconds + self._arrival_s(entered), hidden)
             least[entered.begin] = max(0.0, entered.least_s - hidden.max(initial=0.0))
         return Problem(units, shards, self._space(options), self._prices.priced, least, hidden_s)

@@ -116,6 +116,11 @@ class BoundNode:
     def op(self) -> str:
         return self.node.op
 
+    @property
+    def operator(self) -> str:
+        """The operator's type, with its domain where that is not the default one: ``com.microsoft.Attention``."""
+        return self.op if self.node.domain in ("", "ai.onnx") else f"{self.node.domain}.{self.op}"
+
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.node.attribute(name, default)
 

@@ -223,7 +223,7 @@ def _add_window(node: BoundNode, rows: np.ndarray, parts: np.ndarray | float) ->
         group = node.attribute("group", 1)
         rows["groups"] = group
         rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1] * parts
-    elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+    elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits", "QGemm"):
         rows["in_channels"] = node_flops(node) / 2 / max(1, prod(node.out_shape())) * parts
         rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
         rows["out_columns"] = 1.0

@@ -37,7 +37,18 @@ CACHE_BYTES = 1 << 20
 ANY = "any"
 """The family of operators that have no other."""
 
-_PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Einsum", "LSTM", "GRU", "RNN")
+_PRODUCTS = (
+    "MatMul",
+    "Gemm",
+    "MatMulInteger",
+    "QLinearMatMul",
+    "MatMulNBits",
+    "QGemm",
+    "Einsum",
+    "LSTM",
+    "GRU",
+    "RNN",
+) + ("Attention", "GroupQueryAttention", "MultiHeadAttention")
 _CONVOLUTIONS = ("ConvTranspose", "ConvInteger", "QLinearConv")
 
 _KERNELS: Mapping[str, Constants] = {

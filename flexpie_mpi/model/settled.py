@@ -25,6 +25,19 @@ _SHAPED_BY_DATA = frozenset(
 )
 _SHAPED_BY_INPUTS = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
 """Operators whose inputs from this one on say how large the output is, whatever their type."""
+_LENGTHS: dict[tuple[str, str], Collection[int]] = {
+    ("", "Attention"): (),
+    ("", "GRU"): (),
+    ("", "LSTM"): (),
+    ("", "RNN"): (),
+    ("com.microsoft", "Attention"): (6,),
+    ("com.microsoft", "EmbedLayerNormalization"): (),
+    ("com.microsoft", "GroupQueryAttention"): (6,),
+    ("com.microsoft", "MultiHeadAttention"): (8,),
+    ("com.microsoft", "RotaryEmbedding"): (),
+}
+"""Operators that have vectors of integers, such as the lengths of sequences, which say nothing of sizes; and the inputs
+of them that do."""
 _SIZES = frozenset(("Shape", "Size"))
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
@@ -84,11 +97,12 @@ def _is_shaped_by_data(node: onnx.NodeProto, settled: Collection[str], types: Ty
     """Whether elements of an input may decide a shape: an unsettled vector or scalar of integers is taken for one."""
     if node.op_type in _SHAPED_BY_DATA or _has_subgraphs(node):
         return True
-    first = _SHAPED_BY_INPUTS.get(node.op_type)
+    first, lengths = _SHAPED_BY_INPUTS.get(node.op_type), _LENGTHS.get((node.domain, node.op_type))
     for index, name in enumerate(node.input):
         if name and name not in settled:
             tensor = types[name].tensor_type
-            is_size = tensor.elem_type in _INTEGERS and len(tensor.shape.dim) < 2
+            may_be = lengths is None or index in lengths
+            is_size = may_be and tensor.elem_type in _INTEGERS and len(tensor.shape.dim) < 2
             if is_size or (first is not None and index >= first):
                 return True
     return False

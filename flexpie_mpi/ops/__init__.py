@@ -6,6 +6,7 @@ fused segments and exchanges need to know nothing about operators.
 """
 
 from . import (  # noqa: F401 - each registers its rules
+    attention,
     conv,
     copies,
     elementwise,
@@ -14,6 +15,7 @@ from . import (  # noqa: F401 - each registers its rules
     normalise,
     pad,
     pool,
+    recurrent,
     reduce,
     resize,
     view,

@@ -59,7 +59,10 @@ class OpRule:
     """Rule of an operator that cannot be cut; the base of every other rule."""
 
     ops: ClassVar[tuple[str, ...]] = ()
-    """Operator types of the default ONNX domain that the rule is for."""
+    """Operator types that the rule is for."""
+
+    domain: ClassVar[str] = ""
+    """The domain that they are of; empty for ONNX's own."""
 
     separable: ClassVar[bool] = True
     """Whether a box reads the meeting of what slabs along each of its axes would read."""
@@ -166,13 +169,14 @@ class Copy(OpRule):
 
 
 _RULES: dict[str, OpRule] = {}
+"""By :attr:`BoundNode.operator`."""
 _WHOLE = OpRule()
 
 
 def register(rule: type[OpRule]) -> type[OpRule]:
     """Class decorator: make a rule the answer of :func:`rule_for` for its operator types."""
     instance = rule()
-    for op in rule.ops:
+    for op in (f"{rule.domain}.{op}" if rule.domain else op for op in rule.ops):
         if op in _RULES:
             raise ValueError(f"operator {op} already has rule {type(_RULES[op]).__name__}")
         _RULES[op] = instance
@@ -189,13 +193,13 @@ def rule_for(node: BoundNode) -> OpRule:
 
 
 def _rule_of(node: BoundNode) -> OpRule:
-    """The rule of the operator; that of the base, which runs the node whole, for other domains and opaque values.
+    """The rule of the operator; that of the base, which runs the node whole, for operators without and opaque values.
 
     So it is where the rule of the operator does not apply. A constant without elements is no obstacle: it stands for an
     absent parameter.
     """
-    rule = _RULES.get(node.op)
-    if rule is None or node.node.domain not in ("", "ai.onnx"):
+    rule = _RULES.get(node.operator)
+    if rule is None:
         return _WHOLE
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.is_opaque and not (value.is_constant and value.itemsize):

@@ -19,6 +19,7 @@ from .base import (
     read_by,
     register,
     slice_node,
+    whole,
 )
 
 
@@ -39,6 +40,30 @@ class Concat(Copy):
         if len(touched) == 1:
             return (LocalNode("Identity", touched, (0,)),)
         return (LocalNode("Concat", touched, (0,), (("axis", axis_of(node, 1)),)),)
+
+
+@register
+class QLinearConcat(Concat):
+    """The same of quantised data, in threes: data, its scale and its zero point, behind those of the result."""
+
+    domain = "com.microsoft"
+    ops = ("QLinearConcat",)
+    element_flops = 1
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        region, data = hull(out), range(2, len(node.inputs), 3)
+        axis = node.attribute("axis") % len(region.bounds)
+        blocks = consecutive(node.in_shape(index)[axis] for index in data)
+        regions = list(map(whole, node.inputs))
+        for index, block in zip(data, blocks, strict=True):
+            regions[index] = _overlap(region, axis, block)
+            if regions[index] is None:
+                regions[index : index + 3] = [None] * 3
+        return tuple(regions)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        touched = tuple(index for index, region in enumerate(into) if region is not None)
+        return (LocalNode(node.op, touched, (0,), (("axis", node.attribute("axis")),), self.domain),)
 
 
 def _overlap(region: Region, axis: int, block: Bounds) -> Region | None:

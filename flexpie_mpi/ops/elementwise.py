@@ -1,9 +1,14 @@
-"""Elementwise operators, quantisation among them: an output element depends on those at its own place."""
+"""Elementwise operators, quantisation among them: an output element depends on those at its own place.
+
+DynamicQuantizeLinear has no rule and runs whole: its scale is worked out from the smallest and the largest element of
+all, so every rank would read everything before it could write anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import ClassVar
 
 from ..core.graph import BoundNode
 from ..core.region import Region
@@ -36,6 +41,13 @@ _WORK = {
 }
 """Flops per output element."""
 
+_FUSED = {
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), 12),
+    **dict.fromkeys(("QLinearLeakyRelu", "QLinearSigmoid"), 1),  # a table of 256 results
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), 4),
+}
+"""The same of onnxruntime's own operators."""
+
 _VARIADIC = frozenset(("Max", "Mean", "Min", "Sum"))
 
 
@@ -43,7 +55,8 @@ _VARIADIC = frozenset(("Max", "Mean", "Min", "Sum"))
 class Elementwise(AxisRule):
     """Unary, binary and variadic elementwise operators; operands of extent 1 are read as they are."""
 
-    ops = tuple(_WORK)
+    work: ClassVar[Mapping[str, int]] = _WORK
+    ops = tuple(work)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         return axes_of(node)  # all, without a look at the operands
@@ -59,7 +72,16 @@ class Elementwise(AxisRule):
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         operations = max(1, len(node.inputs) - 1) if node.op in _VARIADIC else 1
-        return hull(out).size * operations * _WORK[node.op]
+        return hull(out).size * operations * self.work[node.op]
+
+
+@register
+class FusedElementwise(Elementwise):
+    """onnxruntime's own; the bias that some add has one axis, and scales and zero points are one element each."""
+
+    domain = "com.microsoft"
+    work = _FUSED
+    ops = tuple(work)
 
 
 @register

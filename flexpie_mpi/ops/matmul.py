@@ -15,7 +15,8 @@ from math import prod
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from .base import AxisRule, Followed, Regions, aligned, hull, macs, register
+from ..core.region import Region
+from .base import AxisRule, Followed, LocalNode, OpRule, Regions, aligned, axes_of, hull, macs, register, same
 
 
 @register
@@ -82,7 +83,7 @@ class QLinearMatMul(MatMul):
 class Gemm(AxisRule):
     """``alpha * A' B' + beta * C`` where A' and B' may be transposed and C broadcasts to (M, N)."""
 
-    ops = ("Gemm",)
+    ops: ClassVar[tuple[str, ...]] = ("Gemm",)
     added_once = (2,)
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
@@ -102,6 +103,66 @@ class Gemm(AxisRule):
     def flops(self, node: BoundNode, out: Regions) -> int:
         summed = node.in_shape(0)[0 if node.attribute("transA", 0) else 1]
         return macs(hull(out).size * (summed + node.has_input(2)))
+
+
+@register
+class QGemm(Gemm):
+    """The same of quantised matrices, with a scale and a zero point behind each, and C of 32-bit integers."""
+
+    domain = "com.microsoft"
+    ops = ("QGemm",)
+
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        """Scales and zero points of the right operand may have one element per column."""
+        left, right = super().follows(node)[:2]
+        columns, summand = aligned(node, 4)[:2], aligned(node, 6)[:1]
+        return (left, *([None] * len(axes) for axes in aligned(node, 1)[:2]), right, *columns, *summand)
+
+    def combines(self, node: BoundNode) -> str:
+        """Parts would be rounded before they are added."""
+        return ""
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        return macs(hull(out).size * node.in_shape()[0 if node.attribute("transA", 0) else 1])
+
+
+@register
+class MatMulNBits(OpRule):
+    """Product of data (..., K) with a matrix of few bits, packed along K in blocks: (N, blocks, bytes of a block).
+
+    Columns of the result are rows of the packed matrix, so that nothing is unpacked to cut it. The scales and zero
+    points of a column lie together, in one axis with those of all columns or in a row of their own. There are no parts
+    over blocks of K: zero points of several blocks share a byte, and a share of K seldom begins where a block does.
+    """
+
+    domain = "com.microsoft"
+    ops = ("MatMulNBits",)
+
+    def applies(self, node: BoundNode) -> bool:
+        """Not where columns are given in another order, nor where they are packed for another processor."""
+        columns, shapes = node.attribute("N"), [value.shape or () for value in node.inputs[1:] if value is not None]
+        is_plain = not node.has_input(4) and not node.attribute("weight_prepacked", 0)
+        return is_plain and all(len(shape) > 0 and shape[0] % columns == 0 for shape in shapes)
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        *rows, (lo, hi) = hull(out).bounds
+        regions: list[Region | None] = [Region((*rows, (0, node.in_shape()[-1])))]
+        for value in node.inputs[1:]:
+            if value is None or value.shape is None:
+                regions.append(None)
+                continue
+            each = value.shape[0] // node.attribute("N")
+            regions.append(Region.full(value.shape).with_axis(0, (lo * each, hi * each)))
+        return tuple(regions)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        return (same(node, (("N", hull(out).shape[-1]),)),)
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        return macs(hull(out).size * int(node.attribute("K")))
 
 
 @register

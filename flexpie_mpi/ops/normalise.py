@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
 from .base import AxisRule, Followed, LocalNode, OpRule, Regions, axis_of, hull, register, same, trimmed
 from .conv import touched
+from .named import NamedAxes, Share
 
 
 @register
@@ -78,7 +80,7 @@ class InstanceNormalization(AxisRule):
 class LayerNormalization(AxisRule):
     """Statistics over all axes from `axis` on; the parameters broadcast against the data."""
 
-    ops = ("LayerNormalization", "RMSNormalization")
+    ops = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
     read_flops = 8  # mean, variance, scale and shift, also where Mean alone is wanted
 
     def axes(self, node: BoundNode) -> range:
@@ -95,6 +97,63 @@ class LayerNormalization(AxisRule):
         leading = hull(out).bounds[:axis]
         held = tuple(want and Region((*leading, *want.bounds[axis:])) for want in out)
         return trimmed(node.opset, same(node), held, out)
+
+
+@register
+class SkipLayerNormalization(AxisRule):
+    """Normalisation of a sum (..., hidden) over its last axis; the sum itself is the fourth output."""
+
+    domain = "com.microsoft"
+    ops = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+    element_flops = 9  # an addition, mean, variance, scale and shift
+
+    def applies(self, node: BoundNode) -> bool:
+        """Mean and deviation, which only training wants, have other axes."""
+        return not any(node.node.outputs[1:3])
+
+    def axes(self, node: BoundNode) -> tuple[int]:
+        return (len(node.in_shape()) - 1,)
+
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        """What is added may have fewer axes, or one item for all of the batch."""
+        (data,) = super().follows(node)
+        return (data, data[-len(node.in_shape(1)) :])
+
+
+@register
+class EmbedLayerNormalization(NamedAxes):
+    """Rows of up to three tables added and normalised: (batch, tokens) indices into (batch, tokens, hidden).
+
+    The second output says how many ones every item's mask begins with, and reads all of the mask.
+    """
+
+    domain = "com.microsoft"
+    ops = ("EmbedLayerNormalization",)
+    element_flops = 10  # two additions, mean, variance, scale and shift
+
+    def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
+        return ("BS", "BS", "", "", "", "", "", "BS", "BS"), ("BS.", "B", "BS.")[: len(node.outputs)]
+
+    def counts(self, node: BoundNode) -> Mapping[str, int]:
+        batch, tokens = node.in_shape()
+        return {"B": batch, "S": tokens}
+
+    def share(self, node: BoundNode, out: Regions) -> Share:
+        share = super().share(node, out)
+        return share if len(out) < 2 or out[1] is None else {**share, "S": (0, node.in_shape()[1])}
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        """Without positions the rows of the second table are those of the tokens."""
+        regions = list(super().in_regions(node, out))
+        if not node.has_input(8):
+            regions[3] = Region.full(node.in_shape(3)).with_axis(0, self.share(node, out)["S"])
+        return tuple(regions)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        """The second output is made, whether wanted or not: onnxruntime insists on it."""
+        first, *crops = super().local(node, out, into)
+        unused = () if len(first.outputs) > 1 else ("unused1",)
+        return (replace(first, outputs=(*first.outputs, *unused)), *crops)
 
 
 @register

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
+from typing import ClassVar
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Const, Followed, LocalNode, Regions, hull, register, same, trimmed
+from .base import AxisRule, Const, Followed, LocalNode, Regions, hull, register, same, trimmed, whole
 from .parts import averaged
 from .window import WindowRule
 
@@ -21,14 +22,14 @@ class Pool(WindowRule):
     whatever an average divides by there, the local form divides by as well.
     """
 
-    ops = ("MaxPool", "AveragePool", "LpPool")
+    ops: ClassVar[tuple[str, ...]] = ("MaxPool", "AveragePool", "LpPool")
 
     def applies(self, node: BoundNode) -> bool:
         """Indices that count columns first cannot be worked out anew from those of a part."""
         return len(node.node.writes) == 1 or not node.attribute("storage_order", 0)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        return (Region((*hull(out).bounds[:2], *self.spatial(node, out).read)),)
+        return (Region((*hull(out).bounds[:2], *self.spatial(node, out).read)), *map(whole, node.inputs[1:]))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         form = self.spatial(node, out)
@@ -44,6 +45,17 @@ class Pool(WindowRule):
     def flops(self, node: BoundNode, out: Regions) -> int:
         """One per output element and input element under its window."""
         return hull(out).size * prod(node.attribute("kernel_shape"))
+
+
+@register
+class QLinearAveragePool(Pool):
+    """Average of quantised data; scales and zero points are one element each."""
+
+    domain = "com.microsoft"
+    ops = ("QLinearAveragePool",)
+
+    def applies(self, node: BoundNode) -> bool:
+        return not node.attribute("channels_last", 0)
 
 
 def _renumber(source: str, target: int, held: Region, shape: tuple[int, ...]) -> tuple[LocalNode, ...]:
@@ -92,7 +104,7 @@ def _blocks(held: Region, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
 class GlobalPool(AxisRule):
     """Pool of (N, C, ...) over all of its spatial axes, into (N, C, 1, ...)."""
 
-    ops = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+    ops: ClassVar[tuple[str, ...]] = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
     read_flops = 1
 
     def axes(self, node: BoundNode) -> range:
@@ -106,3 +118,15 @@ class GlobalPool(AxisRule):
 
     def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
         return averaged(node, into) if node.op == "GlobalAveragePool" else super().part(node, into)
+
+
+@register
+class QLinearGlobalAveragePool(GlobalPool):
+    """The same of quantised data; parts would be rounded before they are added."""
+
+    domain = "com.microsoft"
+    ops = ("QLinearGlobalAveragePool",)
+
+    def axes(self, node: BoundNode) -> range:
+        last = len(node.in_shape())
+        return range(1, last - 1) if node.attribute("channels_last", 0) else range(2, last)

@@ -82,7 +82,7 @@ def inspect(graph: Graph) -> tuple[NodeFacts, ...]:
     return tuple(
         NodeFacts(
             name=node.node.name,
-            op=node.op if node.node.domain in ("", "ai.onnx") else f"{node.node.domain}.{node.op}",
+            op=node.operator,
             outputs=node.node.writes,
             shapes=tuple(graph.value(name).shape for name in node.node.writes),
             flops=node_flops(node),

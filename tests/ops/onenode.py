@@ -40,12 +40,13 @@ def one_node(
     opset: int = 17,
     outputs: int | Sequence[bool] = 1,
     shapes: Sequence[tuple[int, ...]] = (),
+    domain: str = "",
     **attributes: Any,
 ) -> onnx.ModelProto:
     """A model that is one node.
 
     `outputs` is their number, or for each whether it is there at all; `shapes` are those of the outputs that are
-    there, for operators and opsets whose shape inference does not find them.
+    there, for operators and opsets whose shape inference does not find them. That of other domains is onnxruntime's.
     """
     inputs, weights, names = [], [], []
     for place, operand in enumerate(operands):
@@ -59,11 +60,13 @@ def one_node(
             inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape))
     present = [True] * outputs if isinstance(outputs, int) else outputs
     results = [f"y{place}" if there else "" for place, there in enumerate(present)]
-    node = helper.make_node(op, names, results, name="node", **attributes)
+    node = helper.make_node(op, names, results, name="node", domain=domain, **attributes)
     typeless = [onnx.ValueInfoProto(name=name) for name in results if name]
     graph = helper.make_graph([node], "one node", inputs, typeless, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    imports = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    if not domain:
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     for output, shape in zip(model.graph.output, shapes, strict=False):
         element = output.type.tensor_type.elem_type or onnx.TensorProto.FLOAT
         output.CopyFrom(helper.make_tensor_value_info(output.name, element, shape))

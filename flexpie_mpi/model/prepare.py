@@ -40,7 +40,7 @@ from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes,
 
 log = logging.getLogger(__name__)
 
-FORMAT = 9
+FORMAT = 10
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"

@@ -176,7 +176,7 @@ class MultiHeadAttention(MicrosoftAttention):
 
     def applies(self, node: BoundNode) -> bool:
         """Not where the past has more room than keys, which no kernel for processors has."""
-        return not node.has_input(8) and not node.has_input(9)
+        return super().applies(node) and not node.has_input(8) and not node.has_input(9)
 
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
         queries = "BSN" if len(node.in_shape()) == 3 else "B.N.."
@@ -213,7 +213,7 @@ class GroupQueryAttention(MicrosoftAttention):
 
     def applies(self, node: BoundNode) -> bool:
         """Not where the past is quantised."""
-        return not node.has_input(12) and not node.has_input(13)
+        return super().applies(node) and not node.has_input(12) and not node.has_input(13)
 
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
         queries = "B.N" if node.has_input(1) else "B.M"
@@ -249,7 +249,7 @@ class ProjectedAttention(MicrosoftAttention):
     lengths = 3
 
     def applies(self, node: BoundNode) -> bool:
-        return not node.has_input(6)
+        return super().applies(node) and not node.has_input(6)
 
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
         padding = "B" + "." * (len(node.in_shape(3)) - 1) if node.has_input(3) else ""
@@ -294,7 +294,7 @@ class RotaryEmbedding(HeadRule):
     positions: ClassVar[int] = 3
 
     def applies(self, node: BoundNode) -> bool:
-        return not node.attribute("is_packed_batching", 0)
+        return super().applies(node) and not node.attribute("is_packed_batching", 0)
 
     def heads(self, node: BoundNode) -> tuple[int, int]:
         if len(node.in_shape()) == 4:

@@ -139,10 +139,10 @@ class MatMulNBits(OpRule):
     ops = ("MatMulNBits",)
 
     def applies(self, node: BoundNode) -> bool:
-        """Not where columns are given in another order, nor where they are packed for another processor."""
+        """Not with features in another order, blocks packed for another processor, or weights left out."""
         columns, shapes = node.attribute("N"), [value.shape or () for value in node.inputs[1:] if value is not None]
         is_plain = not node.has_input(4) and not node.attribute("weight_prepacked", 0)
-        return is_plain and all(len(shape) > 0 and shape[0] % columns == 0 for shape in shapes)
+        return is_plain and all(prod(shape) and shape[:1] and shape[0] % columns == 0 for shape in shapes)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         return axes_of(node)

@@ -19,6 +19,10 @@ Share = Mapping[str, Bounds]
 class NamedAxes(OpRule):
     """Rule of an operator of which `faces` tells the letters, and `counts` how many positions each has."""
 
+    def applies(self, node: BoundNode) -> bool:
+        """Not with an input without elements, of which no share could be told."""
+        return not any(value is not None and value.is_opaque for value in node.inputs)
+
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
         """The letters of the axes of every input, and of every output; inputs behind the last are read whole."""
         raise NotImplementedError

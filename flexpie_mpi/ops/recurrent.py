@@ -24,7 +24,7 @@ class Recurrent(NamedAxes):
 
     def applies(self, node: BoundNode) -> bool:
         """Not with the batch in front, which onnxruntime has no kernels for."""
-        return not node.attribute("layout", 0)
+        return super().applies(node) and not node.attribute("layout", 0)
 
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
         states = ("DB.",) * _STATES[node.op]

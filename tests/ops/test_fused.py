@@ -7,6 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.graph import BoundNode, Node, Value
+from flexpie_mpi.ops import rule_for
+
 from .harness import check_rule
 from .numbers import weights
 from .onenode import axes_below, one_node
@@ -26,6 +29,13 @@ X, Y = (scalar(SCALE), scalar(MIDDLE)), (scalar(FINE), scalar(ZERO))
 
 def byte(*shape):
     return (shape, "uint8")
+
+
+def test_an_operator_of_another_domain_has_no_rule_of_the_same_name():
+    value = Value("x", (2, 3), "float32")
+    domains = ("", "ai.onnx", "com.example")
+    nodes = [BoundNode(Node("n", "Relu", ("x",), ("x",), domain), (value,), (value,), 17) for domain in domains]
+    assert [rule_for(node).cut_axes(node) for node in nodes] == [({0, 1},), ({0, 1},), (set(),)]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def operands(op, directions, *, bias=True, lengths=False, states=True, peepholes
     return result
 
 
-def made(op, directions, direction, opset=NEWEST, feeds=None, activations=None, **terms):
+def made(op, directions, direction, opset=NEWEST, activations=None, **terms):
     outputs = 3 if op == "LSTM" else 2
     extra = {"activations": activations} if activations else {}
     inputs = operands(op, directions, **terms)

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.choices import AUTO, SEARCHING
 from ..core.document import DocumentError
-from ..core.errors import FlexPieError, count_of
+from ..core.errors import FlexPieError, PlanError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
+from ..lower import turns_of
+from ..lower.memory import memory_of
 from ..measure.agreement import Budget, UntriedError
+from ..measure.limits import memory_here
 from ..measure.trial import Trial
 from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
 from ..model import Model
@@ -24,6 +27,7 @@ from ..runtime.engine import Engine
 from ..runtime.kernels import own_block
 from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
+from .memory import most_that_fits, shortages
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 from .races import KeptRaces, Race, race_key
 
@@ -38,6 +42,8 @@ log = logging.getLogger(__name__)
 
 RACE_SHARE = 0.25
 """Of the seconds that may be measured, so much at least is left for the race."""
+
+MORE_ROOM = "end what else runs there, take more boards, or say in a testbed's file (--testbed) what boards have"
 
 DEADLINE_TIMES, LEAST_DEADLINE_S = 20, 10.0
 """A wait in a request may last so many times what the whole request is predicted to take, and never less than that."""
@@ -175,15 +181,22 @@ class Chooser:
     def depth(self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.
 
-        As of :func:`requests_in_flight`, on every rank.
+        As of :func:`requests_in_flight`, on every rank. Raises PlanError as well where what is really free on a host
+        does not hold the plan.
         """
+        memory, hosts = self.transport.all_gather(memory_here()), self.transport.host_ranks()
         blocks = agreed_blocks(self.transport, own_block(), self.sources.boundaries)
 
         def count() -> int:
             testbed = chosen.inputs.testbed if chosen.inputs else None
             if testbed is None and self.sources.testbed is not None:
                 testbed = read_boards(self.sources.testbed, chosen.plan.ranks).with_blocks(blocks)
-            return requests_in_flight(chosen.plan, self.model.graph, testbed, asked, holds_whole=holds_whole)
+            wanted = requests_in_flight(chosen.plan, self.model.graph, testbed, asked, holds_whole=holds_whole)
+            needs = memory_of(turns_of(chosen.plan, self.model.graph, blocks), self.model.graph, chosen.plan.root)
+            depth = most_that_fits(needs, memory, hosts, wanted)
+            if depth == 0 or (asked and depth < asked):
+                raise PlanError(f"{next(shortages(needs, memory, hosts, asked or 1))[1]}: {MORE_ROOM}")
+            return depth
 
         return from_root(self.transport, count)
 

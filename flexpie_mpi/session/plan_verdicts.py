@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf
 
 from ..lower.memory import RankMemory, mb, memory_problems
 from ..measure.examination import Examination
-from ..measure.limits import Memory
 from ..testbed import Testbed
+from .memory import shortages
 from .opening import ROOT
 from .verdicts import ERROR, WARNING, Verdict, by_host, spoken
 
@@ -37,21 +36,13 @@ def judge_room(needs: Sequence[RankMemory], found: Examination, testbed: Testbed
     for problem in memory_problems(needs, testbed) if testbed else ():
         yield Verdict(ERROR, "plan", problem)
     boards = found.boards
+    for ranks, finding in shortages(needs, [board.memory for board in boards], by_host(boards)):
+        yield Verdict(ERROR, "plan", finding, "plan for more boards or for this memory (--testbed)", ranks)
     for ranks in by_host(boards).values():
-        name, memory = f"'{boards[ranks[0]].host}'", min((boards[rank].memory for rank in ranks), key=_room)
-        needed = sum(needs[rank].engine_bytes() for rank in ranks)
-        if needed > _room(memory):
-            finding = f"{spoken(ranks)} on {name} need {mb(needed)} more memory for the plan, and "
-            finding += f"{mb(_room(memory))} are free, as {memory.bound_by} has it"
-            yield Verdict(ERROR, "plan", finding, "plan for more boards or for this memory (--testbed)", ranks)
+        name = f"'{boards[ranks[0]].host}'"
         weights, disk = sum(needs[rank].weight_bytes for rank in ranks), found.disks[ranks[0]]
         if disk is not None and weights > disk:
             finding = (
                 f"{spoken(ranks)} on {name} would keep {mb(weights)} of weights, and the cache's disk has {mb(disk)}"
             )
             yield Verdict(WARNING, "plan", finding, "make room there, or name another folder with --cache", ranks)
-
-
-def _room(memory: Memory) -> float:
-    """Bytes that a process can still get."""
-    return inf if memory.free_bytes is None else memory.free_bytes

@@ -288,7 +288,8 @@ def test_a_plan_that_does_not_fit_the_memory_that_is_free():
     tight = cluster(memory=[None, Memory(4 << 30, 200 << 20, "a control group"), None, None])
     assert not [*judge_room(needs, examination(cluster()), None)]
     verdict = the(judge_room(needs, examination(tight), None))
-    assert (verdict.level, verdict.ranks) == (ERROR, (1,)) and "210 MB are free, as a control group" in verdict.finding
+    assert (verdict.level, verdict.ranks) == (ERROR, (1,))
+    assert "210 MB of memory free, as a control group" in verdict.finding
     together = [board("pi", memory=Memory(1 << 31, 1500 << 20, "the host's memory"))] * 4
     assert the(judge_room(needs, examination(together), None)).ranks == (0, 1, 2, 3)
     assert len([*judge_room(needs, examination(cluster()), testbed(memory_bytes=300 << 20))]) == 4

@@ -1,0 +1,47 @@
+"""What is really free on hosts, held against what a plan needs there."""
+
+from __future__ import annotations
+
+import pytest
+
+from flexpie_mpi.core.errors import PlanError
+from flexpie_mpi.lower.memory import RankMemory
+from flexpie_mpi.measure.limits import Memory
+from flexpie_mpi.session import choosing
+from flexpie_mpi.session.inference import InferenceSession
+from flexpie_mpi.session.memory import most_that_fits, shortages
+
+MB = 1_000_000
+
+
+def need(rank: int, weights: int, slot: int = 0) -> RankMemory:
+    return RankMemory(rank, weights * MB, 0, 0, slot * MB, slot * MB, 1, is_root=rank == 0)
+
+
+def free(megabytes: int | None, bound_by: str = "a control group") -> Memory:
+    return Memory(4000 * MB, None if megabytes is None else megabytes * MB, bound_by)
+
+
+def test_ranks_of_one_host_share_what_is_free_there() -> None:
+    needs, hosts = [need(0, 100), need(1, 100), need(2, 150)], {"a": (0, 1), "b": (2,)}
+    assert not [*shortages(needs, [free(200), free(200), free(150)], hosts)]
+    assert [*shortages(needs, [free(200), free(199), free(150)], hosts)] == [
+        (
+            (0, 1),
+            "'a' has 199 MB of memory free, as a control group has it, and the plan needs 200 MB more there "
+            "(rank 0 100 MB, rank 1 100 MB)",
+        )
+    ]
+    assert not [*shortages(needs, [free(None)] * 3, hosts)]
+
+
+def test_fewer_requests_are_under_way_where_only_those_fit() -> None:
+    needs, hosts = [need(0, 100, slot=10)], {"a": (0,)}
+    assert [most_that_fits(needs, [free(size)], hosts, 8) for size in (180, 179, 110, 109)] == [8, 7, 1, 0]
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("FLEXPIE_CACHE", str(tmp_path))
+    monkeypatch.setattr(choosing, "memory_here", lambda: Memory(1 << 30, 1000, "ulimit -v"))
+    with pytest.raises(PlanError, match=r"has 0 MB of memory free, as ulimit -v has it, and the plan needs .* more"):
+        InferenceSession("builtin:tiny_cnn", layout="single")

@@ -100,7 +100,7 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
     begin_s = perf_counter()
     pieces = units(task.graph, with_parts=any(layout.in_parts for layout in choice.layouts))
     builder = ProblemBuilder(pieces, task.testbed, task.cost, choice.layouts, task.root)
-    most = longest(len(builder.units), len(builder.shards.rank))
+    most = longest(len(builder.units), _rows(builder.shards))
     is_all = most >= len(builder.units)
     if not is_all:
         choice = replace(choice, fuse=within(most, choice.fuse))
@@ -175,12 +175,16 @@ def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemor
 
 def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:
     """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-    rows = sum(len(layout.ranks) for layout in builder.shards.layouts if not layout.in_parts)
-    if choice.fuse is not None or rows <= MANY_ROWS:
+    if choice.fuse is not None or _rows(builder.shards) <= MANY_ROWS:
         return choice
     short = builder.build(replace(choice, fuse=alone))
     known = search(short.space, top=top).seconds
     return replace(choice, fuse=below(known[-1], short.least)) if known else choice
+
+
+def _rows(shards: ShardTable) -> int:
+    """Rows of a shard table that are walked over from every cut; few cuts have walks that leave parts."""
+    return sum(len(layout.ranks) for layout in shards.layouts if not layout.in_parts)
 
 
 def price(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> PricedPlan:

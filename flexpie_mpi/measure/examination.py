@@ -81,7 +81,6 @@ class Examination:
     boards: tuple[Board, ...]
     offsets_s: tuple[float, ...]  # of each host's clock, to be added to have the root's
     paces: tuple[Pace, ...]
-    sources: tuple[str, ...]  # digest of this package's files
     disks: tuple[int | None, ...]  # free bytes where the cache is
     links: tuple[Link, ...]
 
@@ -101,10 +100,9 @@ def examine(
     boards = boards_of(transport, installed)
     offsets = transport.all_gather(clock_offset(transport, clock=time.time))
     paces = _paces(transport, boards)
-    sources = transport.all_gather(source_digest())
     disks = transport.all_gather(free_bytes(cache.folder or Path(gettempdir())))
     links = _links(transport, boards, testbed, tell)
-    return Examination(boards, tuple(offsets), paces, tuple(sources), tuple(disks), links)
+    return Examination(boards, tuple(offsets), paces, tuple(disks), links)
 
 
 def pace_here() -> Pace:

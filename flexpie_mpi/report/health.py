@@ -82,12 +82,12 @@ def health_record(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _board_records(found: Examination) -> Iterator[dict[str, Any]]:
-    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, found.sources, strict=True)
-    for rank, (board, disk, offset_s, pace, source) in enumerate(facts):
+    facts = zip(found.boards, found.disks, found.offsets_s, found.paces, strict=True)
+    for rank, (board, disk, offset_s, pace) in enumerate(facts):
         host, machine, threads = board.place
         own = {key: value for key, value in asdict(board).items() if key != "place"}
         counts = {"cores": len(board.cores), "threads": len(threads), "disk_bytes": disk}
-        more = {"clock_offset_s": offset_s, "pace": asdict(pace), "sources": source}
+        more = {"clock_offset_s": offset_s, "pace": asdict(pace)}
         yield {"rank": rank, "host": host, "machine": machine, **own, **counts, **more}
 
 

@@ -15,7 +15,7 @@ from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.memory import RankMemory, mb, memory_of
 from ..measure.board import versions_of
-from ..measure.examination import Examination, examine
+from ..measure.examination import Examination, examine, source_digest
 from ..model import BUILTIN, Model, content_digest
 from ..model.inputs import Shapes
 from ..runtime.engine import load_shared
@@ -69,7 +69,7 @@ def diagnose(transport: Transport, subject: Subject, cache: Cache, tell: Tell) -
     Raises FlexPieError on every rank, when a file that is given cannot be used at all.
     """
     installed, path, size = versions_of(transport), subject.testbed, transport.size
-    mixed = [*judge_versions(installed)]
+    mixed = [*judge_versions(installed), *judge_sources(installed, transport.all_gather(source_digest()))]
     if worst(mixed) == ERROR:
         return Diagnosis(None, tuple(mixed))
     testbed = None if path is None else from_root(transport, lambda: read_boards(path, size))
@@ -94,7 +94,6 @@ def _of_cluster(found: Examination, testbed: Testbed | None, threads: Sequence[i
     boards = found.boards
     return [
         *judge_boards(boards, threads),
-        *judge_sources(boards, found.sources),
         *judge_disks(boards, found.disks),
         *judge_clocks(boards, found.offsets_s),
         *judge_paces(boards, found.paces),

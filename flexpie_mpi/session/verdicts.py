@@ -125,9 +125,9 @@ def judge_known_bad(boards: Sequence[Board]) -> Iterator[Verdict]:
             yield Verdict(bad.level, "versions", f"{name} {bad.harm}", bad.remedy, ranks)
 
 
-def judge_sources(boards: Sequence[Board], digests: Sequence[str]) -> Iterator[Verdict]:
+def judge_sources(installed: Sequence[Mapping[str, str]], digests: Sequence[str]) -> Iterator[Verdict]:
     """Files of this package that differ although their version is the same."""
-    if len(set(digests)) > 1 and len({board.versions.get("flexpie-mpi") for board in boards}) == 1:
+    if len(set(digests)) > 1 and len({versions.get("flexpie-mpi") for versions in installed}) == 1:
         finding = f"this package has other files in the same version: {_spread(digests)}"
         yield Verdict(ERROR, "versions", finding, "copy the same files to all boards", _odd(digests))
 

@@ -179,14 +179,12 @@ def test_this_board_is_known_on_every_rank():
 
 def test_a_doubtful_link_and_rank_are_looked_at_again(monkeypatch):
     """What was slow for a moment is not slow; what stays slow is."""
-    looks: dict[tuple[int, int], int] = {}
-    bandwidth = {(0, 1): [1.0, 5.0], (0, 2): [10.0], (1, 2): [3.0] * 9}
+    looks: dict[tuple[int, int], list[int]] = {(0, 1): [0] * 3, (0, 2): [0] * 3, (1, 2): [0] * 3}
+    bandwidth = {(0, 1): [1.0, 5.0] * 9, (0, 2): [10.0] * 9, (1, 2): [3.0] * 9}
 
     def look_at(transport, ends):
-        count = looks[ends] = looks.get(ends, 0) + (transport.rank == 0)
-        transport.barrier()
-        at = (looks[ends] if transport.rank else count) - 1
-        return Link(ends, 1e-3, (bandwidth[ends] * 9)[at], 0, ({}, {}))
+        looks[ends][transport.rank] += 1
+        return Link(ends, 1e-3, bandwidth[ends][looks[ends][transport.rank] - 1], 0, ({}, {}))
 
     monkeypatch.setattr(examination, "_look_at", look_at)
     monkeypatch.setattr(
@@ -195,7 +193,7 @@ def test_a_doubtful_link_and_rank_are_looked_at_again(monkeypatch):
     monkeypatch.setattr(Link, "is_local", lambda link, boards: False)
     found = run_ranks(3, lambda transport: examine(transport, [{}] * 3, Cache(None)))
     assert {link.ends: link.bandwidth for link in found[0].links} == {(0, 1): 5.0, (0, 2): 10.0, (1, 2): 3.0}
-    assert looks == {(0, 1): 4, (0, 2): 1, (1, 2): 2}
+    assert looks == {(0, 1): [4] * 3, (0, 2): [1] * 3, (1, 2): [2] * 3}
     assert all(len(each.links) == 3 and set(each.offsets_s) == {0.0} for each in found)
     slow = [verdict.ranks for each in found for verdict in judge_paces(each.boards, each.paces)]
     assert slow == [(1,)] * 3

@@ -58,6 +58,4 @@ def examination(boards: list[Board], **links: Any) -> Examination:
     """What is found of boards all of whose links are well, but for those given as ``_0_1=link(0, 1, ...)``."""
     count = len(boards)
     pairs = [links.get(f"_{a}_{b}", link(a, b)) for a, b in combinations(range(count), 2)]
-    return Examination(
-        tuple(boards), (0.0,) * count, (Pace(1e-3, 1.0),) * count, ("same",) * count, (1 << 35,) * count, tuple(pairs)
-    )
+    return Examination(tuple(boards), (0.0,) * count, (Pace(1e-3, 1.0),) * count, (1 << 35,) * count, tuple(pairs))

@@ -27,9 +27,9 @@ from ..runtime.engine import Engine
 from ..runtime.kernels import own_block
 from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
-from .memory import most_that_fits, shortages
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 from .races import KeptRaces, Race, race_key
+from .room import most_that_fits, shortages
 
 if TYPE_CHECKING:
     from ..measure.observed import Observation

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from ..lower.memory import RankMemory, mb, memory_problems
 from ..measure.examination import Examination
 from ..testbed import Testbed
-from .memory import shortages
 from .opening import ROOT
+from .room import shortages
 from .verdicts import ERROR, WARNING, Verdict, by_host, spoken
 
 

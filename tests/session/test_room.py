@@ -9,7 +9,7 @@ from flexpie_mpi.lower.memory import RankMemory
 from flexpie_mpi.measure.limits import Memory
 from flexpie_mpi.session import choosing
 from flexpie_mpi.session.inference import InferenceSession
-from flexpie_mpi.session.memory import most_that_fits, shortages
+from flexpie_mpi.session.room import most_that_fits, shortages
 
 MB = 1_000_000
 

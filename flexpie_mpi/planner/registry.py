@@ -55,9 +55,14 @@ def _auto(task: Task) -> Search:
 
 
 def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:
-    """Those of the layouts that can leave a sum of the graph in parts, as such that do."""
+    """Those of the layouts that can leave a sum of the graph in parts, as such that do.
+
+    Of more than `FEW` ranks, only those of all of them: each layout makes the search longer.
+    """
     names = set(units(graph, with_parts=True).parts.values())
-    sharing = (each for each in layouts if len(each.ranks) > 1 and KINDS[each.kind].cuts)
+    most = max(len(layout.ranks) for layout in layouts)
+    least = most if most > FEW else 2
+    sharing = (each for each in layouts if len(each.ranks) >= least and KINDS[each.kind].cuts)
     parting = [replace(layout, in_parts=True) for layout in sharing]
     of_kind = {layout.kind: layout for layout in parting}
     able = {kind for kind, layout in of_kind.items() if any(is_in_parts(graph, name, layout) for name in names)}

@@ -179,7 +179,7 @@ def units(graph: Graph, starts: Iterable[int] = (), *, with_parts: bool = False)
     return Units(graph, groups, tuple(items), parts)
 
 
-_WORTH = 8
+_WORTH = 16
 """Bytes that ranks share out for each byte of a sum, from which on it may be worth to share them out."""
 
 

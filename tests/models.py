@@ -1,14 +1,39 @@
-"""Real models for tests: those that the onnx wheel ships, given weights that make every output differ."""
+"""Models for tests: those that the onnx wheel ships, with random weights; any beside a session."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache as once
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 
+from flexpie_mpi.files.cache import Cache
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.model import Model, load
+
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
+
+
+def beside_one_session(
+    folder: Path, models: Mapping[str, Callable[[], onnx.ModelProto]]
+) -> Callable[[str], tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], Cache]]:
+    """What gives a model by name, inputs, the outputs of one plain session and a cache, each made once."""
+
+    @once
+    def get(name: str) -> tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], Cache]:
+        path, cache = folder / f"{name}.onnx", Cache(folder / "cache")
+        onnx.save(models[name](), path)
+        model = load(str(path), cache=cache)
+        inputs = random_inputs(model.graph, seed=1)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return model, inputs, dict(zip(names, session.run(names, inputs), strict=True)), cache
+
+    return get
 
 
 def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:

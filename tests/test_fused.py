@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache as once
-
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
-from flexpie_mpi import Engine, layout_plan, load, run_ranks
-from flexpie_mpi.files.cache import Cache
-from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi import Engine, layout_plan, run_ranks
 from flexpie_mpi.lower.shards import allowed_kinds
 
 from .fused import MODELS
+from .models import beside_one_session
 from .planners import planned
 
 CUT = {
@@ -31,19 +26,7 @@ CUT = {
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """Model, inputs, the outputs of one plain session and a cache, made once each."""
-    folder = tmp_path_factory.mktemp("fused")
-
-    @once
-    def get(name):
-        path, cache = folder / f"{name}.onnx", Cache(folder / "cache")
-        onnx.save(MODELS[name](), path)
-        model = load(str(path), cache=cache)
-        inputs = random_inputs(model.graph, seed=1)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return model, inputs, dict(zip(names, session.run(names, inputs), strict=True)), cache
-
-    return get
+    return beside_one_session(tmp_path_factory.mktemp("fused"), MODELS)
 
 
 def check(case, plan):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache as once
 from random import Random
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,17 +13,16 @@ from hypothesis import strategies as st
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
-from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.shards import is_in_parts
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.model import Model, load
 from flexpie_mpi.runtime import cpu
 from flexpie_mpi.runtime.admission import Requests
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
 
+from .models import beside_one_session
 from .partial import MODELS, leaves_parts, parted_plan
 
 RANKS = (1, 2, 3, 4, 6, 8)
@@ -35,19 +31,7 @@ RANKS = (1, 2, 3, 4, 6, 8)
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """Model, inputs and the outputs of one plain session, each made once."""
-    folder = tmp_path_factory.mktemp("parts")
-
-    @once
-    def get(name: str) -> tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], Cache]:
-        path, cache = folder / f"{name}.onnx", Cache(folder / "cache")
-        onnx.save(MODELS[name](), path)
-        model = load(str(path), cache=cache)
-        inputs = random_inputs(model.graph, seed=1)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return model, inputs, dict(zip(names, session.run(names, inputs), strict=True)), cache
-
-    return get
+    return beside_one_session(tmp_path_factory.mktemp("parts"), MODELS)
 
 
 def run(case, plan: Plan, *, boundaries: str = "auto", times: int = 1) -> list[dict[str, np.ndarray]]:

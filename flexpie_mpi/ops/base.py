@@ -102,7 +102,7 @@ class OpRule:
     """Inputs that are added to the sum, such as a bias: only the first part reads them."""
 
     def combines(self, node: BoundNode) -> str:
-        """How parts of the output are put together, a key of `COMBINING`; empty where it has no parts."""
+        """How parts of the output are put together: numpy's add, maximum or minimum; empty where it has none."""
         return ""
 
     def part_axes(self, node: BoundNode) -> Sequence[Followed]:

@@ -14,10 +14,8 @@ from ..core.graph import BoundNode
 from ..core.region import Region
 from .base import Const, LocalNode, Regions, read_by, rule_for, same, whole, without
 
-_SUMMABLE = ("float32", "float64", "int32", "int64")
-
-COMBINING = {"add": _SUMMABLE, "maximum": _SUMMABLE, "minimum": _SUMMABLE}
-"""How parts of a value are put together, by the name of numpy's function, and of which types.
+COMBINED = ("float32", "float64", "int32", "int64")
+"""Types of values whose parts are put together.
 
 Half precision is not among them: onnxruntime sums it in single precision, and parts would be rounded before.
 """
@@ -29,11 +27,10 @@ def part_axes(node: BoundNode) -> frozenset[int]:
     A part is a summand, or where the largest or smallest element is wanted that of some elements.
     """
     rule, data = rule_for(node), node.inputs[0] if node.inputs else None
-    combines = rule.combines(node)
-    if not combines or data is None or data.is_constant or node.node.reads.count(data.name) > 1:
+    if not rule.combines(node) or data is None or data.is_constant or node.node.reads.count(data.name) > 1:
         return frozenset()
     value = node.outputs[0]
-    if value is None or len(node.outputs) > 1 or value.dtype not in COMBINING[combines]:
+    if value is None or len(node.outputs) > 1 or value.dtype not in COMBINED:
         return frozenset()
     return frozenset(axis for axis in rule.part_axes(node)[0] if axis is not None)
 
@@ -45,9 +42,7 @@ def part_regions(node: BoundNode, data: Region, *, is_first: bool) -> Regions:
     """
     rule = rule_for(node)
     axes = rule.part_axes(node)
-    read = [
-        read_by(data, value, followed) for index, (value, followed) in enumerate(zip(node.inputs, axes, strict=False))
-    ]
+    read = [read_by(data, value, followed) for value, followed in zip(node.inputs, axes, strict=False)]
     rest = (
         None if index in rule.added_once and not is_first else whole(value)
         for index, value in enumerate(node.inputs[len(axes) :], len(axes))

@@ -69,7 +69,7 @@ def _fits(priced: PricedPlan, task: Task) -> bool:
 def _spread(layout: Layout, root: int) -> Iterator[Layout]:
     """The layout with more for the root: the less for another rank the later it comes, or the same for all others."""
     count = len(layout.ranks)
-    if root not in layout.ranks or count < 2 or layout.in_parts or not any(KINDS[layout.kind].axes.values()):
+    if root not in layout.ranks or count < 2 or layout.in_parts or not KINDS[layout.kind].cuts:
         return
     order = sorted(range(count), key=lambda index: layout.ranks[index] != root)
     for spread in SPREADS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -237,7 +237,7 @@ class Inference(RankPart):
                     make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))
                 )
             if is_stream:
-                return self._stream(make(chosen.plan, in_flight=depth), source, terms, chosen)
+                return self._stream(partial(make, in_flight=depth), source, terms, chosen)
             engine = make(chosen.plan)
             run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
             chooser.ran(chosen, run.trial)
@@ -263,12 +263,12 @@ class Inference(RankPart):
             return None
         return Plan.from_json(from_root(self.transport, lambda: (self.files.planned(model, given) or given).to_json()))
 
-    def _stream(self, engine: Engine, source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
+    def _stream(self, make: Callable[[Plan], Engine], source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
         """All requests, several at a time."""
         from ..session.streaming import stream_requests
 
-        tell, keep = self.progress.tell, lambda run: self.files.save_stream(run)
-        run = stream_requests(engine, source, terms, tell, inputs=chosen.inputs, race=chosen.race, keep=keep)
+        tell, engine, keep = self.progress.tell, make(chosen.plan), lambda run: self.files.save_stream(run)
+        run = stream_requests(engine, source, terms, tell, chosen, keep=keep, reopen=make)
         self.progress.clear()
         on_root(self.transport, lambda: self.files.publish_stream(run), ROOT)
         return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0

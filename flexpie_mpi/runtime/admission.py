@@ -9,8 +9,9 @@ waiting for a request that was promised.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +81,18 @@ class StreamStats:
     # On the root: seconds from the admission of a request to its delivery, of the last `KEPT` requests, in order. Empty
     # elsewhere.
     latencies_s: tuple[float, ...] = ()
+
+
+def joined(legs: Sequence[StreamStats]) -> StreamStats:
+    """What a rank has to say of a stream that several engines have carried out, one after the other."""
+    return StreamStats(
+        rank=legs[-1].rank,
+        requests=sum(leg.requests for leg in legs),
+        elapsed_s=sum(leg.elapsed_s for leg in legs),
+        busy_s=sum(leg.busy_s for leg in legs),
+        sent_bytes=sum(leg.sent_bytes for leg in legs),
+        latencies_s=tuple(chain.from_iterable(leg.latencies_s for leg in legs))[-KEPT:],
+    )
 
 
 def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:

@@ -16,7 +16,7 @@ from ..core.plan import Plan
 from ..core.versions import versions
 from ..measure.throughput import Meter, Throughput, throughput
 from ..model import Model
-from ..runtime.admission import Requests
+from ..runtime.admission import Requests, StreamStats, joined
 from ..runtime.ending import stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..files.requests import Source
     from ..measure.compare import Findings, StreamComparison
     from ..simulate.occupancy import Occupancy
+    from .choosing import Chosen
     from .inputs import PredictionInputs
     from .races import Race
 
@@ -74,7 +75,8 @@ class StreamRun:
 class StreamHandler:
     """The root's side of a stream: a supply that hands out requests, and what becomes of their outputs.
 
-    Requests that the file of outputs has already go before those of the stream.
+    Requests that the file of outputs has already go before those of the stream. The engine may be replaced between two
+    requests: `turn_to` ends the supply for now, what is under way is delivered, and the next engine goes on.
     """
 
     def __init__(
@@ -94,14 +96,27 @@ class StreamHandler:
         self._results, self._comparison = results, comparison
         self._tell, self._told_s = tell, 0.0
         self._kept: deque[Mapping[str, Any]] = deque()
+        self._delivered = 0
+        self._next: Plan | None = None
+
+    def turn_to(self, plan: Plan) -> None:
+        """Have what is left run by another plan; may be called by any thread."""
+        self._next = plan
+
+    def next_plan(self) -> Plan | None:
+        """The plan to go on with when a supply has ended; None when all requests are done. Asked once."""
+        plan, self._next = self._next, None
+        return None if self.reader.is_over else plan
 
     @property
     def is_over(self) -> bool:
         """As of a supply."""
-        return self.reader.is_over
+        return self.reader.is_over or self._next is not None
 
     def take(self) -> Mapping[str, Any] | None:
         """As of a supply."""
+        if self._next is not None:
+            return None
         request = self.reader.take()
         self.meter.look(is_ready=request is not None or self.reader.is_over)
         if request is not None and self._comparison is not None:
@@ -109,8 +124,9 @@ class StreamHandler:
         return request
 
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
-        """Takes the outputs of requests in order."""
+        """Takes the outputs of requests in order; `number` counts those of one engine."""
         self.meter.deliver()
+        number, self._delivered = self._delivered, self._delivered + 1
         if self._results is not None:
             self._results.add(outputs)
         if self._comparison is not None:
@@ -142,16 +158,16 @@ def stream_requests(
     source: Source | None,
     terms: RunTerms,
     tell: Tell,
+    chosen: Chosen,
     *,
-    inputs: PredictionInputs | None = None,
-    race: Race | None = None,
     keep: Callable[[StreamRun], None] = lambda run: None,
+    reopen: Callable[[Plan], Engine] | None = None,
 ) -> StreamRun | None:
     """Let all requests of the root's source stream through the engine; called by all ranks together.
 
+    Where `reopen` makes an engine for another plan than the one that was `chosen`, that may go on between two requests.
     A signal ends the stream in order: what is under way is finished, delivered and kept. The root returns the stream
-    that is over, after it has called `keep` with it, while signals do no harm yet. What the plan was made on are its
-    `inputs`, and its `race` is what it was measured against, where that is known. Raises FlexPieError on every rank:
+    that is over, after it has called `keep` with it, while signals do no harm yet. Raises FlexPieError on every rank:
     what the source or the file of outputs raised.
     """
     transport = engine.transport
@@ -162,7 +178,7 @@ def stream_requests(
         stopped = stack.enter_context(stopping(handler.stop if handler else None))
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-        stats = engine.stream(handler or Requests(()), handler.deliver if handler else ignore)
+        engine, stats = _carried_out(engine, handler, reopen)
         everyones = transport.gather(stats, ROOT)
 
         def finish() -> StreamRun:
@@ -170,7 +186,7 @@ def stream_requests(
             handler.reader.close()
             meter = handler.meter
             measured = throughput(engine.plan, everyones, meter, engine.in_flight)
-            predicted, basis = _predicted(engine, terms.sources, inputs)
+            predicted, basis = _predicted(engine, terms.sources, chosen.inputs)
             run = StreamRun(
                 source=terms.model,
                 model=engine.model,
@@ -185,13 +201,27 @@ def stream_requests(
                 left=handler.reader.left if stopped.by else 0,
                 written=handler.written(),
                 occupancy=predicted,
-                race=race,
+                race=chosen.race,
                 findings=handler.findings(),
             )
             keep(run)
             return run
 
         return on_root(transport, finish, ROOT)
+
+
+def _carried_out(
+    engine: Engine, handler: StreamHandler | None, reopen: Callable[[Plan], Engine] | None
+) -> tuple[Engine, StreamStats]:
+    """All requests, by one engine after the other; the last one, and what this rank has to say of the whole."""
+    transport, legs = engine.transport, []
+    while True:
+        legs.append(engine.stream(handler or Requests(()), handler.deliver if handler else ignore))
+        plan = transport.broadcast(handler.next_plan() if handler else None, ROOT)
+        if plan is None or reopen is None:
+            return engine, joined(legs)
+        engine.close()
+        engine = reopen(plan)
 
 
 def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell, stack: ExitStack) -> StreamHandler:

@@ -30,7 +30,7 @@ class RankPart:
     def __post_init__(self) -> None:
         start_log(self.args.verbose, self.transport.rank)
         self.cache = on_every_rank(self.transport, partial(cache_of, self.args))
-        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None)
+        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None, self.transport.life.begins)
 
 
 def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:

@@ -94,7 +94,8 @@ class Progress:
     It is written when it changes and at no other time, so that it costs nothing while a request is measured.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, note: Callable[[str], object] = lambda text: None) -> None:
+        self._note = note  # is told as well
         self._stream = stream if stream is not None and stream.isatty() else None
 
     def __enter__(self) -> Progress:
@@ -105,6 +106,7 @@ class Progress:
 
     def tell(self, text: str) -> None:
         """Replace the line."""
+        self._note(text)
         if self._stream is not None:
             width = shutil.get_terminal_size().columns
             try:

@@ -25,6 +25,7 @@ from ..model import Model
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, credit_exchange
 from .executor import Executor, by_index
 from .kernels import Guard, Sessions, make_kernel, make_provider
+from .life import Doing
 from .pacing import Pacer, settle
 from .provider import Provider, ProviderOptions, agreed_blocks
 from .stream import Stream, as_messages, with_tags
@@ -193,6 +194,7 @@ class Engine:
         self._runs += 1
         if self._runs > WARM_RUNS * len(self._mine):
             self.transport.patience.predicted_s = self._deadline_s
+        self.transport.life.telling = partial(self._doing, self._last.doing)
         return self._last.run(checked)
 
     def stream(self, source: RequestSource, deliver: Deliver) -> StreamStats:
@@ -222,7 +224,9 @@ class Engine:
         stream = Stream(
             self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare, self._deadline_s
         )
+        self.transport.life.telling = partial(self._doing, stream.doing)
         stats = stream.run()
+        self.transport.life.telling = lambda: None
         error = self.transport.broadcast(admission.error, self.plan.root)
         if error is not None:
             raise error
@@ -261,6 +265,11 @@ class Engine:
             messages=len(sends) // self.plan.period,
             traffic=self.traffic,
         )
+
+    def _doing(self, ask: Callable[[], Doing | None]) -> Doing | None:
+        """What this rank does, as it says when it is asked."""
+        doing = ask()
+        return doing and replace(doing, pace=max(1.0, self.pacer.slowdown))
 
     @property
     def _is_root(self) -> bool:

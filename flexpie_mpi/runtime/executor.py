@@ -16,6 +16,7 @@ import numpy as np
 from ..core.blocks import nominal_shape
 from ..core.program import Compute, Exchange, Finish, LocalCopy, Program, Start
 from ..core.timeline import OF_NONE, Event, Timeline
+from .life import Doing
 from .moving import Held, Move, check_alike, copies, mover, packing
 from .provider import Action
 from .transport import Channel, MessageBuffer, Transport, aligned
@@ -35,6 +36,12 @@ class Task:
     # Says of a wait, without waiting, whether it is over. None for any other task: it can be done at once.
     is_over: Callable[[], bool] | None = None
     channels: tuple[Channel, ...] = ()  # the channels that a wait is for
+
+    def doing(self, for_s: float, usual_s: float | None) -> Doing:
+        """What a rank does that has been at this task for so long."""
+        if self.kind == "compute":
+            return Doing(f"computes segment {self.segment}", for_s, usual_s, is_work=True)
+        return Doing(f"is in exchange {self.segment}", for_s, usual_s)
 
 
 class Executor:
@@ -66,7 +73,7 @@ class Executor:
         self._in_staging_slot: dict[int, Channel] = {}
         tasks = [task for step in program.steps for task in self._tasks(step, kernel)]
         self.tasks = (*tasks, self._wait(OF_NONE, *self._channels.values()))
-        self._marks = [0.0] * (len(self.tasks) + 2)
+        self._marks, self._before = ([0.0] * (len(self.tasks) + 2) for _ in range(2))
 
     def begin(self, inputs: Mapping[str, Any]) -> None:
         """Begin a request: copy its inputs, on the root, and be ready for its messages, which may come from now on."""
@@ -90,6 +97,7 @@ class Executor:
         inputs : mapping of str to array
             Every input of the graph, on the root; ignored elsewhere. Shapes and types must be the graph's.
         """
+        self._marks, self._before = self._before, self._marks
         marks, clock = self._marks, perf_counter
         marks[0] = clock()
         self.begin(inputs)
@@ -108,6 +116,15 @@ class Executor:
     def began_s(self) -> float:
         """When the last request began, by this process's ``time.perf_counter``."""
         return self._marks[0]
+
+    def doing(self) -> Doing | None:
+        """What the request that runs is at; None where none does. Asked by another thread."""
+        marks, before = self._marks, self._before
+        number = sum(mark >= marks[0] for mark in marks[1:-1])
+        if not number or marks[-1] >= marks[0]:
+            return None
+        task, for_s = self.tasks[number - 1], perf_counter() - marks[number]
+        return task.doing(for_s, before[number + 1] - before[number] if before[-1] else None)
 
     def timeline(self) -> Timeline:
         """Where the time of the last request went on this rank."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core.errors import ProgramError, TransportError
 from ..core.program import Exchange, Message
+from .life import Life
 from .transport import Channel, MessageBuffer, message_buffers, pickled, unpickled
 from .waiting import Late, Patience
 
@@ -86,6 +87,7 @@ class LoopbackTransport:
         self.rank = rank
         self.size = office.size
         self.patience = replace(_POLITE, deadline_s=office.deadline_s)
+        self.life = Life()
         self._office = office
 
     def __enter__(self) -> LoopbackTransport:

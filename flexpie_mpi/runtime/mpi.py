@@ -24,6 +24,7 @@ from ..core.program import Exchange
 from ..lower.arena import packed_bytes, staging_bytes
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .ending import end_job_on_error, leave, say
+from .life import Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
 from .transport import PIECE_BYTES, Channel, Transport, aligned, bytes_of, pickled, pieces, unpickled
@@ -178,6 +179,8 @@ class MPITransport:
     rank, size : int
     patience : Patience
         How this rank waits: differently when the ranks of its host outnumber the cores they may use.
+    life : Life
+        What this rank does, as it says when it is asked.
     """
 
     def __init__(self, job: _Job, patience: Patience, most_bytes: int) -> None:
@@ -193,14 +196,15 @@ class MPITransport:
         self._groups: dict[tuple[int, ...], Any] = {}
         self._channels: list[OpenChannel] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
-        self._watch_of = job.world.Dup()
         self._is_closed = False
         self._control_patience = patience
+        self.life = Life()
+        self._pulse = Pulse(self.life)
         here = place(MPI.Get_processor_name())
-        everyones = self.all_gather((here, Presence.here(*here[:2])))
+        everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse.port)))
         self._places = [there for there, _ in everyones]
-        self._watch = Watch(self._watch_of, [presence for _, presence in everyones], patience.deadline_s)
-        self.patience.onlooker = self._watch
+        self.presences = [presence for _, presence in everyones]
+        self.patience.onlooker = Watch(self.rank, self.presences, self.life, patience.deadline_s)
         self.patience.yields = is_crowded(self._places, self.rank)
         self._control_patience = replace(self.patience)
         has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
@@ -298,9 +302,9 @@ class MPITransport:
         wait(self._signs.has_left, self.patience, partial(Late, self.rank, "signs that it sent", self._others))
         # Others may have much to do still; when they fail, they end this rank.
         wait(self._control.Ibarrier().Test, Patience(inf), lambda waited_s: "")
-        self._watch.hear()
+        self._pulse.close()
         self._free_channels()
-        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of, self._watch_of):
+        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of):
             communicator.Free()
         self._job.is_orderly = True
 

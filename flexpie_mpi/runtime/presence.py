@@ -1,32 +1,27 @@
-"""Where the process of a rank is to be found, and what can be told of it from outside when it says nothing.
-
-On the same machine the kernel tells whether a process is there, stopped, or at work. Of another host only its network
-can be asked: a host that is up answers a knock at a closed port at once, with a refusal.
-"""
+"""Where the process of a rank is to be found, and what can be told of it from outside."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from .life import Answer, Called, call
 
 _LOOK_S = 0.2
-"""How long a process is looked at, to see whether it computes."""
+"""Between two calls, to see how much of a core a process has."""
 
-_KNOCK_S = 0.7
-"""How long a host has to answer."""
-
-_CLOSED_PORT = 9
 _GET_ADDRESS = 0x8915  # ioctl of Linux: the IPv4 address of an interface
-_BUSY_SHARE = 0.25
+
+LONG = 3.0
+"""So many times as long as usual a step is too long."""
+
+STARVED = 0.7
+"""A process that computes and has less of a core does not have one to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +31,65 @@ class Presence:
     host: str
     machine: str  # identity of the running kernel
     pid: int
-    pid_space: str  # identity of the namespace in which `pid` is a number; empty where there are none
     addresses: tuple[str, ...]  # IPv4, of all interfaces but those that only this host has
+    port: int  # where it answers; 0 where it cannot
 
     @classmethod
-    def here(cls, host: str, machine: str) -> Presence:
+    def here(cls, host: str, machine: str, port: int) -> Presence:
         """Of this process."""
-        space = ""
-        with suppress(OSError):
-            space = os.readlink("/proc/self/ns/pid")
-        return cls(host, machine, os.getpid(), space, own_addresses())
+        return cls(host, machine, os.getpid(), own_addresses(), port)
 
-    def seen_from(self, other: Presence) -> str:
-        """What a process can be told to do, as another sees it: the end of a sentence that begins with its name."""
-        said = []
-        if (self.machine, self.pid_space) == (other.machine, other.pid_space):
-            said.append(process_plight(self.pid))
-        if (self.host, self.machine) != (other.host, other.machine):
-            said.append(host_plight([address for address in self.addresses if address not in other.addresses]))
-        return ", and ".join(filter(None, said)) or "says nothing"
+    def called_from(self, other: Presence, *, loaded: bool = False) -> Called:
+        """What a call of another process shows; as of :func:`.life.call`."""
+        is_here = (self.host, self.machine) == (other.host, other.machine)
+        addresses = ["127.0.0.1"] if is_here else [a for a in self.addresses if a not in other.addresses]
+        return call(addresses if self.port else [], self.port, loaded=loaded)
+
+    def plight(self, called: Called, other: Presence) -> str:
+        """What a process that was called can be told to do: the end of a sentence that begins with its name.
+
+        One that answers is called once more, for how much of a core it has and how fast it can send.
+        """
+        if called.answer is not None:
+            time.sleep(_LOOK_S)
+            return answered(called.answer, self.called_from(other, loaded=True).answer)
+        if called.taken:
+            return (
+                f"is stopped by a signal or a debugger: its host takes calls and it does not answer; kill -CONT "
+                f"{self.pid} lets it go on"
+            )
+        if called.refused:
+            return "is dead: its process is gone"
+        if called.silent:
+            return f"is on a host that does not answer at {', '.join(called.silent)}: it is down, or the link is cut"
+        return "says nothing"
+
+
+def answered(first: Answer, second: Answer | None) -> str:
+    """What a process does, as its own two answers have it."""
+    now, doing = second or first, (second or first).doing
+    passed_s = now.clock_s - first.clock_s
+    share = (now.cpu_s - first.cpu_s) / passed_s if passed_s > 0 else 0.0
+    usual = "" if doing.usual_s is None else f" where {doing.usual_s:.2g} s is usual"
+    said = f"{doing.what}, for {doing.for_s:.3g} s{usual}, with {share:.0%} of a core"
+    if second is None:
+        return f"{said}, and did not answer a second time: its link is slow, or has just been cut"
+    if doing.peers:
+        return f"{doing.what} itself: messages between them are slow or were lost{_way(now)}"
+    if doing.pace > 1:
+        said += f", paced to be {doing.pace:g} times slower"
+    if now.state == "D":
+        return f"{said}: it waits for its disk"
+    if doing.usual_s is None or doing.for_s < LONG * doing.usual_s:
+        return f"is alive and {said}"
+    is_starved = share * doing.pace < STARVED
+    why = "something else has its core, or it is throttled" if is_starved else "its processor is hot or clocked down"
+    return f"is alive and {said}: its board is slow ({why})"
+
+
+def _way(answer: Answer) -> str:
+    """How fast the way from a rank is."""
+    return "" if answer.rate is None else f"; the way from it carries {answer.rate * 8 / 1e6:.3g} Mb/s now"
 
 
 def own_addresses() -> tuple[str, ...]:
@@ -66,61 +101,3 @@ def own_addresses() -> tuple[str, ...]:
                 answer = fcntl.ioctl(asked.fileno(), _GET_ADDRESS, struct.pack("256s", name.encode()[:15]))
                 found.append(socket.inet_ntoa(answer[20:24]))
     return tuple(address for address in found if not address.startswith("127."))
-
-
-def process_plight(pid: int) -> str:
-    """What a process of this machine does."""
-    before = _stat(pid)
-    if before is None or before[0] in "ZX":
-        return "is dead: its process is gone"
-    if before[0] in "Tt":
-        return f"is stopped by a signal or a debugger: kill -CONT {pid} lets it go on"
-    time.sleep(_LOOK_S)
-    state, cpu_s = _stat(pid) or ("X", 0.0)
-    if state in "ZX":
-        return "is dead: its process is gone"
-    share = (cpu_s - before[1]) / _LOOK_S
-    if share >= _BUSY_SHARE:
-        return f"is alive and computes ({share:.0%} of a core): it is slow, or busy with something else"
-    return "is alive and waits for its disk" if state == "D" else "is alive and at rest"
-
-
-def host_plight(addresses: Sequence[str]) -> str:
-    """Whether a host answers at its addresses; empty where none is known."""
-    answering = answers(addresses)
-    silent = [address for address in addresses if address not in answering]
-    if not answering:
-        if not silent:
-            return ""
-        return f"is on a host that does not answer at {', '.join(silent)}: it is down, or the link is cut"
-    but = f" but not at {', '.join(silent)}, whose link may be cut" if silent else ""
-    return f"is on a host that answers at {', '.join(answering)}{but}"
-
-
-def answers(addresses: Sequence[str], limit_s: float = _KNOCK_S) -> list[str]:
-    """Those addresses at which a host answers, be it with a refusal."""
-    with ExitStack() as stack:
-        knocks = {address: stack.enter_context(socket.socket(socket.AF_INET)) for address in addresses}
-        begun = {}
-        for address, knock in knocks.items():
-            knock.setblocking(False)
-            begun[address] = knock.connect_ex((address, _CLOSED_PORT))
-        waiting = {knocks[address]: address for address, code in begun.items() if code == errno.EINPROGRESS}
-        found = {address for address, code in begun.items() if code in (0, errno.ECONNREFUSED)}
-        end_s = time.monotonic() + limit_s
-        while waiting and (left_s := end_s - time.monotonic()) > 0:
-            for knock in select.select([], list(waiting), [], left_s)[1]:
-                code = knock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code in (0, errno.ECONNREFUSED):
-                    found.add(waiting[knock])
-                del waiting[knock]
-    return [address for address in addresses if address in found]
-
-
-def _stat(pid: int) -> tuple[str, float] | None:
-    """State of a process, and the seconds of processor time it has had; None where there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isinf
 from queue import SimpleQueue
 from threading import Lock, Thread
 from time import perf_counter, sleep
@@ -27,6 +27,7 @@ from time import perf_counter, sleep
 from ..core.program import Exchange
 from .admission import Admission, StreamStats
 from .executor import Executor, Task
+from .life import Doing
 from .machine import offer_core
 from .provider import Action
 from .transport import Channel, Transport
@@ -119,7 +120,7 @@ class Stream:
         self._in_flight = in_flight
         self._worker = Worker(prepare_thread if in_flight > 1 else None)
         self._active: deque[_Slot] = deque()
-        self._next = 0
+        self._next = self._ended = 0
         self._sent_bytes = 0
         self._began_s = self._ended_s = 0.0
         self._idle_since = 0.0
@@ -147,6 +148,16 @@ class Stream:
             sent_bytes=self._sent_bytes,
             latencies_s=self._admission.latencies_s,
         )
+
+    def doing(self) -> Doing:
+        """What this rank is at, and what it has done so far; asked by another thread."""
+        doing = Doing("waits for messages" if self._active else "waits for the next request")
+        if (now := self._worker.now) is not None:
+            slot, began_s = now
+            number = min(slot.next_task - slot.is_computing, len(slot.tasks) - 1)
+            usual_s = slot.seconds[number]
+            doing = slot.tasks[number].doing(perf_counter() - began_s, None if isinf(usual_s) else usual_s)
+        return replace(doing, requests=self._ended, busy_s=self._worker.busy_s)
 
     def _is_over(self) -> bool:
         return not self._active and self._next == self._admission.admitted and self._admission.is_settled
@@ -221,6 +232,7 @@ class Stream:
 
     def _end(self, slot: _Slot) -> None:
         """The oldest request has done all its tasks on this rank."""
+        self._ended += 1
         self._ended_s = perf_counter()
         self._admission.deliver(slot.number, slot.executor.outputs, self._ended_s - slot.began_s)
         self._sent_bytes += slot.sent_bytes
@@ -287,7 +299,11 @@ class Worker:
     ----------
     pending : int
         Actions that have been handed over and not been told of.
+    now : tuple of _Slot and float, or None
+        Whose action is carried out, and since when.
     """
+
+    now: tuple[_Slot, float] | None = None
 
     def __init__(self, prepare: Action | None = None) -> None:
         self.pending = 0
@@ -324,7 +340,7 @@ class Worker:
         Returns the seconds that the action took; None when the thread does it, of which :meth:`take` then tells.
         """
         if self._thread is None or (expected_s < SHORT_S and not self.pending):
-            seconds = _timed(action)
+            seconds = self._timed(owner, action)
             self._spent_here_s += seconds
             return seconds
         self.pending += 1
@@ -355,7 +371,7 @@ class Worker:
             owner, action = job
             seconds, error = 0.0, None
             try:
-                seconds = _timed(action)
+                seconds = self._timed(owner, action)
             except BaseException as raised:  # it belongs to whoever asked for the action
                 error = raised
             self._spent_there_s += seconds
@@ -363,8 +379,10 @@ class Worker:
             if self._bell.locked():  # else it has rung, and nobody has heard it yet
                 self._bell.release()
 
-
-def _timed(action: Action) -> float:
-    began = perf_counter()
-    action()
-    return perf_counter() - began
+    def _timed(self, owner: _Slot, action: Action) -> float:
+        """Seconds that an action takes."""
+        began = perf_counter()
+        self.now = owner, began
+        action()
+        self.now = None
+        return perf_counter() - began

@@ -16,6 +16,7 @@ import numpy as np
 from ..core.errors import FlexPieError
 from ..core.program import Exchange, Piece
 from ..lower.arena import ALIGNMENT
+from .life import Life
 from .waiting import Late, Patience
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ class Transport(Protocol):
     @property
     def patience(self) -> Patience:
         """How this rank waits."""
+
+    @property
+    def life(self) -> Life:
+        """What this rank does, kept up to date by those who do it."""
 
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """Ranks by the name of their host."""

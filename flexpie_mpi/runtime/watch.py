@@ -1,30 +1,39 @@
-"""Who is to blame when a wait reaches its deadline: ranks that wait tell each other so, and what for.
+"""Who is to blame when a wait reaches its deadline: every rank is asked what it does.
 
-A rank that has waited for a while says so to all others, again and again, on a communicator of its own. Who then gives
-up follows what it was told: rank 0 waits for rank 1, which waits for rank 2, which says nothing. Only of the last one
-more is to be known, and the machine is asked for it. Nothing of this happens while messages come in time::
+Who gives up follows what it is told: rank 0 waits for rank 1, which waits for rank 2, which computes, or does not
+answer. While a wait goes on the others are asked now and then, so that it is known when they have last been heard of.
+Nothing of this happens while messages come in time::
 
-    rank 0   |-- wait ----|------------|-----------| deadline: rank 2 is stopped
-    rank 1      |-- wait ----| for 2 ------| for 2 ---
-    rank 2         stopped
+    rank 0   |-- wait --ask all----ask all----ask all--| deadline: rank 2 is stopped, and last answered 2.1 s ago
+    rank 1      |-- wait for 2 ------------------------
+    rank 2      computes | stopped
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from threading import Thread
 
+from .life import Called, Doing, Life
 from .presence import Presence
 from .waiting import PER_DEADLINE, Late
 
 PERIOD_S = 1.0
-"""How long a rank waits before it says so, and from then on between two times, unless its deadline is near."""
+"""How long a rank waits before it asks, and from then on between two times, unless its deadline is near."""
 
 MOST_BLAMED = 2
-"""So many ranks are looked at: each may take a second."""
+"""So many ranks are looked at closely: each may take a second."""
+
+_AT_ONCE = 32
+"""So many ranks are called together."""
+
+_FRESH = 2.5
+"""So many periods a wait that was told of may still go on without being told of again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +41,7 @@ class Heard:
     """What a rank has said last."""
 
     when_s: float
-    what: str  # it waits in
-    peers: tuple[int, ...]  # it waits for
+    doing: Doing
 
 
 class Watch:
@@ -41,75 +49,91 @@ class Watch:
 
     Parameters
     ----------
-    communicator
-        Of all ranks, used for nothing else.
+    rank : int
+        This one.
     presences : sequence of Presence
         By rank.
+    life : Life
+        Of this rank: it is told of waits.
     deadline_s : float
-        Of the shortest waits: several times within it a rank says that it waits.
+        Of the shortest waits: several times within it others are asked.
     clock : callable
     """
 
     def __init__(
         self,
-        communicator: Any,
+        rank: int,
         presences: Sequence[Presence],
+        life: Life,
         deadline_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.period_s = min(PERIOD_S, deadline_s / PER_DEADLINE)
-        self._communicator = communicator
+        self._rank = rank
         self._presences = presences
+        self._life = life
         self._clock = clock
         self._heard: dict[int, Heard] = {}
-        self._sent: list[Any] = []
+        self._asking: Thread | None = None
 
     def tell(self, late: Late) -> None:
-        """Tell all others that this rank waits, and hear what they say."""
-        self.hear()
-        self._sent = [request for request in self._sent if not request.Test()]
-        for rank in range(self._communicator.size):
-            if rank != late.rank:
-                self._sent.append(self._communicator.isend((late.rank, late.what, tuple(late.peers)), rank))
-
-    def hear(self) -> None:
-        """Take in what others have said."""
-        while (message := self._communicator.improbe()) is not None:
-            rank, what, peers = message.recv()
-            self._heard[rank] = Heard(self._clock(), what, peers)
+        """This rank waits: it says so when it is asked, and others are asked meanwhile."""
+        self._life.waits(late, _FRESH * self.period_s)
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = Thread(target=self._survey, name="watch", daemon=True)
+            self._asking.start()
 
     def finding(self, late: Late) -> str:
         """Who keeps a rank waiting, and what can be told of it."""
-        self.hear()
-        chains = [self._chain(late.rank, peer) for peer in reversed(late.peers)]
-        silent = [chain for chain in chains if self._fresh(chain[-1]) is None]
-        blamed = {chain[-1]: chain for chain in silent or chains}
-        return "; ".join(map(self._said, list(reversed(blamed.values()))[:MOST_BLAMED]))
+        called = self._survey()
+        chains = [_chain(called, late.rank, peer) for peer in reversed(late.peers)]
+        guilty = [chain for chain in chains if not _waits(called[chain[-1]])]
+        blamed = {chain[-1]: chain for chain in guilty or chains}
+        said = partial(self._said, called)
+        with ThreadPoolExecutor(MOST_BLAMED) as pool:
+            return "; ".join(pool.map(said, list(reversed(blamed.values()))[:MOST_BLAMED]))
 
-    def _chain(self, rank: int, peer: int) -> list[int]:
-        """Ranks that wait for each other, from a late one on, up to one that does not say that it waits."""
-        chain = [peer]
-        while (heard := self._fresh(chain[-1])) is not None:
-            others = [other for other in heard.peers if other != rank and other not in chain]
-            if not others:
-                break
-            chain.append(min(others, key=lambda other: self._fresh(other) is not None))
-        return chain
+    def _survey(self) -> dict[int, Called]:
+        """What all other ranks say."""
+        here = self._presences[self._rank]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            called = {
+                rank: pool.submit(self._presences[rank].called_from, here)
+                for rank in range(len(self._presences))
+                if rank != self._rank
+            }
+        found = {rank: each.result() for rank, each in called.items()}
+        for rank, each in found.items():
+            if each.answer is not None:
+                self._heard[rank] = Heard(self._clock(), each.answer.doing)
+        return found
 
-    def _fresh(self, rank: int) -> Heard | None:
-        """What a rank has said, if it would have said so again by now were it not so any more."""
-        heard = self._heard.get(rank)
-        return heard if heard and self._clock() - heard.when_s <= 2.5 * self.period_s else None
-
-    def _said(self, chain: Sequence[int]) -> str:
+    def _said(self, called: Mapping[int, Called], chain: Sequence[int]) -> str:
         """A chain as a sentence."""
-        links = [f"rank {a} waits for rank {b} in {self._heard[a].what}" for a, b in pairwise(chain)]
-        last = chain[-1]
-        heard, there, here = self._heard.get(last), self._presences[last], self._presences[self._communicator.rank]
-        if heard is not None and self._fresh(last) is not None:
-            plight = f"waits itself, in {heard.what}: messages between them are slow or were lost"
-        else:
-            plight = there.seen_from(here)
-            if heard is not None:
-                plight += f"; it was heard of {self._clock() - heard.when_s:.3g} s ago, when it waited in {heard.what}"
+        heard = self._heard
+        links = [f"rank {a} {heard[a].doing.what} for rank {b}" for a, b in pairwise(chain)]
+        last, here = chain[-1], self._presences[self._rank]
+        there = self._presences[last]
+        plight = there.plight(called[last], here)
+        if called[last].answer is None and last in heard:
+            plight += f"; {self._clock() - heard[last].when_s:.3g} s ago it answered that it {heard[last].doing.what}"
         return ", ".join([*links, f"rank {last} on '{there.host}' {plight}"])
+
+
+def _chain(called: Mapping[int, Called], rank: int, peer: int) -> list[int]:
+    """Ranks that wait for each other, from a late one on, up to one that does not say that it waits."""
+    chain = [peer]
+    while _waits(called[chain[-1]]):
+        others = [other for other in _peers(called[chain[-1]]) if other != rank and other not in chain]
+        if not others:
+            break
+        chain.append(min(others, key=lambda other: _waits(called[other])))
+    return chain
+
+
+def _peers(called: Called) -> tuple[int, ...]:
+    return called.answer.doing.peers if called.answer else ()
+
+
+def _waits(called: Called) -> bool:
+    return bool(_peers(called))

@@ -1,121 +1,163 @@
-"""Who is to blame for a wait, as the ranks that wait tell each other."""
+"""Who is to blame for a wait, as ranks say when they are asked, and what is told of those that do not answer."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
 
 import pytest
 
-from flexpie_mpi.runtime import presence
-from flexpie_mpi.runtime.presence import Presence, answers, host_plight, own_addresses, process_plight
+from flexpie_mpi.runtime import life as life_module
+from flexpie_mpi.runtime.life import Answer, Doing, Life, Pulse, call
+from flexpie_mpi.runtime.presence import Presence, answered, own_addresses
 from flexpie_mpi.runtime.waiting import Late, LateError, Patience, wait
 from flexpie_mpi.runtime.watch import Watch
 
 
-class Over:
-    def Test(self) -> bool:
-        return True
-
-
-@dataclass
-class Mail:
-    """A communicator whose ranks are objects of one process."""
-
-    rank: int
-    boxes: list[deque[Any]]
-
-    @property
-    def size(self) -> int:
-        return len(self.boxes)
-
-    def isend(self, item: Any, target: int) -> Over:
-        self.boxes[target].append(item)
-        return Over()
-
-    def improbe(self) -> Any:
-        box = self.boxes[self.rank]
-        return Letter(box.popleft()) if box else None
-
-
-@dataclass
-class Letter:
-    item: Any
-
-    def recv(self) -> Any:
-        return self.item
-
-
 @dataclass
 class Job:
-    """Watches of all ranks, and a clock."""
+    """Ranks of this process that can be asked."""
 
-    watches: list[Watch] = field(default_factory=list)
+    size: int
+    lives: list[Life] = field(init=False)
+    pulses: list[Pulse] = field(init=False)
+    watches: list[Watch] = field(init=False)
     now_s: float = 0.0
 
-    @classmethod
-    def of(cls, size: int) -> Job:
-        job, boxes = cls(), [deque[Any]() for _ in range(size)]
-        here = Presence("pi", "kernel", os.getpid(), "space", ())
-        everyone = [replace(here, host=f"pi{rank}", machine=f"kernel {rank}") for rank in range(size)]
-        job.watches = [Watch(Mail(rank, boxes), everyone, 120.0, lambda: job.now_s) for rank in range(size)]
-        return job
+    def __post_init__(self) -> None:
+        self.lives = [Life() for _ in range(self.size)]
+        self.pulses = [Pulse(life) for life in self.lives]
+        there = [Presence("pi", "kernel", rank, (), pulse.port) for rank, pulse in enumerate(self.pulses)]
+        self.watches = [Watch(rank, there, life, 120.0, lambda: self.now_s) for rank, life in enumerate(self.lives)]
 
-    def wait(self, rank: int, peer: int, seconds: float = 0.0) -> Late:
-        late = Late(rank, f"exchange {rank}", (peer,), seconds)
-        self.watches[rank].tell(late)
+    def wait(self, rank: int, *peers: int) -> Late:
+        late = Late(rank, f"exchange {rank}", peers, 9.0)
+        self.lives[rank].waits(late, 60.0)
         return late
 
 
-def test_the_end_of_the_chain_is_to_blame() -> None:
-    job = Job.of(4)
+@pytest.fixture
+def job() -> Iterator[Job]:
+    made = Job(4)
+    yield made
+    for pulse in made.pulses:
+        pulse.close()
+
+
+def test_the_end_of_the_chain_is_to_blame(job: Job) -> None:
     late = job.wait(0, 1)
     job.wait(1, 2)
     job.wait(2, 3)
-    assert job.watches[0].finding(late) == (
-        "rank 1 waits for rank 2 in exchange 1, rank 2 waits for rank 3 in exchange 2, rank 3 on 'pi3' says nothing"
+    job.lives[3].begins("making sessions")
+    found = job.watches[0].finding(late)
+    assert found.startswith(
+        "rank 1 waits in exchange 1 for rank 2, rank 2 waits in exchange 2 for rank 3, "
+        "rank 3 on 'pi' is alive and is busy (making sessions), for 0."
     )
+    assert "of a core" in found
 
 
-def test_what_was_said_long_ago_is_no_sign_of_life() -> None:
-    job = Job.of(3)
+def test_what_was_said_long_ago_is_not_what_a_rank_does(job: Job) -> None:
+    job.lives[1].waits(Late(1, "exchange 1", (2,), 9.0), -1.0)
+    assert "rank 1 on 'pi' is alive and is busy (starting)" in job.watches[0].finding(job.wait(0, 1))
+
+
+def test_a_rank_that_computes_does_not_wait_any_more(job: Job) -> None:
     job.wait(1, 2)
-    job.watches[0].hear()
-    job.now_s = 5.0
-    assert job.watches[0].finding(job.wait(0, 1)) == (
-        "rank 1 on 'pi1' says nothing; it was heard of 5 s ago, when it waited in exchange 1"
-    )
+    job.lives[1].telling = lambda: Doing("computes segment 3", 8.0, 0.5, is_work=True)
+    assert "computes segment 3, for 8 s where 0.5 s is usual" in job.watches[0].finding(job.wait(0, 1))
 
 
-def test_ranks_that_wait_for_each_other() -> None:
-    job = Job.of(2)
+def test_ranks_that_wait_for_each_other(job: Job) -> None:
     job.wait(1, 0)
     found = job.watches[0].finding(job.wait(0, 1))
-    assert found == "rank 1 on 'pi1' waits itself, in exchange 1: messages between them are slow or were lost"
+    assert "rank 1 on 'pi' waits in exchange 1 itself: messages between them are slow or were lost" in found
+    assert "the way from it carries" in found and found.endswith("Mb/s now")
 
 
-def test_several_that_are_late_are_each_blamed_once() -> None:
-    job = Job.of(4)
+def test_several_that_are_late_are_each_blamed_once(job: Job) -> None:
     job.wait(1, 3)
     found = job.watches[0].finding(Late(0, "exchange 0", (1, 2, 3), 9.0))
-    assert found.count("on 'pi3'") == 1 and found.count("on 'pi2'") == 1 and "on 'pi1'" not in found
+    assert found.count("rank 3 on 'pi'") == 1 and found.count("rank 2 on 'pi'") == 1 and "rank 1 on 'pi'" not in found
 
 
-def test_those_that_only_wait_as_well_are_not_blamed() -> None:
-    job = Job.of(3)
-    job.watches[1].tell(Late(1, "a barrier", (0, 2), 9.0))
-    found = job.watches[0].finding(Late(0, "a barrier", (1, 2), 9.0))
-    assert found == "rank 1 waits for rank 2 in a barrier, rank 2 on 'pi2' says nothing"
+def test_a_process_that_is_gone_was_heard_of_before(job: Job) -> None:
+    late = job.wait(0, 1)
+    job.watches[0].tell(late)
+    while 1 not in job.watches[0]._heard:
+        time.sleep(0.001)
+    job.pulses[1].close()
+    job.now_s = 7.0
+    assert job.watches[0].finding(late) == (
+        "rank 1 on 'pi' is dead: its process is gone; 7 s ago it answered that it is busy (starting)"
+    )
+
+
+def test_a_process_that_is_stopped() -> None:
+    program = "from flexpie_mpi.runtime.life import *; print(Pulse(Life()).port, flush=True); input()"
+    words, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None
+        there = Presence("pi", "kernel", other.pid, (), int(other.stdout.readline()))
+        assert there.called_from(there).answer is not None
+        other.send_signal(signal.SIGSTOP)
+        said = there.plight(there.called_from(there), there)
+        other.kill()
+    assert "is stopped by a signal or a debugger" in said and f"kill -CONT {other.pid} lets it go on" in said
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """What does not answer: a server that takes no more calls."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        yield server
+
+
+def test_a_host_that_is_away_does_not_answer(silent: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life_module, "CALL_S", 0.1)
+    host, port = silent.getsockname()
+    here = Presence("pi", "kernel", 1, ("10.9.9.9",), port)
+    away = replace(here, host="pi2", addresses=("10.9.9.9", host))
+    called = call([host], port, limit_s=0.1)
+    assert (called.silent, called.taken, called.refused) == ([host], [], [])
+    assert away.plight(called, here) == f"is on a host that does not answer at {host}: it is down, or the link is cut"
+    assert replace(away, port=0).plight(replace(away, port=0).called_from(here), here) == "says nothing"
+    assert not [address for address in own_addresses() if address.startswith("127.")]
+
+
+STEP = Doing("computes segment 3", 9.0, 1.0, is_work=True)
+
+
+@pytest.mark.parametrize(
+    ("doing", "cpu_s", "state", "said"),
+    [
+        (STEP, 1.0, "R", "with 100% of a core: its board is slow (its processor is hot or clocked down)"),
+        (STEP, 0.3, "R", "of a core: its board is slow (something else has its core, or it is throttled)"),
+        (
+            replace(STEP, pace=8.0),
+            0.12,
+            "S",
+            "8 times slower: its board is slow (its processor is hot or clocked down)",
+        ),
+        (replace(STEP, pace=8.0), 0.02, "S", "8 times slower: its board is slow (something else has its core"),
+        (replace(STEP, usual_s=8.0), 1.0, "R", "for 9 s where 8 s is usual, with 100% of a core"),
+        (Doing("is busy (loading)", 9.0), 0.0, "D", "for 9 s, with 0% of a core: it waits for its disk"),
+    ],
+)
+def test_a_step_that_takes_too_long_has_its_reason(doing: Doing, cpu_s: float, state: str, said: str) -> None:
+    assert said in answered(Answer(doing, 0.0, 0.0, state), Answer(doing, cpu_s, 1.0, state))
 
 
 def test_a_wait_tells_of_itself_until_its_deadline() -> None:
@@ -141,74 +183,3 @@ def test_a_wait_tells_of_itself_until_its_deadline() -> None:
             lambda s: None,
         )
     assert [round(each) for each in told] == [1, 2, 3, 4, 5]
-
-
-# What can be told of a process, and of a host
-
-
-@pytest.fixture
-def other() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        yield process
-        process.kill()
-
-
-def state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_a_process_that_is_stopped_and_one_that_is_dead(other: subprocess.Popen[bytes]) -> None:
-    other.send_signal(signal.SIGSTOP)
-    while state_of(other.pid) != "T":
-        time.sleep(0.001)
-    assert process_plight(other.pid) == f"is stopped by a signal or a debugger: kill -CONT {other.pid} lets it go on"
-    other.kill()
-    while state_of(other.pid) != "Z":
-        time.sleep(0.001)
-    assert process_plight(other.pid) == "is dead: its process is gone"
-    other.wait()
-    assert process_plight(other.pid) == "is dead: its process is gone"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_a_process_that_rests(other: subprocess.Popen[bytes]) -> None:
-    while state_of(other.pid) != "S":
-        time.sleep(0.001)
-    assert process_plight(other.pid).startswith("is alive and")
-
-
-def test_a_host_that_is_up_refuses_at_once_and_is_heard() -> None:
-    assert answers(["127.0.0.1"]) == ["127.0.0.1"]
-    with socket.create_server(("127.0.0.1", 0)):
-        assert host_plight(["127.0.0.1"]) == "is on a host that answers at 127.0.0.1"
-    assert host_plight([]) == ""
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address at which nobody answers: of a server that takes no more calls."""
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
-        monkeypatch.setattr(presence, "_CLOSED_PORT", server.getsockname()[1])
-        for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex(server.getsockname())
-        yield "127.0.0.2"
-
-
-def test_a_host_that_is_away_does_not_answer(silent: str) -> None:
-    assert answers([silent], limit_s=0.1) == []
-    assert host_plight([silent]) == f"is on a host that does not answer at {silent}: it is down, or the link is cut"
-    both = host_plight([silent, "127.0.0.1"])
-    assert both == f"is on a host that answers at 127.0.0.1 but not at {silent}, whose link may be cut"
-
-
-def test_only_another_host_is_asked_by_its_network(silent: str) -> None:
-    here = Presence.here("pi", "kernel")
-    assert not [address for address in own_addresses() if address.startswith("127.")]
-    assert "a host that" not in here.seen_from(here)
-    away = replace(here, host="pi2", machine="other", addresses=(*here.addresses, silent))
-    assert away.seen_from(here) == f"is on a host that does not answer at {silent}: it is down, or the link is cut"

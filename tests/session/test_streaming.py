@@ -13,7 +13,7 @@ from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.session.choosing import Chosen
-from flexpie_mpi.session.opening import CostSources, ignore
+from flexpie_mpi.session.opening import CostSources
 from flexpie_mpi.session.streaming import StreamHandler, stream_requests
 from flexpie_mpi.session.timing import RunTerms
 
@@ -36,7 +36,7 @@ def test_other_plans_go_on_between_two_requests(monkeypatch, tmp_path, in_flight
         make = partial(Engine, transport, model, cache=cache, in_flight=in_flight)
         chosen = Chosen(layout_plan(model.graph, 3, "rows"))
         source = RandomRequests(model.graph, 0, COUNT)
-        return stream_requests(make(chosen.plan), source, TERMS, ignore, chosen, reopen=make)
+        return stream_requests(make(chosen.plan), source, TERMS, str, chosen, reopen=make)
 
     monkeypatch.setattr(StreamHandler, "deliver", turning)
     run, *others = run_ranks(3, rank)

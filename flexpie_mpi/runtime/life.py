@@ -1,0 +1,210 @@
+"""What a rank does, said to whoever asks, beside the data path: over TCP, by a thread that calls no MPI.
+
+Nothing is sent unasked, so that it costs nothing while all goes well, and it is the kernel that tells apart what the
+process itself cannot say::
+
+    no answer from its host               the host is down, or the link is cut
+    the host refuses the call             the process is gone
+    the host takes it, nobody answers     the process is stopped
+    an answer                             what the process does, for how long, on how much of a core
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from threading import Thread, get_native_id
+
+from .waiting import Late
+
+CALL_S = 0.7
+"""How long a host has to take a call, and its rank to answer."""
+
+_LOAD = b"\n" * (256 << 10)
+"""Sent behind an answer where the way is to be measured."""
+
+_SHORT, _LOADED = b"?", b"#"
+_LONGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a rank does, with what it has done so far."""
+
+    what: str  # such as "computes segment 3"
+    for_s: float = 0.0
+    usual_s: float | None = None  # what it took the last time
+    is_work: bool = False  # whether it is the rank's own, and waits for nobody
+    peers: tuple[int, ...] = ()  # it waits for
+    pace: float = 1.0  # times longer than its work needs, to stand for a slower board
+    # `requests` and `busy_s`: carried out of a stream, and seconds of computing in it
+    requests: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a rank has answered."""
+
+    doing: Doing
+    cpu_s: float  # of its process
+    clock_s: float  # of its host
+    state: str  # of its main thread, as the kernel has it: R runs, S sleeps, D waits for its disk
+    rate: float | None = None  # bytes per second at which it came; None where that was not asked for
+
+
+@dataclass(slots=True)
+class Life:
+    """What this rank does, kept up to date by those who do it."""
+
+    telling: Callable[[], Doing | None] = lambda: None  # of the request or stream that runs; None where none does
+    _busy: tuple[str, float] = ("starting", 0.0)  # with what else, and since when
+    _late: Late | None = None
+    _late_s: float = 0.0
+    _fresh_s: float = 0.0
+
+    def begins(self, what: str) -> None:
+        """From now on the rank is busy with something that has a name."""
+        if what:
+            self._busy = what, time.monotonic()
+
+    def waits(self, late: Late, fresh_s: float) -> None:
+        """The rank waits; it will say so again within `fresh_s` if it still does."""
+        self._late, self._late_s, self._fresh_s = late, time.monotonic(), fresh_s
+
+    def now(self) -> Doing:
+        """What the rank does now."""
+        (what, since_s), late, passed_s = self._busy, self._late, time.monotonic() - self._late_s
+        doing = self.telling() or Doing(f"is busy ({what})", time.monotonic() - since_s)
+        if doing.is_work or late is None or passed_s > self._fresh_s:
+            return doing
+        waits = f"waits in {late.what}"
+        return replace(doing, what=waits, for_s=late.waited_s + passed_s, usual_s=None, peers=tuple(late.peers))
+
+
+class Pulse:
+    """The thread that answers for this process, at `port`; 0 where it cannot be called."""
+
+    def __init__(self, life: Life) -> None:
+        self.port = 0
+        self._life = life
+        self._main = get_native_id()
+        with suppress(OSError):
+            self._server = socket.create_server(("", 0), backlog=64)
+            self.port = self._server.getsockname()[1]
+            Thread(target=self._serve, name="pulse", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self.port:
+            with suppress(OSError):
+                self._server.shutdown(socket.SHUT_RDWR)
+            self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                call, _ = self._server.accept()
+            except OSError:
+                return
+            with suppress(OSError), call:
+                call.settimeout(CALL_S)
+                load = _LOAD if call.recv(1) == _LOADED else b""
+                call.sendall(self._said() + b"\n" + load)
+
+    def _said(self) -> bytes:
+        said = asdict(self._life.now()), time.process_time(), time.monotonic(), thread_state(self._main)
+        return json.dumps(said).encode()
+
+
+def thread_state(thread: int) -> str:
+    """State of a thread of this process, as the kernel has it; empty where nothing says."""
+    try:
+        return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+@dataclass
+class Called:
+    """What became of a call at several addresses."""
+
+    answer: Answer | None = None
+    taken: list[str] = field(default_factory=list)  # addresses where the call was taken
+    refused: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+
+
+def call(addresses: Sequence[str], port: int, *, loaded: bool = False, limit_s: float = CALL_S) -> Called:
+    """Ask the process behind a port of a host what it does.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        Of the host.
+    port : int
+    loaded : bool
+        Whether to measure how fast a large answer comes.
+    limit_s : float
+        How long the host has to take the call, and the process to answer.
+    """
+    called = Called()
+    sockets = {address: socket.socket(socket.AF_INET) for address in addresses}
+    try:
+        _connect(sockets, port, called, limit_s)
+        if called.taken:
+            with suppress(OSError, ValueError, TypeError):
+                called.answer = _asked(sockets[called.taken[0]], limit_s, loaded=loaded)
+    finally:
+        for each in sockets.values():
+            each.close()
+    return called
+
+
+def _connect(sockets: dict[str, socket.socket], port: int, called: Called, limit_s: float) -> None:
+    """Call at all addresses at once; what is heard goes into `called`."""
+    waiting = {}
+    for address, each in sockets.items():
+        each.setblocking(False)
+        code = each.connect_ex((address, port))
+        if code == errno.EINPROGRESS:
+            waiting[each] = address
+        else:
+            _sorted_in(called, address, code)
+    end_s = time.monotonic() + limit_s
+    while waiting and (left_s := end_s - time.monotonic()) > 0:
+        for each in select.select([], list(waiting), [], left_s)[1]:
+            _sorted_in(called, waiting.pop(each), each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    called.silent += waiting.values()
+
+
+def _sorted_in(called: Called, address: str, code: int) -> None:
+    {0: called.taken, errno.ECONNREFUSED: called.refused}.get(code, called.silent).append(address)
+
+
+def _asked(peer: socket.socket, limit_s: float, *, loaded: bool) -> Answer:
+    """The answer to a call that was taken; of a large one as much as comes in time."""
+    peer.settimeout(limit_s)
+    peer.sendall(_LOADED if loaded else _SHORT)
+    memory, end_s = bytearray(), time.monotonic() + limit_s
+    began_s, first = 0.0, 0
+    with suppress(TimeoutError):
+        while (left_s := end_s - time.monotonic()) > 0:
+            peer.settimeout(left_s)
+            part = peer.recv(_LONGEST)
+            if not part:
+                break
+            if not memory:
+                began_s, first = time.monotonic(), len(part)
+            memory += part
+    passed_s = time.monotonic() - began_s
+    doing, cpu_s, clock_s, state = json.loads(bytes(memory).partition(b"\n")[0])
+    rate = (len(memory) - first) / passed_s if loaded and len(memory) > first else None
+    return Answer(Doing(**doing | {"peers": tuple(doing["peers"])}), cpu_s, clock_s, state, rate)

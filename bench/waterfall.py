@@ -83,7 +83,8 @@ def job(options: argparse.Namespace, start: Start, folder: Path, cell: tuple[str
     """One run of a variant; a cache that all share is in the folder."""
     model, ranks, variant = cell
     record = folder / "run.json"
-    words = [sys.executable, "-m", "flexpie_mpi", "infer", "--model", f"builtin:{model}", "--report"]
+    source = model if model.endswith(".onnx") else f"builtin:{model}"
+    words = [sys.executable, "-m", "flexpie_mpi", "infer", "--model", source, "--report"]
     words += ["--repeat", str(options.repeat), "--json", str(record), "--cache", str(folder / "cache")]
     words += [*(("--testbed", options.testbed) if options.testbed else ()), *options.infer, *options.variants[variant]]
     with (folder / "said").open("w") as said, _output_to(said.fileno()):
@@ -95,7 +96,7 @@ def job(options: argparse.Namespace, start: Start, folder: Path, cell: tuple[str
     return {
         "kind": KIND,
         "format": FORMAT,
-        "model": model,
+        "model": Path(model).stem,
         "ranks": ranks,
         "boards": read(options.testbed).name if options.testbed else HERE,
         "variant": variant,
@@ -253,7 +254,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", metavar="RUNS", help="file that a line of JSON is added to for each run")
-    parser.add_argument("--models", default=MODELS)
+    parser.add_argument("--models", default=MODELS, help="built-in ones and .onnx files")
     parser.add_argument("--ranks", default="4", help="numbers of ranks")
     parser.add_argument("--testbed", metavar="T.toml", help="emulate its boards; ranks of this machine without")
     parser.add_argument("--variants", nargs="+", default=["now="], metavar="NAME=WORDS")

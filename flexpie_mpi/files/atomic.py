@@ -138,23 +138,18 @@ class LockedFile:
             raise CostError(f"'{self._path}' cannot be written: {reason(error)}; give another file") from error
 
 
-def lock_content(path: Path) -> int | None:
-    """A descriptor of a file that this process alone writes from now on; None where the file system has no locks.
+def lock_content(descriptor: int, path: Path) -> None:
+    """Let this process alone write an open file, as long as no descriptor of it is closed, where there are such locks.
 
     For a file that grows in its place. Readers are not kept away: HDF5 takes locks of another kind. Raises DataError
     when another process has it.
     """
-    descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        os.close(descriptor)
         raise DataError(f"output '{path}' is being written by another process: give another name") from error
     except OSError:
-        with suppress(OSError):
-            os.close(descriptor)
-        return None
-    return descriptor
+        return
 
 
 def publish(target: Path, write: Callable[[Path], None]) -> Path:

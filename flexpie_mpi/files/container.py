@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import h5py
 import numpy as np
 
 from ..core.document import shown
+from .journal import Journal
+
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes of a file at an offset; fewer at its end."""
 
 MOST_ITEMS, MOST_DEPTH = 10_000, 32
 """A file has no more groups and datasets, and they lie no deeper."""
@@ -27,6 +32,8 @@ _CHUNK_BYTES = 1 << 29
 _SCANNED_BYTES = 1 << 28
 """The first bytes of a file are searched for heaps: there is what is written first, attributes and small texts."""
 _BLOCK_BYTES = 1 << 20
+_FIRST, _FIRST_BYTES, _BASE, _END = b"\x89HDF\r\n\x1a\n\0", 48, slice(24, 32), slice(40, 48)
+"""How a file of the oldest format begins, and where it says at which place it begins and ends: HDF5 goes no further."""
 _HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1", 16, 16
 """The first bytes of a heap; the number of bytes before its first object, and before the content of each object."""
 _NAMES, _NAMES_HEAD = b"HEAP\0\0\0\0", 32
@@ -45,61 +52,69 @@ class ContainerError(ValueError):
     """What is wrong with a file, without its name: whoever opened it knows that."""
 
 
-def opened(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+def opened(path: str | Path | Journal, mode: str = "r", **options: Any) -> h5py.File:
     """A file that exists, open, after the check that what HDF5 follows from place to place has an end.
 
-    `options` are those of :class:`h5py.File`. In a heap, where texts are, HDF5 goes from object to object by the size
-    that each says it has, and where that is 0 it never arrives. In the heap of a group's names it goes from free block
-    to free block, in the tree of a group or of chunks from node to neighbour, and takes more memory for each. Raises
+    A file whose writer was killed is opened in the last whole state that it left. `options` are those of
+    :class:`h5py.File`. In a heap, where texts are, HDF5 goes from object to object by the size that each says it has,
+    and where that is 0 it never arrives. In the heap of a group's names it goes from free block to free block, in the
+    tree of a group or of chunks from node to neighbour, and takes more memory for each. Raises
     ContainerError when it is damaged; and what HDF5 raises.
     """
-    file = h5py.File(path, mode, **options)
+    journal = path if isinstance(path, Journal) else Journal.left_in(path)
+    file = h5py.File(journal or path, mode, **options)
     try:
-        _check_ends(file)
+        if file.id.get_create_plist().get_sizes() != (8, 8):
+            raise ContainerError("its places and sizes are not of 8 bytes")
+        if journal is not None:
+            _check_ends(journal.pread, journal.seek(0, os.SEEK_END))
+        else:
+            descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock
+            _check_ends(partial(os.pread, descriptor), os.fstat(descriptor).st_size)
     except BaseException:
         file.close()
         raise
     return file
 
 
-def _check_ends(file: h5py.File) -> None:
-    if file.id.get_create_plist().get_sizes() != (8, 8):
-        raise ContainerError("its places and sizes are not of 8 bytes")
-    descriptor = file.id.get_vfd_handle()  # its own: to close another one would give up a writer's lock
-    for offset in _places(descriptor, _HEAP):
-        _check_heap(descriptor, offset)
-    for offset in _places(descriptor, _NAMES):
-        _check_names(descriptor, offset)
-    heads = {offset: os.pread(descriptor, _NODE_HEAD, offset) for offset in _places(descriptor, _NODE)}
+def _check_ends(read: Read, size: int) -> None:
+    head = read(_FIRST_BYTES, 0)
+    if head.startswith(_FIRST) and not any(head[_BASE]):  # behind its end is what a killed writer has left there
+        size = min(size, int.from_bytes(head[_END], "little"))
+    for offset in _places(read, size, _HEAP):
+        _check_heap(read, size, offset)
+    for offset in _places(read, size, _NAMES):
+        _check_names(read, offset)
+    heads = {offset: read(_NODE_HEAD, offset) for offset in _places(read, size, _NODE)}
     _check_neighbours({offset: int.from_bytes(head[16:24], "little") for offset, head in heads.items()})
 
 
-def _places(descriptor: int, wanted: bytes) -> Iterator[int]:
-    for first in range(0, min(_SCANNED_BYTES, os.fstat(descriptor).st_size), _BLOCK_BYTES):
-        block = os.pread(descriptor, _BLOCK_BYTES + len(wanted) - 1, first)
+def _places(read: Read, size: int, wanted: bytes) -> Iterator[int]:
+    for first in range(0, min(_SCANNED_BYTES, size), _BLOCK_BYTES):
+        block = read(min(_BLOCK_BYTES + len(wanted) - 1, size - first), first)
         offset = block.find(wanted)
         while offset >= 0:
             yield first + offset
             offset = block.find(wanted, offset + 1)
 
 
-def _check_heap(descriptor: int, offset: int) -> None:
-    head = os.pread(descriptor, _HEAP_HEAD, offset)
+def _check_heap(read: Read, file_size: int, offset: int) -> None:
+    head = read(_HEAP_HEAD, offset)
     end = offset + int.from_bytes(head[8:], "little")
-    if end > os.fstat(descriptor).st_size:  # no heap, or one that HDF5 cannot read
+    if end > file_size:  # no heap, or one that HDF5 cannot read
         return
     offset += _HEAP_HEAD
     while offset + _OBJECT_HEAD <= end:
-        number, size = struct.unpack("<H6xQ", os.pread(descriptor, _OBJECT_HEAD, offset))
+        number, size = struct.unpack("<H6xQ", read(_OBJECT_HEAD, offset))
         step = _OBJECT_HEAD + -(-size // 8) * 8 if number else size
         if not 0 < step <= end - offset:
             raise ContainerError("a heap of its texts is damaged")
         offset += step
 
 
-def _check_names(descriptor: int, offset: int) -> None:
+def _check_names(read: Read, offset: int) -> None:
     """Check that every free block of a group's heap names one that was not named before, or none."""
-    head = os.pread(descriptor, _NAMES_HEAD, offset)
+    head = read(_NAMES_HEAD, offset)
     if len(head) < _NAMES_HEAD:
         return
     size, block, data = struct.unpack("<QQQ", head[len(_NAMES) :])
@@ -108,7 +123,7 @@ def _check_names(descriptor: int, offset: int) -> None:
         if block in seen or block + _BLOCK_HEAD > size:
             raise ContainerError("a heap of its names is damaged")
         seen.add(block)
-        head = os.pread(descriptor, _BLOCK_HEAD, data + block)
+        head = read(_BLOCK_HEAD, data + block)
         block = int.from_bytes(head[:8], "little") if len(head) == _BLOCK_HEAD else _NO_BLOCK  # HDF5 cannot read it
 
 

@@ -5,9 +5,9 @@ writer had (digests, versions). A slash in HDF5 would open a group, so it is wri
 ``%25``. In files of other writers nothing is decoded: a dataset ``b`` in group ``a`` has the name ``a/b``.
 
 A file of *many requests* has one more axis in front of every value, which counts requests, and an attribute
-``requests``: how many of them are complete. Rows are written in batches, and a batch is on its way to the disk before
-the next one begins: a process that is killed between two batches leaves a file that can be read, and appended to, as if
-it had ended there. The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that
+``requests``: how many of them are complete. Rows are written in batches, and a file goes from one batch to the next in
+one step (:mod:`.journal`): a process that is killed leaves a file that can be read, and appended to, as if it had ended
+behind a batch. The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that
 must not be opened. Attributes ``stream`` and ``stream_begin`` say which requests those of the last stream are, and at
 which row they begin, so that it can go on.
 
@@ -38,6 +38,7 @@ from ..core.budget import at_most
 from ..core.document import shown
 from ..core.errors import DataError
 from .container import attribute, check_dataset, check_written, members, opened, type_of
+from .journal import Journal
 from .offers import Offer, reading
 
 FORMAT = "flexpie_mpi values"
@@ -106,10 +107,10 @@ def tables(file: h5py.File, path: Path) -> tuple[Items, Items, Items]:
     Raises DataError when one beside another has not the form that it must have, and as of :func:`datasets`.
     """
     values = datasets(file, path)
-    return values, _beside(file, values, SHAPES), _beside(file, values, FLAT)
+    return values, _beside(file, path, values, SHAPES), _beside(file, path, values, FLAT)
 
 
-def _beside(file: h5py.File, values: Items, suffix: str) -> Items:
+def _beside(file: h5py.File, path: Path, values: Items, suffix: str) -> Items:
     is_ours = attribute(file, "format") == FORMAT
     items = {name: file[escape(name) + suffix] for name in values if is_ours and escape(name) + suffix in file}
     for name, item in items.items():
@@ -117,7 +118,7 @@ def _beside(file: h5py.File, values: Items, suffix: str) -> Items:
         if is_table and suffix == SHAPES:
             is_table = item.dtype.kind in "iu" and item.shape[1] <= _MOST_AXES
         if not is_table or (suffix == FLAT and item.dtype != values[name].dtype):
-            raise DataError(f"'{file.filename}' is damaged: the shapes of {shown(name)} are no shapes")
+            raise DataError(f"'{path}' is damaged: the shapes of {shown(name)} are no shapes")
     return items
 
 
@@ -147,7 +148,7 @@ def _offer(item: h5py.Dataset, path: Path) -> Offer:
         raise DataError(f"'{path}', dataset {shown(key)} is empty: it has no shape")
 
     def load() -> np.ndarray:
-        with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        with reading(path, "an HDF5 file"), h5py.File(Journal.left_in(path) or path, "r") as file:
             again = file[key]
             check_dataset(again, key)
             if h5py.check_string_dtype(again.dtype):
@@ -210,7 +211,7 @@ class Stack:
                 raise DataError(
                     f"'{self._path}' says that it holds {shown(self._complete)} requests, which is no number"
                 )
-            return min(self._complete, *counts.values())
+            return min([self._complete, *counts.values()])
         if len(set(counts.values())) > 1:
             said = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
             raise DataError(f"'{self._path}' does not hold as many requests of every input: {said}")

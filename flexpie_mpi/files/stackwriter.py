@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from functools import partial
+import weakref
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +16,10 @@ import numpy as np
 
 from ..core.document import one_line, printable
 from ..core.errors import DataError
-from .atomic import explained, lock_content
+from .atomic import appearing, explained
 from .container import attribute, opened
 from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, Items, escape, tables
+from .journal import Journal
 
 SAME = ("model", "model_digest")
 """Attributes that a file and what is appended to it must have in common."""
@@ -64,28 +67,33 @@ class StackWriter:
         self._path = path
         self._varying = varying
         self._types = types
-        self._lock: int | None = None
         self._datasets: Items = {}
         self._ragged: Items = {}
         self._flat: Items = {}
         self.count = self.begin = 0
-        is_new = not ((appends or resumes) and os.path.exists(path))
+        is_new = not ((appends or resumes) and os.path.exists(path) and os.path.getsize(path))
         try:
-            # Without HDF5's own lock, which would keep readers away as well; they may look at any time.
-            open_it = partial(h5py.File, mode="x") if is_new else partial(opened, mode="r+")
-            self._file = open_it(path, libver="earliest", locking=False)
+            if is_new:
+                _make(path, provenance, is_there=appends or resumes)
+            self._journal = Journal(path, writes=True)
+        except DataError:
+            raise
         except FileExistsError as error:
             raise DataError(
                 f"output '{path}' is there already: --append adds to it, --resume goes on with it, or give another name"
             ) from error
         except Exception as error:
             raise DataError(f"output '{path}' cannot be written: {one_line(error)}") from error
+        self._open = ExitStack()
+        self._open.callback(self._journal.close)
+        weakref.finalize(self, self._open.close)  # when the program ends at the latest: HDF5 cannot without Python
         try:
-            self._lock = lock_content(path)
-            with explained(self._path, _ANY):
-                self._make(provenance) if is_new else self._take(provenance, resumes=resumes)
+            with self._in_one_step():
+                self._file = opened(self._journal, "r+", libver="earliest")
+                self._open.callback(_close_quietly, self._file)
+                self._take(provenance, resumes=resumes and not is_new)
         except BaseException:
-            self.close()
+            self._open.close()
             raise
 
     def write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
@@ -96,22 +104,32 @@ class StackWriter:
         that are smaller than their rows. Raises DataError when a value has another name or type than in earlier
         requests, or cannot be written.
         """
-        with explained(self._path, _ANY):
+        if self._datasets:
+            self._check(rows)
+        with self._in_one_step():
             self._write(rows, shapes)
 
     def close(self) -> None:
         """Close the file; to be called once; raises DataError when that fails."""
-        try:
-            with explained(self._path, _ANY):
-                self._file.close()
-        finally:
-            if self._lock is not None:
-                os.close(self._lock)
+        with self._open:
+            if not self._journal.is_abandoned:
+                with self._in_one_step():
+                    self._file.close()
 
-    def _make(self, provenance: Mapping[str, str | int | float]) -> None:
-        about = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
-        self._file.attrs.update({**about, STREAM_BEGIN: np.int64(0)})
-        self._file.flush()
+    @contextmanager
+    def _in_one_step(self) -> Iterator[None]:
+        """What the block does to the file is done whole or, where it fails, not at all, and nothing more after it."""
+        with explained(self._path, _ANY):
+            if self._journal.is_abandoned:
+                raise DataError(f"output '{self._path}' could not be written before: nothing more is added to it")
+            try:
+                yield
+                if self._file:  # not closed
+                    self._file.flush()
+                self._journal.commit()
+            except BaseException:
+                self._journal.abandon()
+                raise
 
     def _take(self, provenance: Mapping[str, str | int | float], *, resumes: bool) -> None:
         """Take the file as it is; rows behind its number of requests were never complete."""
@@ -129,16 +147,13 @@ class StackWriter:
             item.resize(count, axis=0)
         self._file.attrs.modify("format_version", np.int64(FORMAT_VERSION))  # it may become ragged from now on
         if not resumes:
-            self._file.attrs[STREAM] = ""  # while the two others do not belong together
-            self._file.attrs[STREAM_BEGIN] = np.int64(count)
             self._file.attrs[STREAM] = provenance.get(STREAM, "")
-        self._file.flush()
+            self._file.attrs[STREAM_BEGIN] = np.int64(count)
         self.count, self.begin = count, begin
 
     def _write(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
         if not self._datasets:
             self._datasets = {name: self._create(name, array) for name, array in rows.items()}
-        self._check(rows)
         shapes = {name: shapes.get(name, _alike(array.shape)) for name, array in rows.items()}
         count = self.count + len(next(iter(rows.values())))
         self._make_room(rows, shapes)
@@ -151,9 +166,7 @@ class StackWriter:
                 missing = self._ragged[name].shape[1] - shapes[name].shape[1]
                 filled = np.pad(shapes[name], ((0, 0), (0, missing)), constant_values=ABSENT)
                 self._add(self._ragged[name], filled, count)
-        self._file.flush()  # a kill between the two leaves rows that are not counted, never the other way round
         self._file.attrs.modify(COUNT, np.int64(count))
-        self._file.flush()
         self.count = count
 
     def _add(self, item: h5py.Dataset, array: np.ndarray | None, count: int) -> None:
@@ -166,8 +179,7 @@ class StackWriter:
         item[(slice(self.count, count), *map(slice, array.shape[1:]))] = given
 
     def _make_room(self, rows: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray]) -> None:
-        """Make the datasets beside values that are needed, and flush them before any row relies on them."""
-        made = len(self._ragged) + len(self._flat)
+        """Make the datasets beside values that are needed."""
         for name, array in rows.items():
             held = self._datasets[name].shape[1:]
             if name not in self._ragged and not all(tuple(shape) == held for shape in shapes[name].tolist()):
@@ -180,8 +192,6 @@ class StackWriter:
                 self._flat[name].resize(self.count, axis=0)
             if name in self._ragged:
                 self._widen(name, shapes[name].shape[1])
-        if len(self._ragged) + len(self._flat) > made:
-            self._file.flush()
 
     def _widen(self, name: str, columns: int) -> None:
         """Give a dataset of shapes at least `columns` columns; new ones are filled with `ABSENT`."""
@@ -227,6 +237,22 @@ class StackWriter:
                     f"output '{name}' of request {self.count} or later has type {array.dtype.name}, and "
                     f"'{self._path}' holds {item.dtype.name}: give another name"
                 )
+
+
+def _make(path: Path, provenance: Mapping[str, str | int | float], *, is_there: bool) -> None:
+    """Make a file without requests, whole or not at all; FileExistsError where one is there and none may be."""
+    image = BytesIO()
+    with h5py.File(image, "w", libver="earliest") as file:
+        about = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
+        file.attrs.update({**about, STREAM_BEGIN: np.int64(0)})
+    path.open("ab" if is_there else "xb").close()
+    with appearing(path) as part:
+        part.write_bytes(image.getvalue())
+
+
+def _close_quietly(file: h5py.File) -> None:
+    with suppress(Exception):
+        file.close()
 
 
 def held_requests(

@@ -47,6 +47,20 @@ def test_an_entry_can_be_a_folder(tmp_path):
     assert (path / "part").read_bytes() == b"part"
 
 
+@pytest.mark.parametrize("write", [write_bytes(b"part"), write_folder])
+def test_a_flipped_bit_is_found_and_the_entry_made_again(tmp_path, write):
+    cache = Cache(tmp_path)
+    path = cache.store("k", "a", write)
+    file = path / "part" if path.is_dir() else path
+    for bit in range(8 * 4):
+        damaged = bytearray(b"part")
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        assert cache.find("k", "a", checks=False) == path
+        assert cache.find("k", "a") is None and not os.path.lexists(path)
+        assert cache.store("k", "a", write) == cache.find("k", "a") == path and file.read_bytes() == b"part"
+
+
 def test_a_failed_write_leaves_nothing_and_raises_its_error(tmp_path):
     def fail(path: Path) -> None:
         write_folder(path)
@@ -93,7 +107,7 @@ def test_oldest_use_goes_first(tmp_path):
         age(writer.store("k", key, write_bytes(bytes(100))), seconds=10_000 - number)
     Cache(tmp_path).find("k", "a")
     Cache(tmp_path, limit_bytes=250).prune()
-    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["a", "d"]
+    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["a", "a.sum", "d", "d.sum"]
 
 
 def test_storing_prunes_but_spares_what_this_process_uses(tmp_path):
@@ -104,7 +118,7 @@ def test_storing_prunes_but_spares_what_this_process_uses(tmp_path):
     used = cache.find("k", "a")
     age(used, seconds=20_000)
     cache.store("k", "c", write_bytes(bytes(100)))
-    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["a", "c"]
+    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["a", "a.sum", "c", "c.sum"]
 
 
 def test_entries_used_a_moment_ago_by_other_processes_stay(tmp_path):

@@ -3,9 +3,11 @@
 ::
 
     FOLDER/KIND/KEY           an entry, a file or a folder; its modification time says when it was last used
+    FOLDER/KIND/KEY.sum       a sum over its bytes; of a folder it is inside, `.sum`
     FOLDER/KIND/.new-XXXX     an entry being written, renamed into place when it is whole
 
-Entries never change, so a reader needs no lock. Keys describe content: whoever stores a key first wins.
+Entries never change, so a reader needs no lock. Keys describe content: whoever stores a key first wins. What a disk
+has changed of an entry is found by its sum, whenever somebody is about to use it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 from ..core.errors import CacheError
-from .atomic import UNFINISHED, publish, unpublish
+from .atomic import UNFINISHED, appearing, publish, unpublish
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ IN_USE_S = 600.0
 """Entries used this recently may be about to be opened by another process and are never removed."""
 ABANDONED_S = 86400.0
 """An unfinished entry this old belongs to a process that is gone."""
+
+_SUM = ".sum"
+_BLOCK_BYTES = 1 << 18
+"""So many bytes are read at once for a sum: what the processor's cache holds."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -71,11 +78,18 @@ class Cache:
         """Where entries are kept between runs; None when the cache is disabled."""
         return self._folder
 
-    def find(self, kind: str, key: str) -> Path | None:
-        """An existing entry, which counts as used now; None when there is none."""
+    def find(self, kind: str, key: str, *, checks: bool = True) -> Path | None:
+        """An existing entry, which counts as used now; None when there is none, or only one that was damaged.
+
+        With `checks` all of its bytes are read; without, the caller sees to it that they are right.
+        """
         entry = _entry(kind, key)
         for folder in (self._folder, self._private):
             if folder is not None and os.path.lexists(path := folder / entry):
+                if checks and not _is_whole(path):
+                    log.warning("cache entry %s is damaged, or of an older version: it is made again", path)
+                    _remove(path)
+                    continue
                 self._mine.add(path)
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -92,7 +106,7 @@ class Cache:
         entry = _entry(kind, key)
         if self._folder is not None:
             try:
-                path = publish(self._folder / entry, write)
+                path = _publish(self._folder / entry, write)
                 self._mine.add(path)
                 # Looking at every entry takes a while: it is done at the first store and then per share of the limit.
                 self._unpruned_bytes += _size(path)
@@ -105,14 +119,14 @@ class Cache:
         if self._private is None:
             self._private = Path(tempfile.mkdtemp(prefix="flexpie-mpi-"))
             self._cleanup = weakref.finalize(self, shutil.rmtree, self._private, ignore_errors=True)
-        return publish(self._private / entry, write)
+        return _publish(self._private / entry, write)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged; nothing happens when it is gone or cannot be removed."""
-        path = self.find(kind, key)
+        path = self.find(kind, key, checks=False)
         if path is not None:
             self._mine.discard(path)
-            unpublish(path)
+            _remove(path)
 
     def prune(self) -> None:
         """Remove the entries used longest ago until the folder is under its limit.
@@ -130,7 +144,7 @@ class Cache:
             if excess <= 0:
                 return
             if path not in self._mine and used_s < recent:
-                unpublish(path)
+                _remove(path)
                 excess -= nbytes
 
     def close(self) -> None:
@@ -165,15 +179,58 @@ def _entry(kind: str, key: str) -> Path:
     return Path(kind, key)
 
 
+def _publish(target: Path, write: Callable[[Path], None]) -> Path:
+    """Make an entry at `target`, which appears after its sum."""
+
+    def write_both(path: Path) -> None:
+        write(path)
+        if path.is_dir():
+            _sum_path(path).write_text(_sum(path))
+        else:
+            with appearing(_sum_path(target)) as part:
+                part.write_text(_sum(path))
+
+    return publish(target, write_both)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        _sum_path(path).unlink()
+    unpublish(path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return _sum_path(path).read_text() == _sum(path)
+    except (OSError, UnicodeError):
+        return False
+
+
+def _sum_path(path: Path) -> Path:
+    return path / _SUM if path.is_dir() else path.with_name(path.name + _SUM)
+
+
+def _sum(path: Path) -> str:
+    """A sum over the bytes of a file, or over those of all files in a folder and their names."""
+    total, block = 0, memoryview(bytearray(_BLOCK_BYTES))
+    for item in sorted(path.rglob("*")) if path.is_dir() else (path,):
+        if item.is_file() and item.name != _SUM:
+            total = crc32(str(item.relative_to(path)).encode(), total)
+            with item.open("rb", buffering=0) as file:
+                while count := file.readinto(block):
+                    total = crc32(block[:count], total)
+    return f"{total:08x}"
+
+
 def _entries(folder: Path) -> Iterator[tuple[float, Path, int]]:
     """(time of its last use, path, bytes) of every finished entry; what gone processes left is removed on the way."""
     for path in folder.glob("*/*"):
         with contextlib.suppress(OSError):  # another process may remove it under our eyes
             used_s = path.stat().st_mtime
-            if not path.name.startswith(UNFINISHED):
+            if not path.name.startswith(UNFINISHED) and path.suffix != _SUM:
                 yield used_s, path, _size(path)
-            elif used_s < time.time() - ABANDONED_S:
-                shutil.rmtree(path, ignore_errors=True)
+            elif used_s < time.time() - ABANDONED_S and (path.suffix != _SUM or not path.with_suffix("").exists()):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _size(path: Path) -> int:

@@ -135,7 +135,7 @@ def _cached(
     cache: Cache, kind: str, key: str, write: Callable[[Path], None], read: Callable[[Path], T], again: str
 ) -> T:
     """What `read` makes of an entry of the cache, which `write` makes at first use, and again when it is damaged."""
-    folder = cache.find(kind, key)
+    folder = cache.find(kind, key, checks=False)  # `read` checks, but for weights: those are when they are handed out
     if folder is not None:
         try:
             return read(folder)

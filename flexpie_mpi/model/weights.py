@@ -74,6 +74,19 @@ class WeightStore:
         self._tensors = tensors
         self._keeper = keeper
 
+    def check(self, name: str, digest: str) -> None:
+        """Check that a weight has still the content of this digest, all of which is read; raises ModelError."""
+        tensor = self._tensors[name]
+        try:
+            is_same = digest_of(tensor) == digest
+        except OSError as error:
+            raise ModelError(f"Weight '{name}' cannot be read from {tensor.path}: {error}.") from error
+        if not is_same:
+            raise ModelError(
+                f"Weight '{name}' is damaged, or has been changed, in {tensor.path}: remove that file, if it is in the "
+                "cache, and start again."
+            )
+
     def read(self, name: str, region: Region | None = None) -> np.ndarray:
         """A region of a weight (all of it when None), contiguous, of the region's shape.
 

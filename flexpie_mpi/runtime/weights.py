@@ -84,7 +84,9 @@ def distribute(
     paths = {key: path for key, part in wanted.items() if (path := _cached(cache, part))}
     missing = [part for key, part in wanted.items() if key not in paths]
     sent, received = 0, 0
-    for link in _links(transport, model, missing):
+    links = _links(transport, model, missing)
+    _check_read(model, links)
+    for link in links:
         path = _carry(transport, model, link, cache)
         sent += link.part.nbytes if link.target is not None else 0
         if path is not None:
@@ -108,9 +110,9 @@ def _part(model: Model, constant: str, region: Region | None) -> _Part:
 
 
 def _cached(cache: Cache, part: _Part) -> Path | None:
-    """The file of a part in the cache; one of another size is damaged, and as good as none."""
+    """The file of a part in the cache."""
     path = cache.find(KIND, part.key)
-    return path if path is not None and path.is_file() and path.stat().st_size == part.nbytes else None
+    return path if path is not None and path.is_file() else None
 
 
 def _links(transport: Transport, model: Model, missing: Sequence[_Part]) -> list[_Link]:
@@ -124,6 +126,14 @@ def _links(transport: Transport, model: Model, missing: Sequence[_Part]) -> list
     if root is None and needers:
         raise ModelError(f"no rank has the weights of model '{model.name}': load it on one rank before distributing")
     return [_link(part, ranks, root or 0, transport.rank) for part, ranks in needers.items()]
+
+
+def _check_read(model: Model, links: Sequence[_Link]) -> None:
+    """Check, before it is cut up, what the root reads for itself or others: nobody could tell afterwards."""
+    read = {link.part.constant for link in links if link.source is None and (link.is_needed or link.target is not None)}
+    for constant in sorted(read):
+        assert model.store is not None, "only the root reads"
+        model.store.check(constant, model.weight_digest(constant))
 
 
 def _link(part: _Part, needers: Sequence[int], root: int, rank: int) -> _Link:

@@ -146,3 +146,20 @@ def test_runs_follow_each_other_in_memory(bounds: tuple[tuple[int, int], ...], l
         range(region.size)
     )
     assert max(run.size for run in found) <= limit
+
+
+def test_what_has_changed_on_a_disk_since_is_no_weight(model_file: Path, tmp_path: Path) -> None:
+    (files, _), *_ = run(model_file, 2, caches(tmp_path))
+    piece, name = next(iter(files.names.items()))
+    slice_file = files.folder / name
+    content = slice_file.read_bytes()
+    slice_file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    (again, _), *_ = run(model_file, 2, caches(tmp_path))
+    assert (again.folder / again.names[piece]).read_bytes() == content
+    before = on_rank(0, model_file, 0)
+    whole = model_file.read_bytes()
+    place = whole.index(content[:16])
+    model_file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert before.store is not None
+    with pytest.raises(ModelError, match="is damaged, or has been changed, in"):
+        before.store.check(piece[0], before.weight_digest(piece[0]))

@@ -11,6 +11,9 @@ import onnx
 from ..core.errors import DataError, ModelError
 from .walks import subgraphs
 
+SIZE_OF = "size of "
+"""Begins a key of a model's metadata: ``size of frames`` says what symbol ``frames`` is where nobody says another."""
+
 Shape = tuple[int, ...]
 Dim = int | str | None
 """A known size, a symbol, or nothing known."""
@@ -33,15 +36,16 @@ class Asked:
 Shapes = Mapping[str, Shape] | Asked
 
 
-def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
+def bind_inputs(proto: onnx.ModelProto, shapes: Shapes, batch: int = 1) -> None:
     """Make the shape of every input static.
 
-    The asked-for shapes come first, then those of given files; a symbol gets the same size wherever it stands. Then a
-    first axis that is still unknown is taken for the batch. Types of values other than inputs lose their shapes, which
-    may speak of symbols. Raises ModelError when a shape does not fit its input, axes remain unknown, or a batch is
-    asked for that no input can have. Raises DataError when a file's shape does not fit its input, or what else is asked
-    for.
+    The asked-for shapes come first, then those of given files, then what the model's metadata says of symbols. A symbol
+    gets the same size wherever it stands, and one like ``past + new`` the sum of those it names. Then a first axis that
+    is still unknown is taken for the batch. Types of values other than inputs lose their shapes, which may speak of
+    symbols. Raises ModelError when a shape does not fit its input, axes remain unknown, or a batch is asked for that no
+    input can have. Raises DataError when a file's shape does not fit its input, or what else is asked for.
     """
+    graph = proto.graph
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}
     asked = shapes.shapes if isinstance(shapes, Asked) else shapes
@@ -56,7 +60,7 @@ def bind_inputs(graph: onnx.GraphProto, shapes: Shapes, batch: int = 1) -> None:
         if dims and isinstance(dims[0], str | None):
             size = symbols.setdefault(dims[0], batch) if dims[0] else batch
             _set_dims(value, (size, *dims[1:]))
-    _complete(graph.input, symbols)
+    _complete(graph.input, {**_said_sizes(proto), **symbols})
     _check_batch(graph, batch)
     _forget_other_shapes(graph)
 
@@ -119,7 +123,19 @@ def _accept(value: onnx.ValueInfoProto, shape: Shape, known: Mapping[str, int], 
 
 
 def _size(dim: Dim, symbols: Mapping[str, int]) -> int | None:
-    return symbols.get(dim) if isinstance(dim, str) else dim
+    """The size of an axis; of one like ``past + new`` the sum, where both are known."""
+    if not isinstance(dim, str) or dim in symbols:
+        return symbols[dim] if isinstance(dim, str) else dim
+    terms = [symbols.get(term.strip()) for term in dim.split("+")]
+    return None if None in terms else sum(filter(None, terms))
+
+
+def _said_sizes(proto: onnx.ModelProto) -> dict[str, int]:
+    """Sizes of symbols by the model's metadata."""
+    said = {
+        entry.key.removeprefix(SIZE_OF): entry.value for entry in proto.metadata_props if entry.key.startswith(SIZE_OF)
+    }
+    return {name: int(size) for name, size in said.items() if len(size) < 10 and size.isdecimal()}
 
 
 def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int]) -> None:
@@ -128,7 +144,7 @@ def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int])
     for value in inputs:
         dims = _dims(value)
         if dims is not None:
-            _set_dims(value, tuple(symbols.get(dim, dim) if isinstance(dim, str) else dim for dim in dims))
+            _set_dims(value, tuple(dim if (size := _size(dim, symbols)) is None else size for dim in dims))
         if _is_open(value):
             missing.append((value.name, _dims(value)))
     if missing:

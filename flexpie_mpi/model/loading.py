@@ -69,7 +69,7 @@ def load(
     cache, budget = cache or Cache.default(), budget or Budget.of_machine()
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
-    bind_inputs(original.proto.graph, shapes, batch)
+    bind_inputs(original.proto, shapes, batch)
     try:
         proto, stored = _prepared(original, path, cache, budget)
     except ModelError as error:

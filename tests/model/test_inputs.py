@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from onnx import helper
 
 from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.model.inputs import bind_inputs
@@ -10,10 +11,11 @@ from flexpie_mpi.model.inputs import bind_inputs
 from .build import make
 
 
-def bound(inputs, shapes=None, batch=1):
-    graph = make([("Identity", [next(iter(inputs))], ["out"])], inputs, ["out"]).graph
-    bind_inputs(graph, shapes or {}, batch)
-    return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in graph.input}
+def bound(inputs, shapes=None, batch=1, said=None):
+    proto = make([("Identity", [next(iter(inputs))], ["out"])], inputs, ["out"])
+    helper.set_model_props(proto, said or {})
+    bind_inputs(proto, shapes or {}, batch)
+    return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in proto.graph.input}
 
 
 @pytest.mark.parametrize("batch", ["N", None, -1])
@@ -28,6 +30,19 @@ def test_a_fixed_shape_stays():
 def test_a_symbol_has_one_size_everywhere():
     inputs = {"a": ("N", "T", 8), "b": ("N", "T"), "c": ("T",)}
     assert bound(inputs, {"a": (2, 5, 8)}) == {"a": (2, 5, 8), "b": (2, 5), "c": (5,)}
+
+
+PAST = {"new": ("N", "new"), "mask": ("N", "past + new"), "past": ("N", 4, "past", 8)}
+
+
+def test_a_sum_of_symbols_is_the_sum_of_their_sizes():
+    asked = {"new": (1, 3), "past": (1, 4, 0, 8)}
+    assert bound(PAST, asked) == {"new": (1, 3), "mask": (1, 3), "past": (1, 4, 0, 8)}
+
+
+def test_a_model_may_say_what_its_symbols_are_where_nobody_else_does():
+    said = {"size of past": "5", "size of new": "2", "size of N": "x"}
+    assert bound(PAST, {"new": (1, 3)}, said=said) == {"new": (1, 3), "mask": (1, 8), "past": (1, 4, 5, 8)}
 
 
 def test_a_batch_of_one_holds_where_the_symbol_stands_later():

@@ -23,7 +23,7 @@ EVERYTHING_LARGE, NOTHING_LARGE = 128, 1 << 30
 def read(path: Path, threshold: int) -> Source:
     source = read_source(path, threshold)
     drop_constant_inputs(source.proto)
-    bind_inputs(source.proto.graph, {})
+    bind_inputs(source.proto, {})
     return source
 
 

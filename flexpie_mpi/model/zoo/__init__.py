@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ...core.errors import ModelError
 from ...files.atomic import appearing
-from . import mobile, spread
+from . import decoders, encoders, mobile, spread
 from . import published as nets
-from .builder import Blueprint, Builder, write_weights
+from .builder import Blueprint, Builder
+from .drawn import write_weights
 
 __all__ = ["MODELS", "VERSION", "Blueprint", "Entry", "blueprint", "describe", "materialise", "names"]
 
@@ -41,7 +42,13 @@ MODELS: dict[str, Entry] = {
     "resnet101": Entry("ResNet-101, 33 bottlenecks", partial(nets.resnet, block=nets.bottleneck, depths=(3, 4, 23, 3))),
     "vgg16": Entry("VGG-16, 13 convolutions and 3 fully connected layers", nets.vgg),
     "inception_v1": Entry("Inception v1 (GoogLeNet), 9 modules of four branches", nets.inception),
-    "bert_base": Entry("BERT base, 12 encoder layers of 12 heads, 128 tokens", nets.bert),
+    "bert_base": Entry("BERT base, 12 encoder layers of 12 heads, 128 tokens", encoders.bert),
+    "vit_b16": Entry("ViT-B/16, 12 encoder layers of 12 heads, 197 tokens", encoders.vit),
+    "whisper_tiny": Entry("encoder of Whisper tiny, 4 layers of 6 heads, 1500 tokens", encoders.whisper),
+    "lstm": Entry("2 LSTM layers on a sound that comes in pieces, with their states in and out", encoders.lstm),
+    "gpt2": Entry("GPT-2 small, 12 decoder layers of 12 heads, with their keys and values in and out", decoders.gpt2),
+    "llama_tiny": Entry("Llama of 12 decoder layers of 12 heads, 4 of keys and values", decoders.llama),
+    "llama_tiny_int4": Entry("the same with weights of 4 bits", partial(decoders.llama, is_packed=True)),
     "tiny_cnn": Entry("one of each convolutional pattern, 32 x 32", nets.tiny),
     "tiny_resnet": Entry(
         "a small ResNet, 4 bottlenecks, 64 x 64",
@@ -74,7 +81,11 @@ MODELS: dict[str, Entry] = {
     ),
     "tiny_bert": Entry(
         "a small BERT, 2 encoder layers of 4 heads, 16 tokens",
-        partial(nets.bert, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
+        partial(encoders.bert, layers=2, hidden=64, heads=4, intermediate=256, tokens=16, vocabulary=256, positions=32),
+    ),
+    "tiny_gpt2": Entry(
+        "a small GPT-2, 2 decoder layers of 4 heads",
+        partial(decoders.gpt2, layers=2, hidden=64, heads=4, vocabulary=256, positions=128),
     ),
     **{
         f"spread_{seed}": Entry(

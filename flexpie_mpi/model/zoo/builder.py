@@ -1,87 +1,25 @@
-"""Writes an ONNX graph the way an exporter does, from one line per layer; ONNX infers shapes on the way.
-
-Weights come out of a seed and are drawn block by block, so that a model of any size is written in a few megabytes of
-memory.
-"""
+"""Writes an ONNX graph the way an exporter does, from one line per layer; ONNX infers shapes on the way."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, prod, sqrt
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
 
+from ..inputs import SIZE_OF
+from .drawn import INLINE_BYTES, Weight, inlined, placed, reference
+
 OPSET = 17
-_OPSETS = [helper.make_opsetid("", OPSET)]
 IR_VERSION = 8
 RECTIFIER_GAIN = 1 / (1 / 2 - 3 / (8 * pi))
 """Gain before a rectifier, which leaves 1/2 of the second moment; 1/(2 pi) is mean squared, cut to 1/4 by half sums."""
 _GAINS = {"swish": 2.771, "hardswish": 2.729}
 """The same before others, of which a normal value of this variance leaves 1 (they do not scale as a rectifier does)."""
-INLINE_BYTES = 4096
-"""Weights up to this size are stored in the .onnx file itself."""
-ALIGNMENT = 4096
-"""Bytes that the offset of a tensor in the weights file is a multiple of, so that it can be mapped by pages."""
-
-_DRAWN = 1 << 18
-"""Elements drawn at a time: 1 MiB, which stays in the cache between drawing, scaling and writing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A float32 tensor whose elements are drawn uniformly from ``centre - spread`` to ``centre + spread``.
-
-    The seed is the pair (model, name), so a tensor does not depend on what else the model holds.
-    With `row`, each run of that many elements is moved halfway to having exactly the mean `centre`.
-    `is_parameter` is False for what training does not learn by gradient (running mean and variance), which
-    published parameter counts leave out.
-    """
-
-    model: str
-    name: str
-    shape: tuple[int, ...]
-    centre: float
-    spread: float
-    row: int = 0
-    is_parameter: bool = True
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return 4 * self.size
-
-    def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """The elements in row-major order, a block at a time; each block is valid until the next one."""
-        seed = hashlib.blake2b(f"{self.model}/{self.name}".encode(), digest_size=16).digest()
-        generator = np.random.Generator(np.random.SFC64(int.from_bytes(seed, "little")))
-        length = max(1, _DRAWN // self.row) * self.row if self.row else _DRAWN
-        buffer = np.empty(min(self.size, length), np.float32)
-        for start in range(0, self.size, length):
-            block = buffer[: self.size - start]
-            generator.random(dtype=np.float32, out=block)
-            if self.row:
-                # Draws are multiples of 2**-24, so their sums in float64 are exact: the same bytes on every machine.
-                rows = block.reshape(-1, self.row)
-                rows -= ((rows.mean(axis=1, keepdims=True, dtype=np.float64) + 0.5) / 2).astype(np.float32)
-            else:
-                block -= np.float32(0.5)
-            block *= np.float32(2 * self.spread)
-            block += np.float32(self.centre)
-            yield block
-
-    def tobytes(self) -> bytes:
-        """All elements, little-endian."""
-        return b"".join(_little_endian(block).tobytes() for block in self.blocks())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +44,7 @@ class Blueprint:
         return sum(weight.size for weight in self.weights if weight.is_parameter)
 
 
-_ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "relu": ("Relu", {}),
     "sigmoid": ("Sigmoid", {}),
     "hardswish": ("HardSwish", {}),
@@ -116,7 +54,7 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 
 
 class Builder:
-    """Collects the nodes and weights of one model.
+    """Collects the nodes and weights of one model, as TorchScript's exporter or as dynamo's writes them.
 
     A layer's name is given first; its node and value carry that name, its weights and what follows it in the same
     call carry it as a prefix: ``layer1.0.conv1``, ``layer1.0.conv1.weight``, ``layer1.0.conv1.norm``.
@@ -126,8 +64,10 @@ class Builder:
     by layer, and the output hardly depends on the input; with none of it, rounding errors grow with depth.
     """
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, model: str, opset: int = OPSET, *, is_dynamo: bool = False) -> None:
+        self.model, self.opset, self.is_dynamo = model, opset, is_dynamo
+        self._opsets = [helper.make_opsetid("", opset)]
+        self._sizes: dict[str, int] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -137,29 +77,77 @@ class Builder:
 
     # The graph
 
-    def input(self, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> Tensor:
-        """A graph input with a symbolic batch axis."""
-        self._inputs.append(helper.make_tensor_value_info(name, dtype, ("batch", *shape)))
-        self._types[name] = self._inputs[-1].type
-        return Tensor(name, shape)
+    def symbol(self, name: str, size: int) -> str:
+        """A symbolic size, and what it is where nobody says another."""
+        self._sizes[name] = size
+        return name
 
-    def output(self, name: str, x: Tensor) -> Tensor:
-        """Make a value, under a new name, a graph output."""
+    def input(
+        self, name: str, shape: tuple[int | str, ...], dtype: int = TensorProto.FLOAT, *, batch_axis: int = 0
+    ) -> Tensor:
+        """A graph input with a symbolic batch axis beside those of `shape`."""
+        dims = (*shape[:batch_axis], "batch", *shape[batch_axis:])
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, dims))
+        self._types[name] = self._inputs[-1].type
+        return self._tensor(name)
+
+    def output(
+        self, name: str, x: Tensor, shape: tuple[int | str, ...] | None = None, *, batch_axis: int = 0
+    ) -> Tensor:
+        """Make a value, under a new name, a graph output; of symbolic sizes its `shape` tells the names."""
         for node in self._nodes:
             node.input[:] = [name if value == x.name else value for value in node.input]
             node.output[:] = [name if value == x.name else value for value in node.output]
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *x.shape)))
+        shape = x.shape if shape is None else shape
+        dims = (*shape[:batch_axis], "batch", *shape[batch_axis:])
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         self._types[name] = self._outputs[-1].type
         return Tensor(name, x.shape)
 
-    def node(self, name: str, op: str, inputs: Sequence[Tensor | str], **attributes: Any) -> Tensor:
-        """Any operator with one output; constants among the inputs are given by name."""
-        names = [value if isinstance(value, str) else value.name for value in inputs]
-        node = helper.make_node(op, names, [name], name=name, **attributes)
-        self._nodes.append(node)
-        types = {value: self._types[value] for value in names}
+    def node(
+        self,
+        name: str,
+        op: str,
+        inputs: Sequence[Tensor | str],
+        *,
+        shape: tuple[int, ...] | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> Tensor:
+        """Any operator with one output; constants among the inputs are given by name, absent ones by "".
+
+        Its `shape`, as a `Tensor` has it, is told where ONNX cannot infer it: of a domain that is not ONNX's, and where
+        a size is computed.
+        """
+        if shape is None:
+            return self.nodes(name, op, inputs, 1, **attributes)[0]
+        self._append(name, op, inputs, [name], domain=domain, **attributes)
+        self._types[name] = helper.make_tensor_type_proto(
+            TensorProto.FLOAT, ("batch", *(size or None for size in shape))
+        )
+        return Tensor(name, shape)
+
+    def nodes(self, name: str, op: str, inputs: Sequence[Tensor | str], count: int, **attributes: Any) -> list[Tensor]:
+        """Any operator of ONNX's with `count` outputs, of which those behind the first have a number in their names."""
+        names = [name, *(f"{name}.{place}" for place in range(1, count))]
+        node = self._append(name, op, inputs, names, **attributes)
+        types = {value: self._types[value] for value in node.input if value}
+        schema = defs.get_schema(op, self.opset)
         infer = shape_inference.infer_node_outputs
-        self._types |= infer(defs.get_schema(op, OPSET), node, types, self._constants, None, _OPSETS, IR_VERSION)
+        self._types |= infer(schema, node, types, self._constants, None, self._opsets, IR_VERSION)
+        return [self._tensor(each) for each in names]
+
+    def _append(
+        self, name: str, op: str, inputs: Sequence[Tensor | str], outputs: Sequence[str], **attributes: Any
+    ) -> onnx.NodeProto:
+        names = [value if isinstance(value, str) else value.name for value in inputs]
+        node = helper.make_node(op, names, outputs, name=name, **attributes)
+        if node.domain and all(known.domain != node.domain for known in self._opsets):
+            self._opsets.append(helper.make_opsetid(node.domain, 1))
+        self._nodes.append(node)
+        return node
+
+    def _tensor(self, name: str) -> Tensor:
         return Tensor(name, tuple(dim.dim_value for dim in self._types[name].tensor_type.shape.dim[1:]))
 
     def weight(
@@ -173,9 +161,13 @@ class Builder:
         size = prod(shape[1:])
         return self._draw(Weight(self.model, name, shape, 0.0, sqrt(3 * gain / size), row=size))
 
+    def packed(self, name: str, shape: tuple[int, ...]) -> str:
+        """Bytes of two numbers of 4 bits each; see `Weight`."""
+        return self._draw(Weight(self.model, name, shape, 8.0, 7.0, is_packed=True))
+
     def _draw(self, weight: Weight) -> str:
         self._weights.append(weight)
-        self._types[weight.name] = helper.make_tensor_type_proto(TensorProto.FLOAT, weight.shape)
+        self._types[weight.name] = helper.make_tensor_type_proto(weight.data_type, weight.shape)
         return weight.name
 
     def constant(self, name: str, value: object, dtype: str) -> str:
@@ -188,11 +180,17 @@ class Builder:
         """The model: small weights inside, large ones as references into ``<model>.weights``."""
         external = tuple(weight for weight in self._weights if weight.nbytes > INLINE_BYTES)
         inline = [weight for weight in self._weights if weight.nbytes <= INLINE_BYTES]
-        initializers = [_inline(weight) for weight in inline]
-        initializers += [_reference(weight, offset) for weight, offset in placed(external)]
+        initializers = [inlined(weight) for weight in inline]
+        initializers += [reference(weight, offset) for weight, offset in placed(external)]
         initializers += self._constants.values()
         graph = helper.make_graph(self._nodes, self.model, self._inputs, self._outputs, initializers)
-        proto = helper.make_model(graph, opset_imports=_OPSETS, ir_version=IR_VERSION, producer_name="flexpie_mpi")
+        proto = helper.make_model(
+            graph,
+            opset_imports=self._opsets,
+            ir_version=max(IR_VERSION, helper.find_min_ir_version_for(self._opsets[:1])),
+            producer_name="flexpie_mpi",
+        )
+        helper.set_model_props(proto, {SIZE_OF + name: str(size) for name, size in self._sizes.items()})
         return Blueprint(proto, tuple(self._weights), external)
 
     # Layers of convolutional networks
@@ -277,7 +275,7 @@ class Builder:
         """Normalisation over five neighbouring channels (Krizhevsky et al. 2012)."""
         return self.node(name, "LRN", [x], size=5, alpha=1e-4, beta=0.75, bias=1.0)
 
-    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+    def add(self, name: str, x: Tensor | str, y: Tensor | str) -> Tensor:
         return self.node(name, "Add", [x, y])
 
     def concat(self, name: str, parts: Sequence[Tensor]) -> Tensor:
@@ -316,32 +314,6 @@ class Builder:
         """Reshape to `target`, batch included, where 0 keeps the axis as it is."""
         return self.node(name, "Reshape", [x, self.constant(f"{name}.shape", target, "int64")])
 
-    def attention(self, name: str, x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-        """softmax(Q K^T / sqrt(d) + mask) V of x, (tokens, hidden).
-
-        With a mask, in the form of BERT's exporters: they divide, and the biases of layers come first.
-        """
-        hidden = x.shape[1]
-        size = hidden // heads
-
-        def split(word: str, order: tuple[int, ...]) -> Tensor:
-            """Heads of (tokens, hidden), the axes (batch, token, head, item) then in another order."""
-            y = self.dense(f"{name}.{word}", x, hidden, bias_first=mask is not None)
-            y = self.reshape(f"{name}.{word}.split", y, [0, 0, heads, size])
-            return self.node(f"{name}.{word}.transpose", "Transpose", [y], perm=order)
-
-        query, key, value = split("query", (0, 2, 1, 3)), split("key", (0, 2, 3, 1)), split("value", (0, 2, 1, 3))
-        y = self.node(f"{name}.scores", "MatMul", [query, key])
-        if mask is None:
-            y = self.node(f"{name}.scale", "Mul", [y, self.constant(f"{name}.factor", 1 / sqrt(size), "float32")])
-        else:
-            y = self.node(f"{name}.scale", "Div", [y, self.constant(f"{name}.sqrt", sqrt(size), "float32")])
-            y = self.node(f"{name}.mask", "Add", [y, mask])
-        y = self.node(f"{name}.softmax", "Softmax", [y], axis=-1)
-        y = self.node(f"{name}.context", "MatMul", [y, value])
-        y = self.node(f"{name}.context.transpose", "Transpose", [y], perm=(0, 2, 1, 3))
-        return self.reshape(f"{name}.context.merge", y, [0, 0, hidden])
-
 
 def _gain_before(act: str) -> float:
     return _GAINS.get(act, RECTIFIER_GAIN) if act else 1.0
@@ -349,37 +321,3 @@ def _gain_before(act: str) -> float:
 
 def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
     return {"kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": (pad,) * 4}
-
-
-def _inline(weight: Weight) -> TensorProto:
-    return helper.make_tensor(weight.name, TensorProto.FLOAT, weight.shape, weight.tobytes(), raw=True)
-
-
-def _reference(weight: Weight, offset: int) -> TensorProto:
-    tensor = TensorProto(
-        name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape, data_location=TensorProto.EXTERNAL
-    )
-    entries = {"location": f"{weight.model}.weights", "offset": offset, "length": weight.nbytes}
-    for key, value in entries.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
-def placed(weights: Iterable[Weight]) -> Iterator[tuple[Weight, int]]:
-    """Each weight with its byte offset in the weights file."""
-    offset = 0
-    for weight in weights:
-        yield weight, offset
-        offset += -(-weight.nbytes // ALIGNMENT) * ALIGNMENT
-
-
-def write_weights(weights: Iterable[Weight], file: BinaryIO) -> None:
-    """Stream weights into a binary file, each at its offset of :func:`placed`."""
-    for weight, offset in placed(weights):
-        file.seek(offset)
-        for block in weight.blocks():
-            file.write(_little_endian(block).data)
-
-
-def _little_endian(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return block.astype("<f4", copy=False)

@@ -14,6 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from .builder import Builder, Tensor
+from .transformer import attention
 
 WIDTHS = (
     8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 120, 128, 144, 160, 184, 192, 200, 224,
@@ -196,7 +197,7 @@ def _attention(b: Builder, draw: _Draw, name: str, x: Tensor) -> Tensor:
     """Self-attention of the normalised x beside a shortcut."""
     hidden = x.shape[1]
     heads = draw.pick([heads for heads in (2, 4, 8) if hidden % heads == 0])
-    y = b.attention(name, b.layer_norm(f"{name}.norm", x), heads)
+    y = attention(b, name, b.layer_norm(f"{name}.norm", x), heads)
     return b.add(f"{name}.add", x, b.dense(f"{name}.output", y, hidden))
 
 

@@ -29,7 +29,7 @@ from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 from .races import KeptRaces, Race, race_key
-from .room import most_that_fits, shortages
+from .room import most_that_fits, shortages, words_that_fit
 
 if TYPE_CHECKING:
     from ..measure.observed import Observation
@@ -188,14 +188,19 @@ class Chooser:
         blocks = agreed_blocks(self.transport, own_block(), self.sources.boundaries)
 
         def count() -> int:
+            plan, graph = chosen.plan, self.model.graph
             testbed = chosen.inputs.testbed if chosen.inputs else None
             if testbed is None and self.sources.testbed is not None:
-                testbed = read_boards(self.sources.testbed, chosen.plan.ranks).with_blocks(blocks)
-            wanted = requests_in_flight(chosen.plan, self.model.graph, testbed, asked, holds_whole=holds_whole)
-            needs = memory_of(turns_of(chosen.plan, self.model.graph, blocks), self.model.graph, chosen.plan.root)
+                testbed = read_boards(self.sources.testbed, plan.ranks).with_blocks(blocks)
+            wanted = requests_in_flight(plan, graph, testbed, asked, holds_whole=holds_whole)
+            needs = memory_of(turns_of(plan, graph, blocks), graph, plan.root)
             depth = most_that_fits(needs, memory, hosts, wanted)
             if depth == 0 or (asked and depth < asked):
-                raise PlanError(f"{next(shortages(needs, memory, hosts, asked or 1))[1]}: {MORE_ROOM}")
+                fits = (
+                    f"--in-flight {depth} fits" if depth else words_that_fit(graph, plan.ranks, blocks, memory, hosts)
+                )
+                finding = next(shortages(needs, memory, hosts, asked or 1))[1]
+                raise PlanError(f"{finding}: {', or '.join(filter(None, (fits, MORE_ROOM)))}")
             return depth
 
         return from_root(self.transport, count)

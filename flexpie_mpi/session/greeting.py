@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..core.errors import TransportError
 from ..measure.board import boards_of, versions_of
+from ..runtime.leftovers import remove_leftovers
 from ..runtime.transport import Transport
 from .opening import ROOT
 from .verdicts import ERROR, WARNING, Verdict, judge_start, judge_versions
@@ -19,6 +20,7 @@ def greet(transport: Transport) -> None:
 
     Raises TransportError on every rank, when the boards cannot work together or would compute wrongly.
     """
+    remove_leftovers()
     installed = versions_of(transport)
     _refuse(judge_versions(installed))
     verdicts = judge_start(boards_of(transport, installed))

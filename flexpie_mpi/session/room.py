@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 
-from ..lower.memory import RankMemory, mb
+from ..core.choices import PRESETS
+from ..core.errors import PlanError
+from ..core.graph import Graph
+from ..lower import turns_of
+from ..lower.memory import RankMemory, mb, memory_of
 from ..measure.limits import Memory
+from ..planner import layout_plan
 
 
 def shortages(
@@ -41,6 +47,24 @@ def most_that_fits(
     """Requests that what is free has room for at once, up to `wanted`; 0 where there is none for a single one."""
     fits = (count for count in range(wanted, 0, -1) if not any(shortages(needs, memory, hosts, count)))
     return next(fits, 0)
+
+
+def words_that_fit(
+    graph: Graph,
+    ranks: int,
+    blocks: Sequence[int],
+    memory: Sequence[Memory],
+    hosts: Mapping[str, Sequence[int]],
+) -> str:
+    """What to type for a plan of one layout that fits, the first in the order of `PRESETS`; nothing where none does."""
+    for preset in PRESETS:
+        with suppress(PlanError):  # a layout that this model, or so many ranks, cannot have
+            plan = layout_plan(graph, ranks, preset)
+            needs = memory_of(turns_of(plan, graph, blocks), graph, plan.root)
+            if most_that_fits(needs, memory, hosts, 1):
+                most = max(need.engine_bytes() for need in needs)
+                return f"--layout {preset} fits, with {mb(most)} on the rank that needs most"
+    return ""
 
 
 def _room(memory: Memory) -> float:

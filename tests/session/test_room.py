@@ -7,9 +7,10 @@ import pytest
 from flexpie_mpi.core.errors import PlanError
 from flexpie_mpi.lower.memory import RankMemory
 from flexpie_mpi.measure.limits import Memory
+from flexpie_mpi.model import load
 from flexpie_mpi.session import choosing
 from flexpie_mpi.session.inference import InferenceSession
-from flexpie_mpi.session.room import most_that_fits, shortages
+from flexpie_mpi.session.room import most_that_fits, shortages, words_that_fit
 
 MB = 1_000_000
 
@@ -45,3 +46,11 @@ def test_a_plan_that_does_not_fit_is_refused_before_it_runs(monkeypatch: pytest.
     monkeypatch.setattr(choosing, "memory_here", lambda: Memory(1 << 30, 1000, "ulimit -v"))
     with pytest.raises(PlanError, match=r"has 0 MB of memory free, as ulimit -v has it, and the plan needs .* more"):
         InferenceSession("builtin:tiny_cnn", layout="single")
+
+
+def test_the_words_for_a_plan_that_fits() -> None:
+    """Where one board has no room for a share, the other one may have room for all."""
+    graph, hosts = load("builtin:tiny_cnn").graph, {"a": (0,), "b": (1,)}
+    assert words_that_fit(graph, 2, (), [free(100), free(100)], hosts).startswith("--layout rows fits, with 1 MB on")
+    assert words_that_fit(graph, 2, (), [free(100), free(0)], hosts).startswith("--layout batch fits")
+    assert words_that_fit(graph, 2, (), [free(0), free(0)], hosts) == ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -142,10 +143,12 @@ class _Job:
             end_job_on_error(world.rank, world.Abort)
         atexit.register(self._end_at_exit)
 
-    def end(self, code: int, message: str, grace_s: float) -> None:
+    def end(self, code: int, message: str, grace_s: float, *, is_late: bool = False) -> None:
         """Wait for all ranks to come here, print the message of the lowest rank that has one, and shut MPI down.
 
-        Aborts the job with `code` when they do not come within `grace_s`.
+        Aborts the job with `code` when they do not come within `grace_s`. Where the error is that one `is_late`, this
+        rank is killed instead: MPICH's launcher kills a stopped rank, and leaves one that is cut off, when it sees that
+        another has died by a signal, and may wait for ever when that one aborts or exits.
         """
         if self._is_over or MPI.Is_finalized():
             return
@@ -158,6 +161,8 @@ class _Job:
         except TransportError:
             sentence = message or "has left while other ranks are still at work; the job is aborted"
             say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
+            if is_late:
+                os.kill(os.getpid(), signal.SIGKILL)
             self.world.Abort(code or 1)
         if speaker[0] == rank:
             say(None, message)
@@ -311,8 +316,9 @@ class MPITransport:
     def end(self, code: int, message: str = "") -> None:
         """Shut MPI down together with the other ranks, or abort the job; see :func:`stop`."""
         self._free_channels()
-        grace_s = LATE_GRACE_S if isinstance(sys.exc_info()[1], LateError) else GRACE_S
-        self._job.end(code, message, inf if code == 0 else grace_s)
+        is_late = isinstance(sys.exc_info()[1], LateError)
+        grace_s = LATE_GRACE_S if is_late else GRACE_S
+        self._job.end(code, message, inf if code == 0 else grace_s, is_late=is_late)
 
     @property
     def library(self) -> str:

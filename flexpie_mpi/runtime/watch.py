@@ -87,9 +87,9 @@ class Watch:
         """Who keeps a rank waiting, and what can be told of it."""
         called = self._survey()
         chains = [_chain(called, late.rank, peer) for peer in reversed(late.peers)]
-        guilty = [chain for chain in chains if not _waits(called[chain[-1]])]
-        blamed = {chain[-1]: chain for chain in guilty or chains}
-        said = partial(self._said, called)
+        guilt = [_guilt(called[chain[-1]]) for chain in chains]
+        blamed = {chain[-1]: chain for chain, each in zip(chains, guilt, strict=True) if each == max(guilt)}
+        said = partial(self._said, called, self._clock() - late.waited_s)
         with ThreadPoolExecutor(MOST_BLAMED) as pool:
             return "; ".join(pool.map(said, list(reversed(blamed.values()))[:MOST_BLAMED]))
 
@@ -108,15 +108,15 @@ class Watch:
                 self._heard[rank] = Heard(self._clock(), each.answer.doing)
         return found
 
-    def _said(self, called: Mapping[int, Called], chain: Sequence[int]) -> str:
-        """A chain as a sentence."""
+    def _said(self, called: Mapping[int, Called], since_s: float, chain: Sequence[int]) -> str:
+        """A chain as a sentence, of a wait that began at `since_s`."""
         heard = self._heard
         links = [f"rank {a} {heard[a].doing.what} for rank {b}" for a, b in pairwise(chain)]
         last, here = chain[-1], self._presences[self._rank]
         there = self._presences[last]
         plight = there.plight(called[last], here)
-        if called[last].answer is None and last in heard:
-            plight += f"; {self._clock() - heard[last].when_s:.3g} s ago it answered that it {heard[last].doing.what}"
+        if called[last].answer is None and last in heard and heard[last].when_s > since_s:
+            plight += f", and last said {self._clock() - heard[last].when_s:.3g} s ago that it {heard[last].doing.what}"
         return ", ".join([*links, f"rank {last} on '{there.host}' {plight}"])
 
 
@@ -129,6 +129,14 @@ def _chain(called: Mapping[int, Called], rank: int, peer: int) -> list[int]:
             break
         chain.append(min(others, key=lambda other: _waits(called[other])))
     return chain
+
+
+def _guilt(called: Called) -> int:
+    """How sure it is that a rank keeps others waiting: 3 where it does not answer, down to 0 where it waits itself."""
+    if called.answer is None:
+        return 3
+    doing = called.answer.doing
+    return 0 if doing.peers else 1 + doing.is_work
 
 
 def _peers(called: Called) -> tuple[int, ...]:

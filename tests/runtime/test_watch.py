@@ -95,8 +95,9 @@ def test_a_process_that_is_gone_was_heard_of_before(job: Job) -> None:
         time.sleep(0.001)
     job.pulses[1].close()
     job.now_s = 7.0
+    assert job.watches[0].finding(Late(0, "exchange 0", (1,), 5.0)) == "rank 1 on 'pi' is dead: its process is gone"
     assert job.watches[0].finding(late) == (
-        "rank 1 on 'pi' is dead: its process is gone; 7 s ago it answered that it is busy (starting)"
+        "rank 1 on 'pi' is dead: its process is gone, and last said 7 s ago that it is busy (starting)"
     )
 
 

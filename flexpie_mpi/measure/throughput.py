@@ -27,7 +27,8 @@ class Meter:
         self.delivered = 0
         self.starved_s = 0.0  # in which there was room for a request and the source had none
         self._clock = clock
-        self._filled_s = self._last_s = clock()
+        self.earlier_s = 0.0  # from its making to when ranks that were left after a loss went on
+        self._made_s = self._filled_s = self._last_s = clock()
         self._starved_since: float | None = None
 
     def deliver(self) -> None:
@@ -42,6 +43,10 @@ class Meter:
         if self._starved_since is not None:
             self.starved_s += now - self._starved_since
         self._starved_since = None if is_ready else now
+
+    def go_on(self) -> None:
+        """Other ranks than before carry out what is left."""
+        self.earlier_s = self._clock() - self._made_s
 
     @property
     def rate(self) -> float | None:
@@ -73,6 +78,8 @@ class Throughput:
     whole_s: float  # from the first admission to the last delivery
     starved_s: float  # seconds of it in which there was room for a request and the source had none
     latencies_s: tuple[float, ...]  # from admission to delivery, of the last so many requests
+    # Of the ranks that were left, where some were lost, and of what these did:
+    engine_s: float  # from their first admission to the last delivery
     stages: tuple[StageLoad, ...]
     stats: tuple[StreamStats, ...]  # by rank
 
@@ -93,7 +100,8 @@ class Throughput:
 
 def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight: int) -> Throughput:
     """Rate, latencies and load of a stream that is over, from the statistics of all ranks and of its deliveries."""
-    kept, whole_s = stats[plan.root].latencies_s, stats[plan.root].elapsed_s
+    kept, engine_s = stats[plan.root].latencies_s, stats[plan.root].elapsed_s
+    whole_s = meter.earlier_s + engine_s
     warmup = meter.warmup if meter.delivered > meter.warmup else 0
     whole = meter.delivered / whole_s if meter.delivered and whole_s > 0 else None
     return Throughput(
@@ -104,12 +112,14 @@ def throughput(plan: Plan, stats: Sequence[StreamStats], meter: Meter, in_flight
         whole_s=whole_s,
         starved_s=min(meter.starved_s, whole_s),
         latencies_s=tuple(kept[warmup:] if meter.delivered <= KEPT else kept),
-        stages=tuple(_load(plan, stage, stats, meter.delivered, whole_s) for stage in plan.stages),
+        engine_s=engine_s,
+        stages=tuple(_load(plan, stage, stats) for stage in plan.stages),
         stats=tuple(stats),
     )
 
 
-def _load(plan: Plan, stage: Stage, stats: Sequence[StreamStats], requests: int, whole_s: float) -> StageLoad:
+def _load(plan: Plan, stage: Stage, stats: Sequence[StreamStats]) -> StageLoad:
+    requests, whole_s = stats[plan.root].requests, stats[plan.root].elapsed_s
     rank = max(stage.ranks, key=lambda number: stats[number].busy_s)
     busy_s = stats[rank].busy_s
     first, last = (plan.segments[index] for index in (stage.segments[0], stage.segments[-1]))

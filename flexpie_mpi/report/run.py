@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # who shows a run has all of it already
     from ..measure.compare import Verdict
     from ..measure.trial import RankTrial
     from ..model.equality import Check
+    from ..runtime.crew import Loss
     from ..session.timing import TimedRun
 
 _RANKS = (
@@ -81,6 +82,7 @@ def run_items(run: TimedRun, *, everything: bool = False) -> list[Item]:
         *plan_items(run.facts, everything=everything),
         "",
         *_latency_lines(run),
+        *loss_lines(run.losses),
         "",
         Table(_RANKS, [_rank_row(rank) for rank in run.trial.ranks], "per rank and request (ms; MB)"),
         _weights_line(run.trial.ranks),
@@ -107,6 +109,7 @@ def run_record(run: TimedRun) -> dict[str, Any]:
             for name, best in top_scores(run.outputs).items()
         },
         "versions": dict(run.versions),
+        "losses": [asdict(loss) for loss in run.losses],
     }
     record |= {"verify": verdict_record(run.verdict)} if run.verdict else {}
     return record | _prediction_record(run)
@@ -160,6 +163,16 @@ def _latency_lines(run: TimedRun) -> list[Item]:
     return [
         f"latency  {times} ({counted}; the slowest rank counts)",
         f"start    first result {trial.first_result_s:.2f} s after the process began",
+    ]
+
+
+def loss_lines(losses: Sequence[Loss]) -> list[Item]:
+    """Which ranks were lost, and how long that held the others up."""
+    return [
+        f"lost     {', '.join(f'rank {rank} on {host}' for rank, host in zip(loss.ranks, loss.hosts, strict=True))}"
+        + (f", a gap of {loss.gap_s:.2f} s" if loss.gap_s is not None else "")
+        + (f", {count_of(loss.replayed, 'request')} run again" if loss.replayed else "")
+        for loss in losses
     ]
 
 

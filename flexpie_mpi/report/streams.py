@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .models import model_lines, model_record
 from .plans import plan_record, planner_line, race_lines, race_record
-from .run import agreement, check_record, difference, hosts_line
+from .run import agreement, check_record, difference, hosts_line, loss_lines
 from .tables import Column, Item, Table
 from .units import count_of, milli, ms, percent, ranges, signed
 
@@ -49,6 +50,7 @@ def stream_items(stream: StreamRun) -> list[Item]:
         *([] if path is None else [f"output   {path}, {count_of(stream.written or 0, 'request')} in all"]),
         "",
         *_rate_lines(stream),
+        *loss_lines(stream.losses),
         "",
         _stage_table(stream).without_empty(),
         *_bottleneck_lines(stream),
@@ -79,7 +81,7 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
             {
                 "rank": stats.rank,
                 "busy_s": stats.busy_s,
-                "busy_share": stats.busy_s / measured.whole_s if measured.whole_s else 0.0,
+                "busy_share": stats.busy_s / measured.engine_s if measured.engine_s else 0.0,
                 "sent_bytes": stats.sent_bytes,
             }
             for stats in measured.stats
@@ -87,6 +89,7 @@ def stream_record(stream: StreamRun) -> dict[str, Any]:
         "plan": plan_record(stream.plan),
         "race": race_record(stream.race),
         "versions": dict(stream.versions),
+        "losses": [asdict(loss) for loss in stream.losses],
     }
     return record | ({"verify": _findings_record(stream.findings)} if stream.findings else {})
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from threading import Timer
-from typing import Any
+from typing import Any, NoReturn
 
 from ..core.errors import TransportError
 from .control import ControlPlane
@@ -136,7 +136,7 @@ class Crew:
             return
         raise LostError
 
-    def stand_by(self) -> None:
+    def stand_by(self) -> NoReturn:
         """Wait as a spare for the end of the job, and leave; raises an error of MPI where a rank is lost that works."""
         try:
             self._job.end(0, "", inf)

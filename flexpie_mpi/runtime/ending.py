@@ -84,7 +84,7 @@ class Stopped:
 
 
 @contextmanager
-def stopping(stop: Callable[[], object] | None) -> Iterator[Stopped]:
+def stopping(stop: Callable[[], object] | None, stopped: Stopped | None = None) -> Iterator[Stopped]:
     """Inside the block, signals that would end this process call `stop` instead, or do nothing.
 
     Parameters
@@ -92,8 +92,10 @@ def stopping(stop: Callable[[], object] | None) -> Iterator[Stopped]:
     stop : callable or None
         Called in the main thread, between any two of its instructions, at the first signal, and never inside a call of
         itself unless two signals come at once: it must only set flags. None on ranks that are told by others.
+    stopped : Stopped, optional
+        Of an earlier block, which this one goes on with.
     """
-    stopped = Stopped()
+    stopped = stopped or Stopped()
 
     def handle(number: int, frame: FrameType | None) -> None:
         is_first = not stopped.by

@@ -57,14 +57,15 @@ def load_shared(
     batch: int = 1,
     budget: Budget | None = None,
     change: Callable[[Model], Model] = lambda model: model,
+    held: Model | None = None,
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
 
-    Parameters as of :func:`flexpie_mpi.model.load`; `change`, on the root, may put another model in its place. Raises
-    ModelError on every rank, when the root cannot read it.
+    Parameters as of :func:`flexpie_mpi.model.load`; `change`, on the root, may put another model in its place, and what
+    is `held` there is not read again. Raises ModelError on every rank, when the root cannot read it.
     """
     # by its room, which imports what reads and prepares models only then: no other rank needs it
-    model = on_root(transport, lambda: change(models.load(source, shapes or {}, cache, batch, budget)))
+    model = on_root(transport, lambda: held or change(models.load(source, shapes or {}, cache, batch, budget)))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 

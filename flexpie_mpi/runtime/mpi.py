@@ -266,7 +266,7 @@ class MPITransport(ControlPlane):
         Raises TransportError when an exchange has a tag beyond what MPI takes.
         """
         for exchange in exchanges:
-            _check_tags(exchange, self._data.Get_attr(MPI.TAG_UB))
+            _check_tags(exchange, MPI.COMM_WORLD.Get_attr(MPI.TAG_UB))
         fits = self._fit(exchanges)
         fitting = (exchange for exchange, is_fitting in zip(exchanges, fits, strict=True) if is_fitting)
         slots = {slot: aligned(nbytes) for slot, nbytes in staging_bytes(fitting, self.rank).items()}

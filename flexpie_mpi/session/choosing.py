@@ -99,6 +99,7 @@ class Chooser:
     cache: Cache
     tell: Tell
     reports: bool = False  # whether even a plan that nobody searched for is held against a prediction
+    known: PredictionInputs | None = None  # what predictions stand on, the root's; found where not given
     _finder: InputsFinder | None = field(default=None, init=False)
     _races: KeptRaces | None = field(default=None, init=False)  # on the root, where plans may race
 
@@ -191,7 +192,7 @@ class Chooser:
             plan, graph = chosen.plan, self.model.graph
             testbed = chosen.inputs.testbed if chosen.inputs else None
             if testbed is None and self.sources.testbed is not None:
-                testbed = read_boards(self.sources.testbed, plan.ranks).with_blocks(blocks)
+                testbed = read_boards(self.sources.testbed, self.sources.places or plan.ranks).with_blocks(blocks)
             wanted = requests_in_flight(plan, graph, testbed, asked, holds_whole=holds_whole)
             needs = memory_of(turns_of(plan, graph, blocks), graph, plan.root)
             depth = most_that_fits(needs, memory, hosts, wanted)
@@ -253,6 +254,8 @@ class Chooser:
         searches = self.choice.planner in SEARCHING and self.transport.size > 1  # a single rank does everything
         if not (self.reports or (given is None and searches)):
             return None
+        if self.transport.broadcast(self.known is not None, ROOT):
+            return self.known
         from .cluster import InputsFinder
 
         self._finder = InputsFinder(self.transport, self.cache, self.sources, self.tell)

@@ -35,7 +35,7 @@ from .inputs import (
     traced_testbed,
     with_speeds,
 )
-from .opening import CostSources, Tell, first_ranks, read_boards, shared_devices
+from .opening import CostSources, Tell, boards_of, read_boards, shared_devices
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class InputsFinder:
     """
 
     def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
-        devices = shared_devices(transport, sources.testbed)
+        devices = shared_devices(transport, sources.testbed, sources.places)
         slowdown = devices[transport.rank].slowdown if devices else 1.0
         self.origins = origins_of(transport, sources.threads, slowdown, sources.boundaries)
         self._transport = transport
@@ -183,14 +183,15 @@ class InputsFinder:
 
     def _look(self, model: Model) -> _Known:
         """What files and the cache have for a model."""
-        sources, ranks = self._sources, self._transport.size
+        sources = self._sources
+        ranks = sources.places or self._transport.size
         traces, kept = read_traces(sources), self._kept.traces()
         cost, source = given_cost(sources, traces) or (self._kept_cost(model), "measured on these hosts before")
         links = self._links(kept)
         if sources.testbed is not None:
             return _Known(read_boards(sources.testbed, ranks), sources.testbed, False, cost, source, links)
         if traces is not None:
-            testbed = first_ranks(traced_testbed(traces, cost or AnalyticCost()), ranks)
+            testbed = boards_of(traced_testbed(traces, cost or AnalyticCost()), ranks)
             is_here = cluster_digest(job_of(traces)) == cluster_digest(self.origins)
             return _Known(testbed, f"as measured in {sources.traced}", is_here, cost, source, links)
         return _Known(None, "these hosts, links measured before", True, cost, source, links)

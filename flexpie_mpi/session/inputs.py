@@ -15,7 +15,7 @@ from ..cost.prior import AnalyticCost
 from ..cost.traces import Traces, merged
 from ..measure.cluster import testbed_of
 from ..testbed import Device, Testbed, switch
-from .opening import CostSources, first_ranks, read_boards
+from .opening import CostSources, boards_of, read_boards
 
 GIGABIT, SWITCH_S = 125e6, 50e-6
 """Port of an assumed switch: bytes per second, and seconds of a message."""
@@ -52,11 +52,11 @@ def given_cost(sources: CostSources, traces: Traces | None) -> tuple[CostModel, 
     return None if traces is None else (fit_cost(traces), f"fitted to {sources.traced}")
 
 
-def inputs_of_files(sources: CostSources, ranks: int | None = None) -> PredictionInputs:
+def inputs_of_files(sources: CostSources, ranks: int | Sequence[int] | None = None) -> PredictionInputs:
     """What predictions stand on without a job: files, or what is assumed in their place.
 
-    The first `ranks` boards take part; a number is needed where no file shows any. Raises CostError, TestbedError when
-    a file cannot be used, or its testbed has fewer boards.
+    The first `ranks` boards take part, or those with these numbers; they are needed where no file shows any. Raises
+    CostError, TestbedError when a file cannot be used, or its testbed has fewer boards.
     """
     traces = read_traces(sources)
     cost, source = given_cost(sources, traces) or (AnalyticCost(), UNMEASURED)
@@ -66,9 +66,10 @@ def inputs_of_files(sources: CostSources, ranks: int | None = None) -> Predictio
         testbed, boards = traced_testbed(traces, cost), f"as measured in {sources.traced}"
     else:
         assert ranks is not None, "the caller knows how many boards there are"
-        testbed = switch([Device(f"board{rank}") for rank in range(ranks)], GIGABIT, SWITCH_S)
+        count = ranks if isinstance(ranks, int) else max(ranks) + 1
+        testbed = switch([Device(f"board{rank}") for rank in range(count)], GIGABIT, SWITCH_S)
         boards = "equal ones on a switch of 1 Gb/s are assumed"
-    return PredictionInputs(first_ranks(testbed, ranks), cost, boards, source)
+    return PredictionInputs(boards_of(testbed, ranks), cost, boards, source)
 
 
 def fit_cost(traces: Traces, tell: Callable[[str], None] = lambda text: None) -> LearnedCost:

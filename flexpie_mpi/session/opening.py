@@ -54,6 +54,7 @@ class CostSources:
     threads: int = 1  # onnxruntime threads of a rank
     trace_budget_s: float = 0.0  # most that a job measures before it plans
     boundaries: str = "auto"  # one of :data:`flexpie_mpi.core.choices.BOUNDARIES`: the form between segments
+    places: tuple[int, ...] = ()  # which of its boards the ranks are, after a loss; the first ones where empty
 
     @property
     def traced(self) -> str:
@@ -106,34 +107,32 @@ def shared_plan(transport: Transport, path: str) -> Plan:
     return Plan.from_json(from_root(transport, read))
 
 
-def read_boards(path: str, ranks: int | None = None) -> Testbed:
-    """The first `ranks` boards of a testbed's file; all without a number.
-
-    Raises TestbedError when it cannot be read, or has fewer.
-    """
-    return first_ranks(read_testbed(path), ranks)
+def read_boards(path: str, ranks: int | Sequence[int] | None = None) -> Testbed:
+    """Some boards of a testbed's file; see :func:`boards_of`. Raises TestbedError when it cannot be read as well."""
+    return boards_of(read_testbed(path), ranks)
 
 
-def first_ranks(testbed: Testbed, ranks: int | None) -> Testbed:
-    """The first `ranks` of a testbed; all without a number.
+def boards_of(testbed: Testbed, ranks: int | Sequence[int] | None) -> Testbed:
+    """The first `ranks` boards of a testbed, or those with these numbers; all without either.
 
     Raises TestbedError when it has fewer.
     """
-    ranks = ranks or testbed.ranks
-    if ranks > testbed.ranks:
+    chosen = ranks if isinstance(ranks, Sequence) else range(testbed.ranks if ranks is None else ranks)
+    least = max(chosen) + 1
+    if least > testbed.ranks:
         raise TestbedError(
-            f"testbed '{testbed.name}' has {count_of(testbed.ranks, 'board')} and {count_of(ranks, 'rank')} are asked "
+            f"testbed '{testbed.name}' has {count_of(testbed.ranks, 'board')} and {count_of(least, 'rank')} are asked "
             "for: take fewer ranks, or describe more boards"
         )
-    return testbed.subset(ranks)
+    return testbed.only(chosen)
 
 
-def shared_devices(transport: Transport, path: str | None) -> tuple[Device, ...]:
+def shared_devices(transport: Transport, path: str | None, places: Sequence[int] = ()) -> tuple[Device, ...]:
     """The boards of all ranks as a testbed's file has them, on every rank; none without a file.
 
     Raises TestbedError on every rank, when it cannot be read, or has fewer boards than the job has ranks.
     """
-    return () if path is None else from_root(transport, lambda: read_boards(path, transport.size).devices)
+    return () if path is None else from_root(transport, lambda: read_boards(path, places or transport.size).devices)
 
 
 def requests_in_flight(

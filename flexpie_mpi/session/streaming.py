@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
@@ -17,7 +16,7 @@ from ..core.versions import versions
 from ..measure.throughput import Meter, Throughput, throughput
 from ..model import Model
 from ..runtime.admission import Requests, StreamStats, joined
-from ..runtime.ending import stopping
+from ..runtime.ending import Stopped, stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell, ignore
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..files.outputs import Results
     from ..files.requests import Source
     from ..measure.compare import Findings, StreamComparison
+    from ..runtime.crew import Loss
     from ..simulate.occupancy import Occupancy
     from .choosing import Chosen
     from .inputs import PredictionInputs
@@ -65,6 +65,7 @@ class StreamRun:
     occupancy: Occupancy | None = None
     race: Race | None = None  # what `auto` was measured against; None of other planners
     findings: Findings | None = None  # of a comparison with one session of the whole model
+    losses: tuple[Loss, ...] = ()  # ranks that it has outlived
 
     @property
     def is_wrong(self) -> bool:
@@ -86,17 +87,21 @@ class StreamHandler:
         tell: Tell,
         results: Results | None = None,
         comparison: StreamComparison | None = None,
+        losses: Sequence[Loss] | None = None,
     ) -> None:
         from ..files.requests import Reader
 
+        self.data = str(source)
+        self.stopped = Stopped()
         self.first = results.first if results else 0
         self.meter = meter
-        self.reader = Reader(source, self.first)
+        self.reader = Reader(source.rest(results.done) if results and results.done else source, self.first)
         self.count = self.reader.count
         self._results, self._comparison = results, comparison
         self._tell, self._told_s = tell, 0.0
-        self._kept: deque[Mapping[str, Any]] = deque()
-        self._delivered = 0
+        self._losses = losses
+        self._kept: deque[Mapping[str, Any]] = deque()  # taken and not delivered
+        self._again: deque[Mapping[str, Any]] = deque()  # taken once, and to be taken again
         self._next: Plan | None = None
 
     def turn_to(self, plan: Plan) -> None:
@@ -106,31 +111,50 @@ class StreamHandler:
     def next_plan(self) -> Plan | None:
         """The plan to go on with when a supply has ended; None when all requests are done. Asked once."""
         plan, self._next = self._next, None
-        return None if self.reader.is_over else plan
+        return None if self.is_over else plan
 
     @property
     def is_over(self) -> bool:
         """As of a supply."""
-        return self.reader.is_over or self._next is not None
+        return (not self._again and self.reader.is_over) or self._next is not None
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Ranks that were lost so far."""
+        return tuple(self._losses or ())
 
     def take(self) -> Mapping[str, Any] | None:
         """As of a supply."""
         if self._next is not None:
             return None
-        request = self.reader.take()
+        request = self._again.popleft() if self._again else self.reader.take()
         self.meter.look(is_ready=request is not None or self.reader.is_over)
-        if request is not None and self._comparison is not None:
+        if request is not None and (self._comparison is not None or self._losses is not None):
             self._kept.append(request)
         return request
 
+    def go_on(self) -> None:
+        """After a loss: what was taken and not delivered is to be taken again, in the same order."""
+        self._again.extendleft(reversed(self._kept))
+        for loss in self.losses[-1:]:
+            loss.replayed = len(self._kept)
+        self._kept.clear()
+        self._next = None  # it was for those that were there
+        self.meter.go_on()
+
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
         """Takes the outputs of requests in order; `number` counts those of one engine."""
+        number = self.meter.delivered
         self.meter.deliver()
-        number, self._delivered = self._delivered, self._delivered + 1
         if self._results is not None:
             self._results.add(outputs)
+        request = self._kept.popleft() if self._kept else {}
         if self._comparison is not None:
-            self._comparison.add(self.first + number, self._kept.popleft(), outputs)
+            self._comparison.add(self.first + number, request, outputs)
+        for loss in self.losses[-1:]:
+            if loss.gap_s is None:
+                loss.gap_s = time.time() - loss.at_s
+                log.warning("request %d is through, %.2f s after the loss", self.first + number, loss.gap_s)
         now = time.monotonic()
         if now - self._told_s >= _TELL_S:
             self._told_s = now
@@ -155,7 +179,7 @@ class StreamHandler:
 
 def stream_requests(
     engine: Engine,
-    source: Source | None,
+    handler: StreamHandler | None,
     terms: RunTerms,
     tell: Tell,
     chosen: Chosen,
@@ -163,7 +187,7 @@ def stream_requests(
     keep: Callable[[StreamRun], None] = lambda run: None,
     reopen: Callable[[Plan], Engine] | None = None,
 ) -> StreamRun | None:
-    """Let all requests of the root's source stream through the engine; called by all ranks together.
+    """Let all requests of the root's handler stream through the engine; called by all ranks together.
 
     Where `reopen` makes an engine for another plan than the one that was `chosen`, that may go on between two requests.
     A signal ends the stream in order: what is under way is finished, delivered and kept. The root returns the stream
@@ -172,10 +196,7 @@ def stream_requests(
     """
     transport = engine.transport
     settle_pace([engine])
-    with ExitStack() as stack:
-        stack.enter_context(_taking_turns_often())
-        handler = on_root(transport, partial(_handler, engine, source, terms, tell, stack), ROOT)
-        stopped = stack.enter_context(stopping(handler.stop if handler else None))
+    with _taking_turns_often(), stopping(*((handler.stop, handler.stopped) if handler else (None,))):
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
         engine, stats = _carried_out(engine, handler, reopen)
@@ -192,17 +213,18 @@ def stream_requests(
                 model=engine.model,
                 plan=engine.plan,
                 measured=measured,
-                data=str(source),
+                data=handler.data,
                 hosts=transport.host_ranks(),
                 settings={"input": terms.settings["input"], "warmup": meter.warmup, **terms.settings},
                 versions=versions(transport.library),
                 basis=basis,
-                stopped_by=stopped.by,
-                left=handler.reader.left if stopped.by else 0,
+                stopped_by=handler.stopped.by,
+                left=handler.reader.left if handler.stopped.by else 0,
                 written=handler.written(),
                 occupancy=predicted,
                 race=chosen.race,
                 findings=handler.findings(),
+                losses=handler.losses,
             )
             keep(run)
             return run
@@ -224,10 +246,24 @@ def _carried_out(
         engine = reopen(plan)
 
 
-def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell, stack: ExitStack) -> StreamHandler:
-    """What the root needs; taken down again when the stack is left."""
+def stream_handler(
+    engine: Engine, source: Source, terms: RunTerms, tell: Tell, stack: ExitStack, losses: Sequence[Loss] | None = None
+) -> StreamHandler:
+    """The root's side of a stream, which is taken down again when the stack is left.
+
+    Parameters
+    ----------
+    engine : Engine
+        That which begins the stream.
+    source : Source
+        The requests; those that the file of outputs has already are left out.
+    terms : RunTerms
+    tell : callable
+    stack : ExitStack
+    losses : sequence of Loss, optional
+        Those so far, where the stream outlives its ranks.
+    """
     model, comparison, results = engine.model, None, None
-    assert source is not None, "the root has it"
     if terms.verifies:
         from ..measure.compare import Reference, StreamComparison
 
@@ -242,11 +278,10 @@ def _handler(engine: Engine, source: Source | None, terms: RunTerms, tell: Tell,
         adds = {"appends": terms.appends, "resumes": terms.resumes}
         results = Results(terms.output, provenance, **adds, varying=varying, types=types)
         stack.callback(results.leave)
-        source = source.rest(results.done) if results.done else source
     if terms.reads_stdin:
         warn_of_stdin(engine.transport)
     warmup = engine.in_flight if terms.warmup is None else terms.warmup
-    handler = StreamHandler(source, Meter(warmup), tell, results, comparison)
+    handler = StreamHandler(source, Meter(warmup), tell, results, comparison, losses)
     stack.callback(handler.reader.close)
     return handler
 
@@ -258,7 +293,7 @@ def _predicted(engine: Engine, sources: CostSources, inputs: PredictionInputs | 
     from ..simulate.occupancy import occupancy
     from .inputs import inputs_of_files
 
-    known = inputs or inputs_of_files(sources, engine.transport.size)
+    known = inputs or inputs_of_files(sources, sources.places or engine.transport.size)
     return occupancy(engine.programs_by_turn, engine.model.graph, known.testbed, known.cost), known.cost_source
 
 

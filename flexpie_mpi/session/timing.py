@@ -19,6 +19,7 @@ from .opening import ROOT, CostSources, Tell
 if TYPE_CHECKING:
     from ..files.requests import Source
     from ..measure.compare import Verdict
+    from ..runtime.crew import Loss
     from .choosing import Chosen, Comparison
     from .planning import Prediction
 
@@ -62,6 +63,7 @@ class TimedRun:
     compared: Comparison | None = None
     boards: tuple[str, ...] = ()  # names of the testbed's boards by rank, where there is one
     timeline: Timeline | None = None  # of all ranks in the typical request of the trial, where it was recorded
+    losses: tuple[Loss, ...] = ()  # ranks that the job has outlived
 
     @property
     def typical_plan(self) -> Plan:

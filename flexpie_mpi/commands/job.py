@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from ..core.errors import FlexPieError
 from ..files.cache import Cache
-from ..runtime.crew import Crew, LostError
-from ..runtime.mpi import MPITransport, start, stop
+from ..runtime.crew import Crew, LostError, refusal
+from ..runtime.mpi import Failure, MPITransport, start, stop
 from ..runtime.transport import on_every_rank
 from ..session.opening import ROOT
 from .options import cache_of, start_log
@@ -41,7 +41,13 @@ def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
     An error that all ranks raise is printed once; one that a single rank raises ends the others. Raises TransportError
     when MPI cannot be started. Always raises SystemExit where it can.
     """
-    _work(start(deadline_s), work)
+    transport = start(deadline_s)
+    try:
+        _work(transport, work)
+    except Failure:
+        if refusal():
+            raise
+        transport.give_up("a rank was lost: infer --elastic, started like this, would go on without it")
 
 
 def run_elastic_job(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:

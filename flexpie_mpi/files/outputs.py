@@ -180,6 +180,7 @@ class Results:
         types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         check_results(path, appends=appends, resumed=provenance if resumes else None)
+        self.path = str(path)
         target = Path(os.path.realpath(path))
         self._writer = StackWriter(target, provenance, appends=appends, resumes=resumes, varying=varying, types=types)
         self.first = self._writer.count

@@ -265,8 +265,9 @@ class MPITransport(ControlPlane):
 
         Raises TransportError when an exchange has a tag beyond what MPI takes.
         """
+        limit: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
         for exchange in exchanges:
-            _check_tags(exchange, MPI.COMM_WORLD.Get_attr(MPI.TAG_UB))
+            _check_tags(exchange, limit)
         fits = self._fit(exchanges)
         fitting = (exchange for exchange, is_fitting in zip(exchanges, fits, strict=True) if is_fitting)
         slots = {slot: aligned(nbytes) for slot, nbytes in staging_bytes(fitting, self.rank).items()}
@@ -317,6 +318,12 @@ class MPITransport(ControlPlane):
         is_late = isinstance(sys.exc_info()[1], LateError)
         grace_s = LATE_GRACE_S if is_late else GRACE_S
         self._job.end(code, message, inf if code == 0 else grace_s, is_late=is_late)
+
+    def give_up(self, message: str) -> NoReturn:
+        """Say why, and end all ranks."""
+        say(self.rank, message)
+        self._job.abort(1)
+        leave(1)
 
     @property
     def library(self) -> str:

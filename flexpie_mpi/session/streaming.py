@@ -92,6 +92,7 @@ class StreamHandler:
         from ..files.requests import Reader
 
         self.data = str(source)
+        self.output = results.path if results else ""
         self.stopped = Stopped()
         self.first = results.first if results else 0
         self.meter = meter

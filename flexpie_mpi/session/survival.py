@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import TransportError
 from ..core.plan import Plan
 from ..model import Model
 from ..runtime.mpi import Failure
@@ -68,8 +69,11 @@ class Kept:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.crew is None or not isinstance(error, Failure):
-            self.stack.close()
+        if self.crew is not None and isinstance(error, Failure):
+            return
+        self.stack.close()
+        if isinstance(error, (Failure, TransportError)) and self.handler is not None and self.handler.output:
+            log.warning("--resume %s goes on behind the last request that was written", self.handler.output)
 
     @property
     def losses(self) -> list[Loss] | None:

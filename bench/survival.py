@@ -4,9 +4,9 @@
 
 Runs ``infer --elastic`` with the ``mpirun`` beside this python, which must be Open MPI's, and kills one rank after the
 other at random moments (the root, spares, and those that are still finding together too). When too few are left, the
-launcher is killed, and the stream goes on by ``--resume`` on as many ranks as at first. Every request has numbers of its
-own: one in another's place, or twice, differs from what one rank alone writes, which is run first. A gap is from a kill
-to the next line that says that requests are through again. Exit code 1 when something is wrong.
+launcher is killed, and the stream goes on by ``--resume`` on as many ranks as at first. Every request has numbers of
+its own: one in another's place, or twice, differs from what one rank alone writes, which is run first. A gap is from a
+kill to the next line that says that requests are through again. Exit code 1 when something is wrong.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ import numpy as np
 
 FEWEST = 2
 """Ranks that are left to go on; with no more, the whole job is killed."""
+
+AT_ONCE = 0.2
+"""So many of all kills are followed by another while those that are left find together."""
+
+SOON_S, MOST_S = 0.3, 5.0
+"""The other comes within `SOON_S`; a gap of more than `MOST_S` is taken for none, as of a spare that is lost."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 LIMIT_S = 60.0
@@ -116,17 +122,20 @@ class Torture:
         spares = min(self._args.spares, self._args.ranks - FEWEST)
         job = Job([*self._words, "--resume", str(self._path)], self._args.ranks, spares)
         left = self._args.ranks
-        while not job.is_over:
-            if self._is_through(job) and sum(self.killed.values()) < self._args.kills:
-                if left == FEWEST:
-                    self.killed["whole jobs"] += 1
-                    job.kill()
-                    return False
-                self._kill_one(job)
-                left -= 1
-        if job.process.returncode:
+        while self._to_kill and self._is_through(job):
+            if left == FEWEST:
+                self.killed["whole jobs"] += 1
+                job.kill()
+                return False
+            count = 2 if self._random.random() < AT_ONCE else 1
+            left -= self._kill(job, min(count, left - FEWEST, self._to_kill))
+        if job.process.wait():
             self.problems.append(f"a job ended with {job.process.returncode}: {''.join(job.said[-20:])}")
         return True
+
+    @property
+    def _to_kill(self) -> int:
+        return 0 if self.problems else self._args.kills - self.killed.total()
 
     def _is_through(self, job: Job) -> bool:
         """Wait for requests to be written, and a moment more; whether the job goes on then."""
@@ -139,17 +148,22 @@ class Torture:
         time.sleep(self._random.uniform(0, self._args.pause))
         return not job.is_over
 
-    def _kill_one(self, job: Job) -> None:
-        pids = job.pids()
-        victim = self._random.choice(pids)
-        self.killed["roots" if victim == pids[0] else "others"] += 1
-        count, at_s = len(job.through_s), time.monotonic()
-        with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        while len(job.through_s) == count and not job.is_over and time.monotonic() < at_s + 2:
+    def _kill(self, job: Job, count: int) -> int:
+        """Kill so many ranks, one shortly after the other; returns how many when requests are through again."""
+        through, at_s = len(job.through_s), 0.0
+        for _ in range(count):
+            pids = job.pids()
+            victim = self._random.choice(pids)
+            self.killed["roots" if victim == pids[0] else "others"] += 1
+            at_s = at_s or time.monotonic()
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            time.sleep(self._random.uniform(0, SOON_S) if count > 1 else 0)
+        while len(job.through_s) == through and not job.is_over and time.monotonic() < at_s + MOST_S:
             time.sleep(0.005)
-        if len(job.through_s) > count:  # the others were not held up where a spare was lost
-            self.gaps_s.append(job.through_s[count] - at_s)
+        if len(job.through_s) > through:  # the others were not held up where a spare was lost
+            self.gaps_s.append(job.through_s[-1] - at_s)
+        return count
 
 
 def written(path: Path) -> int:

@@ -48,6 +48,7 @@ OWNERS = {
 
 LATE = {
     "commands/infer.py": ("commands.infer_files", "files.requests", "session.streaming"),
+    "commands/infer_terms.py": ("files.requests",),
     "commands/infer_files.py": ("report",),
     "commands/options.py": ("model",),
     "commands/output.py": ("report.tables",),

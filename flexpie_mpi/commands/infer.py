@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ..core.choices import BOUNDARIES
 from ..core.plan import Plan
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
-from ..model.inputs import Asked, Dims, Shape
 from ..runtime.crew import muster
 from ..runtime.engine import Engine, load_shared
 from ..runtime.machine import launcher_rank
@@ -20,10 +19,11 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import DEADLINE_TIMES, LEAST_DEADLINE_S, Chooser, Chosen
 from ..session.greeting import greet
-from ..session.opening import ROOT, CostSources, from_root, shared_devices, shared_plan
+from ..session.opening import ROOT, from_root, shared_devices, shared_plan
 from ..session.survival import Course, Kept
 from ..session.timing import RunTerms, TimedRun, time_request
 from . import UsageError, options
+from .infer_terms import WARMUP, asked_shapes, terms_of
 from .job import RankPart, run_elastic_job, run_job
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ DIFFERS = 1
 
 BUDGET_S = 20.0
 """Most that is measured before the first request, where this cluster and model have not been yet."""
-
-WARMUP = 2
-"""Requests to warm up when one is run over and over."""
 
 _ABOUT_STREAMS = (
     "Many requests are a stream: several are under way at once. A signal ends it in order, with what is under way "
@@ -249,7 +246,7 @@ class Inference(RankPart):
             self.progress.tell(f"loading {args.model}")
             budget, change = options.budget_of(args), partial(self._with_pixels, given)
             model = load_shared(
-                transport, args.model, _shapes(args), self.cache, budget=budget, change=change, held=kept.model
+                transport, args.model, asked_shapes(args), self.cache, budget=budget, change=change, held=kept.model
             )
             given = self._for_model(given, model)
             source = on_root(transport, partial(self._requests, model), ROOT)
@@ -271,7 +268,7 @@ class Inference(RankPart):
             asked = args.in_flight if isinstance(args.in_flight, int) else None
             depth = chooser.depth(chosen, asked, holds_whole=args.verify and is_stream)
             tell("making sessions")
-            terms = _terms(args, sources, is_stream=is_stream)
+            terms = terms_of(args, sources, is_stream=is_stream)
             if args.deadline is None:
                 make = partial(
                     make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))
@@ -366,36 +363,3 @@ class Inference(RankPart):
             return run.is_wrong
 
         return DIFFERS if from_root(self.transport, say) else 0
-
-
-def _terms(args: argparse.Namespace, sources: CostSources, *, is_stream: bool) -> RunTerms:
-    """What is asked of the run, and which of the arguments are kept with its figures."""
-    warmup = WARMUP if args.warmup is None and not is_stream else args.warmup
-    asked = {**vars(args), "input": options.files_of(args), "warmup": warmup}
-    of_stream, of_one = ("append", "seed", "requests"), ("seed", "repeat", "warmup")
-    return RunTerms(
-        model=args.model,
-        sources=sources,
-        settings={name: asked[name] for name in ("input", "output", *(of_stream if is_stream else of_one), "threads")},
-        warmup=warmup,
-        verifies=args.verify,
-        repeat=args.repeat,
-        records=args.timeline is not None,
-        output=args.output,
-        appends=args.append,
-        resumes=args.resume is not None,
-        reading=options.reading_of(args),
-        reads_stdin=asked["input"] == [STDIN],
-    )
-
-
-def _shapes(args: argparse.Namespace) -> Asked:
-    """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
-    is_stream = args.requests is not None or args.in_flight is not None
-
-    def offer(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Shape, str, bool]]:
-        from ..files.requests import offered_shapes
-
-        return offered_shapes(options.files_of(args), declared, is_stream=is_stream)
-
-    return Asked(options.shapes_of(args), offer)

@@ -20,12 +20,12 @@ from ..model import Model
 from ..runtime.mpi import Failure
 from ..runtime.transport import Transport
 from .choosing import Chosen
-from .inputs import PredictionInputs
 from .opening import ROOT, PlanChoice
 
 if TYPE_CHECKING:
     from ..files.requests import Source
     from ..runtime.crew import Crew, Loss
+    from .inputs import PredictionInputs
     from .streaming import StreamHandler, StreamRun
     from .timing import TimedRun
 
@@ -124,4 +124,5 @@ def sentence(loss: Loss) -> str:
     """A loss, for people."""
     lost = " and ".join(f"rank {rank} on '{host}'" for rank, host in zip(loss.ranks, loss.hosts, strict=True))
     left = ", ".join(f"{rank}{' (spare so far)' if rank in loss.spares else ''}" for rank in loss.left)
-    return f"{lost} {'was' if len(loss.ranks) == 1 else 'were'} lost: what is left goes on, rank {left}"
+    were = "was" if len(loss.ranks) == 1 else "were"
+    return f"{lost} {were} lost: " + (f"rank {left} goes on" if len(loss.left) == 1 else f"ranks {left} go on")

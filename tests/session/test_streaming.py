@@ -8,8 +8,11 @@ import pytest
 
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.requests import RandomRequests
+from flexpie_mpi.files.synthetic import random_inputs
+from flexpie_mpi.measure.throughput import Meter
 from flexpie_mpi.model import load
 from flexpie_mpi.planner import layout_plan
+from flexpie_mpi.runtime.crew import Loss
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.session.choosing import Chosen
@@ -35,8 +38,10 @@ def test_other_plans_go_on_between_two_requests(monkeypatch, tmp_path, in_flight
     def rank(transport):
         make = partial(Engine, transport, model, cache=cache, in_flight=in_flight)
         chosen = Chosen(layout_plan(model.graph, 3, "rows"))
-        source = RandomRequests(model.graph, 0, COUNT)
-        return stream_requests(make(chosen.plan), source, TERMS, str, chosen, reopen=make)
+        source, engine = RandomRequests(model.graph, 0, COUNT), make(chosen.plan)
+        with ExitStack() as stack:
+            handler = stream_handler(engine, source, TERMS, str, stack) if transport.rank == 0 else None
+            return stream_requests(engine, handler, TERMS, str, chosen, reopen=make)
 
     monkeypatch.setattr(StreamHandler, "deliver", turning)
     run, *others = run_ranks(3, rank)
@@ -44,3 +49,28 @@ def test_other_plans_go_on_between_two_requests(monkeypatch, tmp_path, in_flight
     assert run.findings.is_equal and run.findings.requests == COUNT
     assert [stats.requests for stats in run.measured.stats] == [COUNT] * 3
     assert run.plan == layout_plan(model.graph, 3, "single"), "nothing was left for the last one"
+
+
+def test_what_was_not_delivered_is_taken_again_in_order_whatever_is_lost(tmp_path):
+    model = load(TERMS.model, cache=Cache(tmp_path))
+    losses = [Loss((2,), ("pi3",), (0, 1), (), at_s=0.0)]
+    handler = StreamHandler(RandomRequests(model.graph, 0, 6), Meter(1), str, losses=losses)
+
+    def taken(count):
+        found = []
+        while len(found) < count and not handler.is_over:
+            request = handler.take()
+            found += [] if request is None else [request["input"].ravel()[0]]
+        return found
+
+    first = taken(4)
+    handler.deliver(0, {}, 0.1)
+    handler.turn_to(layout_plan(model.graph, 3, "rows"))  # which those that are left cannot run
+    handler.go_on()
+    assert taken(2) == first[1:3]
+    handler.go_on()  # before any of them was delivered
+    assert taken(9) == [*first[1:], *(random_inputs(model.graph, 0, n)["input"].ravel()[0] for n in (4, 5))]
+    for number in range(5):
+        handler.deliver(number, {}, 0.1)
+    assert handler.is_over and handler.meter.delivered == 6
+    assert losses[0].replayed == 2 and losses[0].gap_s > 0

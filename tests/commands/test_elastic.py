@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from flexpie_mpi.runtime.mpi import library
@@ -50,4 +51,4 @@ def test_a_stream_outlives_its_root_and_another_rank(tmp_path, cache_folder):
     first, second = json.loads(said.read_text())["losses"]
     assert (first["ranks"], first["left"], first["spares"]) == ([0], [3, 1, 2], [3])
     assert (second["ranks"], second["left"]) == ([2], [3, 1])
-    assert rows(path).tobytes() == rows(tmp_path / "whole.h5").tobytes()
+    np.testing.assert_allclose(rows(path), rows(tmp_path / "whole.h5"), rtol=1e-4, atol=1e-5)

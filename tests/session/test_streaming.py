@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -17,7 +18,7 @@ from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.session.choosing import Chosen
 from flexpie_mpi.session.opening import CostSources
-from flexpie_mpi.session.streaming import StreamHandler, stream_requests
+from flexpie_mpi.session.streaming import StreamHandler, stream_handler, stream_requests
 from flexpie_mpi.session.timing import RunTerms
 
 COUNT = 14

@@ -47,7 +47,7 @@ OWNERS = {
 """The places that may import a package: rows, rooms, or modules."""
 
 LATE = {
-    "commands/infer.py": ("commands.infer_files", "files.requests", "session.streaming"),
+    "commands/infer.py": ("commands.infer_files", "files.requests", "session.planning", "session.streaming"),
     "commands/infer_terms.py": ("files.requests",),
     "commands/infer_files.py": ("report",),
     "commands/options.py": ("model",),

@@ -13,6 +13,7 @@ from ..core.plan import Plan
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
 from ..runtime.crew import muster
 from ..runtime.engine import Engine, load_shared
+from ..runtime.kernels import own_block
 from ..runtime.machine import launcher_rank
 from ..runtime.mpi import MPITransport
 from ..runtime.transport import on_root
@@ -214,8 +215,18 @@ def run(args: argparse.Namespace) -> int:
         return Inference(transport, args, kept).run()
 
     if crew is not None:
+        if crew.is_spare:
+            rehearse()
         run_elastic_job(crew, work)
     run_job(deadline_s, work)
+
+
+def rehearse() -> None:
+    """Import and try what the root works with, on a rank that may have to take its place within a moment."""
+    from ..session import planning, streaming  # noqa: F401
+    from . import infer_files  # noqa: F401
+
+    own_block()
 
 
 @dataclass
@@ -274,6 +285,8 @@ class Inference(RankPart):
                     make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))
                 )
             engine = make(chosen.plan, in_flight=depth if is_stream else 1)
+            if kept.crew is not None and course is None:
+                rehearse()
             kept.set_out(transport, chosen, is_stream=is_stream)
             if is_stream:
                 return self._stream(engine, partial(make, in_flight=depth), source, terms, chosen)

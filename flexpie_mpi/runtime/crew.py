@@ -115,9 +115,14 @@ class Crew:
         return tuple(self._holders)
 
     @property
+    def is_spare(self) -> bool:
+        """Whether this rank has no place."""
+        return self._me not in self._holders.values()
+
+    @property
     def transport(self) -> MPITransport | None:
         """That of the ranks that work, made when it is first asked for; None on a spare."""
-        if self._transport is None and self._me in self._holders.values():
+        if self._transport is None and not self.is_spare:
             self._transport = MPITransport(self._job, self._communicators, self._deadline_s)
         return self._transport
 

@@ -20,7 +20,7 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import DEADLINE_TIMES, LEAST_DEADLINE_S, Chooser, Chosen
 from ..session.greeting import greet
-from ..session.opening import ROOT, from_root, shared_devices, shared_plan
+from ..session.opening import ROOT, from_root, read_plan, shared_devices, shared_plan
 from ..session.survival import Course, Kept
 from ..session.timing import RunTerms, TimedRun, time_request
 from . import UsageError, options
@@ -322,10 +322,12 @@ class Inference(RankPart):
     def _with_pixels(self, given: Plan | None, model: Model) -> Model:
         """The root's model as it takes the pixels of pictures, where all requests have such and it pays.
 
-        What one rank computes alone is not sent, and a plan that is given has to fit.
+        What one rank computes alone is not sent, and a plan that is given has to fit: also the one that was given when
+        the job began, whatever is left of that.
         """
         if self.transport.size == 1 or (given is None and self.args.layout == "single"):
             return model
+        given = read_plan(self.args.plan) if given is None and self.args.plan is not None else given
         taking = self.files.with_pixels(model)
         return taking if given is None or self.files.planned(taking, given) else model
 
@@ -372,7 +374,9 @@ class Inference(RankPart):
         def say() -> bool:
             run = self.kept.run
             assert run is not None, "on the root"
-            self.files.publish(run) if isinstance(run, TimedRun) else self.files.publish_stream(run)
+            if not self.kept.is_said:
+                self.files.publish(run) if isinstance(run, TimedRun) else self.files.publish_stream(run)
+            self.kept.is_said = True
             return run.is_wrong
 
         return DIFFERS if from_root(self.transport, say) else 0

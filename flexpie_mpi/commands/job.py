@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,7 +48,10 @@ def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:
     except Failure:
         if refusal():
             raise
-        transport.give_up("a rank was lost: infer --elastic, started like this, would go on without it")
+        transport.give_up(
+            "a rank was lost: infer --elastic, started like this, would go on without it, and --resume goes on behind "
+            "what was written"
+        )
 
 
 def run_elastic_job(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:
@@ -59,6 +63,7 @@ def run_elastic_job(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn
         with suppress(LostError):
             _attempt(crew, work)
         crew.regroup()
+        gc.collect()  # what was at work takes memory that the next attempt may need
 
 
 def _attempt(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:

@@ -39,7 +39,7 @@ from .mpi import (
     launched_ranks,
     library,
 )
-from .waiting import Patience, wait
+from .waiting import DEADLINE_S, Patience, wait
 
 LEAST_VERSION = (5, 0, 10)
 """Of Open MPI: revoking crashed before."""
@@ -97,6 +97,7 @@ class Crew:
         self.code: int | None = None
         self._job = job
         self._deadline_s = deadline_s
+        self._limit_s = max(deadline_s, DEADLINE_S)  # others may be at work that has no deadline
         self._me: int = job.world.rank
         self._hosts: list[str] = ControlPlane(job.world, Patience(deadline_s)).all_gather(host_name())
         size = len(self._hosts)
@@ -153,7 +154,7 @@ class Crew:
     def regroup(self) -> None:
         """Find together again after a loss: who is left, and who works. Returns when all of them have."""
         at_s, before, spares = time.time(), dict(self._holders), set(self._spares)
-        limit = Timer(self._deadline_s, self._give_up)
+        limit = Timer(self._limit_s, self._give_up)
         limit.daemon = True
         limit.start()
         while not self._is_regrouped():
@@ -220,7 +221,7 @@ class Crew:
 
     def _give_up(self) -> None:
         """A rank that is not lost does not come."""
-        waited = f"waited {self._deadline_s:.3g} s for those that are left after a loss"
+        waited = f"waited {self._limit_s:.3g} s for those that are left after a loss"
         say(self._me, f"{waited}: one of them hangs, or is cut off. --resume goes on behind what was written")
         self._job.abort(1)
 

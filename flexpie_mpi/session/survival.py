@@ -62,6 +62,7 @@ class Kept:
     request: Mapping[str, Any] | None = None
     handler: StreamHandler | None = None
     run: StreamRun | TimedRun | None = None  # that which is over
+    is_said: bool = False  # whether the user has been told of it
     stack: ExitStack = field(default_factory=ExitStack)
     _told: int = 0  # losses
 

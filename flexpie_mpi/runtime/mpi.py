@@ -31,6 +31,7 @@ from .presence import Presence
 from .transport import Channel, Transport, aligned
 from .waiting import DEADLINE_S, Late, LateError, Patience, Signs, wait
 from .watch import Watch
+from .witness import Witness
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
@@ -162,6 +163,7 @@ class Job:
         self._is_over = False
         if world.size > 1:  # alone, Python's own way to end is good enough
             end_job_on_error(world.rank, self.abort)
+        self._witness = Witness(world.rank, MPI.Get_processor_name()) if world.size > 1 else None
         atexit.register(self._end_at_exit)
 
     def end(self, code: int, message: str, grace_s: float, *, is_late: bool = False) -> None:
@@ -174,6 +176,8 @@ class Job:
         if self._is_over or MPI.Is_finalized():
             return
         self._is_over = True
+        if self._witness is not None:
+            self._witness.dismiss()
         rank, size = self.world.rank, self.world.size
         speaker = np.array([rank if message else size])
         request = self.world.Iallreduce(MPI.IN_PLACE, speaker, MPI.MIN)

@@ -1,0 +1,335 @@
+"""What becomes of a stream when something goes wrong: fault by fault, how it ends, who says so and when, what is lost.
+
+``python bench/faults.py [--runs 10] [--only WORD] [--output faults.jsonl]`` in an environment with MPICH, and again in
+one with Open MPI; ``python bench/faults.py --page PAGE.md --output faults.jsonl`` then writes the table between the
+markers of a page.
+
+Each run streams requests over three ranks into a file, waits until some are written, and does harm. Where the job
+ended, it is started again with the same words (``--resume``); then every request is held against those of an
+undisturbed job.
+*Named after* counts from the fault to the line that gives the reason; a wait has a deadline of four seconds. Faults of
+links and of the memory of one rank need root: they happen on emulated boards, and in a control group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from faulty import RANKS, REPOSITORY, Job, Place, lost_and_doubled, python, rows, undisturbed, written
+
+from flexpie_mpi.emulate.system import memory_here
+
+BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
+TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
+PATIENCE_S = 60.0
+"""A job that is not over by then hangs."""
+
+Throw = Callable[[Job, Place], None]
+Command = Callable[[Place, Path], Sequence[str]]
+
+
+def plain(place: Place, out: Path) -> Sequence[str]:
+    """The command of an ordinary job."""
+    return place.plain(out)
+
+
+def emulated(place: Place, out: Path) -> Sequence[str]:
+    """The command of a job on emulated boards."""
+    return place.emulated(out)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong."""
+
+    name: str
+    reason: str  # what is looked for in what the job says
+    throw: Throw | None = None  # done to a job in the middle of its stream; None where it is wrong from the start
+    command: Command = plain
+    needs_root: bool = False
+
+
+def to_rank(rank: int, *numbers: int, pause_s: float = 0.0) -> Throw:
+    """Send signals to a rank, with a pause between two."""
+
+    def throw(job: Job, place: Place) -> None:
+        pid = job.pids()[rank]
+        for number in numbers:
+            os.kill(pid, number)
+            time.sleep(pause_s)
+
+    return throw
+
+
+def to_launcher(number: int, *, group: bool = False) -> Throw:
+    """Send a signal to mpirun, or to all that a terminal would send it to."""
+
+    def throw(job: Job, place: Place) -> None:
+        (os.killpg if group else os.kill)(job.process.pid, number)
+
+    return throw
+
+
+def slowed(job: Job, place: Place) -> None:
+    """Let rank 1 have a tenth of its time for three seconds."""
+
+    def throttle() -> None:
+        end_s = time.monotonic() + 3
+        with contextlib.suppress(ProcessLookupError):
+            while time.monotonic() < end_s:
+                for number, seconds in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
+                    os.kill(pid, number)
+                    time.sleep(seconds)
+
+    pid = job.pids()[1]
+    threading.Thread(target=throttle, daemon=True).start()
+
+
+def on_link(*words: str) -> Throw:
+    """Do something to the cable of the last board."""
+
+    def throw(job: Job, place: Place) -> None:
+        subprocess.run(["ip", "netns", "exec", f"{job.prefix()}-{RANKS - 1}", *words], check=True)
+
+    return throw
+
+
+def on_full_disk(place: Place, out: Path) -> Sequence[str]:
+    """A job whose files may become no larger than its first results: whatever it writes beyond fails."""
+    return ["sh", "-c", 'ulimit -f 140; exec "$@"', "sh", *place.plain(out)]
+
+
+def with_flipped_bit(place: Place, out: Path) -> Sequence[str]:
+    """A job in whose cache one bit of the largest slice of weights is another one."""
+    slices = [path for path in (place.cache / "weights").iterdir() if path.suffix != ".sum"]
+    largest = max(slices, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content)
+    return place.plain(out)
+
+
+def with_other_model(place: Place, out: Path) -> Sequence[str]:
+    """A job one of whose ranks is given another model."""
+    others = [*python(), *place.words(out)]
+    words = [*python(), *place.words(out, "builtin:tiny_vgg")]
+    return place.ranks((1, others), (1, words), (RANKS - 2, others))
+
+
+def with_other_version(place: Place, out: Path) -> Sequence[str]:
+    """A job one of whose ranks has another version of this package."""
+    copy = place.folder / "other"
+    if not copy.exists():
+        shutil.copytree(REPOSITORY / "flexpie_mpi", copy / "flexpie_mpi", ignore=shutil.ignore_patterns("__pycache__"))
+        changed = copy / "flexpie_mpi" / "runtime" / "executor.py"
+        changed.write_text(changed.read_text() + "\n# a later version\n")
+    ours, theirs = [*python(), *place.words(out)], ["env", f"PYTHONPATH={copy}", *python(), *place.words(out)]
+    return place.ranks((1, ours), (1, ["env", "-C", str(copy), *theirs]), (RANKS - 2, ours))
+
+
+def on_wrong_interface(place: Place, out: Path) -> Sequence[str]:
+    """A job that is told to use a network interface that is not there."""
+    switches = ["-iface", "nosuch0"]
+    if place.library == "openmpi":
+        switches = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "nosuch0"]
+    return place.ranks((RANKS, [*python(), *place.words(out)]), switches=switches)
+
+
+def group_of(place: Place) -> Path:
+    """A control group for one rank's memory."""
+    groups = memory_here()
+    assert groups is not None, "memory can be limited here"
+    return groups.root / f"flexpie-faults-{os.getpid()}"
+
+
+def in_group(place: Place, out: Path) -> Sequence[str]:
+    """A job one of whose ranks is in a control group."""
+    group_of(place).mkdir(exist_ok=True)
+    ours = [*python(), *place.words(out)]
+    entered = ["sh", "-c", f'echo $$ > {group_of(place)}/cgroup.procs; exec "$@"', "sh", *ours]
+    return place.ranks((1, ours), (1, entered), (RANKS - 2, ours))
+
+
+BALLOON = """
+import sys, time
+for file, text in ((sys.argv[1] + "/cgroup.procs", "0"), ("/proc/self/oom_score_adj", "-1000")):
+    open(file, "w").write(text)
+held = []
+for _ in range(200):
+    held.append(bytearray(b"x") * (1 << 20))
+time.sleep(2)
+"""
+
+
+def exhausted(job: Job, place: Place) -> None:
+    """Leave a rank's control group a little room, and let another process, which the kernel spares, take more."""
+    group = group_of(place)
+    used, limit = ("memory.usage_in_bytes", "memory.limit_in_bytes")
+    if not (group / used).exists():
+        used, limit = "memory.current", "memory.max"
+    (group / limit).write_text(str(int((group / used).read_text()) + (64 << 20)))
+    subprocess.Popen([sys.executable, "-c", BALLOON, str(group)])
+
+
+DEAD = r"rank 1\b.*(dead|killed|gone)|KILLED BY SIGNAL|signal 9|exited on signal|lost connection"
+FAULTS = (
+    Fault("a rank is killed", DEAD, to_rank(1, signal.SIGKILL)),
+    Fault("the root is killed", DEAD.replace("rank 1", "rank 0"), to_rank(0, signal.SIGKILL)),
+    Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
+    Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
+    Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
+    Fault("a board is slow for 3 s", "slow", slowed),
+    Fault("a link is cut", r"the link is cut|link", on_link("ip", "link", "set", "eth0", "down"), emulated, True),
+    Fault(
+        "a link carries 1 Mb/s",
+        "slow",
+        on_link(
+            *["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "1s"]
+        ),
+        emulated,
+        True,
+    ),
+    Fault("a rank is out of memory", r"memory|KILLED BY SIGNAL: 9|signal 9", exhausted, in_group, True),
+    Fault("the disk is full", r"cannot be written: (File too large|No space)", lambda job, place: None, on_full_disk),
+    Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit),
+    Fault("one rank has another model", r"model", None, with_other_model),
+    Fault("one rank has another version", r"flexpie-mpi|versions?|files", None, with_other_version),
+    Fault("the interface is not there", r"nosuch0", None, on_wrong_interface),
+    Fault("SIGTERM to the launcher", r"SIGTERM|stopped", to_launcher(signal.SIGTERM)),
+    Fault("Ctrl-C", r"SIGINT|stopped|interrupt", to_launcher(signal.SIGINT, group=True)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run of a fault gave; times in seconds from the fault, None where nothing came."""
+
+    fault: str
+    library: str
+    outcome: str
+    named_s: float | None
+    ended_s: float | None
+    lost: int
+    doubled: int
+    said: tuple[str, ...] = ()
+
+
+def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row:
+    """Do harm to one job, and start it again where it has ended."""
+    out = place.folder / f"{number}.h5"
+    with Job(fault.command(place, out), out) as job:
+        since_s = time.monotonic()
+        if fault.throw is not None and job.begun(len(expected) // 8):
+            since_s = time.monotonic()
+            fault.throw(job, place)
+        end_s = job.ended(PATIENCE_S)
+        code, before = job.process.poll(), written(out)
+        named_s = job.named(fault.reason, since_s) if fault.reason else None
+    said = [line for _, line in job.said]
+    if before < len(expected):
+        with Job(place.plain(out), out) as again:
+            again.ended(120)
+        said += ["resumed:", *(line for _, line in again.said)] if again.process.returncode else []
+    lost, doubled = lost_and_doubled(rows(out), expected)
+    outcome = outcome_of(code if end_s else None, before, len(expected))
+    ended_s = end_s and end_s - since_s
+    return Row(fault.name, place.library, outcome, named_s, ended_s, lost, doubled, tuple(said[-40:]))
+
+
+def outcome_of(code: int | None, before: int, requests: int) -> str:
+    """What became of a job that left so many requests and an exit code, None where it did not end."""
+    if code is None:
+        return "hangs"
+    if before == requests:
+        return "goes on"
+    if code == 0:
+        return "ends in order"
+    return "ends" if before else "is refused"
+
+
+def table(found: Sequence[Row]) -> str:
+    """The runs as lines of Markdown, a fault in each."""
+    libraries = [name for name in TITLES if any(row.library == name for row in found)]
+    heads = [f"{TITLES[name]} | named after, s" for name in libraries]
+    lines = [
+        f"| fault | {' | '.join(heads)} | runs | lost | doubled |",
+        "| :--- |" + " :--- | ---: |" * len(libraries) + " ---: |" * 3,
+    ]
+    for name in dict.fromkeys(row.fault for row in found):
+        of_fault = [row for row in found if row.fault == name]
+        cells = [cell for library in libraries for cell in _cells([row for row in of_fault if row.library == library])]
+        sums = len(of_fault), sum(row.lost for row in of_fault), sum(row.doubled for row in of_fault)
+        lines.append(f"| {' | '.join([name, *cells, *map(str, sums)])} |")
+    return "\n".join(lines)
+
+
+def _cells(found: Sequence[Row]) -> tuple[str, str]:
+    counts = Counter(row.outcome for row in found).most_common()
+    outcome = ", ".join(what if len(counts) == 1 else f"{what} ({count})" for what, count in counts)
+    times = sorted(row.named_s for row in found if row.named_s is not None)
+    spread = "" if len(times) < 2 else f" ({times[0]:.1f} to {times[-1]:.1f})"
+    return outcome, f"{statistics.median(times):.1f}{spread}" if times else ""
+
+
+def write_page(page: Path, found: Sequence[Row]) -> None:
+    """Put the table between the markers of a page."""
+    text = page.read_text()
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}")
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The runs of a file."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        yield Row(**json.loads(line))
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10, help="of every fault (default 10)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="faults whose names match")
+    parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--output", type=Path, default=Path("faults.jsonl"), help="runs are added to it")
+    parser.add_argument("--page", type=Path, help="run nothing; write the table of the output into this page")
+    options = parser.parse_args()
+    if options.page:
+        write_page(options.page, [*read(options.output)])
+        return 0
+    faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, options.output.open("a") as output:
+        place = Place(Path(folder), options.requests)
+        expected = undisturbed(place)
+        for number, fault in enumerate(fault for fault in faults for _ in range(options.runs)):
+            if fault.needs_root and os.geteuid():
+                continue
+            found.append(run(fault, place, expected, number))
+            print({**vars(found[-1]), "said": ""}, flush=True)
+            output.write(json.dumps(vars(found[-1])) + "\n")
+            output.flush()
+        with contextlib.suppress(OSError):
+            group_of(place).rmdir()
+    print(table(found))
+    return 1 if any(row.lost or row.doubled for row in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@
 #   make lint          lint and types
 #   make paper         the FlexPie evaluation in short, on emulated boards, and its report, in studies; as root
 #   make smoke         the shortest of the studies, in two minutes; as root
+#   make soak          an hour's stream on emulated boards that pause and are lost; MINUTES=2 for a short one; as root
 #   make environment   only the environment, in .venv
 #   make clean         remove what these made
 #
@@ -21,7 +22,7 @@ METADATA := setup.cfg pyproject.toml
 # Results of studies; a study that was stopped goes on with what it has.
 STUDIES := studies
 
-.PHONY: infer test test-alone test-mpi test-long test-openmpi test-fuzz lint paper smoke environment clean
+.PHONY: infer test test-alone test-mpi test-long test-openmpi test-fuzz lint paper smoke soak environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
@@ -64,6 +65,10 @@ $(STUDIES)/paper-short $(STUDIES)/smoke: $(STUDIES)/%: $(MPICH)/.plots
 	@mkdir -p $(STUDIES)
 	$(MPICH)/bin/flexpie-mpi bench bench/suites/$*.toml --output $@.jsonl
 	$(MPICH)/bin/flexpie-mpi report $@.jsonl --output $@
+
+MINUTES := 60
+soak: $(MPICH)/.run
+	$(MPICH)/bin/python bench/soak.py --minutes $(MINUTES)
 
 environment: $(MPICH)/.run
 

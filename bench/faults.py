@@ -195,11 +195,11 @@ FAULTS = (
     Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
     Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
-    Fault("a board is slow for 3 s", "slow", slowed),
-    Fault("a link is cut", r"the link is cut|link", on_link("ip", "link", "set", "eth0", "down"), emulated, True),
+    Fault("a board is slow for 3 s", "board is slow", slowed),
+    Fault("a link is cut", "link is cut", on_link("ip", "link", "set", "eth0", "down"), emulated, True),
     Fault(
         "a link carries 1 Mb/s",
-        "slow",
+        "link is slow|are slow",
         on_link(
             *["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "1s"]
         ),

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -111,9 +112,9 @@ def on_link(*words: str) -> Throw:
     return throw
 
 
-def on_full_disk(place: Place, out: Path) -> Sequence[str]:
-    """A job whose files may become no larger than its first results: whatever it writes beyond fails."""
-    return ["sh", "-c", 'ulimit -f 140; exec "$@"', "sh", *place.plain(out)]
+def without_room(job: Job, place: Place) -> None:
+    """Let no file of the root become larger than its results are now: what it writes beyond fails."""
+    resource.prlimit(job.pids()[0], resource.RLIMIT_FSIZE, (job.out.stat().st_size,) * 2)
 
 
 def with_flipped_bit(place: Place, out: Path) -> Sequence[str]:
@@ -207,7 +208,7 @@ FAULTS = (
         True,
     ),
     Fault("a rank is out of memory", r"memory|KILLED BY SIGNAL: 9|signal 9", exhausted, in_group, True),
-    Fault("the disk is full", r"cannot be written: (File too large|No space)", lambda job, place: None, on_full_disk),
+    Fault("the disk is full", r"cannot be written: (File too large|No space)", without_room),
     Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit),
     Fault("one rank has another model", r"model", None, with_other_model),
     Fault("one rank has another version", r"flexpie-mpi|versions?|files", None, with_other_version),

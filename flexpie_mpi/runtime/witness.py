@@ -20,9 +20,11 @@ _SCRIPT = """
 trap '' INT TERM HUP
 read -r word && exit 0
 test "$(sed -n 's/^oom_kill //p' "$3")" -gt "$2" 2>/dev/null || exit 0
-sure=probably
-dmesg 2>/dev/null | tail -n 200 | grep -q "Killed process $1 " && sure=indeed
-echo "rank $4 on '$5' was killed, $sure for want of memory: take more boards, or a plan with less on that one" >&2
+log=$(dmesg 2>/dev/null | tail -n 200)
+sure=${log:+indeed}
+test -z "$log" || echo "$log" | grep -q "Killed process $1 " || exit 0
+who="rank $4 on '$5' was killed, ${sure:-probably} for want of memory"
+echo "$who: take more boards, or a plan with less on that one" >&2
 """
 
 

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.launch import REPOSITORY
+from tests.launch import environment
 
 RANK = """
 import os, sys
 from pathlib import Path
 from flexpie_mpi.runtime.witness import Witness
-counts, ending = Path(sys.argv[1]), sys.argv[2]
-witness = Witness(3, "pi", counts)
+folder, ending = Path(sys.argv[1]), sys.argv[2]
+witness = Witness(3, "pi", folder / "vmstat")
 if ending != "killed":
-    counts.write_text("pgfault 9\\noom_kill 5\\n")
+    (folder / "vmstat").write_text("pgfault 9\\noom_kill 5\\n")
+named = os.getpid() if ending == "named" else 1
+(folder / "dmesg").write_text("" if ending == "unnamed" else f"#!/bin/sh\\necho Killed process {named} '(x)'")
+(folder / "dmesg").chmod(0o755)
 if ending == "over":
     witness.dismiss()
 os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.parametrize(("ending", "said"), [("exhausted", True), ("killed", False), ("over", False)])
-def test_a_rank_killed_for_memory_is_told_from_others(tmp_path: Path, ending: str, said: bool) -> None:
-    counts = tmp_path / "vmstat"
-    counts.write_text("pgfault 7\noom_kill 4\n")
-    done = subprocess.run(
-        [sys.executable, "-c", RANK, str(counts), ending],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        check=False,
-    )
-    sentence = "rank 3 on 'pi' was killed, probably for want of memory"
-    assert done.returncode == -9 and (sentence in done.stderr) == said and (said or not done.stderr)
+@pytest.mark.parametrize(
+    ("ending", "said"), [("unnamed", "probably"), ("named", "indeed"), ("another", ""), ("killed", ""), ("over", "")]
+)
+def test_a_rank_killed_for_memory_is_told_from_others(tmp_path: Path, ending: str, said: str) -> None:
+    """Where the kernel's log may be read, it has to name the process."""
+    (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 4\n")
+    command = [sys.executable, "-c", RANK, str(tmp_path), ending]
+    around = environment({"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=around, check=False)
+    sentence = f"rank 3 on 'pi' was killed, {said} for want of memory"
+    assert done.returncode == -9 and (sentence in done.stderr if said else not done.stderr), done.stderr

@@ -12,6 +12,7 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
     Original       the same run of the file must give the same outputs, or the next way is tried:
                    functions inlined by onnxruntime; nothing folded
+    with_moments   normalisations over space in two steps
     ---------------------------------------------------------------------------------------------------
     read_prepared  the skeleton, and where the data of its stubs are
     Model          the graph of the skeleton, on every rank
@@ -32,6 +33,7 @@ from ..core.graph import BoundNode
 from ..ops import rule_for, whole
 from .canonicalise import canonicalise
 from .model import convert
+from .moments import with_moments
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
@@ -40,7 +42,7 @@ from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes,
 
 log = logging.getLogger(__name__)
 
-FORMAT = 10
+FORMAT = 11
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -130,6 +132,7 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
     drop_signs(source.proto)
     canonicalise(source.proto)
     _check_results(original, infer_types(source, budget, runs=original.runs))
+    with_moments(source.proto)
     for node in convert(source.proto).bound:
         _try_rule(node)
     return source

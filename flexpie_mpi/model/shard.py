@@ -17,6 +17,7 @@ from ..core.region import Region
 from ..lower.facts import slice_bytes
 from ..lower.shards import Held
 from ..ops import Const, LocalNode, crop, rule_for, whole
+from ..ops.moments import DOMAIN
 from .model import Model
 from .walks import fresh
 
@@ -242,7 +243,12 @@ def _reads_weights_once(model: Model, blocks: Sequence[NodeBlock], weights: Mapp
 
 
 def _is_whole(bound: BoundNode, block: NodeBlock) -> bool:
-    """Whether a block reads every input whole and leaves none of its regions cut, so that the node runs as it is."""
+    """Whether a block reads every input whole and leaves none of its regions cut, so that the node runs as it is.
+
+    Nodes of this package's own never do: onnxruntime does not know them.
+    """
+    if bound.node.domain == DOMAIN:
+        return False
     reads = all(_covers(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True))
     writes = zip(bound.outputs, block.outputs, strict=True)
     return reads and all(region is None or _covers(value, region) for value, region in writes)

@@ -12,6 +12,7 @@ from . import (  # noqa: F401 - each registers its rules
     elementwise,
     gather,
     matmul,
+    moments,
     normalise,
     pad,
     pool,

@@ -1,0 +1,226 @@
+"""Normalisations over space in two steps, so that ranks which cut space exchange a few numbers and no image.
+
+A model that is prepared has an instance or group normalisation as two nodes of this package's own::
+
+    moments = Moments(x)                                     mean and mean square of every group of channels
+    y       = InstanceNormalization(x, moments, scale, bias)
+
+Moments are sums, of which ranks leave parts. What computes all of space needs none: there the second node reads `x`
+alone and runs as the operator that it was, which is one kernel where the two are a dozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+from ..core.graph import BoundNode
+from ..core.region import Bounds, Region
+from .base import Const, Followed, LocalNode, OpRule, Regions, axes_of, crop, hull, register
+
+DOMAIN = "flexpie_mpi"
+MOMENTS = "Moments"
+
+_FLOAT, _DOUBLE = 1, 11
+"""ONNX's numbers of types."""
+
+
+def moments_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """Shape of the moments of data (N, C, spatial...): as many axes, the last with mean and mean square.
+
+    >>> moments_shape((1, 32, 56, 48), 4)
+    (1, 4, 1, 2)
+    """
+    return (shape[0], groups, *(1,) * (len(shape) - 3), 2)
+
+
+def reads_moments(node: BoundNode) -> bool:
+    """Whether a node is the second of the two, which reads moments where it has not all of space."""
+    return node.node.domain == DOMAIN and node.op != MOMENTS
+
+
+@register
+class Moments(OpRule):
+    """Mean and mean square of every group of channels, over space, in double precision.
+
+    The deviation is what the mean square exceeds the squared mean by; of single precision nothing might be left. What
+    parts sum is centred before it is squared, so that in double precision only the last digits are lost.
+    """
+
+    domain = DOMAIN
+    ops = (MOMENTS,)
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return (frozenset((0, 1)),)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        (batch, groups, *_), shape = hull(out).bounds, node.in_shape()
+        return (Region.full(shape).with_axis(0, batch).with_axis(1, _channels(node, groups)),)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        return self.part(node, into)
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """A sum, a difference, a square and its sum of every element."""
+        (data,) = self.in_regions(node, out)
+        return 4 * data.size if data is not None else 0
+
+    def combines(self, node: BoundNode) -> str:
+        return "add"
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        return ((None, None, *range(2, len(node.in_shape()))),)
+
+    def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
+        """The moments of what a rank has, by its share of all of space."""
+        (data,) = into
+        assert data is not None, "every part has a share"
+        (batch, channels, rows, *rest), per_group = data.shape, _per_group(node)
+        grouped = Const((batch, channels // per_group, per_group * rows, *rest))
+        share = prod(data.shape[2:]) / prod(node.in_shape()[2:])
+        return (
+            LocalNode("Reshape", (0, grouped), ("grouped",)),
+            _average(node, "grouped", "mean"),
+            LocalNode("Sub", ("grouped", "mean"), ("centred",)),
+            LocalNode("Mul", ("centred", "centred"), ("squares",)),
+            _average(node, "squares", "variance"),
+            LocalNode("Cast", ("mean",), ("wide_mean",), (("to", _DOUBLE),)),
+            LocalNode("Cast", ("variance",), ("wide_variance",), (("to", _DOUBLE),)),
+            LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
+            LocalNode("Add", ("squared_mean", "wide_variance"), ("mean_square",)),
+            LocalNode("Concat", ("wide_mean", "mean_square"), ("own",), (("axis", len(data.shape) - 1),)),
+            LocalNode("Mul", ("own", Const((share,), "float64", ())), (0,)),
+        )
+
+
+@register
+class Normalisation(OpRule):
+    """Data (N, C, spatial...) by its moments, and by parameters of every channel."""
+
+    domain = DOMAIN
+    ops = ("GroupNormalization", "InstanceNormalization")
+    separable = False
+
+    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
+        return axes_of(node)
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        """Moments, unless all of space is wanted: then they are those of the data, whose groups are read whole."""
+        region = hull(out)
+        batch, channels = region.bounds[:2]
+        groups = _groups(node, channels)
+        if _has_all_space(node, region):
+            channels = _channels(node, groups)
+            moments = None
+        else:
+            moments = Region.full(node.in_shape(1)).with_axis(0, batch).with_axis(1, groups)
+        parameters = (Region.full(node.in_shape(index)).with_axis(0, channels) for index in (2, 3))
+        return (region.with_axis(1, channels), moments, *parameters)
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        region, data = hull(out), into[0]
+        assert data is not None, "it is always read"
+        if into[1] is not None:
+            return _scaled(node, data, into[1].bounds[1][0])
+        if node.op == "InstanceNormalization":
+            return (LocalNode(node.op, (0, 2, 3), (0,), (_epsilon(node),)),)
+        return (*_grouped(node, data), crop(node.opset, "held", 0, data, region))
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """Mean, variance, scale and shift: about eight of an element; scale and shift are two."""
+        region = hull(out)
+        (data, *_) = self.in_regions(node, out)
+        assert data is not None, "it is always read"
+        return (8 if _has_all_space(node, region) else 2) * data.size
+
+
+def _has_all_space(node: BoundNode, region: Region) -> bool:
+    return region.shape[2:] == node.out_shape()[2:]
+
+
+def _per_group(node: BoundNode) -> int:
+    """Channels of a group."""
+    return int(node.in_shape()[1] // node.attribute("num_groups"))
+
+
+def _channels(node: BoundNode, groups: Bounds) -> Bounds:
+    """Channels of some groups."""
+    per_group = _per_group(node)
+    return groups[0] * per_group, groups[1] * per_group
+
+
+def _groups(node: BoundNode, channels: Bounds) -> Bounds:
+    """Groups that some channels touch."""
+    per_group = _per_group(node)
+    return channels[0] // per_group, -(-channels[1] // per_group)
+
+
+def _epsilon(node: BoundNode) -> tuple[str, float]:
+    return "epsilon", node.attribute("epsilon", 1e-5)
+
+
+def _average(node: BoundNode, source: str, target: str) -> LocalNode:
+    """The mean over space, whose axes are an attribute before opset 18."""
+    axes = tuple(range(2, len(node.in_shape())))
+    if node.opset < 18:
+        return LocalNode("ReduceMean", (source,), (target,), (("axes", axes),))
+    return LocalNode("ReduceMean", (source, Const(axes)), (target,))
+
+
+def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
+    """A group normalisation of whole groups and all of space, as PyTorch writes it: each group is an instance."""
+    groups = data.shape[1] // _per_group(node)
+    ones, zeros = (Const((number,) * groups, "float32") for number in (1.0, 0.0))
+    return (
+        LocalNode("Reshape", (0, Const((data.shape[0], groups, -1))), ("instances",)),
+        LocalNode("InstanceNormalization", ("instances", ones, zeros), ("normal",), (_epsilon(node),)),
+        LocalNode("Reshape", ("normal", Const(data.shape)), ("back",)),
+        LocalNode("Mul", ("back", 2), ("scaled",)),
+        LocalNode("Add", ("scaled", 3), ("held",)),
+    )
+
+
+def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode, ...]:
+    """Data by moments that others have summed: a batch normalisation, to which the channels of all items are channels.
+
+    It is one kernel, which reads the data once.
+    """
+    last, zero, one = ("axis", len(data.shape) - 1), Const((0,), shape=()), Const((1,), shape=())
+    flat = Const((-1,))
+    return (
+        _by_channel(node, data, first_group),
+        LocalNode("Gather", ("moments", zero), ("wide_mean",), (last,)),
+        LocalNode("Gather", ("moments", one), ("mean_square",), (last,)),
+        LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
+        LocalNode("Sub", ("mean_square", "squared_mean"), ("difference",)),
+        LocalNode("Abs", ("difference",), ("wide_variance",)),  # rounding may leave it below 0
+        LocalNode("Cast", ("wide_mean",), ("means",), (("to", _FLOAT),)),
+        LocalNode("Cast", ("wide_variance",), ("variances",), (("to", _FLOAT),)),
+        LocalNode("Reshape", ("means", flat), ("mean",)),
+        LocalNode("Reshape", ("variances", flat), ("variance",)),
+        *_batch_normalisation(node, data.shape),
+    )
+
+
+def _by_channel(node: BoundNode, data: Region, first_group: int) -> LocalNode:
+    """The moments of every channel: those of its group, as they are where each has its own."""
+    per_group = _per_group(node)
+    if per_group == 1:
+        return LocalNode("Identity", (1,), ("moments",))
+    groups = Const(tuple(channel // per_group - first_group for channel in range(*data.bounds[1])))
+    return LocalNode("Gather", (1, groups), ("moments",), (("axis", 1),))
+
+
+def _batch_normalisation(node: BoundNode, shape: tuple[int, ...]) -> Iterator[LocalNode]:
+    batch, channels, *space = shape
+    for index, name in ((2, "scale"), (3, "shift")):
+        yield LocalNode("Reshape", (index, Const((channels,))), (name,))
+    if batch == 1:
+        yield LocalNode("BatchNormalization", (0, "scale", "shift", "mean", "variance"), (0,), (_epsilon(node),))
+        return
+    for name in ("scale", "shift"):
+        yield LocalNode("Concat", (name,) * batch, (f"{name}s",), (("axis", 0),))
+    yield LocalNode("Reshape", (0, Const((1, batch * channels, *space))), ("items",))
+    inputs = ("items", "scales", "shifts", "mean", "variance")
+    yield LocalNode("BatchNormalization", inputs, ("normal",), (_epsilon(node),))
+    yield LocalNode("Reshape", ("normal", Const(shape)), (0,))

@@ -128,9 +128,35 @@ def statistics() -> onnx.ModelProto:
     )
 
 
+def moments() -> onnx.ModelProto:
+    """An instance normalisation of two items, and a group normalisation as PyTorch writes it, around a convolution."""
+    padded, (ones, zeros) = {"pads": [1, 1, 1, 1]}, (np.full(2, number, np.float32) for number in (1, 0))
+    return make(
+        [
+            helper.make_node("InstanceNormalization", ["x", "s0", "b0"], ["first"], epsilon=1e-3),
+            ("Relu", ["first"], ["first_on"]),
+            helper.make_node("Conv", ["first_on", "w"], ["wide"], **padded),
+            ("Reshape", ["wide", "groups"], ["grouped"]),
+            helper.make_node("InstanceNormalization", ["grouped", "ones", "zeros"], ["normal"]),
+            ("Reshape", ["normal", "image"], ["back"]),
+            ("Mul", ["back", "s1"], ["scaled"]),
+            ("Add", ["b1", "scaled"], ["shifted"]),
+            ("Add", ["wide", "shifted"], ["y"]),
+        ],
+        {"x": [2, 4, 19, 14]},
+        ["y", "first_on"],
+        {
+            "s0": noise(4), "b0": noise(4, seed=1), "w": noise(6, 4, 3, 3, seed=2), "ones": ones, "zeros": zeros,
+            "s1": noise(6, 1, 1, seed=3), "b1": noise(6, 1, 1, seed=4), "groups": np.array([0, 2, -1]),
+            "image": np.array([2, 6, 19, 14]),
+        },
+    )  # fmt: skip
+
+
 MODELS = {
     "attention": attention,
     "bottleneck": bottleneck,
+    "moments": moments,
     "perceptron": perceptron,
     "squeeze": squeeze,
     "statistics": statistics,

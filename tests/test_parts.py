@@ -189,3 +189,21 @@ def test_replicas_that_take_turns_leave_parts_each(case):
     plan = replace(plan, segments=(*plan.segments[:index], turning, *plan.segments[index + 1 :]))
     for outputs in run(job, plan, times=4):
         assert_close(outputs, expected)
+
+
+@pytest.mark.parametrize("layout", [("rows", ()), ("columns", ()), ("grid", (2, 2))])
+@pytest.mark.parametrize(("mean", "deviation"), [(300.0, 1.0), (10.0, 1e-3)])
+def test_moments_keep_the_variance_beside_a_large_mean(layout, mean, deviation, case):
+    """Against double precision: in single precision, mean squares would leave nothing of it."""
+    model, inputs, _, cache = case("moments")
+    data = (mean + deviation * inputs["x"]).astype(np.float32)
+    wide = data.astype(float)
+    normal = (wide - wide.mean((2, 3), keepdims=True)) / np.sqrt(wide.var((2, 3), keepdims=True) + 1e-3)
+    scale, shift = (model.array(name).reshape(-1, 1, 1) for name in ("s0", "b0"))
+    kind, grid = layout
+    shared = Layout(kind, (0, 1, 2, 3), grid=grid)
+    (value,) = (name for name in model.graph.nodes[0].writes)
+    plan = cut_at(model.graph, value, replace(shared, in_parts=True), shared)
+    (outputs,) = run((model, {"x": data}, None, cache), plan)
+    apart = np.abs(outputs["first_on"] - np.maximum(normal * scale + shift, 0)).max()
+    assert apart <= 1e-4 * np.abs(outputs["first_on"]).max()

@@ -23,6 +23,7 @@ from ..core.region import Region
 from ..lower.shards import node_flops
 from ..ops import part_axes, rule_for
 from ..ops.elementwise import Elementwise
+from ..ops.moments import reads_moments
 from ..ops.view import Reshape, Transpose
 from .prior import BLOCK
 from .rows import CALL, WORK
@@ -31,6 +32,8 @@ _BLOCKED = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPoo
 _SUMMING = ("Conv",)
 DEPTHWISE, PARTIAL_DEPTHWISE = "Conv/depthwise", "Conv/depthwise/partial"
 """Convolutions of each channel by itself: those of whole blocks of channels run in blocks, all others do not."""
+SCALED = "Normalisation/scaled"
+"""Normalisations by moments that ranks have summed."""
 _NORMALISING = ("LayerNormalization", "SimplifiedLayerNormalization")
 _LIGHT = (Elementwise, Reshape, Transpose)
 
@@ -144,6 +147,8 @@ def describe(
     share = out.prod(axis=1) / max(1, prod(_shape(node.outputs[0])))
     rows["batch"], rows["out_channels"], rows["out_rows"], rows["out_columns"] = _axes(out)
     rows["op"] = _labels(node, rows["out_channels"])
+    if reads_moments(node) and inputs[1] is not None:
+        rows["op"][inputs[1].any(axis=1)] = SCALED
     parts = _part_share(node, inputs)
     rows["flops"] = node_flops(node) * share * parts
     rows["out_bytes"] = out.prod(axis=1) * _itemsize(node.outputs[0])

@@ -17,15 +17,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..core.graph import BoundNode, Graph, Value
-from ..ops.moments import DOMAIN, MOMENTS, moments_shape
+from ..ops.moments import DOMAIN, MOMENTS
 from .canonicalise import canonicalise
 from .model import convert
 from .walks import fresh, replace, taken_names
 
 LEAST_PIXELS = 256
 """Pixels of an image from which on its moments are made apart."""
-_LEAST_OPSET = 7
-"""Before it operands are broadcast otherwise."""
+_LEAST_OPSET = 9
+"""Before it there is no ConstantOfShape."""
 
 
 _GROUPED = ("Reshape", "InstanceNormalization", "Reshape", "Mul", "Add")
@@ -69,7 +69,7 @@ def _pair(graph: onnx.GraphProto, each: _Normalisation, taken: set[str]) -> list
     """The two nodes of a normalisation."""
     first, last, groups = each.nodes[0], each.nodes[-1].node, each.instance.in_shape()[1]
     data, moments = first.node.inputs[0], fresh(f"{last.outputs[0]}/moments", taken)
-    shape = moments_shape(first.in_shape(), groups)
+    shape = (first.in_shape()[0], groups, 1, 2)
     graph.value_info.append(helper.make_tensor_value_info(moments, TensorProto.DOUBLE, shape))
     own, epsilon = {"domain": DOMAIN, "num_groups": groups}, each.instance.attribute("epsilon", 1e-5)
     inputs = [data, moments, *each.parameters]

@@ -16,7 +16,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, Followed, LocalNode, OpRule, Regions, axes_of, crop, hull, register
+from .base import Const, Followed, LocalNode, OpRule, Regions, axes_of, hull, register, trimmed
 
 DOMAIN = "flexpie_mpi"
 MOMENTS = "Moments"
@@ -25,26 +25,21 @@ _FLOAT, _DOUBLE = 1, 11
 """ONNX's numbers of types."""
 
 
-def moments_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
-    """Shape of the moments of data (N, C, spatial...): as many axes, the last with mean and mean square.
-
-    >>> moments_shape((1, 32, 56, 48), 4)
-    (1, 4, 1, 2)
-    """
-    return (shape[0], groups, *(1,) * (len(shape) - 3), 2)
+def makes_moments(node: BoundNode) -> bool:
+    """Whether a node is the first of the two."""
+    return node.node.domain == DOMAIN and node.op == MOMENTS
 
 
 def reads_moments(node: BoundNode) -> bool:
     """Whether a node is the second of the two, which reads moments where it has not all of space."""
-    return node.node.domain == DOMAIN and node.op != MOMENTS
+    return node.node.domain == DOMAIN and not makes_moments(node)
 
 
 @register
 class Moments(OpRule):
-    """Mean and mean square of every group of channels, over space, in double precision.
+    """Mean and mean square of every group of channels, over space: (N, C, spatial...) to (N, groups, 1, 2) in doubles.
 
-    The deviation is what the mean square exceeds the squared mean by; of single precision nothing might be left. What
-    parts sum is centred before it is squared, so that in double precision only the last digits are lost.
+    The variance is what the mean square exceeds the squared mean by, of which single precision may leave nothing.
     """
 
     domain = DOMAIN
@@ -61,7 +56,7 @@ class Moments(OpRule):
         return self.part(node, into)
 
     def flops(self, node: BoundNode, out: Regions) -> int:
-        """A sum, a difference, a square and its sum of every element."""
+        """A difference, a square and two sums of every element."""
         (data,) = self.in_regions(node, out)
         return 4 * data.size if data is not None else 0
 
@@ -72,23 +67,26 @@ class Moments(OpRule):
         return ((None, None, *range(2, len(node.in_shape()))),)
 
     def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
-        """The moments of what a rank has, by its share of all of space."""
+        """The moments of what a rank has, by its share of all of space.
+
+        One kernel, a layer normalisation of which nobody wants the result, tells mean and deviation of every row.
+        """
         (data,) = into
         assert data is not None, "every part has a share"
-        (batch, channels, rows, *rest), per_group = data.shape, _per_group(node)
-        grouped = Const((batch, channels // per_group, per_group * rows, *rest))
         share = prod(data.shape[2:]) / prod(node.in_shape()[2:])
+        groups, last = data.shape[1] // _per_group(node), ("axis", len(data.shape) - 1)
         return (
-            LocalNode("Reshape", (0, grouped), ("grouped",)),
-            _average(node, "grouped", "mean"),
-            LocalNode("Sub", ("grouped", "mean"), ("centred",)),
-            LocalNode("Mul", ("centred", "centred"), ("squares",)),
-            _average(node, "squares", "variance"),
+            LocalNode("ConstantOfShape", (Const(data.shape[-1:]),), ("zeros",)),
+            LocalNode("LayerNormalization", (0, "zeros"), ("unused", "mean", "inverse"), (last, ("epsilon", 0.0))),
             LocalNode("Cast", ("mean",), ("wide_mean",), (("to", _DOUBLE),)),
-            LocalNode("Cast", ("variance",), ("wide_variance",), (("to", _DOUBLE),)),
+            LocalNode("Cast", ("inverse",), ("wide_inverse",), (("to", _DOUBLE),)),
+            LocalNode("Mul", ("wide_inverse", "wide_inverse"), ("precision",)),
+            LocalNode("Reciprocal", ("precision",), ("variance",)),
             LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
-            LocalNode("Add", ("squared_mean", "wide_variance"), ("mean_square",)),
-            LocalNode("Concat", ("wide_mean", "mean_square"), ("own",), (("axis", len(data.shape) - 1),)),
+            LocalNode("Add", ("squared_mean", "variance"), ("mean_square",)),
+            LocalNode("Concat", ("wide_mean", "mean_square"), ("of_rows",), (last,)),
+            LocalNode("Reshape", ("of_rows", Const((data.shape[0], groups, -1, 2))), ("of_groups",)),
+            _average(node.opset, "of_groups", "own"),
             LocalNode("Mul", ("own", Const((share,), "float64", ())), (0,)),
         )
 
@@ -124,7 +122,8 @@ class Normalisation(OpRule):
             return _scaled(node, data, into[1].bounds[1][0])
         if node.op == "InstanceNormalization":
             return (LocalNode(node.op, (0, 2, 3), (0,), (_epsilon(node),)),)
-        return (*_grouped(node, data), crop(node.opset, "held", 0, data, region))
+        *inner, last = _grouped(node, data)
+        return (*inner, *trimmed(node.opset, last, (data,), (region,)))
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         """Mean, variance, scale and shift: about eight of an element; scale and shift are two."""
@@ -159,12 +158,11 @@ def _epsilon(node: BoundNode) -> tuple[str, float]:
     return "epsilon", node.attribute("epsilon", 1e-5)
 
 
-def _average(node: BoundNode, source: str, target: str) -> LocalNode:
-    """The mean over space, whose axes are an attribute before opset 18."""
-    axes = tuple(range(2, len(node.in_shape())))
-    if node.opset < 18:
-        return LocalNode("ReduceMean", (source,), (target,), (("axes", axes),))
-    return LocalNode("ReduceMean", (source, Const(axes)), (target,))
+def _average(opset: int, source: str, target: str) -> LocalNode:
+    """The mean along axis 2, which is an attribute before opset 18."""
+    if opset < 18:
+        return LocalNode("ReduceMean", (source,), (target,), (("axes", (2,)),))
+    return LocalNode("ReduceMean", (source, Const((2,))), (target,))
 
 
 def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
@@ -176,7 +174,7 @@ def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
         LocalNode("InstanceNormalization", ("instances", ones, zeros), ("normal",), (_epsilon(node),)),
         LocalNode("Reshape", ("normal", Const(data.shape)), ("back",)),
         LocalNode("Mul", ("back", 2), ("scaled",)),
-        LocalNode("Add", ("scaled", 3), ("held",)),
+        LocalNode("Add", ("scaled", 3), (0,)),
     )
 
 
@@ -185,12 +183,15 @@ def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode,
 
     It is one kernel, which reads the data once.
     """
-    last, zero, one = ("axis", len(data.shape) - 1), Const((0,), shape=()), Const((1,), shape=())
-    flat = Const((-1,))
+    last, zero, one, flat = ("axis", 3), Const((0,), shape=()), Const((1,), shape=()), Const((-1,))
+    per_group = _per_group(node)
+    groups = Const(tuple(channel // per_group - first_group for channel in range(*data.bounds[1])))
+    of_channels = (LocalNode("Gather", (1, groups), ("moments",), (("axis", 1),)),) if per_group > 1 else ()
+    moments = "moments" if of_channels else 1
     return (
-        _by_channel(node, data, first_group),
-        LocalNode("Gather", ("moments", zero), ("wide_mean",), (last,)),
-        LocalNode("Gather", ("moments", one), ("mean_square",), (last,)),
+        *of_channels,
+        LocalNode("Gather", (moments, zero), ("wide_mean",), (last,)),
+        LocalNode("Gather", (moments, one), ("mean_square",), (last,)),
         LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
         LocalNode("Sub", ("mean_square", "squared_mean"), ("difference",)),
         LocalNode("Abs", ("difference",), ("wide_variance",)),  # rounding may leave it below 0
@@ -200,15 +201,6 @@ def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode,
         LocalNode("Reshape", ("variances", flat), ("variance",)),
         *_batch_normalisation(node, data.shape),
     )
-
-
-def _by_channel(node: BoundNode, data: Region, first_group: int) -> LocalNode:
-    """The moments of every channel: those of its group, as they are where each has its own."""
-    per_group = _per_group(node)
-    if per_group == 1:
-        return LocalNode("Identity", (1,), ("moments",))
-    groups = Const(tuple(channel // per_group - first_group for channel in range(*data.bounds[1])))
-    return LocalNode("Gather", (1, groups), ("moments",), (("axis", 1),))
 
 
 def _batch_normalisation(node: BoundNode, shape: tuple[int, ...]) -> Iterator[LocalNode]:

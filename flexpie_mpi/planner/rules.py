@@ -1,7 +1,7 @@
 """Plans by a rule: one layout wherever it can be, without a cost model; and random plans.
 
-Where a node cannot be cut as asked it falls back, in this order: by channels when it carries heavy weights, replicated
-when later nodes are cut again, on the root alone otherwise.
+Where a node cannot be cut as asked it falls back, in this order: in parts when it makes the moments of a normalisation,
+by channels when it carries heavy weights, replicated when later nodes are cut again, on the root alone otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Layout
 from ..core.plan import Plan, Segment
-from ..lower.shards import Growing, can_cut, segment_problems
+from ..lower.shards import Growing, can_cut, is_in_parts, segment_problems
+from ..ops.moments import makes_moments
 from .units import Atom, atoms
 
 HEAVY_BYTES = 1 << 20
@@ -96,10 +97,12 @@ def _layouts(graph: Graph, pieces: Sequence[Atom], wanted: Layout, ranks: int) -
     everyone = tuple(range(ranks))
     is_cut = [wanted != ROOT and _cuts(graph, atom, wanted) for atom in pieces]
     last_cut = max((number for number, cut in enumerate(is_cut) if cut), default=-1)
-    by_channels = Layout("channels", everyone)
+    by_channels, in_parts = Layout("channels", everyone), replace(wanted, in_parts=KINDS[wanted.kind].cuts)
     for number, atom in enumerate(pieces):
         if is_cut[number]:
             yield wanted
+        elif _leaves_moments(graph, atom, in_parts):
+            yield in_parts
         elif atom.fixed or wanted == ROOT:
             yield ROOT
         elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
@@ -119,6 +122,12 @@ def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
         return False
     shapes = [graph.value(name).shape or () for name in names]
     return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
+
+
+def _leaves_moments(graph: Graph, atom: Atom, layout: Layout) -> bool:
+    """Whether the atom makes moments of a normalisation, and a layout leaves them in parts."""
+    nodes = graph.bound[atom.first : atom.end]
+    return all(makes_moments(node) and is_in_parts(graph, node.node.writes[0], layout) for node in nodes)
 
 
 def _weight_bytes(graph: Graph, atom: Atom) -> int:

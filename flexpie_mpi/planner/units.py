@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -16,6 +16,7 @@ from ..core.graph import Graph
 from ..cost.groups import FusedGroup, fused_groups
 from ..ops import part_axes, rule_for
 from ..ops.elementwise import Elementwise
+from ..ops.moments import makes_moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,11 @@ class Units:
 
     @cached_property
     def inner(self) -> frozenset[int]:
-        """Cuts inside a fused group: only a segment that leaves parts may end there."""
-        return (
-            frozenset(self.unit_of_group[number] for number, group in enumerate(self.groups) if group.follows)
-            & self.parts.keys()
-        )
+        """Cuts inside a fused group or a normalisation: only a segment that leaves parts may end there."""
+        follow = {self.unit_of_group[number] for number, group in enumerate(self.groups) if group.follows}
+        producer, bound = self.graph.producer, self.graph.bound
+        behind = {cut for cut, name in self.parts.items() if makes_moments(bound[producer[name]])}
+        return frozenset(follow & self.parts.keys() | behind)
 
     @cached_property
     def alive(self) -> tuple[tuple[str, ...], ...]:
@@ -168,7 +169,7 @@ def units(graph: Graph, starts: Iterable[int] = (), *, with_parts: bool = False)
     parted = dict(_parted(graph)) if with_parts else {}
     groups = fused_groups(graph, {*starts, *parted})
     pieces = atoms(graph)
-    cuts = {group.end for group in groups} & {atom.end for atom in pieces}
+    cuts = ({group.end for group in groups} & {atom.end for atom in pieces}) - _moments(graph, {*starts, *parted})
     fixed = list(accumulate((atom.fixed for atom in pieces for _ in range(atom.first, atom.end)), initial=0))
     items, first, group = [], 0, 0
     for end in sorted(cuts):
@@ -177,6 +178,11 @@ def units(graph: Graph, starts: Iterable[int] = (), *, with_parts: bool = False)
         first, group = end, last
     parts = {number: parted[unit.end] for number, unit in enumerate(items, 1) if unit.end in parted and not unit.fixed}
     return Units(graph, groups, tuple(items), parts)
+
+
+def _moments(graph: Graph, starts: Set[int]) -> set[int]:
+    """Nodes inside a normalisation, between its moments and the rest, but for those at `starts`."""
+    return {index for index, node in enumerate(graph.bound, 1) if makes_moments(node)} - starts
 
 
 _WORTH = 16

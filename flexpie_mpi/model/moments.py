@@ -82,8 +82,8 @@ def _pair(graph: onnx.GraphProto, each: _Normalisation, taken: set[str]) -> list
 def _found(graph: Graph) -> Iterator[_Normalisation]:
     """Normalisations of large images."""
     readers: dict[str, list[int]] = {name: [len(graph.nodes)] for name in graph.outputs}
-    for index, node in enumerate(graph.nodes):
-        for name in node.reads:
+    for index, each in enumerate(graph.nodes):
+        for name in each.reads:
             readers.setdefault(name, []).append(index)
     grouped = set[str]()
     for node in graph.bound:
@@ -92,7 +92,7 @@ def _found(graph: Graph) -> Iterator[_Normalisation]:
         run = _run(graph, node, readers)
         parameters = _grouped_by(run)
         if parameters is not None:
-            grouped.update(each.node.name for each in run)
+            grouped.update(part.node.name for part in run)
             yield _Normalisation(run, "GroupNormalization", parameters)
         elif node.operator == "InstanceNormalization":
             yield _Normalisation((node,), node.op, node.node.inputs[1:])
@@ -106,10 +106,10 @@ def _run(graph: Graph, node: BoundNode, readers: Mapping[str, Sequence[int]]) ->
     """A node and those behind it that alone read what the one before writes, as long as they are a group's."""
     run = [node]
     while len(run) < len(_GROUPED) and run[-1].operator == _GROUPED[len(run) - 1]:
-        reader, *others = readers[run[-1].node.outputs[0]]
-        if others or reader == len(graph.nodes):
+        behind = readers.get(run[-1].node.outputs[0], ())
+        if len(behind) != 1 or behind[0] == len(graph.nodes):
             break
-        run.append(graph.bound[reader])
+        run.append(graph.bound[behind[0]])
     return tuple(run)
 
 

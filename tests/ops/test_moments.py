@@ -57,7 +57,7 @@ def test_moments(shape, groups, opset):
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 @pytest.mark.parametrize("opset", OPSETS[1:])
 def test_normalisation_by_moments(shape, groups, mean, opset):
-    """Parameters have the axes that PyTorch writes: one, or where channels have groups one beside others of length 1."""
+    """Parameters have the axes that PyTorch writes: one, and where channels have groups others of length 1."""
     data, rng = drawn(shape, mean, 1.0), np.random.default_rng(1)
     by_group = groups < shape[1]
     parameters = [rng.standard_normal((shape[1], *(1,) * (len(shape) - 2) * by_group), np.float32) for _ in "ab"]

@@ -71,12 +71,15 @@ def _pair(graph: onnx.GraphProto, each: _Normalisation, taken: set[str]) -> list
     data, moments = first.node.inputs[0], fresh(f"{last.outputs[0]}/moments", taken)
     shape = (first.in_shape()[0], groups, 1, 2)
     graph.value_info.append(helper.make_tensor_value_info(moments, TensorProto.DOUBLE, shape))
-    own, epsilon = {"domain": DOMAIN, "num_groups": groups}, each.instance.attribute("epsilon", 1e-5)
-    inputs = [data, moments, *each.parameters]
-    return [
-        helper.make_node(MOMENTS, [data], [moments], fresh(f"{last.name}/moments", taken), **own),
-        helper.make_node(each.op, inputs, last.outputs, last.name, epsilon=epsilon, **own),
+    epsilon = each.instance.attribute("epsilon", 1e-5)
+    pair = [
+        helper.make_node(MOMENTS, [data], [moments], fresh(f"{last.name}/moments", taken)),
+        helper.make_node(each.op, [data, moments, *each.parameters], last.outputs, last.name, epsilon=epsilon),
     ]
+    for node in pair:
+        node.domain = DOMAIN
+        node.attribute.append(helper.make_attribute("num_groups", groups))
+    return pair
 
 
 def _found(graph: Graph) -> Iterator[_Normalisation]:

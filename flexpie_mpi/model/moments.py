@@ -27,7 +27,6 @@ LEAST_PIXELS = 256
 _LEAST_OPSET = 9
 """Before it there is no ConstantOfShape."""
 
-
 _GROUPED = ("Reshape", "InstanceNormalization", "Reshape", "Mul", "Add")
 
 

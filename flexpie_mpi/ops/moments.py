@@ -179,19 +179,13 @@ def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
 
 
 def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode, ...]:
-    """Data by moments that others have summed: a batch normalisation, to which the channels of all items are channels.
-
-    It is one kernel, which reads the data once.
-    """
-    last, zero, one, flat = ("axis", 3), Const((0,), shape=()), Const((1,), shape=()), Const((-1,))
-    per_group = _per_group(node)
-    groups = Const(tuple(channel // per_group - first_group for channel in range(*data.bounds[1])))
-    of_channels = (LocalNode("Gather", (1, groups), ("moments",), (("axis", 1),)),) if per_group > 1 else ()
-    moments = "moments" if of_channels else 1
+    """Data by moments that others have summed: a batch normalisation, one kernel that reads the data once."""
+    of_channels = _of_channels(node, data, first_group)
+    last, flat, moments = ("axis", 3), Const((-1,)), "moments" if of_channels else 1
     return (
         *of_channels,
-        LocalNode("Gather", (moments, zero), ("wide_mean",), (last,)),
-        LocalNode("Gather", (moments, one), ("mean_square",), (last,)),
+        LocalNode("Gather", (moments, Const((0,), shape=())), ("wide_mean",), (last,)),
+        LocalNode("Gather", (moments, Const((1,), shape=())), ("mean_square",), (last,)),
         LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
         LocalNode("Sub", ("mean_square", "squared_mean"), ("difference",)),
         LocalNode("Abs", ("difference",), ("wide_variance",)),  # rounding may leave it below 0
@@ -203,7 +197,17 @@ def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode,
     )
 
 
+def _of_channels(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode, ...]:
+    """The moments of every channel are those of its group; nothing to do where each has its own."""
+    per_group = _per_group(node)
+    if per_group == 1:
+        return ()
+    groups = Const(tuple(channel // per_group - first_group for channel in range(*data.bounds[1])))
+    return (LocalNode("Gather", (1, groups), ("moments",), (("axis", 1),)),)
+
+
 def _batch_normalisation(node: BoundNode, shape: tuple[int, ...]) -> Iterator[LocalNode]:
+    """Several items become one with as many times the channels."""
     batch, channels, *space = shape
     for index, name in ((2, "scale"), (3, "shift")):
         yield LocalNode("Reshape", (index, Const((channels,))), (name,))

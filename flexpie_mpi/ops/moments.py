@@ -23,6 +23,8 @@ MOMENTS = "Moments"
 
 _FLOAT, _DOUBLE = 1, 11
 """ONNX's numbers of types."""
+_LAST = ("axis", 3)
+"""The axis of mean and mean square."""
 
 
 def makes_moments(node: BoundNode) -> bool:
@@ -69,24 +71,28 @@ class Moments(OpRule):
     def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
         """The moments of what a rank has, by its share of all of space.
 
-        One kernel, a layer normalisation of which nobody wants the result, tells mean and deviation of every row.
+        One kernel, a layer normalisation of which nobody wants the result, tells mean and deviation of every group.
         """
         (data,) = into
         assert data is not None, "every part has a share"
         share = prod(data.shape[2:]) / prod(node.in_shape()[2:])
-        groups, last = data.shape[1] // _per_group(node), ("axis", len(data.shape) - 1)
+        groups, elements = data.shape[1] // _per_group(node), _per_group(node) * prod(data.shape[2:])
         return (
-            LocalNode("ConstantOfShape", (Const(data.shape[-1:]),), ("zeros",)),
-            LocalNode("LayerNormalization", (0, "zeros"), ("unused", "mean", "inverse"), (last, ("epsilon", 0.0))),
+            LocalNode("Reshape", (0, Const((data.shape[0], groups, 1, elements))), ("grouped",)),
+            LocalNode("ConstantOfShape", (Const((elements,)),), ("zeros",)),
+            LocalNode(
+                "LayerNormalization",
+                ("grouped", "zeros"),
+                ("unused", "mean", "inverse"),
+                (_LAST, ("epsilon", 0.0)),
+            ),
             LocalNode("Cast", ("mean",), ("wide_mean",), (("to", _DOUBLE),)),
             LocalNode("Cast", ("inverse",), ("wide_inverse",), (("to", _DOUBLE),)),
             LocalNode("Mul", ("wide_inverse", "wide_inverse"), ("precision",)),
             LocalNode("Reciprocal", ("precision",), ("variance",)),
             LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
             LocalNode("Add", ("squared_mean", "variance"), ("mean_square",)),
-            LocalNode("Concat", ("wide_mean", "mean_square"), ("of_rows",), (last,)),
-            LocalNode("Reshape", ("of_rows", Const((data.shape[0], groups, -1, 2))), ("of_groups",)),
-            _average(node.opset, "of_groups", "own"),
+            LocalNode("Concat", ("wide_mean", "mean_square"), ("own",), (_LAST,)),
             LocalNode("Mul", ("own", Const((share,), "float64", ())), (0,)),
         )
 
@@ -158,13 +164,6 @@ def _epsilon(node: BoundNode) -> tuple[str, float]:
     return "epsilon", node.attribute("epsilon", 1e-5)
 
 
-def _average(opset: int, source: str, target: str) -> LocalNode:
-    """The mean along axis 2, which is an attribute before opset 18."""
-    if opset < 18:
-        return LocalNode("ReduceMean", (source,), (target,), (("axes", (2,)),))
-    return LocalNode("ReduceMean", (source, Const((2,))), (target,))
-
-
 def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
     """A group normalisation of whole groups and all of space, as PyTorch writes it: each group is an instance."""
     groups = data.shape[1] // _per_group(node)
@@ -181,11 +180,11 @@ def _grouped(node: BoundNode, data: Region) -> tuple[LocalNode, ...]:
 def _scaled(node: BoundNode, data: Region, first_group: int) -> tuple[LocalNode, ...]:
     """Data by moments that others have summed: a batch normalisation, one kernel that reads the data once."""
     of_channels = _of_channels(node, data, first_group)
-    last, flat, moments = ("axis", 3), Const((-1,)), "moments" if of_channels else 1
+    flat, moments = Const((-1,)), "moments" if of_channels else 1
     return (
         *of_channels,
-        LocalNode("Gather", (moments, Const((0,), shape=())), ("wide_mean",), (last,)),
-        LocalNode("Gather", (moments, Const((1,), shape=())), ("mean_square",), (last,)),
+        LocalNode("Gather", (moments, Const((0,), shape=())), ("wide_mean",), (_LAST,)),
+        LocalNode("Gather", (moments, Const((1,), shape=())), ("mean_square",), (_LAST,)),
         LocalNode("Mul", ("wide_mean", "wide_mean"), ("squared_mean",)),
         LocalNode("Sub", ("mean_square", "squared_mean"), ("difference",)),
         LocalNode("Abs", ("difference",), ("wide_variance",)),  # rounding may leave it below 0

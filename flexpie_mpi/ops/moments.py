@@ -104,6 +104,7 @@ class Normalisation(OpRule):
     domain = DOMAIN
     ops = ("GroupNormalization", "InstanceNormalization")
     separable = False
+    element_flops = 8  # mean, variance, scale and shift, also where moments are read
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         return axes_of(node)
@@ -130,13 +131,6 @@ class Normalisation(OpRule):
             return (LocalNode(node.op, (0, 2, 3), (0,), (_epsilon(node),)),)
         *inner, last = _grouped(node, data)
         return (*inner, *trimmed(node.opset, last, (data,), (region,)))
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance, scale and shift: about eight of an element; scale and shift are two."""
-        region = hull(out)
-        (data, *_) = self.in_regions(node, out)
-        assert data is not None, "it is always read"
-        return (8 if _has_all_space(node, region) else 2) * data.size
 
 
 def _has_all_space(node: BoundNode, region: Region) -> bool:

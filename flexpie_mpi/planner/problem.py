@@ -153,7 +153,8 @@ class ProblemBuilder:
             walk = np.repeat(np.arange(len(step.end)), np.diff(step.offsets))
             weights[walk, shards.rank[step.rows]] = step.weights
         options = Options(step.end, step.layout, np.zeros(len(step.end)), needs, fetches, weights)
-        return _Entered(step.begin, step.offsets, legal, options, _least_s(step))
+        least_s = 0.0 if step.begin + 1 in self.units.moments else _least_s(step)
+        return _Entered(step.begin, step.offsets, legal, options, least_s)
 
     def _space(self, options: Sequence[Options]) -> Space:
         units, movement = self.units, self._movement

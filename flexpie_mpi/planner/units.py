@@ -130,9 +130,13 @@ class Units:
     def inner(self) -> frozenset[int]:
         """Cuts inside a fused group or a normalisation: only a segment that leaves parts may end there."""
         follow = {self.unit_of_group[number] for number, group in enumerate(self.groups) if group.follows}
+        return frozenset(follow & self.parts.keys()) | self.moments
+
+    @cached_property
+    def moments(self) -> frozenset[int]:
+        """Cuts behind the moments of a normalisation, which cost nothing in a segment that computes all of it."""
         producer, bound = self.graph.producer, self.graph.bound
-        behind = {cut for cut, name in self.parts.items() if makes_moments(bound[producer[name]])}
-        return frozenset(follow & self.parts.keys() | behind)
+        return frozenset(cut for cut, name in self.parts.items() if makes_moments(bound[producer[name]]))
 
     @cached_property
     def alive(self) -> tuple[tuple[str, ...], ...]:

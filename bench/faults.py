@@ -112,6 +112,12 @@ def on_link(*words: str) -> Throw:
     return throw
 
 
+def elastic(place: Place, out: Path) -> Sequence[str]:
+    """A job that is to outlive ranks, where the MPI library can do that."""
+    switches = ["--with-ft", "ulfm"] if place.library == "openmpi" else []
+    return place.ranks((RANKS, [*python(), *place.words(out), "--elastic"]), switches=switches)
+
+
 def without_room(job: Job, place: Place) -> None:
     """Let no file of the root become larger than its results are now: what it writes beyond fails."""
     resource.prlimit(job.pids()[0], resource.RLIMIT_FSIZE, (job.out.stat().st_size,) * 2)
@@ -193,6 +199,8 @@ DEAD = r"rank 1\b.*(dead|killed|gone)|KILLED BY SIGNAL|signal 9|exited on signal
 FAULTS = (
     Fault("a rank is killed", DEAD, to_rank(1, signal.SIGKILL)),
     Fault("the root is killed", DEAD.replace("rank 1", "rank 0"), to_rank(0, signal.SIGKILL)),
+    Fault("a rank is killed, --elastic", "was lost|--elastic", to_rank(1, signal.SIGKILL), elastic),
+    Fault("the root is killed, --elastic", "was lost|--elastic", to_rank(0, signal.SIGKILL), elastic),
     Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
     Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),

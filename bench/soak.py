@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faulty import MODEL, RANKS, Job, Place
+from faulty import MODEL, RANKS, Job, Place, written
 
 import flexpie_mpi as fp
 from flexpie_mpi.files.cache import Cache
@@ -32,8 +32,8 @@ from flexpie_mpi.measure.compare import Reference
 
 DEADLINE_S = 30.0
 LONGEST_PAUSE_S, LONGEST_REST_S = 3.0, 4.0
-WARM_S = 10.0
-"""A rank's memory is looked at first so long after it began."""
+WARM = 200
+"""A rank's memory is looked at first when the job has written so many requests."""
 
 GROWTH = 0.02
 """Most that a rank's memory may grow by after that."""
@@ -55,13 +55,13 @@ class Soak:
         """A job that is disturbed until a time; it still runs, or a problem says that it does not."""
         job = Job((self.place.emulated if self.is_emulated else self.place.plain)(self.out), self.out)
         before: dict[int, int] = {}
-        warm_s = time.monotonic() + WARM_S
+        begun = written(self.out)
         while time.monotonic() < end_s and job.process.poll() is None:
             time.sleep(self.chance.uniform(0, LONGEST_REST_S))
             ranks = job.pids()
             if len(ranks) == RANKS:
                 self._disturb(job, ranks)
-                if time.monotonic() > warm_s and not before:
+                if not before and written(self.out) >= begun + WARM:
                     before = {rank: resident_bytes(pid) for rank, pid in ranks.items()}
         if job.process.poll() is not None:
             said = "; ".join(line for _, line in job.said[-5:])
@@ -88,6 +88,7 @@ class Soak:
 def limit_link(job: Job, board: int, rate: str) -> None:
     """Let the cable of a board carry so much from now on, in the direction away from it."""
     words = ["dev", "eth0", "parent", "1:", "classid", "1:1", "htb", "rate", rate, "burst", "32kb", "cburst", "32kb"]
+    words += ["quantum", "12014"]
     subprocess.run(["tc", "-n", f"{job.prefix()}-{board}", "class", "change", *words], check=True)
 
 

@@ -56,9 +56,9 @@ def test_a_flipped_bit_is_found_and_the_entry_made_again(tmp_path, write):
         damaged = bytearray(b"part")
         damaged[bit // 8] ^= 1 << bit % 8
         file.write_bytes(damaged)
-        assert cache.find("k", "a", checks=False) == path
-        assert cache.find("k", "a") is None and not os.path.lexists(path)
-        assert cache.store("k", "a", write) == cache.find("k", "a") == path and file.read_bytes() == b"part"
+        assert Cache(tmp_path).find("k", "a", checks=False) == path
+        assert Cache(tmp_path).find("k", "a") is None and not os.path.lexists(path)
+        assert cache.store("k", "a", write) == Cache(tmp_path).find("k", "a") == path and file.read_bytes() == b"part"
 
 
 def test_a_failed_write_leaves_nothing_and_raises_its_error(tmp_path):

@@ -7,7 +7,7 @@
     FOLDER/KIND/.new-XXXX     an entry being written, renamed into place when it is whole
 
 Entries never change, so a reader needs no lock. Keys describe content: whoever stores a key first wins. What a disk
-has changed of an entry is found by its sum, whenever somebody is about to use it.
+has changed of an entry is found by its sum, when a process is about to use it for the first time.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class Cache:
     def find(self, kind: str, key: str, *, checks: bool = True) -> Path | None:
         """An existing entry, which counts as used now; None when there is none, or only one that was damaged.
 
-        With `checks` all of its bytes are read; without, the caller sees to it that they are right.
+        With `checks` all of its bytes are read, the first time; without, the caller sees to it that they are right.
         """
         entry = _entry(kind, key)
         for folder in (self._folder, self._private):
             if folder is not None and os.path.lexists(path := folder / entry):
-                if checks and not _is_whole(path):
+                if checks and path not in self._mine and not _is_whole(path):
                     log.warning("cache entry %s is damaged, or of an older version: it is made again", path)
                     _remove(path)
                     continue

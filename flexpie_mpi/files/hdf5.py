@@ -7,9 +7,10 @@ writer had (digests, versions). A slash in HDF5 would open a group, so it is wri
 A file of *many requests* has one more axis in front of every value, which counts requests, and an attribute
 ``requests``: how many of them are complete. Rows are written in batches, and a file goes from one batch to the next in
 one step (:mod:`.journal`): a process that is killed leaves a file that can be read, and appended to, as if it had ended
-behind a batch. The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that
-must not be opened. Attributes ``stream`` and ``stream_begin`` say which requests those of the last stream are, and at
-which row they begin, so that it can go on.
+behind a batch. Where it was killed within that step, other programs see the file so only when it has been appended to.
+The file format is HDF5's oldest, because the newer ones mark a file that was not closed as one that must not be opened.
+Attributes ``stream`` and ``stream_begin`` say which requests those of the last stream are, and at which row they begin,
+so that it can go on.
 
 An output whose shape differs from request to request is *ragged*. Its rows are as large as its largest request along
 every axis, and beside it, from the first request that differs on, is a dataset ``NAME%shape`` of the shape of every

@@ -39,7 +39,7 @@ SOON_S, MOST_S = 0.3, 5.0
 """The other comes within `SOON_S`; a gap of more than `MOST_S` is taken for none, as of a spare that is lost."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 """A job that has written nothing for so long hangs."""
 
 _ROOM = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT": "1"}

@@ -69,7 +69,7 @@ def run_elastic_job(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn
 def _attempt(crew: Crew, work: Callable[[MPITransport], int]) -> NoReturn:
     """Do the work to the end of the job; raises LostError where that is not to be."""
     with crew.noticing():
-        transport = crew.transport
+        transport = crew.assemble()
         if transport is None:
             crew.stand_by()
         if crew.code is not None:  # it was the end of the job that went wrong

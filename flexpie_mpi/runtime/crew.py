@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -120,9 +120,8 @@ class Crew:
         """Whether this rank has no place."""
         return self._me not in self._holders.values()
 
-    @property
-    def transport(self) -> MPITransport | None:
-        """That of the ranks that work, made when it is first asked for; None on a spare."""
+    def assemble(self) -> MPITransport | None:
+        """The transport of the ranks that work, which all of them call; None on a spare."""
         if self._transport is None and not self.is_spare:
             self._transport = MPITransport(self._job, self._communicators, self._deadline_s)
         return self._transport
@@ -181,30 +180,25 @@ class Crew:
         return is_whole and self._prepare()
 
     def _prepare(self) -> bool:
-        """Call the roll, give places and make communicators of those that work; whether nobody was lost meanwhile."""
+        """Call the roll, give places and make communicators of those that work; whether nobody was lost meanwhile.
+
+        Otherwise all stays as it was: some ranks may have heard of fewer losses than others.
+        """
         world, made = self._job.world, list[Communicator]()
+        holders, spares = self._holders, self._spares
         try:
             roll = ControlPlane(world, Patience(self._deadline_s)).all_gather((self._me, self.code))
-            self._give_places([rank for rank, _ in roll])
+            holders, spares = given_places(holders, spares, [rank for rank, _ in roll])
             self.code = next((code for _, code in roll if code is not None), None)
-            place = next((place for place, rank in self._holders.items() if rank == self._me), None)
+            place = next((place for place, rank in holders.items() if rank == self._me), None)
             color, key = (1, 0) if place is None else (0, place)
             made += (world.Split(color, key) for _ in range(COMMUNICATORS))
         except Failure:
             world.Revoke()
-        is_whole = self._agrees(is_whole=len(made) == COMMUNICATORS)
-        self._communicators = made if is_whole else ()  # what not all ranks have is left alone
-        return is_whole
-
-    def _give_places(self, left: Sequence[int]) -> None:
-        """Spares take the places of those that are lost, as many as there are."""
-        self._spares = [rank for rank in self._spares if rank in left]
-        for place, rank in list(self._holders.items()):
-            if rank not in left:
-                del self._holders[place]
-                if self._spares:
-                    self._holders[place] = self._spares.pop(0)
-        self._holders = dict(sorted(self._holders.items()))
+        if not self._agrees(is_whole=len(made) == COMMUNICATORS):
+            return False  # a communicator that not all ranks have is left alone
+        self._holders, self._spares, self._communicators = holders, spares, made
+        return True
 
     def _agrees(self, *, is_whole: bool = True) -> bool:
         """Whether every rank that is left says so; the same on all of them, even where one is lost meanwhile."""
@@ -224,6 +218,24 @@ class Crew:
         waited = f"waited {self._limit_s:.3g} s for those that are left after a loss"
         say(self._me, f"{waited}: one of them hangs, or is cut off. --resume goes on behind what was written")
         self._job.abort(1)
+
+
+def given_places(
+    holders: Mapping[int, int], spares: Sequence[int], left: Collection[int]
+) -> tuple[dict[int, int], list[int]]:
+    """Ranks by place, and spares, of those that are left: spares take the lowest places of those that are lost.
+
+    >>> given_places({0: 0, 1: 1, 2: 2}, [3], left=[0, 3])
+    ({0: 0, 1: 3}, [])
+    """
+    spares = [rank for rank in spares if rank in left]
+    given = dict[int, int]()
+    for place, rank in holders.items():
+        if rank in left:
+            given[place] = rank
+        elif spares:
+            given[place] = spares.pop(0)
+    return given, spares
 
 
 def muster(spares: int, deadline_s: float) -> Crew:

@@ -61,6 +61,7 @@ class Loss:
     left: tuple[int, ...]  # ranks that work from now on, in the order of their numbers then
     spares: tuple[int, ...]  # those of them that had been spare
     at_s: float  # when it was noticed, in seconds since the epoch
+    plan: str = ""  # by which they go on, in words
     # Of a stream, known to the root when the first request is through again:
     gap_s: float | None = None  # from the notice to the delivery of that request
     replayed: int | None = None  # requests that had been admitted and were run again

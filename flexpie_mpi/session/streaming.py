@@ -155,7 +155,8 @@ class StreamHandler:
         for loss in self.losses[-1:]:
             if loss.gap_s is None:
                 loss.gap_s = time.time() - loss.at_s
-                log.warning("request %d is through, %.2f s after the loss", self.first + number, loss.gap_s)
+                said = "request %d is through, %.2f s after the loss, by %s"
+                log.warning(said, self.first + number, loss.gap_s, loss.plan)
         now = time.monotonic()
         if now - self._told_s >= _TELL_S:
             self._told_s = now

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import TransportError
+from ..core.errors import TransportError, count_of
 from ..core.plan import Plan
 from ..model import Model
 from ..runtime.mpi import Failure
@@ -102,6 +102,9 @@ class Kept:
         """Keep what was chosen, on all ranks, before the first request."""
         if self.crew is not None:
             inputs = transport.broadcast(chosen.inputs, ROOT)
+            planner = chosen.plan.provenance.get("planner", "a plan from outside")
+            for loss in self.crew.losses[-1:]:
+                loss.plan = f"{planner} on {count_of(chosen.plan.ranks, 'rank')}"
             self.course = Course(chosen.plan.to_json(), self.crew.places, inputs, is_stream)
             self.chosen = chosen
             transport.barrier()  # no request is through before all know of it

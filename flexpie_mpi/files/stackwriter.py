@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.document import one_line, printable
 from ..core.errors import DataError
-from .atomic import appearing, explained
+from .atomic import appearing, explained, lock_content
 from .container import attribute, opened
 from .hdf5 import ABSENT, COUNT, FLAT, FORMAT, FORMAT_VERSION, SHAPES, TYPE, Items, escape, tables
 from .journal import Journal
@@ -245,9 +245,12 @@ def _make(path: Path, provenance: Mapping[str, str | int | float], *, is_there: 
     with h5py.File(image, "w", libver="earliest") as file:
         about = {**provenance, "format": FORMAT, "format_version": FORMAT_VERSION, COUNT: np.int64(0)}
         file.attrs.update({**about, STREAM_BEGIN: np.int64(0)})
-    path.open("ab" if is_there else "xb").close()
-    with appearing(path) as part:
-        part.write_bytes(image.getvalue())
+    with path.open("ab" if is_there else "xb") as reserved:
+        lock_content(reserved.fileno(), path)
+        if reserved.tell() or not os.path.samestat(os.fstat(reserved.fileno()), path.stat()):  # made by another process
+            raise DataError(f"output '{path}' is being written by another process: give another name")
+        with appearing(path) as part:
+            part.write_bytes(image.getvalue())
 
 
 def _close_quietly(file: h5py.File) -> None:

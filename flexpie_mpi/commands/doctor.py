@@ -50,7 +50,7 @@ class Doctor(RankPart):
         with self.progress:
             on_root(transport, lambda: check_paths({"--json": args.json}), ROOT)
             subject = Subject(
-                *(args.testbed, args.model, args.plan), options.shapes_of(args), options.budget_of(args), args.threads
+                *(args.testbed, args.model, args.plan), options.asked_of(args), options.budget_of(args), args.threads
             )
             diagnosis = diagnose(transport, subject, self.cache, self.progress.tell)
             on_root(transport, lambda: write_record(health_record(diagnosis), args.json), ROOT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ..files import STDIN
 from ..model.inputs import Asked, Dims, Shape
@@ -37,7 +38,7 @@ def terms_of(args: argparse.Namespace, sources: CostSources, *, is_stream: bool)
 
 
 def asked_shapes(args: argparse.Namespace) -> Asked:
-    """What ``--shape`` asks for; what else is open is as the files of ``--input`` have it."""
+    """What ``--shape`` and ``--outputs`` ask for; what else is open is as the files of ``--input`` have it."""
     is_stream = args.requests is not None or args.in_flight is not None
 
     def offer(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Shape, str, bool]]:
@@ -45,4 +46,4 @@ def asked_shapes(args: argparse.Namespace) -> Asked:
 
         return offered_shapes(options.files_of(args), declared, is_stream=is_stream)
 
-    return Asked(options.shapes_of(args), offer)
+    return replace(options.asked_of(args), offer=offer)

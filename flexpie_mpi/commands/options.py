@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,7 @@ _OF_RULES = ("fuse", "weights", "grid")
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..model.inputs import Asked
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -49,6 +51,15 @@ def add_model_arguments(parser: Parser) -> None:
         metavar="NAME=1,3,224,224",
         help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once "
         "per input",
+    )
+    parser.add_argument(
+        "--outputs",
+        action="extend",
+        type=output_names,
+        default=[],
+        metavar="NAME,...",
+        help="wanted outputs, or positions of them as numpy has it, such as 'logits[:, -1]' (default: all); nothing is "
+        "computed that they do not need",
     )
     parser.add_argument(
         "--memory",
@@ -184,9 +195,11 @@ def cache_of(args: argparse.Namespace) -> Cache:
     return Cache(args.cache) if args.cache else Cache.default()
 
 
-def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    """Shapes by the name of the input."""
-    return dict(args.shape)
+def asked_of(args: argparse.Namespace) -> Asked:
+    """What is asked of a model: shapes of its inputs, and which outputs."""
+    from ..model.inputs import Asked
+
+    return Asked(dict(args.shape), outputs=args.outputs)
 
 
 def budget_of(args: argparse.Namespace) -> Budget:
@@ -198,7 +211,7 @@ def load_model(args: argparse.Namespace, source: str) -> Model:
     """A model, loaded by this process alone."""
     from ..model import load
 
-    return load(source, shapes_of(args), cache_of(args), budget=budget_of(args))
+    return load(source, asked_of(args), cache_of(args), budget=budget_of(args))
 
 
 def start_log(verbose: bool, rank: int = 0) -> None:
@@ -220,6 +233,15 @@ def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=1,3,224,224")
     return name, tuple(natural(extent) for extent in extents.split(",")) if extents else ()
+
+
+def output_names(text: str) -> list[str]:
+    """Names of outputs, which may have an index.
+
+    >>> output_names("logits[:, -1],present.0")
+    ['logits[:, -1]', 'present.0']
+    """
+    return [name.strip() for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", text)]
 
 
 def memory(text: str) -> int:

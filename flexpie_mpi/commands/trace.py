@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..measure.agreement import Budget, with_time_left
 from ..measure.campaign import Campaign, Subject
 from ..measure.cluster import cluster_digest, origins_of
 from ..model import BUILTIN
-from ..model.inputs import Asked, Shapes
+from ..model.inputs import Shapes
 from ..model.zoo import names
 from ..report.traces import traces_items, traces_record
 from ..runtime.engine import load_shared
@@ -159,7 +159,7 @@ class Tracing(RankPart):
         if self.args.model is None:
             return [partial(self._subject, f"{BUILTIN}{name}", {}) for name in default_models()]
         sources = [source for group in self.args.model for source in group]
-        shapes = Asked(options.shapes_of(self.args), partial(offered_shapes, options.files_of(self.args)))
+        shapes = replace(options.asked_of(self.args), offer=partial(offered_shapes, options.files_of(self.args)))
         loaded = [self._subject(source, shapes) for source in sources]
         return [partial(_given, subject) for subject in loaded]
 

@@ -8,7 +8,7 @@ differ is the one to look at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -103,8 +103,8 @@ class Reference:
     def __init__(self, model: Model, threads: int) -> None:
         assert model.source is not None, "the root loaded the model"
         self._model = model
-        self._file = WholeFile(model.source, threads)
-        self._rounding = Rounding(model.source, threads)
+        self._file = WholeFile(model.source, threads, model.graph.outputs)
+        self._rounding = Rounding(model.source, threads, model.graph.outputs)
         self._is_random = bool(random_node(model.graph))
 
     def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,13 +138,13 @@ class Rounding:
     levels, and, where these do not show it, with constants that are off by one unit in their last place.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, wanted: Sequence[str] = ()) -> None:
         def nudged_file(seed: int) -> WholeFile:
-            return WholeFile(path, threads, constants=nudged(self._factors, seed))
+            return WholeFile(path, threads, wanted, constants=nudged(self._factors, seed))
 
         self._path = path
         self._openers: dict[str, list[Callable[[], WholeFile]]] = {
-            "levels": [partial(WholeFile, path, threads, level=level) for level in LEVELS],
+            "levels": [partial(WholeFile, path, threads, wanted, level=level) for level in LEVELS],
             "nudges": [partial(nudged_file, seed) for seed in range(_NUDGES)],
         }
         self._seen: dict[str, dict[str, float]] = {rule: {} for rule in RULES}

@@ -1,15 +1,14 @@
-"""Static shapes for the inputs of a model: what the caller asks for, and the batch."""
+"""What the caller asks of a model: static shapes for its inputs, the batch, and which outputs."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx
 
 from ..core.errors import DataError, ModelError
-from .walks import subgraphs
+from .walks import nearest, subgraphs
 
 SIZE_OF = "size of "
 """Begins a key of a model's metadata: ``size of frames`` says what symbol ``frames`` is where nobody says another."""
@@ -27,16 +26,17 @@ picture's shape is not firm: it can be made any other."""
 
 @dataclass(frozen=True)
 class Asked:
-    """Shapes that are asked for by name, and where those of other inputs may be seen."""
+    """What is asked of a model besides its batch."""
 
-    shapes: Mapping[str, Shape]
-    offer: OfferedShapes
+    shapes: Mapping[str, Shape] = field(default_factory=dict)  # of inputs, by name
+    offer: OfferedShapes = lambda declared: ()  # where shapes of other inputs may be seen
+    outputs: Sequence[str] = ()  # wanted ones, as of :func:`.outputs.select_outputs`; all when empty
 
 
 Shapes = Mapping[str, Shape] | Asked
 
 
-def bind_inputs(proto: onnx.ModelProto, shapes: Shapes, batch: int = 1) -> None:
+def bind_inputs(proto: onnx.ModelProto, asked: Asked, batch: int = 1) -> None:
     """Make the shape of every input static.
 
     The asked-for shapes come first, then those of given files, then what the model's metadata says of symbols. A symbol
@@ -48,13 +48,12 @@ def bind_inputs(proto: onnx.ModelProto, shapes: Shapes, batch: int = 1) -> None:
     graph = proto.graph
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}
-    asked = shapes.shapes if isinstance(shapes, Asked) else shapes
-    for name, shape in asked.items():
+    for name, shape in asked.shapes.items():
         if name not in inputs:
-            raise ModelError(f"--shape {name}: the model has no such input{_nearest(name, list(inputs))}.")
+            raise ModelError(f"--shape {name}: the model has no such input{nearest(name, inputs, 'inputs')}.")
         _apply(inputs[name], tuple(shape), symbols)
-    if isinstance(shapes, Asked) and any(map(_is_open, graph.input)):
-        _take(shapes.offer, inputs, symbols)
+    if any(map(_is_open, graph.input)):
+        _take(asked.offer, inputs, symbols)
     for value in graph.input:
         dims = _dims(value)
         if dims and isinstance(dims[0], str | None):
@@ -199,10 +198,3 @@ def _forget_other_shapes(graph: onnx.GraphProto) -> None:
 
 def _text(dims: Dims | None, unknown: str = "") -> str:
     return ",".join(str(dim) if isinstance(dim, int) else unknown or dim or "?" for dim in dims or ())
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    """Ending of a sentence: what there is instead."""
-    close = difflib.get_close_matches(name, names, 1)
-    listed = ", ".join(f"'{item}'" for item in names) or "none"
-    return f"; did you mean '{close[0]}'" if close else f"; its inputs are {listed}"

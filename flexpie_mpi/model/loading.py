@@ -18,8 +18,9 @@ from ..core.budget import Budget
 from ..core.errors import ModelError
 from ..files.cache import Cache
 from .canonicalise import drop_constant_inputs
-from .inputs import Shapes, bind_inputs
+from .inputs import Asked, Shapes, bind_inputs
 from .model import Model
+from .outputs import select_outputs
 from .prepare import FORMAT, read_prepared
 from .read import read_source, spooled
 from .sandbox import prepare_apart
@@ -51,8 +52,8 @@ def load(
     source : str
         Path of an .onnx file (with or without external data) or of a pipe, or ``builtin:NAME``.
     shapes : mapping of str to tuple of int, or Asked
-        Shapes of inputs whose axes are symbolic, or these and what given files say of others. A symbolic first axis
-        needs none: it becomes `batch`.
+        Shapes of inputs whose axes are symbolic, or these, what given files say of others, and the outputs that are
+        wanted. A symbolic first axis needs none: it becomes `batch`.
     cache : Cache, optional
         The user's cache when not given.
     batch : int
@@ -64,12 +65,14 @@ def load(
     ------
     ModelError
         The file is no model that the installed onnxruntime accepts, an input has no static shape, none can have the
-        batch, or there is no room for what is prepared.
+        batch, there is no output that is wanted, or no room for what is prepared.
     """
     cache, budget = cache or Cache.default(), budget or Budget.of_machine()
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
-    bind_inputs(original.proto, shapes, batch)
+    asked = shapes if isinstance(shapes, Asked) else Asked(shapes)
+    bind_inputs(original.proto, asked, batch)
+    select_outputs(original.proto, asked.outputs)
     try:
         proto, stored = _prepared(original, path, cache, budget)
     except ModelError as error:

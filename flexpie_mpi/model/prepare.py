@@ -4,6 +4,7 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
 
     read_source    bytes checked, large weights left where they are
     bind_inputs    the shapes of the inputs made static
+    select_outputs the outputs that are wanted, and which positions of them
     ---------------------------------------------------------------------------------------------------
     Original       onnxruntime must accept the file as it is
     _plain         functions inlined
@@ -12,7 +13,11 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
     Original       the same run of the file must give the same outputs, or the next way is tried:
                    functions inlined by onnxruntime; nothing folded
+<<<<<<< HEAD
     with_moments   normalisations over space in two steps
+=======
+    narrowed       without what the outputs do not need; then all as from drop_signs on
+>>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
     ---------------------------------------------------------------------------------------------------
     read_prepared  the skeleton, and where the data of its stubs are
     Model          the graph of the skeleton, on every rank
@@ -33,7 +38,11 @@ from ..core.graph import BoundNode
 from ..ops import rule_for, whole
 from .canonicalise import canonicalise
 from .model import convert
+<<<<<<< HEAD
 from .moments import with_moments
+=======
+from .narrow import narrowed
+>>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
@@ -60,7 +69,8 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: b
     Raises ModelError when onnxruntime does not accept the model, or what is made of it computes something else.
     """
     folder.mkdir()
-    ready = _rewritten(source, Original(path, source, budget, runs=runs), folder, budget)
+    original = Original(path, source, budget, runs=runs)
+    ready = _narrowed(_rewritten(source, original, folder, budget), original, budget)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
     (folder / CHECK_FILE).write_text(_check(folder))
@@ -121,6 +131,18 @@ def _rewritten(source: Source, original: Original, folder: Path, budget: Budget)
     return ready
 
 
+def _narrowed(source: Source, original: Original, budget: Budget) -> Source:
+    """The model without what its outputs do not need, where that is accepted and computes the same."""
+    smaller = narrowed(source.proto)
+    if smaller is source.proto:
+        return source
+    try:
+        return _finished(Source(smaller, source.stored), original, budget)
+    except ModelError as error:
+        log.warning("more is computed than the outputs need: %s", error)
+        return source
+
+
 def _plain(source: Source, *, inlines: bool) -> Source:
     proto = deepcopy(source.proto)
     return Source(inline_functions(proto) if inlines else proto, source.stored)
@@ -131,10 +153,15 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
     drop_functions(source.proto)
     drop_signs(source.proto)
     canonicalise(source.proto)
+<<<<<<< HEAD
     _check_results(original, infer_types(source, budget, runs=original.runs))
     with_moments(source.proto)
+=======
+    run = infer_types(source, budget, runs=original.runs)
+>>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
     for node in convert(source.proto).bound:
         _try_rule(node)
+    _check_results(original, run)
     return source
 
 

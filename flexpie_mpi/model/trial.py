@@ -27,6 +27,7 @@ from onnx import helper
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .equality import TOLERANCE, compare
+from .outputs import picked
 from .rewrite import Shape
 from .session import LateError, Level, RunError, Session, accept, can_feed, create, options_of, zeros
 from .settled import Types, is_random
@@ -172,6 +173,7 @@ class Original:
     def __init__(self, path: Path, source: Source, budget: Budget, *, runs: bool = True) -> None:
         self.runs = runs
         self._path = path
+        self._wanted = [value.name for value in source.proto.graph.output]
         self._limit_s = time_limit(source.proto.graph)
         self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
         self._is_random = any(is_random(node) for node in nodes_inside(source.proto.graph.node))
@@ -196,7 +198,7 @@ class Original:
         could_run = False
         for session in self._sessions():
             try:
-                expected = session.run(feeds, self._limit_s)
+                expected = picked(self._wanted, session.run(feeds, self._limit_s))
             except RunError:
                 continue
             could_run = True

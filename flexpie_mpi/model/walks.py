@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import onnx
@@ -83,3 +84,10 @@ def fresh(wanted: str, made: set[str], taken: Collection[str] = ()) -> str:
         name = f"{wanted}~{count}"
     made.add(name)
     return name
+
+
+def nearest(name: str, names: Iterable[str], noun: str) -> str:
+    """Ending of a sentence about a name that is none of `names`, which are those of its `noun`: what there is."""
+    close = get_close_matches(name, list(names), 1)
+    listed = ", ".join(f"'{item}'" for item in names) or "none"
+    return f"; did you mean '{close[0]}'" if close else f"; its {noun} are {listed}"

@@ -46,7 +46,10 @@ def _index_region(node: BoundNode, out: Regions) -> Region:
 
 
 def _positions(node: BoundNode, region: Region) -> tuple[int, ...]:
-    """Positions that a region of constant indices names, row by row; empty when the indices are not known."""
+    """Positions that a region of constant indices names, row by row; empty when the indices are not known.
+
+    Raises ValueError for an index that is no position.
+    """
     data = node.constant(1)
     if data is None:
         return ()
@@ -55,7 +58,13 @@ def _positions(node: BoundNode, region: Region) -> tuple[int, ...]:
     strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
     points = product(*(range(lo, hi) for lo, hi in region.bounds))
     flat = (sum(i * stride for i, stride in zip(point, strides, strict=True)) for point in points)
-    return tuple(int(data[index]) % extent for index in flat)
+    return tuple(_position(int(data[index]), extent) for index in flat)
+
+
+def _position(index: int, extent: int) -> int:
+    if not -extent <= index < extent:
+        raise ValueError(f"index {index} into {extent} positions")
+    return index % extent
 
 
 @register

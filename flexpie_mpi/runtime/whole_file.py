@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from ..core.errors import ModelError
+from ..model.outputs import picked
 from ..model.session import reason
 from .ort import outputs_of
 
@@ -27,6 +28,8 @@ class WholeFile:
     ----------
     path : Path
     threads : int
+    wanted : sequence of str, optional
+        Outputs that are given, as of :func:`flexpie_mpi.model.outputs.select_outputs`; all when empty.
     level : one of `LEVELS`, optional
         How far onnxruntime may optimise the model; as far as it does by itself when not given.
     constants : mapping of str to array, optional
@@ -39,7 +42,13 @@ class WholeFile:
     """
 
     def __init__(
-        self, path: Path, threads: int, *, level: str = "", constants: Mapping[str, np.ndarray] = MappingProxyType({})
+        self,
+        path: Path,
+        threads: int,
+        wanted: Sequence[str] = (),
+        *,
+        level: str = "",
+        constants: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         self._path = path
         settings = onnxruntime.SessionOptions()
@@ -54,6 +63,7 @@ class WholeFile:
             name = os.fsencode(path).decode()  # the bytes of UTF-8 are what onnxruntime makes of a name
             self._session = onnxruntime.InferenceSession(name, settings, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
+        self._asked = wanted or self._names
         self._wanted = {value.name for value in self._session.get_inputs()}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +73,8 @@ class WholeFile:
         """
         feeds = {name: value for name, value in inputs.items() if name in self._wanted}
         with self._explained():
-            return dict(zip(self._names, outputs_of(self._session, self._names, feeds), strict=True))
+            outputs = dict(zip(self._names, outputs_of(self._session, self._names, feeds), strict=True))
+        return picked(self._asked, outputs)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

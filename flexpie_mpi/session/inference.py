@@ -16,6 +16,7 @@ import numpy as np
 from ..core.choices import PLANNERS
 from ..core.errors import DataError, PlanError
 from ..core.plan import Plan
+from ..model.inputs import Asked
 from ..runtime.admission import Deliver, RequestSource
 from ..runtime.waiting import DEADLINE_S
 from .opening import ROOT, CostSources, PlanChoice, Tell, read_plan
@@ -55,6 +56,9 @@ class InferenceSession:
         nor the cache know is measured before planning.
     shapes : mapping of str to sequence of int, optional
         Of inputs with symbolic axes; a symbolic first axis alone becomes 1. Every request has these shapes.
+    outputs : sequence of str
+        Those that are wanted, or positions of them, such as ``logits[:, -1]``; all when empty. Nothing is computed that
+        they do not need.
     threads : int
         onnxruntime threads of each rank.
     in_flight : int, optional
@@ -93,6 +97,7 @@ class InferenceSession:
         testbed: str | Path | None = None,
         cost: str | Path | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
+        outputs: Sequence[str] = (),
         threads: int = 1,
         in_flight: int | None = None,
         trace_budget_s: float = 20.0,
@@ -113,7 +118,8 @@ class InferenceSession:
             model = path
         sources = CostSources(_text(testbed), _text(cost), None, threads, trace_budget_s)
         given = plan if isinstance(plan, Plan) or plan is None else read_plan(str(plan))
-        order = Order(str(model), PlanChoice(layout), sources, given, dict(shapes or {}), _text(cache), in_flight)
+        asked = Asked({name: tuple(shape) for name, shape in (shapes or {}).items()}, outputs=tuple(outputs))
+        order = Order(str(model), PlanChoice(layout), sources, given, asked, _text(cache), in_flight)
         self._number, self._served = self._ranks.open(order, tell)
         graph = self._served.model.graph
         self._inputs, self._outputs = map(self._described, (graph.inputs, graph.outputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
+from ..model.inputs import Asked
 from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
 from ..runtime.engine import Engine, load_shared
 from ..runtime.loopback import alone
@@ -52,7 +53,7 @@ class Order:
     choice: PlanChoice
     sources: CostSources
     plan: Plan | None = None
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
     cache: str | None = None
     in_flight: int | None = None
 
@@ -63,7 +64,7 @@ class Served:
     def __init__(self, transport: Transport, order: Order, tell: Tell) -> None:
         cache = on_every_rank(transport, lambda: Cache(Path(order.cache)) if order.cache else Cache.default())
         tell(f"loading {order.model}")
-        self.model = load_shared(transport, order.model, {name: tuple(s) for name, s in order.shapes.items()}, cache)
+        self.model = load_shared(transport, order.model, order.asked, cache)
         threads, graph = order.sources.threads, self.model.graph
         own = order.plan is None
         self._make = partial(Engine, transport, self.model, cache=cache, threads=threads, is_trusted=own)

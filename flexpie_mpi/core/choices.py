@@ -11,8 +11,14 @@ from .layout import KINDS
 AUTO = "auto"
 """The planner that is taken when none is asked for."""
 
-PRESETS = tuple(kind for kind in KINDS if kind != "replicated")
-"""Layouts of which a rule makes a plan: one layout wherever it can be."""
+OF_SEQUENCES = {
+    "megatron": "attention by heads, products in pairs by columns and rows, sums left in parts",
+    "sequence": "tokens everywhere, keys and values gathered",
+}
+"""Rules for models of sequences, with a line about each."""
+
+PRESETS = (*(kind for kind in KINDS if kind != "replicated"), *OF_SEQUENCES)
+"""Rules that make a plan: one layout wherever it can be, or one for models of sequences."""
 
 FUSIONS = ("free", "none", "all-legal")
 """How a rule fuses. ``free``: as long as nothing is computed twice; ``none``: every node alone;
@@ -23,7 +29,8 @@ PLANNERS = {
     "flexpie": "FlexPie: four layouts, fusion, all ranks, equal shares",
     "fused": "AOFL, EdgeCI: one layout, fusion",
     "layerwise": "DINA, PartialDI: four layouts, no redundant work",
-    **{preset: f"{preset} wherever an operator allows it" for preset in PRESETS},
+    **{preset: f"{preset} wherever an operator allows it" for preset in PRESETS if preset not in OF_SEQUENCES},
+    **OF_SEQUENCES,
     "random": "a random legal plan, for tests",
 }
 """Every planner, with a line about it. MoDNN and DeepSlicing cut ``rows``, DeepThings ``grid``, Xenos ``channels``."""

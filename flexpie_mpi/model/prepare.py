@@ -13,11 +13,8 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
     Original       the same run of the file must give the same outputs, or the next way is tried:
                    functions inlined by onnxruntime; nothing folded
-<<<<<<< HEAD
-    with_moments   normalisations over space in two steps
-=======
     narrowed       without what the outputs do not need; then all as from drop_signs on
->>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
+    with_moments   normalisations over space in two steps
     ---------------------------------------------------------------------------------------------------
     read_prepared  the skeleton, and where the data of its stubs are
     Model          the graph of the skeleton, on every rank
@@ -38,11 +35,8 @@ from ..core.graph import BoundNode
 from ..ops import rule_for, whole
 from .canonicalise import canonicalise
 from .model import convert
-<<<<<<< HEAD
 from .moments import with_moments
-=======
 from .narrow import narrowed
->>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
@@ -153,12 +147,7 @@ def _finished(source: Source, original: Original, budget: Budget) -> Source:
     drop_functions(source.proto)
     drop_signs(source.proto)
     canonicalise(source.proto)
-<<<<<<< HEAD
-    _check_results(original, infer_types(source, budget, runs=original.runs))
-    with_moments(source.proto)
-=======
     run = infer_types(source, budget, runs=original.runs)
->>>>>>> 651b27c (model, commands, session: outputs by name and position, and nothing computed that they do not need)
     for node in convert(source.proto).bound:
         _try_rule(node)
     _check_results(original, run)

@@ -6,25 +6,32 @@ by channels when it carries heavy weights, replicated when later nodes are cut a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import isqrt
 from random import Random
 
-from ..core.choices import FUSIONS, PRESETS
+from ..core.choices import FUSIONS, OF_SEQUENCES, PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Layout
 from ..core.plan import Plan, Segment
-from ..lower.shards import Growing, can_cut, is_in_parts, segment_problems
+from ..lower.shards import Growing, is_in_parts, segment_problems
 from ..ops.moments import makes_moments
+from .heads import Pair, between, cuts, pairs
 from .units import Atom, atoms
 
 HEAVY_BYTES = 1 << 20
 """Weights above this are worth cutting even where nothing else of the plan is cut by channels."""
 
 ROOT = Layout("single", (0,))
+
+AHEAD = 24
+"""About as many atoms as split and turn heads, between values that are cut by tokens."""
+
+Placed = tuple[int, int, Layout]
+"""Nodes ``[first, end)`` that are one segment, and its layout."""
 
 
 def layout_plan(
@@ -57,21 +64,48 @@ def layout_plan(
     """
     if ranks < 1:
         raise PlanError(f"a plan needs at least one rank, not {ranks}")
-    if preset not in KINDS or preset == "replicated":
+    if preset not in PRESETS:
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
-    wanted = ROOT
-    if preset != "single" and ranks > 1:
-        shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
-        wanted = Layout(preset, tuple(range(ranks)), tuple(weights), shape)
     pieces = atoms(graph)
-    placed = zip(pieces, _layouts(graph, pieces, wanted, ranks), strict=True)
+    everyone = tuple(range(ranks))
+    if preset in OF_SEQUENCES and ranks > 1:
+        columns, tokens = (Layout(kind, everyone, tuple(weights)) for kind in ("channels", "rows"))
+        closed = tuple(pairs(graph, pieces, columns)) if preset == "megatron" else None
+        layouts = tuple(between(graph, pieces, closed, columns, tokens))
+        placed = _around(graph, pieces, closed or (), layouts, fusion)
+    else:
+        wanted = ROOT
+        if preset != "single" and ranks > 1:
+            shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
+            wanted = Layout(preset, everyone, tuple(weights), shape)
+        placed = _fused(graph, pieces, _layouts(graph, pieces, wanted, ranks), fusion)
     segments = tuple(
-        Segment(tuple(node.name for node in graph.nodes[first:end]), layout)
-        for layout, run in groupby(placed, key=lambda pair: pair[1])
-        for first, end in fuse(graph, [atom for atom, _ in run], layout, fusion)
+        Segment(tuple(node.name for node in graph.nodes[first:end]), layout) for first, end, layout in placed
     )
     provenance = {"model": graph.name, "planner": preset, "fusion": fusion}
+    if preset == "megatron":
+        provenance["pairs"] = str(sum(segment.layout.in_parts for segment in segments))
     return Plan(segments, ranks, graph.digest, provenance=provenance)
+
+
+def _fused(
+    graph: Graph, run: Sequence[Atom], layouts: Iterable[Layout], fusion: str, ahead: int = 1
+) -> Iterator[Placed]:
+    """Segments of atoms, each with its layout."""
+    for layout, some in groupby(zip(run, layouts, strict=True), key=lambda pair: pair[1]):
+        yield from ((*span, layout) for span in fuse(graph, [atom for atom, _ in some], layout, fusion, ahead))
+
+
+def _around(
+    graph: Graph, pieces: Sequence[Atom], pairs: Sequence[Pair], layouts: Sequence[Layout], fusion: str
+) -> Iterator[Placed]:
+    """Segments of pairs, and around them those of atoms in their layouts."""
+    at = 0
+    for first, end, layout in (*pairs, (len(pieces), len(pieces), ROOT)):
+        yield from _fused(graph, pieces[at:first], layouts[at:first], fusion, AHEAD)
+        if first < end:
+            yield pieces[first].first, pieces[end - 1].end, layout
+        at = end
 
 
 def square(ranks: int) -> tuple[int, int]:
@@ -95,7 +129,7 @@ def grid_weights(shares: Sequence[float], grid: tuple[int, int]) -> tuple[float,
 def _layouts(graph: Graph, pieces: Sequence[Atom], wanted: Layout, ranks: int) -> Iterator[Layout]:
     """The layout of every atom: what is wanted, or what the atom falls back to."""
     everyone = tuple(range(ranks))
-    is_cut = [wanted != ROOT and _cuts(graph, atom, wanted) for atom in pieces]
+    is_cut = [wanted != ROOT and cuts(graph, atom, wanted) for atom in pieces]
     last_cut = max((number for number, cut in enumerate(is_cut) if cut), default=-1)
     by_channels, in_parts = Layout("channels", everyone), replace(wanted, in_parts=KINDS[wanted.kind].cuts)
     for number, atom in enumerate(pieces):
@@ -105,23 +139,10 @@ def _layouts(graph: Graph, pieces: Sequence[Atom], wanted: Layout, ranks: int) -
             yield in_parts
         elif atom.fixed or wanted == ROOT:
             yield ROOT
-        elif _weight_bytes(graph, atom) >= HEAVY_BYTES and _cuts(graph, atom, by_channels):
+        elif _weight_bytes(graph, atom) >= HEAVY_BYTES and cuts(graph, atom, by_channels):
             yield by_channels
         else:
             yield Layout("replicated", everyone) if number < last_cut else ROOT
-
-
-def _cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
-    """Whether a layout really shares the atom: every output may be cut, and two ranks at least get some of one.
-
-    Values that every reader makes for itself do not count.
-    """
-    written = (name for node in graph.nodes[atom.first : atom.end] for name in node.writes)
-    names = [name for name in written if name not in graph.derived]
-    if atom.fixed or not all(can_cut(graph, name, layout) for name in names):
-        return False
-    shapes = [graph.value(name).shape or () for name in names]
-    return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
 
 
 def _leaves_moments(graph: Graph, atom: Atom, layout: Layout) -> bool:
@@ -141,15 +162,16 @@ def _weight_bytes(graph: Graph, atom: Atom) -> int:
 Span = tuple[int, int]
 
 
-def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list[Span]:
+def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str, ahead: int = 1) -> list[Span]:
     """Spans of nodes, one per segment, of consecutive atoms that have one layout.
 
+    Fused freely, a span may compute more than its atoms apart in between, for less than so many atoms (`ahead`).
     Raises PlanError when `fusion` is neither a known rule nor a positive number.
     """
     if fusion == "all-legal":
         return [(run[0].first, run[-1].end)]
     if fusion == "free":
-        return _free(graph, run, layout)
+        return list(_free(graph, run, layout, ahead))
     count = 1 if fusion == "none" else int(fusion) if fusion.isdecimal() else 0
     if count < 1:
         raise PlanError(f"unknown fusion '{fusion}'; choose from {', '.join(FUSIONS)}, or a number of nodes from 1 on")
@@ -157,21 +179,26 @@ def fuse(graph: Graph, run: Sequence[Atom], layout: Layout, fusion: str) -> list
     return [(group[0].first, group[-1].end) for group in groups]
 
 
-def _free(graph: Graph, run: Sequence[Atom], layout: Layout) -> list[Span]:
-    """Spans that reach as far as they compute no more together than apart."""
+def _free(graph: Graph, run: Sequence[Atom], layout: Layout, ahead: int) -> Iterator[Span]:
+    """Spans that reach as far as they compute no more together than apart, as seen so many atoms `ahead`."""
     if len(layout.ranks) == 1:
-        return [(run[0].first, run[-1].end)]
-    firsts: list[int] = []
-    segment: list[Growing] = []
-    for atom in run:
-        alone = _grown(graph, atom.first, atom.end, layout)
-        apart = _flops(segment) + _flops(alone)
-        for part in segment:
-            part.grow(atom.end)
-        if not segment or _flops(segment) > apart:
-            segment = alone
-            firsts.append(atom.first)
-    return list(pairwise([*firsts, run[-1].end]))
+        yield run[0].first, run[-1].end
+        return
+    work = _most if ahead > 1 else _flops
+    first = 0
+    while first < len(run):
+        segment, last = _grown(graph, run[first].first, run[first].end, layout), first
+        apart = work(segment)
+        for number in range(first + 1, len(run)):
+            if number > last + ahead:
+                break
+            for part in segment:
+                part.grow(run[number].end)
+            apart += work(_grown(graph, run[number].first, run[number].end, layout))
+            if work(segment) <= apart:
+                last, apart = number, work(segment)
+        yield run[first].first, run[last].end
+        first = last + 1
 
 
 def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
@@ -194,6 +221,10 @@ def _grown(graph: Graph, first: int, end: int, layout: Layout) -> list[Growing]:
 
 def _flops(parts: Sequence[Growing]) -> int:
     return sum(part.flops for part in parts)
+
+
+def _most(parts: Sequence[Growing]) -> int:
+    return max(part.flops for part in parts)
 
 
 # Chance

@@ -62,6 +62,8 @@ def planner_line(plan: Plan) -> Item:
     words = [str(plan.provenance["objective"])] if "objective" in plan.provenance else []
     words += [str(planner)] if planner else []
     words += [f"fusion {fusion}"] if fusion else []
+    if "pairs" in plan.provenance:
+        words.append(f"{count_of(int(plan.provenance['pairs']), 'pair')} of products")
     return f"plan     {', '.join(words) or 'from a file'}"
 
 

@@ -67,9 +67,9 @@ _DARK_KINDS = {
 }
 
 
-def _planners(kinds: Mapping[str, str], **searching: str) -> dict[str, str]:
-    """Colours of the planners that search, and of those that are named after a kind."""
-    return searching | {kind: colour for kind, colour in kinds.items() if kind != "replicated"}
+def _planners(kinds: Mapping[str, str], **others: str) -> dict[str, str]:
+    """Colours of the planners that are named after a kind, and of the others."""
+    return others | {kind: colour for kind, colour in kinds.items() if kind != "replicated"}
 
 
 LIGHT = Theme(
@@ -78,7 +78,15 @@ LIGHT = Theme(
     ink="#1f2328",
     faint="#59636e",
     line="#d8dde3",
-    planners=_planners(_LIGHT_KINDS, auto="#d62839", flexpie="#9583fd", fused="#0b7b87", layerwise="#d09000"),
+    planners=_planners(
+        _LIGHT_KINDS,
+        auto="#d62839",
+        flexpie="#9583fd",
+        fused="#0b7b87",
+        layerwise="#d09000",
+        megatron="#3b0424",
+        sequence="#0204ab",
+    ),
     kinds=_LIGHT_KINDS,
     events={"compute": "#1f5fbf", "send": "#d09000", "receive": "#6f0062", "wait": "#b9c1cb"},
     series=("#1f5fbf", "#d09000", "#0b7b87", "#6f0062", "#d05d3e", "#81c5fd", "#642401", "#70d797"),
@@ -90,7 +98,15 @@ DARK = Theme(
     ink="#f0f6fc",
     faint="#9198a1",
     line="#30363d",
-    planners=_planners(_DARK_KINDS, auto="#ff6b5e", flexpie="#703dc6", fused="#8bfefe", layerwise="#ffeb4f"),
+    planners=_planners(
+        _DARK_KINDS,
+        auto="#ff6b5e",
+        flexpie="#703dc6",
+        fused="#8bfefe",
+        layerwise="#ffeb4f",
+        megatron="#792300",
+        sequence="#61216e",
+    ),
     kinds=_DARK_KINDS,
     events={"compute": "#4a8df0", "send": "#ffd166", "receive": "#3fbf8f", "wait": "#4b535d"},
     series=("#4a8df0", "#ffd166", "#8bfefe", "#ff6b5e", "#a85307", "#b0d5a2", "#845678", "#6eccff"),
@@ -109,6 +125,8 @@ MARKS = {
     "channels": "p",
     "batch": "h",
     "single": "d",
+    "megatron": "<",
+    "sequence": ">",
 }
 """Marks of planners, in the words of matplotlib."""
 

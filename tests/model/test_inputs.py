@@ -6,7 +6,7 @@ import pytest
 from onnx import helper
 
 from flexpie_mpi.core.errors import ModelError
-from flexpie_mpi.model.inputs import bind_inputs
+from flexpie_mpi.model.inputs import Asked, bind_inputs
 
 from .build import make
 
@@ -14,7 +14,7 @@ from .build import make
 def bound(inputs, shapes=None, batch=1, said=None):
     proto = make([("Identity", [next(iter(inputs))], ["out"])], inputs, ["out"])
     helper.set_model_props(proto, said or {})
-    bind_inputs(proto, shapes or {}, batch)
+    bind_inputs(proto, Asked(shapes or {}), batch)
     return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in proto.graph.input}
 
 

@@ -10,7 +10,7 @@ from onnx import helper
 
 from flexpie_mpi.model import zoo
 from flexpie_mpi.model.canonicalise import canonicalise, drop_constant_inputs
-from flexpie_mpi.model.inputs import bind_inputs
+from flexpie_mpi.model.inputs import Asked, bind_inputs
 from flexpie_mpi.model.preoptimise import misused, preoptimise, unfoldable
 from flexpie_mpi.model.read import Source, read_source
 
@@ -23,7 +23,7 @@ EVERYTHING_LARGE, NOTHING_LARGE = 128, 1 << 30
 def read(path: Path, threshold: int) -> Source:
     source = read_source(path, threshold)
     drop_constant_inputs(source.proto)
-    bind_inputs(source.proto, {})
+    bind_inputs(source.proto, Asked())
     return source
 
 

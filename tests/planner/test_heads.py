@@ -1,0 +1,122 @@
+"""Rules for models of sequences: what every rank keeps of the weights and of the work, and that results are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from flexpie_mpi import Engine, layout_plan, run_ranks
+from flexpie_mpi.core.graph import Graph
+from flexpie_mpi.core.plan import Plan
+from flexpie_mpi.lower import turns_of
+from flexpie_mpi.lower.facts import PlanFacts, facts_of
+from flexpie_mpi.report.plans import planner_line
+from tests.model.build import make, noise
+
+from ..models import beside_one_session
+
+HIDDEN, HEADS, WORDS, LAYERS = 64, 8, 96, 2
+
+
+def decoder(keys: int, tokens: int) -> onnx.ModelProto:
+    """Embeddings, layers of masked attention with so many heads of keys and a gated network, and a head."""
+    width, weights = HIDDEN // HEADS, dict[str, np.ndarray]()
+    nodes = [("Gather", ["table", "ids"], ["x0"])]
+
+    def product(data: str, name: str, rows: int, columns: int) -> str:
+        weights[f"w.{name}"] = noise(rows, columns, seed=len(weights)) / np.float32(8)
+        nodes.append(("MatMul", [data, f"w.{name}"], [name]))
+        return name
+
+    def turned(name: str, heads: int, perm: list[int]) -> str:
+        weights[f"by{heads}"] = np.array([0, 0, heads, width], np.int64)
+        nodes.append(("Reshape", [name, f"by{heads}"], [f"{name}.apart"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}.apart"], [f"{name}.turned"], perm=perm))
+        return f"{name}.turned"
+
+    def shared(name: str) -> str:
+        """Each head of keys or values for its group of queries."""
+        if keys < HEADS:
+            nodes.append(helper.make_node("Gather", [name, "groups"], [f"{name}.shared"], axis=1))
+            return f"{name}.shared"
+        return name
+
+    for n in range(LAYERS):
+        nodes.append(helper.make_node("LayerNormalization", [f"x{n}", "g"], [f"n{n}"]))
+        q = turned(product(f"n{n}", f"q{n}", HIDDEN, HIDDEN), HEADS, [0, 2, 1, 3])
+        k = shared(turned(product(f"n{n}", f"k{n}", HIDDEN, keys * width), keys, [0, 2, 3, 1]))
+        v = shared(turned(product(f"n{n}", f"v{n}", HIDDEN, keys * width), keys, [0, 2, 1, 3]))
+        nodes += [
+            ("MatMul", [q, k], [f"s{n}"]),
+            ("Add", [f"s{n}", "mask"], [f"m{n}"]),
+            helper.make_node("Softmax", [f"m{n}"], [f"p{n}"], axis=-1),
+            ("MatMul", [f"p{n}", v], [f"c{n}"]),
+            helper.make_node("Transpose", [f"c{n}"], [f"ct{n}"], perm=[0, 2, 1, 3]),
+            ("Reshape", [f"ct{n}", "flat"], [f"cf{n}"]),
+            ("Add", [product(f"cf{n}", f"o{n}", HIDDEN, HIDDEN), f"x{n}"], [f"r{n}"]),
+            helper.make_node("LayerNormalization", [f"r{n}", "g"], [f"f{n}"]),
+        ]
+        gate, up = product(f"f{n}", f"gate{n}", HIDDEN, 160), product(f"f{n}", f"up{n}", HIDDEN, 160)
+        nodes += [("Sigmoid", [gate], [f"a{n}"]), ("Mul", [f"a{n}", up], [f"h{n}"])]
+        nodes.append(("Add", [product(f"h{n}", f"down{n}", 160, HIDDEN), f"r{n}"], [f"x{n + 1}"]))
+    product(f"x{LAYERS}", "logits", HIDDEN, WORDS)
+    weights |= {
+        "table": noise(WORDS, HIDDEN),
+        "g": np.ones(HIDDEN, np.float32),
+        "flat": np.array([0, 0, HIDDEN], np.int64),
+        "groups": np.arange(HEADS) * keys // HEADS,
+        "mask": np.triu(np.full((1, 1, tokens, tokens), -1e4, np.float32), 1),
+    }
+    return make(nodes, {"ids": [1, tokens]}, ["logits"], weights, dtypes={"ids": onnx.TensorProto.INT64, "logits": 1})
+
+
+MODELS = {
+    "all heads": lambda: decoder(HEADS, 12),
+    "groups": lambda: decoder(2, 10),
+    "one token": lambda: decoder(4, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return beside_one_session(tmp_path_factory.mktemp("heads"), MODELS)
+
+
+def facts(graph: Graph, plan: Plan) -> PlanFacts:
+    return facts_of(plan, graph, turns_of(plan, graph)[0])
+
+
+@pytest.mark.parametrize("planner", ["megatron", "sequence"])
+@pytest.mark.parametrize("name", MODELS)
+def test_it_computes_the_same(case, name, planner):
+    model, inputs, expected, cache = case(name)
+    for ranks in (2, 6) if name == "groups" else (3,):
+        plan = layout_plan(model.graph, ranks, planner)
+
+        def rank(transport, plan=plan):
+            outputs = Engine(transport, model, plan, cache=cache).run(inputs)
+            return {name: np.array(value) for name, value in outputs.items()}
+
+        found = run_ranks(ranks, rank)[0]["logits"]
+        np.testing.assert_allclose(found, expected["logits"], rtol=1e-4, atol=1e-5, err_msg=str(ranks))
+
+
+@pytest.mark.parametrize(("name", "share"), [("all heads", 0.26), ("groups", 0.27), ("one token", 0.27)])
+def test_megatron_leaves_every_rank_its_share(case, name, share):
+    graph = case(name)[0].graph
+    plan = layout_plan(graph, 4, "megatron")
+    found = facts(graph, plan)
+    assert max(rank.weight_bytes for rank in found.ranks) < share * graph.weight_bytes
+    assert max(rank.flops for rank in found.ranks) < 0.3 * found.flops
+    assert sum(segment.layout.in_parts for segment in plan.segments) == 2 * LAYERS
+    assert planner_line(plan).endswith("4 pairs of products")
+
+
+def test_sequence_cuts_every_token_and_gathers_once_or_twice_a_layer(case):
+    graph = case("all heads")[0].graph
+    plan = layout_plan(graph, 4, "sequence")
+    assert {segment.layout.kind for segment in plan.segments} == {"rows"}
+    assert len(plan.segments) <= 2 * LAYERS + 1
+    assert max(rank.flops for rank in facts(graph, plan).ranks) < 0.27 * facts(graph, plan).flops

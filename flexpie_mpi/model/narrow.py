@@ -3,11 +3,15 @@
 Where an output is some positions of a value (the last token's logits, a class token), all that is done position by
 position before it has these positions only. The backward walk over a segment knows what is read of which value
 (:mod:`flexpie_mpi.lower.shards`): over all nodes, on one rank, it finds the smaller model.
+
+Products that are split apart become several before (:mod:`.branches`), where that costs no work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import SEEK_END
+from pathlib import Path
 
 import onnx
 
@@ -15,27 +19,47 @@ from ..core.graph import Graph
 from ..core.layout import Layout
 from ..lower.shards import Held, blocks_flops, node_flops, segment_shard
 from ..ops import whole
-from .model import Model
+from .branches import branched
+from .model import Model, convert
 from .shard import build
-from .walks import replace
+from .weights import Source, StoredTensor, WeightStore, digest_bytes, stub
 
 WORTH = 0.02
 """Share of all work that must fall away: a convolution that steps over the last row is no reason to change a model."""
 
 
-def narrowed(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A model in canonical form without what its outputs do not need; `proto` itself where that is little."""
-    model = Model.from_proto(proto)
+def narrowed(source: Source, file: Path) -> Source:
+    """A model in canonical form, with types, without what its outputs do not need; `source` where that is little.
+
+    What is left of large weights is written at the end of `file`.
+    """
+    branches = branched(source.proto)
+    model = Model.from_proto(branches or source.proto, WeightStore(source.large()))
     graph = model.graph
     shard = segment_shard(graph, 0, len(graph.nodes), Layout("single", (0,)), 0)
-    everything = sum(map(node_flops, graph.bound))
-    if shard is None or blocks_flops(graph, shard.blocks) >= (1 - WORTH) * everything:
-        return proto
+    before = sum(map(node_flops, convert(source.proto).bound))
+    if shard is None or blocks_flops(graph, shard.blocks) > (before if branches else (1 - WORTH) * before):
+        return source
     inputs, outputs = (_whole(graph, names) for names in (graph.inputs, graph.outputs))
-    made = build(model, model.name, shard.blocks, inputs, outputs, cuts_weights=False)
-    tensors = made.proto.graph.initializer
-    replace(tensors, [model.tensor_proto(each.name) if each.name in made.weights else each for each in tensors])
-    return made.proto
+    made, stored = build(model, model.name, shard.blocks, inputs, outputs), dict(source.stored)
+    for tensor in made.proto.graph.initializer:
+        if tensor.name in made.weights:
+            constant, region = made.weights[tensor.name]
+            if tensor.name == constant:
+                tensor.CopyFrom(model.tensor_proto(constant))
+            else:
+                assert model.store is not None, "it was given one"
+                stored[tensor.name] = _append(tensor, model.store.read(constant, region).tobytes(), file)
+    return Source(made.proto, stored)
+
+
+def _append(tensor: onnx.TensorProto, raw: bytes, file: Path) -> StoredTensor:
+    """Where the bytes of a tensor are, once they are written behind those of a file."""
+    with file.open("ab") as target:
+        offset = target.seek(0, SEEK_END)
+        target.write(raw)
+    stub(tensor, digest_bytes(tensor.data_type, tensor.dims, raw), source=tensor.name)
+    return StoredTensor(tensor.data_type, tuple(tensor.dims), file, offset, len(raw))
 
 
 def _whole(graph: Graph, names: Iterable[str]) -> Held:

@@ -64,7 +64,7 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: b
     """
     folder.mkdir()
     original = Original(path, source, budget, runs=runs)
-    ready = _narrowed(_rewritten(source, original, folder, budget), original, budget)
+    ready = _narrowed(_rewritten(source, original, folder, budget), original, folder, budget)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
     (folder / CHECK_FILE).write_text(_check(folder))
@@ -125,13 +125,13 @@ def _rewritten(source: Source, original: Original, folder: Path, budget: Budget)
     return ready
 
 
-def _narrowed(source: Source, original: Original, budget: Budget) -> Source:
+def _narrowed(source: Source, original: Original, folder: Path, budget: Budget) -> Source:
     """The model without what its outputs do not need, where that is accepted and computes the same."""
-    smaller = narrowed(source.proto)
-    if smaller is source.proto:
+    smaller = narrowed(source, folder / WEIGHTS_FILE)
+    if smaller is source:
         return source
     try:
-        return _finished(Source(smaller, source.stored), original, budget)
+        return _finished(smaller, original, budget)
     except ModelError as error:
         log.warning("more is computed than the outputs need: %s", error)
         return source

@@ -74,16 +74,13 @@ def build(
     inputs: Held,
     outputs: Held,
     blocked: Mapping[str, int] = MappingProxyType({}),
-    *,
-    cuts_weights: bool = True,
 ) -> SegmentModel:
     """The model that computes `outputs` from `inputs` by running `blocks`, in topological order.
 
     Of the model the skeleton is enough: weights are named, not read. `inputs` are the values and regions that are held
     before, `outputs` those wanted after; values keep their names. `blocked` says which of them are blocked.
-    Where it does not have weights cut (`cuts_weights`), large ones are whole, and nodes of the model cut them.
     """
-    builder = _Builder(model, dict(inputs), cuts_weights)
+    builder = _Builder(model, dict(inputs))
     for block in blocks:
         builder.add(block)
     for value, region in outputs:
@@ -102,9 +99,8 @@ def build(
 class _Builder:
     """Collects nodes and initializers; remembers which region each named tensor holds."""
 
-    def __init__(self, model: Model, held: dict[str, Region | None], cuts_weights: bool) -> None:
+    def __init__(self, model: Model, held: dict[str, Region | None]) -> None:
         self.model = model
-        self.cuts_weights = cuts_weights
         self.held = held
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -158,8 +154,6 @@ class _Builder:
         part = (value.name, None if full else region)
         if part in self._weights:
             return self._weights[part]
-        if region is not None and not full and not self.cuts_weights and self.model.is_stored(value.name):
-            return self._crop(self._weight(value, None), Region.full(value.shape or ()), region)
         name = self._weights[part] = value.name if full else self._fresh(f"{value.name}{region}")
         if self.model.is_stored(value.name):
             self.weights[name] = (value.name, region)

@@ -26,8 +26,8 @@ from .units import Atom
 Pair = tuple[int, int, Layout]
 """Atoms ``[first, end)`` that are one segment, and its layout."""
 
-TOLERATED = 1.7
-"""How many times its share of work and weights a rank may have in a pair: heads need not divide."""
+TOLERATED = 1 / 3
+"""Share of the other ranks' work and weights that a rank may have in a pair beside its own: heads need not divide."""
 
 _LEAST_SUM = 4
 """Operations for an element of its result from which on a node that reads weights is a product."""
@@ -71,13 +71,17 @@ def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:
     if segment_problems(graph, first, end, layout):
         return False
     nodes = graph.bound[first:end]
-    weights = {value.name: value.nbytes for node in nodes for value in node.inputs if value and value.is_constant}
+    factors = (value for node in nodes if is_product(graph, node) for value in node.inputs if value is not None)
+    weights = {value.name: value.nbytes for value in factors if value.is_constant}
+    own = 1 / len(layout.ranks)
+    most = own + TOLERATED * (1 - own)
     work, nbytes = sum(map(node_flops, nodes)), sum(weights.values())
     for rank in layout.ranks:
         part = Growing(graph, first, layout, rank)
         part.grow(end)
-        shard, most = part.shard(), TOLERATED / len(layout.ranks)
-        if shard and (part.flops > most * work or slice_bytes(graph, shard.weights) > most * nbytes):
+        shard = part.shard()
+        read = [(name, region) for name, region in (shard.weights if shard else ()) if name in weights]
+        if part.flops > most * work or slice_bytes(graph, read) > most * nbytes:
             return False
     return True
 
@@ -117,7 +121,7 @@ def between(
         nodes = graph.bound[atom.first : atom.end]
         reads, writes = _ends(graph, nodes)
         is_heavy = any(is_product(graph, node) or _looks_up(graph, node) for node in nodes)
-        goes_on = bool(reads) and by_columns >= reads
+        goes_on = bool(reads) and by_columns >= reads and all(len(graph.value(name).shape or ()) < 4 for name in writes)
         choices = [tokens, columns] if is_heavy else [tokens]
         if pairs is not None and (is_heavy or goes_on):
             choices = [columns, tokens]

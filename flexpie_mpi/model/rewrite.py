@@ -153,6 +153,20 @@ def write_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
     return True
 
 
+def drop_empty(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
+    """Leave out of what Concat nodes join what has no elements, as the past of a first prompt; whether there was any.
+
+    A value without elements cannot be exchanged, so that all around it would stay on one rank.
+    """
+    dropped = False
+    for node in graph.node:
+        kept = [name for name in node.input if 0 not in shapes.get(name, ())] if node.op_type == "Concat" else []
+        if kept and len(kept) < len(node.input):
+            node.input[:] = kept
+            dropped = True
+    return dropped
+
+
 def _known(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> np.ndarray | None:
     """What a node says of the shape of a value, if it asks for that and the shape is known."""
     shape = shapes.get(node.input[0]) if node.op_type == "Shape" and not node.domain else None

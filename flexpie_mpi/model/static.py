@@ -17,7 +17,7 @@ from onnx import helper, shape_inference
 from ..core.budget import Budget
 from ..core.errors import ModelError
 from .canonicalise import canonicalise
-from .rewrite import Shape, write_sizes
+from .rewrite import Shape, drop_empty, write_sizes
 from .session import LateError, accept
 from .settled import fixed_shapes
 from .trial import Measured, made_up, measure
@@ -49,7 +49,8 @@ def infer_types(source: Source, budget: Budget, *, runs: bool = True) -> Measure
         with suppress(LateError):  # a loop, most likely, for which inputs that are made up mean nothing
             sizes, run = _measured(source, types, static)
     types |= {name: _sized(types[name], sizes[name]) for name in values if name in sizes}
-    if write_sizes(graph, _static_shapes(types)):
+    shapes = _static_shapes(types)
+    if write_sizes(graph, shapes) | drop_empty(graph, shapes):
         canonicalise(source.proto)
     _write(graph, types)
     return run

@@ -21,12 +21,12 @@ from ..core.graph import BoundNode, Graph
 from ..core.layout import Layout
 from ..lower.facts import slice_bytes
 from ..lower.shards import Growing, can_cut, node_flops, segment_problems
-from .units import Atom
+from .units import Atom, atoms
 
 Pair = tuple[int, int, Layout]
 """Atoms ``[first, end)`` that are one segment, and its layout."""
 
-TOLERATED = 1 / 3
+TOLERATED = 0.2
 """Share of the other ranks' work and weights that a rank may have in a pair beside its own: heads need not divide."""
 
 _LEAST_SUM = 4
@@ -56,13 +56,21 @@ def pairs(graph: Graph, pieces: Sequence[Atom], columns: Layout) -> Iterator[Pai
         yield start, len(pieces), columns
 
 
+def suit(graph: Graph, ranks: int) -> bool:
+    """Whether a graph has pairs for so many ranks."""
+    layout = Layout("channels", tuple(range(ranks)))
+    return any(layout.in_parts for _, _, layout in pairs(graph, atoms(graph), layout))
+
+
 def _closed(graph: Graph, pieces: Sequence[Atom], start: int, number: int, columns: Layout) -> Pair | None:
-    """The segment that begins at `start`, and ends behind a product or before it; None where neither shares it out."""
-    parts = replace(columns, in_parts=True)
-    for pair in ((start, number + 1, parts), (start, number, columns)):
-        if _is_shared(graph, pieces, pair):
-            return pair
-    return None
+    """The segment that begins at `start`, and ends behind a product or before it; None where neither shares it out.
+
+    Parts of images are left to no rule: they are larger than what they are made of.
+    """
+    ends = [(start, number, columns)]
+    if all(len(graph.value(name).shape or ()) < 4 for name in graph.nodes[pieces[number].end - 1].writes):
+        ends.insert(0, (start, number + 1, replace(columns, in_parts=True)))
+    return next((pair for pair in ends if _is_shared(graph, pieces, pair)), None)
 
 
 def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:

@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.choices import AUTO, PRESETS, SEARCHING
+from ..core.choices import AUTO, OF_SEQUENCES, PRESETS, SEARCHING
 from ..core.errors import LayoutError, PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan
@@ -20,6 +20,7 @@ from ..cost.prior import AnalyticCost
 from ..lower import digest, lower, turns_of
 from ..lower.memory import memory_of, memory_problems
 from ..planner import PricedPlan, Search, Task, layout_plan, make_plans, price
+from ..planner.heads import suit
 from ..planner.registry import kinds_of
 from ..planner.rules import random_plan
 from .inputs import PredictionInputs
@@ -213,7 +214,9 @@ def with_rivals(
         plans.setdefault(programs, earlier.best)
         if len(favoured) == 1 and earlier.race is not None and earlier.race.is_clear:
             favoured = (list(plans).index(programs),)
-    for rules in (("single",), [kind for kind in kinds_of(graph) if kind in PRESETS]):
+    fixed = [kind for kind in kinds_of(graph) if kind in PRESETS]
+    fixed += OF_SEQUENCES if suit(graph, inputs.testbed.ranks) else ()
+    for rules in (("single",), fixed):
         for rival in islice(_fitting(rules, graph, inputs), 1):
             if rival.seconds <= most_s:
                 plans.setdefault(digest(lower(rival.plan, graph)), rival)

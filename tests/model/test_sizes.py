@@ -210,3 +210,11 @@ def test_lengths_that_contradict_each_other_do_not_keep_a_model_from_loading(tmp
     }  # fmt: skip
     model, _ = check(proto, given, tmp_path)
     assert model.graph.value("q").shape == (1, 3, 64) and model.graph.value("y").shape == (1, 3, 5)
+
+
+def test_a_past_without_elements_does_not_keep_what_is_joined_with_it_on_one_rank(tmp_path):
+    nodes = [helper.make_node("Concat", ["past", "x"], ["present"], axis=2), ("Relu", ["present"], ["y"])]
+    proto = make(nodes, {"past": (1, 4, 0, 8), "x": (1, 4, 6, 8)}, ["present", "y"])
+    inputs = {"past": noise(1, 4, 0, 8), "x": noise(1, 4, 6, 8)}
+    model, _ = check(proto, inputs, tmp_path)
+    assert not any(model.graph.is_dynamic(node) for node in model.graph.nodes)

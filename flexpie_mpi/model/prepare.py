@@ -45,7 +45,7 @@ from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes,
 
 log = logging.getLogger(__name__)
 
-FORMAT = 11
+FORMAT = 12
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -65,6 +65,7 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: b
     folder.mkdir()
     original = Original(path, source, budget, runs=runs)
     ready = _narrowed(_rewritten(source, original, folder, budget), original, folder, budget)
+    with_moments(ready.proto)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
     (folder / CHECK_FILE).write_text(_check(folder))

@@ -97,7 +97,8 @@ class Job:
         with suppress(OSError):
             around = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             numbers = [each for each in around if each.startswith(b"OMPI_COMM_WORLD_RANK=")]
-            if numbers and self._mark.encode() in around:
+            is_rank = b"flexpie_mpi" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if numbers and is_rank and self._mark.encode() in around:
                 return int(numbers[0].partition(b"=")[2])
         return None
 

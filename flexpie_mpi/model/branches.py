@@ -16,6 +16,8 @@ _PASSING = ("Add", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """Operators between a product and where it is split apart; they read constants beside what they pass on."""
 _TAKING = ("Gather", "Slice")
 """Operators that take a part, where all readers of a value are such."""
+_MOST = 3
+"""Branches of a product: more, as the gates of a recurrent network, are small, and each call of a kernel costs."""
 
 
 def branched(proto: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -53,11 +55,11 @@ class _Branches:
         chain = [product]
         while len(readers := self._reading(chain[-1])) == 1 and self._takes(readers[0], chain[-1], _PASSING):
             chain.append(readers[0])
-        if len(readers) == 1 and readers[0].op_type == "Split":
+        if len(readers) == 1 and readers[0].op_type == "Split" and len(readers[0].output) <= _MOST:
             for number in range(1, len(readers[0].output)):
                 taker = self._copy(readers[0], {}, number)
                 self._branch(chain, taker)
-        elif len(readers) > 1 and all(self._takes(reader, chain[-1], _TAKING) for reader in readers):
+        elif 1 < len(readers) <= _MOST and all(self._takes(reader, chain[-1], _TAKING) for reader in readers):
             for taker in readers[1:]:
                 self._branch(chain, taker)
 
@@ -67,8 +69,10 @@ class _Branches:
 
     def _takes(self, node: onnx.NodeProto, source: onnx.NodeProto, ops: tuple[str, ...]) -> bool:
         """Whether a node is one of `ops` and reads nothing but the result of `source` and constants."""
-        others = {*node.input} - {"", source.output[0]}
-        return node.op_type in ops and not node.domain and others <= self._constants
+        result = source.output[0]
+        is_data = node.input[0] == result or node.op_type == "Add"
+        others = {*node.input} - {"", result}
+        return node.op_type in ops and not node.domain and is_data and others <= self._constants
 
     def _branch(self, chain: list[onnx.NodeProto], taker: onnx.NodeProto) -> None:
         """Copy a chain for a node that takes a part of what it makes."""
@@ -84,6 +88,8 @@ class _Branches:
         copy.name = fresh(node.name, self._taken)
         copy.input[:] = [names.get(name, name) for name in node.input]
         for number, name in enumerate(node.output):
+            if not name:
+                continue
             new = copy.output[number] = fresh(name, self._taken)
             self._types[new] = self._types[name]
             self._graph.value_info.add(name=new, type=self._types[name])

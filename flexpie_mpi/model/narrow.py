@@ -9,7 +9,7 @@ Products that are split apart become several before (:mod:`.branches`), where th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import SEEK_END
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import onnx
 
 from ..core.graph import Graph
 from ..core.layout import Layout
+from ..core.program import NodeBlock
 from ..lower.shards import Held, blocks_flops, node_flops, segment_shard
 from ..ops import whole
 from .branches import branched
@@ -33,23 +34,27 @@ def narrowed(source: Source, file: Path) -> Source:
 
     What is left of large weights is written at the end of `file`.
     """
-    branches = branched(source.proto)
-    model = Model.from_proto(branches or source.proto, WeightStore(source.large()))
-    graph = model.graph
-    shard = segment_shard(graph, 0, len(graph.nodes), Layout("single", (0,)), 0)
     before = sum(map(node_flops, convert(source.proto).bound))
-    if shard is None or blocks_flops(graph, shard.blocks) > (before if branches else (1 - WORTH) * before):
-        return source
-    inputs, outputs = (_whole(graph, names) for names in (graph.inputs, graph.outputs))
-    made, stored = build(model, model.name, shard.blocks, inputs, outputs), dict(source.stored)
+    for proto, most in ((branched(source.proto), before), (source.proto, (1 - WORTH) * before)):
+        if proto is not None:
+            graph = convert(proto)
+            shard = segment_shard(graph, 0, len(graph.nodes), Layout("single", (0,)), 0)
+            if shard is not None and blocks_flops(graph, shard.blocks) <= most:
+                return _built(Source(proto, source.stored), shard.blocks, file)
+    return source
+
+
+def _built(source: Source, blocks: Sequence[NodeBlock], file: Path) -> Source:
+    """The model of these blocks, its weights the slices that they read."""
+    model, store = Model.from_proto(source.proto), WeightStore(source.large())
+    inputs, outputs = (_whole(model.graph, names) for names in (model.graph.inputs, model.graph.outputs))
+    made, stored = build(model, model.name, blocks, inputs, outputs), dict(source.stored)
     for tensor in made.proto.graph.initializer:
-        if tensor.name in made.weights:
-            constant, region = made.weights[tensor.name]
-            if tensor.name == constant:
-                tensor.CopyFrom(model.tensor_proto(constant))
-            else:
-                assert model.store is not None, "it was given one"
-                stored[tensor.name] = _append(tensor, model.store.read(constant, region).tobytes(), file)
+        constant, region = made.weights.get(tensor.name, ("", None))
+        if constant == tensor.name:
+            tensor.CopyFrom(model.tensor_proto(constant))
+        elif constant:
+            stored[tensor.name] = _append(tensor, store.read(constant, region).tobytes(), file)
     return Source(made.proto, stored)
 
 

@@ -28,6 +28,7 @@ _LEAST_OPSET = 9
 """Before it there is no ConstantOfShape."""
 
 _GROUPED = ("Reshape", "InstanceNormalization", "Reshape", "Mul", "Add")
+"""What PyTorch writes for a group normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ def with_moments(proto: onnx.ModelProto) -> None:
         return
     graph = convert(proto)
     found = list(_found(graph)) if graph.opset >= _LEAST_OPSET else []
+    if not found:
+        return
     begins = {each.nodes[0].node.name: each for each in found}
     replaced = {node.node.name for each in found for node in each.nodes}
     taken, nodes = taken_names(proto), list[onnx.NodeProto]()

@@ -43,7 +43,7 @@ def pairs(graph: Graph, pieces: Sequence[Atom], columns: Layout) -> Iterator[Pai
         nodes = graph.bound[atom.first : atom.end]
         reads, writes = _ends(graph, nodes)
         follows = not spread.isdisjoint(reads)
-        if not any(is_product(graph, node) for node in nodes):
+        if not any(_is_product(graph, node) for node in nodes):
             spread |= writes if follows else set()
         elif follows:
             found = _closed(graph, pieces, start, number, columns)
@@ -79,7 +79,7 @@ def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:
     if segment_problems(graph, first, end, layout):
         return False
     nodes = graph.bound[first:end]
-    factors = (value for node in nodes if is_product(graph, node) for value in node.inputs if value is not None)
+    factors = (value for node in nodes if _is_product(graph, node) for value in node.inputs if value is not None)
     weights = {value.name: value.nbytes for value in factors if value.is_constant}
     own = 1 / len(layout.ranks)
     most = own + TOLERATED * (1 - own)
@@ -94,7 +94,7 @@ def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:
     return True
 
 
-def is_product(graph: Graph, node: BoundNode) -> bool:
+def _is_product(graph: Graph, node: BoundNode) -> bool:
     """Whether a node multiplies and adds up with weights."""
     return _reads_weights(graph, node) and node_flops(node) >= _LEAST_SUM * _results(node)
 
@@ -128,7 +128,7 @@ def between(
     for number, atom in enumerate(pieces):
         nodes = graph.bound[atom.first : atom.end]
         reads, writes = _ends(graph, nodes)
-        is_heavy = any(is_product(graph, node) or _looks_up(graph, node) for node in nodes)
+        is_heavy = any(_is_product(graph, node) or _looks_up(graph, node) for node in nodes)
         goes_on = bool(reads) and by_columns >= reads and all(len(graph.value(name).shape or ()) < 4 for name in writes)
         choices = [tokens, columns] if is_heavy else [tokens]
         if pairs is not None and (is_heavy or goes_on):

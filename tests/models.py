@@ -14,6 +14,11 @@ from onnx import numpy_helper
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.model import Model, load
+from flexpie_mpi.model.zoo import decoders
+from flexpie_mpi.model.zoo.builder import Builder
+from flexpie_mpi.model.zoo.drawn import write_weights
+
+VOCABULARY, HIDDEN, HEADS = 23, 48, 6
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 
@@ -34,6 +39,17 @@ def beside_one_session(
         return model, inputs, dict(zip(names, session.run(names, inputs), strict=True)), cache
 
     return get
+
+
+def write_decoder(folder: Path, name: str, **sizes: int) -> Path:
+    """Write a built-in decoder of one layer, with other sizes."""
+    builder = Builder(name, 17)
+    getattr(decoders, name)(builder, layers=1, hidden=HIDDEN, heads=HEADS, vocabulary=VOCABULARY, **sizes)
+    model = builder.finish()
+    with (folder / f"{name}.weights").open("wb") as file:
+        write_weights(model.external, file)
+    onnx.save(model.proto, folder / f"{name}.onnx")
+    return folder / f"{name}.onnx"
 
 
 def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:

@@ -211,7 +211,7 @@ def test_collectives_under_way_together_in_one_lane_are_found():
     assert {violation.kind for violation in violations(programs, plan, graph)} == {"memory"}
 
 
-def unsound(plan, graph, blocks=()):
+def unsound(plan, graph, blocks=(), homes=None):
     """Programs of a plan of which one never sends its first message."""
     programs = list(lower(plan, graph))
     sender = next(program for program in programs if program.sends)

@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_default_model(parser)
     _add_data_arguments(parser.add_argument_group("data"))
     options.add_model_arguments(parser)
+    options.add_state_arguments(parser)
     layout = parser.add_argument_group("plan")
     options.add_layout_arguments(layout)
     layout.add_argument("--plan", metavar="FILE", help="use this plan, made by flexpie-mpi plan or by hand")
@@ -199,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
     options.check_choices(args)
     if args.spares and not args.elastic:
         raise UsageError("--spares take the place of lost ranks: give --elastic as well")
+    if options.states_of(args).is_made and (args.elastic or args.resume):
+        raise UsageError("what requests leave is lost with a rank: --state goes with neither --elastic nor --resume")
     if args.resume is not None:
         if args.output is not None or args.append:
             raise UsageError("--resume goes on with a file, and needs neither --output nor --append")
@@ -255,10 +258,9 @@ class Inference(RankPart):
             devices = shared_devices(transport, args.testbed, kept.places)
             slowdown = devices[transport.rank].slowdown if devices else 1.0
             self.progress.tell(f"loading {args.model}")
-            budget, change = options.budget_of(args), partial(self._with_pixels, given)
-            model = load_shared(
-                transport, args.model, asked_shapes(args), self.cache, budget=budget, change=change, held=kept.model
-            )
+            change = partial(self._with_pixels, given)
+            load = partial(load_shared, budget=options.budget_of(args), states=options.states_of(args))
+            model = load(transport, args.model, asked_shapes(args), self.cache, change=change, held=kept.model)
             given = self._for_model(given, model)
             source = on_root(transport, partial(self._requests, model), ROOT)
             is_stream = bool(transport.broadcast(source is not None, ROOT))
@@ -340,7 +342,7 @@ class Inference(RankPart):
     def _stream(
         self,
         engine: Engine,
-        reopen: Callable[[Plan], Engine],
+        reopen: Callable[..., Engine],
         source: Source | None,
         terms: RunTerms,
         chosen: Chosen,

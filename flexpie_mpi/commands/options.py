@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.budget import Budget
-from ..core.choices import AUTO, BOUNDARIES, FUSIONS, PLANNERS, PRESETS, SEARCHING
+from ..core.choices import AUTO, BOUNDARIES, FUSIONS, PLANNERS, PRESETS, SEARCHING, StateChoice
 from ..core.errors import TestbedError
 from ..files.cache import Cache
 from ..runtime.machine import threads_problem
@@ -69,6 +69,25 @@ def add_model_arguments(parser: Parser) -> None:
         "machine's)",
     )
     add_cache_arguments(parser)
+
+
+def add_state_arguments(parser: Parser) -> None:
+    """What stays on the boards between requests."""
+    parser.add_argument(
+        "--state",
+        action="append",
+        type=state_pattern,
+        metavar="OUTPUT=INPUT|auto",
+        help="outputs that the next request reads as inputs, with any text where both have a *, or auto, the usual "
+        "names (present.*=past_key_values.*, new_*=*, hn=h0, ...): they stay where they are computed",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=positive,
+        metavar="M",
+        help="positions that there is room for in states that grow by those of each request, as caches of keys and "
+        "values do; the model's mask and position numbers are made by themselves",
+    )
 
 
 def add_cache_arguments(parser: Parser) -> None:
@@ -202,6 +221,11 @@ def asked_of(args: argparse.Namespace) -> Asked:
     return Asked(dict(args.shape), outputs=args.outputs)
 
 
+def states_of(args: argparse.Namespace) -> StateChoice:
+    """What stays on the boards between requests."""
+    return StateChoice(tuple(getattr(args, "state", None) or ()), getattr(args, "max_length", None))
+
+
 def budget_of(args: argparse.Namespace) -> Budget:
     """How much memory a file may ask for: what the arguments allow, or this machine's share."""
     return Budget.of_machine() if args.memory is None else Budget(args.memory)
@@ -211,7 +235,7 @@ def load_model(args: argparse.Namespace, source: str) -> Model:
     """A model, loaded by this process alone."""
     from ..model import load
 
-    return load(source, asked_of(args), cache_of(args), budget=budget_of(args))
+    return load(source, asked_of(args), cache_of(args), budget=budget_of(args), states=states_of(args))
 
 
 def start_log(verbose: bool, rank: int = 0) -> None:
@@ -242,6 +266,18 @@ def output_names(text: str) -> list[str]:
     ['logits[:, -1]', 'present.0']
     """
     return [name.strip() for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", text)]
+
+
+def state_pattern(text: str) -> str:
+    """Two names with as many ``*``, one at most, or ``auto``.
+
+    >>> state_pattern("present.*=past_key_values.*")
+    'present.*=past_key_values.*'
+    """
+    output, equals, name = text.partition("=")
+    if text != AUTO and not (equals and output and name and output.count("*") == name.count("*") <= 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither OUTPUT=INPUT, both with one * or none, nor auto")
+    return text
 
 
 def memory(text: str) -> int:

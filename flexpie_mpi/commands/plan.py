@@ -51,7 +51,7 @@ TIME_LIMIT_S = 60.0
 """What a search may take where nothing else is said."""
 
 _OF_PIPELINES = ("planner", "time_limit", "most_boards", "compare")
-_OF_LATENCY = ("layout", "fuse", "weights", "grid", "explain")
+_OF_LATENCY = ("layout", "fuse", "weights", "grid", "explain", "state", "max_length")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
     options.add_cost_arguments(parser)
     options.add_model_arguments(parser)
+    options.add_state_arguments(parser)
     options.add_layout_arguments(parser, tuple(OBJECTIVES))
     _add_pipeline_arguments(parser)
     options.add_record_arguments(parser)

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeline", metavar="FILE", help="write what every rank of the most boards does when, for ui.perfetto.dev"
     )
     options.add_model_arguments(parser)
+    options.add_state_arguments(parser)
     options.add_layout_arguments(parser)
     parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
     options.add_record_arguments(parser)

@@ -6,6 +6,8 @@ know them without importing a search.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .layout import KINDS
 
 AUTO = "auto"
@@ -41,3 +43,21 @@ SEARCHING = tuple(name for name in PLANNERS if name not in (*PRESETS, "random"))
 BOUNDARIES = ("auto", "nchw", "blocked")
 """Forms of values between segments. ``auto``: blocked where all ranks of the job compute in blocks of as many channels;
 ``nchw``: row-major; ``blocked``: blocked on every rank that computes in blocks, whatever the others do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChoice:
+    """Which outputs of a model are what its next request reads, and stay where they are computed."""
+
+    # ``OUTPUT=INPUT`` with any text where both have a ``*``, or ``auto``: the usual names
+    patterns: tuple[str, ...] = ()
+    most: int | None = None  # positions that there is room for in states that grow; then patterns may be left out
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is to be any state."""
+        return bool(self.patterns) or self.most is not None
+
+
+NO_STATES = StateChoice()
+"""Every request of a model stands for itself."""

@@ -95,6 +95,33 @@ class Node:
         return tuple(name for name in self.outputs if name)
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What stays on the ranks from one request to the next: `output` becomes what the next request reads as `input`.
+
+    Where `axis` is not negative, the input has room for many positions along it, and a request puts its own behind
+    those that earlier ones have left (:class:`Growth`). Elsewhere the output takes the place of the input.
+    """
+
+    output: str
+    input: str
+    axis: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How states grow: what a request must know of the positions that earlier ones have left.
+
+    The root makes two inputs of that: `mask`, 1 for every position that holds something and 0 for all others, the
+    request's own last, and `places`, the numbers of the request's own positions; empty where the model takes none.
+    """
+
+    most: int  # positions that there is room for
+    step: int  # positions of a request
+    mask: str
+    places: str = ""
+
+
 RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 )
@@ -157,7 +184,8 @@ class BoundNode:
 class Graph:
     """Nodes in topological order with the values they read and write.
 
-    Raises nothing by itself: whoever builds it answers for names being unique and the order being topological.
+    `inputs` are what a request brings, and `outputs` what it asks for. `states` are neither. Raises nothing by itself:
+    whoever builds it answers for names being unique and the order being topological.
     """
 
     name: str
@@ -166,6 +194,8 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int = 17
+    states: tuple[State, ...] = ()
+    growth: Growth | None = None  # of the states that have an axis
 
     def value(self, name: str) -> Value:
         return self.values[name]
@@ -181,10 +211,21 @@ class Graph:
         return {name: index for index, node in enumerate(self.nodes) for name in node.writes}
 
     @cached_property
-    def last_use(self) -> Mapping[str, int]:
+    def given(self) -> tuple[str, ...]:
+        """Values that the root holds when a request begins: its inputs, and what is made of the growth of states."""
+        told = (self.growth.mask, self.growth.places) if self.growth else ()
+        return (*self.inputs, *filter(None, told))
+
+    @cached_property
+    def last_read(self) -> Mapping[str, int]:
         """Place of the last node that reads each value; ``len(nodes)`` for graph outputs."""
         uses = {name: index for index, node in enumerate(self.nodes) for name in node.reads}
         return uses | {name: len(self.nodes) for name in self.outputs}
+
+    @cached_property
+    def last_use(self) -> Mapping[str, int]:
+        """The same; ``len(nodes)`` for the outputs of states as well, which have to be there when a request ends."""
+        return {**self.last_read, **{state.output: len(self.nodes) for state in self.states}}
 
     @cached_property
     def bound(self) -> tuple[BoundNode, ...]:
@@ -224,7 +265,8 @@ class Graph:
     def digest(self) -> str:
         """Hex digest of the structure: nodes, shapes, types and attributes, but no weights."""
         state = hashlib.blake2b(digest_size=16)
-        for item in (self.inputs, self.outputs, self.opset, *self.nodes, *self.values.values()):
+        memory = (*self.states, self.growth) if self.states else ()  # a graph without has the digest that it always had
+        for item in (self.inputs, self.outputs, self.opset, *self.nodes, *self.values.values(), *memory):
             state.update(repr(item).encode())
         return state.hexdigest()
 

@@ -171,7 +171,7 @@ def problems(plan: Plan, graph: Graph) -> list[str]:
         wrong.append(
             f"the plan was made for another model (digest {printable(plan.model, 80)}, "
             f"this model '{graph.name}' has {graph.digest}); "
-            "make a new plan, or pass the same model and --shape as then"
+            "make a new plan, or pass the same model, --shape and --state as then"
         )
     if plan.ranks < 1 or not 0 <= plan.root < plan.ranks:
         wrong.append(f"ranks = {plan.ranks} and root = {plan.root} do not fit; need ranks >= 1 and 0 <= root < ranks")
@@ -187,7 +187,7 @@ def _carried_problems(plan: Plan, graph: Graph) -> list[str]:
     wrong = []
     for index, (segment, first, _) in enumerate(plan.spans):
         for name in segment.forwards:
-            if name not in graph.inputs and graph.producer.get(name, first) >= first:
+            if name not in graph.given and graph.producer.get(name, first) >= first:
                 wrong.append(f"segment {index} carries '{printable(name)}', which nothing before it makes")
             elif graph.value(name).is_opaque:
                 wrong.append(f"segment {index} carries '{name}', which has a shape or type known only at run time")

@@ -30,7 +30,8 @@ class Buffer:
     """Memory of one rank that holds `region` of `value`; `region` is None for an opaque value.
 
     A buffer is row-major or, where `block` is not 0, in blocks of so many channels (:mod:`.blocks`). One that `is_part`
-    holds this rank's part of the region: what its share of a sum makes there.
+    holds this rank's part of the region: what its share of a sum makes there. One that `is_state` keeps what it holds
+    from one request to the next.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Buffer:
     nbytes: int
     block: int = 0
     is_part: bool = False
+    is_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +169,26 @@ class Arena:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a request leaves on a rank of a state: `region` of its output, which `source` holds when all steps are done.
+
+    It goes into the buffer `target`, to its place there, or behind what that holds along `axis` (see
+    :class:`.graph.State`).
+    """
+
+    source: int
+    target: int
+    region: Region
+    axis: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """Everything rank `rank` of `size` does for one request.
 
     `inputs` are filled by the caller before the first step and `outputs` read after the last, both as
     (value, buffer); only the root has any. `weights` are the regions of constants this rank's segments read, each once.
+    `kept` is what is put away after the last step, for the next request.
     """
 
     rank: int
@@ -182,6 +199,12 @@ class Program:
     outputs: tuple[tuple[str, int], ...]
     weights: tuple[tuple[str, Region | None], ...]
     arena: Arena = Arena()
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that stay from one request to the next, beside the arena."""
+        return sum(buffer.nbytes for buffer in self.buffers if buffer.is_state)
 
     @property
     def computes(self) -> tuple[Compute, ...]:

@@ -92,6 +92,13 @@ class Region:
             rest = rest.with_axis(axis, (cut_lo, cut_hi))
         return tuple(boxes)
 
+    def is_covered(self, boxes: Iterable[Region]) -> bool:
+        """Whether every element is in one of some boxes."""
+        missing: tuple[Region, ...] = (self,)
+        for box in boxes:
+            missing = tuple(rest for part in missing for rest in part.subtract(box))
+        return not missing
+
     def with_axis(self, axis: int, bounds: Bounds) -> Region:
         """This region with the bounds of one axis replaced."""
         axis %= len(self.bounds)

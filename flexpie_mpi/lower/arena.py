@@ -5,13 +5,13 @@ A buffer has its place in the *arena*. The messages of a collective lie in its *
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
 import numpy as np
 
-from ..core.program import Arena, Compute, Exchange, Finish, Program, Start, Step
+from ..core.program import Arena, Buffer, Compute, Exchange, Finish, Program, Start, Step
 
 ALIGNMENT = 64
 """Buffers, and the parts of a collective, begin at multiples of so many bytes."""
@@ -21,12 +21,12 @@ def arena_of(program: Program) -> Arena:
     """Offsets of all buffers in one block of memory, largest first, each at the lowest free place.
 
     A buffer is alive from the first step that writes it to the last that reads it; a request's inputs from the
-    beginning and its outputs to the end.
+    beginning and its outputs to the end. Buffers of states lie elsewhere.
     """
     begins, ends = np.array(lifetimes(program), int).reshape(-1, 2).T
     offsets = [0] * len(program.buffers)
     placed = np.zeros(len(offsets), bool)
-    for buffer in sorted(program.buffers, key=lambda b: (-b.nbytes, b.index)):
+    for buffer in sorted(in_arena(program), key=lambda b: (-b.nbytes, b.index)):
         rivals = np.flatnonzero(placed & (begins <= ends[buffer.index]) & (begins[buffer.index] <= ends)).tolist()
         offset = 0
         for lo, hi in sorted((offsets[i], offsets[i] + program.buffers[i].nbytes) for i in rivals):
@@ -35,8 +35,13 @@ def arena_of(program: Program) -> Arena:
             offset = max(offset, padded(hi))
         offsets[buffer.index] = offset
         placed[buffer.index] = True
-    size = max((offset + b.nbytes for offset, b in zip(offsets, program.buffers, strict=True)), default=0)
+    size = max((offsets[b.index] + b.nbytes for b in in_arena(program)), default=0)
     return Arena(tuple(offsets), size)
+
+
+def in_arena(program: Program) -> Iterator[Buffer]:
+    """Buffers that hold something during a request only."""
+    return (buffer for buffer in program.buffers if not buffer.is_state)
 
 
 def lifetimes(program: Program) -> list[tuple[int, int]]:
@@ -45,7 +50,7 @@ def lifetimes(program: Program) -> list[tuple[int, int]]:
     uses: list[list[int]] = [[] for _ in program.buffers]
     for _, index in program.inputs:
         uses[index].append(-1)
-    for _, index in program.outputs:
+    for index in (*(index for _, index in program.outputs), *(kept.source for kept in program.kept)):
         uses[index].append(end)
     for number, step in enumerate(program.steps):
         for index in touched(step):

@@ -44,12 +44,21 @@ class Holdings:
     def __post_init__(self) -> None:
         self.buffers = [[] for _ in range(self.ranks)]
 
-    def add(self, rank: int, value: Value, region: Region | None, since: int, *, is_part: bool = False) -> int:
+    def add(
+        self,
+        rank: int,
+        value: Value,
+        region: Region | None,
+        since: int,
+        *,
+        is_part: bool = False,
+        is_state: bool = False,
+    ) -> int:
         """A new buffer of `rank` for `region` of `value`, or for a part of it; its number."""
         index = len(self.buffers[rank])
         block = self.forms.block(rank, value.name, region)
         nbytes = nbytes_of(region, block, value.itemsize) if region is not None else 0
-        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block, is_part))
+        self.buffers[rank].append(Buffer(index, value.name, region, value.dtype, nbytes, block, is_part, is_state))
         self._held.setdefault(value.name, {}).setdefault(rank, []).append(Held(index, region, since, is_part))
         return index
 

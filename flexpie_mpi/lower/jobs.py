@@ -12,13 +12,14 @@ from ..core.errors import PlanError
 from ..core.graph import Graph, Value
 from ..core.layout import Layout, cut_axes
 from ..core.plan import Plan, Segment, problems
-from ..core.program import Compute, Finish, Program, Start, Step
+from ..core.program import Compute, Finish, Kept, Program, Start, Step
 from ..core.region import Region
 from ..ops import whole
 from .arena import arena_of, with_staging_slots
 from .boundary import Boundary, Holdings, build_exchange
 from .forms import Forms
 from .shards import SegmentShard, segment_problems, segment_shard
+from .states import Homes, hold_states, homes_of, kept_by, left_at
 
 
 @dataclass(slots=True)
@@ -27,52 +28,67 @@ class _Draft:
 
     steps: list[Step] = field(default_factory=list)
     weights: dict[tuple[str, Region | None], None] = field(default_factory=dict)
+    kept: tuple[Kept, ...] = ()
 
     def ordered(self) -> tuple[Step, ...]:
         return tuple(sorted(self.steps, key=attrgetter("order")))
 
 
-def lower(plan: Plan, graph: Graph, blocks: Sequence[int] = ()) -> tuple[Program, ...]:
-    """Programs of all ranks, by rank, for boards that compute convolutions in `blocks` (as of :class:`.forms.Forms`).
+def lower(plan: Plan, graph: Graph, blocks: Sequence[int] = (), homes: Homes | None = None) -> tuple[Program, ...]:
+    """Programs of all ranks, by rank.
 
-    Raises PlanError when the plan does not fit the graph or a layout does not fit a node; the sentence says why.
+    Parameters
+    ----------
+    plan : Plan
+    graph : Graph
+    blocks : sequence of int
+        In which ranks compute convolutions, as of :class:`.forms.Forms`.
+    homes : Homes, optional
+        Where states stay, as another plan has it; where this one reads them when not given.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the graph or a layout does not fit a node; the sentence says why.
     """
     check(plan, graph)
     holdings, drafts = Holdings(plan.ranks, Forms(graph, blocks)), [_Draft() for _ in range(plan.ranks)]
-    inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.inputs)
-    for index, (segment, first, end) in enumerate(plan.spans):
-        shards = {
-            rank: shard
-            for rank in segment.layout.ranks
-            if (shard := segment_shard(graph, first, end, segment.layout, rank)) is not None
-        }
-        _lower_segment(graph, holdings, drafts, index, segment, shards)
+    inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.given)
+    shards = [_shards(graph, *span) for span in plan.spans]
+    homes = homes_of(graph, shards, plan.root) if homes is None else homes
+    held = hold_states(graph, holdings, homes)
+    for index, segment in enumerate(plan.segments):
+        _lower_segment(graph, holdings, drafts, index, segment, shards[index])
     last = len(plan.segments)
-    regions = ((name, whole(graph.value(name))) for name in graph.outputs)
-    wanted = {name: {plan.root: region} for name, region in regions if region is not None}
-    boundary = build_exchange(graph, holdings, wanted, last)
+    boundary = build_exchange(graph, holdings, _wanted(graph, homes, plan.root), last)
     _add_exchange(graph, drafts, last, boundary)
     outputs = tuple((name, _buffer_of(holdings, boundary, name, plan.root)) for name in graph.outputs)
+    for rank, draft in enumerate(drafts):
+        draft.kept = kept_by(graph, homes, held, boundary, rank)
     return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
 
 
-def turns_of(plan: Plan, graph: Graph, blocks: Sequence[int] = ()) -> tuple[tuple[Program, ...], ...]:
-    """Programs of all ranks for every turn; `blocks` as of :func:`lower`.
+def turns_of(
+    plan: Plan, graph: Graph, blocks: Sequence[int] = (), homes: Homes | None = None
+) -> tuple[tuple[Program, ...], ...]:
+    """Programs of all ranks for every turn; `blocks` and `homes` as of :func:`lower`.
 
     Those of the last plan are kept: a plan is checked by whoever makes it and again before it starts, and then run.
     Raises PlanError when the plan does not fit the graph.
     """
     global _latest
-    question = replace(plan, provenance={}), tuple(blocks)
+    if graph.states and plan.period > 1:
+        raise PlanError("ranks that take turns would each have some requests' state only: use a plan without replicas")
+    question = replace(plan, provenance={}), tuple(blocks), homes
     latest = _latest
     if latest is None or latest[0]() is not graph or latest[1] != question:
-        turns = tuple(lower(plan.variant(request), graph, blocks) for request in range(plan.period))
+        turns = tuple(lower(plan.variant(request), graph, blocks, homes) for request in range(plan.period))
         _latest = ref(graph), question, turns
         return turns
     return latest[2]
 
 
-_latest: tuple[ref[Graph], tuple[Plan, tuple[int, ...]], tuple[tuple[Program, ...], ...]] | None = None
+_latest: tuple[ref[Graph], tuple[Plan, tuple[int, ...], Homes | None], tuple[tuple[Program, ...], ...]] | None = None
 """What `turns_of` was last asked for, and its answer."""
 
 
@@ -93,6 +109,24 @@ def check(plan: Plan, graph: Graph) -> None:
 def digest(programs: tuple[Program, ...]) -> str:
     """Hex digest of a job: two ranks that lowered the same plan alike have the same."""
     return hashlib.blake2b(repr(programs).encode(), digest_size=16).hexdigest()
+
+
+def _shards(graph: Graph, segment: Segment, first: int, end: int) -> dict[int, SegmentShard]:
+    """The part of every rank that has one in a segment."""
+    shards = ((rank, segment_shard(graph, first, end, segment.layout, rank)) for rank in segment.layout.ranks)
+    return {rank: shard for rank, shard in shards if shard is not None}
+
+
+def _wanted(graph: Graph, homes: Homes, root: int) -> dict[str, dict[int, Region]]:
+    """What ranks need when a request ends: the root the outputs, and others what they keep of states."""
+    regions = ((name, whole(graph.value(name))) for name in graph.outputs)
+    wanted = {name: {root: region} for name, region in regions if region is not None}
+    for state in graph.states:
+        by_rank = wanted.setdefault(state.output, {})
+        for rank, home in homes[state.input].items():
+            region = left_at(graph, state, home)
+            by_rank[rank] = by_rank.get(rank, region).hull(region)
+    return wanted
 
 
 def _hold_input(graph: Graph, holdings: Holdings, name: str, root: int) -> int:
@@ -178,5 +212,6 @@ def _program(
         inputs=inputs if is_root else (),
         outputs=outputs if is_root else (),
         weights=tuple(draft.weights),
+        kept=draft.kept,
     )
     return replace(program, arena=arena_of(program))

@@ -86,7 +86,9 @@ class RankMemory:
     starting_bytes: int  # of further copies of constants while sessions are made
     inner_bytes: int  # what onnxruntime takes for values inside the segment in which they are most
     slot_bytes: int  # buffers and messages of one request of every turn, in a stream
-    single_bytes: int  # the same where one request is under way at a time, so that collectives may share memory
+    # The same where one request is under way at a time, so that collectives may share memory, and with states, which
+    # are kept then
+    single_bytes: int
     turns: int
     is_root: bool
 
@@ -139,7 +141,7 @@ def _rank_memory(programs: Sequence[Program], graph: Graph, root: int) -> RankMe
         starting_bytes=_starting_bytes(graph, steps),
         inner_bytes=INNER_COPIES * max((inner_bytes(graph, program, step) for program, step in steps), default=0),
         slot_bytes=sum(program.arena.nbytes + message_bytes(program, has_staging_slots=False) for program in programs),
-        single_bytes=sum(program.arena.nbytes + message_bytes(program) for program in programs),
+        single_bytes=sum(program.arena.nbytes + message_bytes(program) + program.state_bytes for program in programs),
         turns=len(programs),
         is_root=programs[0].rank == root,
     )

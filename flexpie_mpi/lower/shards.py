@@ -330,7 +330,7 @@ def _part_problems(graph: Graph, first: int, end: int, layout: Layout) -> Iterat
 def _stays_on_root(graph: Graph, name: str) -> bool:
     """Whether a value is an input or output of the graph that cannot be moved to or from the root."""
     value = graph.value(name)
-    return value.is_opaque and not value.is_constant and (name in graph.inputs or name in graph.outputs)
+    return value.is_opaque and not value.is_constant and (name in graph.given or name in graph.outputs)
 
 
 def allowed_kinds(graph: Graph, node: BoundNode) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ Each violation is a sentence with a kind:
   the whole;
 - ``form``: a buffer in blocks begins within one or is too small, or a piece travels in blocks that its buffer lacks;
 - ``order``: some rank would wait for ever, or ranks enter collectives in different orders;
+- ``state``: what a rank keeps between requests is written while it is read, or is not what is left of the output;
 - ``memory``: buffers that are alive together overlap, or collectives that are under way together share a staging slot.
 """
 
@@ -28,8 +29,9 @@ from ..core.plan import Plan
 from ..core.program import Buffer, Compute, Exchange, Finish, Message, NodeBlock, Program, Start
 from ..core.region import Region
 from ..ops import rule_for, widen
-from .arena import lifetimes, spans_of
+from .arena import in_arena, lifetimes, spans_of
 from .shards import is_in_parts, live_out, part_block, shard_region
+from .states import state_problems
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def violations(programs: Sequence[Program], plan: Plan, graph: Graph) -> list[Vi
             *_memory(program),
             *_staging_slots(program),
             *_forms(program),
+            *_states(program, graph),
         ]
     broken += _shards(programs, plan, graph)
     broken += _sums(programs, graph)
@@ -179,7 +182,7 @@ def _collective_order(programs: Sequence[Program]) -> Iterable[Violation]:
 def _coverage(program: Program) -> Iterable[Violation]:
     """Walk the steps and keep what of each buffer was written; reads must find all of theirs."""
     missing: dict[int, list[Region]] = {b.index: [b.region] for b in program.buffers if b.region is not None}
-    for _, index in program.inputs:
+    for index in (*(index for _, index in program.inputs), *(b.index for b in program.buffers if b.is_state)):
         missing[index] = []
     for number, step in enumerate(program.steps):
         for index, region in _reads(step):
@@ -190,9 +193,10 @@ def _coverage(program: Program) -> Iterable[Violation]:
         for index, written in _writes(step):
             boxes = missing.get(index, [])
             missing[index] = [rest for box in boxes for rest in box.subtract(written)] if written is not None else []
-    for name, index in program.outputs:
+    for index in (*(index for _, index in program.outputs), *(kept.source for kept in program.kept)):
         if missing.get(index):
-            yield Violation("coverage", program.rank, f"output '{name}' lacks {missing[index][0]}")
+            text = f"output '{program.buffers[index].value}' lacks {missing[index][0]}"
+            yield Violation("coverage", program.rank, text)
 
 
 def _within(box: Region, region: Region | None) -> Region:
@@ -348,11 +352,17 @@ def _computed(program: Program) -> dict[tuple[int, str], list[Region]]:
     return computed
 
 
+def _states(program: Program, graph: Graph) -> Iterable[Violation]:
+    """What is kept comes once, after the last step, out of the output that belongs there."""
+    written = {index for step in program.steps for index, _ in _writes(step)}
+    return (Violation("state", program.rank, text) for text in state_problems(program, graph, written))
+
+
 def _memory(program: Program) -> Iterable[Violation]:
     """Buffers alive at the same step lie apart."""
     spans, offsets = lifetimes(program), program.arena.offsets
     alive: list[Buffer] = []
-    for b in sorted((b for b in program.buffers if b.nbytes), key=lambda b: spans[b.index]):
+    for b in sorted((b for b in in_arena(program) if b.nbytes), key=lambda b: spans[b.index]):
         alive = [a for a in alive if spans[a.index][1] >= spans[b.index][0]]
         for a in alive:
             if offsets[a.index] < offsets[b.index] + b.nbytes and offsets[b.index] < offsets[a.index] + a.nbytes:

@@ -32,6 +32,7 @@ from ..runtime.engine import Engine
 from ..runtime.loopback import alone
 from ..runtime.transport import on_root
 from ..runtime.whole_file import LEVELS, WholeFile
+from .remembered import Remembered
 
 DEPTH = 8
 """Requests that wait for their comparison; with more the stream waits."""
@@ -97,22 +98,23 @@ def compare_outputs(
 class Reference:
     """The file of a root's model in a plain session, which shares nothing with the job it is to judge.
 
+    It is to see all requests, in order, where the model has states.
+
     Raises ModelError when onnxruntime cannot run the whole model.
     """
 
     def __init__(self, model: Model, threads: int) -> None:
         assert model.source is not None, "the root loaded the model"
         self._model = model
-        self._file = WholeFile(model.source, threads, model.graph.outputs)
+        self._file = WholeFile(model.source, threads, (*model.graph.outputs, *model.state_outputs.values()))
         self._rounding = Rounding(model.source, threads, model.graph.outputs)
         self._is_random = bool(random_node(model.graph))
-
-    def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self._file.run(self._model.file_inputs(inputs))
+        self._earlier = Remembered(model)
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
         """A check of every output of a request, as strict as can be: what rounding changes counts only if it must."""
-        expected = self.outputs(inputs)
+        feeds = self._earlier.feeds(self._model.file_inputs(inputs))
+        expected = self._file.run(feeds)
         checks = {name: compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs}
 
         def allow(rule: str) -> bool:
@@ -124,8 +126,9 @@ class Reference:
 
         for rule in () if self._is_random else RULES:
             if allow(rule):
-                self._rounding.look(rule, self._model.file_inputs(inputs), expected)
+                self._rounding.look(rule, feeds, expected)
                 allow(rule)
+        self._earlier.keep(expected)
         return tuple(checks.values())
 
 

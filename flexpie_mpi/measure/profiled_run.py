@@ -30,6 +30,7 @@ from typing import Any
 from ..core.plan import Plan
 from ..core.program import Compute, Program
 from ..lower import lower
+from ..lower.growth import inputs_of
 from ..model import Model
 from ..model.shard import WeightFiles
 from ..runtime.executor import Executor, allocate, by_index
@@ -139,7 +140,7 @@ class PlanProfiler:
     ) -> None:
         self._transport = transport
         self._model = model
-        self._inputs = inputs
+        self._inputs = {**inputs, **inputs_of(model.graph, 0)}
         self._profiles = folder / "profiles"
         self._weights = TrialWeights(transport, model, folder)
         self._threads = threads

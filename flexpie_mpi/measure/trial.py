@@ -18,7 +18,8 @@ import numpy as np
 from ..core.budget import kernel_bytes
 from ..core.errors import FlexPieError
 from ..core.timeline import KINDS, Timeline
-from ..runtime.engine import Engine, RankFacts, peak_rss_bytes, settle_pace
+from ..runtime.engine import Engine, RankFacts, settle_pace
+from ..runtime.machine import peak_rss_bytes
 from ..runtime.transport import anyones
 from .agreement import Budget
 from .verdict import FEWEST, contenders
@@ -130,8 +131,12 @@ def measure(
     run_rounds([runner], inputs, Rounds(repeat, warmup), tell)
     if runner.error is not None:
         raise runner.error
-    outputs = runner.outputs.items()  # which later requests overwrite
-    return runner.trial(), {name: np.array(out) if isinstance(out, np.ndarray) else out for name, out in outputs}
+    return runner.trial(), held(runner.outputs)
+
+
+def held(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs of a request that later ones do not overwrite."""
+    return {name: np.array(out) if isinstance(out, np.ndarray) else out for name, out in outputs.items()}
 
 
 @dataclass
@@ -209,6 +214,7 @@ def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[
     This rank's seconds; the outputs, on the root, valid until the next request; and what any rank has failed with, on
     every rank: then seconds and outputs are of no use.
     """
+    engine.states.make_room(engine.model.graph)
     engine.transport.barrier()
     begin_s = time.perf_counter()
     with engine.guard.on():

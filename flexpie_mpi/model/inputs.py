@@ -55,10 +55,10 @@ def bind_inputs(proto: onnx.ModelProto, asked: Asked, batch: int = 1) -> None:
     if any(map(_is_open, graph.input)):
         _take(asked.offer, inputs, symbols)
     for value in graph.input:
-        dims = _dims(value)
+        dims = dims_of(value)
         if dims and isinstance(dims[0], str | None):
             size = symbols.setdefault(dims[0], batch) if dims[0] else batch
-            _set_dims(value, (size, *dims[1:]))
+            set_dims(value, (size, *dims[1:]))
     _complete(graph.input, {**_said_sizes(proto), **symbols})
     _check_batch(graph, batch)
     _forget_other_shapes(graph)
@@ -69,7 +69,7 @@ def _take(offer: OfferedShapes, inputs: Mapping[str, onnx.ValueInfoProto], symbo
 
     Each array has its own shape: onnxruntime does not mind when two have different sizes of one symbol.
     """
-    declared = {name: _dims(value) for name, value in inputs.items()}
+    declared = {name: dims_of(value) for name, value in inputs.items()}
     offered, asked = list(offer(declared)), dict(symbols)
     for name, shape, where, _ in (item for item in offered if item[3]):
         _accept(inputs[name], shape, asked, where)
@@ -82,7 +82,7 @@ def _take(offer: OfferedShapes, inputs: Mapping[str, onnx.ValueInfoProto], symbo
 
 def _is_open(value: onnx.ValueInfoProto) -> bool:
     """Whether a tensor has an axis without a size."""
-    dims = _dims(value)
+    dims = dims_of(value)
     return value.type.HasField("tensor_type") and (dims is None or not all(isinstance(dim, int) for dim in dims))
 
 
@@ -93,7 +93,7 @@ def _apply(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) ->
         raise ModelError(f"--shape {name}={asked}: input '{name}' is no tensor and has no shape.")
     if any(size < 0 for size in shape):
         raise ModelError(f"--shape {name}={asked}: sizes cannot be negative.")
-    dims = _dims(value)
+    dims = dims_of(value)
     if dims is not None and len(dims) != len(shape):
         raise ModelError(
             f"--shape {name}={asked} has {len(shape)} axes, but input '{name}' has {len(dims)}: {_text(dims)}."
@@ -105,12 +105,12 @@ def _apply(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) ->
             raise ModelError(
                 f"--shape {name}={asked}: axis {axis} is '{dim}', which another --shape makes {symbols[dim]}."
             )
-    _set_dims(value, shape)
+    set_dims(value, shape)
 
 
 def _accept(value: onnx.ValueInfoProto, shape: Shape, known: Mapping[str, int], where: str) -> None:
     """Give the open axes of one input the sizes that its file has; `where` is empty when the file has to give way."""
-    dims = _dims(value)
+    dims = dims_of(value)
     wanted = shape if dims is None else tuple(_size(dim, known) for dim in dims)
     fits = len(wanted) == len(shape)
     sizes = tuple(b if a is None else a for a, b in zip(wanted, shape, strict=True)) if fits else wanted
@@ -118,7 +118,7 @@ def _accept(value: onnx.ValueInfoProto, shape: Shape, known: Mapping[str, int], 
         said = _text(sizes) if fits else _text(dims)
         raise DataError(f"'{where}' has shape {_text(shape)} and input '{value.name}' wants {said}")
     if fits and value.type.HasField("tensor_type"):
-        _set_dims(value, sizes)
+        set_dims(value, sizes)
 
 
 def _size(dim: Dim, symbols: Mapping[str, int]) -> int | None:
@@ -141,11 +141,11 @@ def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int])
     """Fill in symbols whose size is known by now; nothing may remain unknown."""
     missing = []
     for value in inputs:
-        dims = _dims(value)
+        dims = dims_of(value)
         if dims is not None:
-            _set_dims(value, tuple(dim if (size := _size(dim, symbols)) is None else size for dim in dims))
+            set_dims(value, tuple(dim if (size := _size(dim, symbols)) is None else size for dim in dims))
         if _is_open(value):
-            missing.append((value.name, _dims(value)))
+            missing.append((value.name, dims_of(value)))
     if missing:
         said = (f"'{name}' has " + ("no shape" if dims is None else f"shape [{_text(dims)}]") for name, dims in missing)
         words = (f"--shape {name}=" + ("..." if dims is None else _text(dims, "?")) for name, dims in missing)
@@ -154,13 +154,13 @@ def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int])
 
 def _check_batch(graph: onnx.GraphProto, batch: int) -> None:
     """Refuse a batch that no input has: the axis may be fixed, or have got another size."""
-    shapes = [(value.name, dims) for value in graph.input if (dims := _dims(value))]
+    shapes = [(value.name, dims) for value in graph.input if (dims := dims_of(value))]
     if batch != 1 and not any(dims[0] == batch for _, dims in shapes):
         listed = ", ".join(f"'{name}': {_text(dims)}" for name, dims in shapes) or "none"
         raise ModelError(f"A batch of {batch} needs an input whose first axis is symbolic; the inputs are {listed}.")
 
 
-def _dims(value: onnx.ValueInfoProto) -> Dims | None:
+def dims_of(value: onnx.ValueInfoProto) -> Dims | None:
     """Axes of a tensor as the model gives them; None when it gives no shape."""
     if not value.type.tensor_type.HasField("shape"):
         return None
@@ -173,7 +173,8 @@ def _dim(item: onnx.TensorShapeProto.Dimension) -> Dim:
     return item.dim_param or None
 
 
-def _set_dims(value: onnx.ValueInfoProto, dims: Dims) -> None:
+def set_dims(value: onnx.ValueInfoProto, dims: Dims) -> None:
+    """Give a tensor other axes."""
     tensor = value.type.tensor_type
     tensor.ClearField("shape")
     tensor.shape.SetInParent()

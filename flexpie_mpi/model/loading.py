@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import gettempdir
 from types import MappingProxyType
@@ -15,16 +15,20 @@ from typing import TypeVar
 import onnx
 
 from ..core.budget import Budget
+from ..core.choices import NO_STATES, StateChoice
 from ..core.errors import ModelError
+from ..core.graph import Growth, State
 from ..files.cache import Cache
 from .canonicalise import drop_constant_inputs
-from .inputs import Asked, Shapes, bind_inputs
-from .model import Model
+from .growth import check_growth
+from .inputs import Asked, Shape, Shapes, bind_inputs
+from .model import Model, convert
 from .outputs import select_outputs
 from .prepare import FORMAT, read_prepared
 from .read import read_source, spooled
 from .sandbox import prepare_apart
 from .session import VERSION as ONNXRUNTIME_VERSION
+from .states import declare, find, make_room
 from .weights import Source, StoredTensor, WeightStore
 from .zoo import VERSION as ZOO_VERSION
 from .zoo import materialise, names
@@ -42,6 +46,7 @@ def load(
     cache: Cache | None = None,
     batch: int = 1,
     budget: Budget | None = None,
+    states: StateChoice = NO_STATES,
 ) -> Model:
     """Read a model, fold its constants, and make its shapes static.
 
@@ -60,6 +65,8 @@ def load(
         Size of a symbolic first axis.
     budget : Budget, optional
         How much memory any value of the model may take; that of this machine when not given.
+    states : StateChoice
+        Which outputs are what the next request reads.
 
     Raises
     ------
@@ -71,8 +78,10 @@ def load(
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
     asked = shapes if isinstance(shapes, Asked) else Asked(shapes)
+    kept, growth = _found(original.proto.graph, states, asked.shapes)
     bind_inputs(original.proto, asked, batch)
-    select_outputs(original.proto, asked.outputs)
+    if asked.outputs:
+        select_outputs(original.proto, [*asked.outputs, *(state.output for state in kept)])
     try:
         proto, stored = _prepared(original, path, cache, budget)
     except ModelError as error:
@@ -82,7 +91,36 @@ def load(
             f"Model {path} cannot be prepared: {error.strerror or error}; make room in {gettempdir()}."
         ) from error
     proto.graph.name = _title(path if source.startswith(BUILTIN) else Path(source))
-    return Model.from_proto(proto, WeightStore(stored, cache), path)
+    if kept:
+        declare(proto, convert(proto), kept, growth)
+    model = Model.from_proto(proto, WeightStore(stored, cache), path)
+    if growth is not None:
+        _check_growth(model, _key(original), cache, budget)
+    return model
+
+
+def _found(
+    graph: onnx.GraphProto, choice: StateChoice, shapes: Mapping[str, Shape]
+) -> tuple[tuple[State, ...], Growth | None]:
+    """The states of a model that are asked for, and how they grow; those that do get room for that."""
+    if not choice.is_made:
+        return (), None
+    found = find(graph, choice.patterns)
+    if choice.most is None:
+        return found, None
+    return make_room(graph, found, choice.most, shapes)
+
+
+def _check_growth(model: Model, key: str, cache: Cache, budget: Budget) -> None:
+    """Compare a model that has room with its file, once for all starts."""
+    assert model.source is not None, "this rank has loaded it"
+    if model.graph.weight_bytes > budget.nbytes:
+        log.warning("that states grow as in the model's file is not checked: its weights would be in memory once more")
+        return
+    key = f"{key}-{hashlib.blake2b(repr(model.graph.states).encode(), digest_size=8).hexdigest()}"
+    if cache.find("growth", key) is None:
+        check_growth(model)
+        cache.store("growth", key, lambda path: path.touch())
 
 
 def _title(path: Path) -> str:

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from ..core.errors import ModelError
 from ..core.graph import ITEM_BYTES, Attribute, Graph, Node, Value
+from .states import declared
 from .walks import captures, taken_names
 from .weights import WeightStore, digest_bytes, dtype_name, raw_bytes, stub_entries
 
@@ -59,6 +60,11 @@ class Model:
     def file_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs of this model as its file takes them: numbers in place of pixels."""
         return {**inputs, **{name: each.applied(inputs[name]) for name, each in self.pixels.items()}}
+
+    @cached_property
+    def state_outputs(self) -> Mapping[str, str]:
+        """The output of the model's file that belongs to each state, by the state's input."""
+        return declared(self.proto)[2]
 
     def skeleton(self) -> bytes:
         """What the other ranks need to know the model."""
@@ -141,13 +147,17 @@ def convert(proto: onnx.ModelProto) -> Graph:
     """The graph that a skeleton describes; the same on every rank that has the same skeleton."""
     graph = proto.graph
     values = {value.name: value for value in _values(graph)}
+    states, growth, own = declared(proto)
+    made = {*own, growth.mask, growth.places} if growth else {*own}
     return Graph(
         name=graph.name,
         nodes=tuple(_node(node) for node in graph.node),
         values=values,
-        inputs=tuple(value.name for value in graph.input),
-        outputs=tuple(value.name for value in graph.output),
+        inputs=tuple(value.name for value in graph.input if value.name not in made),
+        outputs=tuple(value.name for value in graph.output if value.name not in own.values()),
         opset=next(item.version for item in proto.opset_import if item.domain == ""),
+        states=states,
+        growth=growth,
     )
 
 

@@ -82,7 +82,7 @@ def single_device_costs(
 def kept(units: Units) -> tuple[tuple[str, ...], ...]:
     """What the root may have already, of what is alive at each cut: inputs, and outputs that were made before."""
     graph, last = units.graph, len(units)
-    inside = [tuple(name for name in units.alive[cut] if name in graph.inputs) for cut in range(1, last)]
+    inside = [tuple(name for name in units.alive[cut] if name in graph.given) for cut in range(1, last)]
     before = set(units.alive[last - 1])
     return ((), *inside, tuple(name for name in units.alive[last] if name in before))
 

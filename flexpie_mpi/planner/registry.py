@@ -71,7 +71,7 @@ def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:
 
 def kinds_of(graph: Graph) -> tuple[str, ...]:
     """All kinds that share the work, but those that are rare only where a value has something to cut."""
-    values = (graph.value(name) for name in (*graph.inputs, *graph.producer))
+    values = (graph.value(name) for name in (*graph.given, *graph.producer))
     shapes = {value.shape for value in values if value.shape is not None}
 
     def cuts(kind: Kind, shape: tuple[int, ...]) -> bool:

@@ -66,7 +66,7 @@ def _joined(graph: Graph) -> set[int]:
 
 def _widened(graph: Graph) -> Iterator[int]:
     """Nodes that read what the one before them makes, element by element, of an input with fewer bytes."""
-    width = {name: graph.value(name).itemsize for name in graph.inputs if not graph.value(name).is_opaque}
+    width = {name: graph.value(name).itemsize for name in graph.given if not graph.value(name).is_opaque}
     for index, (node, behind) in enumerate(pairwise(graph.bound)):
         read = [name for name in node.node.reads if not graph.value(name).is_constant]
         if len(read) != 1 or read[0] not in width or not isinstance(rule_for(node), Elementwise):
@@ -140,16 +140,19 @@ class Units:
 
     @cached_property
     def alive(self) -> tuple[tuple[str, ...], ...]:
-        """Values that cross each cut and can be exchanged: made before it (or inputs), read behind it (or outputs)."""
+        """Values that cross each cut and can be exchanged: made before it (or inputs), read behind it (or outputs).
+
+        States are none of them: they are where they are read.
+        """
         graph = self.graph
-        waiting = deque(name for name in (*graph.inputs, *graph.producer) if self._can_cross(name))
+        waiting = deque(name for name in (*graph.given, *graph.producer) if self._can_cross(name))
         alive: list[tuple[str, ...]] = []
         crossing: tuple[str, ...] = ()
         for end in self.ends:
             made = []
             while waiting and graph.producer.get(waiting[0], -1) < end:
                 made.append(waiting.popleft())
-            crossing = tuple(name for name in (*crossing, *made) if graph.last_use.get(name, -1) >= end)
+            crossing = tuple(name for name in (*crossing, *made) if graph.last_read.get(name, -1) >= end)
             alive.append(crossing)
         return tuple(alive)
 

@@ -52,11 +52,13 @@ def model_lines(model: Model) -> list[Item]:
         values = (graph.value(name) for name in names)
         return ", ".join(f"{value.name} ({shape_of(value.shape)} {value.dtype})" for value in values)
 
+    kept = [graph.value(state.input) for state in graph.states]
     size = f"{count_of(len(graph.nodes), 'node')}, {mb(graph.weight_bytes)} MB of weights"
     return [
         f"model    {model.name}: {size}",
         f"inputs   {described(graph.inputs) or 'none'}",
         f"outputs  {described(graph.outputs)}",
+        *([f"states   {len(kept)} inputs, {mb(sum(value.nbytes for value in kept))} MB in all"] if kept else []),
     ]
 
 

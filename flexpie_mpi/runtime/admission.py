@@ -95,9 +95,11 @@ def joined(legs: Sequence[StreamStats]) -> StreamStats:
     )
 
 
-def credit_exchange(rank: int, size: int, root: int, index: int) -> Exchange:
-    """One rank's part of the exchange that carries credits, which has the number `index`."""
-    messages = [Message(root, target, index, (), 2 * _CREDIT.itemsize) for target in range(size) if target != root]
+def credit_exchange(rank: int, size: int, root: int, index: int, numbers: int = 2) -> Exchange:
+    """One rank's part of the exchange that carries credits, or so many other `numbers`; its own number is `index`."""
+    messages = [
+        Message(root, target, index, (), numbers * _CREDIT.itemsize) for target in range(size) if target != root
+    ]
     sends = tuple(messages) if rank == root else ()
     receives = tuple(message for message in messages if message.target == rank)
     return Exchange(index, "halo" if messages else "local", tuple(range(size)), sends, receives, ())

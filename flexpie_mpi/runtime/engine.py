@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import model as models
 from ..core.budget import Budget
-from ..core.errors import DataError, FlexPieError, PlanError, ProgramError
+from ..core.choices import NO_STATES, StateChoice
+from ..core.errors import FlexPieError, PlanError, ProgramError
 from ..core.plan import Plan
 from ..core.program import Program
 from ..core.timeline import Timeline
@@ -20,16 +19,20 @@ from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.facts import slice_bytes
 from ..lower.memory import slots_of
+from ..lower.states import Homes, check_in_flight
 from ..lower.verify import verify
 from ..model import Model
 from .admission import Admission, Deliver, RequestSource, RootAdmission, StreamStats, credit_exchange
 from .executor import Executor, by_index
 from .kernels import Guard, Sessions, make_kernel, make_provider
 from .life import Doing
+from .machine import peak_rss_bytes
 from .pacing import Pacer, settle
-from .provider import Provider, ProviderOptions, agreed_blocks
+from .provider import ProviderOptions, agreed_blocks
+from .requests import check_inputs
+from .states import States
 from .stream import Stream, as_messages, with_tags
-from .transport import Channel, Transport, agree, on_root
+from .transport import Channel, Transport, agree, on_every_rank, on_root
 from .weights import WeightTraffic, distribute
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def load_shared(
     budget: Budget | None = None,
     change: Callable[[Model], Model] = lambda model: model,
     held: Model | None = None,
+    states: StateChoice = NO_STATES,
 ) -> Model:
     """The model of a file or ``builtin:NAME``, on every rank: the root reads it, the others get it without weights.
 
@@ -65,7 +69,7 @@ def load_shared(
     is `held` there is not read again. Raises ModelError on every rank, when the root cannot read it.
     """
     # by its room, which imports what reads and prepares models only then: no other rank needs it
-    model = on_root(transport, lambda: held or change(models.load(source, shapes or {}, cache, batch, budget)))
+    model = on_root(transport, lambda: held or change(models.load(source, shapes or {}, cache, batch, budget, states)))
     skeleton = transport.broadcast(model.skeleton() if model else None)
     return model or Model.from_skeleton(skeleton)
 
@@ -102,6 +106,8 @@ class Engine:
     deadline_s : float, optional
         How long this rank waits for another in a request, once every rank has run every segment; as in any other wait
         when not given.
+    states : States, optional
+        Those of another engine of this job, to work on; the engine has its own when not given.
 
     Attributes
     ----------
@@ -115,11 +121,13 @@ class Engine:
         By rank: channels to a block of what passes between its segments; 0 for row-major values.
     guard : Guard
         Of this rank's kernels; off, unless a request of `run` is only tried.
+    states : States
+        What this rank keeps from one request to the next.
 
     Raises
     ------
     PlanError
-        When the plan does not fit the model or the job, or `in_flight` is below 1.
+        When the plan does not fit the model or the job, or `in_flight` is below 1, or above where there are states.
     ProgramError
         When ranks lower the plan differently, or the programs are not sound.
     ModelError
@@ -142,6 +150,7 @@ class Engine:
         is_trusted: bool = False,
         boundaries: str = "auto",
         deadline_s: float | None = None,
+        states: States | None = None,
     ) -> None:
         self.transport = transport
         self._deadline_s = deadline_s
@@ -152,14 +161,19 @@ class Engine:
         self.plan = Plan.from_json(text)
         if self.in_flight < 1:
             raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
+        check_in_flight(model.graph, self.in_flight)
         cache = cache or Cache.default()
-        made = _provider(transport, provider, ProviderOptions(threads, cache))
+        made = on_every_rank(transport, lambda: make_provider(provider, ProviderOptions(threads, cache)))
         self.blocks = agreed_blocks(transport, made.block, boundaries)
-        self.programs_by_turn = _lower_alike(transport, self.plan, model, self.blocks)
+        if states is not None:
+            states.check_fits(model.graph)
+        homes = states.homes if states else None
+        self.programs_by_turn = _lower_alike(transport, self.plan, model, self.blocks, homes)
         if not is_trusted:
             on_root(transport, lambda: verify(self.programs_by_turn, self.plan, model.graph))
         self.programs = self.programs_by_turn[0]
         self.program = self.programs[transport.rank]
+        self.states = states or States(self.programs, transport.rank, model.graph)
         self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
         self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
         weights, self.traffic = distribute(transport, model, self._slices, cache)
@@ -175,7 +189,7 @@ class Engine:
         self._last = self._executors[0]
         self._runs = 0
 
-    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any] | None = None, keep: int | None = None) -> dict[str, Any]:
         """Outputs of one request by name, on the root; empty elsewhere. The next run overwrites them.
 
         Requests take turns, as far as the plan has any.
@@ -184,13 +198,19 @@ class Engine:
         ----------
         inputs : mapping of str to array
             Every input of the graph with its shape and type, on the root; ignored elsewhere.
+        keep : int, optional
+            How many of its positions the request leaves in states that grow, the same on every rank; all when not
+            given. What is behind these is as if it were not there.
 
         Raises
         ------
         DataError
-            On the root, when an input is missing or of another shape or type.
+            On the root, when an input is missing or of another shape or type, or states have no room for more.
         """
-        checked = self.checked(inputs or {}) if self._is_root else {}
+        checked = (
+            self.states.complete(self.model.graph, self.checked(inputs or {}, keep), keep) if self._is_root else {}
+        )
+        self.states.take(self.model.graph, keep)
         self._last = self._executors[self._runs % len(self._mine)]
         self._runs += 1
         if self._runs > WARM_RUNS * len(self._mine):
@@ -218,9 +238,10 @@ class Engine:
         FlexPieError
             What `source` or `deliver` raised.
         """
+        self.states.take(self.model.graph)
         admission = Admission(self._credits)
         if self._is_root:
-            admission = RootAdmission(source, deliver, self.checked, self._credits)
+            admission = RootAdmission(source, deliver, self._of_stream, self._credits)
         prepare = self.pacer.prepare_thread
         stream = Stream(
             self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare, self._deadline_s
@@ -260,7 +281,7 @@ class Engine:
         return RankFacts(
             rank=self.program.rank,
             weight_bytes=slice_bytes(self.model.graph, self._slices),
-            arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors),
+            arena_bytes=sum(executor.program.arena.nbytes for executor in self._executors) + self.program.state_bytes,
             peak_rss_bytes=peak_rss_bytes(),
             sent_bytes=sum(message.nbytes for message in sends) // self.plan.period,
             messages=len(sends) // self.plan.period,
@@ -276,26 +297,18 @@ class Engine:
     def _is_root(self) -> bool:
         return self.transport.rank == self.plan.root
 
-    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, inputs: Mapping[str, Any], keep: int | None = None) -> dict[str, Any]:
         """The graph's inputs, each a tensor of its shape and type; numpy would stretch or convert others silently.
 
-        Raises DataError when one is missing, or of another shape or type.
+        Raises DataError when one is missing, or of another shape or type, or states have no room for `keep` positions
+        more, or all of a request where that is None.
         """
-        graph = self.model.graph
-        missing = [name for name in graph.inputs if name not in inputs]
-        if missing:
-            raise DataError(f"input '{missing[0]}' is missing: the model needs {', '.join(graph.inputs)}")
-        for name in graph.inputs:
-            value, array = graph.value(name), inputs[name]
-            if value.is_opaque:
-                continue
-            shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
-            if shape != value.shape or str(dtype) != value.dtype:
-                raise DataError(
-                    f"input '{name}' is {type(array).__name__} of shape {shape} and type {dtype}: "
-                    f"the model takes {value.shape} {value.dtype}"
-                )
+        check_inputs(self.model.graph, inputs)
+        self.states.check_room(self.model.graph, keep)
         return dict(inputs)
+
+    def _of_stream(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.states.complete(self.model.graph, self.checked(inputs))
 
     def _open(self) -> tuple[list[list[Channel]], Channel]:
         """Channels of every slot, and the one for credits.
@@ -324,11 +337,14 @@ class Engine:
             sessions = make_sessions()
             pacer = Pacer(partial(make_kernel, sessions, self.program), slowdown, has_thread=self.in_flight > 1)
             made = pacer, sessions
+            graph = self.model.graph
             kernels = [replace(pacer, kernel=partial(make_kernel, sessions, mine)) for mine in self._mine]
             for slot, opened in enumerate(channels):
                 turn = slot % len(self._mine)
                 guarded = self.guard.around(kernels[turn])
-                executors.append(Executor(self._mine[turn], self.transport, guarded, opened))
+                executors.append(
+                    Executor(self._mine[turn], self.transport, guarded, opened, self.states if graph.states else None)
+                )
             sessions.settle()
         except FlexPieError as raised:
             error = raised
@@ -348,21 +364,8 @@ def settle_pace(engines: Sequence[Engine]) -> None:
     settle(engines[0].transport, [engine.pacer for engine in engines])
 
 
-def _provider(transport: Transport, name: str, options: ProviderOptions) -> Provider:
-    """This rank's provider; what one rank cannot have is raised on all."""
-    made: Provider | None = None
-    error: FlexPieError | None = None
-    try:
-        made = make_provider(name, options)
-    except FlexPieError as raised:
-        error = raised
-    agree(transport, error)
-    assert made is not None, "agree raises every rank's error"
-    return made
-
-
 def _lower_alike(
-    transport: Transport, plan: Plan, model: Model, blocks: Sequence[int]
+    transport: Transport, plan: Plan, model: Model, blocks: Sequence[int], homes: Homes | None
 ) -> tuple[tuple[Program, ...], ...]:
     """Programs of every turn of the plan, after making sure that every rank has the same."""
     if plan.ranks != transport.size:
@@ -370,7 +373,7 @@ def _lower_alike(
             f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
             f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
         )
-    programs = turns_of(plan, model.graph, blocks)
+    programs = turns_of(plan, model.graph, blocks, homes)
     digests = transport.all_gather([digest(turn) for turn in programs])
     odd = [rank for rank, theirs in enumerate(digests) if theirs != digests[0]]
     if odd:
@@ -378,9 +381,3 @@ def _lower_alike(
             f"rank {odd[0]} lowered the plan differently from rank 0: install the same version everywhere"
         )
     return programs
-
-
-def peak_rss_bytes() -> int:
-    """Largest resident memory this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..core.timeline import OF_NONE, Event, Timeline
 from .life import Doing
 from .moving import Held, Move, check_alike, copies, mover, packing
 from .provider import Action
+from .states import States
 from .transport import Channel, MessageBuffer, Transport, aligned
 
 KernelFactory = Callable[[Compute, Mapping[int, Any]], Action]
@@ -55,6 +57,8 @@ class Executor:
         Makes the action of each Compute step.
     channels : sequence of Channel, optional
         Those of the program's exchanges, when they have been opened together with others; opened here when not given.
+    states : States, optional
+        What this rank keeps between requests; without it every request finds zeros there.
 
     Attributes
     ----------
@@ -63,15 +67,22 @@ class Executor:
     """
 
     def __init__(
-        self, program: Program, transport: Transport, kernel: KernelFactory, channels: Sequence[Channel] | None = None
+        self,
+        program: Program,
+        transport: Transport,
+        kernel: KernelFactory,
+        channels: Sequence[Channel] | None = None,
+        states: States | None = None,
     ) -> None:
         self.program = program
-        self.values = allocate(program)
+        self.values = allocate(program, states.arrays if states else {})
         self._transport = transport
         opened = transport.open(by_index(program)) if channels is None else channels
         self._channels = {channel.exchange.index: channel for channel in opened}
         self._in_staging_slot: dict[int, Channel] = {}
         tasks = [task for step in program.steps for task in self._tasks(step, kernel)]
+        if states is not None:
+            tasks.append(Task("receive", OF_NONE, states.keeping(program, self.values)))
         self.tasks = (*tasks, self._wait(OF_NONE, *self._channels.values()))
         self._marks, self._before = ([0.0] * (len(self.tasks) + 2) for _ in range(2))
 
@@ -212,16 +223,20 @@ class Executor:
         return Held.of(self.program.buffers[buffer], self.values[buffer])
 
 
-def allocate(program: Program) -> dict[int, Any]:
+def allocate(program: Program, states: Mapping[str, np.ndarray] = MappingProxyType({})) -> dict[int, Any]:
     """Arrays of every buffer with a region, laid out in one piece as the program's arena says.
 
-    They have the shapes that onnxruntime knows: in a blocked one, channels count with their padding.
+    Those of `states` are given, by value, or lie elsewhere. All have the shapes that onnxruntime knows: in a blocked
+    one, channels count with their padding.
     """
     memory = aligned(program.arena.nbytes)
     arrays = {}
     for buffer, offset in zip(program.buffers, program.arena.offsets, strict=True):
-        if buffer.region is not None:
-            part = memory[offset : offset + buffer.nbytes].view(np.dtype(buffer.dtype))
+        if buffer.is_state and buffer.value in states:
+            arrays[buffer.index] = states[buffer.value]
+        elif buffer.region is not None:
+            part = aligned(buffer.nbytes) if buffer.is_state else memory[offset : offset + buffer.nbytes]
+            part = part.view(np.dtype(buffer.dtype))
             arrays[buffer.index] = part.reshape(nominal_shape(buffer.region, buffer.block))
     return arrays
 

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.choices import PLANNERS
+from ..core.choices import PLANNERS, StateChoice
 from ..core.errors import DataError, PlanError
 from ..core.plan import Plan
 from ..model.inputs import Asked
 from ..runtime.admission import Deliver, RequestSource
+from ..runtime.state_transfer import read_states, write_states
 from ..runtime.waiting import DEADLINE_S
 from .opening import ROOT, CostSources, PlanChoice, Tell, read_plan
-from .ranks import RUN, STREAM, Order, Ranks
+from .ranks import READ, RESET, RUN, STREAM, WRITE, Order, Ranks
 
 
 class NodeArg(NamedTuple):
@@ -71,6 +72,14 @@ class InferenceSession:
         How long a rank waits for another before it gives up; that of the first session counts.
     tell : callable, optional
         Is told what goes on while the session is made.
+    states : sequence of str or "auto", optional
+        Outputs that are what the next request reads, as ``OUTPUT=INPUT`` with any text where both have a ``*``, or by
+        their usual names. They stay on the ranks that compute with them, and are neither inputs nor outputs of `run`.
+    max_length : int, optional
+        Positions that there is room for in states that grow, such as caches of keys and values. The mask and the
+        numbers of positions that such a model takes are made for it.
+    state_of : InferenceSession, optional
+        A session with the same states, to work on that one's: one for prompts beside one for single tokens.
 
     Raises
     ------
@@ -104,6 +113,9 @@ class InferenceSession:
         cache: str | Path | None = None,
         deadline_s: float = DEADLINE_S,
         tell: Tell = lambda text: None,
+        states: Sequence[str] | None = None,
+        max_length: int | None = None,
+        state_of: InferenceSession | None = None,
     ) -> None:
         self._ranks = Ranks.of_process(deadline_s)
         if self._ranks.transport.rank != ROOT:
@@ -119,13 +131,30 @@ class InferenceSession:
         sources = CostSources(_text(testbed), _text(cost), None, threads, trace_budget_s)
         given = plan if isinstance(plan, Plan) or plan is None else read_plan(str(plan))
         asked = Asked({name: tuple(shape) for name, shape in (shapes or {}).items()}, outputs=tuple(outputs))
-        order = Order(str(model), PlanChoice(layout), sources, given, asked, _text(cache), in_flight)
+        patterns = (states,) if isinstance(states, str) else tuple(states or ())
+        order = Order(
+            str(model),
+            PlanChoice(layout),
+            sources,
+            given,
+            asked,
+            _text(cache),
+            in_flight,
+            StateChoice(patterns, max_length),
+            None if state_of is None else state_of._number,
+        )
+        self._number: int
         self._number, self._served = self._ranks.open(order, tell)
         graph = self._served.model.graph
         self._inputs, self._outputs = map(self._described, (graph.inputs, graph.outputs))
 
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object = None
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: object = None,
+        *,
+        keep: int | None = None,
     ) -> list[Any]:
         """Outputs of one request.
 
@@ -137,19 +166,22 @@ class InferenceSession:
             Every input of the model, with its shape and type.
         run_options : object
             Ignored; there for scripts that give onnxruntime some.
+        keep : int, optional
+            How many of its positions the request leaves in states that grow: the first ones, where those behind them
+            only fill it up. All when not given.
 
         Raises
         ------
         DataError
-            When an input is missing, unknown, or of another shape or type, or an output is unknown. The session
-            goes on.
+            When an input is missing, unknown, or of another shape or type, an output is unknown, or states have no
+            room for more positions. The session goes on.
         TransportError
             When a rank is late or gone. The session is of no use then.
         """
         names = self._wanted(output_names)
-        inputs = self._checked(input_feed)
-        with self._ranks.told(RUN, self._number):
-            outputs = self._served.run(inputs)
+        inputs = self._checked(input_feed, keep)
+        with self._ranks.told(RUN, self._number, -1 if keep is None else keep):
+            outputs = self._served.run(inputs, keep)
         return [_own(outputs[name]) for name in names]
 
     def stream(
@@ -181,6 +213,32 @@ class InferenceSession:
 
         for outputs in _streamed(requests, self._checked, work):
             yield [outputs[name] for name in names]
+
+    @property
+    def state_length(self) -> int:
+        """Positions that states that grow hold now."""
+        return self._served.engine.states.length
+
+    def reset_state(self, length: int = 0) -> None:
+        """Forget what requests have left, or what is behind the first `length` positions.
+
+        Raises DataError when there are not so many, or the model has states that do not grow.
+        """
+        with self._ranks.told(RESET, self._number, length):
+            self._served.engine.states.reset(length)
+
+    def read_state(self) -> dict[str, np.ndarray]:
+        """What requests have left, by the inputs that are states; of those that grow, the positions that are held."""
+        with self._ranks.told(READ, self._number):
+            return read_states(self._served.engine)
+
+    def write_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put a state as `read_state` gives it, of this or another session, in the place of what there is.
+
+        Raises DataError when it does not fit; the session goes on.
+        """
+        with self._ranks.told(WRITE, self._number):
+            write_states(self._served.engine, state)
 
     def get_inputs(self) -> list[NodeArg]:
         """Name, shape and type of every input."""
@@ -226,12 +284,12 @@ class InferenceSession:
                 raise DataError(f"the model has no output '{name}': it gives {', '.join(known)}")
         return known if names is None else names
 
-    def _checked(self, feed: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _checked(self, feed: Mapping[str, Any], keep: int | None = None) -> Mapping[str, Any]:
         known = self._served.model.graph.inputs
         for name in feed:
             if name not in known:
                 raise DataError(f"the model has no input '{name}': it takes {', '.join(known)}")
-        return self._served.engine.checked(feed)
+        return self._served.engine.checked(feed, keep)
 
 
 def _own(value: Any) -> Any:

@@ -16,6 +16,7 @@ from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan, enough_in_flight
 from ..lower import turns_of
 from ..lower.memory import mb, memory_of, memory_problems, most_in_flight
+from ..lower.states import check_in_flight
 from ..runtime.transport import Transport, on_root
 from ..testbed import Device, Testbed
 from ..testbed import read as read_testbed
@@ -144,7 +145,8 @@ def requests_in_flight(
     looked at. Raises PlanError when a board has no room for its part of the plan, not for so many requests, or not for
     the whole model.
     """
-    wanted = asked or enough_in_flight(plan)
+    check_in_flight(graph, asked or 1)
+    wanted = asked or (1 if graph.states else enough_in_flight(plan))
     if testbed is None:
         return wanted
     needed = memory_of(turns_of(plan, graph, testbed.blocks), graph, plan.root)

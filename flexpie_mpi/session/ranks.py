@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.choices import NO_STATES, StateChoice
 from ..core.errors import DataError, FlexPieError, PlanError, TransportError
 from ..core.graph import Graph
 from ..core.plan import Plan
@@ -23,13 +24,15 @@ from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchang
 from ..runtime.engine import Engine, load_shared
 from ..runtime.loopback import alone
 from ..runtime.mpi import available, start
+from ..runtime.state_transfer import read_states, write_states
+from ..runtime.states import States
 from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
 from .choosing import Chooser
 from .greeting import greet
 from .opening import ROOT, CostSources, PlanChoice, Tell, ignore
 
-OPEN, RUN, STREAM, CLOSE, END = range(5)
+OPEN, RUN, STREAM, CLOSE, END, RESET, READ, WRITE = range(8)
 """What the root tells the other ranks to do next."""
 
 COMMANDS_TAG = 32_000
@@ -41,6 +44,9 @@ _COMMON: dict[int, tuple[type[FlexPieError], ...]] = {
     OPEN: (FlexPieError,),
     CLOSE: (FlexPieError,),
     STREAM: (DataError,),
+    RESET: (DataError,),
+    READ: (DataError,),
+    WRITE: (DataError,),
 }
 """Errors that all ranks raise together when they do that, and are ready for more; any other may be of one rank."""
 
@@ -56,15 +62,20 @@ class Order:
     asked: Asked = field(default_factory=Asked)
     cache: str | None = None
     in_flight: int | None = None
+    states: StateChoice = NO_STATES
+    state_of: int | None = None  # the number of the session whose state it works on
 
 
 class Served:
-    """A model with its plan on one rank; made, run and closed by all ranks together."""
+    """A model with its plan on one rank; made, run and closed by all ranks together.
 
-    def __init__(self, transport: Transport, order: Order, tell: Tell) -> None:
+    It works on `states`, those of another one's engine, or on its own.
+    """
+
+    def __init__(self, transport: Transport, order: Order, tell: Tell, states: States | None = None) -> None:
         cache = on_every_rank(transport, lambda: Cache(Path(order.cache)) if order.cache else Cache.default())
         tell(f"loading {order.model}")
-        self.model = load_shared(transport, order.model, order.asked, cache)
+        self.model = load_shared(transport, order.model, order.asked, cache, states=order.states)
         threads, graph = order.sources.threads, self.model.graph
         own = order.plan is None
         self._make = partial(Engine, transport, self.model, cache=cache, threads=threads, is_trusted=own)
@@ -75,11 +86,11 @@ class Served:
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
         self._depth = chooser.depth(chosen, order.in_flight)
-        self.engine = self._make(self.plan)
+        self.engine = self._make(self.plan, states=states)
 
-    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """One request; `inputs` are the root's."""
-        return self._with_depth(1).run(inputs)
+    def run(self, inputs: Mapping[str, Any], keep: int | None = None) -> Mapping[str, Any]:
+        """One request, as of :class:`Engine`; `inputs` are the root's."""
+        return self._with_depth(1).run(inputs, keep)
 
     def stream(self, source: RequestSource, deliver: Deliver) -> None:
         """As of :class:`Engine`."""
@@ -96,7 +107,7 @@ class Served:
 class Ranks:
     """All ranks of this process's job, as its sessions see them: the root tells the others what to do next.
 
-    Of a request the others hear a message of two numbers, when its inputs have been found good. They wait for it as
+    Of a request the others hear a message of three numbers, when its inputs have been found good. They wait for it as
     long as it takes: when the root's process ends in any other way than telling them so, the launcher ends theirs.
     """
 
@@ -107,7 +118,7 @@ class Ranks:
         self._sessions: dict[int, Served] = {}
         self._opened = 0
         self._problem = ""
-        (self._channel,) = transport.open([credit_exchange(transport.rank, transport.size, ROOT, COMMANDS_TAG)])
+        (self._channel,) = transport.open([credit_exchange(transport.rank, transport.size, ROOT, COMMANDS_TAG, 3)])
         self._patience = replace(transport.patience, deadline_s=inf)
 
     @classmethod
@@ -126,8 +137,16 @@ class Ranks:
         self._opened += 1
         with self.told(OPEN, self._opened):
             self.transport.broadcast(order, ROOT)
-            self._sessions[self._opened] = Served(self.transport, order, tell)
+            self._sessions[self._opened] = Served(self.transport, order, tell, self._states_of(order))
         return self._opened, self._sessions[self._opened]
+
+    def _states_of(self, order: Order) -> States | None:
+        """The state that a session is to work on, if it is another one's."""
+        if order.state_of is None:
+            return None
+        if order.state_of not in self._sessions:
+            raise PlanError("the session whose state is asked for is closed")
+        return self._sessions[order.state_of].engine.states
 
     def close(self, number: int) -> None:
         """End a session on all ranks; nothing happens when it has ended, or the ranks are of no use any more."""
@@ -142,8 +161,8 @@ class Ranks:
                 self.transport.close()
 
     @contextmanager
-    def told(self, command: int, number: int) -> Iterator[None]:
-        """Tell the others to do what is done inside the block on the root.
+    def told(self, command: int, number: int, argument: int = -1) -> Iterator[None]:
+        """Tell the others to do what is done inside the block on the root: to a session, with a number it may need.
 
         An error that all ranks have alike leaves them ready for the next command; after any other they are of no use.
         """
@@ -154,7 +173,7 @@ class Ranks:
         self._problem = "a stream is under way: take all its outputs, or close it, before anything else is run"
         if self._channel.outgoing:
             self._channel.drain()
-            self._channel.outgoing[0].memory.view(np.int64)[:] = command, number
+            self._channel.outgoing[0].memory.view(np.int64)[:] = command, number, argument
             self._channel.post()
             self._channel.start()
         try:
@@ -169,23 +188,29 @@ class Ranks:
         while True:
             self._channel.post()
             wait(self._channel.has_arrived, self._patience, self._channel.late)
-            command, number = (int(each) for each in self._channel.incoming[0].memory.view(np.int64))
+            command, number, argument = (int(each) for each in self._channel.incoming[0].memory.view(np.int64))
             if command == END:
                 return self.transport.close()
             try:
-                self._obey(command, number)
+                self._obey(command, number, argument)
             except FlexPieError as error:
                 if not _is_common(error, command):  # it ends the job
                     raise
 
-    def _obey(self, command: int, number: int) -> None:
+    def _obey(self, command: int, number: int, argument: int) -> None:
         if command == OPEN:
             order = self.transport.broadcast(None, ROOT)
-            self._sessions[number] = Served(self.transport, order, lambda text: None)
+            self._sessions[number] = Served(self.transport, order, lambda text: None, self._states_of(order))
         elif command == RUN:
-            self._sessions[number].run({})
+            self._sessions[number].run({}, None if argument < 0 else argument)
         elif command == STREAM:
             self._sessions[number].stream(Requests(()), ignore)
+        elif command == RESET:
+            self._sessions[number].engine.states.reset(argument)
+        elif command == READ:
+            read_states(self._sessions[number].engine)
+        elif command == WRITE:
+            write_states(self._sessions[number].engine, {})
         else:
             self._sessions.pop(number).engine.close()
 

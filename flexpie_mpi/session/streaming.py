@@ -187,7 +187,7 @@ def stream_requests(
     chosen: Chosen,
     *,
     keep: Callable[[StreamRun], None] = lambda run: None,
-    reopen: Callable[[Plan], Engine] | None = None,
+    reopen: Callable[..., Engine] | None = None,
 ) -> StreamRun | None:
     """Let all requests of the root's handler stream through the engine; called by all ranks together.
 
@@ -235,7 +235,7 @@ def stream_requests(
 
 
 def _carried_out(
-    engine: Engine, handler: StreamHandler | None, reopen: Callable[[Plan], Engine] | None
+    engine: Engine, handler: StreamHandler | None, reopen: Callable[..., Engine] | None
 ) -> tuple[Engine, StreamStats]:
     """All requests, by one engine after the other; the last one, and what this rank has to say of the whole."""
     transport, legs = engine.transport, []
@@ -245,7 +245,7 @@ def _carried_out(
         if plan is None or reopen is None:
             return engine, joined(legs)
         engine.close()
-        engine = reopen(plan)
+        engine = reopen(plan, states=engine.states)
 
 
 def stream_handler(

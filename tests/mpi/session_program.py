@@ -119,6 +119,32 @@ def several(ort, model):
         return {"same": same, "said": said, "goes_on": one.run(None, FEEDS[0])[0].shape}
 
 
+def sequence(ort, model):
+    """Two sessions on one state: a prompt in a chunk that is not full, then tokens; read, written, and taken back."""
+    tokens, room = [3, 1, 4, 1, 5], {"states": "auto", "max_length": 6}
+    one = ort.InferenceSession(model, layout="channels", shapes={"input_ids": (1, 1)}, **room)
+    many = ort.InferenceSession(model, layout="rows", shapes={"input_ids": (1, 4)}, state_of=one, **room)
+
+    def step(token):
+        return one.run(None, {"input_ids": np.array([[token]])})[0][0, 0].tolist()
+
+    found = {"takes": [arg.name for arg in one.get_inputs()], "gives": [arg.name for arg in one.get_outputs()]}
+    found["each"] = [step(token) for token in tokens]
+    one.reset_state()
+    prompt = many.run(None, {"input_ids": np.array([[*tokens[:3], 0]])}, keep=3)[0][0, :3].tolist()
+    kept = one.read_state()
+    found["length"] = [one.state_length, *sorted({array.shape[2] for array in kept.values()})]
+    found["chunk"] = [*prompt, *map(step, tokens[3:])]
+    one.reset_state(3)
+    found["back"] = [step(tokens[3])]
+    many.write_state(kept)
+    found["written"] = list(map(step, tokens[3:]))
+    step(0)
+    found["said"] = [_said(ort, lambda: step(0)), _said(ort, lambda: one.write_state({}))]
+    found["goes_on"] = one.reset_state() or [step(tokens[0])]
+    return found
+
+
 def _said(ort, call):
     try:
         call()

@@ -13,6 +13,7 @@ import pytest
 
 from flexpie_mpi.model.zoo import materialise
 from tests.launch import PROGRAMS, run
+from tests.models import write_decoder
 
 PROGRAM = str(PROGRAMS / "session_program.py")
 
@@ -92,6 +93,22 @@ REFUSED = (
     "of shape (1, 3, 32, 32) and type float64: the model takes (1, 3, 32, 32) float32",
     "the session is closed",
 )
+
+
+@pytest.mark.mpi
+def test_sessions_share_the_state_of_a_sequence(script, tmp_path):
+    done = script(3, "sequence", write_decoder(tmp_path, "gpt2", positions=8))
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert (found["takes"], found["gives"], found["length"]) == (["input_ids"], ["logits"], [3, 3])
+    for name, tokens in (
+        ("chunk", slice(None)),
+        ("back", slice(3, 4)),
+        ("written", slice(3, 5)),
+        ("goes_on", slice(1)),
+    ):
+        np.testing.assert_allclose(found[name], found["each"][tokens], rtol=1e-4, atol=1e-4)
+    assert "there is room for 6" in found["said"][0] and "is missing" in found["said"][1]
 
 
 @pytest.mark.mpi

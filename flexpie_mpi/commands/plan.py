@@ -44,6 +44,7 @@ from ..session.opening import Tell
 from ..session.planning import CountingCostModel, Prediction, predict
 from . import UsageError, options
 from .output import Progress, check_paths, publish
+from .state_options import add_state_arguments
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
 
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
     options.add_cost_arguments(parser)
     options.add_model_arguments(parser)
-    options.add_state_arguments(parser)
+    add_state_arguments(parser)
     options.add_layout_arguments(parser, tuple(OBJECTIVES))
     _add_pipeline_arguments(parser)
     options.add_record_arguments(parser)

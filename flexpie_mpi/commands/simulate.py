@@ -24,6 +24,7 @@ from ..session.scaling import RULES, SEARCHED, Scaling, ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
 from . import options
 from .output import Progress, check_paths, publish, write_record
+from .state_options import add_state_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeline", metavar="FILE", help="write what every rank of the most boards does when, for ui.perfetto.dev"
     )
     options.add_model_arguments(parser)
-    options.add_state_arguments(parser)
+    add_state_arguments(parser)
     options.add_layout_arguments(parser)
     parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
     options.add_record_arguments(parser)

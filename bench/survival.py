@@ -36,7 +36,7 @@ AT_ONCE = 0.2
 """So many of all kills are followed by another while those that are left find together."""
 
 SOON_S, MOST_S = 0.3, 5.0
-"""The other comes within `SOON_S`; a gap of more than `MOST_S` is taken for none, as of a spare that is lost."""
+"""The other comes within `SOON_S`; where nobody is missed within `MOST_S` it was a spare, and there is no gap."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 LIMIT_S = 180.0
@@ -151,7 +151,7 @@ class Torture:
 
     def _kill(self, job: Job, count: int) -> int:
         """Kill so many ranks, one shortly after the other; returns how many when requests are through again."""
-        through, at_s = len(job.through_s), 0.0
+        through, said, at_s = len(job.through_s), len(job.said), 0.0
         for _ in range(count):
             pids = job.pids()
             victim = self._random.choice(pids)
@@ -160,9 +160,12 @@ class Torture:
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
             time.sleep(self._random.uniform(0, SOON_S) if count > 1 else 0)
-        while len(job.through_s) == through and not job.is_over and time.monotonic() < at_s + MOST_S:
+        while len(job.through_s) == through and not job.is_over:
+            is_missed = any(" lost: rank" in line for line in job.said[said:])
+            if time.monotonic() > at_s + (LIMIT_S if is_missed else MOST_S):
+                break
             time.sleep(0.005)
-        if len(job.through_s) > through:  # the others were not held up where a spare was lost
+        if len(job.through_s) > through:
             self.gaps_s.append(job.through_s[-1] - at_s)
         return count
 

@@ -61,6 +61,7 @@ LATE = {
         "session.inputs",
         "simulate.occupancy",
     ),
+    "session/world.py": ("cost.prior", "session.planning", "simulate.occupancy"),
     "session/timing.py": ("measure.compare", "measure.observed"),
 }
 """What a module may import inside of a function: rooms or modules that are large, or need a package that may be

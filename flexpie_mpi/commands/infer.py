@@ -171,6 +171,11 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
         help="requests under way at once (default: auto, enough for the plan's stages)",
     )
     group.add_argument(
+        "--adapt",
+        action="store_true",
+        help="go on with another plan between two requests when boards or links take far longer than predicted",
+    )
+    group.add_argument(
         "--elastic",
         action="store_true",
         help="go on without ranks that are lost, with a new plan and no request lost: "
@@ -276,13 +281,14 @@ class Inference(RankPart):
                 known = course.known(kept.places)
             if is_stream:  # which is as fast as its slowest rank
                 choice = replace(choice, overlap=False)
-            chooser = Chooser(transport, model, choice, sources, self.cache, tell, reports=args.report, known=known)
+            is_predicted = args.report or args.adapt
+            chooser = Chooser(transport, model, choice, sources, self.cache, tell, reports=is_predicted, known=known)
             chosen = kept.same_plan() or chooser.choose(given, make, request)
             # A plan that does not fit the boards' memory ends here
             asked = args.in_flight if isinstance(args.in_flight, int) else None
             depth = chooser.depth(chosen, asked, holds_whole=args.verify and is_stream)
             tell("making sessions")
-            terms = terms_of(args, sources, is_stream=is_stream)
+            terms = replace(terms_of(args, sources, is_stream=is_stream), adapts=choice if args.adapt else None)
             if args.deadline is None:
                 make = partial(
                     make, deadline_s=from_root(transport, partial(chosen.deadline_s, depth if is_stream else 1))

@@ -88,6 +88,7 @@ class RootFiles:
         source = find_source(files_of(args), graph, asked)
         options: tuple[tuple[str, bool], ...] = (
             ("--in-flight", asked.is_stream),
+            ("--adapt", args.adapt),
             ("--append", args.append),
             ("--resume", args.resume is not None),
         )

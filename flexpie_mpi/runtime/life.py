@@ -142,7 +142,7 @@ class Called:
     silent: list[str] = field(default_factory=list)
 
 
-def call(addresses: Sequence[str], port: int, *, loaded: bool = False, limit_s: float = CALL_S) -> Called:
+def call(addresses: Sequence[str], port: int, *, loaded: bool = False) -> Called:
     """Ask the process behind a port of a host what it does.
 
     Parameters
@@ -152,16 +152,14 @@ def call(addresses: Sequence[str], port: int, *, loaded: bool = False, limit_s: 
     port : int
     loaded : bool
         Whether to measure how fast a large answer comes.
-    limit_s : float
-        How long the host has to take the call, and the process to answer.
     """
     called = Called()
     sockets = {address: socket.socket(socket.AF_INET) for address in addresses}
     try:
-        _connect(sockets, port, called, limit_s)
+        _connect(sockets, port, called, CALL_S)
         if called.taken:
             with suppress(OSError, ValueError, TypeError):
-                called.answer = _asked(sockets[called.taken[0]], limit_s, loaded=loaded)
+                called.answer = _asked(sockets[called.taken[0]], CALL_S, loaded=loaded)
     finally:
         for each in sockets.values():
             each.close()

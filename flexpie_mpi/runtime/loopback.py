@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.errors import ProgramError, TransportError
 from ..core.program import Exchange, Message
-from .life import Life
+from .life import Answer, Life
 from .transport import Channel, MessageBuffer, message_buffers, pickled, unpickled
 from .waiting import Late, Patience
 
@@ -87,8 +87,8 @@ class LoopbackTransport:
         self.rank = rank
         self.size = office.size
         self.patience = replace(_POLITE, deadline_s=office.deadline_s)
-        self.life = Life()
         self._office = office
+        self.life = office.lives[rank]
 
     def __enter__(self) -> LoopbackTransport:
         return self
@@ -104,6 +104,9 @@ class LoopbackTransport:
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """All ranks, on a host without a name of its own."""
         return {"here": tuple(range(self.size))}
+
+    def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
+        return Answer(self._office.lives[rank].now(), time.process_time(), time.monotonic(), "")
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
         if self.rank != root:
@@ -244,6 +247,7 @@ class _PostOffice:
 
     def __init__(self, size: int, deadline_s: float) -> None:
         self.size = size
+        self.lives = [Life() for _ in range(size)]
         self.error: BaseException | None = None
         self.deadline_s = deadline_s
         self._changed = threading.Condition()

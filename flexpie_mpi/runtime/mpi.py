@@ -25,7 +25,7 @@ from ..lower.arena import packed_bytes, staging_bytes
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .control import ControlPlane
 from .ending import end_job_on_error, leave, say
-from .life import Life, Pulse
+from .life import Answer, Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
 from .transport import Channel, Transport, aligned
@@ -241,8 +241,8 @@ class MPITransport(ControlPlane):
         here = place(host_name())
         everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse.port)))
         self._places = [there for there, _ in everyones]
-        self.presences = [presence for _, presence in everyones]
-        self.patience.onlooker = Watch(self.rank, self.presences, self.life, deadline_s)
+        self._presences = [presence for _, presence in everyones]
+        self.patience.onlooker = Watch(self.rank, self._presences, self.life, deadline_s)
         self.patience.yields = is_crowded(self._places, self.rank)
         self._control_patience = replace(self.patience)
         has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
@@ -253,6 +253,9 @@ class MPITransport(ControlPlane):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
+        return self._presences[rank].called_from(self._presences[self.rank], loaded=loaded).answer
 
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
         """The result of `work`, called on the root only; None elsewhere.

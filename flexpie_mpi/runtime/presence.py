@@ -55,8 +55,8 @@ class Presence:
             return answered(called.answer, self.called_from(other, loaded=True).answer)
         if called.taken:
             return (
-                f"is stopped by a signal or a debugger: its host takes calls and it does not answer; kill -CONT "
-                f"{self.pid} lets it go on"
+                "is stopped by a signal or a debugger, or gets no processor time: its host takes calls and it does not "
+                f"answer; kill -CONT {self.pid} lets a stopped one go on"
             )
         if called.refused:
             return "is dead: its process is gone"

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.errors import FlexPieError
 from ..core.program import Exchange, Piece
 from ..lower.arena import ALIGNMENT
-from .life import Life
+from .life import Answer, Life
 from .waiting import Late, Patience
 
 T = TypeVar("T")
@@ -80,6 +80,12 @@ class Transport(Protocol):
 
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """Ranks by the name of their host."""
+
+    def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
+        """What a rank says that it does, beside the messages of the job; None where it does not answer.
+
+        Any thread of this process may ask. Where it is `loaded`, how fast a large answer comes is measured as well.
+        """
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
         """The root's `item`, on every rank."""

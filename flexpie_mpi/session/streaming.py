@@ -7,10 +7,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import FlexPieError
 from ..core.plan import Plan
 from ..core.versions import versions
 from ..measure.throughput import Meter, Throughput, throughput
@@ -21,6 +22,7 @@ from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell, ignore
 from .timing import RunTerms, stream_provenance
+from .world import World
 
 if TYPE_CHECKING:
     from ..files.outputs import Results
@@ -198,10 +200,13 @@ def stream_requests(
     """
     transport = engine.transport
     settle_pace([engine])
-    with _taking_turns_often(), stopping(*((handler.stop, handler.stopped) if handler else (None,))):
+    with ExitStack() as stack:
+        stack.enter_context(_taking_turns_often())
+        stack.enter_context(stopping(*((handler.stop, handler.stopped) if handler else (None,))))
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-        engine, stats = _carried_out(engine, handler, reopen)
+        world = stack.enter_context(closing(_world(handler, terms, chosen, transport))) if handler else None
+        engine, stats = _carried_out(engine, handler, world, reopen)
         everyones = transport.gather(stats, ROOT)
 
         def finish() -> StreamRun:
@@ -235,17 +240,33 @@ def stream_requests(
 
 
 def _carried_out(
-    engine: Engine, handler: StreamHandler | None, reopen: Callable[..., Engine] | None
+    engine: Engine,
+    handler: StreamHandler | None,
+    world: World | None,
+    reopen: Callable[..., Engine] | None,
 ) -> tuple[Engine, StreamStats]:
     """All requests, by one engine after the other; the last one, and what this rank has to say of the whole."""
     transport, legs = engine.transport, []
     while True:
+        if world is not None:
+            world.follow(engine)
         legs.append(engine.stream(handler or Requests(()), handler.deliver if handler else ignore))
         plan = transport.broadcast(handler.next_plan() if handler else None, ROOT)
         if plan is None or reopen is None:
             return engine, joined(legs)
+        began_s = time.monotonic()
         engine.close()
-        engine = reopen(plan, states=engine.states)
+        try:
+            engine = reopen(plan, states=engine.states)
+        except FlexPieError as error:  # the same on all ranks
+            log.warning("the other plan cannot be run: %s", error)
+            engine = reopen(engine.plan, states=engine.states)
+        log.info("the stream goes on after %.2g s", time.monotonic() - began_s)
+
+
+def _world(handler: StreamHandler, terms: RunTerms, chosen: Chosen, transport: Transport) -> World:
+    """The root's view of boards and links while the stream runs."""
+    return World(chosen.inputs, transport.host_ranks(), terms.adapts, handler.turn_to)
 
 
 def stream_handler(

@@ -14,7 +14,7 @@ from ..lower.facts import PlanFacts, facts_of
 from ..measure.trial import Trial, held, measure
 from ..model import Model
 from ..runtime.engine import Engine
-from .opening import ROOT, CostSources, Tell
+from .opening import ROOT, CostSources, PlanChoice, Tell
 
 if TYPE_CHECKING:
     from ..files.requests import Source
@@ -42,6 +42,7 @@ class RunTerms:
     resumes: bool = False  # whether to go on with the stream that has begun it
     reading: str = ""  # what decides the numbers of requests beside their source
     reads_stdin: bool = False  # whether the requests come through standard input
+    adapts: PlanChoice | None = None  # who plans anew when boards or links change; None where nobody should
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -16,7 +17,7 @@ from tests.emulate.beds import bed
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("leaves_nothing")]
 
-WORDS = ["infer", "--model", "builtin:tiny_cnn", "--layout", "rows", "--requests", "100000000", "--deadline", "1.5"]
+WORDS = ["infer", "--model", "builtin:tiny_cnn", "--layout", "rows", "--requests", "100000000", "--deadline", "3"]
 
 
 def test_a_link_that_is_cut_is_told_from_a_rank_that_is_late(tmp_path):
@@ -36,4 +37,4 @@ def test_a_link_that_is_cut_is_told_from_a_rank_that_is_late(tmp_path):
         job.join(60)
         assert not job.is_alive()
     assert "rank 2 on 'd2' is on a host that does not answer at 10.77.0.3" in said.read_text()
-    assert "waited 1.5 s in exchange " in said.read_text()
+    assert re.search(r"rank [01] waited [\d.]+ s in exchange \d+ \(\w+ of '", said.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -41,6 +42,12 @@ class Job:
         late = Late(rank, f"exchange {rank}", peers, 9.0)
         self.lives[rank].waits(late, 60.0)
         return late
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers have as long as a busy machine takes."""
+    monkeypatch.setattr(life_module, "CALL_S", 20.0)
 
 
 @pytest.fixture
@@ -101,7 +108,7 @@ def test_a_process_that_is_gone_was_heard_of_before(job: Job) -> None:
     )
 
 
-def test_a_process_that_is_stopped() -> None:
+def test_a_process_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     program = "from flexpie_mpi.runtime.life import *; print(Pulse(Life()).port, flush=True); input()"
     words, pipe = [sys.executable, "-c", program], subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
@@ -109,9 +116,11 @@ def test_a_process_that_is_stopped() -> None:
         there = Presence("pi", "kernel", other.pid, (), int(other.stdout.readline()))
         assert there.called_from(there).answer is not None
         other.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+        monkeypatch.setattr(life_module, "CALL_S", 0.1)
         said = there.plight(there.called_from(there), there)
         other.kill()
-    assert "is stopped by a signal or a debugger" in said and f"kill -CONT {other.pid} lets it go on" in said
+    assert "is stopped by a signal or a debugger" in said and f"kill -CONT {other.pid} lets a stopped one go on" in said
 
 
 @pytest.fixture
@@ -131,7 +140,7 @@ def test_a_host_that_is_away_does_not_answer(silent: socket.socket, monkeypatch:
     host, port = silent.getsockname()
     here = Presence("pi", "kernel", 1, ("10.9.9.9",), port)
     away = replace(here, host="pi2", addresses=("10.9.9.9", host))
-    called = call([host], port, limit_s=0.1)
+    called = call([host], port)
     assert (called.silent, called.taken, called.refused) == ([host], [], [])
     assert away.plight(called, here) == f"is on a host that does not answer at {host}: it is down, or the link is cut"
     assert replace(away, port=0).plight(replace(away, port=0).called_from(here), here) == "says nothing"

@@ -17,11 +17,17 @@ AT_ONCE = 0.02
 
 
 class Gathering:
-    """How the outputs of a graph come to the root, from whichever layout the last segment leaves them in."""
+    """How the outputs of a graph come to the root, from whichever layout the last segment leaves them in.
 
-    def __init__(self, units: Units, shards: ShardTable, movement: Movement, testbed: Testbed, root: int) -> None:
+    `hides` is whether one segment may make all of them.
+    """
+
+    def __init__(
+        self, units: Units, shards: ShardTable, movement: Movement, testbed: Testbed, root: int, hides: bool
+    ) -> None:
         self._units, self._shards, self._movement, self._testbed, self._root = units, shards, movement, testbed, root
-        self._first = min((units.graph.producer.get(name, -1) for name in units.graph.outputs), default=-1)
+        first = min((units.graph.producer.get(name, -1) for name in units.graph.outputs), default=-1)
+        self._first = first if hides else -1
         self._sent = cache(self._messages)
 
     def hidden_s(self, begin: int, layout: int, seconds: np.ndarray) -> float:

@@ -17,9 +17,22 @@ from ..lower import turns_of
 from ..lower.memory import RankMemory, memory_of, memory_problems
 from ..testbed import Testbed
 from .boxes import ShardTable
-from .problem import MANY_ROWS, Choice, Problem, ProblemBuilder, alone, below, longest, within
+from .problem import (
+    MANY_ROWS,
+    MANY_UNITS,
+    Choice,
+    Problem,
+    ProblemBuilder,
+    alone,
+    arrival_s,
+    below,
+    longest,
+    within,
+)
+from .repeats import shortened
 from .search import load, search
 from .space import Path, SearchResult, Space, replay
+from .unfold import unfold
 from .units import units
 from .walk import Step
 
@@ -98,22 +111,17 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
     Raises PlanError when there is none, or none fits the boards' memory.
     """
     begin_s = perf_counter()
-    pieces = units(task.graph, with_parts=any(layout.in_parts for layout in choice.layouts))
-    builder = ProblemBuilder(pieces, task.testbed, task.cost, choice.layouts, task.root)
-    most = longest(len(builder.units), _rows(builder.shards))
-    is_all = most >= len(builder.units)
-    if not is_all:
-        choice = replace(choice, fuse=within(most, choice.fuse))
-    problem = builder.build(_within_reach(builder, choice, task.top) if is_all else choice)
+    builder = _Builder(task, choice.layouts)
+    problem = builder.build(builder.within_reach(choice))
     provenance = {"model": task.graph.name, "planner": planner, "testbed": task.testbed.name}
-    if not is_all:
-        provenance["segments"] = f"at most {most} of {len(builder.units)} units"
+    if not builder.is_all:
+        provenance["segments"] = f"at most {builder.longest} of {len(problem.units)} units"
     result, plans = _search_fitting(problem, task, provenance)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
-        result.lower_bound if is_all else min(result.lower_bound, float(problem.least.sum())),
-        result.is_optimal and is_all,
+        result.lower_bound if builder.is_all else min(result.lower_bound, float(problem.least.sum())),
+        result.is_optimal and builder.is_all,
         planning_s,
         problem.segments,
         problem.work_priced,
@@ -173,13 +181,49 @@ def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemor
     return np.where(held + beside > room, np.minimum(space.capacity, kept), space.capacity)
 
 
-def _within_reach(builder: ProblemBuilder, choice: Choice, top: int) -> Choice:
-    """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-    if choice.fuse is not None or _rows(builder.shards) <= MANY_ROWS:
-        return choice
-    short = builder.build(replace(choice, fuse=alone))
-    known = search(short.space, top=top).seconds
-    return replace(choice, fuse=below(known[-1], short.least)) if known else choice
+class _Builder:
+    """Builds search problems of a task: of its whole network, or of a shorter one where it is long and repeats itself.
+
+    `longest` is up to how many units all segments are there.
+    """
+
+    def __init__(self, task: Task, layouts: Sequence[Layout]) -> None:
+        self._task = task
+        self._units = units(task.graph, with_parts=any(layout.in_parts for layout in layouts))
+        self._short = shortened(self._units, task.testbed.blocks) if len(self._units) > MANY_UNITS else None
+        pieces, hides = (self._short.units, not self._short.makes_outputs) if self._short else (self._units, True)
+        self._builder = ProblemBuilder(pieces, task.testbed, task.cost, layouts, task.root, hides)
+        self._rows = _rows(self._builder.shards)
+        self.longest = longest(len(pieces), self._rows)
+        self._is_bounded = self.longest < len(pieces)
+        if self._short:
+            self.longest = min(self.longest, self._short.longest)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether segments may have any length."""
+        return self.longest >= len(self._units)
+
+    def build(self, choice: Choice) -> Problem:
+        """The problem of choosing segments and layouts."""
+        if self._is_bounded:
+            choice = replace(choice, fuse=within(self.longest, choice.fuse))
+        return self._whole(self._builder.build(choice))
+
+    def _whole(self, problem: Problem) -> Problem:
+        if self._short is None:
+            return problem
+        more_s = arrival_s(self._units, self._task.cost) - arrival_s(self._short.units, self._task.cost)
+        return unfold(problem, self._short, more_s)
+
+    def within_reach(self, choice: Choice) -> Choice:
+        """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
+        if choice.fuse is not None or self._is_bounded or (self._rows <= MANY_ROWS and self._short is None):
+            return choice
+        single = self._builder.build(replace(choice, fuse=alone))
+        whole = self._whole(single)
+        known = search(whole.space, top=self._task.top).seconds
+        return replace(choice, fuse=below(known[-1], single.least, float(whole.least.sum()))) if known else choice
 
 
 def _rows(shards: ShardTable) -> int:

@@ -81,7 +81,13 @@ class ProblemBuilder:
     """
 
     def __init__(
-        self, units: Units, testbed: Testbed, cost: CostModel, layouts: Sequence[Layout], root: int = 0
+        self,
+        units: Units,
+        testbed: Testbed,
+        cost: CostModel,
+        layouts: Sequence[Layout],
+        root: int = 0,
+        hides: bool = True,
     ) -> None:
         self.units = units
         self.shards = ShardTable(units.graph, testbed, _states(layouts, root))
@@ -91,7 +97,7 @@ class ProblemBuilder:
         self._movement = Movement(self.shards, LinkPrices(testbed), cost)
         self._prices = GroupPrices(units.graph, cost)
         self._walker = Walker(units, self.shards, self._prices)
-        self._gathering = Gathering(units, self.shards, self._movement, testbed, root)
+        self._gathering = Gathering(units, self.shards, self._movement, testbed, root, hides)
 
     def build(self, choice: Choice) -> Problem:
         """The problem of choosing segments and layouts; the choice's layouts are among the builder's."""
@@ -118,7 +124,8 @@ class ProblemBuilder:
                 own_s = seconds[slice(*entered.offsets[walk : walk + 2])]
                 hidden[walk] = self._gathering.hidden_s(entered.begin, layout, own_s)
                 hidden_s[entered.begin, layout] = float(hidden[walk])
-            options[entered.begin] = entered.options(seconds + self._arrival_s(entered), hidden)
+            arrival = 0.0 if entered.begin else arrival_s(units, self._cost)
+            options[entered.begin] = entered.options(seconds + arrival, hidden)
             least[entered.begin] = max(0.0, entered.least_s - hidden.max(initial=0.0))
         return Problem(units, shards, self._space(options), self._prices.priced, least, hidden_s)
 
@@ -128,13 +135,6 @@ class ProblemBuilder:
         leaves_parts = np.array([layout.in_parts for layout in self.shards.layouts])
         parted = self.shards.in_parts(name) if name is not None else np.zeros_like(leaves_parts)
         return parted if cut in self.units.inner else parted | ~leaves_parts
-
-    def _arrival_s(self, entered: _Entered) -> float:
-        """Seconds that the first segment of a plan takes to take over the inputs of a request."""
-        if entered.begin:
-            return 0.0
-        inputs = arrival_rows([sum(self.units.graph.value(name).nbytes for name in self.units.alive[0])])
-        return float(self._cost.exchange_s(inputs)[0])
 
     def _entered(self, step: Step, lonely: bool) -> _Entered:
         """The legal segments among the walks of a step."""
@@ -174,6 +174,12 @@ class ProblemBuilder:
             upgrade=_upgrade(self.shards),
             capacity=self._capacity,
         )
+
+
+def arrival_s(units: Units, cost: CostModel) -> float:
+    """Seconds that the first segment of a plan takes to take over the inputs of a request."""
+    inputs = arrival_rows([sum(units.graph.value(name).nbytes for name in units.alive[0])])
+    return float(cost.exchange_s(inputs)[0])
 
 
 def _states(layouts: Sequence[Layout], root: int) -> tuple[Layout, ...]:
@@ -258,13 +264,16 @@ def within(units: int, other: Rule | None = None) -> Rule:
     return rule
 
 
-def below(upper_s: float, least: np.ndarray) -> Rule:
-    """The rule by which a walk goes on while a plan with it can still take less than `upper_s`."""
+def below(upper_s: float, least: np.ndarray, total_s: float) -> Rule:
+    """The rule by which a walk goes on while a plan with it can still take less than `upper_s`.
+
+    `least` are seconds that units take at least, `total_s` those of all together.
+    """
     before = np.concatenate(([0.0], np.cumsum(least)))
 
     def rule(shards: ShardTable, step: Step) -> np.ndarray:
         slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
-        rest = before[step.begin] + before[-1] - before[step.end]
+        rest = before[step.begin] + total_s - before[step.end]
         going: np.ndarray = slowest + rest <= upper_s
         return going
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from .option_tables import Bundle, Code, OptionTables
+from .bundle import Bundle, Code
+from .option_tables import OptionTables
 
 WORK = 10**8
 """States times options that one bound may look at: about a second."""
@@ -32,20 +33,20 @@ class CostToGo:
     @classmethod
     def of(cls, tables: OptionTables, count: int) -> CostToGo:
         """Bounds that know at most `count` values at every cut."""
-        space = tables.space
-        tracked = _tracked(space.alive, count)
-        code, size = _code(tracked, tables.states, len(space.latency))
-        to_go = cls(code, np.full(size, np.inf), np.full(space.cuts + 1, np.inf))
-        for cut in range(space.cuts, -1, -1):
-            digits = _grid(space.alive[cut], tracked[cut], tables.states)
-            seconds = tables.exit(digits) if cut == space.cuts else to_go._before(tables, cut, digits)
-            to_go.flat[code.of(space.alive[cut], cut, digits)] = seconds
+        cuts = tables.space.cuts
+        tracked = _tracked(tables.alive, count)
+        code, size = _code(tracked, tables.states, tables.owed + 1)
+        to_go = cls(code, np.full(size, np.inf), np.full(cuts + 1, np.inf))
+        for cut in range(cuts, -1, -1):
+            digits = tables.grid(cut, tracked[cut])
+            seconds = tables.exit(digits) if cut == cuts else to_go._before(tables, cut, digits)
+            to_go.flat[code.of(tables.alive[cut], cut, digits)] = seconds
             to_go.least[cut] = seconds.min()
         return to_go
 
     def at(self, tables: OptionTables, cut: int, digits: np.ndarray) -> np.ndarray:
         """Bounds (S,) of labels of `digits` (K, S) at a cut."""
-        return self.flat[self.code.of(tables.space.alive[cut], cut, digits)]
+        return self.flat[self.code.of(tables.alive[cut], cut, digits)]
 
     def behind(self, bundle: Bundle, digits: np.ndarray) -> np.ndarray:
         """Bounds (M, S or 1) behind each option of a bundle, for labels of `digits` (K, S) before it."""
@@ -65,7 +66,7 @@ class CostToGo:
 
     def _least_behind(self, bundle: Bundle) -> np.ndarray:
         """Bounds (M,) behind each option, whatever the states of the values that are carried over."""
-        numbers = self.code.makings(bundle)
+        numbers = self.code.least_behind(bundle)
         carries = np.zeros(len(numbers), dtype=bool)
         for carry in bundle.carries:
             carries |= self.code.strides[bundle.end, bundle.alive[carry.row]] > 0
@@ -85,19 +86,23 @@ class CostToGo:
 
 def work(tables: OptionTables, count: int) -> int:
     """States times options that bounds of `count` known values look at."""
-    states = (tables.states ** min(count, len(values)) for values in tables.space.alive)
+    states = (tables.states ** min(count, len(values)) for values in tables.alive)
     options = (sum(len(bundle.end) for bundle in here) for here in tables.bundles)
     return sum(size * among for size, among in zip(states, options, strict=False))
 
 
 def _tracked(alive: Sequence[Sequence[int]], count: int) -> list[tuple[int, ...]]:
-    """By cut, the values whose state is known: the newest, then those that die soonest; once let go, never again."""
+    """By cut, the values whose state is known: the newest, then those that die soonest; once let go, never again.
+
+    What is owed comes in again at the end, where it is all there is: nothing is then the least of what it was before.
+    """
     death = {value: cut for cut, values in enumerate(alive) for value in values}
     tracked: list[tuple[int, ...]] = [tuple(alive[0])[:count]]
     for before, values in pairwise(alive):
         born = [value for value in values if value not in before]
         kept = sorted((value for value in tracked[-1] if value in values), key=death.__getitem__)
         tracked.append(tuple((born + kept)[:count]))
+    tracked[-1] = tuple(alive[-1])[:count]
     return tracked
 
 
@@ -111,12 +116,3 @@ def _code(tracked: list[tuple[int, ...]], states: int, values: int) -> tuple[Cod
         strides[cut, list(known)] = states ** np.arange(len(known))
         size += states ** len(known)
     return Code(strides, origin), size
-
-
-def _grid(alive: Sequence[int], known: tuple[int, ...], states: int) -> np.ndarray:
-    """Digits (K, H ** T) of all states of the T known values; the others not known, which is digit H."""
-    count = states ** len(known)
-    digits = np.full((len(alive), count), states, dtype=np.int64)
-    for axis, value in enumerate(known):
-        digits[list(alive).index(value)] = np.arange(count) // states**axis % states
-    return digits

@@ -15,7 +15,8 @@ from itertools import count, islice, pairwise
 import numpy as np
 
 from .bounds import BLOCK, CostToGo
-from .option_tables import Bundle, OptionTables
+from .bundle import Bundle
+from .option_tables import OptionTables
 from .space import Path
 
 
@@ -155,7 +156,7 @@ def _spread(
 def _alike(tables: OptionTables, bundle: Bundle, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order of the labels in which those that differ in nothing carried stand together; where each set begins."""
     new = np.ones(digits.shape[1], dtype=bool)
-    rows = [carry.row for carry in bundle.carries]
+    rows = bundle.lasting
     if len(rows) == len(digits):
         return np.arange(len(new)), new
     carried = [bundle.alive[row] for row in rows]

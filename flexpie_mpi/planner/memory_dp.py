@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .bounds import BLOCK, CostToGo
+from .bundle import Bundle
 from .forward_dp import stretches
-from .option_tables import Bundle, OptionTables
+from .option_tables import OptionTables
 from .space import Path
 
 RIVALS = 32

@@ -60,7 +60,7 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
 
 def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> None:
     """The search without regard to memory."""
-    most = max(map(len, tables.space.alive))
+    most = max(map(len, tables.alive))
     if tables.states**most <= min(beam, QUICK):
         _attempt(tables, incumbents, beam, None)
         return
@@ -152,7 +152,7 @@ def _shortage(tables: OptionTables, ranks: np.ndarray) -> tuple[Shortage, bool]:
 def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> None:
     """Passes with labels that carry bytes, after as many options as can be have been left out."""
     rates = _rates(tables, incumbents)
-    most = max(1, *map(len, tables.space.alive))
+    most = max(1, *map(len, tables.alive))
     for keep in (min(FEW, limit), limit):
         if np.isfinite(incumbents.upper):  # options that are part of nothing better are left out
             charged = tables.charged(rates)

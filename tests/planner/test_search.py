@@ -80,10 +80,9 @@ def test_bounds_are_true_and_leave_the_best_paths_in(space: Space, count: int, t
     every = brute_force(space)
     tables = OptionTables.of(space)
     rest = CostToGo.of(tables, count)
-    start = np.array(space.start, dtype=int)[:, None]
-    (bound,) = rest.at(tables, 0, start)
+    (bound,) = rest.at(tables, 0, tables.digits(0, tables.start))
     assert bound <= every[0][0] + 1e-9
-    if count >= max(map(len, space.alive)):
+    if count >= max(map(len, tables.alive)):
         assert bound == pytest.approx(every[0][0])
     upper = every[: top + 1][-1][0] + 1e-6
     left = rest.prune(tables, upper)

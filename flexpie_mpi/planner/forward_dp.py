@@ -174,6 +174,21 @@ def stretches(numbers: np.ndarray) -> Iterator[tuple[int, slice]]:
             yield int(numbers[begin]), slice(begin, stop)
 
 
+def descend(tables: OptionTables, to_go: CostToGo) -> Iterator[Path]:
+    """A path on which every step is the best by a bound of what follows, if there is one."""
+    cut, keys, path = 0, tables.start, list[tuple[int, int, int]]()
+    while cut < tables.space.cuts:
+        digits = tables.digits(cut, keys)
+        bounds = [(bundle.price(digits) + to_go.behind(bundle, digits))[:, 0] for bundle in tables.bundles[cut]]
+        best = min(range(len(bounds)), key=lambda number: bounds[number].min(), default=None)
+        if best is None or not np.isfinite(bounds[best].min()):
+            return
+        bundle, row = tables.bundles[cut][best], int(bounds[best].argmin())
+        path.append((cut, int(bundle.end[row]), int(bundle.layout[row])))
+        cut, keys = path[-1][1], tables.lead(bundle, np.array([row]), digits)
+    yield tuple(path)
+
+
 # The walk back
 
 Step = tuple[float, int, int, int]

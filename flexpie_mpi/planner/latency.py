@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -29,8 +30,8 @@ from .problem import (
     longest,
     within,
 )
-from .repeats import shortened
-from .search import load, search
+from .repeats import ENOUGH, Shortened, shortened
+from .search import BEAM, FIRST, load, search
 from .space import Path, SearchResult, Space, replay
 from .unfold import unfold
 from .units import units
@@ -112,11 +113,11 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
     """
     begin_s = perf_counter()
     builder = _Builder(task, choice.layouts)
-    problem = builder.build(builder.within_reach(choice))
+    problem = builder.build(choice)
     provenance = {"model": task.graph.name, "planner": planner, "testbed": task.testbed.name}
     if not builder.is_all:
         provenance["segments"] = f"at most {builder.longest} of {len(problem.units)} units"
-    result, plans = _search_fitting(problem, task, provenance)
+    result, plans = _search_fitting(problem, task, provenance, BEAM if builder.is_all else FIRST)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
@@ -131,7 +132,7 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
 
 
 def _search_fitting(
-    problem: Problem, task: Task, provenance: Mapping[str, str]
+    problem: Problem, task: Task, provenance: Mapping[str, str], beam: int
 ) -> tuple[SearchResult, tuple[PricedPlan, ...]]:
     """The cheapest paths and their plans, without those that need more memory than a board has.
 
@@ -140,7 +141,7 @@ def _search_fitting(
     PlanError when no plan fits.
     """
     graph, testbed = task.graph, task.testbed
-    first = result = search(problem.space, top=task.top)
+    first = result = search(problem.space, top=task.top, beam=beam)
     space, reasons = problem.space, list[str]()
     for attempt in range(MOST_ATTEMPTS):
         plans = [_priced(problem, path, task, provenance) for path in result.paths]
@@ -161,7 +162,7 @@ def _search_fitting(
             break
         reasons = lacking[0]
         space = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
-        result = search(space, top=task.top)
+        result = search(space, top=task.top, beam=beam)
     if not reasons:
         raise PlanError(_hopeless(problem, testbed, result))
     raise PlanError(
@@ -184,7 +185,7 @@ def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemor
 class _Builder:
     """Builds search problems of a task: of its whole network, or of a shorter one where it is long and repeats itself.
 
-    `longest` is up to how many units all segments are there.
+    `longest` is up to how many units segments may have.
     """
 
     def __init__(self, task: Task, layouts: Sequence[Layout]) -> None:
@@ -195,9 +196,8 @@ class _Builder:
         self._builder = ProblemBuilder(pieces, task.testbed, task.cost, layouts, task.root, hides)
         self._rows = _rows(self._builder.shards)
         self.longest = longest(len(pieces), self._rows)
-        self._is_bounded = self.longest < len(pieces)
         if self._short:
-            self.longest = min(self.longest, self._short.longest)
+            self.longest = min(self.longest, ENOUGH)
 
     @property
     def is_all(self) -> bool:
@@ -206,24 +206,30 @@ class _Builder:
 
     def build(self, choice: Choice) -> Problem:
         """The problem of choosing segments and layouts."""
-        if self._is_bounded:
-            choice = replace(choice, fuse=within(self.longest, choice.fuse))
-        return self._whole(self._builder.build(choice))
+        if self.is_all:
+            return self._builder.build(self._within_reach(choice))
+        choice, short = replace(choice, fuse=within(self.longest, choice.fuse)), self._short
+        if short is None:
+            return self._builder.build(choice)
+        if choice.allowed is not None:
+            choice = replace(choice, allowed=partial(_allowed, choice.allowed, short))
+        arrivals_s = [arrival_s(pieces, self._task.cost) for pieces in (self._units, short.units)]
+        return unfold(self._builder.build(choice), short, arrivals_s[0] - arrivals_s[1])
 
-    def _whole(self, problem: Problem) -> Problem:
-        if self._short is None:
-            return problem
-        more_s = arrival_s(self._units, self._task.cost) - arrival_s(self._short.units, self._task.cost)
-        return unfold(problem, self._short, more_s)
-
-    def within_reach(self, choice: Choice) -> Choice:
+    def _within_reach(self, choice: Choice) -> Choice:
         """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
-        if choice.fuse is not None or self._is_bounded or (self._rows <= MANY_ROWS and self._short is None):
+        if choice.fuse is not None or self._rows <= MANY_ROWS:
             return choice
         single = self._builder.build(replace(choice, fuse=alone))
-        whole = self._whole(single)
-        known = search(whole.space, top=self._task.top).seconds
-        return replace(choice, fuse=below(known[-1], single.least, float(whole.least.sum()))) if known else choice
+        known = search(single.space, top=self._task.top).seconds
+        return replace(choice, fuse=below(known[-1], single.least)) if known else choice
+
+
+def _allowed(
+    allowed: Callable[[ShardTable, int], np.ndarray], short: Shortened, shards: ShardTable, cut: int
+) -> np.ndarray:
+    """What a rule for the whole network allows at a cut of the shorter one."""
+    return allowed(shards, short.place(cut))
 
 
 def _rows(shards: ShardTable) -> int:

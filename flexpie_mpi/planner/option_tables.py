@@ -188,7 +188,9 @@ class _Maker:
         held = tuple(self._held(values, options, row_of))
         owed_row = values.index(self._owed) if self._owed in values else None
         for rows, carried in self._alike(cut, options):
-            known = [(row, value, options.needs[row_of[value], rows]) for row, value in enumerate(values) if value in row_of]
+            known = [
+                (row, value, options.needs[row_of[value], rows]) for row, value in enumerate(values) if value in row_of
+            ]
             reads = [Read(row, needs, *self._tables[value]) for row, value, needs in known if needs.any()]
             paying = [(row, value, column[rows]) for row, value, column in held if column[rows].any()]
             yield Bundle(

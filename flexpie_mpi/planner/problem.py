@@ -26,7 +26,7 @@ class Problem:
     """A search problem with what its numbers stand for."""
 
     units: Units
-    shards: ShardTable  # the number of a layout is its index here
+    shards: ShardTable  # the number of a layout is its index here; of a shorter network where that has been walked over
     space: Space
     work_priced: int  # distinct pieces of work that the cost model was asked about
     least: np.ndarray  # float array (n,). Seconds that each unit takes at least, whatever segment it is in.
@@ -264,16 +264,13 @@ def within(units: int, other: Rule | None = None) -> Rule:
     return rule
 
 
-def below(upper_s: float, least: np.ndarray, total_s: float) -> Rule:
-    """The rule by which a walk goes on while a plan with it can still take less than `upper_s`.
-
-    `least` are seconds that units take at least, `total_s` those of all together.
-    """
+def below(upper_s: float, least: np.ndarray) -> Rule:
+    """The rule by which a walk goes on while a plan with it can still take less than `upper_s`."""
     before = np.concatenate(([0.0], np.cumsum(least)))
 
     def rule(shards: ShardTable, step: Step) -> np.ndarray:
         slowest = np.maximum.reduceat(step.seconds, step.offsets[:-1])
-        rest = before[step.begin] + total_s - before[step.end]
+        rest = before[step.begin] + before[-1] - before[step.end]
         going: np.ndarray = slowest + rest <= upper_s
         return going
 

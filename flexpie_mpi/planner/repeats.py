@@ -1,7 +1,7 @@
 """Blocks that a network repeats: the problem of a shorter network, and that of the whole one made of its numbers.
 
-A decoder of 32 layers has 32 times the same block. What a segment costs depends on the nodes in it and on which of their
-values leave it, so segments that lie alike in two blocks cost the same. So blocks in the middle are left out, the
+A decoder of 32 layers has 32 times the same block. What a segment costs depends on the nodes in it and on which of
+their values leave it, so segments that lie alike in two blocks cost the same. So blocks in the middle are left out, the
 shorter network is priced, and every segment of the whole one takes over the numbers of the one that lies like it::
 
     whole    head | block | block | block | block | block | tail
@@ -168,7 +168,7 @@ def _stands_for(graph: Graph, name: str, later: str, nodes: int, begin: int, pai
 
 
 def _aligned(pieces: Units, nodes: int, alike_from: int, alike_until: int) -> Repeats | None:
-    """The blocks of whole units in a run of nodes ``[alike_from, alike_until)`` each of which is like one a block on."""
+    """The blocks of whole units in a run of nodes each of which is like the one a block later."""
     graph, cut_at = pieces.graph, {end: cut for cut, end in enumerate(pieces.ends)}
     for begin, first in enumerate(pieces.ends):
         if first < alike_from or first + nodes not in cut_at:
@@ -200,9 +200,7 @@ def _keeps_inside(graph: Graph, first: int, end: int, alike_from: int) -> bool:
 def _face(pieces: Units, cut: int, count: int) -> Hashable:
     """What `count` units behind a cut must have in common with others, to be as good as they are."""
     graph, base = pieces.graph, pieces.ends[cut]
-    uses = (
-        _use(graph, name, base) for node in graph.nodes[base : pieces.ends[cut + count]] for name in node.writes
-    )
+    uses = (_use(graph, name, base) for node in graph.nodes[base : pieces.ends[cut + count]] for name in node.writes)
     return tuple(_unit_face(pieces, number, base) for number in range(cut, cut + count)), tuple(uses)
 
 
@@ -247,7 +245,10 @@ class Shortened:
     @property
     def makes_outputs(self) -> bool:
         """Whether blocks make outputs of the network."""
-        return any(self.whole.alike_from <= (self.whole.place(name) or 0) < self.whole.end for name in self.whole.units.graph.outputs)
+        return any(
+            self.whole.alike_from <= (self.whole.place(name) or 0) < self.whole.end
+            for name in self.whole.units.graph.outputs
+        )
 
     def origin(self, cut: int) -> tuple[int, int, int]:
         """The cut of the shorter network that stands for one, how many blocks before, and the last end for it."""
@@ -257,6 +258,11 @@ class Shortened:
             return cut - blocks * period, blocks, len(self.units)
         return cut - blocks * period, blocks, begin + (self.kept - (cut < begin)) * period
 
+    def place(self, cut: int) -> int:
+        """A cut of the whole network that one of the shorter one stands for."""
+        behind = cut > self.whole.begin + self.kept * self.whole.period
+        return cut + behind * self.removed * self.whole.period
+
     def stand_in(self, name: str) -> str:
         """The value of the shorter network that is held and moved as one of the whole network is."""
         node = self.whole.place(name)
@@ -264,14 +270,14 @@ class Shortened:
         return self.whole.counterpart(name, min(max(0, block - self.kept + 1), self.removed)) or name
 
 
-ENOUGH = 96
+ENOUGH = 64
 """Units of the longest segments that a shorter network is meant to have counterparts of, and two blocks at least."""
 
 
 def shortened(pieces: Units, blocks: Sequence[int]) -> Shortened | None:
     """A long network without some of the blocks that it repeats, if it does; `blocks` is as of :func:`shorten`."""
     whole = repeats(pieces)
-    return whole and shorten(whole, max(2, 1 + -(-ENOUGH // whole.period)), blocks)
+    return None if whole is None else shorten(whole, max(2, 1 + -(-(ENOUGH - 1) // whole.period)), blocks)
 
 
 def shorten(whole: Repeats, kept: int, blocks: Sequence[int]) -> Shortened | None:
@@ -280,8 +286,10 @@ def shorten(whole: Repeats, kept: int, blocks: Sequence[int]) -> Shortened | Non
     `blocks` are the channels to a block in which ranks may compute convolutions.
     """
     graph, removed = whole.units.graph, whole.count - kept
+    if removed < 1:
+        return None
     tail = [_renamed(whole, node, removed) for node in graph.nodes[whole.end :]]
-    if removed < 1 or None in tail:
+    if None in tail:
         return None
     nodes = (*graph.nodes[: whole.first + kept * whole.nodes], *(node for node in tail if node is not None))
     read = {name for node in nodes for name in node.reads}
@@ -301,8 +309,9 @@ def _renamed(whole: Repeats, node: Node, removed: int) -> Node | None:
     """A node behind the blocks that reads what stands for what it read; None where nothing does, or it hides it."""
     if any(whole.counterpart(name, removed) != name for name in node.captures):
         return None
-    inputs = tuple(name and whole.counterpart(name, removed) for name in node.inputs)
-    return None if None in inputs else replace(node, inputs=inputs)
+    inputs = [name and whole.counterpart(name, removed) for name in node.inputs]
+    known = tuple(name for name in inputs if name is not None)
+    return replace(node, inputs=known) if len(known) == len(inputs) else None
 
 
 def _is_alike(short: Shortened) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from .bounds import WORK, CostToGo, work
-from .forward_dp import best_paths, forward_dp
+from .forward_dp import best_paths, descend, forward_dp
 from .memory_dp import LagrangianBound, fewest_bytes, memory_dp
 from .option_tables import OptionTables
 from .space import SLACK, Incumbents, Path, SearchResult, Shortage, Space
@@ -46,8 +46,9 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
     A few labels give a good path at once. It is proved, or beaten, by passes that leave out every label whose bound is
     above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
-    The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut. The
-    result has no paths where there is none, or none was found that fits into memory.
+    The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut, and up
+    to `FIRST` of them there is one pass only. The result has no paths where there is none, or none was found that fits
+    into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
@@ -65,7 +66,9 @@ def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> Non
         _attempt(tables, incumbents, beam, None)
         return
     to_go = CostToGo.of(tables, 1)
-    if _attempt(tables, incumbents, min(beam, FIRST), to_go):
+    incumbents.add(descend(tables, to_go))
+    tables = to_go.prune(tables, incumbents.upper)
+    if _attempt(tables, incumbents, min(beam, FIRST), to_go) or beam <= FIRST:
         return
     for count in range(1, most + 1):
         tables = to_go.prune(tables, incumbents.upper)

@@ -66,4 +66,5 @@ def _options(problem: Problem, short: Shortened, cut: int) -> Options:
 def _hidden(problem: Problem, short: Shortened) -> dict[tuple[int, int], float]:
     """What :attr:`Problem.hidden_s` says of the whole network."""
     shift = short.removed * short.whole.period
-    return {(begin + shift, layout): hidden_s for (begin, layout), hidden_s in problem.hidden_s.items()}
+    behind = ((key, hidden_s) for key, hidden_s in problem.hidden_s.items() if key[0] >= short.whole.begin)
+    return {(begin + shift, layout): hidden_s for (begin, layout), hidden_s in behind}

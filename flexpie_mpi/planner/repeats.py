@@ -89,15 +89,9 @@ def repeats(pieces: Units) -> Repeats | None:
     graph = pieces.graph
     known: dict[Hashable, int] = {}
     kinds = np.array([known.setdefault(signature(node), len(known)) for node in graph.bound])
-    best: Repeats | None = None
-    for nodes, first, end in _candidates(kinds):
-        for begin, until in _wired(graph, nodes, first, end):
-            found = _aligned(pieces, nodes, begin, until)
-            if found is not None and (best is None or _length(best) < _length(found)):
-                best = found
-        if best is not None and _length(best) >= (end - first) // 2:
-            break
-    return best
+    runs = ((nodes, *run) for nodes, first, end in _candidates(kinds) for run in _wired(graph, nodes, first, end))
+    found = (_aligned(pieces, *run) for run in runs)
+    return max((each for each in found if each is not None), key=_length, default=None)
 
 
 def _length(found: Repeats) -> int:

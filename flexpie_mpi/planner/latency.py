@@ -31,7 +31,7 @@ from .problem import (
     within,
 )
 from .repeats import ENOUGH, Shortened, shortened
-from .search import BEAM, FIRST, load, search
+from .search import load, search
 from .space import Path, SearchResult, Space, replay
 from .unfold import unfold
 from .units import units
@@ -117,7 +117,7 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
     provenance = {"model": task.graph.name, "planner": planner, "testbed": task.testbed.name}
     if not builder.is_all:
         provenance["segments"] = f"at most {builder.longest} of {len(problem.units)} units"
-    result, plans = _search_fitting(problem, task, provenance, BEAM if builder.is_all else FIRST)
+    result, plans = _search_fitting(problem, task, provenance, is_quick=not builder.is_all)
     planning_s = perf_counter() - begin_s
     return Search(
         plans,
@@ -132,7 +132,7 @@ def find(task: Task, choice: Choice, planner: str = "auto") -> Search:
 
 
 def _search_fitting(
-    problem: Problem, task: Task, provenance: Mapping[str, str], beam: int
+    problem: Problem, task: Task, provenance: Mapping[str, str], is_quick: bool
 ) -> tuple[SearchResult, tuple[PricedPlan, ...]]:
     """The cheapest paths and their plans, without those that need more memory than a board has.
 
@@ -141,7 +141,7 @@ def _search_fitting(
     PlanError when no plan fits.
     """
     graph, testbed = task.graph, task.testbed
-    first = result = search(problem.space, top=task.top, beam=beam)
+    first = result = search(problem.space, top=task.top, is_quick=is_quick)
     space, reasons = problem.space, list[str]()
     for attempt in range(MOST_ATTEMPTS):
         plans = [_priced(problem, path, task, provenance) for path in result.paths]
@@ -162,7 +162,7 @@ def _search_fitting(
             break
         reasons = lacking[0]
         space = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
-        result = search(space, top=task.top, beam=beam)
+        result = search(space, top=task.top, is_quick=is_quick)
     if not reasons:
         raise PlanError(_hopeless(problem, testbed, result))
     raise PlanError(

@@ -150,13 +150,13 @@ def _reads_alike(graph: Graph, index: int, nodes: int, begin: int, pairs: _Pairs
 
 
 def _stands_for(graph: Graph, name: str, later: str, nodes: int, begin: int, pairs: _Pairs) -> bool:
+    if not name or not later or graph.value(name).is_constant:
+        return bool(name) == bool(later)
     made, made_later = graph.producer.get(name), graph.producer.get(later)
-    if name == later:
-        return made is None or made < begin
-    if graph.value(name).is_constant:
-        return True
     if made is None or made_later is None:
         return made is made_later and pairs.fit(name, later)
+    if name == later:
+        return made < begin
     outputs = graph.nodes[made].outputs, graph.nodes[made_later].outputs
     return made + nodes == made_later and outputs[0].index(name) == outputs[1].index(later)
 

@@ -40,26 +40,26 @@ FEW, MEMORY_BEAM = 30, 500
 """Labels with bytes at a cut of a first look, and those kept in the end: many differ in their bytes alone."""
 
 
-def search(space: Space, *, top: int = 1, beam: int = BEAM) -> SearchResult:
+def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = False) -> SearchResult:
     """The `top` cheapest paths of a space.
 
     A few labels give a good path at once. It is proved, or beaten, by passes that leave out every label whose bound is
     above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
-    The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut, and up
-    to `FIRST` of them there is one pass only. The result has no paths where there is none, or none was found that fits
-    into memory.
+    The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut. With
+    `is_quick` there is one pass only, with a few labels, where memory does not matter. The result has no paths where
+    there is none, or none was found that fits into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
-    _search_free(tables, incumbents, beam)
+    _search_free(tables, incumbents, beam, is_quick)
     free = incumbents.result()
     if all(fits(space, path) for path in free.paths):
         return free
     return search_within(space, free, top, beam)
 
 
-def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> None:
+def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int, is_quick: bool) -> None:
     """The search without regard to memory."""
     most = max(map(len, tables.alive))
     if tables.states**most <= min(beam, QUICK):
@@ -68,7 +68,7 @@ def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int) -> Non
     to_go = CostToGo.of(tables, 1)
     incumbents.add(descend(tables, to_go))
     tables = to_go.prune(tables, incumbents.upper)
-    if _attempt(tables, incumbents, min(beam, FIRST), to_go) or beam <= FIRST:
+    if _attempt(tables, incumbents, min(beam, FIRST), to_go) or is_quick:
         return
     for count in range(1, most + 1):
         tables = to_go.prune(tables, incumbents.upper)

@@ -12,6 +12,7 @@ from flexpie_mpi.planner import Task, latency, make_plans
 from flexpie_mpi.planner import repeats as repeating
 from flexpie_mpi.planner.problem import Choice, Problem, ProblemBuilder, arrival_s
 from flexpie_mpi.planner.repeats import Shortened, repeats, shorten
+from flexpie_mpi.planner.search import search
 from flexpie_mpi.planner.unfold import unfold
 from flexpie_mpi.planner.units import units
 from flexpie_mpi.testbed import Device, switch
@@ -98,7 +99,7 @@ def test_plans_are_those_of_the_planner_that_shares_nothing(monkeypatch, memory_
     task = Task(decoder(9), boards, AnalyticCost(), top=3)
     monkeypatch.setattr(latency, "ENOUGH", 5)
     monkeypatch.setattr(repeating, "ENOUGH", 5)
-    monkeypatch.setattr(latency, "FIRST", latency.BEAM)
+    monkeypatch.setattr(latency, "search", lambda space, top, is_quick: search(space, top=top))
     monkeypatch.setattr(latency, "longest", lambda units, rows: 5)
     apart = make_plans("auto", task)
     monkeypatch.setattr(latency, "MANY_UNITS", 10)

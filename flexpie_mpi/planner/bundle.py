@@ -88,7 +88,7 @@ class Bundle:
     floor: np.ndarray  # float array (M,). Latency of reading values that are always held alike.
     reads: tuple[Read, ...]  # of the alive values that some of them read
     carries: tuple[Carry, ...]
-    owed: Owed | None
+    owed: Owed
 
     def take(self, rows: np.ndarray) -> Bundle:
         """Only some of the options."""
@@ -97,7 +97,7 @@ class Bundle:
             **{name: getattr(self, name)[rows] for name in ("number", "end", "layout", "seconds", "weights", "floor")},
             reads=tuple(replace(read, column=read.column[rows]) for read in self.reads),
             carries=tuple(replace(carry, fetches=carry.fetches[rows]) for carry in self.carries),
-            owed=self.owed and self.owed.take(rows),
+            owed=self.owed.take(rows),
         )
 
     def price(self, digits: np.ndarray) -> np.ndarray:
@@ -120,8 +120,8 @@ class Bundle:
     @property
     def lasting(self) -> list[int]:
         """Which of the alive values make a difference behind some option."""
-        owed = () if self.owed is None else (self.owed.row, *(row for row, _, _ in self.owed.held))
-        return sorted({*(carry.row for carry in self.carries), *(row for row in owed if row is not None)})
+        owed = () if self.owed.row is None else (self.owed.row,)
+        return sorted({*(carry.row for carry in self.carries), *owed, *(row for row, _, _ in self.owed.held)})
 
     def held(self, carry: Carry, digits: np.ndarray) -> np.ndarray:
         """States (M or 1, S) of a carried value behind each option, for labels of `digits` (K, S)."""
@@ -152,9 +152,7 @@ class Code:
         made = self.total[bundle.end]
         for carry in bundle.carries:
             made = made - self.strides[bundle.end, bundle.alive[carry.row]]
-        if bundle.owed is not None:
-            made = made - self.strides[bundle.end, bundle.owed.value]
-        return self.origin[bundle.end] + bundle.layout * made
+        return self.origin[bundle.end] + bundle.layout * (made - self.strides[bundle.end, bundle.owed.value])
 
     def behind(self, bundle: Bundle, digits: np.ndarray) -> np.ndarray:
         """Numbers (M, S or 1) behind each option of a bundle, from labels of `digits` (K, S)."""
@@ -163,18 +161,12 @@ class Code:
             strides = self.strides[bundle.end, bundle.alive[carry.row]]
             if strides.any():
                 numbers = numbers + strides[:, None] * bundle.held(carry, digits)
-        if bundle.owed is not None:
-            strides = self.strides[bundle.end, bundle.owed.value]
-            if strides.any():
-                numbers = numbers + strides[:, None] * bundle.owed.behind(digits)
-        return numbers
+        strides = self.strides[bundle.end, bundle.owed.value]
+        return numbers + strides[:, None] * bundle.owed.behind(digits) if strides.any() else numbers
 
     def least_behind(self, bundle: Bundle) -> np.ndarray:
         """Numbers (M,) behind each option of a bundle that carries nothing over that counts, when least is owed."""
-        numbers = self.makings(bundle)
-        if bundle.owed is None:
-            return numbers
-        return np.asarray(numbers + self.strides[bundle.end, bundle.owed.value] * bundle.owed.made)
+        return self.makings(bundle) + self.strides[bundle.end, bundle.owed.value] * bundle.owed.made
 
     def lead(self, bundle: Bundle, rows: np.ndarray, digits: np.ndarray) -> np.ndarray:
         """Numbers (N,) behind N options of a bundle, each from one label of `digits` (K, N)."""
@@ -183,6 +175,4 @@ class Code:
             before = digits[carry.row]
             held = np.where(carry.fetches[rows], carry.upgrade[bundle.layout[rows], before], before)
             numbers += self.strides[ends, bundle.alive[carry.row]] * held
-        if bundle.owed is not None:
-            numbers += self.strides[ends, bundle.owed.value] * bundle.owed.lead(rows, digits)
-        return numbers
+        return numbers + self.strides[ends, bundle.owed.value] * bundle.owed.lead(rows, digits)

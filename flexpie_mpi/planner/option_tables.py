@@ -137,8 +137,9 @@ class _Maker:
         pairs = zip(space.latency, space.volume, strict=True)
         self._tables = [(self._by_column(latency), self._by_column(volume)) for latency, volume in pairs]
         self._exits = {value: self._exit(value) for value in self._outputs}
-        self._upgrade = np.full((space.upgrade.shape[1], self._states + 1), self._states)
-        self._upgrade[:, : len(space.upgrade)] = space.upgrade.T
+        # digits between the last state and the one of any state are of no label
+        self._upgrade = np.zeros((space.upgrade.shape[1], self._states + 1), int)
+        self._upgrade[:, : len(space.upgrade)], self._upgrade[:, -1] = space.upgrade.T, self._states
 
     def tables(self) -> OptionTables:
         """The tables."""

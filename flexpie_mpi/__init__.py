@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from .runtime.engine import Engine, load_shared
     from .runtime.loopback import run_ranks
     from .runtime.mpi import start
+    from .session.generation import Generator
     from .session.inference import InferenceSession
+    from .session.sampling import Sampling
     from .testbed import Device, Testbed, one_host, switch
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnalyticCost", "Device", "Engine", "FlexPieError", "Graph", "InferenceSession", "Layout", "Model", "Plan",
-    "Requests", "Search", "Segment", "Task", "Testbed", "explain", "layout_plan", "load", "load_cost",
-    "load_shared", "make_plans", "one_host", "price", "run_ranks", "start", "switch",
+    "AnalyticCost", "Device", "Engine", "FlexPieError", "Generator", "Graph", "InferenceSession", "Layout", "Model",
+    "Plan", "Requests", "Sampling", "Search", "Segment", "Task", "Testbed", "explain", "layout_plan", "load",
+    "load_cost", "load_shared", "make_plans", "one_host", "price", "run_ranks", "start", "switch",
 ]  # fmt: skip
 
 _NAMES = {
@@ -74,6 +76,8 @@ _NAMES = {
     "runtime.admission": ("Requests",),
     "runtime.loopback": ("run_ranks",),
     "runtime.mpi": ("start",),
+    "session.generation": ("Generator",),
+    "session.sampling": ("Sampling",),
     "session.inference": ("InferenceSession",),
     "testbed": (
         "Device",

@@ -39,6 +39,7 @@ OWNERS = {
     "lightgbm": ("cost/gbdt.py",),
     "h5py": ("files/container.py", "files/hdf5.py", "files/stackwriter.py", "cost/traces.py"),
     "PIL": ("files/images.py",),
+    "tokenizers": ("files/tokenizer.py",),
     "rich": ("report/", "commands/"),
     "matplotlib": ("report/",),
     "tomllib": ("core/document.py",),  # of 3.11 and later; tomli is the same
@@ -47,6 +48,7 @@ OWNERS = {
 """The places that may import a package: rows, rooms, or modules."""
 
 LATE = {
+    "commands/generate.py": ("files.tokenizer",),
     "commands/infer.py": ("commands.infer_files", "files.requests", "session.planning", "session.streaming"),
     "commands/infer_terms.py": ("files.requests",),
     "commands/infer_files.py": ("report",),

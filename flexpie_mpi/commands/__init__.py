@@ -36,6 +36,7 @@ VERBS = {
     "plan": Verb("write a plan: which nodes run together, in which layout, on which ranks"),
     "simulate": Verb("predict what a model would take on boards one does not have, from one to a thousand"),
     "infer": Verb("run a model over the ranks that mpirun started", needs_ranks=True),
+    "generate": Verb("go on with a prompt, token by token, over the ranks that mpirun started", needs_ranks=True),
     "doctor": Verb("check the boards and links of this job, and what to do about them", needs_ranks=True),
     "bench": Verb("measure a suite of models, boards and planners, on emulated boards or this job's", needs_ranks=True),
     "report": Verb("write tables and plots of what bench measured, or draw a plan"),

@@ -179,7 +179,9 @@ class Chooser:
                 log.warning("what the plans took is not kept for the next fit: %s", error)
         return prediction.only(tuple(trials), found.kept, race)
 
-    def depth(self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False) -> int:
+    def depth(
+        self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False, beside: Sequence[int] = ()
+    ) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.
 
         As of :func:`requests_in_flight`, on every rank. Raises PlanError as well where what is really free on a host
@@ -193,7 +195,7 @@ class Chooser:
             testbed = chosen.inputs.testbed if chosen.inputs else None
             if testbed is None and self.sources.testbed is not None:
                 testbed = read_boards(self.sources.testbed, self.sources.places or plan.ranks).with_blocks(blocks)
-            wanted = requests_in_flight(plan, graph, testbed, asked, holds_whole=holds_whole)
+            wanted = requests_in_flight(plan, graph, testbed, asked, holds_whole=holds_whole, beside=beside)
             needs = memory_of(turns_of(plan, graph, blocks), graph, plan.root)
             depth = most_that_fits(needs, memory, hosts, wanted)
             if depth == 0 or (asked and depth < asked):

@@ -137,19 +137,27 @@ def shared_devices(transport: Transport, path: str | None, places: Sequence[int]
 
 
 def requests_in_flight(
-    plan: Plan, graph: Graph, testbed: Testbed | None, asked: int | None = None, *, holds_whole: bool = False
+    plan: Plan,
+    graph: Graph,
+    testbed: Testbed | None,
+    asked: int | None = None,
+    *,
+    holds_whole: bool = False,
+    beside: Sequence[int] = (),
 ) -> int:
     """Requests that are under way at once: as asked, or enough to keep all ranks busy, as far as boards have room.
 
-    The root `holds_whole` the model beside its part where outputs are compared with it. Without a testbed no memory is
-    looked at. Raises PlanError when a board has no room for its part of the plan, not for so many requests, or not for
-    the whole model.
+    The root `holds_whole` the model beside its part where outputs are compared with it, and ranks hold `beside` it what
+    other engines of theirs take, in bytes by rank. Without a testbed no memory is looked at. Raises PlanError when a
+    board has no room for its part of the plan, not for so many requests, or not for the whole model.
     """
     check_in_flight(graph, asked or 1)
     wanted = asked or (1 if graph.states else enough_in_flight(plan))
     if testbed is None:
         return wanted
     needed = memory_of(turns_of(plan, graph, testbed.blocks), graph, plan.root)
+    if beside:
+        needed = tuple(replace(need, weight_bytes=need.weight_bytes + beside[need.rank]) for need in needed)
     problems = memory_problems(needed, testbed, asked or 1)
     if problems:
         raise PlanError(problems[0])
@@ -157,9 +165,9 @@ def requests_in_flight(
         whole, root = graph.weight_bytes, plan.root
         needed = tuple(replace(need, weight_bytes=need.weight_bytes + whole * (need.rank == root)) for need in needed)
         if memory_problems(needed, testbed, asked or 1):
-            beside, device = needed[root].total_bytes(asked or 1) - whole, testbed.devices[root]
+            part, device = needed[root].total_bytes(asked or 1) - whole, testbed.devices[root]
             raise PlanError(
-                f"--verify holds the whole model on rank {root}, {mb(whole)} of weights beside {mb(beside)} for its "
+                f"--verify holds the whole model on rank {root}, {mb(whole)} of weights beside {mb(part)} for its "
                 f"part of the stream, and '{device.name}' has {mb(device.memory_bytes or 0)}: leave it out here, and "
                 "verify the same plan on larger machines, without --testbed"
             )

@@ -19,13 +19,13 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
+from ..lower.memory import memory_of
 from ..model.inputs import Asked
 from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
 from ..runtime.engine import Engine, load_shared
 from ..runtime.loopback import alone
 from ..runtime.mpi import available, start
 from ..runtime.state_transfer import read_states, write_states
-from ..runtime.states import States
 from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
 from .choosing import Chooser
@@ -69,10 +69,10 @@ class Order:
 class Served:
     """A model with its plan on one rank; made, run and closed by all ranks together.
 
-    It works on `states`, those of another one's engine, or on its own.
+    It works on the state of an `other` one, or on its own.
     """
 
-    def __init__(self, transport: Transport, order: Order, tell: Tell, states: States | None = None) -> None:
+    def __init__(self, transport: Transport, order: Order, tell: Tell, other: Served | None = None) -> None:
         cache = on_every_rank(transport, lambda: Cache(Path(order.cache)) if order.cache else Cache.default())
         tell(f"loading {order.model}")
         self.model = load_shared(transport, order.model, order.asked, cache, states=order.states)
@@ -85,8 +85,14 @@ class Served:
         self.plan = chosen.plan
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
-        self._depth = chooser.depth(chosen, order.in_flight)
-        self.engine = self._make(self.plan, states=states)
+        self._depth = chooser.depth(chosen, order.in_flight, beside=other.held_bytes() if other else ())
+        self.engine: Engine = self._make(self.plan, states=other.engine.states if other else None)
+
+    def held_bytes(self) -> list[int]:
+        """What its engine takes beside the state, by rank."""
+        turns = self.engine.programs_by_turn
+        needs = memory_of(turns, self.model.graph, self.plan.root)
+        return [need.engine_bytes() - turns[0][need.rank].state_bytes for need in needs]
 
     def run(self, inputs: Mapping[str, Any], keep: int | None = None) -> Mapping[str, Any]:
         """One request, as of :class:`Engine`; `inputs` are the root's."""
@@ -122,10 +128,10 @@ class Ranks:
         self._patience = replace(transport.patience, deadline_s=inf)
 
     @classmethod
-    def of_process(cls, deadline_s: float) -> Ranks:
-        """Those of this process, which joins its job if it has not yet."""
+    def of_process(cls, deadline_s: float, transport: Transport | None = None) -> Ranks:
+        """Those of this process, which joins its job if it has not yet and no `transport` is given."""
         if cls._here is None:
-            transport = start(deadline_s) if available() else alone()
+            transport = transport or (start(deadline_s) if available() else alone())
             greet(transport)
             cls._here = cls(transport)
             if cls._here.transport.rank == ROOT:
@@ -137,16 +143,16 @@ class Ranks:
         self._opened += 1
         with self.told(OPEN, self._opened):
             self.transport.broadcast(order, ROOT)
-            self._sessions[self._opened] = Served(self.transport, order, tell, self._states_of(order))
+            self._sessions[self._opened] = Served(self.transport, order, tell, self._other(order))
         return self._opened, self._sessions[self._opened]
 
-    def _states_of(self, order: Order) -> States | None:
-        """The state that a session is to work on, if it is another one's."""
+    def _other(self, order: Order) -> Served | None:
+        """The session whose state another is to work on."""
         if order.state_of is None:
             return None
         if order.state_of not in self._sessions:
             raise PlanError("the session whose state is asked for is closed")
-        return self._sessions[order.state_of].engine.states
+        return self._sessions[order.state_of]
 
     def close(self, number: int) -> None:
         """End a session on all ranks; nothing happens when it has ended, or the ranks are of no use any more."""
@@ -159,6 +165,7 @@ class Ranks:
         if not self._problem:
             with self.told(END, 0):
                 self.transport.close()
+            self._problem, Ranks._here = "the job has ended: start a new process", None
 
     @contextmanager
     def told(self, command: int, number: int, argument: int = -1) -> Iterator[None]:
@@ -200,7 +207,7 @@ class Ranks:
     def _obey(self, command: int, number: int, argument: int) -> None:
         if command == OPEN:
             order = self.transport.broadcast(None, ROOT)
-            self._sessions[number] = Served(self.transport, order, lambda text: None, self._states_of(order))
+            self._sessions[number] = Served(self.transport, order, lambda text: None, self._other(order))
         elif command == RUN:
             self._sessions[number].run({}, None if argument < 0 else argument)
         elif command == STREAM:

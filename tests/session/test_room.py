@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flexpie_mpi.core.errors import PlanError
-from flexpie_mpi.lower.memory import RankMemory
+from flexpie_mpi.lower import turns_of
+from flexpie_mpi.lower.memory import RankMemory, memory_of
 from flexpie_mpi.measure.limits import Memory
 from flexpie_mpi.model import load
+from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.session import choosing
 from flexpie_mpi.session.inference import InferenceSession
+from flexpie_mpi.session.opening import requests_in_flight
 from flexpie_mpi.session.room import most_that_fits, shortages, words_that_fit
+from flexpie_mpi.testbed import one_host
 
 MB = 1_000_000
 
@@ -54,3 +60,14 @@ def test_the_words_for_a_plan_that_fits() -> None:
     assert words_that_fit(graph, 2, (), [free(100), free(100)], hosts).startswith("--layout rows fits, with 1 MB on")
     assert words_that_fit(graph, 2, (), [free(100), free(0)], hosts).startswith("--layout batch fits")
     assert words_that_fit(graph, 2, (), [free(0), free(0)], hosts) == ""
+
+
+def test_a_board_must_have_room_for_what_it_holds_beside() -> None:
+    graph, boards = load("builtin:tiny_cnn").graph, one_host(2, 2)
+    plan = layout_plan(graph, 2, "rows")
+    [*needs] = memory_of(turns_of(plan, graph, boards.blocks), graph)
+    most = max(need.total_bytes() for need in needs)
+    boards = replace(boards, devices=tuple(replace(device, memory_bytes=most) for device in boards.devices))
+    assert requests_in_flight(plan, graph, boards, 1) == 1
+    with pytest.raises(PlanError, match=r"needs .* of memory"):
+        requests_in_flight(plan, graph, boards, 1, beside=[MB, MB])

@@ -70,11 +70,8 @@ def _mask(b: Builder, ids: Tensor, past: Tensor, mask: Tensor) -> Tensor:
     scalar = b.constant("axes.0", [0], "int64")
     tokens = b.node("mask.tokens", "Squeeze", [size_of(b, "mask.tokens.size", ids, 1), scalar])
     earlier = b.node("mask.earlier", "Squeeze", [size_of(b, "mask.earlier.size", past, 2), scalar])
-    total, zero, one = (
-        b.add("mask.total", earlier, tokens),
-        b.constant("zero", 0, "int64"),
-        b.constant("step", 1, "int64"),
-    )
+    total = b.add("mask.total", earlier, tokens)
+    zero, one = b.constant("zero", 0, "int64"), b.constant("step", 1, "int64")
     own = unsqueezed(b, "mask.own", b.node("mask.queries", "Range", [earlier, total, one]), 1)
     others = unsqueezed(b, "mask.others", b.node("mask.keys", "Range", [zero, total, one]), 0)
     causal = unsqueezed(b, "mask.causal", b.node("mask.before", "LessOrEqual", [others, own]), 0, 1)
@@ -91,6 +88,7 @@ def _cached(b: Builder, layer: int, past: tuple[Tensor, Tensor], new: Iterable[T
 
 
 def _outputs(b: Builder, logits: Tensor, caches: Iterable[list[Tensor]]) -> None:
+    """What a decoder gives: a number for every word at every token, and what goes in again with the next ones."""
     b.output("logits", logits, ("sequence_length", logits.shape[-1]))
     for layer, cached in enumerate(caches):
         for word, y in zip(("key", "value"), cached, strict=True):
@@ -105,9 +103,8 @@ def gpt2(
     given = _sequence(b, layers, heads, hidden // heads)
     words = b.weight("wte.weight", (vocabulary, hidden), TOKEN_SPREAD)
     places = b.weight("wpe.weight", (positions, hidden), TOKEN_SPREAD)
-    x = b.add(
-        "embeddings", b.node("wte", "Gather", [words, given.ids]), b.node("wpe", "Gather", [places, given.positions])
-    )
+    x = b.node("wte", "Gather", [words, given.ids])
+    x = b.add("embeddings", x, b.node("wpe", "Gather", [places, given.positions]))
     sizes = b.constant("qkv.sizes", [hidden] * 3, "int64")
     caches: list[list[Tensor]] = []
     for layer, past in enumerate(given.past):
@@ -115,8 +112,8 @@ def gpt2(
         y = _conv1d(b, f"{name}.attn.c_attn", layer_norm(b, f"{name}.ln_1", x), 3 * hidden)
         parts = b.nodes(f"{name}.attn.split", "Split", [y, sizes], 3, axis=2)
         query, *new = (split_heads(b, part.name, part, heads) for part in parts)
-        caches.append(_cached(b, layer, past, new))
-        key, value = caches[-1]
+        key, value = cached = _cached(b, layer, past, new)
+        caches.append(cached)
         y = attend(b, f"{name}.attn", query, key, value, given.mask)
         y = merge_heads(b, f"{name}.attn", y)
         x = b.add(f"{name}.add1", x, _conv1d(b, f"{name}.attn.c_proj", y, hidden, BRANCH_GAIN))

@@ -24,12 +24,17 @@ OfferedShapes = Callable[[Mapping[str, Dims | None]], Iterable[tuple[str, Shape,
 picture's shape is not firm: it can be made any other."""
 
 
+def offer_nothing(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Shape, str, bool]]:
+    """Of no files."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is asked of a model besides its batch."""
 
     shapes: Mapping[str, Shape] = field(default_factory=dict)  # of inputs, by name
-    offer: OfferedShapes = lambda declared: ()  # where shapes of other inputs may be seen
+    offer: OfferedShapes = offer_nothing  # where shapes of other inputs may be seen
     outputs: Sequence[str] = ()  # wanted ones, as of :func:`.outputs.select_outputs`; all when empty
 
 

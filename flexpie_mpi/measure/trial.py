@@ -214,7 +214,6 @@ def try_request(engine: Engine, inputs: Mapping[str, Any]) -> tuple[float, dict[
     This rank's seconds; the outputs, on the root, valid until the next request; and what any rank has failed with, on
     every rank: then seconds and outputs are of no use.
     """
-    engine.states.make_room(engine.model.graph)
     engine.transport.barrier()
     begin_s = time.perf_counter()
     with engine.guard.on():

@@ -207,6 +207,8 @@ class Engine:
         DataError
             On the root, when an input is missing or of another shape or type, or states have no room for more.
         """
+        if self.guard.is_on:
+            self.states.make_room(self.model.graph)
         checked = (
             self.states.complete(self.model.graph, self.checked(inputs or {}, keep), keep) if self._is_root else {}
         )

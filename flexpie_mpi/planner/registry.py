@@ -16,13 +16,16 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.choices import PRESETS
+from ..core.choices import OF_SEQUENCES, PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Kind, Layout
+from ..lower import turns_of
+from ..lower.memory import memory_of, memory_problems
 from ..lower.shards import is_in_parts
 from ..testbed import Testbed
 from .boxes import ShardTable
+from .heads import suit
 from .latency import Search, Task, find, price
 from .problem import Choice
 from .rules import grid_weights, layout_plan, random_plan
@@ -50,8 +53,26 @@ def make_plans(name: str, task: Task) -> Search:
 
 def _auto(task: Task) -> Search:
     layouts = candidates(task.testbed, task.root, kinds_of(task.graph))
-    found = find(task, Choice(layouts + (_parting(task.graph, layouts) if task.parts else ())))
+    found = _or_a_rule(find(task, Choice(layouts + (_parting(task.graph, layouts) if task.parts else ()))), task)
     return staggered(found, task) if task.overlap else found
+
+
+def _or_a_rule(found: Search, task: Task) -> Search:
+    """What was found, behind the plan of a rule for sequences that is predicted to be faster and fits the boards.
+
+    Rules leave sums in parts that no search thinks to be worth it, since it would take longer with each.
+    """
+    graph, testbed = task.graph, task.testbed
+    if not task.parts or task.root or testbed.ranks == 1 or not suit(graph, testbed.ranks):
+        return found
+    made = (layout_plan(graph, testbed.ranks, rule) for rule in OF_SEQUENCES)
+    priced = min((price(plan, graph, testbed, task.cost) for plan in made), key=lambda each: each.seconds)
+    if priced.seconds >= found.plans[0].seconds or memory_problems(
+        memory_of(turns_of(priced.plan, graph, testbed.blocks), graph, task.root), testbed
+    ):
+        return found
+    bound = min(found.lower_bound_s, priced.seconds)
+    return replace(found, plans=(priced, *found.plans)[: task.top], lower_bound_s=bound, is_optimal=False, paths=())
 
 
 def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:

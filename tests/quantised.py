@@ -20,7 +20,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from flexpie_mpi.model.zoo import published
-from flexpie_mpi.model.zoo.builder import Builder, write_weights
+from flexpie_mpi.model.zoo.builder import Builder
+from flexpie_mpi.model.zoo.drawn import write_weights
 
 _BLOCK = 32
 """Weights that share a scale in the form of 4 bits."""

@@ -113,8 +113,7 @@ class Reference:
 
     def compare(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Check, ...]:
         """A check of every output of a request, as strict as can be: what rounding changes counts only if it must."""
-        feeds = self._earlier.feeds(self._model.file_inputs(inputs))
-        expected = self._file.run(feeds)
+        feeds, expected = self._run(inputs)
         checks = {name: compare(name, outputs[name], expected[name]) for name in self._model.graph.outputs}
 
         def allow(rule: str) -> bool:
@@ -128,8 +127,18 @@ class Reference:
             if allow(rule):
                 self._rounding.look(rule, feeds, expected)
                 allow(rule)
-        self._earlier.keep(expected)
         return tuple(checks.values())
+
+    def outputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the session makes of a request."""
+        return self._run(inputs)[1]
+
+    def _run(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the file is given for a request, and what the session makes of it."""
+        feeds = self._earlier.feeds(self._model.file_inputs(inputs))
+        expected = self._file.run(feeds)
+        self._earlier.keep(expected)
+        return feeds, expected
 
 
 class Rounding:

@@ -66,7 +66,7 @@ def find(cache, said, model=MODEL, ranks=2, rows=None, has_request=True, **given
 
 
 def kept(cache, kind):
-    (path,) = (cache.folder / kind).iterdir()
+    (path,) = (path for path in (cache.folder / kind).iterdir() if path.suffix != ".sum")
     return path
 
 

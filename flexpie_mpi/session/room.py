@@ -12,7 +12,6 @@ from ..core.graph import Graph
 from ..lower import turns_of
 from ..lower.memory import RankMemory, mb, memory_of
 from ..measure.limits import Memory
-from ..planner import layout_plan
 
 
 def shortages(
@@ -57,6 +56,8 @@ def words_that_fit(
     hosts: Mapping[str, Sequence[int]],
 ) -> str:
     """What to type for a plan of one layout that fits, the first in the order of `PRESETS`; nothing where none does."""
+    from ..planner import layout_plan  # which a rank that is given its plan does without
+
     for preset in PRESETS:
         with suppress(PlanError):  # a layout that this model, or so many ranks, cannot have
             plan = layout_plan(graph, ranks, preset)

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from flexpie_mpi.model.zoo import published
+from flexpie_mpi.model.zoo import encoders, published
 from flexpie_mpi.model.zoo.builder import Builder
 from flexpie_mpi.model.zoo.drawn import write_weights
 
@@ -28,7 +28,7 @@ _BLOCK = 32
 
 _NETWORKS: dict[str, Callable[[Builder], None]] = {
     "bert": partial(
-        published.bert, layers=4, hidden=64, heads=4, intermediate=256, tokens=24, vocabulary=256, positions=32
+        encoders.bert, layers=4, hidden=64, heads=4, intermediate=256, tokens=24, vocabulary=256, positions=32
     ),
     "resnet": partial(published.resnet, block=published.bottleneck, depths=(1, 2, 1), width=8, size=48, classes=10),
 }

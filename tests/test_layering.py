@@ -57,6 +57,7 @@ LATE = {
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("session.cluster", "session.looking", "session.planning", "session.racing"),
     "session/inputs.py": ("cost.fit",),
+    "session/room.py": ("planner",),
     "session/streaming.py": (
         "files",
         "measure.compare",

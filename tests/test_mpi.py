@@ -101,8 +101,10 @@ def test_a_sentence_of_all_ranks_is_printed_once(mpirun: MpiRun) -> None:
 @pytest.mark.mpi_short
 def test_a_rank_that_never_sends_is_named(mpirun: MpiRun) -> None:
     outcome = failing(mpirun, "silent")  # two ranks give up at once: which exit code wins is up to the launcher
-    sentence = r"waited \S+ s in exchange 5 \(halo of '.*'\) for rank 1: rank 1 on '.*' is alive and (at rest|computes)"
-    assert re.search(sentence, outcome.err)
+    sentence = (
+        r"waited \S+ s in exchange 5 \(halo of '.*'\) for rank 1: rank 1 on '.*' is alive and is busy \(starting\)"
+    )
+    assert re.search(rf"{sentence}, for [\d.]{{1,4}} s, with \d+% of a core", outcome.err)
 
 
 # The root works alone, and the others wait for it.

@@ -65,7 +65,7 @@ class Life:
     """What this rank does, kept up to date by those who do it."""
 
     telling: Callable[[], Doing | None] = lambda: None  # of the request or stream that runs; None where none does
-    _busy: tuple[str, float] = ("starting", 0.0)  # with what else, and since when
+    _busy: tuple[str, float] = field(default_factory=lambda: ("starting", time.monotonic()))  # what else, since when
     _late: Late | None = None
     _late_s: float = 0.0
     _fresh_s: float = 0.0

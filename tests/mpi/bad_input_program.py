@@ -14,12 +14,13 @@ from flexpie_mpi.commands import parse
 from flexpie_mpi.commands.infer import Inference
 from flexpie_mpi.core.errors import FlexPieError
 from flexpie_mpi.runtime.mpi import MPITransport, start
+from flexpie_mpi.session.survival import Kept
 
 
 def sentence(transport: MPITransport, words: list[str]) -> str:
     _, args = parse(words, "")
     try:
-        Inference(transport, args).run()
+        Inference(transport, args, Kept(None)).run()
     except FlexPieError as error:
         return str(error)
     return "no error"

@@ -64,7 +64,7 @@ def layout_plan(
     """
     if ranks < 1:
         raise PlanError(f"a plan needs at least one rank, not {ranks}")
-    if preset not in PRESETS:
+    if preset not in (*KINDS, *OF_SEQUENCES) or preset == "replicated":
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
     pieces = atoms(graph)
     everyone = tuple(range(ranks))

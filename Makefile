@@ -30,8 +30,8 @@ infer: $(MPICH)/.run
 
 # Two parts at once, on two cores: tests that start ranks mostly wait for them. They begin in this order, the next one
 # when one of the two has ended.
-test: lint $(OPENMPI)/.test
-	@$(MAKE) --no-print-directory --jobs=2 test-alone test-mpi test-long test-fuzz test-openmpi
+test: $(MPICH)/.test $(OPENMPI)/.test
+	@$(MAKE) --no-print-directory --jobs=2 test-alone lint test-mpi test-long test-fuzz test-openmpi
 
 LONG := tests/test_exact.py tests/test_conformance.py
 

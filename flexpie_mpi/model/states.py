@@ -50,10 +50,12 @@ def find(graph: onnx.GraphProto, patterns: Sequence[str]) -> tuple[State, ...]:
                 if name in inputs and output not in found and name not in {**found, **pairs}.values():
                     pairs.setdefault(output, name)
         if not pairs:
-            what = "the usual names" if pattern == AUTO else f"'{pattern}'"
+            usual = "the usual names (such as present.0.key and past_key_values.0.key)"
+            said = usual if pattern == AUTO else f"'{pattern}'"
             raise ModelError(
-                f"--state {pattern}: no output and input of the model have {what}; its outputs are "
-                f"{', '.join(outputs)}, its inputs {', '.join(inputs)}"
+                f"--state {pattern}: no output and input of the model have {said}: "
+                f"its outputs are {', '.join(outputs)}, its inputs {', '.join(inputs)}; export it with what it keeps "
+                "from request to request (a decoder with its cache), or name both ends with --state OUTPUT=INPUT"
             )
         found |= pairs
     return tuple(State(output, name) for output, name in found.items())

@@ -33,7 +33,7 @@ infer: $(MPICH)/.run
 test: $(MPICH)/.test $(OPENMPI)/.test
 	@$(MAKE) --no-print-directory --jobs=2 test-alone lint test-mpi test-long test-fuzz test-openmpi
 
-LONG := tests/test_exact.py tests/test_conformance.py
+LONG := tests/test_exact.py tests/test_conformance.py tests/test_differential.py
 
 test-alone:
 	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG:%=--ignore=%)

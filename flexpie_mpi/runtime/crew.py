@@ -168,7 +168,7 @@ class Crew:
 
     def _is_regrouped(self) -> bool:
         """Make a world of those that are left; whether nobody was lost meanwhile."""
-        old, gone = self._job.world, self._communicators
+        old, gone = self._job.world, [each for each in self._communicators if each]  # a closed transport has none
         for communicator in (*gone, old):
             communicator.Revoke()
         self._job.world, self._job.owns_end = old.Shrink(), False
@@ -212,7 +212,8 @@ class Crew:
     def _is_broken(self) -> bool:
         """Whether a rank is known to be lost."""
         world = self._job.world
-        return bool(world.Is_revoked() or any(c.Is_revoked() for c in self._communicators) or world.Get_failed().size)
+        is_revoked = any(each.Is_revoked() for each in (world, *self._communicators) if each)
+        return is_revoked or bool(world.Get_failed().size)
 
     def _give_up(self) -> None:
         """A rank that is not lost does not come."""

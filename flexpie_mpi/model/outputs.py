@@ -91,16 +91,28 @@ def _nodes(proto: onnx.ModelProto, source: str, index: Index, target: str, taken
     ranges = [(axis, item) for axis, item in enumerate(index) if isinstance(item, slice)]
     places = [(axis, item) for axis, item in enumerate(index) if isinstance(item, int)]
     names = [*(fresh(f"{target}::{axis}", taken) for axis, _ in places), target]
-    yield _slice(proto, source, names[0], ranges, taken)
+    yield slice_node(proto, source, names[0], ranges, taken)
     for (axis, place), name, behind in zip(reversed(places), names, names[1:], strict=False):
         at = _constant(proto, f"{name}::at", place, taken)
         yield helper.make_node("Gather", [name, at], [behind], name=behind, axis=axis)
 
 
-def _slice(
+def slice_node(
     proto: onnx.ModelProto, source: str, target: str, ranges: Sequence[tuple[int, slice]], taken: set[str]
 ) -> onnx.NodeProto:
-    """By inputs from opset 10 on, and by attributes before."""
+    """A node that takes ranges of the axes of a value: by inputs from opset 10 on, and by attributes before.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Gets the constants that say which ranges.
+    source, target : str
+        The value that is read, and that which is made; the node is called as the latter.
+    ranges : sequence of (axis, slice)
+        Without steps.
+    taken : set of str
+        Names in the model; new ones are added.
+    """
     bounds: dict[str, Any] = {
         "starts": [item.start or 0 for _, item in ranges],
         "ends": [_LAST if item.stop is None else item.stop for _, item in ranges],

@@ -21,6 +21,7 @@ from ..core.choices import AUTO
 from ..core.errors import ModelError
 from ..core.graph import Graph, Growth, State, Value
 from .inputs import Dim, Shape, dims_of, set_dims
+from .outputs import slice_node
 from .walks import fresh, taken_names
 from .walks import replace as put
 
@@ -184,14 +185,8 @@ def _sliced(proto: onnx.ModelProto, output: Value, state: State, growth: Growth,
     """The name of the new positions of a state, which a node behind the one that writes the state takes out of it."""
     assert output.shape is not None, "checked before"
     graph, name = proto.graph, fresh(f"{state.output}::new", taken)
-    bounds = {"starts": growth.most, "ends": growth.most + growth.step, "axes": state.axis}
-    node = helper.make_node("Slice", [state.output], [name], name=name)
-    if next(item.version for item in proto.opset_import if not item.domain) < 10:
-        node.attribute.extend(helper.make_attribute(key, [bound]) for key, bound in bounds.items())
-    else:
-        for key, bound in bounds.items():
-            node.input.append(fresh(f"{name}::{key}", taken))
-            graph.initializer.append(helper.make_tensor(node.input[-1], onnx.TensorProto.INT64, [1], [bound]))
+    new = slice(growth.most, growth.most + growth.step)
+    node = slice_node(proto, state.output, name, [(state.axis, new)], taken)
     shape = (*output.shape[: state.axis], growth.step, *output.shape[state.axis + 1 :])
     kind = next(value.type.tensor_type.elem_type for value in graph.output if value.name == state.output)
     graph.value_info.append(helper.make_tensor_value_info(name, kind, shape))

@@ -55,7 +55,7 @@ LATE = {
     "commands/options.py": ("model",),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
-    "session/choosing.py": ("session.cluster", "session.looking", "session.planning", "session.racing"),
+    "session/choosing.py": ("measure.race", "session.cluster", "session.looking", "session.planning"),
     "session/inputs.py": ("cost.fit",),
     "session/room.py": ("planner",),
     "session/streaming.py": (

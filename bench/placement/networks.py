@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flexpie_mpi.core.layout import Layout
+from flexpie_mpi.lower.shards import Growing
 from flexpie_mpi.model import load
-from flexpie_mpi.planner.rules import segment_flops
+from flexpie_mpi.planner.rules import ROOT
 from flexpie_mpi.planner.units import units
 
 TABLES = Path(__file__).with_name("tables")
@@ -112,7 +112,9 @@ def own(name: str, accounting: str) -> Row:
         weights = {value for node in nodes for value in node.reads if graph.value(value).is_constant}
         made = [value for node in nodes for value in node.writes if not graph.value(value).is_constant]
         memory.append(float(sum(graph.value(value).nbytes for value in (*weights, *made))))
-        flops.append(float(segment_flops(graph, first, end, Layout("single", (0,)))))
+        part = Growing(graph, first, ROOT, 0)
+        part.grow(end)
+        flops.append(float(part.flops))
     return Row(_inner(crossing), _sums(np.array(memory)), np.array(flops), MEGABIT)
 
 

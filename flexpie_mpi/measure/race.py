@@ -12,9 +12,11 @@ from typing import Any
 
 from ..core.budget import kernel_bytes
 from ..core.errors import FlexPieError, TransportError
+from ..core.graph import Graph
 from ..core.plan import Plan
 from ..core.timeline import Timeline
-from ..lower.memory import PROCESS_BYTES
+from ..lower import lower
+from ..lower.memory import PROCESS_BYTES, memory_of
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport
 from ..testbed import Testbed
@@ -31,20 +33,6 @@ Seen = Callable[[int, Observation], None]
 """Is told on the root, with the place of a plan, what its requests say together."""
 
 
-def race(
-    engines: Sequence[Engine], inputs: Mapping[str, Any], rounds: Rounds, tell: Tell = lambda text: None
-) -> tuple[Outcome, ...]:
-    """Run the same request by several engines, round after round; called by all ranks together.
-
-    An engine that fails, on any rank, takes no further part. Every round runs one request of every engine, forwards and
-    backwards in turn, so that all share the machine's good and bad moments: the latencies with the same number are
-    those of one round. All engines are of one job and have the same root, where the inputs are.
-    """
-    runners = [Runner(engine) for engine in engines]
-    run_rounds(runners, inputs, rounds, tell)
-    return tuple(runner.error or runner.trial() for runner in runners)
-
-
 def race_in_turns(
     plans: Sequence[Plan],
     turns: Sequence[Sequence[int]],
@@ -58,17 +46,25 @@ def race_in_turns(
 ) -> tuple[Outcome, ...]:
     """Trial of each plan, or why it cannot be run, the same on every rank; called by all ranks together.
 
+    Every round runs one request of every plan, forwards and backwards in turn, so that all share the machine's good and
+    bad moments: the latencies with the same number are those of one round. A plan that fails, on any rank, takes no
+    further part.
+
     Parameters
     ----------
     plans : sequence of Plan
-        The same on every rank.
+        The same on every rank, all with the same root.
     turns : sequence of sequence of int
         Places of plans whose engines are there together, and race each other; every plan has one. Of a plan with
         several the first counts.
     make : callable
         Makes the engine of a plan, or raises on every rank; it is closed when its turn is over.
-    inputs, rounds, tell
-        As of :func:`race`, in each turn.
+    inputs : mapping of str to array
+        The request, on the root; ignored elsewhere.
+    rounds : Rounds
+        Of each turn.
+    tell : callable
+        Is told what goes on.
     budget : Budget, optional
         In place of the seconds of the rounds: each turn has its share, in which its engines are made as well.
     seen : callable, optional
@@ -154,6 +150,15 @@ def _parts(runner: Runner, kept: Sequence[tuple[float, Timeline]]) -> list[RankR
     offset_s = clock_offset(transport, runner.engine.plan.root)
     pairs = zip(kept, runner.spent_s, strict=True)
     return [RankRequest(transport.rank, began_s + offset_s, line, seconds) for (began_s, line), seconds in pairs]
+
+
+def turns_of_plans(
+    transport: Transport, graph: Graph, plans: Sequence[Plan], testbed: Testbed
+) -> tuple[tuple[int, ...], ...]:
+    """Places of plans by the turns in which memory holds their engines together; called by all ranks together."""
+    jobs = [[lower(plan, graph, testbed.blocks)] for plan in plans]
+    needed = [[need.engine_bytes() for need in memory_of(job, graph)] for job in jobs]
+    return fitting_turns(needed, room(transport, testbed))
 
 
 AVAILABLE_SHARE = 0.8

@@ -21,7 +21,7 @@ from ..core.graph import BoundNode, Graph
 from ..core.layout import Layout
 from ..lower.facts import slice_bytes
 from ..lower.shards import Growing, can_cut, node_flops, segment_problems
-from .units import Atom, atoms
+from .units import Atom
 
 Pair = tuple[int, int, Layout]
 """Atoms ``[first, end)`` that are one segment, and its layout."""
@@ -54,12 +54,6 @@ def pairs(graph: Graph, pieces: Sequence[Atom], columns: Layout) -> Iterator[Pai
             start, spread = (start, spread | writes) if spread else (number, writes)
     if spread and _is_shared(graph, pieces, (start, len(pieces), columns)):
         yield start, len(pieces), columns
-
-
-def suit(graph: Graph, ranks: int) -> bool:
-    """Whether a graph has pairs for so many ranks."""
-    layout = Layout("channels", tuple(range(ranks)))
-    return any(layout.in_parts for _, _, layout in pairs(graph, atoms(graph), layout))
 
 
 def _closed(graph: Graph, pieces: Sequence[Atom], start: int, number: int, columns: Layout) -> Pair | None:

@@ -99,6 +99,7 @@ class Search:
     problem: Problem | None = None
     paths: tuple[Path, ...] = ()
     even: PricedPlan | None = None  # the first plan as it was found, where its last segment was shared out anew then
+    ruled: tuple[PricedPlan, ...] = ()  # plans of the rules for sequences that the search was held against
 
     @classmethod
     def of_rule(cls, priced: PricedPlan, begin_s: float) -> Search:
@@ -169,6 +170,13 @@ def _search_fitting(
         f"no plan of {graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
         f"fastest, {reasons[0]}"
     )
+
+
+def lacking(plan: Plan, graph: Graph, testbed: Testbed) -> list[str]:
+    """What boards have too little memory for a plan, in sentences."""
+    if all(device.memory_bytes is None for device in testbed.devices):
+        return []
+    return memory_problems(memory_of(turns_of(plan, graph, testbed.blocks), graph, plan.root), testbed)
 
 
 def _tightened(first: Space, space: Space, path: Path, needs: Sequence[RankMemory]) -> np.ndarray:

@@ -16,19 +16,16 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.choices import OF_SEQUENCES, PRESETS
+from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Kind, Layout
-from ..lower import turns_of
-from ..lower.memory import memory_of, memory_problems
 from ..lower.shards import is_in_parts
 from ..testbed import Testbed
 from .boxes import ShardTable
-from .heads import suit
-from .latency import Search, Task, find, price
+from .latency import Search, Task, find, lacking, price
 from .problem import Choice
-from .rules import grid_weights, layout_plan, random_plan
+from .rules import grid_weights, layout_plan, random_plan, sequence_plans
 from .staggered import staggered
 from .units import units
 from .walk import Step
@@ -63,16 +60,15 @@ def _or_a_rule(found: Search, task: Task) -> Search:
     Rules leave sums in parts that no search thinks to be worth it, since it would take longer with each.
     """
     graph, testbed = task.graph, task.testbed
-    if not task.parts or task.root or testbed.ranks == 1 or not suit(graph, testbed.ranks):
+    if not task.parts or task.root or testbed.ranks == 1:
         return found
-    made = (layout_plan(graph, testbed.ranks, rule) for rule in OF_SEQUENCES)
-    priced = min((price(plan, graph, testbed, task.cost) for plan in made), key=lambda each: each.seconds)
-    if priced.seconds >= found.plans[0].seconds or memory_problems(
-        memory_of(turns_of(priced.plan, graph, testbed.blocks), graph, task.root), testbed
-    ):
+    ruled = tuple(price(plan, graph, testbed, task.cost) for plan in sequence_plans(graph, testbed.ranks))
+    found = replace(found, ruled=ruled)
+    best = min(ruled, key=lambda each: each.seconds, default=found.plans[0])
+    if best.seconds >= found.plans[0].seconds or lacking(best.plan, graph, testbed):
         return found
-    bound = min(found.lower_bound_s, priced.seconds)
-    return replace(found, plans=(priced, *found.plans)[: task.top], lower_bound_s=bound, is_optimal=False, paths=())
+    bound = min(found.lower_bound_s, best.seconds)
+    return replace(found, plans=(best, *found.plans)[: task.top], lower_bound_s=bound, is_optimal=False, paths=())
 
 
 def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:
@@ -136,15 +132,10 @@ def _exists(kind: str, ranks: int) -> bool:
 
 
 def _rule(task: Task, preset: str) -> Search:
-    begin_s = perf_counter()
-    plan = layout_plan(task.graph, task.testbed.ranks, preset)
-    return Search.of_rule(price(plan, task.graph, task.testbed, task.cost), begin_s)
-
-
-def _random(task: Task) -> Search:
-    begin_s = perf_counter()
-    plan = random_plan(task.graph, task.testbed.ranks, Random(task.seed), task.root)
-    return Search.of_rule(price(plan, task.graph, task.testbed, task.cost), begin_s)
+    begin_s, graph, ranks = perf_counter(), task.graph, task.testbed.ranks
+    is_random = preset == "random"
+    plan = random_plan(graph, ranks, Random(task.seed), task.root) if is_random else layout_plan(graph, ranks, preset)
+    return Search.of_rule(price(plan, graph, task.testbed, task.cost), begin_s)
 
 
 def _only_where_needed(graph: Graph, fallback: tuple[Layout, ...]) -> Callable[[ShardTable, int], np.ndarray]:
@@ -178,8 +169,7 @@ REGISTRY: dict[str, Planner] = {
     "flexpie": partial(_paper, name="flexpie"),
     "fused": _fused,
     "layerwise": partial(_paper, name="layerwise", free=True),
-    **{preset: partial(_rule, preset=preset) for preset in PRESETS},
-    "random": _random,
+    **{preset: partial(_rule, preset=preset) for preset in (*PRESETS, "random")},
 }
 """The function of every planner; the names are those of :data:`flexpie_mpi.core.choices.PLANNERS`."""
 

@@ -67,25 +67,45 @@ def layout_plan(
     if preset not in (*KINDS, *OF_SEQUENCES) or preset == "replicated":
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
     pieces = atoms(graph)
-    everyone = tuple(range(ranks))
     if preset in OF_SEQUENCES and ranks > 1:
-        columns, tokens = (Layout(kind, everyone, tuple(weights)) for kind in ("channels", "rows"))
+        columns = Layout("channels", tuple(range(ranks)), tuple(weights))
         closed = tuple(pairs(graph, pieces, columns)) if preset == "megatron" else None
-        layouts = tuple(between(graph, pieces, closed, columns, tokens))
-        placed = _around(graph, pieces, closed or (), layouts, fusion)
-    else:
-        wanted = ROOT
-        if preset != "single" and ranks > 1:
-            shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
-            wanted = Layout(preset, everyone, tuple(weights), shape)
-        placed = _fused(graph, pieces, _layouts(graph, pieces, wanted, ranks), fusion)
+        return _of_sequences(graph, pieces, columns, closed, fusion)
+    wanted = ROOT
+    if preset != "single" and ranks > 1:
+        shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
+        wanted = Layout(preset, tuple(range(ranks)), tuple(weights), shape)
+    placed = _fused(graph, pieces, _layouts(graph, pieces, wanted, ranks), fusion)
+    return _plan(graph, ranks, placed, planner=preset, fusion=fusion)
+
+
+def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
+    """The plans of the rules for sequences, where a graph has pairs of products for so many ranks; else none."""
+    pieces, columns = atoms(graph), Layout("channels", tuple(range(ranks)))
+    closed = tuple(pairs(graph, pieces, columns))
+    if any(layout.in_parts for _, _, layout in closed):
+        yield _of_sequences(graph, pieces, columns, closed)
+        yield _of_sequences(graph, pieces, columns, None)
+
+
+def _of_sequences(
+    graph: Graph, pieces: Sequence[Atom], columns: Layout, closed: Sequence[Pair] | None, fusion: str = "free"
+) -> Plan:
+    """By heads, of so many pairs, or by tokens (None)."""
+    layouts = tuple(between(graph, pieces, closed, columns, replace(columns, kind="rows")))
+    placed = tuple(_around(graph, pieces, closed or (), layouts, fusion))
+    known = {"planner": "sequence" if closed is None else "megatron", "fusion": fusion}
+    if closed is not None:
+        known["pairs"] = str(sum(layout.in_parts for _, _, layout in placed))
+    return _plan(graph, len(columns.ranks), placed, **known)
+
+
+def _plan(graph: Graph, ranks: int, placed: Iterable[Placed], root: int = 0, **known: str) -> Plan:
+    """A plan of segments, with what is `known` of it."""
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[first:end]), layout) for first, end, layout in placed
     )
-    provenance = {"model": graph.name, "planner": preset, "fusion": fusion}
-    if preset == "megatron":
-        provenance["pairs"] = str(sum(segment.layout.in_parts for segment in segments))
-    return Plan(segments, ranks, graph.digest, provenance=provenance)
+    return Plan(segments, ranks, graph.digest, root, {"model": graph.name, **known})
 
 
 def _fused(
@@ -201,16 +221,11 @@ def _free(graph: Graph, run: Sequence[Atom], layout: Layout, ahead: int) -> Iter
         first = last + 1
 
 
-def segment_flops(graph: Graph, first: int, end: int, layout: Layout) -> int:
-    """Work of nodes ``[first, end)`` as one segment, over the layout's first, second, middle and last rank.
+def _grown(graph: Graph, first: int, end: int, layout: Layout) -> list[Growing]:
+    """The parts of the ranks that stand for all of a segment: the first, second, middle and last of its layout.
 
     The widest halo is on a rank inside; sampling keeps the price of a rule independent of the number of ranks.
     """
-    return _flops(_grown(graph, first, end, layout))
-
-
-def _grown(graph: Graph, first: int, end: int, layout: Layout) -> list[Growing]:
-    """The parts of the ranks that stand for all."""
     ranks = layout.ranks
     witnesses = dict.fromkeys((ranks[0], ranks[min(1, len(ranks) - 1)], ranks[len(ranks) // 2], ranks[-1]))
     parts = [Growing(graph, first, layout, rank) for rank in witnesses]
@@ -239,7 +254,7 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
 
     Every second segment that can leave its values in parts does. The same seed of `source` gives the same plan.
     """
-    segments: list[Segment] = []
+    placed: list[Placed] = []
     pieces = atoms(graph)
     while pieces:
         count = min(source.choice(LENGTHS), len(pieces))
@@ -248,10 +263,9 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
         if source.random() < 0.5:
             layouts = [replace(each, in_parts=True) for each in layouts if KINDS[each.kind].cuts] + layouts
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
-        layout = next(fitting, Layout("single", (root,)))
-        segments.append(Segment(tuple(node.name for node in graph.nodes[first:end]), layout))
+        placed.append((first, end, next(fitting, Layout("single", (root,)))))
         pieces = pieces[count:]
-    return Plan(tuple(segments), ranks, graph.digest, root, {"model": graph.name, "planner": "random"})
+    return _plan(graph, ranks, placed, root, planner="random")
 
 
 def _layout(kind: str, ranks: int, source: Random) -> Layout:

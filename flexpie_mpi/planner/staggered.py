@@ -17,10 +17,8 @@ import numpy as np
 
 from ..core.layout import KINDS, Layout
 from ..core.plan import Plan
-from ..lower import turns_of
-from ..lower.memory import memory_of, memory_problems
 from ..lower.shards import segment_problems
-from .latency import PricedPlan, Search, Task, price_ends
+from .latency import Search, Task, lacking, price_ends
 from .rules import grid_weights
 
 LEAST = 0.02
@@ -41,7 +39,7 @@ def staggered(search: Search, task: Task) -> Search:
     layouts = tuple(_candidates(first.plan, search, task))
     priced = price_ends(first.plan, layouts, task.graph, task.testbed, task.cost) if layouts else []
     best = min(priced, key=lambda each: each.seconds, default=first)
-    if best.seconds > (1 - GAIN) * first.seconds or not _fits(best, task):
+    if best.seconds > (1 - GAIN) * first.seconds or lacking(best.plan, task.graph, task.testbed):
         return search
     bound_s = min(search.lower_bound_s, best.seconds)
     return replace(search, plans=(best, *search.plans[1:]), lower_bound_s=bound_s, even=first)
@@ -56,14 +54,6 @@ def _candidates(plan: Plan, search: Search, task: Task) -> Iterator[Layout]:
             task.graph, begin, end, layout, task.root
         ):
             yield from _spread(layout, task.root)
-
-
-def _fits(priced: PricedPlan, task: Task) -> bool:
-    """Whether the boards have the memory for a plan."""
-    if all(device.memory_bytes is None for device in task.testbed.devices):
-        return True
-    needs = memory_of(turns_of(priced.plan, task.graph, task.testbed.blocks), task.graph, task.root)
-    return not memory_problems(needs, task.testbed)
 
 
 def _spread(layout: Layout, root: int) -> Iterator[Layout]:

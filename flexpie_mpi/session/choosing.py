@@ -20,7 +20,7 @@ from ..lower import turns_of
 from ..lower.memory import memory_of
 from ..measure.agreement import Budget, UntriedError
 from ..measure.limits import memory_here
-from ..measure.trial import Trial
+from ..measure.trial import Rounds, Trial
 from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
 from ..model import Model
 from ..runtime.engine import Engine
@@ -42,6 +42,12 @@ log = logging.getLogger(__name__)
 
 RACE_SHARE = 0.25
 """Of the seconds that may be measured, so much at least is left for the race."""
+
+FEW = Rounds(repeat=1, warmup=1, most=60, is_knockout=True)
+"""Rounds of a race, as far as the time allows, and as long as it is not clear."""
+
+ASKED = Rounds(repeat=5, warmup=2, most=60, is_knockout=True)
+"""Rounds of a race that is asked for: so many at least, however long they take."""
 
 MORE_ROOM = "end what else runs there, take more boards, or say in a testbed's file (--testbed) what boards have"
 
@@ -134,21 +140,14 @@ class Chooser:
         budget: Budget,
     ) -> Chosen:
         """The fastest of several plans, which are tried with the root's request, in what is left of a budget."""
-        from .racing import hold_race
+        from ..measure.race import race_in_turns, turns_of_plans
 
         known = (prediction.inputs.testbed, prediction.favoured) if prediction else None
         testbed, favoured = self.transport.broadcast(known)
-        outcomes, seen = hold_race(
-            self.transport,
-            self.model,
-            plans,
-            make,
-            request,
-            testbed=testbed,
-            seconds=max(RACE_SHARE * budget.seconds, budget.left()),
-            is_asked=self.choice.autotune > 1,
-            tell=self.tell,
-        )
+        turns = turns_of_plans(self.transport, self.model.graph, plans, testbed)
+        left = Budget(self.transport, max(RACE_SHARE * budget.seconds, budget.left()))
+        rounds, seen = ASKED if self.choice.autotune > 1 else FEW, dict[int, Observation]()
+        outcomes = race_in_turns(plans, turns, make, request, rounds, self.tell, budget=left, seen=seen.__setitem__)
         trials = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, Trial)}
         errors = [outcome for outcome in outcomes if isinstance(outcome, FlexPieError)]
         if errors and self.transport.rank == ROOT:

@@ -10,11 +10,11 @@ from ..core.errors import FlexPieError, TransportError
 from ..core.plan import Plan
 from ..measure.agreement import UntriedError
 from ..measure.observed import Observation, observe
+from ..measure.race import turns_of_plans
 from ..measure.shares import RankPace, Shares, measure_shares
 from ..planner import layout_plan
 from ..runtime.engine import Engine
 from ..testbed import Testbed
-from .memory import turns_of_plans
 from .opening import ROOT, Tell
 
 

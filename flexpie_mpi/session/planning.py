@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import inf, prod
 from random import Random
 from time import perf_counter
 
 import numpy as np
 
-from ..core.choices import AUTO, OF_SEQUENCES, PRESETS, SEARCHING
+from ..core.choices import AUTO, PRESETS, SEARCHING
 from ..core.errors import LayoutError, PlanError
 from ..core.graph import Graph
 from ..core.plan import Plan
 from ..cost.model import CostModel
 from ..cost.prior import AnalyticCost
-from ..lower import digest, lower, turns_of
-from ..lower.memory import memory_of, memory_problems
+from ..lower import digest, lower
 from ..planner import PricedPlan, Search, Task, layout_plan, make_plans, price
-from ..planner.heads import suit
+from ..planner.latency import lacking
 from ..planner.registry import kinds_of
 from ..planner.rules import random_plan
 from .inputs import PredictionInputs
@@ -159,7 +157,7 @@ def _earlier(
     try:
         plan = Plan.from_json(won.plan)
         prediction = predict(choice, graph, inputs, given=plan)
-        for problem in lacking(plan, graph, inputs):
+        for problem in lacking(plan, graph, inputs.testbed):
             raise PlanError(problem)
     except (PlanError, LayoutError) as error:
         races.forget(error)
@@ -214,28 +212,14 @@ def with_rivals(
         plans.setdefault(programs, earlier.best)
         if len(favoured) == 1 and earlier.race is not None and earlier.race.is_clear:
             favoured = (list(plans).index(programs),)
-    fixed = [kind for kind in kinds_of(graph) if kind in PRESETS]
-    fixed += OF_SEQUENCES if suit(graph, inputs.testbed.ranks) else ()
-    for rules in (("single",), fixed):
-        for rival in islice(_fitting(rules, graph, inputs), 1):
-            if rival.seconds <= most_s:
-                plans.setdefault(digest(lower(rival.plan, graph)), rival)
+    testbed, kinds = inputs.testbed, ("single", *(kind for kind in kinds_of(graph) if kind in PRESETS))
+    single, *fixed = (price(layout_plan(graph, testbed.ranks, kind), graph, testbed, inputs.cost) for kind in kinds)
+    for rivals in ([single], [*fixed, *search.ruled]):
+        ordered = sorted(rivals, key=lambda each: each.seconds)
+        rival = next((each for each in ordered if not lacking(each.plan, graph, testbed)), None)
+        if rival is not None and rival.seconds <= most_s:
+            plans.setdefault(digest(lower(rival.plan, graph)), rival)
     return replace(prediction, search=replace(search, plans=tuple(plans.values()), paths=()), favoured=favoured)
-
-
-def _fitting(rules: Sequence[str], graph: Graph, inputs: PredictionInputs) -> Iterator[PricedPlan]:
-    """Plans by those rules that fit the boards, the fastest first."""
-    testbed = inputs.testbed
-    made = (layout_plan(graph, testbed.ranks, rule) for rule in rules)
-    priced = (price(plan, graph, testbed, inputs.cost) for plan in made)
-    for each in sorted(priced, key=lambda priced: priced.seconds):
-        if not lacking(each.plan, graph, inputs):
-            yield each
-
-
-def lacking(plan: Plan, graph: Graph, inputs: PredictionInputs) -> list[str]:
-    """What boards have too little memory for a plan, in sentences."""
-    return memory_problems(memory_of(turns_of(plan, graph), graph, plan.root), inputs.testbed)
 
 
 def _searched(planner: str, task: Task, top: int) -> Search:

@@ -157,7 +157,7 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
         (_, found), _ = choose(cache, after=compare)
     assert found.latency_s > 0 and found.shares is None and "a defect" in found.unshared
     with monkeypatch.context() as patched:  # no room for the whole model beside the plan
-        patched.setattr("flexpie_mpi.session.memory.room", lambda *job: (0.0, 0.0))
+        patched.setattr("flexpie_mpi.measure.race.room", lambda *job: (0.0, 0.0))
         (_, found), _ = choose(cache, after=compare)
     assert found.latency_s > 0 and found.shares is None and "no room" in found.unshared and not caplog.messages
     monkeypatch.setattr("flexpie_mpi.measure.observed.front_moves", broken)

@@ -21,12 +21,12 @@ from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.memory import memory_of
-from flexpie_mpi.measure import trial
+from flexpie_mpi.measure import race, trial
 from flexpie_mpi.measure.agreement import Budget
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of
 from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.report.plans import race_lines
-from flexpie_mpi.session import planning, races, racing
+from flexpie_mpi.session import planning, races
 from flexpie_mpi.session.choosing import Chooser
 from flexpie_mpi.session.cluster import ClusterCache, InputsFinder
 from flexpie_mpi.session.inputs import PredictionInputs
@@ -189,9 +189,9 @@ def test_a_race_that_is_asked_for_is_held_again_and_counts_from_then_on(cache, c
 
 @pytest.mark.parametrize(("spent_s", "least"), [(0.0, 0.9), (0.95, 0.25)])
 def test_a_race_has_what_is_left_and_a_quarter_at_least(cache, clock, monkeypatch, spent_s, least):
-    given, hold = [], racing.hold_race
+    given, hold = [], race.race_in_turns
     monkeypatch.setattr(
-        racing, "hold_race", lambda *words, **named: given.append(named["seconds"]) or hold(*words, **named)
+        race, "race_in_turns", lambda *words, **named: given.append(named["budget"].seconds) or hold(*words, **named)
     )
     monkeypatch.setattr(Budget, "left", lambda budget: (1 - spent_s) * budget.seconds)
     choose(cache)

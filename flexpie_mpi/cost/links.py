@@ -14,7 +14,6 @@ from math import prod
 
 import numpy as np
 
-from ..core.errors import CostError
 from ..core.exchange import kind_of
 from ..core.program import Compute, Exchange, Program
 from ..core.region import Region
@@ -22,10 +21,6 @@ from ..lower.facts import moved_bytes
 from ..testbed import Testbed
 from .model import CostModel
 from .rows import TRANSFER
-
-_SLAB = 1 << 19
-"""Pairs of ranks looked at together, however many exchanges there are: a few MB at a time, which a cache holds."""
-
 
 _PRICED_AS = {"broadcast": "scatter", "allgather": "full", "alltoall": "full"}
 """Kinds of exchange that are priced as another one of `KINDS`."""
@@ -77,22 +72,12 @@ class LinkPrices:
         part.both = source, target
         return part
 
-    def price(self, nbytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The two terms of the links' price of exchanges, latency and wire, arrays (...) of seconds.
-
-        `nbytes`, an array (..., S, T), has what travels from source s to target t at ``[..., s, t]``, all of one
-        exchange at once; what a rank keeps does not count. The latency is the most that any rank waits for those of the
-        messages it sends, one after another, or of those it receives; the wire the longest that any resource needs for
-        the bytes that pass it. Raises CostError when the array is for another number of ranks.
-        """
-        batch, shape = self.listed(nbytes)
-        terms = np.empty((2, batch.shape[-1]))
-        for which, part in self.slabs(batch):
-            terms[:, which] = self.terms(Pairs(part))
-        return terms[0].reshape(shape), terms[1].reshape(shape)
-
     def terms(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Both terms (n,) of the links' price of what travels."""
+        """The two terms of the links' price of n exchanges, latency and wire, float arrays (n,) of seconds.
+
+        The latency is the most that any rank waits for those of the messages it sends, one after another, or of those
+        it receives; the wire the longest that any resource needs for the bytes that pass it.
+        """
         seconds = _busiest(pairs.sent * self._sending[:, None], pairs.received * self._receiving[:, None])
         if self._alone.any():
             np.maximum(seconds, (pairs.nbytes * self._alone[..., None]).max(axis=(0, 1)), out=seconds)
@@ -108,25 +93,6 @@ class LinkPrices:
             return np.asarray(most * pairs.messages)
         waits = pairs.exists * self._latency[..., None]
         return _busiest(waits.sum(axis=1), waits.sum(axis=0))
-
-    def listed(self, nbytes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-        """(array (S, T, n), shape of the leading axes); raises CostError as :meth:`price` does."""
-        nbytes, (sources, targets) = np.asarray(nbytes), self._latency.shape
-        shape, pairs = nbytes.shape[:-2], nbytes.shape[-2:]
-        if pairs != (sources, targets):
-            raise CostError(
-                f"bytes of shape {nbytes.shape} do not fit a testbed of {self.ranks} ranks: "
-                f"the last two axes must be {sources} x {targets}"
-            )
-        return np.moveaxis(nbytes, (-2, -1), (0, 1)).reshape(sources, targets, prod(shape)), shape
-
-    def slabs(self, batch: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Slices of a batch (S, T, n), and the bytes there as floats, without those that a rank keeps."""
-        step = max(1, _SLAB // max(1, self._latency.size))
-        for first in range(0, batch.shape[-1], step):
-            part = batch[..., first : first + step].astype(float, order="C")
-            part[self.both] = 0.0
-            yield slice(first, first + step), part
 
     def _prices_of(self, pairs: Set[tuple[int, int]]) -> np.ndarray | None:
         """View of the one place where a resource with such users keeps its seconds per byte; None without one."""
@@ -173,27 +139,6 @@ class Pairs:
         return _busiest(self.sends, self.receives)
 
 
-def transfer_rows(nbytes: np.ndarray, local_bytes: np.ndarray, network: LinkPrices) -> np.ndarray:
-    """Rows of `TRANSFER` of exchanges, array (...).
-
-    The rule of :func:`flexpie_mpi.core.exchange.kind_of` tells which exchanges are collective. Only where some ranks
-    send to all others, which send nothing, do contents matter: there, equal sizes stand for equal contents.
-
-    Parameters
-    ----------
-    nbytes, network
-        As of :meth:`LinkPrices.price`; errors too.
-    local_bytes : array (...)
-        The most that any rank copies within itself.
-    """
-    batch, shape = network.listed(nbytes)
-    rows = np.zeros(batch.shape[-1], TRANSFER)
-    for which, part in network.slabs(batch):
-        rows[which] = pair_rows(Pairs(part), network)
-    rows["local_bytes"] = np.broadcast_to(local_bytes, shape).ravel()
-    return rows.reshape(shape)
-
-
 def arrival_rows(nbytes: Sequence[int]) -> np.ndarray:
     """Rows of `TRANSFER` of taking over the inputs of requests, of so many bytes each: no rank but the root copies."""
     rows = np.zeros(len(nbytes), TRANSFER)
@@ -213,7 +158,11 @@ def exchange_terms(transfers: np.ndarray, cost: CostModel) -> tuple[np.ndarray, 
 
 
 def pair_rows(pairs: Pairs, network: LinkPrices) -> np.ndarray:
-    """Rows of `TRANSFER` (n,) of exchanges, but for what ranks copy; as :func:`transfer_rows` has them."""
+    """Rows of `TRANSFER` (n,) of exchanges, but for what ranks copy.
+
+    The rule of :func:`flexpie_mpi.core.exchange.kind_of` tells which exchanges are collective. Only where some ranks
+    send to all others, which send nothing, do contents matter: there, equal sizes stand for equal contents.
+    """
     rows = np.zeros(pairs.nbytes.shape[-1], TRANSFER)
     sends, receives = pairs.sends > 0, pairs.receives > 0
     source, target = network.both
@@ -256,11 +205,11 @@ def _users(testbed: Testbed) -> dict[int, set[tuple[int, int]]]:
 # The exchanges of a job
 
 
+_SLAB = 1 << 19
+"""Pairs of ranks looked at together, however many exchanges there are: a few MB at a time, which a cache holds."""
+
 Part = tuple[Exchange, Program]
 """One rank's part of an exchange, and the program it is a part of."""
-
-_JOB_SLAB = 1 << 22
-"""Pairs of ranks looked at together."""
 
 
 def job_parts(programs: Sequence[Program]) -> Mapping[int, Sequence[Part]]:
@@ -280,13 +229,12 @@ def job_transfers(programs: Sequence[Program], testbed: Testbed) -> tuple[tuple[
     if not parts_of:
         return (), rows
     network, everyones = LinkPrices(testbed), list(parts_of.values())
-    step = max(1, _JOB_SLAB // len(programs) ** 2)
+    step = max(1, _SLAB // len(programs) ** 2)
     for first in range(0, len(rows), step):
-        some = everyones[first : first + step]
-        sends = ([message for exchange, _ in parts for message in exchange.sends] for parts in some)
-        nbytes = np.stack([moved_bytes(messages, len(programs)) for messages in sends])
-        local = np.array([max(copied_bytes(*part) for part in parts) for parts in some], float)
-        rows[first : first + step] = transfer_rows(nbytes, local, network)
+        sends = ((m for exchange, _ in parts for m in exchange.sends) for parts in everyones[first : first + step])
+        nbytes = np.stack([moved_bytes(messages, len(programs)) for messages in sends], axis=-1)
+        rows[first : first + step] = pair_rows(Pairs(nbytes), network)
+    rows["local_bytes"] = [max(copied_bytes(*part) for part in parts) for parts in everyones]
     rows["runs"] = [max(_runs(*part) for part in parts) for parts in everyones]
     return tuple(parts_of), rows
 

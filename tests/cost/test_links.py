@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
-from math import inf
 
 import numpy as np
 import pytest
 
-from flexpie_mpi.core.errors import CostError
 from flexpie_mpi.core.exchange import classify
-from flexpie_mpi.cost.links import LinkPrices, transfer_rows
+from flexpie_mpi.cost.links import LinkPrices, Pairs, pair_rows
 from flexpie_mpi.cost.rows import KINDS, TRANSFER
 from flexpie_mpi.testbed import Device, Route, Testbed, measured, one_host, ring, star, switch
 
@@ -64,12 +61,17 @@ TESTBEDS: dict[str, Make] = {
 
 
 def patterns(rng: np.random.Generator, ranks: int, count: int) -> np.ndarray:
-    """Bytes (count, R, R) between none, some and all pairs, of few sizes or many; diagonals that do not matter."""
+    """Bytes (count, R, R) between none, some and all pairs, of few sizes or many."""
     density = rng.choice([0.0, 0.1, 0.4, 0.9, 1.0], (count, 1, 1))
     nbytes = np.where(rng.random((count, ranks, ranks)) < density, rng.integers(1, 4, (count, ranks, ranks)) * 1000, 0)
     rows = rng.random((count, ranks)) < rng.choice([0.3, 1.0], (count, 1))
     columns = rng.random((count, ranks)) < rng.choice([0.3, 1.0], (count, 1))
-    return nbytes * rows[:, :, None] * columns[:, None, :]
+    return nbytes * rows[:, :, None] * columns[:, None, :] * (1 - np.eye(ranks, dtype=int))
+
+
+def pairs(nbytes: np.ndarray) -> Pairs:
+    """What travels, of bytes (count, S, T) without what a rank keeps."""
+    return Pairs(np.moveaxis(nbytes, 0, -1).astype(float))
 
 
 def looped(testbed: Testbed, nbytes: np.ndarray) -> tuple[float, float]:
@@ -94,23 +96,10 @@ def test_the_price_is_that_of_a_loop_over_routes(name, ranks):
     rng = np.random.default_rng(ranks)
     testbed = TESTBEDS[name](ranks, rng)
     nbytes = patterns(rng, ranks, 40)
-    latency, wire = LinkPrices(testbed).price(nbytes)
+    latency, wire = LinkPrices(testbed).terms(pairs(nbytes))
     expected = np.array([looped(testbed, exchange) for exchange in nbytes])
     np.testing.assert_allclose(latency, expected[:, 0], rtol=1e-12)
     np.testing.assert_allclose(wire, expected[:, 1], rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["switch", "ring"])
-def test_prices_do_not_depend_on_how_exchanges_are_batched(name):
-    rng = np.random.default_rng(5)
-    network = LinkPrices(TESTBEDS[name](64, rng))
-    nbytes = patterns(rng, 64, 300)  # more than fit one slab
-    latency, wire = network.price(nbytes)
-    for place in (0, 127, 128, 129, 299):
-        np.testing.assert_allclose(network.price(nbytes[place]), (latency[place], wire[place]), rtol=1e-12)
-    squared = network.price(nbytes.reshape(3, 100, 64, 64))
-    assert squared[0].shape == squared[1].shape == (3, 100)
-    np.testing.assert_array_equal(squared[1].ravel(), wire)
 
 
 @pytest.mark.parametrize("name", TESTBEDS)
@@ -120,8 +109,7 @@ def test_ranks_that_send_or_receive_nothing_can_be_left_out(name):
     nbytes = np.zeros((200, 6, 6))
     block = patterns(rng, 6, 200)[:, sources][:, :, targets]
     nbytes[:, sources[:, None], targets] = block
-    local = rng.integers(0, 100, 200)
-    rows, whole = (transfer_rows(block, local, network.among(sources, targets)), transfer_rows(nbytes, local, network))
+    rows, whole = (pair_rows(pairs(block), network.among(sources, targets)), pair_rows(pairs(nbytes), network))
     assert (rows["kind"] == whole["kind"]).all() and len(set(whole["kind"])) > 2
     for column in TRANSFER.names[1:]:
         np.testing.assert_allclose(rows[column], whole[column], rtol=1e-12)
@@ -132,31 +120,9 @@ def test_a_shared_port_takes_as_long_as_all_that_passes_it():
     nbytes = np.zeros((2, 4, 4))
     nbytes[0, 1:, 0] = 1e6
     nbytes[1, 1, 0] = 1e6
-    latency, wire = LinkPrices(switch(devices(4), 1e6, 0.1)).price(nbytes)
+    latency, wire = LinkPrices(switch(devices(4), 1e6, 0.1)).terms(pairs(nbytes))
     np.testing.assert_allclose(wire, [3.0, 1.0])
     np.testing.assert_allclose(latency, [0.3, 0.1])
-
-
-def test_memory_stays_bounded_however_many_exchanges():
-    network = LinkPrices(ring(devices(64), 1e8, 1e-5))
-    one = patterns(np.random.default_rng(2), 64, 1)
-    many = np.broadcast_to(one, (3000, 64, 64))  # as floats 98 MB, here one exchange
-    tracemalloc.start()
-    try:
-        transfer_rows(many, np.zeros(3000), network)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 60e6
-
-
-@pytest.mark.parametrize("shape", [(4,), (3, 3), (5, 4, 3), (4, 4, 4, 5)])
-def test_bytes_for_another_number_of_ranks_are_refused(shape):
-    network = LinkPrices(switch(devices(4), 1e8, 1e-5))
-    with pytest.raises(CostError, match="testbed of 4 ranks: the last two axes must be 4 x 4"):
-        network.price(np.zeros(shape))
-    with pytest.raises(CostError, match="4 x 4"):
-        transfer_rows(np.zeros(shape), np.zeros(()), network)
 
 
 # Rows
@@ -172,10 +138,9 @@ def test_rows_are_counted_as_by_hand_and_named_as_by_the_exchange_algebra(ranks)
     testbed = shaped(star)(ranks, rng)
     network = LinkPrices(testbed)
     nbytes = patterns(rng, ranks, 400)
-    local = rng.integers(0, 100, 400)
-    rows = transfer_rows(nbytes, local, network)
+    rows = pair_rows(pairs(nbytes), network)
     assert rows.dtype == TRANSFER and set(rows["kind"]) <= {kind.encode() for kind in KINDS}
-    for row, exchange, copied in zip(rows, nbytes, local, strict=True):
+    for row, exchange in zip(rows, nbytes, strict=True):
         messages = contents(exchange)
         sends = [[n for (s, _), n in messages.items() if s == rank] for rank in range(ranks)]
         receives = [[n for (_, t), n in messages.items() if t == rank] for rank in range(ranks)]
@@ -185,7 +150,6 @@ def test_rows_are_counted_as_by_hand_and_named_as_by_the_exchange_algebra(ranks)
         assert row["messages"] == max(map(len, sends + receives))
         assert row["port_bytes"] == max(map(sum, sends + receives))
         assert row["total_bytes"] == sum(messages.values())
-        assert row["local_bytes"] == copied
         assert (row["latency_s"], row["wire_s"]) == pytest.approx(looped(testbed, exchange), rel=1e-12)
 
 
@@ -196,7 +160,7 @@ def test_every_kind_is_among_the_patterns_compared():
 
 def _kinds(ranks: int) -> set[bytes]:
     network = LinkPrices(one_host(ranks, 2))
-    return set(transfer_rows(patterns(np.random.default_rng(ranks), ranks, 400), np.zeros(400), network)["kind"])
+    return set(pair_rows(pairs(patterns(np.random.default_rng(ranks), ranks, 400)), network)["kind"])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -205,17 +169,7 @@ def test_equal_contents_are_an_allgather_also_where_some_ranks_only_receive(seed
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 5, 5) * (rng.random(5) < 0.6)
     sizes[:2] = 7
-    nbytes = np.repeat(sizes[:, None], 5, axis=1)
-    row = transfer_rows(nbytes, np.zeros(()), LinkPrices(switch(devices(5), 1e8, 1e-5)))
+    nbytes = np.repeat(sizes[:, None], 5, axis=1) * (1 - np.eye(5, dtype=int))
+    (row,) = pair_rows(pairs(nbytes[None]), LinkPrices(switch(devices(5), 1e8, 1e-5)))
     assert classify({pair: f"from {pair[0]}" for pair in contents(nbytes)}) == "allgather"
     assert row["kind"] == b"full"
-
-
-def test_rows_keep_the_shape_of_the_batch():
-    network = LinkPrices(switch(devices(3), 1e8, 1e-5))
-    nbytes = patterns(np.random.default_rng(1), 3, 12).reshape(2, 6, 3, 3)
-    rows = transfer_rows(nbytes, np.arange(6.0), network)
-    assert rows.shape == (2, 6)
-    np.testing.assert_array_equal(rows["local_bytes"], [np.arange(6.0)] * 2)
-    assert transfer_rows(np.zeros((0, 3, 3)), np.zeros(0), network).shape == (0,)
-    assert all(np.isfinite(rows[name]).all() and (rows[name] < inf).all() for name in TRANSFER.names[1:])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie_mpi.core.budget import memory_bytes
-from flexpie_mpi.cost.links import LinkPrices
+from flexpie_mpi.cost.links import LinkPrices, Pairs
 from flexpie_mpi.cost.model import Origin
 from flexpie_mpi.cost.rows import LINK_TRACE
 from flexpie_mpi.measure.cluster import cluster_digest, origins_of, testbed_of
@@ -75,9 +75,9 @@ def test_the_testbed_has_the_links_that_were_measured():
     ]  # fmt: skip
     network = LinkPrices(testbed)
     for source, target in (*pairs, *((target, source) for source, target in pairs)):
-        nbytes = np.zeros((4, 4))
+        nbytes = np.zeros((4, 4, 1))
         nbytes[source, target] = 10**6
-        latency, wire = network.price(nbytes)
+        (latency,), (wire,) = network.terms(Pairs(nbytes))
         factor = 1 + source + target
         assert float(latency) == pytest.approx(1e-6 * factor) and float(wire) == pytest.approx(1e-3 * factor)
     assert testbed.routes[0][2].latency_s == pytest.approx(np.median([2e-6, 4e-6, 4e-6, 6e-6]))
@@ -91,7 +91,8 @@ def test_without_rows_there_is_a_testbed_all_the_same():
 
 def test_a_long_message_that_took_no_longer_tells_no_bandwidth():
     rows = links([(0, 1)], lambda pair: 1e-3, lambda pair: np.inf)
-    assert LinkPrices(testbed_of(ORIGINS, rows)).price(np.ones((4, 4)))[1] > 0
+    _, (wire,) = LinkPrices(testbed_of(ORIGINS, rows)).terms(Pairs(1.0 - np.eye(4)[..., None]))
+    assert wire > 0
 
 
 def test_the_memory_of_this_host_is_known():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -72,11 +71,15 @@ def race_in_turns(
     """
     known: dict[int, Outcome] = {}
     for nth, turn in enumerate(turns, 1):
-        front = f"turn {nth} of {len(turns)}: " if len(turns) > 1 else ""
+        said = partial(_told, tell, f"turn {nth} of {len(turns)}: " if len(turns) > 1 else "")
         share = budget.part(1 / len(turns)) if budget else None
-        track = _Track(make, inputs, rounds, partial(_told, tell, front), share, seen)
-        for number, outcome in track.outcomes({number: plans[number] for number in turn}):
-            known.setdefault(number, outcome)
+        engines, outcomes = _opened({number: plans[number] for number in turn}, make, said)
+        if engines:
+            outcomes |= _raced(engines, inputs, rounds, said, share, seen)
+        for engine in engines.values():
+            engine.close()
+        known = outcomes | known
+        engines.clear()
         gc.collect()
     return tuple(known[number] for number in range(len(plans)))
 
@@ -85,59 +88,45 @@ def _told(tell: Tell, front: str, text: str) -> None:
     tell(front + text)
 
 
-@dataclass(frozen=True)
-class _Track:
-    """Where the plans of one turn race; attributes as of :func:`race_in_turns`."""
-
-    make: Callable[[Plan], Engine]
-    inputs: Mapping[str, Any]
-    rounds: Rounds
-    tell: Tell
-    budget: Budget | None
-    seen: Seen | None
-
-    def outcomes(self, plans: Mapping[int, Plan]) -> list[tuple[int, Outcome]]:
-        """What became of plans, by place, when no engine is there any more."""
-        engines: dict[int, Engine] = {}
-        known: list[tuple[int, Outcome]] = []
-        for nth, (number, plan) in enumerate(plans.items(), 1):
-            self.tell(f"making the sessions of plan {nth} of {len(plans)}")
-            try:
-                engines[number] = self.make(plan)
-            except TransportError:  # a rank is late, which the others do not know
-                raise
-            except FlexPieError as error:
-                known.append((number, error))
-        if engines:
-            known += zip(engines, self._raced(engines), strict=True)
-        for engine in engines.values():
-            engine.close()
-        return known
-
-    def _raced(self, engines: Mapping[int, Engine]) -> list[Outcome]:
-        kept: dict[int, list[tuple[float, Timeline]]] = {number: [] for number in engines}
-        runners = {
-            number: Runner(engine, partial(_keep, kept[number]) if self.seen else None)
-            for number, engine in engines.items()
-        }
-        run_rounds(list(runners.values()), self.inputs, self.rounds, self.tell, self.budget)
-        if self.seen:
-            able = [number for number, runner in runners.items() if runner.error is None]
-            parts = {number: _parts(runners[number], kept[number]) for number in able}
-            self._look({number: engines[number] for number in able}, parts)
-        return [runner.error or runner.trial() for runner in runners.values()]
-
-    def _look(self, engines: Mapping[int, Engine], parts: Mapping[int, Sequence[RankRequest]]) -> None:
-        """Tell what the requests of each engine say, if what was seen makes sense."""
-        if not engines or self.seen is None:
-            return
+def _opened(
+    plans: Mapping[int, Plan], make: Callable[[Plan], Engine], tell: Tell
+) -> tuple[dict[int, Engine], dict[int, Outcome]]:
+    """Engines of plans, by place, and what is wrong with plans that have none."""
+    engines, refused = dict[int, Engine](), dict[int, Outcome]()
+    for nth, (number, plan) in enumerate(plans.items(), 1):
+        tell(f"making the sessions of plan {nth} of {len(plans)}")
         try:
-            seen = observed(tuple(engines.values()), [parts[number] for number in engines])
+            engines[number] = make(plan)
+        except TransportError:  # a rank is late, which the others do not know
+            raise
+        except FlexPieError as error:
+            refused[number] = error
+    return engines, refused
+
+
+def _raced(
+    engines: Mapping[int, Engine],
+    inputs: Mapping[str, Any],
+    rounds: Rounds,
+    tell: Tell,
+    budget: Budget | None,
+    seen: Seen | None,
+) -> dict[int, Outcome]:
+    """What became of the plans of engines, by place."""
+    kept: dict[int, list[tuple[float, Timeline]]] = {number: [] for number in engines}
+    runners = {
+        number: Runner(engine, partial(_keep, kept[number]) if seen else None) for number, engine in engines.items()
+    }
+    run_rounds(list(runners.values()), inputs, rounds, tell, budget)
+    able = {number: runner for number, runner in runners.items() if runner.error is None}
+    if seen and able:
+        parts = [_parts(runner, kept[number]) for number, runner in able.items()]
+        try:
+            for number, each in zip(able, observed([it.engine for it in able.values()], parts), strict=False):
+                seen(number, each)  # on the root
         except UntriedError as error:
             log.info("nothing is kept of plans that were tried: %s", error)
-            return
-        for number, observation in zip(engines, seen, strict=False):  # none but on the root
-            self.seen(number, observation)
+    return {number: runner.error or runner.trial() for number, runner in runners.items()}
 
 
 def _keep(kept: list[tuple[float, Timeline]], began_s: float, timeline: Timeline) -> None:

@@ -24,26 +24,20 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One segment of a plan: its exchange and compute, and the best alternative of every other kind of layout."""
+    """The layout of one segment of a plan, and the best alternative of every other kind of layout."""
 
-    nodes: tuple[int, int]
     layout: Layout
-    exchange_s: float
-    compute_s: float
     alternatives: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Reasons by segment, the exit's seconds, and the best plan with at most k ranks to a segment, for every k."""
+    """Reasons by segment, the plan's seconds, and those of the best with at most k ranks to a segment, for every k."""
 
     reasons: tuple[Reason, ...]
-    exit_s: float
     seconds: float
     by_team: tuple[tuple[int, float], ...]
-    without_parts_s: float | None = (
-        None  # of the best plan that leaves no sum in parts; None where this one leaves none
-    )
+    without_parts_s: float | None  # of the best plan that leaves no sum in parts; None where this one leaves none
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +89,13 @@ def why(
 
 def explain(problem: Problem, path: Path) -> Explanation:
     """Reasons for a path of a search problem."""
-    replayed = replay(problem.space, path)
     reasons = tuple(
-        Reason(
-            (problem.units.ends[begin], problem.units.ends[end]),
-            problem.shards.layouts[layout],
-            replayed.exchange_s[number],
-            replayed.compute_s[number],
-            _alternatives(problem, path, number),
-        )
-        for number, (begin, end, layout) in enumerate(path)
+        Reason(problem.shards.layouts[layout], _alternatives(problem, path, number))
+        for number, (_, _, layout) in enumerate(path)
     )
     leaves_parts = any(reason.layout.in_parts for reason in reasons)
     without_s = without_parts(problem) if leaves_parts else None
-    return Explanation(reasons, replayed.exit_s, replayed.seconds, by_team(problem), without_s)
+    return Explanation(reasons, replay(problem.space, path).seconds, by_team(problem), without_s)
 
 
 def _alternatives(problem: Problem, path: Path, number: int) -> tuple[Alternative, ...]:

@@ -93,10 +93,10 @@ def _of_sequences(
 ) -> Plan:
     """By heads, of so many pairs, or by tokens (None)."""
     layouts = tuple(between(graph, pieces, closed, columns, replace(columns, kind="rows")))
-    placed = tuple(_around(graph, pieces, closed or (), layouts, fusion))
+    placed = _around(graph, pieces, closed or (), layouts, fusion)
     known = {"planner": "sequence" if closed is None else "megatron", "fusion": fusion}
     if closed is not None:
-        known["pairs"] = str(sum(layout.in_parts for _, _, layout in placed))
+        known["pairs"] = str(sum(layout.in_parts for _, _, layout in closed))
     return _plan(graph, len(columns.ranks), placed, **known)
 
 

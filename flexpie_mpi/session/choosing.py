@@ -220,23 +220,23 @@ class Chooser:
         The root alone takes turns with it, in an engine that `make` makes, to see what a share costs beyond its share.
         None but on the root, and where the plan could not be run again, which a warning says.
         """
-        from .looking import Looker
+        from .looking import look
 
         prediction = chosen.prediction
         testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)
-        looker = Looker(engine, make, testbed, self.sources.threads, self.tell)
+        known = {"testbed": testbed, "threads": self.sources.threads, "tell": self.tell}
         try:
-            look = looker.look(request, repeat)
+            found = look(engine, make, request, repeat, **known)
         except UntriedError as error:
             if self.transport.rank == ROOT:
                 log.warning("nothing is reported of the segments: %s", error)
             return None
 
         def compared() -> Comparison | None:
-            if look is None or prediction is None:
+            if found is None or prediction is None:
                 return None
-            seen, added = look.seen, self._added(look.seen, prediction)
-            return Comparison(seen.compute_s, seen.exchange_s, seen.latency_s, added, look.shares, look.unshared)
+            seen, *shares = found
+            return Comparison(seen.compute_s, seen.exchange_s, seen.latency_s, self._added(seen, prediction), *shares)
 
         return on_root(self.transport, compared)
 

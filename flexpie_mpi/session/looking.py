@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import FlexPieError, TransportError
@@ -18,69 +17,63 @@ from ..testbed import Testbed
 from .opening import ROOT, Tell
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen of a plan, on the root."""
+def look(
+    engine: Engine,
+    make: Callable[[Plan], Engine],
+    request: Mapping[str, Any],
+    repeat: int,
+    *,
+    testbed: Testbed,
+    threads: int,
+    tell: Tell,
+) -> tuple[Observation, Shares | None, str] | None:
+    """Run the root's request `repeat` times by an engine, and as often on the root alone; called by all ranks together.
 
-    seen: Observation
-    shares: Shares | None
-    unshared: str  # why there are no shares; empty where there is nothing to say
-
-
-@dataclass(frozen=True, slots=True)
-class Looker:
-    """Looks at the plan of an engine; every method is called by all ranks together."""
-
-    engine: Engine
-    make: Callable[[Plan], Engine]
-    testbed: Testbed
-    threads: int
-    tell: Tell
-
-    def look(self, request: Mapping[str, Any], repeat: int) -> Look | None:
-        """Run the root's request `repeat` times, and as often on the root alone; None but on the root.
-
-        Raises UntriedError on every rank, when the plan cannot be run again.
-        """
-        self.tell("looking at every segment")
-        alone, why = self._alone()
-        try:
-            seen = observe([self.engine] if alone is None else [self.engine, alone], request, repeat)
-        finally:
-            if alone is not None:
-                alone.close()
-        shares = None
+    What was seen, the shares, and why there are none, empty where there is nothing to say; None but on the root. `make`
+    makes the engine of another plan. Raises UntriedError on every rank, when the plan cannot be run again.
+    """
+    tell("looking at every segment")
+    alone, why = _alone(engine, make, testbed)
+    try:
+        seen = observe([engine] if alone is None else [engine, alone], request, repeat)
+    finally:
         if alone is not None:
-            self.tell("looking at every kernel")
-            try:
-                shares = self._shares(alone, seen)
-            except UntriedError as error:
-                why = str(error)
-        return Look(seen[0], shares, why) if seen else None
-
-    def _alone(self) -> tuple[Engine | None, str]:
-        """An engine in which the root does everything, to hold the plan against; None where there is none, and why."""
-        plan, transport = self.engine.plan, self.engine.transport
-        if transport.size == 1 or plan.period > 1:
-            return None, ""
-        graph = self.engine.model.graph
-        alone = layout_plan(graph, transport.size, "single")
-        both = (plan, alone)
-        if len(turns_of_plans(transport, graph, [*both, *both], self.testbed)) > 1:  # profiles need both once more
-            return None, "memory has no room for the whole model beside the plan"
+            alone.close()
+    shares = None
+    if alone is not None:
+        tell("looking at every kernel")
         try:
-            return self.make(alone), ""
-        except TransportError:  # a rank is late, which the others do not know
-            raise
-        except FlexPieError as error:
-            return None, str(error)
+            shares = _shares(engine, alone, seen, testbed, threads)
+        except UntriedError as error:
+            why = str(error)
+    return (seen[0], shares, why) if seen else None
 
-    def _shares(self, alone: Engine, seen: Sequence[Observation]) -> Shares | None:
-        engine, devices = self.engine, self.testbed.devices
-        slowdowns = engine.transport.all_gather(max(1.0, engine.pacer.slowdown))
-        paces = [
-            RankPace(devices[ROOT].slowdown / device.slowdown, slowdown)
-            for device, slowdown in zip(devices, slowdowns, strict=True)
-        ]
-        programs = engine.programs, alone.programs
-        return measure_shares(engine.transport, engine.model, seen, programs, paces, self.threads)
+
+def _alone(engine: Engine, make: Callable[[Plan], Engine], testbed: Testbed) -> tuple[Engine | None, str]:
+    """An engine in which the root does everything, to hold the plan against; None where there is none, and why."""
+    plan, transport = engine.plan, engine.transport
+    if transport.size == 1 or plan.period > 1:
+        return None, ""
+    graph = engine.model.graph
+    alone = layout_plan(graph, transport.size, "single")
+    both = (plan, alone)
+    if len(turns_of_plans(transport, graph, [*both, *both], testbed)) > 1:  # profiles need both once more
+        return None, "memory has no room for the whole model beside the plan"
+    try:
+        return make(alone), ""
+    except TransportError:  # a rank is late, which the others do not know
+        raise
+    except FlexPieError as error:
+        return None, str(error)
+
+
+def _shares(
+    engine: Engine, alone: Engine, seen: Sequence[Observation], testbed: Testbed, threads: int
+) -> Shares | None:
+    slowdowns = engine.transport.all_gather(max(1.0, engine.pacer.slowdown))
+    paces = [
+        RankPace(testbed.devices[ROOT].slowdown / device.slowdown, slowdown)
+        for device, slowdown in zip(testbed.devices, slowdowns, strict=True)
+    ]
+    programs = engine.programs, alone.programs
+    return measure_shares(engine.transport, engine.model, seen, programs, paces, threads)

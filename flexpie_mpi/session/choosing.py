@@ -146,7 +146,8 @@ class Chooser:
         testbed, favoured = self.transport.broadcast(known)
         turns = turns_of_plans(self.transport, self.model.graph, plans, testbed)
         left = Budget(self.transport, max(RACE_SHARE * budget.seconds, budget.left()))
-        rounds, seen = ASKED if self.choice.autotune > 1 else FEW, dict[int, Observation]()
+        rounds = ASKED if self.choice.autotune > 1 else FEW
+        seen: dict[int, Observation] = {}
         outcomes = race_in_turns(plans, turns, make, request, rounds, self.tell, budget=left, seen=seen.__setitem__)
         trials = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, Trial)}
         errors = [outcome for outcome in outcomes if isinstance(outcome, FlexPieError)]

@@ -6,7 +6,7 @@ by channels when it carries heavy weights, replicated when later nodes are cut a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import isqrt
@@ -76,7 +76,7 @@ def layout_plan(
         shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
         wanted = Layout(preset, tuple(range(ranks)), tuple(weights), shape)
     placed = _fused(graph, pieces, _layouts(graph, pieces, wanted, ranks), fusion)
-    return _plan(graph, ranks, placed, planner=preset, fusion=fusion)
+    return _plan(graph, ranks, placed, {"planner": preset, "fusion": fusion})
 
 
 def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
@@ -97,10 +97,10 @@ def _of_sequences(
     known = {"planner": "sequence" if closed is None else "megatron", "fusion": fusion}
     if closed is not None:
         known["pairs"] = str(sum(layout.in_parts for _, _, layout in closed))
-    return _plan(graph, len(columns.ranks), placed, **known)
+    return _plan(graph, len(columns.ranks), placed, known)
 
 
-def _plan(graph: Graph, ranks: int, placed: Iterable[Placed], root: int = 0, **known: str) -> Plan:
+def _plan(graph: Graph, ranks: int, placed: Iterable[Placed], known: Mapping[str, str], root: int = 0) -> Plan:
     """A plan of segments, with what is `known` of it."""
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[first:end]), layout) for first, end, layout in placed
@@ -265,7 +265,7 @@ def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
         placed.append((first, end, next(fitting, Layout("single", (root,)))))
         pieces = pieces[count:]
-    return _plan(graph, ranks, placed, root, planner="random")
+    return _plan(graph, ranks, placed, {"planner": "random"}, root)
 
 
 def _layout(kind: str, ranks: int, source: Random) -> Layout:

@@ -236,8 +236,9 @@ class Chooser:
         def compared() -> Comparison | None:
             if found is None or prediction is None:
                 return None
-            seen, *shares = found
-            return Comparison(seen.compute_s, seen.exchange_s, seen.latency_s, self._added(seen, prediction), *shares)
+            seen, shares, unshared = found
+            added = self._added(seen, prediction)
+            return Comparison(seen.compute_s, seen.exchange_s, seen.latency_s, added, shares, unshared)
 
         return on_root(self.transport, compared)
 

@@ -298,7 +298,8 @@ class Inference(RankPart):
                 rehearse()
             kept.set_out(transport, chosen, is_stream=is_stream)
             if is_stream:
-                return self._stream(engine, partial(make, in_flight=depth), source, terms, chosen)
+                room = partial(chooser.depth, asked=depth, holds_whole=args.verify)
+                return self._stream(engine, partial(make, in_flight=depth), room, source, terms, chosen)
             run = time_request(engine, request or {}, terms, self.cache, tell, chosen)
             chooser.ran(chosen, run.trial)
             compared = chooser.compare(engine, make, chosen, request or {}, args.repeat) if args.report else None
@@ -350,6 +351,7 @@ class Inference(RankPart):
         self,
         engine: Engine,
         reopen: Callable[..., Engine],
+        room: Callable[..., int],
         source: Source | None,
         terms: RunTerms,
         chosen: Chosen,
@@ -368,7 +370,7 @@ class Inference(RankPart):
             return kept.handler
 
         mine = on_root(self.transport, handler, ROOT)
-        stream_requests(engine, mine, terms, tell, chosen, keep=self._keep, reopen=reopen)
+        stream_requests(engine, mine, terms, tell, chosen, keep=self._keep, reopen=reopen, room=room)
         return self._publish()
 
     def _keep(self, run: TimedRun | StreamRun) -> None:

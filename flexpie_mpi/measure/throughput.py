@@ -28,14 +28,14 @@ class Meter:
         self.starved_s = 0.0  # in which there was room for a request and the source had none
         self._clock = clock
         self.earlier_s = 0.0  # from its making to when ranks that were left after a loss went on
-        self._made_s = self._filled_s = self._last_s = clock()
+        self.last_s = self._made_s = self._filled_s = clock()  # `last_s`: of the last delivery
         self._starved_since: float | None = None
 
     def deliver(self) -> None:
         self.delivered += 1
-        self._last_s = self._clock()
+        self.last_s = self._clock()
         if self.delivered <= self.warmup:
-            self._filled_s = self._last_s
+            self._filled_s = self.last_s
 
     def look(self, *, is_ready: bool) -> None:
         """There was room for a request; whether the source had one."""
@@ -52,7 +52,7 @@ class Meter:
     def rate(self) -> float | None:
         """Requests per second of the pipeline when it is full; None where it never was."""
         counted = self.delivered - self.warmup
-        passed_s = self._last_s - self._filled_s
+        passed_s = self.last_s - self._filled_s
         return counted / passed_s if self.warmup and counted > 0 and passed_s > 0 else None
 
 

@@ -72,6 +72,11 @@ class ControlPlane:
         for piece in pieces(bytes_of(array)):
             self._complete(self._control.Irecv(piece, source, tag), f"a message with tag {tag}", (source,))
 
+    def flush(self) -> None:
+        """Return when all that was sent has left."""
+        while self._in_flight:
+            self._complete_oldest_send()
+
     def _collect(self, item: Any, begin: Callable[..., Any], what: str, *, receives: bool) -> list[Any]:
         """Every rank's item, in rounds of as many bytes per rank as keep a round small."""
         memory = pickled(item)
@@ -90,7 +95,10 @@ class ControlPlane:
 
     def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
         peers = self._others if peers is None else peers
-        wait(request.Test, self._control_patience, partial(Late, self.rank, what, peers))
+        wait(partial(self._is_over, request), self._control_patience, partial(Late, self.rank, what, peers))
+
+    def _is_over(self, request: Any) -> bool:
+        return bool(request.Test())
 
     def _complete_oldest_send(self) -> None:
         request, target = self._in_flight.popleft()

@@ -18,7 +18,7 @@ from ..core.timeline import Timeline
 from ..files.cache import Cache
 from ..lower import digest, turns_of
 from ..lower.facts import slice_bytes
-from ..lower.memory import slots_of
+from ..lower.memory import memory_of, slots_of
 from ..lower.states import Homes, check_in_flight
 from ..lower.verify import verify
 from ..model import Model
@@ -32,7 +32,7 @@ from .provider import ProviderOptions, agreed_blocks
 from .requests import check_inputs
 from .states import States
 from .stream import Stream, as_messages, with_tags
-from .transport import Channel, Transport, agree, on_every_rank, on_root
+from .transport import Channel, Control, Transport, agree, on_every_rank, on_root
 from .weights import WeightTraffic, distribute
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Engine:
         when not given.
     states : States, optional
         Those of another engine of this job, to work on; the engine has its own when not given.
+    control : Control, optional
+        By which ranks make the engine, where a thread does that beside a stream of another one.
 
     Attributes
     ----------
@@ -151,40 +153,42 @@ class Engine:
         boundaries: str = "auto",
         deadline_s: float | None = None,
         states: States | None = None,
+        control: Control | None = None,
     ) -> None:
         self.transport = transport
         self._deadline_s = deadline_s
-        transport.patience.predicted_s = None
+        control = control or transport
+        control.patience.predicted_s = None
         self.model = model
         self.boundaries = boundaries
-        text, self.in_flight, is_trusted = transport.broadcast((plan.to_json(), in_flight, is_trusted))
+        text, self.in_flight, is_trusted = control.broadcast((plan.to_json(), in_flight, is_trusted))
         self.plan = Plan.from_json(text)
         if self.in_flight < 1:
             raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
         check_in_flight(model.graph, self.in_flight)
         cache = cache or Cache.default()
-        made = on_every_rank(transport, lambda: make_provider(provider, ProviderOptions(threads, cache)))
-        self.blocks = agreed_blocks(transport, made.block, boundaries)
+        made = on_every_rank(control, lambda: make_provider(provider, ProviderOptions(threads, cache)))
+        self.blocks = agreed_blocks(control, made.block, boundaries)
         if states is not None:
             states.check_fits(model.graph)
         homes = states.homes if states else None
-        self.programs_by_turn = _lower_alike(transport, self.plan, model, self.blocks, homes)
+        self.programs_by_turn = _lower_alike(control, self.plan, model, self.blocks, homes)
         if not is_trusted:
-            on_root(transport, lambda: verify(self.programs_by_turn, self.plan, model.graph))
+            on_root(control, lambda: verify(self.programs_by_turn, self.plan, model.graph))
         self.programs = self.programs_by_turn[0]
         self.program = self.programs[transport.rank]
         self.states = states or States(self.programs, transport.rank, model.graph)
         self._mine = tuple(programs[transport.rank] for programs in self.programs_by_turn)
         self._slices = tuple(dict.fromkeys(piece for program in self._mine for piece in program.weights))
-        weights, self.traffic = distribute(transport, model, self._slices, cache)
+        weights, self.traffic = distribute(control, model, self._slices, cache)
         self.guard = Guard()
-        channels, self._credits = self._open()
+        channels, self._credits = self._open(control)
         try:
             self._executors, self.pacer, self._sessions = self._prepare(
-                channels, slowdown, lambda: Sessions(model, weights, made)
+                control, channels, slowdown, lambda: Sessions(model, weights, made)
             )
         except BaseException:
-            transport.release([*chain.from_iterable(channels), self._credits])
+            control.release([*chain.from_iterable(channels), self._credits])
             raise
         self._last = self._executors[0]
         self._runs = 0
@@ -290,6 +294,11 @@ class Engine:
             traffic=self.traffic,
         )
 
+    def held_bytes(self) -> list[int]:
+        """What it takes of every rank's memory beside its states, by rank."""
+        needs = memory_of(self.programs_by_turn, self.model.graph, self.plan.root)
+        return [need.engine_bytes(self.in_flight) - self.programs[need.rank].state_bytes for need in needs]
+
     def _doing(self, ask: Callable[[], Doing | None]) -> Doing | None:
         """What this rank does, as it says when it is asked."""
         doing = ask()
@@ -312,24 +321,28 @@ class Engine:
     def _of_stream(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return self.states.complete(self.model.graph, self.checked(inputs))
 
-    def _open(self) -> tuple[list[list[Channel]], Channel]:
+    def _open(self, control: Control) -> tuple[list[list[Channel]], Channel]:
         """Channels of every slot, and the one for credits.
 
         Where one request is under way at a time its exchanges may be collectives.
         """
-        transport, turns = self.transport, len(self._mine)
+        rank, turns = control.rank, len(self._mine)
         last = len(self.plan.segments)
         prepare = as_messages if self.in_flight > 1 else with_tags
         exchanges = [
             [prepare(exchange, slot % turns * (last + 2)) for exchange in by_index(self._mine[slot % turns])]
             for slot in range(slots_of(self._is_root, self.in_flight, turns))
         ]
-        credits = credit_exchange(transport.rank, transport.size, self.plan.root, last + 1)
-        opened = iter(transport.open([*(exchange for slot in exchanges for exchange in slot), credits]))
+        credits = credit_exchange(rank, control.size, self.plan.root, last + 1)
+        opened = iter(control.open([*(exchange for slot in exchanges for exchange in slot), credits]))
         return [list(islice(opened, len(slot))) for slot in exchanges], next(opened)
 
     def _prepare(
-        self, channels: Sequence[Sequence[Channel]], slowdown: float, make_sessions: Callable[[], Sessions]
+        self,
+        control: Control,
+        channels: Sequence[Sequence[Channel]],
+        slowdown: float,
+        make_sessions: Callable[[], Sessions],
     ) -> tuple[list[Executor], Pacer, Sessions]:
         """An executor for every slot."""
         executors: list[Executor] = []
@@ -352,31 +365,31 @@ class Engine:
             error = raised
         except MemoryError as raised:
             error = PlanError(f"there is no room for the plan's buffers: {raised}")
-        agree(self.transport, error)
+        agree(control, error)
         assert made is not None, "agree raises every rank's error"
         return executors, *made
 
 
-def settle_pace(engines: Sequence[Engine]) -> None:
+def settle_pace(engines: Sequence[Engine], control: Control | None = None) -> None:
     """Measure what every step takes by itself, to pace slower boards evenly; called by all ranks together.
 
     What is measured of several engines is measured in turn: none of them gets a bad moment of the machine for good.
     Buffers hold nothing of use afterwards. Without it, a step is paced by what it takes in each request.
     """
-    settle(engines[0].transport, [engine.pacer for engine in engines])
+    settle(control or engines[0].transport, [engine.pacer for engine in engines])
 
 
 def _lower_alike(
-    transport: Transport, plan: Plan, model: Model, blocks: Sequence[int], homes: Homes | None
+    control: Control, plan: Plan, model: Model, blocks: Sequence[int], homes: Homes | None
 ) -> tuple[tuple[Program, ...], ...]:
     """Programs of every turn of the plan, after making sure that every rank has the same."""
-    if plan.ranks != transport.size:
+    if plan.ranks != control.size:
         raise PlanError(
-            f"the plan is for {plan.ranks} ranks and the job has {transport.size}: "
-            f"start it with mpirun -n {plan.ranks}, or make a plan for {transport.size}"
+            f"the plan is for {plan.ranks} ranks and the job has {control.size}: "
+            f"start it with mpirun -n {plan.ranks}, or make a plan for {control.size}"
         )
     programs = turns_of(plan, model.graph, blocks, homes)
-    digests = transport.all_gather([digest(turn) for turn in programs])
+    digests = control.all_gather([digest(turn) for turn in programs])
     odd = [rank for rank, theirs in enumerate(digests) if theirs != digests[0]]
     if odd:
         raise ProgramError(

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import numpy as np
 from ..core.errors import ProgramError, TransportError
 from ..core.program import Exchange, Message
 from .life import Answer, Life
-from .transport import Channel, MessageBuffer, message_buffers, pickled, unpickled
+from .transport import Channel, MessageBuffer, Work, message_buffers, pickled, unpickled
 from .waiting import Late, Patience
 
 T = TypeVar("T")
@@ -53,14 +54,9 @@ def run_ranks(size: int, function: Callable[[LoopbackTransport], T], deadline_s:
     results: list[Any] = [None] * size
 
     def run(rank: int) -> None:
-        try:
+        with office.taking_errors():
             results[rank] = function(LoopbackTransport(rank, office))
-        except _ReleasedError:
-            pass
-        except BaseException as error:  # whatever it is, it belongs to whoever started the ranks
-            office.fail(error)
-        finally:
-            office.leave(rank)
+        office.leave(rank)
 
     threads = [threading.Thread(target=run, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(size)]
     for thread in threads:
@@ -81,13 +77,15 @@ class LoopbackTransport:
     """One rank's transport in a job of threads, made by :func:`run_ranks`.
 
     What each method does is said of :class:`.transport.Transport`. Objects that are broadcast or gathered are copied.
+    What exchanges carry goes by way of another office where one is given.
     """
 
-    def __init__(self, rank: int, office: _PostOffice) -> None:
+    def __init__(self, rank: int, office: _PostOffice, carrier: _PostOffice | None = None) -> None:
         self.rank = rank
         self.size = office.size
         self.patience = replace(_POLITE, deadline_s=office.deadline_s)
         self._office = office
+        self._carrier = carrier or office
         self.life = office.lives[rank]
 
     def __enter__(self) -> LoopbackTransport:
@@ -145,8 +143,8 @@ class LoopbackTransport:
     def receive(self, array: np.ndarray, source: int, tag: int = 0) -> None:
         _fill(array.reshape(-1).view(np.uint8), self._office.take(("array", source, self.rank, tag)))
 
-    def open(self, exchanges: Sequence[Exchange]) -> tuple[LoopbackChannel, ...]:
-        return tuple(LoopbackChannel(exchange, self.rank, self._office) for exchange in exchanges)
+    def open(self, exchanges: Sequence[Exchange], *, as_messages: bool = False) -> tuple[LoopbackChannel, ...]:
+        return tuple(LoopbackChannel(exchange, self.rank, self._carrier) for exchange in exchanges)
 
     def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:
         """Notice when no rank can go on: all wait for messages, and none of those is there."""
@@ -156,6 +154,14 @@ class LoopbackTransport:
         else:
             missing = (c.missing() for c in channels if isinstance(c, LoopbackChannel))
             self._office.halt(self.rank, [address for addresses in missing for address in addresses])
+
+    def listen(self, work: Work | None) -> None:
+        self._office.works[self.rank] = work
+        if work is None and self.rank in self._office.beside:
+            self._office.beside[self.rank].join()
+
+    def call(self) -> None:
+        self._office.call()
 
     def release(self, channels: Iterable[Channel]) -> None:
         """Nothing is held."""
@@ -248,6 +254,8 @@ class _PostOffice:
     def __init__(self, size: int, deadline_s: float) -> None:
         self.size = size
         self.lives = [Life() for _ in range(size)]
+        self.works: list[Work | None] = [None] * size
+        self.beside: dict[int, threading.Thread] = {}
         self.error: BaseException | None = None
         self.deadline_s = deadline_s
         self._changed = threading.Condition()
@@ -256,6 +264,27 @@ class _PostOffice:
         self._present = set(range(size))
         self._working: set[int] = set()
         self._worked_until_s: dict[int, float] = {}
+        self._annex: _PostOffice | None = None
+
+    def call(self) -> None:
+        """Have all ranks do their work beside, unless there is none any more."""
+        works = [work for work in self.works if work is not None]
+        if len(works) == self.size:
+            self._annex = _PostOffice(self.size, self.deadline_s)
+            for rank, work in enumerate(works):
+                do = self.taking_errors()(partial(work, LoopbackTransport(rank, self._annex, self)))
+                self.beside[rank] = threading.Thread(target=do, name=f"beside {rank}", daemon=True)
+                self.beside[rank].start()
+
+    @contextmanager
+    def taking_errors(self) -> Iterator[None]:
+        """Release every rank that waits when the block fails."""
+        try:
+            yield
+        except _ReleasedError:
+            pass
+        except BaseException as error:  # whatever it is, it belongs to whoever started the ranks
+            self.fail(error)
 
     @contextmanager
     def working(self, rank: int) -> Iterator[None]:
@@ -349,6 +378,8 @@ class _PostOffice:
 
     def _fail(self, error: BaseException) -> None:
         self.error = self.error or error
+        if self._annex is not None:
+            self._annex.fail(error)
         self._changed.notify_all()
 
     def _plight(self, rank: int) -> str:

@@ -22,13 +22,14 @@ import numpy as np
 from ..core.errors import TransportError
 from ..core.program import Exchange
 from ..lower.arena import packed_bytes, staging_bytes
+from .beside import Aside
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .control import ControlPlane
 from .ending import end_job_on_error, leave, say
 from .life import Answer, Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
-from .transport import Channel, Transport, aligned
+from .transport import Channel, Transport, Work, aligned
 from .waiting import DEADLINE_S, Late, LateError, Patience, Signs, wait
 from .watch import Watch
 from .witness import Witness
@@ -48,7 +49,7 @@ T = TypeVar("T")
 Communicator = Any  # MPI.Intracomm, where there is an MPI library
 OpenChannel = HaloChannel | CollectiveChannel
 
-COMMUNICATORS = 3
+COMMUNICATORS = 4
 """So many a transport takes, each for one purpose, so that nothing is mistaken for anything else."""
 
 GRACE_S = 2.0
@@ -230,7 +231,8 @@ class MPITransport(ControlPlane):
         self.patience = Patience(deadline_s)
         super().__init__(communicators[0], self.patience)
         self._communicators = communicators
-        _, self._data, self._signs_of = communicators
+        _, self._data, self._signs_of, beside = communicators
+        self._aside = Aside(self, beside)
         self._job = job
         self._most_bytes = most_bytes
         self._groups: dict[tuple[int, ...], Communicator] = {}
@@ -267,7 +269,7 @@ class MPITransport(ControlPlane):
         self._signs.take(root)
         return None
 
-    def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
+    def open(self, exchanges: Sequence[Exchange], *, as_messages: bool = False) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order.
 
         Raises TransportError when an exchange has a tag beyond what MPI takes.
@@ -275,7 +277,7 @@ class MPITransport(ControlPlane):
         limit: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
         for exchange in exchanges:
             _check_tags(exchange, limit)
-        fits = self._fit(exchanges)
+        fits = [False] * len(exchanges) if as_messages or self._job.is_elastic else self._fit(exchanges)
         fitting = (exchange for exchange, is_fitting in zip(exchanges, fits, strict=True) if is_fitting)
         slots = {slot: aligned(nbytes) for slot, nbytes in staging_bytes(fitting, self.rank).items()}
         channels = [self._channel(exchange, slots, fit) for exchange, fit in zip(exchanges, fits, strict=True)]
@@ -284,7 +286,13 @@ class MPITransport(ControlPlane):
 
     def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:
         """Drive messages forward; what this rank waits for is looked at elsewhere."""
-        self._control.Iprobe(self.rank)  # nobody writes to itself: the library looks around in vain, and well
+        self._aside.look()
+
+    def listen(self, work: Work | None) -> None:
+        self._aside.listen(work)
+
+    def call(self) -> None:
+        self._aside.call()
 
     def release(self, channels: Iterable[Channel]) -> None:
         for channel in channels:
@@ -301,8 +309,7 @@ class MPITransport(ControlPlane):
         if self._is_closed or sys.exc_info()[0] is not None:
             return
         self._is_closed = True
-        while self._in_flight:
-            self._complete_oldest_send()
+        self.flush()
         for channel in self._channels:
             channel.drain()
         wait(self._signs.has_left, self.patience, partial(Late, self.rank, "signs that it sent", self._others))
@@ -317,7 +324,7 @@ class MPITransport(ControlPlane):
     def abandon(self) -> list[Any]:
         """Let go of what the transport holds, when its communicators are revoked; what of it MPI may still use."""
         self._pulse.close()
-        return [request for channel in self._channels for request in channel.abandon()]
+        return [*self._aside.abandon(), *(request for channel in self._channels for request in channel.abandon())]
 
     def end(self, code: int, message: str = "") -> None:
         """Shut MPI down together with the other ranks, or abort the job; see :func:`stop`."""
@@ -347,8 +354,6 @@ class MPITransport(ControlPlane):
         It finds everybody there, as is needed to make communicators, which blocks. Where ranks may be lost none are
         made: whoever is in the midst of that cannot be told.
         """
-        if self._job.is_elastic:
-            return [False] * len(exchanges)
         mine = [exchange for exchange in exchanges if exchange.is_collective and self.rank in exchange.group]
         large = {_tag(exchange) for exchange in mine if packed_bytes(exchange, self.rank) > self._most_bytes}
         everyones = set[int]().union(*self.all_gather(large))
@@ -365,6 +370,10 @@ class MPITransport(ControlPlane):
         if group not in self._groups:
             self._groups[group] = self._data.Create_group(self._data.group.Incl(group))
         return CollectiveChannel(exchange, self.rank, self._groups[group], self.patience, memory)
+
+    def _is_over(self, request: Any) -> bool:
+        self._aside.look()
+        return super()._is_over(request)
 
     def _free_channels(self) -> None:
         for channel in self._channels:

@@ -35,7 +35,7 @@ from ..core.region import Region
 from .executor import KernelFactory
 from .machine import can_step_back, give_way, rest, stepping_back
 from .provider import Action
-from .transport import Transport
+from .transport import Control
 
 FEWEST, MOST = 5, 20
 """Times that all steps of all ranks are run beforehand: as many as fit `ENOUGH_S` for each engine."""
@@ -172,12 +172,12 @@ def _arrays(pairs: Sequence[tuple[str, int]], values: Mapping[int, Any]) -> tupl
     return arrays if len(arrays) == len(held) else None
 
 
-def settle(transport: Transport, pacers: Sequence[Pacer], clock: Callable[[], float] = time.perf_counter) -> None:
+def settle(transport: Control, pacers: Sequence[Pacer], clock: Callable[[], float] = time.perf_counter) -> None:
     """Measure the steps of all ranks that are paced, while the others rest; called by all ranks together.
 
     Parameters
     ----------
-    transport : Transport
+    transport : Control
     pacers : sequence of Pacer
         This rank's, of engines that are to be compared: they share the machine's good and bad moments.
     clock : callable
@@ -194,7 +194,7 @@ def settle(transport: Transport, pacers: Sequence[Pacer], clock: Callable[[], fl
     _pool(transport, [step for pacer in pacers for step in pacer.steps])
 
 
-def _pool(transport: Transport, steps: Sequence[PacedStep]) -> None:
+def _pool(transport: Control, steps: Sequence[PacedStep]) -> None:
     """Let steps that compute as much take as long, on whichever rank and in whichever engine they are."""
     pools: dict[str, list[float]] = {}
     for work, samples in (item for rank in transport.all_gather([(s.work, s.samples) for s in steps]) for item in rank):

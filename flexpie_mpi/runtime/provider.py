@@ -18,7 +18,7 @@ from ..files.cache import Cache
 from ..model import SegmentModel
 from ..model.shard import WeightFiles
 from .machine import threads_problem
-from .transport import Transport, agree
+from .transport import Control, agree
 
 Action = Callable[[], None]
 
@@ -98,7 +98,7 @@ class Provider(Protocol):
         """
 
 
-def agreed_blocks(transport: Transport, block: int, boundaries: str = "auto") -> tuple[int, ...]:
+def agreed_blocks(transport: Control, block: int, boundaries: str = "auto") -> tuple[int, ...]:
     """Channels to a block on every rank, by rank; called by all ranks together, each with its own (0: none).
 
     Raises ModelError when `boundaries` of any rank is none of `BOUNDARIES`.

@@ -1,7 +1,7 @@
 """The seam between what moves and how: every rank of a job talks to the others through a Transport.
 
-Two planes. The *control* plane (objects, used while setting up) may pickle; the *data* plane (`Channel`, used for every
-request) moves bytes between buffers made once.
+Two planes. The *control* plane (`Control`: objects, used while setting up) may pickle; the *data* plane (`Channel`,
+used for every request) moves bytes between buffers made once.
 """
 
 from __future__ import annotations
@@ -57,35 +57,21 @@ class Channel(Protocol):
     def late(self, waited_s: float) -> Late: ...
 
 
-class Transport(Protocol):
-    """What a rank can ask of the job it is part of.
+class Control(Protocol):
+    """What ranks tell each other to make ready for requests.
 
-    Every method but the point-to-point ones and `idle` is called by all ranks.
+    Every method but the point-to-point ones is called by all ranks.
     """
 
     rank: int
     size: int
 
     @property
-    def library(self) -> str:
-        """Name and version of the library that carries messages; empty without one."""
-
-    @property
     def patience(self) -> Patience:
         """How this rank waits."""
 
-    @property
-    def life(self) -> Life:
-        """What this rank does, kept up to date by those who do it."""
-
     def host_ranks(self) -> dict[str, tuple[int, ...]]:
         """Ranks by the name of their host."""
-
-    def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
-        """What a rank says that it does, beside the messages of the job; None where it does not answer.
-
-        Any thread of this process may ask. Where it is `loaded`, how fast a large answer comes is measured as well.
-        """
 
     def broadcast(self, item: Any, root: int = 0) -> Any:
         """The root's `item`, on every rank."""
@@ -114,6 +100,37 @@ class Transport(Protocol):
     def open(self, exchanges: Sequence[Exchange]) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order."""
 
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Give back channels that are no longer used, with their memory, once what they sent has left."""
+
+
+Work = Callable[[Control], None]
+"""What a thread does beside the main one of its rank, with what it tells those of the other ranks by."""
+
+
+class Transport(Control, Protocol):
+    """What a rank can ask of the job it is part of.
+
+    Every method but the point-to-point ones, `asked`, `idle` and `call` is called by all ranks.
+    """
+
+    @property
+    def library(self) -> str:
+        """Name and version of the library that carries messages; empty without one."""
+
+    @property
+    def life(self) -> Life:
+        """What this rank does, kept up to date by those who do it."""
+
+    def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
+        """What a rank says that it does, beside the messages of the job; None where it does not answer.
+
+        Any thread of this process may ask. Where it is `loaded`, how fast a large answer comes is measured as well.
+        """
+
+    def open(self, exchanges: Sequence[Exchange], *, as_messages: bool = False) -> tuple[Channel, ...]:
+        """The same; `as_messages`, where not all ranks would come to make what collectives need."""
+
     def idle(self, awaited: Callable[[], Iterable[Channel] | None]) -> None:
         """Drive messages forward on a rank on which nothing moves.
 
@@ -128,8 +145,15 @@ class Transport(Protocol):
             When the transport sees that no rank can go on.
         """
 
-    def release(self, channels: Iterable[Channel]) -> None:
-        """Give back channels that are no longer used, with their memory, once what they sent has left."""
+    def listen(self, work: Work | None) -> None:
+        """From now on `work` is done beside, in a thread of its own, whenever rank 0 calls for it.
+
+        What that thread needs of the transport is done while this one waits, or has it idle. With None nothing is
+        done any more: it returns when what has been called for is over.
+        """
+
+    def call(self) -> None:
+        """Have all ranks do the work that they listen for, once; any thread of rank 0 may call."""
 
     def close(self) -> None:
         """Free what the transport holds; channels end with it."""
@@ -156,7 +180,7 @@ def aligned(nbytes: int) -> np.ndarray:
     return memory[begin : begin + nbytes]
 
 
-def agree(transport: Transport, error: FlexPieError | None) -> None:
+def agree(transport: Control, error: FlexPieError | None) -> None:
     """Raise on every rank when any rank has an error: the lowest such rank's, with its number in front.
 
     Raises FlexPieError of the failing rank's own class.
@@ -166,7 +190,7 @@ def agree(transport: Transport, error: FlexPieError | None) -> None:
         raise theirs
 
 
-def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | None:
+def anyones(transport: Control, error: FlexPieError | None) -> FlexPieError | None:
     """On every rank, the error of the lowest rank that has one, with its number in front; None when none has."""
     for rank, theirs in enumerate(transport.all_gather(error)):
         if theirs is not None:
@@ -174,7 +198,7 @@ def anyones(transport: Transport, error: FlexPieError | None) -> FlexPieError | 
     return None
 
 
-def on_root(transport: Transport, function: Callable[[], T], root: int = 0) -> T | None:
+def on_root(transport: Control, function: Callable[[], T], root: int = 0) -> T | None:
     """Result of `function`, called on the root only; None elsewhere. Its error is raised on every rank.
 
     It may take as long as it likes, and uses no transport. Raises the FlexPieError that `function` raised.
@@ -215,7 +239,7 @@ def unpickled(memory: np.ndarray) -> Any:
     return pickle.loads(memory.tobytes())  # noqa: S301 (from a rank of this job)
 
 
-def on_every_rank(transport: Transport, function: Callable[[], T]) -> T:
+def on_every_rank(transport: Control, function: Callable[[], T]) -> T:
     """Each rank's own result of `function`; an error on any of them is raised on all.
 
     Raises the FlexPieError that `function` raised on the lowest rank where it did.

@@ -25,7 +25,7 @@ from ..files.cache import Cache
 from ..model import Model
 from ..model.shard import Slice, WeightFiles
 from ..model.weights import byte_length
-from .transport import PIECE_BYTES, Transport
+from .transport import PIECE_BYTES, Control
 
 KIND = "weights"
 
@@ -60,13 +60,13 @@ class _Link:
 
 
 def distribute(
-    transport: Transport, model: Model, needed: Iterable[Slice], cache: Cache
+    transport: Control, model: Model, needed: Iterable[Slice], cache: Cache
 ) -> tuple[WeightFiles, WeightTraffic]:
     """Files of every slice in `needed`, whose data is not in the model's skeleton; called by all ranks together.
 
     Parameters
     ----------
-    transport : Transport
+    transport : Control
     model : Model
         With its store on one rank, the root of the distribution.
     needed : iterable of (constant, region)
@@ -115,7 +115,7 @@ def _cached(cache: Cache, part: _Part) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _links(transport: Transport, model: Model, missing: Sequence[_Part]) -> list[_Link]:
+def _links(transport: Control, model: Model, missing: Sequence[_Part]) -> list[_Link]:
     """This rank's place in every chain, in an order that is the same on all ranks: so no two wait for each other."""
     requests: list[tuple[bool, Sequence[_Part]]] = transport.all_gather((model.store is not None, missing))
     needers: dict[_Part, list[int]] = {}
@@ -146,7 +146,7 @@ def _link(part: _Part, needers: Sequence[int], root: int, rank: int) -> _Link:
     return _Link(part, source, target, is_needed=rank in needers)
 
 
-def _carry(transport: Transport, model: Model, link: _Link, cache: Cache) -> Path | None:
+def _carry(transport: Control, model: Model, link: _Link, cache: Cache) -> Path | None:
     """Do this rank's part for one chain; the file when this rank needs it.
 
     The cache may call for the bytes twice, when its folder turns out to be full, but they arrive only once: what is
@@ -162,7 +162,7 @@ def _carry(transport: Transport, model: Model, link: _Link, cache: Cache) -> Pat
     return cache.store(KIND, link.part.key, _writer(lambda: _read(model, link.part))) if link.is_needed else None
 
 
-def _pass_on(transport: Transport, link: _Link, memory: np.ndarray) -> None:
+def _pass_on(transport: Control, link: _Link, memory: np.ndarray) -> None:
     """Fill `memory` from the rank before in the chain, and send each piece to the rank after."""
     assert link.source is not None, "the head of a chain reads"
     offset = 0

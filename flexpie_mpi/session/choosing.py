@@ -26,7 +26,7 @@ from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.kernels import own_block
 from ..runtime.provider import agreed_blocks
-from ..runtime.transport import Transport, on_root
+from ..runtime.transport import Control, Transport, on_root
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
 from .races import KeptRaces, Race, race_key
 from .room import most_that_fits, shortages, words_that_fit
@@ -180,15 +180,22 @@ class Chooser:
         return prediction.only(tuple(trials), found.kept, race)
 
     def depth(
-        self, chosen: Chosen, asked: int | None = None, *, holds_whole: bool = False, beside: Sequence[int] = ()
+        self,
+        chosen: Chosen,
+        asked: int | None = None,
+        *,
+        holds_whole: bool = False,
+        beside: Sequence[int] = (),
+        control: Control | None = None,
     ) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.
 
-        As of :func:`requests_in_flight`, on every rank. Raises PlanError as well where what is really free on a host
-        does not hold the plan.
+        As of :func:`requests_in_flight`, on every rank; found out by `control`, where a thread does that beside a
+        stream. Raises PlanError as well where what is really free on a host does not hold the plan.
         """
-        memory, hosts = self.transport.all_gather(memory_here()), self.transport.host_ranks()
-        blocks = agreed_blocks(self.transport, own_block(), self.sources.boundaries)
+        control = control or self.transport
+        memory, hosts = control.all_gather(memory_here()), control.host_ranks()
+        blocks = agreed_blocks(control, own_block(), self.sources.boundaries)
 
         def count() -> int:
             plan, graph = chosen.plan, self.model.graph
@@ -206,7 +213,7 @@ class Chooser:
                 raise PlanError(f"{finding}: {', or '.join(filter(None, (fits, MORE_ROOM)))}")
             return depth
 
-        return from_root(self.transport, count)
+        return from_root(control, count)
 
     def compare(
         self,

@@ -17,7 +17,7 @@ from ..core.plan import MOST_BYTES, Plan, enough_in_flight
 from ..lower import turns_of
 from ..lower.memory import mb, memory_of, memory_problems, most_in_flight
 from ..lower.states import check_in_flight
-from ..runtime.transport import Transport, on_root
+from ..runtime.transport import Control, Transport, on_root
 from ..testbed import Device, Testbed
 from ..testbed import read as read_testbed
 
@@ -67,7 +67,7 @@ def ignore(number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
     """Takes what is delivered on a rank where nothing is."""
 
 
-def from_root(transport: Transport, function: Callable[[], T]) -> T:
+def from_root(transport: Control, function: Callable[[], T]) -> T:
     """The root's result of `function`, on every rank; so is its error."""
     result: T = transport.broadcast(on_root(transport, function, ROOT), ROOT)
     return result

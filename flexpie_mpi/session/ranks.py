@@ -19,7 +19,6 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
-from ..lower.memory import memory_of
 from ..model.inputs import Asked
 from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
 from ..runtime.engine import Engine, load_shared
@@ -85,14 +84,8 @@ class Served:
         self.plan = chosen.plan
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
-        self._depth = chooser.depth(chosen, order.in_flight, beside=other.held_bytes() if other else ())
+        self._depth = chooser.depth(chosen, order.in_flight, beside=other.engine.held_bytes() if other else ())
         self.engine: Engine = self._make(self.plan, states=other.engine.states if other else None)
-
-    def held_bytes(self) -> list[int]:
-        """What its engine takes beside the state, by rank."""
-        turns = self.engine.programs_by_turn
-        needs = memory_of(turns, self.model.graph, self.plan.root)
-        return [need.engine_bytes() - turns[0][need.rank].state_bytes for need in needs]
 
     def run(self, inputs: Mapping[str, Any], keep: int | None = None) -> Mapping[str, Any]:
         """One request, as of :class:`Engine`; `inputs` are the root's."""

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import FlexPieError
 from ..core.plan import Plan
 from ..core.versions import versions
 from ..measure.throughput import Meter, Throughput, throughput
@@ -21,6 +21,7 @@ from ..runtime.ending import Stopped, stopping
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Transport, on_root
 from .opening import ROOT, CostSources, Tell, ignore
+from .succession import Succession
 from .timing import RunTerms, stream_provenance
 from .world import World
 
@@ -79,7 +80,7 @@ class StreamHandler:
     """The root's side of a stream: a supply that hands out requests, and what becomes of their outputs.
 
     Requests that the file of outputs has already go before those of the stream. The engine may be replaced between two
-    requests: `turn_to` ends the supply for now, what is under way is delivered, and the next engine goes on.
+    requests: `turn` ends the supply for now, what is under way is delivered, and the next engine goes on.
     """
 
     def __init__(
@@ -105,21 +106,27 @@ class StreamHandler:
         self._losses = losses
         self._kept: deque[Mapping[str, Any]] = deque()  # taken and not delivered
         self._again: deque[Mapping[str, Any]] = deque()  # taken once, and to be taken again
-        self._next: Plan | None = None
+        self._is_turning = False
+        self._marks: list[float] = []  # of a turn: the last delivery before it, its begin, and its end
 
-    def turn_to(self, plan: Plan) -> None:
-        """Have what is left run by another plan; may be called by any thread."""
-        self._next = plan
+    def turn(self) -> None:
+        """Have what is left run by another engine; may be called by any thread."""
+        self._is_turning = True
 
-    def next_plan(self) -> Plan | None:
-        """The plan to go on with when a supply has ended; None when all requests are done. Asked once."""
-        plan, self._next = self._next, None
-        return None if self.is_over else plan
+    def turns(self) -> bool:
+        """Whether another engine is to go on when a supply has ended; asked once."""
+        was_turning, self._is_turning = self._is_turning, False
+        self._marks = [self.meter.last_s, time.perf_counter()]
+        return was_turning and not self.is_over
+
+    def turned(self) -> None:
+        """The other engine goes on."""
+        self._marks.append(time.perf_counter())
 
     @property
     def is_over(self) -> bool:
         """As of a supply."""
-        return (not self._again and self.reader.is_over) or self._next is not None
+        return (not self._again and self.reader.is_over) or self._is_turning
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -128,7 +135,7 @@ class StreamHandler:
 
     def take(self) -> Mapping[str, Any] | None:
         """As of a supply."""
-        if self._next is not None:
+        if self._is_turning:
             return None
         request = self._again.popleft() if self._again else self.reader.take()
         self.meter.look(is_ready=request is not None or self.reader.is_over)
@@ -142,13 +149,17 @@ class StreamHandler:
         for loss in self.losses[-1:]:
             loss.replayed = len(self._kept)
         self._kept.clear()
-        self._next = None  # it was for those that were there
+        self._is_turning = False  # that was for those that were there
+        self._marks.clear()
         self.meter.go_on()
 
     def deliver(self, number: int, outputs: Mapping[str, Any], latency_s: float) -> None:
         """Takes the outputs of requests in order; `number` counts those of one engine."""
         number = self.meter.delivered
         self.meter.deliver()
+        if len(self._marks) == 3:
+            log.warning("%s", _gap(self.first + number, [*self._marks, self.meter.last_s]))
+            self._marks.clear()
         if self._results is not None:
             self._results.add(outputs)
         request = self._kept.popleft() if self._kept else {}
@@ -190,10 +201,12 @@ def stream_requests(
     *,
     keep: Callable[[StreamRun], None] = lambda run: None,
     reopen: Callable[..., Engine] | None = None,
+    room: Callable[..., int] | None = None,
 ) -> StreamRun | None:
     """Let all requests of the root's handler stream through the engine; called by all ranks together.
 
-    Where `reopen` makes an engine for another plan than the one that was `chosen`, that may go on between two requests.
+    Where the terms have it adapt, `reopen` makes an engine for another plan than the one that was `chosen`, for which
+    `room` says whether it fits, and that one may go on between two requests; as of :class:`.succession.Succession`.
     A signal ends the stream in order: what is under way is finished, delivered and kept. The root returns the stream
     that is over, after it has called `keep` with it, while signals do no harm yet. Raises FlexPieError on every rank:
     what the source or the file of outputs raised.
@@ -205,8 +218,16 @@ def stream_requests(
         stack.enter_context(stopping(*((handler.stop, handler.stopped) if handler else (None,))))
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-        world = stack.enter_context(closing(_world(handler, terms, chosen, transport))) if handler else None
-        engine, stats = _carried_out(engine, handler, world, reopen)
+        succession = None
+        if terms.adapts is not None and reopen is not None and room is not None:
+            turn = handler.turn if handler else lambda: None
+            succession = Succession(engine, chosen, reopen, room, turn)
+        world = None
+        if handler is not None:
+            ask = succession.ask if succession else None
+            world = World(chosen.inputs, transport.host_ranks(), terms.adapts, ask)
+            stack.enter_context(closing(world))
+        engine, stats = _carried_out(engine, handler, world, succession)
         everyones = transport.gather(stats, ROOT)
 
         def finish() -> StreamRun:
@@ -240,33 +261,32 @@ def stream_requests(
 
 
 def _carried_out(
-    engine: Engine,
-    handler: StreamHandler | None,
-    world: World | None,
-    reopen: Callable[..., Engine] | None,
+    engine: Engine, handler: StreamHandler | None, world: World | None, succession: Succession | None
 ) -> tuple[Engine, StreamStats]:
     """All requests, by one engine after the other; the last one, and what this rank has to say of the whole."""
-    transport, legs = engine.transport, []
+    legs = []
     while True:
         if world is not None:
             world.follow(engine)
         legs.append(engine.stream(handler or Requests(()), handler.deliver if handler else ignore))
-        plan = transport.broadcast(handler.next_plan() if handler else None, ROOT)
-        if plan is None or reopen is None:
+        if succession is None:
             return engine, joined(legs)
-        began_s = time.monotonic()
-        engine.close()
-        try:
-            engine = reopen(plan, states=engine.states)
-        except FlexPieError as error:  # the same on all ranks
-            log.warning("the other plan cannot be run: %s", error)
-            engine = reopen(engine.plan, states=engine.states)
-        log.info("the stream goes on after %.2g s", time.monotonic() - began_s)
+        if not engine.transport.broadcast(handler.turns() if handler else None, ROOT):
+            succession.close()
+            return engine, joined(legs)
+        succession.take()
+        engine = succession.engine
+        if handler is not None:
+            handler.turned()
 
 
-def _world(handler: StreamHandler, terms: RunTerms, chosen: Chosen, transport: Transport) -> World:
-    """The root's view of boards and links while the stream runs."""
-    return World(chosen.inputs, transport.host_ranks(), terms.adapts, handler.turn_to)
+def _gap(number: int, marks: Sequence[float]) -> str:
+    """A turn as a sentence, from the delivery before it to the first one after it."""
+    drained, opened, first = (later - earlier for earlier, later in pairwise(marks))
+    return (
+        f"request {number} is through by the other plan, {marks[-1] - marks[0]:.3f} s after the one before: the stream "
+        f"ended in {drained:.3f} s of that, the other one began in {opened:.3f} s, and the request took {first:.3f} s"
+    )
 
 
 def stream_handler(

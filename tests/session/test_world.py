@@ -88,7 +88,7 @@ def test_a_board_that_is_slow_for_long_gets_less_to_do(stream, caplog):
     boards.busy_s[2] *= 10
     (plan,) = looks(4)
     assert "rank 2 on 'pi2' computes 10 times as long as predicted, for 6 s now" in caplog.text
-    assert "another plan: predicted" in caplog.text
+    assert "another plan is made ready beside the stream: predicted" in caplog.text
     used = [layout for segment in plan.segments for layout in segment.layouts]
     assert sum(2 in layout.ranks for layout in used) < len(used) / 2, "it is left out, or nearly"
     caplog.clear()

@@ -88,9 +88,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.h5")
-        words = ["infer", "--model", options.model, "--requests", "1000000", "--output", str(out), "--adapt", "--verify"]
+        words = ["infer", "--model", options.model, "--requests", "1000000", "--output", str(out)]
         emulated = [*python(), "emulate", "--no-check", "--mpi", options.mpi, str(BOARDS), "--"]
-        with Job([*emulated, *words, "--testbed", str(BOARDS)], out) as job:
+        with Job([*emulated, *words, "--adapt", "--verify", "--testbed", str(BOARDS)], out) as job:
             came = job.begun(20, 300)
             while came and len(turns(job)) < options.turns:
                 before = len(turns(job))

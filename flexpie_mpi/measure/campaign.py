@@ -74,9 +74,9 @@ class Campaign:
         return np.concatenate(links)
 
     def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]]) -> None:
-        """Measure plans of the models, by turns; say which could not be."""
+        """Measure plans of the models, by turns, and one however little time is left; say which could not be."""
         loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
-        while (loaders or waiting) and not self.budget.is_over():
+        while (loaders or waiting) and not (known and self.budget.is_over()):
             if loaders:
                 known.append(self._series(loaders.popleft()))
                 waiting.appendleft(known[-1])

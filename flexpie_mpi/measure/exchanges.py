@@ -1,11 +1,12 @@
 """Timing exchange patterns the way plans carry them out: by the executor, over the job's transport, between computing.
 
 An exchange by itself, its data and code in the caches, takes half the time or less of the same one in a plan. So the
-patterns are strung together in one program, and before each all ranks work through more memory than their caches hold,
-for about as long::
+patterns are strung together in one program, and before each all ranks work through more memory than their caches hold.
+Then they meet: where ranks share cores, work ends on some long before it ends on others, and what those had sent by
+then, an exchange would not take any more::
 
-    rank 0   | write v0 | meet | work | exchange v0 | read v0, write v1 | meet | work | exchange v1 | ...
-    rank 1   | write v0 | meet | work   | exchange v0 | read v0, write v1 | meet | work | exchange v1 | ...
+    rank 0   | write v0 | work   | meet | exchange v0 | read v0, write v1 | work | meet   | exchange v1 | ...
+    rank 1   | write v0 | work | meet   | exchange v0 | read v0, write v1 | work   | meet | exchange v1 | ...
                                         '- its price -'
 """
 
@@ -216,8 +217,8 @@ class _Interludes:
                 array.sum()
             for array in written:
                 array.fill(1.0)
-            meet()
             np.multiply(source, 0.5, out=target)
+            meet()
             ready_s[step.segment] = clock()
 
         return act

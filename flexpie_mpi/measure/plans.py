@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise, zip_longest
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def collect_plans(
     threads: int = 1,
     slowdown: float | None = None,
 ) -> Outcome:
-    """Measure plans until there are no more, or no time for another like the last; called by all ranks together.
+    """Measure one plan, and more until there is no time for another like the last; called by all ranks together.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def collect_plans(
     FlexPieError
         On every rank, what `keep` raised.
     """
-    outcome, last_s = Outcome(), 0.0
+    outcome, last_s = Outcome(), -inf
     order = iter(plans)
     try:
         with scratch(transport) as folder:

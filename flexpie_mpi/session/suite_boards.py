@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +14,7 @@ from typing import TypeVar
 from ..core.errors import CostError, EmulationError, SuiteError, count_of
 from ..cost.file import load_cost
 from ..cost.traces import Traces
-from ..emulate import Cluster, available_cores, check_system, emulated
-from ..emulate.launch import AS_ROOT, find_library
+from ..emulate import Cluster, check_system, emulated
 from ..files.cache import Cache
 from ..model import load
 from ..suite.cells import HOSTS, Cell, Site, Suite, is_done
@@ -30,8 +27,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-EMULATED_SHARE = 0.25
-"""Of the time to measure, so much goes to the first emulated boards: messages take another way there."""
+PLANS_SHARE = 0.5
+"""Of the time to measure, so much goes to plans on the first boards; messages on all others share what is left."""
 
 _QUIETLY = ("sh", "-c", 'exec "$0" "$@" > /dev/null')
 """Before a command whose summary nobody asked for; what goes wrong is still said on stderr."""
@@ -110,10 +107,9 @@ class BoardCells:
     def _measure(self, suite: Suite, cells: Sequence[Cell]) -> bool:
         """Measure cells on all their testbeds; whether all could be."""
         check_system()  # before anything that takes long
-        cost_path, budget_s = self._known_cost(), self.task.budget_s(suite)
-        if cost_path is None:
-            self._measure_here(suite, budget_s)
         is_complete, waiting = True, _by(cells, attrgetter("site.name"))
+        cost_path = self._known_cost() or self._learn(suite, [some[0].site for some in waiting.values()])
+        self._progress = CellProgress(self._progress.total)  # cells last as long as cells have lasted
         for number, (name, cells_there) in enumerate(waiting.items(), 1):
             if self._is_late:
                 break
@@ -122,9 +118,6 @@ class BoardCells:
             try:
                 with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
                     self.tell("")
-                    if cost_path is None:
-                        cost_path = self._learn(cluster, site, budget_s)
-                        self._progress = CellProgress(self._progress.total)  # cells last as long as cells have lasted
                     is_complete &= self._on_boards(cluster, site, cells_there, cost_path)
             except EmulationError as error:
                 if number == len(waiting) and self._progress.done == 0:  # none can be emulated
@@ -166,45 +159,46 @@ class BoardCells:
         load_cost(self.task.cost_path)
         return str(self.task.cost_path)
 
-    def _measure_here(self, suite: Suite, budget_s: float) -> None:
-        """Measure on this machine as it is, on two ranks where it has two cores.
+    def _learn(self, suite: Suite, sites: Sequence[Site]) -> str:
+        """Measure the suite's models on the first boards that can be built, messages on all; the cost model's file.
 
-        Raises CostError when that fails. Raises EmulationError when there is no mpirun.
+        Boards of one suite mostly differ in their links, so plans are measured on one testbed, and how messages meet on
+        the way on each. Raises CostError when nothing could be measured, EmulationError when no boards can be built.
         """
-        self.tell(f"measuring for the cost model, {budget_s:g} s")
-        ranks, library = str(min(2, available_cores())), find_library()
-        anyhow = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if library.name == "openmpi" else []
-        words = self._trace_words(["--model", *suite.sources, *self.cache_words], budget_s * (1 - EMULATED_SHARE))
-        command = [library.mpirun, *anyhow, "-n", ranks, *words]
-        code = subprocess.run(command, env={**os.environ, **AS_ROOT}, check=False).returncode
+        budget_s, measured = self.task.budget_s(suite), list[str]()
+        models = ["--model", *suite.sources, *self.cache_words]
+        share_s = budget_s * (1 - PLANS_SHARE) / max(1, len(sites) - 1)
+        for number, site in enumerate(sites, 1):
+            seconds = share_s if measured else budget_s * (PLANS_SHARE if number < len(sites) else 1)
+            try:
+                self._trace(site, ["--no-models"] if measured else models, seconds)
+            except (CostError, EmulationError) as error:
+                if number == len(sites) and not measured:
+                    raise
+                log.warning("for the cost model, nothing is measured on %s: %s", site.name, error)
+            else:
+                measured.append(f"on {site.name} for {seconds:g} s")
+        self.tell("fitting a cost model")
+        return self.task.fit(Traces.read(self._traces), f"measured {', '.join(measured)}", self.tell)
+
+    def _trace(self, site: Site, words: Sequence[str], seconds: float) -> None:
+        """Measure on the boards of a testbed; what the file of traces has already stays."""
+        assert site.testbed is not None, "cells on hosts are left out"
+        program = [*_QUIETLY, sys.executable, "-m", "flexpie_mpi", "trace", *words, "--testbed", site.path]
+        with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
+            self.tell(f"measuring for the cost model on {site.name}, {seconds:g} s")
+            options = ["--output", str(self._traces), "--budget", f"{seconds:g}"]
+            code = cluster.run([*program, *options], ranks=cluster.testbed.ranks)
         if code:
             raise CostError(
                 f"measuring for the cost model ended with exit code {code}: give --cost, or see what "
                 f"'flexpie-mpi trace --output {self._traces}' says"
             )
 
-    def _learn(self, cluster: Cluster, site: Site, budget_s: float) -> str:
-        """Measure messages between the boards as well, and fit a cost model to all."""
-        here_s, there_s = budget_s * (1 - EMULATED_SHARE), budget_s * EMULATED_SHARE
-        self.tell(f"measuring for the cost model on {site.name}, {there_s:g} s")
-        words = ["--no-models", "--testbed", site.path]  # boards share cores here: kernels would show that
-        measured = f"measured on this machine for {here_s:g} s"
-        if cluster.run(self._trace_words(words, there_s), ranks=cluster.testbed.ranks):
-            log.warning("messages between the boards of %s could not be measured for the cost model", site.name)
-        else:
-            measured += f" and on {site.name} for {there_s:g} s"
-        self.tell("fitting a cost model")
-        return self.task.fit(Traces.read(self._traces), measured, self.tell)
-
     @property
     def _traces(self) -> Path:
         """The file of the traces behind the cost model."""
         return Path(self.task.output).with_suffix(".traces.h5")
-
-    def _trace_words(self, words: Sequence[str], budget_s: float) -> list[str]:
-        """The command that measures, quietly; what the file of traces has already stays."""
-        program = [*_QUIETLY, sys.executable, "-m", "flexpie_mpi", "trace"]
-        return [*program, *words, "--output", str(self._traces), "--budget", f"{budget_s:g}"]
 
 
 def _unlimited(testbed: Testbed) -> Testbed:

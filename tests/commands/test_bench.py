@@ -211,9 +211,8 @@ def test_on_emulated_boards_with_a_cost_model_measured_before(job, suite, tmp_pa
     assert done.code == 0 and done.out.startswith(f"{TINY} on two, 2 ranks"), done
     rows = read_results(out)
     assert [row.planner for row in rows] == ["auto", "rows"] and all(row.is_emulated for row in rows)
-    assert rows[0].cost == f"{tmp_path}/results.cost.json, measured on this machine for 1.5 s and on two for 0.5 s"
+    assert rows[0].cost == f"{tmp_path}/results.cost.json, measured on two for 2 s"
     assert {rank.device for rank in rows[1].per_rank} == {"pi0", "pi1"} and rows[1].sent_bytes > 0
     traces = Traces.read(tmp_path / "results.traces.h5")
     boards = {place for place, origin in enumerate(traces.origins) if origin.slowdown == 2}
-    assert len(boards) == 2, "the boards have measured as well, as much as half a second allows"
-    assert len(traces.tables["compute"]) and not boards & set(traces.tables["compute"]["origin"])
+    assert len(boards) == 2 and boards == set(traces.tables["compute"]["origin"])

@@ -22,34 +22,29 @@ METADATA := setup.cfg pyproject.toml
 # Results of studies; a study that was stopped goes on with what it has.
 STUDIES := studies
 
-.PHONY: infer test test-alone test-mpi test-long test-openmpi test-fuzz lint paper smoke soak environment clean
+.PHONY: infer test test-alone test-mpi test-openmpi test-fuzz lint paper smoke soak environment clean
 .DELETE_ON_ERROR:
 
 infer: $(MPICH)/.run
 	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
 
-# Two parts at once, on two cores: tests that start ranks mostly wait for them. They begin in this order, the next one
-# when one of the two has ended.
-test: $(MPICH)/.test $(OPENMPI)/.test
-	@$(MAKE) --no-print-directory --jobs=2 test-alone lint test-mpi test-long test-fuzz test-openmpi
+# Two at once, in this order, the next one when one of them has ended. Those that start ranks mostly wait for them, and
+# one after the other: they take ports, processes and names of network namespaces. All others share two processes.
+test: $(MPICH)/.test
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync test-mpi lint test-alone test-openmpi test-fuzz
 
-LONG := tests/test_exact.py tests/test_conformance.py tests/test_differential.py
+test-alone: $(MPICH)/.test
+	$(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist worksteal
 
-test-alone:
-	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG:%=--ignore=%)
-
-test-mpi:
+test-mpi: $(MPICH)/.test
 	$(MPICH)/bin/python -m pytest -m mpi
 
-test-long:
-	$(MPICH)/bin/python -m pytest -m 'not mpi' $(LONG)
-
-test-openmpi:
+test-openmpi: $(OPENMPI)/.test
 	$(OPENMPI)/bin/python -m pytest -m mpi_short
 
-# As many cases as a minute allows; on a busy machine a case may take longer than the five seconds it has alone.
-test-fuzz:
-	$(MPICH)/bin/python bench/fuzz/run.py --cases 2000 --seconds 60 --limit 30
+# As many cases as half a minute allows; on a busy machine a case may take longer than the five seconds it has alone.
+test-fuzz: $(MPICH)/.test
+	$(MPICH)/bin/python bench/fuzz/run.py --cases 2000 --seconds 30 --limit 30
 
 lint: $(MPICH)/.test
 	$(MPICH)/bin/ruff check .

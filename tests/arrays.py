@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from flexpie_mpi.files.hdf5 import Stack, hdf5_offers
+from flexpie_mpi.files.hdf5 import COUNT, Stack, hdf5_offers
 from flexpie_mpi.files.npz import npy_offer, npz_offers
 
 
@@ -28,6 +28,21 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """The attributes of an HDF5 file."""
     with h5py.File(path, "r") as file:
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in file.attrs.items()}
+
+
+def written(path: Path) -> int:
+    """Complete requests in a file of results that is being written; 0 while there is none to read."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return int(file.attrs[COUNT])
+    except (OSError, KeyError):
+        return 0
+
+
+def read_rows(path: Path, name: str = "scores") -> np.ndarray:
+    """One output of all complete requests in a file of results."""
+    with h5py.File(path, "r") as file:
+        return file[name][: file.attrs[COUNT]]
 
 
 def read_request(stack: Stack, request: int) -> dict[str, np.ndarray]:

@@ -10,10 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .arrays import written
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = REPOSITORY / "tests" / "mpi"
@@ -61,10 +64,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **_SWITCHES, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
 
 
-def run(command: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Outcome:
-    """Run a command and everything it starts, at most `timeout_s` seconds."""
-    process = subprocess.Popen(
-        command,
+def start(command: Sequence[object], extra: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A command in the folder of the repository, as the leader of a group of processes."""
+    return subprocess.Popen(
+        [*map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -74,14 +77,37 @@ def run(command: Sequence[str], timeout_s: float, extra: Mapping[str, str] | Non
         cwd=REPOSITORY,
         start_new_session=True,
     )
+
+
+def run(command: Sequence[object], timeout_s: float, extra: Mapping[str, str] | None = None) -> Outcome:
+    """Run a command and everything it starts, at most `timeout_s` seconds."""
+    process = start(command, extra)
     try:
         out, err = process.communicate(timeout=timeout_s)
-        return Outcome(command, process.returncode, out, err)
+        return Outcome(process.args, process.returncode, out, err)
     except subprocess.TimeoutExpired:
         out, err = _kill(process)
-        return Outcome(command, None, out, err)
+        return Outcome(process.args, None, out, err)
     finally:
         _signal_group(process, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def started(command: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs while a test goes on; afterwards nothing of it is left."""
+    with start(command) as process:
+        try:
+            yield process
+        finally:
+            _signal_group(process, signal.SIGKILL)
+
+
+def wait_for_results(path: Path, count: int, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    """Wait until a job, which must go on meanwhile, has written the results of so many requests."""
+    end_s = time.monotonic() + timeout_s
+    while written(path) < count:
+        assert process.poll() is None and time.monotonic() < end_s, process.communicate()
+        time.sleep(0.01)
 
 
 def signal_rank(rank: int, marker: str, number: int) -> None:
@@ -134,7 +160,16 @@ class MpiRun:
         return json.loads(lines[-1])
 
     def outcome(
-        self, ranks: int, *arguments: str, timeout: float = 60, extra: Mapping[str, str] | None = None
+        self, ranks: int, *arguments: object, timeout: float = 60, extra: Mapping[str, str] | None = None
     ) -> Outcome:
         """What becomes of this python with `arguments` on so many ranks, whether it succeeds or not."""
-        return run([*self._launcher, "-n", str(ranks), sys.executable, *arguments], timeout, extra)
+        return run(self._command(ranks, arguments), timeout, extra)
+
+    def started(
+        self, ranks: int, *arguments: object, switches: Sequence[str] = ()
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+        """This python with `arguments` on so many ranks, which run while a test goes on."""
+        return started(self._command(ranks, arguments, switches))
+
+    def _command(self, ranks: int, arguments: Sequence[object], switches: Sequence[str] = ()) -> list[object]:
+        return [*self._launcher, *switches, "-n", ranks, sys.executable, *arguments]

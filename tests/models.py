@@ -19,6 +19,7 @@ from flexpie_mpi.model.zoo.builder import Builder
 from flexpie_mpi.model.zoo.drawn import write_weights
 
 VOCABULARY, HIDDEN, HEADS = 23, 48, 6
+WIDE = 4096
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 
@@ -52,15 +53,16 @@ def write_decoder(folder: Path, name: str, **sizes: int) -> Path:
     return folder / f"{name}.onnx"
 
 
-def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:
+def with_random_weights(source: Path, target: Path, *, hidden: int = WIDE) -> Path:
     """Write the model with seeded random weights where the wheel's file fills them with one number.
 
     The files carry ConstantOfShape nodes in the place of weights; a network of equal weights gives equal outputs,
     which would hide a wrong slice. So would the Softmax at the end, where one score stands out: its input is the
-    output instead.
+    output instead. With `hidden`, fully connected layers of 4096 units get that many: they are nine tenths of the
+    weights of AlexNet and VGG, and narrow ones are cut in the same way.
     """
     proto = onnx.load(source)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shapes = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
     consumers = {name: node for node in proto.graph.node for name in node.input}
     kept = []
@@ -68,10 +70,9 @@ def with_random_weights(source: Path, target: Path, seed: int = 0) -> Path:
         if node.op_type != "ConstantOfShape":
             kept.append(node)
             continue
-        shape = tuple(int(extent) for extent in shapes[node.input[0]])
-        array = _weight(
-            shape, consumers[node.output[0]], list(consumers[node.output[0]].input).index(node.output[0]), rng
-        )
+        shape = tuple(hidden if extent == WIDE else int(extent) for extent in shapes[node.input[0]])
+        reader = consumers[node.output[0]]
+        array = _weight(shape, reader, list(reader.input).index(node.output[0]), rng)
         proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), node.output[0]))
     if kept[-1].op_type == "Softmax":
         proto.graph.output[0].name = kept.pop().input[0]

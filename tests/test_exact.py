@@ -101,7 +101,7 @@ def test_what_a_search_finds_runs_exactly(name, planner, reference, cache):
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
 def test_the_real_networks_of_the_onnx_wheel(path, cache, tmp_path):
-    source = str(with_random_weights(path, tmp_path / path.name))
+    source = str(with_random_weights(path, tmp_path / path.name, hidden=64))
     model = load(source, cache=cache)
     inputs = random_inputs(model.graph, seed=5)
     expected = plain_session(source, cache, inputs)

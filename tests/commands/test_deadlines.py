@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from types import SimpleNamespace
 
 import pytest
 
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.session.choosing import LEAST_DEADLINE_S, Chosen
-from tests.launch import REPOSITORY, environment, launcher, signal_rank
+from tests.launch import signal_rank, wait_for_results
 
-from .test_resume import written
-
-ENDLESS = str(10**8)
+ENDLESS = 10**8
 
 
-@pytest.mark.parametrize("in_flight", ["1", "3"])
+@pytest.mark.mpi
+@pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_rank_that_is_stopped_is_named(mpirun, tmp_path, in_flight):
     """Rank 0 waits for rank 1, which waits for rank 2; the report is of rank 2, whoever gives up first."""
-    words = ["-m", "flexpie_mpi", "infer", "--model", "builtin:tiny_cnn", "--layout", "rows", "--deadline", "4"]
-    out, said = tmp_path / "out.h5", tmp_path / "said.txt"
-    words += ["--requests", ENDLESS, "--in-flight", in_flight, "--output", str(out)]
-    command = [*launcher(), "-n", "3", sys.executable, *words]
-    with said.open("wb") as told:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": told, "stderr": told}
-        with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **streams) as process:
-            try:
-                while not written(out) and process.poll() is None:
-                    time.sleep(0.01)
-                signal_rank(2, str(out), signal.SIGSTOP)
-                code = process.wait(timeout=40)
-            finally:
-                process.kill()
-    text = said.read_text()
-    assert code != 0, text
+    words = ["-m", "flexpie_mpi", "infer", "--model", "builtin:tiny_cnn", "--layout", "rows", "--deadline", 4]
+    out = tmp_path / "out.h5"
+    with mpirun.started(3, *words, "--requests", ENDLESS, "--in-flight", in_flight, "--output", out) as process:
+        wait_for_results(out, 1, process)
+        signal_rank(2, str(out), signal.SIGSTOP)
+        text = "\n".join(process.communicate(timeout=40))
+    assert process.returncode != 0, text
     assert "rank 2 on '" in text and "is stopped by a signal or a debugger" in text, text
     assert " waited 4" in text and " in exchange " in text and "--deadline SECONDS allows more time" in text, text
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 from flexpie_mpi.runtime.mpi import library
-from tests.commands.test_resume import rows, written
-from tests.launch import REPOSITORY, environment, launcher, signal_rank
+from tests.arrays import read_rows, written
+from tests.launch import signal_rank, wait_for_results
 
 REQUESTS = 300
 BOARDS = """
@@ -40,24 +37,19 @@ def test_a_job_that_cannot_outlive_a_rank_is_refused_at_the_start(one):
 @pytest.mark.skipif(not library().startswith("Open MPI"), reason="other MPI libraries end a job that loses a rank")
 @pytest.mark.mpi
 @pytest.mark.mpi_short
-def test_a_stream_outlives_its_root_and_another_rank(one, tmp_path, cache_folder):
+def test_a_stream_outlives_its_root_and_another_rank(one, mpirun, tmp_path, cache_folder):
     path, said = tmp_path / "out.h5", tmp_path / "run.json"
     assert one(*STREAM, "--output", tmp_path / "whole.h5")[0] == 0
     (tmp_path / "boards.toml").write_text(BOARDS)
     words = ["--output", path, "--json", said, "--testbed", tmp_path / "boards.toml", "--cache", cache_folder]
-    command = [*launcher(), "--with-ft", "ulfm", "-n", "4", sys.executable, "-m", "flexpie_mpi", *STREAM]
-    command += [*map(str, words), "--elastic", "--spares", "1"]
-    job = subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True)
-    try:
+    words += ["--elastic", "--spares", 1]
+    with mpirun.started(4, "-m", "flexpie_mpi", *STREAM, *words, switches=("--with-ft", "ulfm")) as job:
         for rank in (0, 2):
-            before, limit_s = written(path), time.monotonic() + 120
-            while written(path) in (0, before) and time.monotonic() < limit_s:
-                time.sleep(0.05)
+            wait_for_results(path, written(path) + 1, job)
             signal_rank(rank, str(said), signal.SIGKILL)
-        assert job.wait(120) == 0
-    finally:
-        job.kill()
+        _, err = job.communicate(timeout=120)
+    assert job.returncode == 0, err
     first, second = json.loads(said.read_text())["losses"]
     assert (first["ranks"], first["left"], first["spares"]) == ([0], [3, 1, 2], [3])
     assert (second["ranks"], second["left"]) == ([2], [3, 1])
-    np.testing.assert_allclose(rows(path), rows(tmp_path / "whole.h5"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(read_rows(path), read_rows(tmp_path / "whole.h5"), rtol=1e-4, atol=1e-5)

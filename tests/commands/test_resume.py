@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 
 import h5py
 import numpy as np
 import pytest
 
-from tests.launch import REPOSITORY, environment, launcher, run, signal_rank
+from tests.arrays import read_rows, written
+from tests.launch import signal_rank, wait_for_results
 
 TINY = "builtin:tiny_cnn"
 REQUESTS = 2000
 STREAM = ["-m", "flexpie_mpi", "infer", "--model", TINY, "--layout", "rows", "--requests", str(REQUESTS)]
-
-
-def rows(path):
-    with h5py.File(path, "r") as file:
-        return file["scores"][: file.attrs["requests"]]
-
-
-def written(path) -> int:
-    """Complete requests in a file that is being written; 0 while there is none to read."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return int(file.attrs["requests"])
-    except (OSError, KeyError):
-        return 0
 
 
 def saved(folder, count):
@@ -57,7 +41,7 @@ def test_a_stream_goes_on_behind_its_last_request(one, tmp_path, given):
     for count, ran in ((3, 3), (5, 2), (7, 2), (7, 0)):
         code, out, err = one(*words, count)
         assert (code, err) == (0, "") and f"stream   {ran} requests in" in out
-    assert rows(tmp_path / "out.h5").tobytes() == rows(tmp_path / "whole.h5").tobytes()
+    assert read_rows(tmp_path / "out.h5").tobytes() == read_rows(tmp_path / "whole.h5").tobytes()
 
 
 def test_a_stream_that_was_appended_goes_on_behind_its_own_requests(one, tmp_path):
@@ -73,7 +57,8 @@ def test_a_stream_that_was_appended_goes_on_behind_its_own_requests(one, tmp_pat
         assert (code, err) == (0, "")
     one("infer", "--model", TINY, *first, "--output", tmp_path / "first.h5")
     one("infer", "--model", TINY, *second, "--output", tmp_path / "second.h5")
-    assert rows(out).tobytes() == rows(tmp_path / "first.h5").tobytes() + rows(tmp_path / "second.h5").tobytes()
+    whole = (read_rows(tmp_path / name) for name in ("first.h5", "second.h5"))
+    assert read_rows(out).tobytes() == b"".join(rows.tobytes() for rows in whole)
 
 
 def test_what_is_not_the_stream_that_began_the_file(one, tmp_path):
@@ -106,31 +91,20 @@ def test_a_file_that_does_not_say_what_is_in_it(one, tmp_path):
     assert code == 2 and "does not say which requests its stream has" in err
     assert one("infer", "--model", TINY, "--requests", 2, "--append", "--output", out)[0] == 0
     assert one("infer", "--model", TINY, "--requests", 4, "--resume", out)[0] == 0
-    assert len(rows(out)) == 6
+    assert len(read_rows(out)) == 6
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, cache_folder):
-    """What a stream writes that nobody disturbs."""
-    path = tmp_path_factory.mktemp("undisturbed") / "out.h5"
-    if launcher() is None:
-        pytest.skip("no mpiexec")
-    outcome = run([*launcher(), "-n", "2", sys.executable, *STREAM, "--cache", cache_folder, "--output", path], 120)
-    assert outcome.code == 0, str(outcome)
-    return rows(path)
-
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_job_whose_rank_is_killed_goes_on_at_the_next_start(mpirun, tmp_path, undisturbed, victim):
-    out = tmp_path / "out.h5"
-    command = [*launcher(), "-n", "2", sys.executable, *STREAM, "--resume", str(out)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **quiet) as process:
-        while not written(out) and process.poll() is None:
-            time.sleep(0.002)
-        signal_rank(victim, str(out), signal.SIGKILL)
-        assert process.wait(timeout=30) != 0, "it was over before it could be killed"
-    assert 0 < written(out) < REQUESTS
-    outcome = mpirun.outcome(2, *STREAM, "--resume", str(out), timeout=90)
-    assert outcome.code == 0, str(outcome)
-    assert len(undisturbed) == REQUESTS and rows(out).tobytes() == undisturbed.tobytes()
+@pytest.mark.mpi
+def test_a_job_whose_ranks_are_killed_goes_on_at_every_start(mpirun, tmp_path):
+    out, whole = tmp_path / "out.h5", tmp_path / "whole.h5"
+    for victim in (0, 1):
+        before = written(out)
+        with mpirun.started(2, *STREAM, "--resume", out) as process:
+            wait_for_results(out, before + 1, process)
+            signal_rank(victim, str(out), signal.SIGKILL)
+            assert process.wait(timeout=30) != 0, "it was over before it could be killed"
+        assert before < written(out) < REQUESTS
+    for option, path in (("--resume", out), ("--output", whole)):
+        outcome = mpirun.outcome(2, *STREAM, option, path, timeout=90)
+        assert outcome.code == 0, str(outcome)
+    assert len(read_rows(whole)) == REQUESTS and read_rows(out).tobytes() == read_rows(whole).tobytes()

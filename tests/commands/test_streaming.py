@@ -8,11 +8,7 @@ import os
 import re
 import signal
 import struct
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,7 +17,6 @@ import pytest
 from flexpie_mpi import load
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.core.plan import Plan, Segment
-from flexpie_mpi.files.hdf5 import COUNT
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.memory import PROCESS_BYTES, memory_of
@@ -29,7 +24,7 @@ from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.runtime.mpi import library
 from flexpie_mpi.session.streaming import StreamHandler
 from tests.arrays import read_hdf5
-from tests.launch import REPOSITORY, environment, launcher
+from tests.launch import REPOSITORY, wait_for_results
 
 TINY = "builtin:tiny_cnn"
 
@@ -227,46 +222,18 @@ def test_a_pipeline_of_three_ranks(job, model, reference, tmp_path):
 
 @pytest.mark.mpi
 @pytest.mark.mpi_short
-def test_a_signal_to_the_launcher_ends_an_endless_stream_in_order(tmp_path):
+def test_a_signal_to_the_launcher_ends_an_endless_stream_in_order(mpirun, tmp_path):
     """SIGTERM, but for Open MPI's launcher, which passes that on to nobody: SIGUSR1 reaches all ranks of both."""
-    start = launcher()
-    if start is None:
-        pytest.skip("there is no mpirun beside this python or on the PATH")
     folder, output = tmp_path / "frames", tmp_path / "out.h5"
     folder.mkdir()
     words = ["infer", "--model", TINY, "--layout", "rows", "--input", folder, "--output", output, "--json", "-"]
-    command = [*start, "-n", "2", sys.executable, "-m", "flexpie_mpi", *map(str, words)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, env=environment(), cwd=REPOSITORY, start_new_session=True, **streams) as process:
-        try:
-            for number in range(3):
-                np.save(folder / ".part.npy", frame(number))
-                (folder / ".part.npy").rename(folder / f"{number}.npy")
-                assert waited_for(output, number + 1, process), process.communicate()
-            process.send_signal(signal.SIGTERM if "MPICH" in library() else signal.SIGUSR1)
-            out, err = process.communicate(timeout=30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+    with mpirun.started(2, "-m", "flexpie_mpi", *words) as process:
+        for number in range(3):
+            np.save(folder / ".part.npy", frame(number))
+            (folder / ".part.npy").rename(folder / f"{number}.npy")
+            wait_for_results(output, number + 1, process)
+        process.send_signal(signal.SIGTERM if "MPICH" in library() else signal.SIGUSR1)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     record = json.loads(out)
     assert (record["requests"], record["written"]) == (3, 3) and record["stopped_by"] in ("SIGTERM", "SIGUSR1")
-
-
-def waited_for(path: Path, count: int, process: subprocess.Popen) -> bool:
-    """Whether a file of outputs gets so many requests while the job lives."""
-    for _ in range(1500):
-        if path.exists() and _written(path) >= count:
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.02)
-    return False
-
-
-def _written(path: Path) -> int:
-    try:
-        with h5py.File(path, "r") as file:
-            return int(file.attrs.get(COUNT, 0))
-    except OSError:  # it has just been made
-        return 0

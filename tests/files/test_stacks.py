@@ -18,7 +18,7 @@ from flexpie_mpi.files import outputs as results_module
 from flexpie_mpi.files.hdf5 import COUNT, FORMAT_VERSION, Stack
 from flexpie_mpi.files.outputs import Results
 from flexpie_mpi.files.stackwriter import StackWriter
-from tests.arrays import read_hdf5, read_provenance, read_request
+from tests.arrays import read_hdf5, read_provenance, read_request, written
 from tests.launch import environment
 
 ABOUT = {"model": "net", "model_digest": "abc", "onnxruntime": "1.0"}
@@ -28,12 +28,6 @@ def rows(first: int, count: int) -> dict[str, np.ndarray]:
     """What tells the requests apart, under a name with a slash."""
     numbers = np.arange(first, first + count, dtype=np.float32)
     return {"a/b": np.repeat(numbers, 6).reshape(count, 2, 3), "n": numbers.astype(np.int64)}
-
-
-def written(path: Path) -> int:
-    """Complete requests in a file that is being written; a reader in another process needs no word about locks."""
-    with h5py.File(path, "r", locking=False) as file:
-        return int(file.attrs[COUNT])
 
 
 def test_rows_add_up_and_can_be_read_one_by_one(tmp_path: Path) -> None:

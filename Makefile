@@ -31,7 +31,7 @@ infer: $(MPICH)/.run
 # Two at once, in this order, the next one when one of them has ended. Those that start ranks mostly wait for them, and
 # one after the other: they take ports, processes and names of network namespaces. All others share two processes.
 test: $(MPICH)/.test
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync test-mpi lint test-alone test-openmpi test-fuzz
+	@$(MAKE) --no-print-directory --jobs=2 test-mpi lint test-alone test-openmpi test-fuzz
 
 test-alone: $(MPICH)/.test
 	$(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist worksteal

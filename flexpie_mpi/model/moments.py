@@ -4,7 +4,8 @@ Instance normalisations, and group normalisations as PyTorch writes them, with e
 
     (N, C, H, W) -> Reshape (N, groups, -1) -> InstanceNormalization by 1 and 0 -> Reshape back -> Mul (C, 1, 1) -> Add
 
-Small images stay as they are: nobody would cut them there.
+ONNX's own GroupNormalization is written like that first: onnxruntime has no kernel for it, and makes two dozen nodes of
+it. Small images stay as they are: nobody would cut them there.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, shape_inference
 
 from ..core.graph import BoundNode, Graph, Value
 from ..ops.moments import DOMAIN, MOMENTS
 from .canonicalise import canonicalise
 from .model import convert
 from .walks import fresh, replace, taken_names
+from .written import InPlace
 
 LEAST_PIXELS = 256
 """Pixels of an image from which on its moments are made apart."""
@@ -65,6 +68,63 @@ def with_moments(proto: onnx.ModelProto) -> None:
     canonicalise(proto)
     written = {name for node in proto.graph.node for name in node.output}
     replace(proto.graph.value_info, [value for value in proto.graph.value_info if value.name in written])
+
+
+def by_instances(proto: onnx.ModelProto) -> None:
+    """Write group normalisations of float32 data with so many axes as PyTorch does; `proto`, not canonical, is changed.
+
+    Before opset 21 they have parameters by group, which is known to be by channel where the number of channels is.
+    """
+    if not any(_is_group(node) for node in proto.graph.node):
+        return
+    shapes, taken, nodes = _float_shapes(proto), taken_names(proto), list[onnx.NodeProto]()
+    opset = max(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
+    for node in proto.graph.node:
+        shape = shapes.get(node.input[0], ()) if _is_group(node) else ()
+        channels = shape[1] if len(shape) > 1 else 0
+        if len(shape) > 2 and (opset >= 21 or channels):
+            nodes += _instances(proto.graph, node, len(shape), 0 if opset >= 21 else channels, taken)
+        else:
+            nodes.append(node)
+    replace(proto.graph.node, nodes)
+
+
+def _is_group(node: onnx.NodeProto) -> bool:
+    return node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx")
+
+
+def _float_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Sizes of the axes of float32 values, 0 where they are not known, of those whose number of axes is."""
+    try:
+        graph = shape_inference.infer_shapes(proto).graph
+    except Exception:  # inference raises several unrelated classes on models that onnxruntime takes
+        return {}
+    tensors = ((value.name, value.type.tensor_type) for value in (*graph.input, *graph.value_info, *graph.output))
+    return {
+        name: tuple(dim.dim_value for dim in tensor.shape.dim)
+        for name, tensor in tensors
+        if tensor.elem_type == TensorProto.FLOAT and tensor.HasField("shape")
+    }
+
+
+def _instances(
+    graph: onnx.GraphProto, node: onnx.NodeProto, ndim: int, channels: int, taken: set[str]
+) -> list[onnx.NodeProto]:
+    """The nodes of a group normalisation; `channels` is 0 where it has parameters by channel."""
+    place, (data, *parameters) = InPlace(graph, node, taken), node.input
+    groups = next(item.i for item in node.attribute if item.name == "num_groups")
+    grouped = place.add("Reshape", data, np.array([0, groups, -1]))
+    result = place.add("InstanceNormalization", grouped, np.ones(groups, np.float32), np.zeros(groups, np.float32))
+    place.nodes[-1].attribute.extend(item for item in node.attribute if item.name == "epsilon")
+    result = place.add("Reshape", result, place.add("Shape", data))
+    for op, each, output in zip(("Mul", "Add"), parameters, ("", node.output[0]), strict=True):
+        name = each
+        if channels:
+            name = place.add("Reshape", name, np.array([groups, 1]))
+            name = place.add("Expand", name, np.array([groups, channels // groups]))
+        by_channel = place.add("Reshape", name, np.array([-1, *(1,) * (ndim - 2)]))
+        result = place.add(op, result, by_channel, output=output)
+    return place.nodes
 
 
 def _pair(graph: onnx.GraphProto, each: _Normalisation, taken: set[str]) -> list[onnx.NodeProto]:

@@ -7,7 +7,7 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     select_outputs the outputs that are wanted, and which positions of them
     ---------------------------------------------------------------------------------------------------
     Original       onnxruntime must accept the file as it is
-    _plain         functions inlined
+    _plain         functions inlined, group normalisations written by instances
     preoptimise    constants folded by onnxruntime, without the weights that folding cannot touch
     drop_signs, canonicalise
     infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
@@ -35,7 +35,7 @@ from ..core.graph import BoundNode
 from ..ops import rule_for, whole
 from .canonicalise import canonicalise
 from .model import convert
-from .moments import with_moments
+from .moments import by_instances, with_moments
 from .narrow import narrowed
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
@@ -45,7 +45,7 @@ from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes,
 
 log = logging.getLogger(__name__)
 
-FORMAT = 12
+FORMAT = 13
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -140,7 +140,10 @@ def _narrowed(source: Source, original: Original, folder: Path, budget: Budget) 
 
 def _plain(source: Source, *, inlines: bool) -> Source:
     proto = deepcopy(source.proto)
-    return Source(inline_functions(proto) if inlines else proto, source.stored)
+    if inlines:
+        proto = inline_functions(proto)
+    by_instances(proto)
+    return Source(proto, source.stored)
 
 
 def _finished(source: Source, original: Original, budget: Budget) -> Source:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..core.graph import BoundNode
-from ..core.region import Bounds, Region
-from .base import AxisRule, Followed, LocalNode, OpRule, Regions, axis_of, hull, register, same, trimmed
-from .conv import touched
+from ..core.region import Region
+from .base import AxisRule, Followed, LocalNode, Regions, axis_of, hull, register, same, trimmed
 from .named import NamedAxes, Share
 
 
@@ -154,37 +153,6 @@ class EmbedLayerNormalization(NamedAxes):
         first, *crops = super().local(node, out, into)
         unused = () if len(first.outputs) > 1 else ("unused1",)
         return (replace(first, outputs=(*first.outputs, *unused)), *crops)
-
-
-@register
-class GroupNormalization(OpRule):
-    """Statistics over groups of channels; a range of channels computes the groups it touches and crops."""
-
-    ops = ("GroupNormalization",)
-
-    def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
-        return (frozenset((0, 1)),)
-
-    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        per_group = node.in_shape()[1] // node.attribute("num_groups")
-        lo, hi = _group_channels(node, out)
-        parameter = (lo, hi) if node.opset >= 21 else (lo // per_group, hi // per_group)  # before 21 one per group
-        return (hull(out).with_axis(1, (lo, hi)), Region((parameter,)), Region((parameter,)))
-
-    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
-        lo, hi = _group_channels(node, out)
-        count = (hi - lo) * node.attribute("num_groups") // node.in_shape()[1]
-        return trimmed(node.opset, same(node, (("num_groups", count),)), (hull(out).with_axis(1, (lo, hi)),), out)
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Mean, variance, scale and shift: about eight per element of the groups touched."""
-        return 8 * hull(out).with_axis(1, _group_channels(node, out)).size
-
-
-def _group_channels(node: BoundNode, out: Regions) -> Bounds:
-    """Channels of the groups touched."""
-    channels = node.in_shape()[1]
-    return touched(hull(out).bounds[1], node.attribute("num_groups"), channels, channels).read
 
 
 @register

@@ -41,12 +41,20 @@ def group(groups: int = 3, *, ones: float = 1.0, shape: tuple[int, ...] = (6, 1,
     )  # fmt: skip
 
 
+def native(opset: int, image: list[int] = IMAGE):
+    """One by ONNX's own operator, with parameters by group before opset 21."""
+    each = 6 if opset >= 21 else 3
+    node = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=3, epsilon=0.01)
+    return make([node], {"x": image}, ["y"], {"s": noise(each), "b": noise(each, seed=1)}, opset=opset)
+
+
 def ops(model) -> list[str]:
     return [node.operator for node in model.graph.bound]
 
 
 INSTANCE = ["flexpie_mpi.Moments", "flexpie_mpi.InstanceNormalization"]
 GROUP = ["flexpie_mpi.Moments", "flexpie_mpi.GroupNormalization"]
+GROUPED = ["Reshape", "InstanceNormalization", "Reshape", "Mul", "Add"]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,9 @@ GROUP = ["flexpie_mpi.Moments", "flexpie_mpi.GroupNormalization"]
         (group(1), GROUP),
         (group(ones=2.0), ["Reshape", *INSTANCE, "Reshape", "Mul", "Add"]),
         (group(shape=(1,)), ["Reshape", *INSTANCE, "Reshape", "Mul", "Add"]),
+        (native(18), GROUP),
+        (native(21), GROUP),
+        (native(21, [1, 6, 4, 5]), GROUPED),
         (group(outputs=("normal", "y")), ["Reshape", *INSTANCE, "Reshape", "Mul", "Add"]),
     ],
 )

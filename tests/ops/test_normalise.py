@@ -67,16 +67,6 @@ def test_root_mean_square(axis):
     check_rule(one_node("RMSNormalization", operands, opset=NEWEST, axis=axis), cut=(axes_below(axis % 3),))
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3, 6])
-@pytest.mark.parametrize("opset", [18, 21])
-def test_group(opset, groups):
-    count = 6 if opset >= 21 else groups
-    shape = (2, 6, 4, 3)
-    operands = [shape, weights(count), weights(count, seed=1)]
-    proto = one_node("GroupNormalization", operands, opset=opset, shapes=[shape], num_groups=groups)
-    check_rule(proto, cut=({0, 1},), trials=20)
-
-
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("opset", [7, 13, NEWEST])
 def test_local_response(opset, size):

@@ -21,7 +21,7 @@ from ..core.graph import BoundNode, Graph
 from ..core.layout import KINDS, Layout, cut_axes
 from ..core.program import NodeBlock
 from ..core.region import Region
-from ..ops import part_axes, part_regions, rule_for, whole, widen
+from ..ops import between_borders, part_axes, part_regions, rule_for, whole, widen
 
 Held = tuple[tuple[str, Region | None], ...]
 """(value, region) pairs; the region is None for an opaque value."""
@@ -82,7 +82,8 @@ def is_in_parts(graph: Graph, name: str, layout: Layout) -> bool:
 
 def part_share(graph: Graph, name: str, layout: Layout, rank: int) -> Region | None:
     """The share of what a node sums, a region of its first input, of which `rank` makes its part of the result."""
-    return layout.region(graph.bound[graph.producer[name]].in_shape(), rank)
+    node = graph.bound[graph.producer[name]]
+    return between_borders(node, layout.region(node.in_shape(), rank))
 
 
 def part_block(graph: Graph, name: str, layout: Layout, rank: int) -> NodeBlock | None:

@@ -32,13 +32,14 @@ from .base import (
     whole,
     widen,
 )
-from .parts import part_axes, part_regions
+from .parts import between_borders, part_axes, part_regions
 
 __all__ = [
     "Const",
     "LocalNode",
     "OpRule",
     "Regions",
+    "between_borders",
     "crop",
     "part_axes",
     "part_regions",

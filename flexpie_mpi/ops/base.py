@@ -112,6 +112,15 @@ class OpRule:
         """
         return ()
 
+    def part_grain(self, node: BoundNode) -> int:
+        """Elements along such an axis that no two shares have of: where data is packed in blocks, those of a block."""
+        return 1
+
+    def part_reads(self, node: BoundNode, data: Region) -> Regions:
+        """Region of each of the inputs that follow the share `data` of the first one; those behind are whole."""
+        axes = self.part_axes(node)
+        return tuple([read_by(data, value, followed) for value, followed in zip(node.inputs, axes, strict=False)])
+
     def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
         """Nodes that compute a part of all of the output from inputs that hold `into`, None for one that is not read.
 

@@ -16,7 +16,21 @@ from typing import ClassVar
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Followed, LocalNode, OpRule, Regions, aligned, axes_of, hull, macs, register, same
+from .base import (
+    AxisRule,
+    Followed,
+    LocalNode,
+    OpRule,
+    Regions,
+    aligned,
+    axes_of,
+    hull,
+    macs,
+    register,
+    same,
+    whole,
+    without,
+)
 
 
 @register
@@ -130,39 +144,61 @@ class QGemm(Gemm):
 class MatMulNBits(OpRule):
     """Product of data (..., K) with a matrix of few bits, packed along K in blocks: (N, blocks, bytes of a block).
 
-    Columns of the result are rows of the packed matrix, so that nothing is unpacked to cut it. The scales and zero
-    points of a column lie together, in one axis with those of all columns or in a row of their own. There are no parts
-    over blocks of K: zero points of several blocks share a byte, and a share of K seldom begins where a block does.
+    Columns of the result are rows of the packed matrix, so that nothing is unpacked to cut it. Scales are
+    (N, blocks), zero points are that as floats, or packed (N, bytes). Shares of K have whole blocks, and whole bytes of
+    zero points.
     """
 
     domain = "com.microsoft"
     ops = ("MatMulNBits",)
+    added_once = (5,)
 
     def applies(self, node: BoundNode) -> bool:
         """Not with features in another order, blocks packed for another processor, or weights left out."""
         columns, shapes = node.attribute("N"), [value.shape or () for value in node.inputs[1:] if value is not None]
         is_plain = not node.has_input(4) and not node.attribute("weight_prepacked", 0)
-        return is_plain and all(prod(shape) and shape[:1] and shape[0] % columns == 0 for shape in shapes)
+        return is_plain and all(prod(shape) and shape[:1] == (columns,) for shape in shapes)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
         return axes_of(node)
 
     def in_regions(self, node: BoundNode, out: Regions) -> Regions:
-        *rows, (lo, hi) = hull(out).bounds
-        regions: list[Region | None] = [Region((*rows, (0, node.in_shape()[-1])))]
-        for value in node.inputs[1:]:
-            if value is None or value.shape is None:
-                regions.append(None)
-                continue
-            each = value.shape[0] // node.attribute("N")
-            regions.append(Region.full(value.shape).with_axis(0, (lo * each, hi * each)))
-        return tuple(regions)
+        *rows, columns = hull(out).bounds
+        packed = (region and region.with_axis(0, columns) for region in map(whole, node.inputs[1:]))
+        return (Region((*rows, (0, node.in_shape()[-1]))), *packed)
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return (same(node, (("N", hull(out).shape[-1]),)),)
 
+    def combines(self, node: BoundNode) -> str:
+        return "add"
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        summed = len(node.in_shape()) - 1
+        return ((*(None,) * summed, summed),)
+
+    def part_grain(self, node: BoundNode) -> int:
+        return max(_spans(node))
+
+    def part_reads(self, node: BoundNode, data: Region) -> Regions:
+        lo, hi = data.bounds[-1]
+        bounds = [(lo // span, -(-hi // span)) for span in _spans(node)]
+        packed = zip(map(whole, node.inputs[1:]), bounds, strict=False)
+        return (data, *(region and region.with_axis(1, pair) for region, pair in packed))
+
+    def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
+        assert into[0] is not None, "every part has a share"
+        return (without(same(node, (("K", into[0].shape[-1]),)), into),)
+
     def flops(self, node: BoundNode, out: Regions) -> int:
         return macs(hull(out).size * int(node.attribute("K")))
+
+
+def _spans(node: BoundNode) -> tuple[int, int, int]:
+    """Features to an element along the blocks of the matrix, of the scales, and of the zero points."""
+    size, bits = int(node.attribute("block_size")), int(node.attribute("bits", 4))
+    is_packed = node.has_input(3) and node.inputs[3].dtype == "uint8"
+    return size, size, size * (max(1, 8 // bits) if is_packed else 1)
 
 
 @register

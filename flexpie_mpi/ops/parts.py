@@ -12,7 +12,7 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import Const, LocalNode, Regions, read_by, rule_for, same, whole, without
+from .base import Const, LocalNode, Regions, rule_for, same, whole, without
 
 COMBINED = ("float32", "float64", "int32", "int64")
 """Types of values whose parts are put together.
@@ -35,17 +35,28 @@ def part_axes(node: BoundNode) -> frozenset[int]:
     return frozenset(axis for axis in rule.part_axes(node)[0] if axis is not None)
 
 
+def between_borders(node: BoundNode, share: Region | None) -> Region | None:
+    """A share of the first input, with its borders moved to the nearest where it can be cut; None if none is left."""
+    grain = rule_for(node).part_grain(node)
+    if share is None or grain == 1:
+        return share
+    for axis in part_axes(node):
+        extent = node.in_shape()[axis]
+        lo, hi = (bound if bound == extent else round(bound / grain) * grain for bound in share.bounds[axis])
+        share = share.with_axis(axis, (lo, min(hi, extent)))
+    return None if share.is_empty else share
+
+
 def part_regions(node: BoundNode, data: Region, *, is_first: bool) -> Regions:
     """Region of each input that a rank reads which has the share `data` of the first input.
 
     Of an input that is added once, the part that `is_first` reads all.
     """
     rule = rule_for(node)
-    axes = rule.part_axes(node)
-    read = [read_by(data, value, followed) for value, followed in zip(node.inputs, axes, strict=False)]
+    read = rule.part_reads(node, data)
     rest = (
         None if index in rule.added_once and not is_first else whole(value)
-        for index, value in enumerate(node.inputs[len(axes) :], len(axes))
+        for index, value in enumerate(node.inputs[len(read) :], len(read))
     )
     return (*read, *rest)
 

@@ -18,7 +18,7 @@ from flexpie_mpi.core.program import NodeBlock
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.model.shard import build
-from flexpie_mpi.ops import part_axes, part_regions, rule_for, whole, widen
+from flexpie_mpi.ops import between_borders, part_axes, part_regions, rule_for, whole, widen
 from flexpie_mpi.planner.boxes import Boxes, NodeMap
 
 
@@ -142,7 +142,8 @@ def check_parts(
     assert part_axes(bound) == axes, f"{bound.op} has parts along {sorted(part_axes(bound))}, expected {sorted(axes)}"
     weights = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
     for _ in range(trials if axes else 0):
-        shares, total = random_shares(bound.in_shape(), axes, rng), None
+        drawn, total = random_shares(bound.in_shape(), axes, rng), None
+        shares = [share for share in (between_borders(bound, each) for each in drawn) if share is not None]
         for number, share in enumerate(shares):
             into = part_regions(bound, share, is_first=number == 0)
             block = NodeBlock(bound.node.name, tuple(map(whole, bound.outputs)), into, is_part=True)

@@ -14,6 +14,7 @@ from flexpie_mpi.core.choices import StateChoice
 from flexpie_mpi.core.errors import DataError, ModelError, PlanError
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.lower import lower
+from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.measure.remembered import Remembered
@@ -42,8 +43,8 @@ def counting(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def streaming() -> onnx.ModelProto:
-    """Ten frames of sound at a time through a convolution that remembers two frames, and an LSTM."""
+def streaming(frames: int = 10) -> onnx.ModelProto:
+    """Some frames of sound at a time through a convolution that remembers two frames, and an LSTM."""
     nodes: list[Node] = [
         helper.make_node("Concat", ["conv_cache", "x"], ["long"], axis=2),
         ("Slice", ["long", "ten", "end", "two"], ["new_conv_cache"]),
@@ -56,10 +57,10 @@ def streaming() -> onnx.ModelProto:
     ]
     weights = {
         "w": 0.4 * noise(12, 6, 3), "lw": 0.4 * noise(1, 32, 12), "lr": 0.4 * noise(1, 32, 8),
-        "lb": 0.1 * noise(1, 64), "head": noise(8, 5), "ten": np.array([10]), "end": np.array([12]),
+        "lb": 0.1 * noise(1, 64), "head": noise(8, 5), "ten": np.array([frames]), "end": np.array([frames + 2]),
         "two": np.array([2]), "direction": np.array([1]),
     }  # fmt: skip
-    inputs = {"x": [1, 6, 10], "conv_cache": [1, 6, 2], "h": [1, 1, 8], "c0": [1, 1, 8]}
+    inputs = {"x": [1, 6, frames], "conv_cache": [1, 6, 2], "h": [1, 1, 8], "c0": [1, 1, 8]}
     return make(nodes, inputs, ["y", "new_conv_cache", "hn", "cn"], weights)
 
 
@@ -70,6 +71,7 @@ def folder(tmp_path_factory):
     write_decoder(folder, "llama", key_heads=2, intermediate=64)
     onnx.save(counting(onnx.load(folder / "gpt2.onnx", load_external_data=False)), folder / "counting.onnx")
     onnx.save(streaming(), folder / "streaming.onnx")
+    onnx.save(streaming(1), folder / "steps.onnx")
     return folder
 
 
@@ -99,6 +101,11 @@ def chunks(folder, cache):
 @pytest.fixture(scope="module")
 def stays(folder, cache):
     return load(str(folder / "streaming.onnx"), cache=cache, states=StateChoice(("new_*=*", "hn=h", "cn=c0")))
+
+
+@pytest.fixture(scope="module")
+def steps(folder, cache):
+    return load(str(folder / "steps.onnx"), cache=cache, states=StateChoice(("new_*=*", "hn=h", "cn=c0")))
 
 
 def sequence(model):
@@ -137,6 +144,7 @@ def plan_of(graph, ranks, kind):
         ("stays", 2, "channels"),
         ("stays", 3, "auto"),
         ("stays", 4, "rows"),
+        ("steps", 3, "channels"),
     ],
 )
 def test_many_requests_are_one_sequence(request, cache, name, ranks, kind):
@@ -165,6 +173,13 @@ def test_programs_with_states_are_sound(request, name, ranks, kind):
     graph = request.getfixturevalue(name).graph
     plan = plan_of(graph, ranks, kind)
     assert violations(lower(plan, graph), plan, graph) == []
+
+
+def test_hidden_units_of_single_steps_are_shared_out(steps):
+    plan = layout_plan(steps.graph, 4, "channels")
+    found = facts_of(plan, steps.graph, lower(plan, steps.graph))
+    assert "flexpie_mpi.LSTM" in {node.operator for node in steps.graph.bound}
+    assert max(rank.weight_bytes for rank in found.ranks) < 0.5 * steps.graph.weight_bytes  # the LSTM has 0.72
 
 
 def test_what_is_not_kept_is_found(grows):

@@ -19,7 +19,8 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from ..core.graph import BoundNode, Graph, Value
-from ..ops.moments import DOMAIN, MOMENTS
+from ..ops.base import OWN
+from ..ops.moments import MOMENTS
 from .canonicalise import canonicalise
 from .model import convert
 from .walks import fresh, replace, taken_names
@@ -139,7 +140,7 @@ def _pair(graph: onnx.GraphProto, each: _Normalisation, taken: set[str]) -> list
         helper.make_node(each.op, [data, moments, *each.parameters], last.outputs, last.name, epsilon=epsilon),
     ]
     for node in pair:
-        node.domain = DOMAIN
+        node.domain = OWN
         node.attribute.append(helper.make_attribute("num_groups", groups))
     return pair
 

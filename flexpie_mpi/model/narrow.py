@@ -10,10 +10,7 @@ Products that are split apart become several before (:mod:`.branches`), where th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from os import SEEK_END
 from pathlib import Path
-
-import onnx
 
 from ..core.graph import Graph
 from ..core.layout import Layout
@@ -23,7 +20,7 @@ from ..ops import whole
 from .branches import branched
 from .model import Model, convert
 from .shard import build
-from .weights import Source, StoredTensor, WeightStore, digest_bytes, stub
+from .weights import Source, WeightStore, moved
 
 WORTH = 0.02
 """Share of all work that must fall away: a convolution that steps over the last row is no reason to change a model."""
@@ -54,17 +51,8 @@ def _built(source: Source, blocks: Sequence[NodeBlock], file: Path) -> Source:
         if constant == tensor.name:
             tensor.CopyFrom(model.tensor_proto(constant))
         elif constant:
-            stored[tensor.name] = _append(tensor, store.read(constant, region).tobytes(), file)
+            stored[tensor.name] = moved(tensor, store.read(constant, region).tobytes(), file)
     return Source(made.proto, stored)
-
-
-def _append(tensor: onnx.TensorProto, raw: bytes, file: Path) -> StoredTensor:
-    """Where the bytes of a tensor are, once they are written behind those of a file."""
-    with file.open("ab") as target:
-        offset = target.seek(0, SEEK_END)
-        target.write(raw)
-    stub(tensor, digest_bytes(tensor.data_type, tensor.dims, raw), source=tensor.name)
-    return StoredTensor(tensor.data_type, tuple(tensor.dims), file, offset, len(raw))
 
 
 def _whole(graph: Graph, names: Iterable[str]) -> Held:

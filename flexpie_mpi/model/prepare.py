@@ -14,6 +14,7 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     Original       the same run of the file must give the same outputs, or the next way is tried:
                    functions inlined by onnxruntime; nothing folded
     narrowed       without what the outputs do not need; then all as from drop_signs on
+    in_pieces      weights laid out so that what a rank has of them is one box
     with_moments   normalisations over space in two steps
     ---------------------------------------------------------------------------------------------------
     read_prepared  the skeleton, and where the data of its stubs are
@@ -37,6 +38,7 @@ from .canonicalise import canonicalise
 from .model import convert
 from .moments import by_instances, with_moments
 from .narrow import narrowed
+from .pieces import in_pieces
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
 from .rewrite import drop_functions, drop_signs, inline_functions
 from .static import infer_types
@@ -64,7 +66,8 @@ def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: b
     """
     folder.mkdir()
     original = Original(path, source, budget, runs=runs)
-    ready = _narrowed(_rewritten(source, original, folder, budget), original, folder, budget)
+    ready, weights = _rewritten(source, original, folder, budget), folder / WEIGHTS_FILE
+    ready = in_pieces(_narrowed(ready, original, weights, budget), weights)
     with_moments(ready.proto)
     _store_constants(ready, folder)
     (folder / SKELETON_FILE).write_bytes(ready.proto.SerializeToString(deterministic=True))
@@ -126,9 +129,9 @@ def _rewritten(source: Source, original: Original, folder: Path, budget: Budget)
     return ready
 
 
-def _narrowed(source: Source, original: Original, folder: Path, budget: Budget) -> Source:
+def _narrowed(source: Source, original: Original, file: Path, budget: Budget) -> Source:
     """The model without what its outputs do not need, where that is accepted and computes the same."""
-    smaller = narrowed(source, folder / WEIGHTS_FILE)
+    smaller = narrowed(source, file)
     if smaller is source:
         return source
     try:

@@ -17,7 +17,7 @@ from ..core.region import Region
 from ..lower.facts import slice_bytes
 from ..lower.shards import Held
 from ..ops import Const, LocalNode, crop, rule_for, whole
-from ..ops.moments import DOMAIN
+from ..ops.base import OWN
 from .model import Model
 from .walks import fresh
 
@@ -247,7 +247,7 @@ def _is_whole(bound: BoundNode, block: NodeBlock) -> bool:
 
     Nodes of this package's own never do: onnxruntime does not know them.
     """
-    if bound.node.domain == DOMAIN:
+    if bound.node.domain == OWN:
         return False
     reads = all(_covers(value, region) for value, region in zip(bound.inputs, block.inputs, strict=True))
     writes = zip(bound.outputs, block.outputs, strict=True)

@@ -201,6 +201,15 @@ def stub(tensor: onnx.TensorProto, digest: str, **entries: str) -> None:
         tensor.external_data.add(key=key, value=value)
 
 
+def moved(tensor: onnx.TensorProto, raw: bytes, file: Path) -> StoredTensor:
+    """Where the bytes of a tensor are, once they are written behind those of a file; the tensor becomes a stub."""
+    with file.open("ab") as target:
+        offset = target.seek(0, os.SEEK_END)
+        target.write(raw)
+    stub(tensor, digest_bytes(tensor.data_type, tensor.dims, raw), source=tensor.name)
+    return StoredTensor(tensor.data_type, tuple(tensor.dims), file, offset, len(raw))
+
+
 def stub_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     """The external data entries of a tensor."""
     return {entry.key: entry.value for entry in tensor.external_data}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from ..core.graph import BoundNode
-from .base import Attributes, Const, LocalNode, Regions, crop, macs, register, same, slice_node, trimmed
+from .base import OWN, Attributes, Const, LocalNode, Regions, crop, macs, register, same, slice_node, trimmed
 from .heads import HeadRule, Prepared, hull_size
 from .named import Share
 
@@ -238,43 +238,50 @@ class GroupQueryAttention(MicrosoftAttention):
 
 @register
 class ProjectedAttention(MicrosoftAttention):
-    """Queries, keys and values worked out from the same data (batch, positions, hidden) by one matrix.
+    """Queries, keys and values worked out from the same data (batch, positions, hidden) by three matrices.
 
-    Queries are not cut, since the keys are made of the same positions. The matrix has the columns of some heads in
-    three places, so that ranks keep up to all of it though each uses its own.
+    In the model's file they are one (:mod:`flexpie_mpi.model.pieces`). Queries are not cut, since the keys are made of
+    the same positions.
     """
 
+    domain = OWN
     ops = ("Attention",)
     past = (4,)
-    lengths = 3
-
-    def applies(self, node: BoundNode) -> bool:
-        return super().applies(node) and not node.has_input(6)
+    lengths = 7
 
     def faces(self, node: BoundNode) -> tuple[Sequence[str], Sequence[str]]:
-        padding = "B" + "." * (len(node.in_shape(3)) - 1) if node.has_input(3) else ""
-        return ("B..", ".M", "M", padding, ".BN..", "BN.."), ("B.N", ".BN..")[: len(node.outputs)]
+        padding = "B" + "." * (len(node.in_shape(7)) - 1) if node.has_input(7) else ""
+        inputs = ("B..", ".N", ".N", ".N", "N", "N", "N", padding, ".BN..", "BN..")
+        return inputs, ("B.N", ".BN..")[: len(node.outputs)]
 
-    def sections(self, node: BoundNode) -> Sequence[int]:
-        return tuple(node.attribute("qkv_hidden_sizes") or (node.in_shape(1)[1] // 3,) * 3)
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        """The matrices are one again, which is done when a session is made."""
+        share, joined = self.share(node, out), [LocalNode("Concat", (1, 2, 3), ("matrix",), (("axis", 1),))]
+        if node.has_input(4):
+            joined.append(LocalNode("Concat", (4, 5, 6), ("bias",), (("axis", 0),)))
+        rest = (index if node.has_input(index) else "" for index in (7, 8, 9))
+        inputs = (0, "matrix", "bias" if node.has_input(4) else "", *rest)
+        outputs, attributes = tuple(range(len(out))), self.attributes(node, share)
+        call = LocalNode(node.op, inputs, outputs, attributes, MicrosoftAttention.domain, inherit=True)
+        return (*joined, *map(self._with_present, trimmed(node.opset, call, self.held(node, out, share), out)))
 
     def attributes(self, node: BoundNode, share: Share) -> Attributes:
         attributes, heads = super().attributes(node, share), self.heads(node)[0]
         if not node.attribute("qkv_hidden_sizes"):
             return attributes
-        sizes = tuple(size // heads * (share["N"][1] - share["N"][0]) for size in self.sections(node))
+        lo, hi = share["N"]
+        sizes = tuple(node.in_shape(index)[1] // heads * (hi - lo) for index in (1, 2, 3))
         return (*attributes, ("qkv_hidden_sizes", sizes))
 
     def keys(self, node: BoundNode) -> tuple[int, int]:
-        return node.in_shape()[1], node.in_shape(4)[3] if node.has_input(4) else 0
+        return node.in_shape()[1], node.in_shape(8)[3] if node.has_input(8) else 0
 
     def flops(self, node: BoundNode, out: Regions) -> int:
         """Those of the attention, and of the products that make queries, keys and values."""
-        data, matrix = self.in_regions(node, out)[:2]
-        lo, hi = self.share(node, out)["N"]
-        columns = node.in_shape(1)[1] * (hi - lo) // self.heads(node)[0]
-        assert data is not None and matrix is not None
-        return super().flops(node, out) + macs(data.size * columns)
+        data, *matrices = self.in_regions(node, out)[:4]
+        return super().flops(node, out) + sum(
+            macs(data.size * matrix.shape[1]) for matrix in matrices if data and matrix
+        )
 
 
 # Rotary embeddings

@@ -21,6 +21,9 @@ from typing import Any, ClassVar
 from ..core.graph import Attribute, BoundNode, Value
 from ..core.region import Region
 
+OWN = "flexpie_mpi"
+"""Domain of operators of this package, which stand for others of theirs: the local forms of their rules write those."""
+
 Regions = tuple[Region | None, ...]
 Attributes = tuple[tuple[str, Attribute | None], ...]
 Followed = Sequence[int | None]

@@ -196,9 +196,9 @@ class MatMulNBits(OpRule):
 
 def _spans(node: BoundNode) -> tuple[int, int, int]:
     """Features to an element along the blocks of the matrix, of the scales, and of the zero points."""
-    size, bits = int(node.attribute("block_size")), int(node.attribute("bits", 4))
-    is_packed = node.has_input(3) and node.inputs[3].dtype == "uint8"
-    return size, size, size * (max(1, 8 // bits) if is_packed else 1)
+    size, points = int(node.attribute("block_size")), node.inputs[3] if len(node.inputs) > 3 else None
+    is_packed = points is not None and points.dtype == "uint8"
+    return size, size, size * max(1, 8 // node.attribute("bits", 4)) if is_packed else size
 
 
 @register

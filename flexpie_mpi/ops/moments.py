@@ -16,9 +16,8 @@ from math import prod
 
 from ..core.graph import BoundNode
 from ..core.region import Bounds, Region
-from .base import Const, Followed, LocalNode, OpRule, Regions, axes_of, hull, register, trimmed
+from .base import OWN, Const, Followed, LocalNode, OpRule, Regions, axes_of, hull, register, trimmed
 
-DOMAIN = "flexpie_mpi"
 MOMENTS = "Moments"
 
 _FLOAT, _DOUBLE = 1, 11
@@ -29,12 +28,12 @@ _LAST = ("axis", 3)
 
 def makes_moments(node: BoundNode) -> bool:
     """Whether a node is the first of the two."""
-    return node.node.domain == DOMAIN and node.op == MOMENTS
+    return node.operator == f"{OWN}.{MOMENTS}"
 
 
 def reads_moments(node: BoundNode) -> bool:
     """Whether a node is the second of the two, which reads moments where it has not all of space."""
-    return node.node.domain == DOMAIN and not makes_moments(node)
+    return node.node.domain == OWN and node.op in Normalisation.ops
 
 
 @register
@@ -44,7 +43,7 @@ class Moments(OpRule):
     The variance is what the mean square exceeds the squared mean by, of which single precision may leave nothing.
     """
 
-    domain = DOMAIN
+    domain = OWN
     ops = (MOMENTS,)
 
     def cut_axes(self, node: BoundNode) -> tuple[frozenset[int], ...]:
@@ -101,7 +100,7 @@ class Moments(OpRule):
 class Normalisation(OpRule):
     """Data (N, C, spatial...) by its moments, and by parameters of every channel."""
 
-    domain = DOMAIN
+    domain = OWN
     ops = ("GroupNormalization", "InstanceNormalization")
     separable = False
     element_flops = 8  # mean, variance, scale and shift, also where moments are read

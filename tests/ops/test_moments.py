@@ -11,7 +11,8 @@ import pytest
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
 from flexpie_mpi.ops import rule_for
-from flexpie_mpi.ops.moments import DOMAIN, MOMENTS
+from flexpie_mpi.ops.base import OWN
+from flexpie_mpi.ops.moments import MOMENTS
 
 from .harness import check_parts, check_rule
 from .onenode import OPSETS, one_node
@@ -47,7 +48,7 @@ CASES = [((1, 6, 9, 8), 6), ((2, 6, 5, 7), 3), ((1, 8, 20), 2), ((2, 4, 3, 4, 5)
 @pytest.mark.parametrize("opset", OPSETS[1:])
 def test_moments(shape, groups, opset):
     data = drawn(shape, 1.0, 1.0)
-    proto = one_node(MOMENTS, [shape], domain=DOMAIN, opset=opset, num_groups=groups)
+    proto = one_node(MOMENTS, [shape], domain=OWN, opset=opset, num_groups=groups)
     expected = moments_of(data, groups)
     check_parts(proto, {*range(2, len(shape))}, feeds={"x0": data}, expected=expected, trials=3)
     check_rule(proto, cut=({0, 1},), feeds={"x0": data}, expected={"y0": expected}, trials=3)
@@ -63,7 +64,7 @@ def test_normalisation_by_moments(shape, groups, mean, opset):
     parameters = [rng.standard_normal((shape[1], *(1,) * (len(shape) - 2) * by_group), np.float32) for _ in "ab"]
     op = "GroupNormalization" if by_group else "InstanceNormalization"
     operands = [shape, ((shape[0], groups, 1, 2), "float64"), *parameters]
-    proto = one_node(op, operands, domain=DOMAIN, opset=opset, num_groups=groups, epsilon=EPSILON)
+    proto = one_node(op, operands, domain=OWN, opset=opset, num_groups=groups, epsilon=EPSILON)
     feeds = {"x0": data, "x1": moments_of(data, groups)}
     expected = normalised(data, groups, *parameters).astype(np.float32)
     cut = (set(range(len(shape))),)
@@ -72,7 +73,7 @@ def test_normalisation_by_moments(shape, groups, mean, opset):
 
 def test_what_computes_all_of_space_is_the_operator_that_it_was():
     operands = [(1, 4, 6, 6), ((1, 4, 1, 2), "float64"), *(np.ones(4, np.float32),) * 2]
-    proto = one_node("InstanceNormalization", operands, domain=DOMAIN, shapes=[(1, 4, 6, 6)], num_groups=4)
+    proto = one_node("InstanceNormalization", operands, domain=OWN, shapes=[(1, 4, 6, 6)], num_groups=4)
     (bound,) = Model.from_skeleton(proto.SerializeToString()).graph.bound
     rule, some_channels, some_rows = (
         rule_for(bound),

@@ -1,11 +1,13 @@
-"""GRU, LSTM and RNN: cut along the batch and the directions."""
+"""GRU, LSTM and RNN: cut along the batch and the directions; one step by hidden units."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from .harness import check_rule
+from flexpie_mpi.ops.base import OWN
+
+from .harness import check_rule, random_inputs, session
 from .numbers import weights
 from .onenode import NEWEST, one_node
 
@@ -80,3 +82,21 @@ def test_directions_whose_activations_share_a_list_of_parameters_stay_together()
         activation_alpha=[0.3],
     )
     check_rule(proto, cut=({2}, {1}))
+
+
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+@pytest.mark.parametrize("opset", [11, NEWEST])
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_step_by_hidden_units(op, opset, bias, rng):
+    data, *constants, _, hidden = operands(op, 1, bias=bias)[:6]
+    states, gates = [hidden] * (2 if op == "LSTM" else 1), GATES[op]
+    plain = [(1, *data[1:]), *constants, None, *states]
+    apart = [(1, gates, HIDDEN, FEATURES), (1, gates, HIDDEN, HIDDEN), (1, 2, gates, HIDDEN)]
+    pieces = [array if array is None else array.reshape(shape) for array, shape in zip(constants, apart, strict=True)]
+    extra = {"hidden_size": HIDDEN} | ({"linear_before_reset": 1} if op == "GRU" else {})
+    reference = one_node(op, plain, opset=opset, outputs=1 + len(states), **extra)
+    proto = one_node(op, [plain[0], *pieces, None, *states], opset=opset, outputs=len(states), domain=OWN, **extra)
+    feeds = random_inputs(reference, rng)
+    _, *results = session(reference).run(None, feeds)
+    expected = {f"y{number}": result for number, result in enumerate(results)}
+    check_rule(proto, cut=({1, 2},) * len(states), feeds=feeds, expected=expected, trials=15)

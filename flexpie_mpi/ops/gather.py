@@ -124,3 +124,18 @@ class ScatterND(AxisRule):
     def follows(self, node: BoundNode) -> Sequence[Followed]:
         (data,), indices = super().follows(node), node.in_shape(1)
         return (data, (None,) * len(indices), (*(None,) * (len(indices) - 1), *data[indices[-1] :]))
+
+
+@register
+class TensorScatter(AxisRule):
+    """New positions of each item, written over those of a cache from the place on that the item has."""
+
+    ops = ("TensorScatter",)
+    element_flops = 0
+
+    def axes(self, node: BoundNode) -> tuple[int]:
+        return (axis_of(node, -2),)
+
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        (data,) = super().follows(node)
+        return (data, data, (0,))

@@ -374,9 +374,11 @@ def settle_pace(engines: Sequence[Engine], control: Control | None = None) -> No
     """Measure what every step takes by itself, to pace slower boards evenly; called by all ranks together.
 
     What is measured of several engines is measured in turn: none of them gets a bad moment of the machine for good.
-    Buffers hold nothing of use afterwards. Without it, a step is paced by what it takes in each request.
+    Buffers hold nothing of use afterwards, and states nothing. Without it, a step is paced by what it takes each time.
     """
     settle(control or engines[0].transport, [engine.pacer for engine in engines])
+    for engine in engines:
+        engine.states.reset()
 
 
 def _lower_alike(

@@ -40,7 +40,7 @@ LOOK_S = 2.0
 """Between two looks."""
 
 FEWEST = 3
-"""Requests between two looks that count."""
+"""Requests between two looks that count; one where even that takes as long as several looks."""
 
 LOOKS = 3
 """So many looks one after the other make "for long"."""
@@ -207,7 +207,8 @@ class World:
             self._last = now
             return None
         done = [a.doing.requests - b.doing.requests for a, b in zip(now, before, strict=True)]
-        if min(done) < FEWEST:
+        passed_s = now[ROOT].clock_s - before[ROOT].clock_s
+        if min(done) < (FEWEST if passed_s < LOOKS * LOOK_S else 1):
             return None
         self._last = now
         busy = [(a.doing.busy_s - b.doing.busy_s) / n for a, b, n in zip(now, before, done, strict=True)]
@@ -218,8 +219,7 @@ class World:
             self._scale = [ratio or mean for ratio in ratios]
         rows = zip(ratios, self._scale, known.boards, strict=True)
         boards = tuple(before if ratio is None else ratio / scale for ratio, scale, before in rows)
-        root = engine.plan.root
-        between_s = (now[root].clock_s - before[root].clock_s) / done[root]
+        between_s = passed_s / done[ROOT]
         self._best_s = min(self._best_s, between_s)
         is_slow = between_s > FAR * self._best_s and all(b < FAR * k for b, k in zip(boards, known.boards, strict=True))
         is_known_slow = any(link != 1.0 for link in known.links)

@@ -18,7 +18,7 @@ PARTS = [("operators", 0), ("operators", 1), ("operators", 2), ("operators", 3),
 @pytest.mark.parametrize(("kind", "part"), PARTS)
 def test_random_models_are_equal_to_plain_onnxruntime(kind, part):
     numbers = range(part * CASES, (part + 1) * CASES)
-    verdicts = [judge(draw(kind, SEED, number), number, (1, 2, 3)) for number in numbers]
+    verdicts = [judge(draw(kind, SEED, number), number, (1, 3)) for number in numbers]
     failed = {verdict.number: verdict.failed for verdict in verdicts if verdict.failed}
     again = [f"python -m tests.differential --seed {SEED} --only {kind}/{number}" for number in failed]
     assert not failed, f"repeat with: {again}"

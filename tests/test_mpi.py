@@ -15,7 +15,7 @@ FAILING = str(PROGRAMS / "failing_program.py")
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2, pytest.param(3, marks=pytest.mark.mpi_short), 4])
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi_short), 4])
 def test_the_transport_contract(mpirun: MpiRun, ranks: int) -> None:
     facts = mpirun(ranks, "transport_program.py", "3", str(1 << 30))
     assert facts["broken"] == []

@@ -150,9 +150,8 @@ def test_ranks_of_two_versions_do_not_start(job, program):
 
 
 @pytest.mark.mpi
-def test_the_doctor_says_why_ranks_of_two_versions_do_not_start(job):
-    done = job(2, "doctor", "--json", "-", program=PROGRAM)
-    (found,) = json.loads(done.out)["verdicts"]
+def test_the_doctor_says_why_ranks_of_two_versions_do_not_start(job, tmp_path):
+    done = job(2, "doctor", "--json", tmp_path / "record.json", program=PROGRAM)
+    (found,) = json.loads((tmp_path / "record.json").read_text())["verdicts"]
     assert (done.code, found["check"], found["level"], found["ranks"]) == (1, "versions", "error", [1]), done
-    done = job(2, "doctor", program=PROGRAM)
-    assert done.code == 1 and done.out.count("error") == 1 and "install the same" in done.out, done
+    assert done.out.count("error") == 1 and "install the same" in done.out, done

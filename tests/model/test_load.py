@@ -100,21 +100,20 @@ def _refuse(*_):
 @pytest.mark.parametrize("op", ODD)
 @pytest.mark.parametrize("folds", [True, False])
 def test_conformance_cases(op, folds, loaded, monkeypatch):
-    """Every case that onnxruntime runs, pre-optimised and as it is: some versions run a few only once folded."""
+    """Cases that onnxruntime runs, pre-optimised and as they are: some versions run a few only once folded."""
     if not folds:
         monkeypatch.setattr(prepare, "preoptimise", _refuse)
         monkeypatch.setattr(LOAD, "prepare_apart", prepare.prepare)
-    count = 0
-    for case in suite():
-        if any(node.op_type == op for node in case.model.graph.node) and _runs(case, folds):
-            shapes = {
-                value.name: np.shape(case.inputs[value.name])
-                for value in case.model.graph.input
-                if value.type.HasField("tensor_type")
-            }
-            assert_same_results(loaded(case.model, shapes), case.model, case.inputs)
-            count += 1
-    assert count > 0
+    cases = [case for case in suite() if any(node.op_type == op for node in case.model.graph.node)]
+    running = [case for case in cases[:: max(1, len(cases) // 15)] if _runs(case, folds)]
+    assert running
+    for case in running:
+        shapes = {
+            value.name: np.shape(case.inputs[value.name])
+            for value in case.model.graph.input
+            if value.type.HasField("tensor_type")
+        }
+        assert_same_results(loaded(case.model, shapes), case.model, case.inputs)
 
 
 def _runs(case, optimised):

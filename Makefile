@@ -73,7 +73,8 @@ clean:
 
 # The files .made, .run, .plots and .test say how far an environment has come, so that nothing is installed twice.
 
-INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable
+# Modules are compiled when they are first imported: most of them never are.
+INSTALL = $(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --editable
 
 $(MPICH)/.run: $(METADATA) | $(MPICH)/.made
 	$(INSTALL) '.[mpich]'

@@ -15,7 +15,7 @@ from tests.launch import MpiRun, launcher
 
 @pytest.fixture
 def mpirun() -> MpiRun:
-    """``mpirun(n, "program.py", *arguments, timeout=60)``: the JSON that rank 0 prints.
+    """``mpirun(n, "program.py", *arguments)``: the JSON that rank 0 prints.
 
     ``mpirun.outcome(n, *arguments)`` is any use of this python, with exit code and both streams.
     """

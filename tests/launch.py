@@ -20,6 +20,8 @@ from .arrays import written
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = REPOSITORY / "tests" / "mpi"
+LIMIT_S = 240.0
+"""After which what a test has started hangs: long on any machine, and before pytest ends the session for it."""
 
 # What an MPI library leaves in the environment of a process that runs under it; it would confuse a launcher.
 _LEFT_BY_MPI = ("OMPI_COMM_WORLD", "PMI_", "PMIX_", "PRTE_", "HYDI_", "MPIR_", "MPI_LOCAL")
@@ -79,7 +81,7 @@ def start(command: Sequence[object], extra: Mapping[str, str] | None = None) -> 
     )
 
 
-def run(command: Sequence[object], timeout_s: float, extra: Mapping[str, str] | None = None) -> Outcome:
+def run(command: Sequence[object], timeout_s: float = LIMIT_S, extra: Mapping[str, str] | None = None) -> Outcome:
     """Run a command and everything it starts, at most `timeout_s` seconds."""
     process = start(command, extra)
     try:
@@ -102,7 +104,7 @@ def started(command: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
             _signal_group(process, signal.SIGKILL)
 
 
-def wait_for_results(path: Path, count: int, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+def wait_for_results(path: Path, count: int, process: subprocess.Popen[str], timeout_s: float = LIMIT_S) -> None:
     """Wait until a job, which must go on meanwhile, has written the results of so many requests."""
     end_s = time.monotonic() + timeout_s
     while written(path) < count:
@@ -151,7 +153,7 @@ class MpiRun:
     def __init__(self, launcher: Sequence[str]) -> None:
         self._launcher = launcher
 
-    def __call__(self, ranks: int, program: str, *arguments: str, timeout: float = 60) -> Any:
+    def __call__(self, ranks: int, program: str, *arguments: str, timeout: float = LIMIT_S) -> Any:
         """The JSON that rank 0 of a program in ``tests/mpi`` prints as its last line; fails when the job fails."""
         outcome = self.outcome(ranks, str(PROGRAMS / program), *arguments, timeout=timeout)
         assert outcome.code == 0, str(outcome)
@@ -160,7 +162,7 @@ class MpiRun:
         return json.loads(lines[-1])
 
     def outcome(
-        self, ranks: int, *arguments: object, timeout: float = 60, extra: Mapping[str, str] | None = None
+        self, ranks: int, *arguments: object, timeout: float = LIMIT_S, extra: Mapping[str, str] | None = None
     ) -> Outcome:
         """What becomes of this python with `arguments` on so many ranks, whether it succeeds or not."""
         return run(self._command(ranks, arguments), timeout, extra)

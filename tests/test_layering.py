@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch import LIMIT_S
+
 PACKAGE = Path(__file__).parents[1] / "flexpie_mpi"
 
 TABLE = (PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -413,7 +415,12 @@ def test_planning_needs_no_heavy_package(sources: Sources) -> None:
         f"print(sorted(set({HEAVY!r}) & {{name.split('.')[0] for name in sys.modules if sys.modules[name]}}))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=PACKAGE.parent
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        cwd=PACKAGE.parent,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

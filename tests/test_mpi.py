@@ -45,7 +45,7 @@ def test_streams_lose_nothing_and_mix_nothing_up(mpirun: MpiRun, tmp_path: objec
 
 
 def failing(mpirun: MpiRun, way: str) -> Outcome:
-    outcome = mpirun.outcome(3, FAILING, way, "1", timeout=20)
+    outcome = mpirun.outcome(3, FAILING, way, "1")
     assert outcome.code, f"the job had to be killed, or reported success\n{outcome}"
     return outcome
 
@@ -118,7 +118,7 @@ def test_work_of_the_root_may_take_longer_than_the_deadline(mpirun: MpiRun) -> N
 
 @pytest.mark.mpi
 def test_a_root_that_hangs_in_its_work_is_named(mpirun: MpiRun) -> None:
-    outcome = mpirun.outcome(2, str(PROGRAMS / "work_program.py"), "hang", timeout=20)
+    outcome = mpirun.outcome(2, str(PROGRAMS / "work_program.py"), "hang")
     assert outcome.code, outcome
     assert re.search(r"rank 1 waited 0\.6\S* s in work on one rank for rank 0: rank 0 on .* is stopped", outcome.err)
 
@@ -127,7 +127,7 @@ def test_a_root_that_hangs_in_its_work_is_named(mpirun: MpiRun) -> None:
 
 
 def python(code: str, **extra: str) -> Outcome:
-    return run([sys.executable, "-c", f"from flexpie_mpi.runtime.mpi import *\n{code}"], 60, extra)
+    return run([sys.executable, "-c", f"from flexpie_mpi.runtime.mpi import *\n{code}"], extra=extra)
 
 
 def test_without_an_mpi_library_the_sentence_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from flexpie_mpi.model.zoo import materialise
 
-from .launch import REPOSITORY, environment, launcher
+from .launch import LIMIT_S, REPOSITORY, environment, launcher
 
 DOCUMENTS = (
     "README.md",
@@ -81,7 +81,7 @@ def test_the_command_runs(command, folder):
         env=_environment(folder),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=LIMIT_S,
         stdin=subprocess.DEVNULL,
     )
     allowed = (0, 1) if "doctor" in words else (0,)  # this machine may be busy, which the doctor says
@@ -138,7 +138,7 @@ def test_the_script_runs(folder):
     for words in ([*start, "-n", "3", sys.executable], [sys.executable], [sys.executable, "plain.py"]):
         command = words if words[-1] == "plain.py" else [*words, "script.py"]
         result = subprocess.run(
-            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=100
+            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=LIMIT_S
         )
         assert result.returncode == 0, result.stderr
         said.append(result.stdout)

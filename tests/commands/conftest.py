@@ -46,7 +46,7 @@ def job(request):
     def call(ranks, *words, program=("-m", "flexpie_mpi"), **options):
         words = [*program, *map(str, words)]
         if ranks == 1:
-            return run([sys.executable, *words], 60, options.get("extra"))
+            return run([sys.executable, *words], extra=options.get("extra"))
         return request.getfixturevalue("mpirun").outcome(ranks, *words, **options)
 
     return call

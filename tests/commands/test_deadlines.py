@@ -9,7 +9,7 @@ import pytest
 
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.session.choosing import LEAST_DEADLINE_S, Chosen
-from tests.launch import signal_rank, wait_for_results
+from tests.launch import LIMIT_S, signal_rank, wait_for_results
 
 ENDLESS = 10**8
 
@@ -23,7 +23,7 @@ def test_a_rank_that_is_stopped_is_named(mpirun, tmp_path, in_flight):
     with mpirun.started(3, *words, "--requests", ENDLESS, "--in-flight", in_flight, "--output", out) as process:
         wait_for_results(out, 1, process)
         signal_rank(2, str(out), signal.SIGSTOP)
-        text = "\n".join(process.communicate(timeout=40))
+        text = "\n".join(process.communicate(timeout=LIMIT_S))
     assert process.returncode != 0, text
     assert "rank 2 on '" in text and "is stopped by a signal or a debugger" in text, text
     assert " waited 4" in text and " in exchange " in text and "--deadline SECONDS allows more time" in text, text

@@ -10,7 +10,7 @@ import pytest
 
 from flexpie_mpi.runtime.mpi import library
 from tests.arrays import read_rows, written
-from tests.launch import signal_rank, wait_for_results
+from tests.launch import LIMIT_S, signal_rank, wait_for_results
 
 REQUESTS = 300
 BOARDS = """
@@ -47,7 +47,7 @@ def test_a_stream_outlives_its_root_and_another_rank(one, mpirun, tmp_path, cach
         for rank in (0, 2):
             wait_for_results(path, written(path) + 1, job)
             signal_rank(rank, str(said), signal.SIGKILL)
-        _, err = job.communicate(timeout=120)
+        _, err = job.communicate(timeout=LIMIT_S)
     assert job.returncode == 0, err
     first, second = json.loads(said.read_text())["losses"]
     assert (first["ranks"], first["left"], first["spares"]) == ([0], [3, 1, 2], [3])

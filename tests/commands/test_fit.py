@@ -12,6 +12,7 @@ import pytest
 from flexpie_mpi.cost.file import load_cost
 from flexpie_mpi.cost.traces import Traces
 from tests.cost import laws
+from tests.launch import LIMIT_S
 
 
 @pytest.fixture(scope="module")
@@ -73,5 +74,5 @@ def test_fit_needs_no_mpi(tmp_path):
         "sys.exit(main(['fit', sys.argv[1], '--output', sys.argv[2]]))\n"
     )
     words = [sys.executable, "-c", program, str(path), str(tmp_path / "cost.json")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr

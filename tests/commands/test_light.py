@@ -40,7 +40,7 @@ def test_ranks_that_are_given_their_plan_import_no_planner(mpirun, tmp_path, str
 
 
 def test_who_inspects_imports_no_planner(tmp_path):
-    done = run([sys.executable, PROGRAM, str(tmp_path), "inspect", TINY], 60)
+    done = run([sys.executable, PROGRAM, str(tmp_path), "inspect", TINY])
     assert done.code == 0, done
     rooms, packages, _ = imported(tmp_path, 0)
     assert not rooms & {"planner", "pipeline", "placement", "simulate", "suite", "emulate", "measure"}

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from flexpie_mpi.suite.results import append_results
+from tests.launch import LIMIT_S
 from tests.report import rows
 
 
@@ -70,6 +71,6 @@ def test_without_matplotlib_a_sentence_says_what_to_install(results, tmp_path):
         "sys.exit(main(['report', *sys.argv[1:]]))\n"
     )
     words = [sys.executable, "-c", program, str(results[0]), "--output", str(tmp_path / "report")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "drawing needs matplotlib: pip install 'flexpie-mpi[plots]'" in done.stderr

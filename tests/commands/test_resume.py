@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.arrays import read_rows, written
-from tests.launch import signal_rank, wait_for_results
+from tests.launch import LIMIT_S, signal_rank, wait_for_results
 
 TINY = "builtin:tiny_cnn"
 REQUESTS = 2000
@@ -102,9 +102,9 @@ def test_a_job_whose_ranks_are_killed_goes_on_at_every_start(mpirun, tmp_path):
         with mpirun.started(2, *STREAM, "--resume", out) as process:
             wait_for_results(out, before + 1, process)
             signal_rank(victim, str(out), signal.SIGKILL)
-            assert process.wait(timeout=30) != 0, "it was over before it could be killed"
+            assert process.wait(timeout=LIMIT_S) != 0, "it was over before it could be killed"
         assert before < written(out) < REQUESTS
     for option, path in (("--resume", out), ("--output", whole)):
-        outcome = mpirun.outcome(2, *STREAM, option, path, timeout=90)
+        outcome = mpirun.outcome(2, *STREAM, option, path)
         assert outcome.code == 0, str(outcome)
     assert len(read_rows(whole)) == REQUESTS and read_rows(out).tobytes() == read_rows(whole).tobytes()

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from flexpie_mpi.commands import output
 from flexpie_mpi.core.errors import DataError
 from flexpie_mpi.model.read import spooled
-from tests.launch import REPOSITORY, environment
+from tests.launch import LIMIT_S, REPOSITORY, environment
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def shell(text, **extra):
     """(exit code, stdout, stderr) of a line of bash in which ``flexpie`` is the program."""
     line = f'set -o pipefail; flexpie() {{ "{sys.executable}" -m flexpie_mpi "$@"; }}; {text}'
     done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env=environment(extra), cwd=REPOSITORY, timeout=60
+        ["bash", "-c", line], capture_output=True, text=True, env=environment(extra), cwd=REPOSITORY, timeout=LIMIT_S
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -24,7 +24,7 @@ from flexpie_mpi.measure.compare import Reference
 from flexpie_mpi.runtime.mpi import library
 from flexpie_mpi.session.streaming import StreamHandler
 from tests.arrays import read_hdf5
-from tests.launch import REPOSITORY, wait_for_results
+from tests.launch import LIMIT_S, REPOSITORY, wait_for_results
 
 TINY = "builtin:tiny_cnn"
 
@@ -233,7 +233,7 @@ def test_a_signal_to_the_launcher_ends_an_endless_stream_in_order(mpirun, tmp_pa
             (folder / ".part.npy").rename(folder / f"{number}.npy")
             wait_for_results(output, number + 1, process)
         process.send_signal(signal.SIGTERM if "MPICH" in library() else signal.SIGUSR1)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, err
     record = json.loads(out)
     assert (record["requests"], record["written"]) == (3, 3) and record["stopped_by"] in ("SIGTERM", "SIGUSR1")

@@ -11,6 +11,7 @@ import pytest
 from flexpie_mpi import Plan, __version__, layout_plan, load
 from flexpie_mpi.commands import VERBS
 from flexpie_mpi.model.zoo import names
+from tests.launch import LIMIT_S
 
 TINY = "builtin:tiny_cnn"
 
@@ -80,7 +81,7 @@ def test_verbs_without_ranks_need_no_mpi(tmp_path):
         f"sys.exit(main(['plan', '--model', {TINY!r}, '--ranks', '2', '--output', sys.argv[1]]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "plan.json")], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, str(tmp_path / "plan.json")], capture_output=True, text=True, timeout=LIMIT_S
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "plan.json").exists()
@@ -91,7 +92,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT_S) == 0
 
 
 @pytest.mark.mpi

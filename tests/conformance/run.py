@@ -79,7 +79,7 @@ def run(model: Model, plan: Plan, inputs: dict[str, Any], cache: Cache) -> dict[
         outputs = Engine(transport, model, plan, cache=cache).run(inputs)
         return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in outputs.items()}
 
-    return run_ranks(plan.ranks, rank, deadline_s=30)[plan.root]
+    return run_ranks(plan.ranks, rank)[plan.root]
 
 
 def plans_of(model: Model, ranks: tuple[int, ...]) -> Iterator[tuple[str, Iterable[Plan]]]:

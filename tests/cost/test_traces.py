@@ -20,6 +20,7 @@ from flexpie_mpi.cost.rows import TABLES
 from flexpie_mpi.cost.traces import FORMAT, FORMAT_VERSION, Origin, Recorder, Traces, merged
 from flexpie_mpi.files import atomic
 from flexpie_mpi.files.hdf5 import write_hdf5
+from tests.launch import LIMIT_S
 
 PROGRAM = Path(__file__).parent / "killed_writers.py"
 ORIGINS = tuple(Origin(job, rank, host=f"b{rank}", slowdown=1 + rank / 3) for job in "ab" for rank in range(3))
@@ -389,7 +390,7 @@ def test_writers_killed_at_random_moments_leave_a_whole_file(tmp_path: Path) -> 
     path = tmp_path / "t.h5"
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(path), "20", "7"],
-        capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from flexpie_mpi.emulate.cleanup import SPACES, abandoned
 from flexpie_mpi.emulate.network import network_of
 from flexpie_mpi.emulate.system import memory_here
 from tests.emulate.beds import GIGABIT, bed
-from tests.launch import REPOSITORY, environment
+from tests.launch import LIMIT_S, REPOSITORY, environment
 
 pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -50,7 +50,7 @@ def ring_file(tmp_path) -> Path:
 @pytest.mark.mpi_short
 def test_a_verb_runs_on_a_ring_and_its_result_is_exact(ring_file):
     process = started("-m", "flexpie_mpi", "emulate", ring_file, "--", *INFER, "--verify")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, err
     assert "verify   equal to one onnxruntime session" in out
     assert "4 on dsp0 (0), dsp1 (1), dsp2 (2), dsp3 (3)" in out, "every board has a name of its own"
@@ -117,14 +117,14 @@ def test_an_interrupt_takes_everything_down(ring_file):
     words = ["-m", "flexpie_mpi", "emulate", ring_file, "--no-check", "--ranks", "2", "--", *INFER[:-1], "1000000"]
     process = running(2, "infer", *words)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130 and "Traceback" not in err, err
 
 
 def test_the_end_of_the_process_takes_everything_down(ring_file):
     process = running(4, "sleep", "-c", SLEEPS, ring_file)
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=LIMIT_S)
     assert process.returncode == 128 + signal.SIGTERM
 
 
@@ -132,7 +132,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_what_runs_is_not(ring
     with emulated(bed("ring", 2), check=False) as living:
         process = running(4, "sleep", "-c", SLEEPS, ring_file)
         process.kill()
-        process.wait(30)
+        process.wait(LIMIT_S)
         left = [prefix for prefix in abandoned() if prefix.startswith(f"flexpie-{process.pid}-")]
         assert len(left) == 1, "a killed process cannot clean up"
         with emulated(bed("switch", 2), check=False) as following:
@@ -152,7 +152,7 @@ def test_an_error_in_between_takes_everything_down():
 def running(boards: int, word: str, *words: object) -> subprocess.Popen[str]:
     """This python with `words`, as soon as commands with `word` run on so many boards."""
     process = started(*words)
-    until = time.monotonic() + 60
+    until = time.monotonic() + LIMIT_S
     while len(_busy_boards(f"flexpie-{process.pid}-", word)) < boards:
         assert time.monotonic() < until and process.poll() is None, process.communicate()
         time.sleep(0.02)

@@ -23,7 +23,7 @@ from flexpie_mpi.files.pipes import Frames, Pipe, Spool
 from flexpie_mpi.files.requests import Reader, Source, StreamOptions, find_source, normalisations, offered_shapes
 from flexpie_mpi.files.sources import AtMost, Files, Folder, RandomRequests, Stacked, Stop, sample
 from flexpie_mpi.files.synthetic import random_inputs
-from tests.launch import environment
+from tests.launch import LIMIT_S, environment
 
 from .graphs import graph_of
 
@@ -343,7 +343,7 @@ def test_standard_input(tmp_path: Path) -> None:
     program = "from tests.files.test_requests import *\nprint(drained(find_source(['-'], ONE, StreamOptions())))"
     data = framed(*(npy(tensor(number)) for number in range(3)))
     done = subprocess.run(
-        [sys.executable, "-c", program], input=data, capture_output=True, env=environment(), timeout=60
+        [sys.executable, "-c", program], input=data, capture_output=True, env=environment(), timeout=LIMIT_S
     )
     assert done.stdout.decode() == "[0.0, 1.0, 2.0]\n", done.stderr.decode()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..launch import REPOSITORY, environment
+from ..launch import LIMIT_S, REPOSITORY, environment
 
 BENCH = REPOSITORY / "bench" / "fuzz"
 
@@ -17,7 +17,9 @@ BENCH = REPOSITORY / "bench" / "fuzz"
 def python(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     paths = {"PYTHONPATH": f"{BENCH}:{REPOSITORY}"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment() | paths, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_S, env=environment() | paths, **options
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from flexpie_mpi.lower.memory import PROCESS_BYTES
 from flexpie_mpi.measure.race import fitting_turns, room
 from flexpie_mpi.runtime.loopback import run_ranks
 from flexpie_mpi.testbed import Device, switch
+from tests.launch import LIMIT_S
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -52,7 +53,9 @@ print(*(peak for _, peak in made))
 
 def test_a_footprint_is_that_of_one_thing_however_many_there_were_before():
     """In a process of its own: what other tests have given back may be taken first."""
-    found = subprocess.run([sys.executable, "-c", FOOTPRINTS], capture_output=True, text=True, timeout=60, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", FOOTPRINTS], capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
     sizes = [int(word) for word in found.stdout.split()]
     if sizes[0] == sizes[1]:
         pytest.skip("this kernel does not let a process reset its peak")

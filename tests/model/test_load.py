@@ -17,6 +17,7 @@ from flexpie_mpi.core.errors import ModelError
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.model import load, prepare, zoo
 from flexpie_mpi.model.read import LARGE_BYTES
+from tests.launch import LIMIT_S
 
 from ..conformance.cases import suite
 from .build import check_consistent, classifier, feeds, make, noise, save, session, whole
@@ -446,7 +447,7 @@ def test_loading_needs_no_memory_for_large_weights(tmp_path):
     for size in (16, 2896):
         path = save(large_dense_of(size), tmp_path / f"{size}.onnx")
         result = subprocess.run(
-            [sys.executable, "-c", PEAK, path], capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-c", PEAK, path], capture_output=True, text=True, timeout=LIMIT_S, check=True
         )
         peak[size] = int(result.stdout) << 10
     assert peak[2896] - peak[16] < 24 << 20

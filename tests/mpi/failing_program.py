@@ -23,7 +23,7 @@ def fail(transport: MPITransport, way: str) -> None:
         raise KeyboardInterrupt
     if way == "thread":
         threading.Thread(target=fail, args=(transport, "raise")).start()
-        time.sleep(60)
+        time.sleep(600)
     if way == "exit":
         sys.exit(3)
     if way == "close-and-exit":
@@ -36,7 +36,7 @@ def fail(transport: MPITransport, way: str) -> None:
     if way == "sentence":
         stop(transport, 2, "the disk is full")
     if way == "silent":
-        time.sleep(60)
+        time.sleep(600)
 
 
 def main(way: str, rank: int) -> None:

@@ -14,7 +14,7 @@ from trials import append_trials, has_trials, read_trials
 
 from flexpie_mpi.placement.baselines import min_sum
 
-from ..launch import REPOSITORY, environment
+from ..launch import LIMIT_S, REPOSITORY, environment
 
 BENCH = REPOSITORY / "bench" / "placement"
 
@@ -127,7 +127,7 @@ def test_the_quick_run_makes_a_page(tmp_path):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=LIMIT_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

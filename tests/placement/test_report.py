@@ -12,7 +12,7 @@ from trials import append_trials
 from flexpie_mpi.suite.results import append_results
 from tests.report import rows
 
-from ..launch import REPOSITORY, environment
+from ..launch import LIMIT_S, REPOSITORY, environment
 from .test_pages import trial
 
 
@@ -22,7 +22,7 @@ def here():
 
     def call(*words):
         command = [sys.executable, str(REPOSITORY / "bench" / "placement" / "run.py"), *map(str, words)]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
         return done.returncode, done.stdout, done.stderr
 
     return call

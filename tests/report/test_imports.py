@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import flexpie_mpi.report
+from tests.launch import LIMIT_S
 
 COMPUTING = {"lower", "turns_of", "price", "make_plans", "layout_plan", "explain", "why", "replay", "simulate"}
 """Functions that make, price or run plans."""
@@ -31,5 +32,5 @@ def test_who_shows_a_plan_or_a_run_loads_no_planner_and_draws_nothing(name):
         f"print([name for name in sys.modules if name.split('.')[1:2] in {[[room] for room in rooms]!r}\n"
         "    and name.startswith('flexpie_mpi.') or name in ('matplotlib', 'onnx', 'onnxruntime', 'mpi4py')])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     assert done.stdout.strip() == "[]"

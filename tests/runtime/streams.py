@@ -73,7 +73,7 @@ def assert_equal(found, expected):
             assert np.abs(outputs[name] - value).max() <= 1e-4 * np.abs(value).max()
 
 
-def streamed(model, plan, in_flight, supplies, cache, deadline_s=30.0):
+def streamed(model, plan, in_flight, supplies, cache, deadline_s=60.0):
     """Outputs of streams of one engine, one after the other, and the statistics of all ranks."""
 
     def rank(transport):

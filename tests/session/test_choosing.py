@@ -67,7 +67,7 @@ def choose(cache, inputs=INPUTS, after=lambda chooser, make, chosen: None):
         chosen = chooser.choose(None, make, inputs if transport.rank == 0 else None)
         return chosen, after(chooser, make, chosen)
 
-    return run_ranks(2, rank, deadline_s=20.0)
+    return run_ranks(2, rank)
 
 
 def test_all_plans_of_a_race_are_timed(cache, caplog):

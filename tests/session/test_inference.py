@@ -24,7 +24,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(model):
-    return json.loads(run([sys.executable, PROGRAM, "onnxruntime", "use", str(model)], 60).out)
+    return json.loads(run([sys.executable, PROGRAM, "onnxruntime", "use", str(model)]).out)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def script(request, tmp_path):
     def call(ranks, *words, **options):
         words, extra = [PROGRAM, "flexpie_mpi", *map(str, words)], {"FLEXPIE_CACHE": str(tmp_path)}
         if ranks == 1:
-            return run([sys.executable, *words], 60, extra)
+            return run([sys.executable, *words], extra=extra)
         return request.getfixturevalue("mpirun").outcome(ranks, *words, extra=extra, **options)
 
     return call
@@ -56,7 +56,7 @@ def test_values_that_are_no_arrays_of_numbers(script, model, ranks):
     done = script(ranks, "types", model)
     assert done.code == 0, done
     found = json.loads(done.out)
-    assert found == json.loads(run([sys.executable, PROGRAM, "onnxruntime", "types", str(model)], 60).out)
+    assert found == json.loads(run([sys.executable, PROGRAM, "onnxruntime", "types", str(model)]).out)
     assert ["parts", "seq(tensor(float))"] in found["described"] and ["half", "tensor(float16)"] in found["described"]
 
 

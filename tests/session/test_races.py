@@ -100,7 +100,7 @@ def choose(cache, *, choice=AUTO, ranks=2, request=INPUTS, runs=(), **sources):
         chooser.ran(chosen, trial.Trial(tuple(runs), 0.0, ()))
         return chosen
 
-    first, *others = run_ranks(ranks, rank, deadline_s=20.0)
+    first, *others = run_ranks(ranks, rank)
     assert all(other.plan == first.plan and other.measured_s == first.measured_s for other in others)
     return first
 

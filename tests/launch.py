@@ -104,9 +104,9 @@ def started(command: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
             _signal_group(process, signal.SIGKILL)
 
 
-def wait_for_results(path: Path, count: int, process: subprocess.Popen[str], timeout_s: float = LIMIT_S) -> None:
+def wait_for_results(path: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until a job, which must go on meanwhile, has written the results of so many requests."""
-    end_s = time.monotonic() + timeout_s
+    end_s = time.monotonic() + LIMIT_S
     while written(path) < count:
         assert process.poll() is None and time.monotonic() < end_s, process.communicate()
         time.sleep(0.01)
@@ -153,19 +153,17 @@ class MpiRun:
     def __init__(self, launcher: Sequence[str]) -> None:
         self._launcher = launcher
 
-    def __call__(self, ranks: int, program: str, *arguments: str, timeout: float = LIMIT_S) -> Any:
+    def __call__(self, ranks: int, program: str, *arguments: str) -> Any:
         """The JSON that rank 0 of a program in ``tests/mpi`` prints as its last line; fails when the job fails."""
-        outcome = self.outcome(ranks, str(PROGRAMS / program), *arguments, timeout=timeout)
+        outcome = self.outcome(ranks, str(PROGRAMS / program), *arguments)
         assert outcome.code == 0, str(outcome)
         lines = outcome.out.splitlines()
         assert lines, f"rank 0 printed nothing\n{outcome}"
         return json.loads(lines[-1])
 
-    def outcome(
-        self, ranks: int, *arguments: object, timeout: float = LIMIT_S, extra: Mapping[str, str] | None = None
-    ) -> Outcome:
+    def outcome(self, ranks: int, *arguments: object, extra: Mapping[str, str] | None = None) -> Outcome:
         """What becomes of this python with `arguments` on so many ranks, whether it succeeds or not."""
-        return run(self._command(ranks, arguments), timeout, extra)
+        return run(self._command(ranks, arguments), extra=extra)
 
     def started(
         self, ranks: int, *arguments: object, switches: Sequence[str] = ()

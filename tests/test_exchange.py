@@ -39,9 +39,13 @@ def needs(layout: Layout, halo: int) -> dict[int, Region]:
 
 
 @pytest.mark.parametrize("halo", [0, 1, 3])
-@pytest.mark.parametrize("target", ALL, ids=str)
 @pytest.mark.parametrize("source", ALL, ids=str)
-def test_every_need_is_met_exactly_once(source, target, halo):
+def test_every_need_is_met_exactly_once(source, halo):
+    for target in ALL:
+        check_needs(source, target, halo)
+
+
+def check_needs(source: Layout, target: Layout, halo: int) -> None:
     have, need = shards(source), needs(target, halo)
     value = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     full = Region.full(SHAPE)

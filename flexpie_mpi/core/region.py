@@ -121,13 +121,17 @@ class Region:
 def split(extent: int, parts: int, index: int) -> Bounds:
     """Half-open range of block `index` when `extent` is cut into `parts` near-equal blocks.
 
-    The first ``extent % parts`` blocks are one longer. Blocks may be empty.
+    The first ``extent % parts`` blocks are one longer. Where there are fewer elements than blocks, those with one are
+    spread among the others, so that heads of keys are with the heads of queries that share them.
 
     >>> [split(10, 4, i) for i in range(4)]
     [(0, 3), (3, 6), (6, 8), (8, 10)]
-    >>> [split(2, 3, i) for i in range(3)]
-    [(0, 1), (1, 2), (2, 2)]
+    >>> [split(2, 4, i) for i in range(4)]
+    [(0, 1), (1, 1), (1, 2), (2, 2)]
     """
+    if extent < parts:
+        lo, hi = (-(-extent * at // parts) for at in (index, index + 1))
+        return lo, hi
     base, extra = divmod(extent, parts)
     lo = index * base + min(index, extra)
     return lo, lo + base + (index < extra)

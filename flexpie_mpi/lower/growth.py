@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..core.graph import Graph
@@ -35,3 +37,16 @@ def told(graph: Graph, length: int) -> dict[str, np.ndarray]:
     value = graph.value(growth.mask)
     mask = np.ones((*(value.shape or ())[:-1], length + growth.step), value.dtype)
     return {**inputs_of(graph, length), growth.mask: mask}
+
+
+def writable(graph: Graph, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """States as such a model takes them: behind what they hold room for the request's positions, if it writes there."""
+    growth = graph.growth
+    if growth is None or all(node.op != "TensorScatter" for node in graph.nodes):
+        return dict(states)
+    axes = {state.input: state.axis for state in graph.states}
+    room = (
+        (name, [(0, growth.step * (axis == axes[name])) for axis in range(array.ndim)])
+        for name, array in states.items()
+    )
+    return {name: np.pad(states[name], widths) for name, widths in room}

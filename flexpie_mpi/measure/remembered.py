@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lower.growth import told
+from ..lower.growth import told, writable
 from ..model import Model
 
 
@@ -28,7 +28,7 @@ class Remembered:
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Everything that the file takes for the next request."""
-        return {**inputs, **self._held, **told(self._graph, self._length)}
+        return {**inputs, **writable(self._graph, self._held), **told(self._graph, self._length)}
 
     def keep(self, outputs: Mapping[str, Any]) -> None:
         """Take what the file has made of it."""

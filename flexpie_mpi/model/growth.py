@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import ModelError
 from ..core.graph import Graph
 from ..files.synthetic import random_inputs
-from ..lower.growth import inputs_of, told
+from ..lower.growth import inputs_of, told, writable
 from .equality import compare
 from .model import Model
 from .outputs import picked
@@ -34,12 +34,9 @@ def check_growth(model: Model) -> None:
     session = create(model.source, options_of(Level.ORT_ENABLE_ALL))
     held = min(_HELD, growth.most)
     inputs, states = random_inputs(graph, seed=1), _random_states(graph, held)
-    own = _with_room(graph, states, held + growth.step) if _writes_into_caches(graph) else states
     try:
-        alone = _run(session, model, held, {**inputs, **own, **told(graph, held)})
-        roomy = _run(
-            session, model, held, {**inputs, **_with_room(graph, states, growth.most), **inputs_of(graph, held)}
-        )
+        alone = _run(session, model, held, {**inputs, **writable(graph, states), **told(graph, held)})
+        roomy = _run(session, model, held, {**inputs, **_with_room(graph, states), **inputs_of(graph, held)})
     except RunError as error:
         raise ModelError(f"It cannot be run with {held} positions and with room for {growth.most}: {error}") from error
     are_half = any(graph.value(state.input).dtype == "float16" for state in graph.states)
@@ -65,18 +62,12 @@ def _random_states(graph: Graph, held: int) -> dict[str, np.ndarray]:
     return made
 
 
-def _writes_into_caches(graph: Graph) -> bool:
-    """Whether the model must have room for the positions of a request before."""
-    return any(node.op == "TensorScatter" for node in graph.nodes)
-
-
-def _with_room(graph: Graph, states: dict[str, np.ndarray], room: int) -> dict[str, np.ndarray]:
-    """The same states among zeros, as they are in memory, with room for so many positions of those that grow."""
+def _with_room(graph: Graph, states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same states among zeros, as they are in memory."""
     roomy = {}
     for state in graph.states:
-        array = states[state.input]
-        shape = [room if axis == state.axis else size for axis, size in enumerate(array.shape)]
-        roomy[state.input] = np.zeros(shape, array.dtype)
+        value, array = graph.value(state.input), states[state.input]
+        roomy[state.input] = np.zeros(value.shape or (), value.dtype)
         roomy[state.input][tuple(slice(size) for size in array.shape)] = array
     return roomy
 

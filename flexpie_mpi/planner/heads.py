@@ -75,10 +75,11 @@ def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:
     nodes = graph.bound[first:end]
     factors = (value for node in nodes if _is_product(graph, node) for value in node.inputs if value is not None)
     weights = {value.name: value.nbytes for value in factors if value.is_constant}
-    own = 1 / len(layout.ranks)
-    most = own + TOLERATED * (1 - own)
     work, nbytes = sum(map(node_flops, nodes)), sum(weights.values())
-    for rank in layout.ranks:
+    shares = layout.weights or (1,) * len(layout.ranks)
+    for rank, share in zip(layout.ranks, shares, strict=True):
+        own = share / sum(shares)
+        most = own + TOLERATED * (1 - own)
         part = Growing(graph, first, layout, rank)
         part.grow(end)
         shard = part.shard()

@@ -114,6 +114,14 @@ def test_megatron_leaves_every_rank_its_share(case, name, share):
     assert planner_line(plan).endswith("4 pairs of products")
 
 
+def test_megatron_gives_faster_boards_more_heads(case):
+    graph = case("all heads")[0].graph
+    plan = layout_plan(graph, 3, "megatron", weights=(2, 1, 1))
+    assert sum(segment.layout.in_parts for segment in plan.segments) == 2 * LAYERS
+    first, *others = (rank.weight_bytes for rank in facts(graph, plan).ranks)
+    assert first < 0.52 * graph.weight_bytes and max(others) < 0.27 * graph.weight_bytes
+
+
 def test_sequence_cuts_every_token_and_gathers_once_or_twice_a_layer(case):
     graph = case("all heads")[0].graph
     plan = layout_plan(graph, 4, "sequence")

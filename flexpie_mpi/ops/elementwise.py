@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ..core.graph import BoundNode
 from ..core.region import Region
-from .base import AxisRule, Followed, Regions, aligned, axes_of, axis_of, hull, register
+from .base import AxisRule, Followed, LocalNode, Regions, aligned, axes_of, axis_of, hull, register, same, trimmed
 
 _COPIES = ("BitCast", "Cast", "CastLike", "Dropout", "Identity")
 
@@ -92,10 +92,20 @@ class QuantizeLinear(AxisRule):
     element_flops = 3  # scale, shift and round or clamp
 
     def follows(self, node: BoundNode) -> Sequence[Followed]:
-        axis, ndim = axis_of(node, 1), len(node.in_shape())
-        if node.attribute("block_size", 0):
-            data = parameter = [None if index == axis else index for index in range(ndim)]
-        else:
-            data, parameter = list(range(ndim)), [axis]
+        """Where there are no blocks."""
+        data, axis = range(len(node.in_shape())), axis_of(node, 1)
         shapes = (value.shape if value is not None else None for value in node.inputs[1:])
-        return (data, *([None] * len(shape or ()) if prod(shape or ()) == 1 else parameter for shape in shapes))
+        return (data, *([None] * len(shape or ()) if prod(shape or ()) == 1 else [axis] for shape in shapes))
+
+    def in_regions(self, node: BoundNode, out: Regions) -> Regions:
+        """Whole blocks."""
+        size, axis, region = int(node.attribute("block_size", 0)), axis_of(node, 1), hull(out)
+        if not size:
+            return super().in_regions(node, out)
+        lo, hi = region.bounds[axis]
+        blocks = lo // size, -(-hi // size)
+        data = region.with_axis(axis, (blocks[0] * size, min(blocks[1] * size, node.in_shape()[axis])))
+        return (data, *(value and region.with_axis(axis, blocks) for value in node.inputs[1:]))
+
+    def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
+        return trimmed(node.opset, same(node), into[:1], out)

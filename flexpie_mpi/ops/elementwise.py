@@ -105,7 +105,7 @@ class QuantizeLinear(AxisRule):
         lo, hi = region.bounds[axis]
         blocks = lo // size, -(-hi // size)
         data = region.with_axis(axis, (blocks[0] * size, min(blocks[1] * size, node.in_shape()[axis])))
-        return (data, *(value and region.with_axis(axis, blocks) for value in node.inputs[1:]))
+        return (data, *(None if value is None else region.with_axis(axis, blocks) for value in node.inputs[1:]))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         return trimmed(node.opset, same(node), into[:1], out)

@@ -71,8 +71,8 @@ class Errands:
     def end(self) -> list[Any]:
         """Make none any more; requests that MPI may still carry out."""
         self._is_over = True
-        for _, future in self._left:
-            future.cancel()
+        while self._left:
+            self._left.popleft()[1].cancel()
         return [each for each in self._begun if each]
 
 

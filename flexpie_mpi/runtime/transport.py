@@ -148,8 +148,8 @@ class Transport(Control, Protocol):
     def listen(self, work: Work | None) -> None:
         """From now on `work` is done beside, in a thread of its own, whenever rank 0 calls for it.
 
-        What that thread needs of the transport is done while this one waits, or has it idle. With None nothing is
-        done any more: it returns when what has been called for is over.
+        What that thread needs of the transport is done while this one waits, or has it idle. With None nothing more is
+        begun, and it returns when what has been begun is over.
         """
 
     def call(self) -> None:

@@ -199,9 +199,9 @@ def stream_requests(
     tell: Tell,
     chosen: Chosen,
     *,
+    reopen: Callable[..., Engine],
+    room: Callable[..., int],
     keep: Callable[[StreamRun], None] = lambda run: None,
-    reopen: Callable[..., Engine] | None = None,
-    room: Callable[..., int] | None = None,
 ) -> StreamRun | None:
     """Let all requests of the root's handler stream through the engine; called by all ranks together.
 
@@ -218,13 +218,11 @@ def stream_requests(
         stack.enter_context(stopping(*((handler.stop, handler.stopped) if handler else (None,))))
         tell("streaming")
         log.info("streaming: SIGTERM to this process, or SIGUSR1 to mpirun, ends the stream in order")
-        succession = None
-        if terms.adapts is not None and reopen is not None and room is not None:
-            turn = handler.turn if handler else lambda: None
-            succession = Succession(engine, chosen, reopen, room, turn)
-        world = None
+        succession = world = None
+        if terms.adapts is not None:
+            succession = Succession(engine, chosen, reopen, room, handler.turn if handler else _nothing)
         if handler is not None:
-            ask = succession.ask if succession else None
+            ask = succession.ask if succession else _nothing
             world = World(chosen.inputs, transport.host_ranks(), terms.adapts, ask)
             stack.enter_context(closing(world))
         engine, stats = _carried_out(engine, handler, world, succession)
@@ -278,6 +276,10 @@ def _carried_out(
         engine = succession.engine
         if handler is not None:
             handler.turned()
+
+
+def _nothing(plan: Plan | None = None) -> None:
+    """Turn to no other plan."""
 
 
 def _gap(number: int, marks: Sequence[float]) -> str:

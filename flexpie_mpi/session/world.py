@@ -137,8 +137,8 @@ class World:
         Ranks by the name of their host.
     choice : PlanChoice or None
         Who plans anew; None where nobody should.
-    turn_to : callable or None
-        Takes the plan to go on with, where there is a choice.
+    turn_to : callable
+        Takes the plan to go on with.
     clock : callable
     apart : callable
         Makes what a plan is searched in.
@@ -147,7 +147,7 @@ class World:
     inputs: PredictionInputs | None
     hosts: Mapping[str, Sequence[int]]
     choice: PlanChoice | None
-    turn_to: Callable[[Plan], None] | None
+    turn_to: Callable[[Plan], None]
     clock: Callable[[], float] = time.monotonic
     apart: Callable[[], Executor] = _apart
     _engine: Engine | None = None
@@ -193,7 +193,7 @@ class World:
         for kind, rank, factor in changes.seen(factors):
             log.warning("%s", self._sentence(kind, rank, factor))
             self._is_due = True
-        if self._is_due and self.choice and self.turn_to and self.inputs and self.clock() - self._turned_s >= REST_S:
+        if self._is_due and self.choice and self.inputs and self.clock() - self._turned_s >= REST_S:
             self._is_due = False
             self._plan_anew(engine, changes.known)
 
@@ -267,7 +267,7 @@ class World:
 
     def _plan_anew(self, engine: Engine, known: Factors) -> None:
         """Search for a plan for the world as it is, and have it taken up where that pays."""
-        assert self.inputs is not None and self.choice is not None and self.turn_to is not None
+        assert self.inputs is not None and self.choice is not None
         inputs = replace(self.inputs, testbed=known.applied(self.inputs.testbed))
         with self.apart() as pool:
             found = pool.submit(searched, self.choice, engine.model.graph, inputs, engine.plan)

@@ -15,7 +15,7 @@ import numpy as np
 
 from flexpie_mpi.core.program import KINDS, Exchange, Message, Piece
 from flexpie_mpi.core.region import Region
-from flexpie_mpi.runtime.transport import Channel, Transport
+from flexpie_mpi.runtime.transport import Channel, Control, Transport
 
 REQUESTS = 3
 LARGE = 9 << 20  # more than two of the pieces that large arrays travel in
@@ -25,7 +25,7 @@ Pairs = dict[tuple[int, int], tuple[Piece, ...]]
 
 def broken_promises(transport: Transport, seed: int) -> list[str]:
     """Everything this rank found wrong."""
-    found = control_plane(transport, seed)
+    found = control_plane(transport, seed) + work_beside(transport)
     for job in (seed, seed + 1):  # the second finds the place that the first gave back
         exchanges = [part[transport.rank] for part in random_job(transport.size, job)]
         channels = transport.open(exchanges)
@@ -33,6 +33,32 @@ def broken_promises(transport: Transport, seed: int) -> list[str]:
             found += one_request(transport, channels, request)
         transport.release(channels)
     return found
+
+
+def work_beside(transport: Transport) -> list[str]:
+    """What threads beside tell each other, while the main ones do, and what those open for them."""
+    rank, size, said = transport.rank, transport.size, list[object]()
+    exchanges = [part[rank] for part in random_job(size, 0)]
+
+    def work(control: Control) -> None:
+        said.append(control.all_gather(("beside", rank)))
+        said.append(control.open(exchanges))
+
+    transport.listen(work)
+    transport.barrier()
+    if rank == 0:
+        transport.call()
+        transport.idle(lambda: None)
+    said.append(transport.all_gather(("main", rank)))
+    if rank == 0:
+        transport.listen(None)
+    transport.barrier()
+    transport.listen(None)
+    channels = next(each for each in said if isinstance(each, tuple))
+    found = one_request(transport, channels, 0)
+    transport.release(channels)
+    expected = [[(who, other) for other in range(size)] for who in ("beside", "main")]
+    return found + [f"rank {rank}: nothing of {each}" for each in expected if each not in said]
 
 
 def one_request(transport: Transport, channels: tuple[Channel, ...], request: int) -> list[str]:

@@ -175,7 +175,7 @@ def _labels(node: BoundNode, channels: np.ndarray) -> np.ndarray:
 
 def _label(node: BoundNode) -> str:
     if node.op != "Conv" or not _has_shapes(node):
-        return node.op[:24]
+        return node.op.removeprefix("Fused")[:24]
     group, channels = node.attribute("group", 1), node.in_shape()[1]
     if group > 1:
         return DEPTHWISE if group == channels else "Conv/group"
@@ -228,7 +228,7 @@ def _add_window(node: BoundNode, rows: np.ndarray, parts: np.ndarray | float) ->
         group = node.attribute("group", 1)
         rows["groups"] = group
         rows["in_channels"] = weight[0] / group if node.op == "ConvTranspose" else weight[1] * parts
-    elif node.op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits", "QGemm"):
+    elif node.op in ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits", "QGemm"):
         rows["in_channels"] = node_flops(node) / 2 / max(1, prod(node.out_shape())) * parts
         rows["batch"], rows["out_rows"] = 1.0, rows["batch"] * rows["out_rows"] * rows["out_columns"]
         rows["out_columns"] = 1.0

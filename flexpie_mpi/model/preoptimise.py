@@ -22,7 +22,9 @@ _MODEL_FILE = "optimised.onnx"
 _UNWANTED = ("MatMulAddFusion",)
 """Makes Reshape, Gemm, Reshape of a 3-D MatMul and Add, under names that a later session of the result falls over."""
 
-_WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Gather": (0,)}
+_WEIGHT_INPUTS = {
+    "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "FusedMatMul": (1,), "Gather": (0,)
+}  # fmt: skip
 """Inputs whose data an optimiser does not look at while the node's other input is computed, by operator."""
 _FOLDED_INTO_CONV = frozenset(("Add", "Sub", "Mul", "Div"))
 _MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"))
@@ -87,7 +89,7 @@ def unfoldable(graph: onnx.GraphProto, large: Collection[str]) -> set[str]:
     def is_safe(node: onnx.NodeProto, index: int) -> bool:
         others = [name for other, name in enumerate(node.input[:2]) if other != index]
         return (
-            node.domain == ""
+            node.domain in ("", "com.microsoft")
             and index in _WEIGHT_INPUTS.get(node.op_type, ())
             and all(name in computed and name not in dequantized for name in others)
             and not _is_absorbed(node, uses, computed)

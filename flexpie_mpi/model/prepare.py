@@ -7,7 +7,7 @@ How a model is loaded; what is between the lines is done here, in the sandbox's 
     select_outputs the outputs that are wanted, and which positions of them
     ---------------------------------------------------------------------------------------------------
     Original       onnxruntime must accept the file as it is
-    _plain         functions inlined, group normalisations written by instances
+    _plain         functions inlined, group normalisations by instances, tables shared
     preoptimise    constants folded by onnxruntime, without the weights that folding cannot touch
     drop_signs, canonicalise
     infer_types    onnxruntime must accept the result; sizes are those that a run on made-up inputs shows
@@ -40,14 +40,14 @@ from .moments import by_instances, with_moments
 from .narrow import narrowed
 from .pieces import in_pieces
 from .preoptimise import STORED_BYTES, WEIGHTS_FILE, preoptimise
-from .rewrite import drop_functions, drop_signs, inline_functions
+from .rewrite import drop_functions, drop_signs, inline_functions, share_tables
 from .static import infer_types
 from .trial import Measured, Original
 from .weights import Source, StoredTensor, byte_length, digest_bytes, raw_bytes, stub, stub_entries
 
 log = logging.getLogger(__name__)
 
-FORMAT = 13
+FORMAT = 14
 """Raised whenever what is written here changes."""
 SKELETON_FILE = "skeleton.onnx"
 CHECK_FILE = "check"
@@ -146,6 +146,7 @@ def _plain(source: Source, *, inlines: bool) -> Source:
     if inlines:
         proto = inline_functions(proto)
     by_instances(proto)
+    share_tables(proto)
     return Source(proto, source.stored)
 
 

@@ -1,8 +1,11 @@
-"""Rewritings that keep what a model computes: functions inlined, signs of quantised values dropped, shapes written in.
+"""Rewritings that keep what a model computes: functions inlined, tables shared, signs dropped, shapes written in.
 
 Functions. onnx has an inliner, which loses the defaults of attributes that a call does not set. They are written into
 the calls before. What a call inside another function sets may be an attribute of that one, which is known only where
 that one is called: so functions are inlined from the outside in.
+
+Tables. A network may say words by the table that it looks them up in, turned. Folded, the turned table would be a
+second constant; a product that turns it as it reads needs no other.
 
 Signs. Which integer kernel stands for a quantised operator, if any, depends on the types around it, and on most
 processors onnxruntime drops signs by looking at the whole model. Done here, once, the types are the same in each of the
@@ -18,6 +21,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,6 +34,8 @@ Shape = tuple[int, ...]
 
 _Id = tuple[str, str]
 """Domain and name; the overloads of a function are inlined together."""
+FUSED = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
 _ARM = ("arm", "aarch64")
 """Processors for which onnxruntime has kernels for signed values, and leaves them as they are."""
 _ZERO_POINT = 2
@@ -83,6 +89,37 @@ def _write_defaults(proto: onnx.ModelProto) -> None:
         if function is not None:
             given = {item.name for item in node.attribute}
             node.attribute.extend(item for item in function.attribute_proto if item.name not in given)
+
+
+# Tables
+
+
+def share_tables(proto: onnx.ModelProto) -> None:
+    """Let a product that reads a table turned read the one that a Gather reads as well."""
+    graph = proto.graph
+    tables = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    tables &= {node.input[0] for node in graph.node if _is(node, "Gather") and not _given(node).get("axis")}
+    turned = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if _is(node, "Transpose") and node.input[0] in tables and _given(node).get("perm", [1, 0]) == [1, 0]
+    }
+    products = [node for node in graph.node if _is(node, "MatMul") and node.input[1] in turned]
+    for node in products:
+        node.op_type, node.domain, node.input[1] = "FusedMatMul", FUSED, turned[node.input[1]]
+        node.attribute.add(name="transB", type=onnx.AttributeProto.INT, i=1)
+    if products and all(item.domain != FUSED for item in proto.opset_import):
+        proto.opset_import.append(helper.make_opsetid(FUSED, 1))
+
+
+def _is(node: onnx.NodeProto, op: str) -> bool:
+    """Whether a node is that operator of ONNX's own."""
+    return node.op_type == op and node.domain in ("", "ai.onnx")
+
+
+def _given(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes of a node."""
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 # Signs
@@ -172,5 +209,5 @@ def _known(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> np.ndarray | No
     shape = shapes.get(node.input[0]) if node.op_type == "Shape" and not node.domain else None
     if shape is None:
         return None
-    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    given = _given(node)
     return np.array(shape[given.get("start", 0) : given.get("end", len(shape))], np.int64)

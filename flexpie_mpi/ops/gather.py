@@ -1,6 +1,7 @@
 """Gather and scatter: the axes that indices point into are read whole, all others may be cut.
 
-Where the indices of a Gather are constants, only the range of positions that they name is read.
+Where the indices of a Gather are constants, only the range of positions that they name is read. Where they are
+computed, ranks may share out the positions, as of a vocabulary: each then leaves its part, which is what it has.
 """
 
 from __future__ import annotations
@@ -38,6 +39,52 @@ class Gather(Copy):
         axis = axis_of(node, 0)
         shifted = tuple(position - min(positions) for position in positions)
         return (LocalNode("Gather", (0, Const(shifted, shape=indices.shape)), (0,), (("axis", axis),)),)
+
+    def combines(self, node: BoundNode) -> str:
+        return "add" if node.opset >= 9 and node.constant(1) is None else ""
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        axis = axis_of(node, 0)
+        return ([each if each == axis else None for each in range(len(node.in_shape()))],)
+
+    def part(self, node: BoundNode, into: Regions) -> tuple[LocalNode, ...]:
+        """Slabs that this share has, and one of -0 in the place of others: whatever is added to that stays as it is.
+
+        That slab is gathered too, since onnxruntime's Where makes 0 of -0. An index that names no position fails on
+        every rank, as it would without shares.
+        """
+        data, indices, axis = into[0], node.inputs[1], axis_of(node, 0)
+        assert data is not None and indices is not None and node.inputs[0] is not None, "a share, and all indices"
+        (lo, hi), extent, wanted = data.bounds[axis], node.in_shape()[axis], node.in_shape(1)
+        along, slab, count = (("axis", axis),), data.with_axis(axis, (0, 1)).shape, prod(wanted)
+
+        def whole(value: int) -> Const:
+            return Const((value,), indices.dtype, ())
+
+        return (
+            LocalNode("Less", (1, whole(0)), ("from the end",)),
+            LocalNode("Where", ("from the end", whole(lo - extent), whole(lo)), ("begin",)),
+            LocalNode("Sub", (1, "begin"), ("place",)),
+            *_within(whole(-1), "place", whole(hi - lo), "here"),
+            *_within(whole(-lo - 1), "place", whole(extent - lo), "somewhere"),
+            LocalNode("Where", ("somewhere", whole(0), whole(extent)), ("else",)),
+            LocalNode("Where", ("here", "place", "else"), ("index",)),
+            LocalNode("Reshape", ("index", Const((count,))), ("row",)),
+            LocalNode("Gather", (0, "row"), ("found",), along),
+            LocalNode("Expand", (Const((-0.0,), node.inputs[0].dtype, ()), Const(slab)), ("nothing",)),
+            LocalNode("Concat", ("found", "nothing"), ("both",), along),
+            LocalNode("Where", ("here", Const(tuple(range(count)), indices.dtype, wanted), whole(count)), ("choice",)),
+            LocalNode("Gather", ("both", "choice"), (0,), along),
+        )
+
+
+def _within(below: Const, name: str, above: Const, target: str) -> tuple[LocalNode, ...]:
+    """Whether numbers are between two others."""
+    return (
+        LocalNode("Less", (below, name), (f"{target}: above",)),
+        LocalNode("Less", (name, above), (f"{target}: below",)),
+        LocalNode("And", (f"{target}: above", f"{target}: below"), (target,)),
+    )
 
 
 def _index_region(node: BoundNode, out: Regions) -> Region:

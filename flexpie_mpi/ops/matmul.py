@@ -72,6 +72,41 @@ class MatMul(AxisRule):
 
 
 @register
+class FusedMatMul(MatMul):
+    """The same times a number, of operands whose last two axes may be turned."""
+
+    domain = "com.microsoft"
+    ops = ("FusedMatMul",)
+
+    def applies(self, node: BoundNode) -> bool:
+        """Not where a batch axis is turned as well."""
+        return not (node.attribute("transBatchA", 0) or node.attribute("transBatchB", 0))
+
+    def follows(self, node: BoundNode) -> Sequence[Followed]:
+        return _turned(node, super().follows(node))
+
+    def part_axes(self, node: BoundNode) -> Sequence[Followed]:
+        """Of a turned left operand, what is summed over is the last axis but one."""
+        left, right = _turned(node, super().part_axes(node))
+        summed = max(axis for axis, own in enumerate(left) if own is not None)
+        return tuple([None if axis is None else summed for axis in axes] for axes in (left, right))
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        summed = node.in_shape(0)[-2 if _turns(node, 0) else -1]
+        return macs(hull(out).size * summed)
+
+
+def _turns(node: BoundNode, operand: int) -> bool:
+    """Whether an operand of a FusedMatMul is turned; a vector is not."""
+    return bool(node.attribute(("transA", "transB")[operand], 0)) and len(node.in_shape(operand)) > 1
+
+
+def _turned(node: BoundNode, axes: Sequence[Followed]) -> list[Followed]:
+    """What the axes of both operands follow, of axes as they are once turned."""
+    return [(*each[:-2], each[-1], each[-2]) if _turns(node, index) else each for index, each in enumerate(axes)]
+
+
+@register
 class MatMulInteger(MatMul):
     """Product of integer matrices with zero points, summed in 32 bits."""
 

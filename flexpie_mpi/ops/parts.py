@@ -27,7 +27,7 @@ def part_axes(node: BoundNode) -> frozenset[int]:
     A part is a summand, or where the largest or smallest element is wanted that of some elements.
     """
     rule, data = rule_for(node), node.inputs[0] if node.inputs else None
-    if not rule.combines(node) or data is None or data.is_constant or node.node.reads.count(data.name) > 1:
+    if not rule.combines(node) or data is None or node.node.reads.count(data.name) > 1:
         return frozenset()
     value = node.outputs[0]
     if value is None or len(node.outputs) > 1 or value.dtype not in COMBINED:

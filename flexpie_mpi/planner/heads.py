@@ -8,8 +8,9 @@ is one segment, in ``channels`` with its last value in parts::
     x ---> by columns ---> heads, hidden features ---> by rows ---> sum     (all ranks have all of x)
 
 What is in no pair falls back: tables of embeddings and other products go by columns, what is between pairs by tokens,
-or to every rank where there are too few. By tokens there are no pairs, and products go by tokens too: attention then
-gathers keys and values.
+or to every rank where there are too few. A table of words that is read to look them up and to say them goes by words:
+each rank keeps the same share of it for both ends, and what it looks up there is a part. By tokens there are no pairs,
+and products go by tokens too: attention then gathers keys and values.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import replace
 from ..core.graph import BoundNode, Graph
 from ..core.layout import Layout
 from ..lower.facts import slice_bytes
-from ..lower.shards import Growing, can_cut, node_flops, segment_problems
+from ..lower.shards import Growing, can_cut, node_flops, segment_problems, shard_region
 from .units import Atom
 
 Pair = tuple[int, int, Layout]
@@ -119,6 +120,7 @@ def between(
     every rank makes it.
     """
     closed = {number for first, end, _ in pairs or () for number in range(first, end)}
+    by_words, factors = replace(tokens, in_parts=True), _factors(graph)
     hidden, by_columns = set[str](), set[str]()
     for number, atom in enumerate(pieces):
         nodes = graph.bound[atom.first : atom.end]
@@ -127,7 +129,8 @@ def between(
         goes_on = bool(reads) and by_columns >= reads and all(len(graph.value(name).shape or ()) < 4 for name in writes)
         choices = [tokens, columns] if is_heavy else [tokens]
         if pairs is not None and (is_heavy or goes_on):
-            choices = [columns, tokens]
+            is_both = any(_looks_up(graph, node) and node.node.inputs[0] in factors for node in nodes)
+            choices = [*[by_words] * is_both, columns, tokens]
         if is_heavy or not hidden.isdisjoint(reads):
             hidden |= writes
         else:
@@ -135,6 +138,12 @@ def between(
         layout = next((each for each in choices if cuts(graph, atom, each)), None)
         by_columns = by_columns | writes if layout == columns and number not in closed else set()
         yield layout or (Layout("single", (0,)) if atom.fixed else Layout("replicated", columns.ranks))
+
+
+def _factors(graph: Graph) -> set[str]:
+    """Names of constants that products multiply with."""
+    products = (node for node in graph.bound if _is_product(graph, node))
+    return {value.name for node in products for value in node.inputs if value is not None and value.is_constant}
 
 
 def _ends(graph: Graph, nodes: Sequence[BoundNode]) -> tuple[set[str], set[str]]:
@@ -148,7 +157,7 @@ def _is_settled(graph: Graph, name: str) -> bool:
 
 
 def cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
-    """Whether a layout really shares the atom: every output may be cut, and two ranks at least get some of one.
+    """Whether a layout really shares the atom: every output may be cut, and two ranks at least answer for some of one.
 
     Values that every reader makes for itself do not count.
     """
@@ -156,5 +165,5 @@ def cuts(graph: Graph, atom: Atom, layout: Layout) -> bool:
     names = [name for name in written if name not in graph.derived]
     if atom.fixed or not all(can_cut(graph, name, layout) for name in names):
         return False
-    shapes = [graph.value(name).shape or () for name in names]
-    return any(sum(layout.region(shape, rank) is not None for rank in layout.ranks) > 1 for shape in shapes)
+    owned = ([shard_region(graph, name, layout, rank) for rank in layout.ranks] for name in names)
+    return any(sum(region is not None for region in regions) > 1 for regions in owned)

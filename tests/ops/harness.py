@@ -130,7 +130,7 @@ def check_parts(
     """Check the parts of a model with one node on random shares; integers must be equal.
 
     `axes` is what the rule must answer for the axes of the first input that ranks may share out. `expected` is as of
-    :func:`check_rule`.
+    :func:`check_rule`. With an `rtol` of 0 the sum must be the result bit by bit.
     """
     rng = np.random.default_rng(seed)
     feeds = feeds or random_inputs(proto, rng)
@@ -147,10 +147,12 @@ def check_parts(
         for number, share in enumerate(shares):
             into = part_regions(bound, share, is_first=number == 0)
             block = NodeBlock(bound.node.name, tuple(map(whole, bound.outputs)), into, is_part=True)
-            part = _run(model, bound, block, feeds, weights)[name]
+            part = run_block(model, bound, block, feeds, weights)[name]
             assert part.dtype == expected.dtype and part.shape == expected.shape, f"{share}: {part.shape}"
             total = part if total is None else getattr(np, rule_for(bound).combines(bound))(total, part)
-        if expected.dtype.kind == "f":
+        if not rtol:
+            assert total.tobytes() == expected.tobytes(), f"{shares}"
+        elif expected.dtype.kind == "f":
             np.testing.assert_allclose(total, expected, rtol=rtol, atol=atol, err_msg=f"{shares}")
         else:
             np.testing.assert_array_equal(total, expected, err_msg=f"{shares}")
@@ -200,7 +202,7 @@ def as_boxes(region: Region | None, value) -> Boxes:
 
 
 def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
-    results = _run(model, bound, NodeBlock(bound.node.name, out, into), feeds, weights)
+    results = run_block(model, bound, NodeBlock(bound.node.name, out, into), feeds, weights)
     for name, region in zip(bound.node.outputs, out, strict=True):
         if region is None:
             continue
@@ -211,7 +213,7 @@ def _check_box(model, bound, out, into, feeds, weights, whole, rtol, atol):
         )
 
 
-def _run(model, bound, block, feeds, weights):
+def run_block(model, bound, block, feeds, weights):
     """The outputs of a block, computed by its local form from the regions that it reads and nothing else."""
     held = {}
     for name, value, region in zip(bound.node.inputs, bound.inputs, block.inputs, strict=True):

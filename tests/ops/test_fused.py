@@ -46,6 +46,19 @@ def test_gelu(op, bias):
     check_rule(microsoft(op, operands), cut=(axes_below(3),))
 
 
+@pytest.mark.parametrize("turned", [{"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1, "alpha": 0.5}])
+@pytest.mark.parametrize(("left", "right"), [((2, 4, 6), (6, 5)), ((2, 4, 6), (3, 1, 6, 5)), ((6,), (6, 5))])
+def test_product_of_turned_operands(left, right, turned):
+    left, right = (
+        (*shape[:-2], shape[-1], shape[-2]) if turned.get(key) and len(shape) > 1 else shape
+        for shape, key in ((left, "transA"), (right, "transB"))
+    )
+    proto = microsoft("FusedMatMul", [left, weights(*right)], **turned)
+    ndim = len(np.matmul(np.zeros((4, 6) if len(left) > 1 else 6), np.zeros((6, 5))).shape)
+    check_rule(proto, cut=(axes_below(max(ndim, len(left), len(right) - (len(left) == 1))),), trials=6)
+    check_parts(proto, {len(left) - 2 if turned.get("transA") and len(left) > 1 else len(left) - 1})
+
+
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 @pytest.mark.parametrize("other", [SHAPE, (6, 1, 1), (1,), (2, 1, 5, 1)])
 def test_two_quantised_operands(op, other):

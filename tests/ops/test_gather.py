@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flexpie_mpi.core.program import NodeBlock
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.model.model import Model
-from flexpie_mpi.ops import rule_for
+from flexpie_mpi.ops import part_regions, rule_for
 
-from .harness import check_rule
+from .harness import check_parts, check_rule, run_block
 from .onenode import NEWEST, OPSETS, axes_below, ints, one_node
 
 DATA = (5, 6, 7)
@@ -44,6 +45,33 @@ def test_embedding_is_cut_by_tokens_and_by_features(rng):
     (node,) = Model.from_skeleton(proto.SerializeToString()).graph.bound
     regions = rule_for(node).in_regions(node, (Region(((0, 2), (1, 3), (4, 8))),))
     assert regions == (Region(((0, 50), (4, 8))), Region(((0, 2), (1, 3))))
+
+
+@pytest.mark.parametrize(("axis", "shape", "dtype"), [(0, (2, 6), "int64"), (1, (), "int32"), (-1, (3,), "int64")])
+@pytest.mark.parametrize("opset", [11, NEWEST])
+def test_parts_of_a_table_add_up_to_its_rows_bit_by_bit(axis, shape, dtype, opset, rng):
+    table = floats(rng, (9, 8, 7))
+    table[::2, ::3] = -0.0
+    table.reshape(-1)[:3] = np.nan, np.inf, -np.inf
+    feeds = {"x1": np.asarray(rng.integers(-table.shape[axis], table.shape[axis], shape), dtype)}
+    proto = one_node("Gather", [table, (shape, dtype)], axis=axis, opset=opset)
+    check_parts(proto, {axis % 3}, feeds=feeds, rtol=0)
+
+
+@pytest.mark.parametrize("index", [-10, 9])
+@pytest.mark.parametrize("share", [(0, 4), (4, 9)])
+def test_every_part_refuses_an_index_that_is_no_position(index, share, rng):
+    table = floats(rng, (9, 2))
+    model = Model.from_skeleton(one_node("Gather", [table, ((1,), "int64")]).SerializeToString())
+    (node,) = model.graph.bound
+    block = NodeBlock(
+        node.node.name,
+        (Region(((0, 1), (0, 2))),),
+        part_regions(node, Region((share, (0, 2))), is_first=True),
+        is_part=True,
+    )
+    with pytest.raises(Exception, match="indices element out of data bounds"):
+        run_block(model, node, block, {"x1": np.array([index])}, {"x0": table})
 
 
 def test_constant_index_reads_only_its_slab():

@@ -222,8 +222,8 @@ def test_a_value_that_is_read_twice_has_no_parts():
     check_parts(proto, set())
 
 
-def test_a_constant_on_the_left_has_no_parts(rng):
-    check_parts(one_node("MatMul", [rng.standard_normal((4, 6)).astype(np.float32), (6, 5)]), set())
+def test_a_constant_on_the_left_has_parts_too(rng):
+    check_parts(one_node("MatMul", [rng.standard_normal((4, 6)).astype(np.float32), (6, 5)]), {1})
 
 
 def test_quantised_products_have_no_parts():

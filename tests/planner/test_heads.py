@@ -10,6 +10,7 @@ from onnx import helper
 from flexpie_mpi import Engine, layout_plan, run_ranks
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.plan import Plan
+from flexpie_mpi.core.region import Region
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.facts import PlanFacts, facts_of
 from flexpie_mpi.report.plans import planner_line
@@ -20,8 +21,11 @@ from ..models import beside_one_session
 HIDDEN, HEADS, WORDS, LAYERS = 64, 8, 96, 2
 
 
-def decoder(keys: int, tokens: int) -> onnx.ModelProto:
-    """Embeddings, layers of masked attention with so many heads of keys and a gated network, and a head."""
+def decoder(keys: int, tokens: int, *, is_tied: bool = False) -> onnx.ModelProto:
+    """Embeddings, layers of masked attention with so many heads of keys and a gated network, and a head.
+
+    Where it `is_tied`, the head is the table of embeddings.
+    """
     width, weights = HIDDEN // HEADS, dict[str, np.ndarray]()
     nodes = [("Gather", ["table", "ids"], ["x0"])]
 
@@ -61,7 +65,10 @@ def decoder(keys: int, tokens: int) -> onnx.ModelProto:
         gate, up = product(f"f{n}", f"gate{n}", HIDDEN, 160), product(f"f{n}", f"up{n}", HIDDEN, 160)
         nodes += [("Sigmoid", [gate], [f"a{n}"]), ("Mul", [f"a{n}", up], [f"h{n}"])]
         nodes.append(("Add", [product(f"h{n}", f"down{n}", 160, HIDDEN), f"r{n}"], [f"x{n + 1}"]))
-    product(f"x{LAYERS}", "logits", HIDDEN, WORDS)
+    if is_tied:
+        nodes += [("Transpose", ["table"], ["head"]), ("MatMul", [f"x{LAYERS}", "head"], ["logits"])]
+    else:
+        product(f"x{LAYERS}", "logits", HIDDEN, WORDS)
     weights |= {
         "table": noise(WORDS, HIDDEN),
         "g": np.ones(HIDDEN, np.float32),
@@ -76,6 +83,7 @@ MODELS = {
     "all heads": lambda: decoder(HEADS, 12),
     "groups": lambda: decoder(2, 10),
     "one token": lambda: decoder(4, 1),
+    "one table": lambda: decoder(4, 1, is_tied=True),
 }
 
 
@@ -103,14 +111,16 @@ def test_it_computes_the_same(case, name, planner):
         np.testing.assert_allclose(found, expected["logits"], rtol=1e-4, atol=1e-5, err_msg=str(ranks))
 
 
-@pytest.mark.parametrize(("name", "share"), [("all heads", 0.26), ("groups", 0.27), ("one token", 0.27)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("all heads", 0.26), ("groups", 0.27), ("one token", 0.27), ("one table", 0.27)]
+)
 def test_megatron_leaves_every_rank_its_share(case, name, share):
     graph = case(name)[0].graph
     plan = layout_plan(graph, 4, "megatron")
     found = facts(graph, plan)
     assert max(rank.weight_bytes for rank in found.ranks) < share * graph.weight_bytes
     assert max(rank.flops for rank in found.ranks) < 0.3 * found.flops
-    assert sum(segment.layout.in_parts for segment in plan.segments) == 2 * LAYERS
+    assert sum(segment.layout.in_parts for segment in plan.segments) == 2 * LAYERS + (name == "one table")
     assert planner_line(plan).endswith("4 pairs of products")
 
 
@@ -120,6 +130,15 @@ def test_megatron_gives_faster_boards_more_heads(case):
     assert sum(segment.layout.in_parts for segment in plan.segments) == 2 * LAYERS
     first, *others = (rank.weight_bytes for rank in facts(graph, plan).ranks)
     assert first < 0.52 * graph.weight_bytes and max(others) < 0.27 * graph.weight_bytes
+
+
+def test_ranks_keep_the_same_words_to_read_and_to_say(case):
+    """One table serves both ends, and each rank has one slice of it."""
+    graph = case("one table")[0].graph
+    assert [value.shape for value in graph.constants].count((WORDS, HIDDEN)) == 1
+    (programs,) = turns_of(layout_plan(graph, 4, "megatron"), graph)
+    words = [[region for name, region in program.weights if name == "table"] for program in programs]
+    assert words == [[Region(((24 * rank, 24 * rank + 24), (0, HIDDEN)))] for rank in range(4)]
 
 
 def test_sequence_cuts_every_token_and_gathers_once_or_twice_a_layer(case):

@@ -59,6 +59,7 @@ LATE = {
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("measure.race", "session.cluster", "session.looking", "session.planning"),
     "session/inputs.py": ("cost.fit",),
+    "session/ranks.py": ("planner.rules",),
     "session/room.py": ("planner",),
     "session/streaming.py": (
         "files",

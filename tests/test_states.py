@@ -18,6 +18,7 @@ from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.lower.verify import violations
 from flexpie_mpi.measure.remembered import Remembered
+from flexpie_mpi.planner.rules import with_more_tokens
 from flexpie_mpi.runtime.engine import settle_pace
 from flexpie_mpi.runtime.state_transfer import read_states, write_states
 from flexpie_mpi.runtime.whole_file import WholeFile
@@ -228,11 +229,16 @@ def test_heads_stay_where_they_are(grows):
     assert needed.single_bytes >= programs[1].arena.nbytes + programs[1].state_bytes
 
 
-def test_a_prompt_in_chunks_goes_before_its_tokens(grows, chunks, cache):
+OTHERS = {"rows": lambda plan, graph: layout_plan(graph, 3, "rows"), "the same weights": with_more_tokens}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_prompt_in_chunks_goes_before_its_tokens(grows, chunks, cache, other):
     """Two engines with plans of their own work on one state; the last chunk has more tokens than the prompt."""
     requests, expected, _ = sequence(grows)
     tokens = [int(each["input_ids"].item()) for each in requests]
-    plans = layout_plan(grows.graph, 3, "channels"), layout_plan(chunks.graph, 3, "rows")
+    plan = layout_plan(grows.graph, 3, "megatron")
+    plans = plan, OTHERS[other](plan, chunks.graph)
 
     def rank(transport):
         engine = Engine(transport, grows, plans[0], cache=cache)
@@ -249,6 +255,15 @@ def test_a_prompt_in_chunks_goes_before_its_tokens(grows, chunks, cache):
     found, length = run_ranks(3, rank)[0]
     assert length == ROOM
     check(found, expected)
+
+
+def test_chunks_read_the_weights_that_single_tokens_read(grows, chunks, tmp_path):
+    """As files, and what is laid out of them for products as well."""
+    plan, made = layout_plan(grows.graph, 3, "megatron"), []
+    for job in ((grows, plan), (chunks, with_more_tokens(plan, chunks.graph))):
+        run_ranks(3, lambda transport, job=job: Engine(transport, *job, cache=Cache(tmp_path)).close())
+        made.append({path.parent.name for path in tmp_path.glob("weights/*/model.onnx")})
+    assert made[0] and made[0] == made[1]
 
 
 def test_a_state_is_taken_along(grows, cache):

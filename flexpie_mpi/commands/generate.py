@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PLANNERS,
         default="auto",
         metavar="NAME",
-        help="who plans, for the prompt and for single tokens apart: as of infer (default: %(default)s)",
+        help="who plans, as of infer; auto and megatron for single tokens, the prompt then reads the same weights "
+        "(default: %(default)s)",
     )
     plan.add_argument("--testbed", metavar="T.toml", help="the boards and the links between them")
     plan.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.seconds_or_none,
         default=BUDGET_S,
         metavar="SECONDS",
-        help="most that is measured before each of the two plans (default: %(default)g)",
+        help="most that is measured before planning (default: %(default)g)",
     )
     plan.add_argument(
         "--threads", type=options.threads, default=1, metavar="T", help="onnxruntime threads per rank (default: 1)"

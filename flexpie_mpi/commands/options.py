@@ -199,7 +199,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
     """What is asked of a model: shapes of its inputs, and which outputs."""
     from ..model.inputs import Asked
 
-    return Asked(dict(args.shape), outputs=args.outputs)
+    return Asked(dict(args.shape), outputs=args.outputs or None)
 
 
 def states_of(args: argparse.Namespace) -> StateChoice:

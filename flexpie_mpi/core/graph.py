@@ -112,7 +112,7 @@ class State:
 class Growth:
     """How states grow: what a request must know of the positions that earlier ones have left.
 
-    The root makes two inputs of that: `mask`, 1 for every position that holds something and 0 for all others, the
+    Every rank makes two inputs of that: `mask`, 1 for every position that holds something and 0 for all others, the
     request's own last, and `places`, the numbers of the request's own positions; empty where the model takes none.
     """
 
@@ -211,10 +211,14 @@ class Graph:
         return {name: index for index, node in enumerate(self.nodes) for name in node.writes}
 
     @cached_property
+    def told(self) -> tuple[str, ...]:
+        """What every rank makes of the growth of states when a request begins."""
+        return tuple(filter(None, (self.growth.mask, self.growth.places))) if self.growth else ()
+
+    @cached_property
     def given(self) -> tuple[str, ...]:
         """Values that the root holds when a request begins: its inputs, and what is made of the growth of states."""
-        told = (self.growth.mask, self.growth.places) if self.growth else ()
-        return (*self.inputs, *filter(None, told))
+        return (*self.inputs, *self.told)
 
     @cached_property
     def last_read(self) -> Mapping[str, int]:

@@ -187,8 +187,9 @@ class Program:
     """Everything rank `rank` of `size` does for one request.
 
     `inputs` are filled by the caller before the first step and `outputs` read after the last, both as
-    (value, buffer); only the root has any. `weights` are the regions of constants this rank's segments read, each once.
-    `kept` is what is put away after the last step, for the next request.
+    (value, buffer); only the root has any, but for what every rank is told of the growth of states. `weights` are the
+    regions of constants this rank's segments read, each once. `kept` is what is put away after the last step, for the
+    next request.
     """
 
     rank: int

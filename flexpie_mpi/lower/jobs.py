@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from weakref import ref
@@ -53,8 +53,8 @@ def lower(plan: Plan, graph: Graph, blocks: Sequence[int] = (), homes: Homes | N
     """
     check(plan, graph)
     holdings, drafts = Holdings(plan.ranks, Forms(graph, blocks)), [_Draft() for _ in range(plan.ranks)]
-    inputs = tuple((name, _hold_input(graph, holdings, name, plan.root)) for name in graph.given)
     shards = [_shards(graph, *span) for span in plan.spans]
+    inputs = [_hold_inputs(graph, holdings, shards, rank, plan.root) for rank in range(plan.ranks)]
     homes = homes_of(graph, shards, plan.root) if homes is None else homes
     held = hold_states(graph, holdings, homes)
     for index, segment in enumerate(plan.segments):
@@ -65,7 +65,7 @@ def lower(plan: Plan, graph: Graph, blocks: Sequence[int] = (), homes: Homes | N
     outputs = tuple((name, _buffer_of(holdings, boundary, name, plan.root)) for name in graph.outputs)
     for rank, draft in enumerate(drafts):
         draft.kept = kept_by(graph, homes, held, boundary, rank)
-    return tuple(_program(plan, rank, holdings, drafts[rank], inputs, outputs) for rank in range(plan.ranks))
+    return tuple(_program(plan, rank, holdings, drafts[rank], inputs[rank], outputs) for rank in range(plan.ranks))
 
 
 def turns_of(
@@ -129,9 +129,14 @@ def _wanted(graph: Graph, homes: Homes, root: int) -> dict[str, dict[int, Region
     return wanted
 
 
-def _hold_input(graph: Graph, holdings: Holdings, name: str, root: int) -> int:
-    value = graph.value(name)
-    return holdings.add(root, value, whole(value), since=-1)
+def _hold_inputs(
+    graph: Graph, holdings: Holdings, shards: Iterable[Mapping[int, SegmentShard]], rank: int, root: int
+) -> tuple[tuple[str, int], ...]:
+    """What a rank is given: the root everything, every other what its segments read of the growth of states."""
+    read = {name for by_rank in shards if rank in by_rank for name, _ in by_rank[rank].inputs}
+    names = graph.given if rank == root else [name for name in graph.told if name in read]
+    values = map(graph.value, names)
+    return tuple((value.name, holdings.add(rank, value, whole(value), since=-1)) for value in values)
 
 
 def _lower_segment(
@@ -203,14 +208,13 @@ def _program(
     inputs: tuple[tuple[str, int], ...],
     outputs: tuple[tuple[str, int], ...],
 ) -> Program:
-    is_root = rank == plan.root
     program = Program(
         rank=rank,
         size=plan.ranks,
         buffers=tuple(holdings.buffers[rank]),
         steps=with_staging_slots(draft.ordered()),
-        inputs=inputs if is_root else (),
-        outputs=outputs if is_root else (),
+        inputs=inputs,
+        outputs=outputs if rank == plan.root else (),
         weights=tuple(draft.weights),
         kept=draft.kept,
     )

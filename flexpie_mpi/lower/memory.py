@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,12 @@ def memory_of(turns: Sequence[Sequence[Program]], graph: Graph, root: int = 0) -
     root : int
     """
     return tuple(_rank_memory(programs, graph, root) for programs in zip(*turns, strict=True))
+
+
+def with_weights(needs: Sequence[RankMemory], more: Sequence[int]) -> tuple[RankMemory, ...]:
+    """The same with so many bytes of weights more on every rank."""
+    pairs = zip(needs, more, strict=True)
+    return tuple(replace(need, weight_bytes=need.weight_bytes + nbytes) for need, nbytes in pairs)
 
 
 def _rank_memory(programs: Sequence[Program], graph: Graph, root: int) -> RankMemory:

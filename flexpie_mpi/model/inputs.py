@@ -35,7 +35,7 @@ class Asked:
 
     shapes: Mapping[str, Shape] = field(default_factory=dict)  # of inputs, by name
     offer: OfferedShapes = offer_nothing  # where shapes of other inputs may be seen
-    outputs: Sequence[str] = ()  # wanted ones, as of :func:`.outputs.select_outputs`; all when empty
+    outputs: Sequence[str] | None = None  # wanted ones, as of :func:`.outputs.select_outputs`; all where that is None
 
 
 Shapes = Mapping[str, Shape] | Asked

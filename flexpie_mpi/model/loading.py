@@ -80,7 +80,7 @@ def load(
     asked = shapes if isinstance(shapes, Asked) else Asked(shapes)
     kept, growth = _found(original.proto.graph, states, asked.shapes)
     bind_inputs(original.proto, asked, batch)
-    if asked.outputs:
+    if asked.outputs is not None:
         select_outputs(original.proto, [*asked.outputs, *(state.output for state in kept)])
     try:
         proto, stored = _prepared(original, path, cache, budget)

@@ -26,12 +26,12 @@ _LAST = 2**63 - 1
 
 
 def select_outputs(proto: onnx.ModelProto, wanted: Sequence[str]) -> None:
-    """Leave a model the outputs that are wanted, in that order; all of them where none is named.
+    """Leave a model the outputs that are wanted, in that order.
 
-    Raises ModelError when it has no such output, or an index is none of positions and ranges.
+    Raises ModelError when none is, it has no such output, or an index is none of positions and ranges.
     """
     if not wanted:
-        return
+        raise ModelError("no output of the model is wanted, and no state: there is nothing to compute")
     graph, taken = proto.graph, taken_names(proto)
     declared = {value.name: value for value in graph.output}
     kept = []

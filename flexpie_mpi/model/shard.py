@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from .walks import fresh
 
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""
+_PRODUCTS = ("Gemm", "MatMul", "FusedMatMul")
 _NEED_PACKING = ("MatMulNBits", "DequantizeLinear")
 """Operators that sum in another type when their weights are not packed, as does what onnxruntime makes of them."""
 
@@ -51,20 +52,22 @@ class SegmentModel:
     # Channels to a block of the inputs and outputs that are blocked; the model itself is row-major
     blocked: Mapping[str, int] = field(default_factory=dict)
 
-    def serialise(self, files: Mapping[str, str]) -> bytes:
-        """The model's bytes, the data of every initializer in `weights` being all of a file that `files` names."""
+    def serialise(self, files: Mapping[str, Mapping[str, str]]) -> bytes:
+        """The model's bytes; `files` says of every initializer in `weights`, in entries, where its data are."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         for tensor in proto.graph.initializer:
             if tensor.name in self.weights:
                 tensor.data_location = onnx.TensorProto.EXTERNAL
-                tensor.external_data.add(key="location", value=files[tensor.name])
+                for key, value in files[tensor.name].items():
+                    tensor.external_data.add(key=key, value=value)
         return proto.SerializeToString()
 
     @property
     def ends(self) -> tuple[list[str], list[str]]:
         """Names of the inputs and of the outputs."""
-        return [value.name for value in self.proto.graph.input], [value.name for value in self.proto.graph.output]
+        inputs = (value.name for value in self.proto.graph.input)
+        return [name for name in inputs if name not in self.weights], [value.name for value in self.proto.graph.output]
 
 
 def build(
@@ -88,7 +91,7 @@ def build(
     graph = helper.make_graph(
         builder.nodes,
         name,
-        [builder.describe(value, region) for value, region in inputs],
+        [*(builder.describe(value, region) for value, region in inputs), *builder.tables()],
         [builder.describe(value, region) for value, region in outputs],
         initializer=builder.initializers,
     )
@@ -108,7 +111,7 @@ class _Builder:
         self._weights: dict[Slice, str] = {}
         self._crops: dict[tuple[str, Region], str] = {}
         self._inner: dict[tuple[str, str], str] = {}
-        self._constants: dict[Const, str] = {}
+        self._constants: dict[bytes, str] = {}
         self._made: set[str] = set()
 
     def add(self, block: NodeBlock) -> None:
@@ -131,6 +134,17 @@ class _Builder:
         """Check that a wanted output holds what is wanted of it."""
         if self.held.get(value) != region:
             raise ValueError(f"output '{value}' holds {self.held.get(value)}, not {region}")
+
+    def tables(self) -> Iterator[onnx.ValueInfoProto]:
+        """Weights of products from which slabs are gathered as well, as inputs that nobody gives.
+
+        Those onnxruntime does not lay out anew, so that one copy serves both.
+        """
+        gathered = {node.input[0] for node in self.nodes if node.op_type == "Gather"}
+        factors = {node.input[1] for node in self.nodes if node.op_type in _PRODUCTS}
+        for tensor in self.initializers:
+            if tensor.name in self.weights and tensor.name in gathered & factors:
+                yield helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
 
     def describe(self, name: str, region: Region | None) -> onnx.ValueInfoProto:
         """Type and local shape of an input or output."""
@@ -206,13 +220,13 @@ class _Builder:
         return node
 
     def _const(self, const: Const) -> str:
-        name = self._constants.get(const)
-        if name is None:
-            name = self._constants[const] = self._fresh(f"const::{len(self._constants)}")
-            shape = (len(const.data),) if const.shape is None else const.shape
-            array = np.array(const.data, dtype=const.dtype).reshape(shape)
-            self.initializers.append(numpy_helper.from_array(array, name))
-        return name
+        shape = (len(const.data),) if const.shape is None else const.shape
+        tensor = numpy_helper.from_array(np.array(const.data, dtype=const.dtype).reshape(shape))
+        content = tensor.SerializeToString()  # 0 and -0 are equal, and not the same
+        if content not in self._constants:
+            self._constants[content] = tensor.name = self._fresh(f"const::{len(self._constants)}")
+            self.initializers.append(tensor)
+        return self._constants[content]
 
     def _inner_name(self, node: str, item: str) -> str:
         """Name of a value within the local form of a node."""
@@ -234,7 +248,7 @@ def _reads_weights_once(model: Model, blocks: Sequence[NodeBlock], weights: Mapp
         out = block.outputs[0]
         if node.op in _NEED_PACKING:
             return False
-        if node.op in ("Gemm", "MatMul") and out is not None and out.size <= FEW_ROWS * max(out.shape[-1:], default=1):
+        if node.op in _PRODUCTS and out is not None and out.size <= FEW_ROWS * max(out.shape[-1:], default=1):
             parts = zip(node.inputs, block.inputs, strict=True)
             few += slice_bytes(
                 model.graph, ((v.name, region) for v, region in parts if v is not None and v.is_constant)

@@ -88,6 +88,43 @@ def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
         yield _of_sequences(graph, pieces, columns, None)
 
 
+def with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
+    """A plan for a graph with the nodes of another plan, and more tokens: ranks read the slices of weights of that one.
+
+    What every rank makes of one token, or the root alone of few weights, goes by tokens. None where the graph has other
+    nodes, or a segment of that plan cannot be one here.
+    """
+    places = {name: number for number, segment in enumerate(plan.segments) for name in segment.nodes}
+    if not places.keys() >= graph.position.keys():
+        return None
+    layouts = [segment.layout for segment in plan.segments]
+    everyone = tuple(range(plan.ranks))
+    tokens = Layout("rows", everyone, next((each.weights for each in layouts if each.ranks == everyone), ()))
+
+    def place(atom: Atom) -> int:
+        number = places[graph.nodes[atom.first].name]
+        return number if KINDS[layouts[number].kind].cuts else -1
+
+    def own(atom: Atom) -> Layout:
+        layout = layouts[places[graph.nodes[atom.first].name]]
+        is_light = layout.kind == "replicated" or _weight_bytes(graph, atom) < HEAVY_BYTES
+        return tokens if is_light and cuts(graph, atom, tokens) else layout
+
+    placed: list[Placed] = []
+    for number, some in groupby(atoms(graph), place):
+        run = list(some)
+        if number < 0:
+            placed += _fused(graph, run, map(own, run), "free", AHEAD)
+            continue
+        span, layout = (run[0].first, run[-1].end), layouts[number]
+        choices = (layout, replace(layout, in_parts=False))  # nobody may want the sum here
+        fitting = (each for each in choices if not segment_problems(graph, *span, each, plan.root))
+        if (fit := next(fitting, None)) is None:
+            return None
+        placed.append((*span, fit))
+    return _plan(graph, plan.ranks, placed, plan.provenance, plan.root)
+
+
 def _of_sequences(
     graph: Graph, pieces: Sequence[Atom], columns: Layout, closed: Sequence[Pair] | None, fusion: str = "free"
 ) -> Plan:
@@ -105,7 +142,7 @@ def _plan(graph: Graph, ranks: int, placed: Iterable[Placed], known: Mapping[str
     segments = tuple(
         Segment(tuple(node.name for node in graph.nodes[first:end]), layout) for first, end, layout in placed
     )
-    return Plan(segments, ranks, graph.digest, root, {"model": graph.name, **known})
+    return Plan(segments, ranks, graph.digest, root, {**known, "model": graph.name})
 
 
 def _fused(

@@ -142,10 +142,10 @@ class Units:
     def alive(self) -> tuple[tuple[str, ...], ...]:
         """Values that cross each cut and can be exchanged: made before it (or inputs), read behind it (or outputs).
 
-        States are none of them: they are where they are read.
+        States, and what is told of their growth, are none of them: they are where they are read.
         """
         graph = self.graph
-        waiting = deque(name for name in (*graph.given, *graph.producer) if self._can_cross(name))
+        waiting = deque(name for name in (*graph.inputs, *graph.producer) if self._can_cross(name))
         alive: list[tuple[str, ...]] = []
         crossing: tuple[str, ...] = ()
         for end in self.ends:

@@ -15,6 +15,8 @@ from ..files.cache import Cache
 from ..model import SegmentModel
 from ..model.blocked import UnmarkableError, between_reorders, marked, probe, unmarked
 from ..model.blocked_crops import crops_of
+from ..model.packed import packed, packs
+from ..model.shard import WeightFiles
 from .ort import OrtProvider
 from .provider import ProviderOptions
 
@@ -39,9 +41,14 @@ class CpuProvider(OrtProvider):
         share_memory()
         settings = super().settings(model)
         settings.add_session_config_entry("session.use_env_allocators", "1")
-        if model.reads_weights_once:  # packing would read them once more, and hold them twice
+        if model.reads_weights_once and not (self._options.shares_weights and packs(model)):  # they would be held twice
             settings.add_session_config_entry("session.disable_prepacking", "1")
         return settings
+
+    def places(self, model: SegmentModel, weights: WeightFiles) -> dict[str, dict[str, str]]:
+        """Where the data of every weight are; where sessions share them, of products as kernels want them as well."""
+        plain = super().places(model, weights)
+        return {**plain, **packed(model, weights, self._cache)} if self._options.shares_weights else plain
 
     def session(self, model: SegmentModel, content: bytes, folder: Path) -> onnxruntime.InferenceSession:
         """The session of a segment; where values are blocked, of what onnxruntime once made of its model."""

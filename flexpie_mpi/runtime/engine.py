@@ -107,7 +107,8 @@ class Engine:
         How long this rank waits for another in a request, once every rank has run every segment; as in any other wait
         when not given.
     states : States, optional
-        Those of another engine of this job, to work on; the engine has its own when not given.
+        Those of another engine of this job, to work on, which has the same weights; the engine has its own when not
+        given.
     control : Control, optional
         By which ranks make the engine, where a thread does that beside a stream of another one.
 
@@ -167,7 +168,8 @@ class Engine:
             raise PlanError(f"in_flight = {self.in_flight} must be at least 1: the requests under way at once")
         check_in_flight(model.graph, self.in_flight)
         cache = cache or Cache.default()
-        made = on_every_rank(control, lambda: make_provider(provider, ProviderOptions(threads, cache)))
+        options = partial(ProviderOptions, threads, cache, shares_weights=bool(model.graph.states))
+        made = on_every_rank(control, lambda: make_provider(provider, options()))
         self.blocks = agreed_blocks(control, made.block, boundaries)
         if states is not None:
             states.check_fits(model.graph)
@@ -213,9 +215,7 @@ class Engine:
         """
         if self.guard.is_on:
             self.states.make_room(self.model.graph)
-        checked = (
-            self.states.complete(self.model.graph, self.checked(inputs or {}, keep), keep) if self._is_root else {}
-        )
+        checked = self.checked(inputs or {}, keep) if self._is_root else {}
         self.states.take(self.model.graph, keep)
         self._last = self._executors[self._runs % len(self._mine)]
         self._runs += 1
@@ -247,7 +247,7 @@ class Engine:
         self.states.take(self.model.graph)
         admission = Admission(self._credits)
         if self._is_root:
-            admission = RootAdmission(source, deliver, self._of_stream, self._credits)
+            admission = RootAdmission(source, deliver, self.checked, self._credits)
         prepare = self.pacer.prepare_thread
         stream = Stream(
             self.transport, self._executors, self.plan.period, self.in_flight, admission, prepare, self._deadline_s
@@ -317,9 +317,6 @@ class Engine:
         check_inputs(self.model.graph, inputs)
         self.states.check_room(self.model.graph, keep)
         return dict(inputs)
-
-    def _of_stream(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self.states.complete(self.model.graph, self.checked(inputs))
 
     def _open(self, control: Control) -> tuple[list[list[Channel]], Channel]:
         """Channels of every slot, and the one for credits.

@@ -76,6 +76,7 @@ class Executor:
     ) -> None:
         self.program = program
         self.values = allocate(program, states.arrays if states else {})
+        self._states = states
         self._transport = transport
         opened = transport.open(by_index(program)) if channels is None else channels
         self._channels = {channel.exchange.index: channel for channel in opened}
@@ -87,9 +88,10 @@ class Executor:
         self._marks, self._before = ([0.0] * (len(self.tasks) + 2) for _ in range(2))
 
     def begin(self, inputs: Mapping[str, Any]) -> None:
-        """Begin a request: copy its inputs, on the root, and be ready for its messages, which may come from now on."""
+        """Begin a request: copy its inputs, and be ready for its messages, which may come from now on."""
+        given = inputs if self._states is None else {**inputs, **self._states.told()}
         for name, index in self.program.inputs:
-            self._write(index, inputs[name])
+            self._write(index, given[name])
         for channel in self._channels.values():
             channel.post()
 

@@ -61,12 +61,16 @@ class OrtProvider:
 
         Raises ModelError when onnxruntime refuses the model; the sentence names the segment.
         """
-        content = model.serialise({name: weights.names[part] for name, part in model.weights.items()})
+        content = model.serialise(self.places(model, weights))
         try:
             session = self.session(model, content, weights.folder)
         except Exception as error:  # onnxruntime raises its own classes, straight from Exception
             raise ModelError(f"onnxruntime cannot run {model.proto.graph.name}: {reason(error)}") from error
         return OrtSegment(session, *model.ends)
+
+    def places(self, model: SegmentModel, weights: WeightFiles) -> dict[str, dict[str, str]]:
+        """Where the data of every weight are, in entries of external data."""
+        return {name: {"location": weights.names[part]} for name, part in model.weights.items()}
 
     def session(self, model: SegmentModel, content: bytes, folder: Path) -> onnxruntime.InferenceSession:
         """The session of a segment, whose model has this content and weights in files of `folder`."""

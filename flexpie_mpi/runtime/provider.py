@@ -32,6 +32,7 @@ class ProviderOptions:
 
     threads: int = 1  # per rank
     cache: Cache | None = None  # where it keeps what it makes of segments
+    shares_weights: bool = False  # with the provider of another engine: what is laid out of them has to be in files
     # Folder in which each segment writes what its nodes took, until it is told to end that
     profiles: Path | None = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class States:
         self._shapes = _shapes(graph)
         self._most = graph.growth.most if graph.growth else 0
         self._taken = 0
+        self._told: Callable[[int], dict[str, np.ndarray]] = lambda length: {}
 
     def check_fits(self, graph: Graph) -> None:
         """Raise a PlanError unless a model has the same states as the one that these were made for."""
@@ -63,12 +65,13 @@ class States:
         self.length = length
 
     def take(self, graph: Graph, keep: int | None = None) -> None:
-        """Be ready for a request of a graph that leaves so many positions; all of its own when not given."""
+        """Be ready for requests of a graph that leave so many positions; all of their own when not given."""
         self._taken = _step(graph) if keep is None else keep
+        self._told = partial(inputs_of, graph, keep=keep)
 
-    def complete(self, graph: Graph, inputs: Mapping[str, Any], keep: int | None = None) -> dict[str, Any]:
-        """The inputs of such a request with what is made of the growth of states."""
-        return {**inputs, **inputs_of(graph, self.length, keep)}
+    def told(self) -> dict[str, np.ndarray]:
+        """What the next such request is to know of the growth of states."""
+        return self._told(self.length)
 
     def check_room(self, graph: Graph, keep: int | None = None) -> None:
         """Raise a DataError unless such a request can leave so many positions."""

@@ -17,7 +17,7 @@ from ..core.errors import FlexPieError, PlanError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..lower import turns_of
-from ..lower.memory import memory_of
+from ..lower.memory import memory_of, with_weights
 from ..measure.agreement import Budget, UntriedError
 from ..measure.limits import memory_here
 from ..measure.trial import Rounds, Trial
@@ -186,12 +186,14 @@ class Chooser:
         *,
         holds_whole: bool = False,
         beside: Sequence[int] = (),
+        shared: Sequence[int] = (),
         control: Control | None = None,
     ) -> int:
         """Requests under way at once, on the boards of a file or those that the plan was chosen on.
 
         As of :func:`requests_in_flight`, on every rank; found out by `control`, where a thread does that beside a
-        stream. Raises PlanError as well where what is really free on a host does not hold the plan.
+        stream. So much of the plan's weights is `shared` with another engine, whose other memory is `beside`, both in
+        bytes by rank. Raises PlanError as well where what is really free on a host does not hold the plan.
         """
         control = control or self.transport
         memory, hosts = control.all_gather(memory_here()), control.host_ranks()
@@ -204,6 +206,8 @@ class Chooser:
                 testbed = read_boards(self.sources.testbed, self.sources.places or plan.ranks).with_blocks(blocks)
             wanted = requests_in_flight(plan, graph, testbed, asked, holds_whole=holds_whole, beside=beside)
             needs = memory_of(turns_of(plan, graph, blocks), graph, plan.root)
+            if shared:
+                needs = with_weights(needs, [-nbytes for nbytes in shared])
             depth = most_that_fits(needs, memory, hosts, wanted)
             if depth == 0 or (asked and depth < asked):
                 fits = (

@@ -1,7 +1,8 @@
 """Tokens that follow others: a decoder over all ranks, on which what it remembers of earlier tokens stays.
 
-Two sessions work on one state: one takes the prompt in pieces of many tokens, the other goes on token by token. Each
-has the plan that is best for it; slices of weights that both plans have are the same files.
+Two sessions work on one state: one takes the prompt in pieces of many tokens, of which nobody wants logits, the other
+goes on token by token. Where a plan is searched for, it is one for single tokens; that for pieces reads the same slices
+of weights, which are in memory once.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Generator:
         self._step = opened(1)
         try:
             self._logits, self._vocabulary = _logits(self._step)
-            self._pieces = opened(self.piece, state_of=self._step)
+            self._pieces = opened(self.piece, state_of=self._step, outputs=())
         except FlexPieError:
             self._step.close()
             raise

@@ -57,9 +57,9 @@ class InferenceSession:
         nor the cache know is measured before planning.
     shapes : mapping of str to sequence of int, optional
         Of inputs with symbolic axes; a symbolic first axis alone becomes 1. Every request has these shapes.
-    outputs : sequence of str
-        Those that are wanted, or positions of them, such as ``logits[:, -1]``; all when empty. Nothing is computed that
-        they do not need.
+    outputs : sequence of str, optional
+        Those that are wanted, or positions of them, such as ``logits[:, -1]``; all when not given, and where states are
+        all that is wanted, none. Nothing is computed that they do not need.
     threads : int
         onnxruntime threads of each rank.
     in_flight : int, optional
@@ -106,7 +106,7 @@ class InferenceSession:
         testbed: str | Path | None = None,
         cost: str | Path | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
-        outputs: Sequence[str] = (),
+        outputs: Sequence[str] | None = None,
         threads: int = 1,
         in_flight: int | None = None,
         trace_budget_s: float = 20.0,
@@ -130,7 +130,7 @@ class InferenceSession:
             model = path
         sources = CostSources(_text(testbed), _text(cost), None, threads, trace_budget_s)
         given = plan if isinstance(plan, Plan) or plan is None else read_plan(str(plan))
-        asked = Asked({name: tuple(shape) for name, shape in (shapes or {}).items()}, outputs=tuple(outputs))
+        asked = Asked({name: tuple(shape) for name, shape in (shapes or {}).items()}, outputs=outputs)
         patterns = (states,) if isinstance(states, str) else tuple(states or ())
         order = Order(
             str(model),

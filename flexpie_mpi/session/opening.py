@@ -6,7 +6,7 @@ A rank that is given its plan needs this module, the engine and no planner.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..core.choices import AUTO
@@ -15,7 +15,7 @@ from ..core.errors import PlanError, TestbedError, count_of
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan, enough_in_flight
 from ..lower import turns_of
-from ..lower.memory import mb, memory_of, memory_problems, most_in_flight
+from ..lower.memory import mb, memory_of, memory_problems, most_in_flight, with_weights
 from ..lower.states import check_in_flight
 from ..runtime.transport import Control, Transport, on_root
 from ..testbed import Device, Testbed
@@ -157,13 +157,13 @@ def requests_in_flight(
         return wanted
     needed = memory_of(turns_of(plan, graph, testbed.blocks), graph, plan.root)
     if beside:
-        needed = tuple(replace(need, weight_bytes=need.weight_bytes + beside[need.rank]) for need in needed)
+        needed = with_weights(needed, beside)
     problems = memory_problems(needed, testbed, asked or 1)
     if problems:
         raise PlanError(problems[0])
     if holds_whole:
         whole, root = graph.weight_bytes, plan.root
-        needed = tuple(replace(need, weight_bytes=need.weight_bytes + whole * (need.rank == root)) for need in needed)
+        needed = with_weights(needed, [whole * (need.rank == root) for need in needed])
         if memory_problems(needed, testbed, asked or 1):
             part, device = needed[root].total_bytes(asked or 1) - whole, testbed.devices[root]
             raise PlanError(

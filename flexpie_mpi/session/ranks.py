@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.choices import NO_STATES, StateChoice
+from ..core.choices import NO_STATES, SEARCHING, StateChoice
 from ..core.errors import DataError, FlexPieError, PlanError, TransportError
 from ..core.graph import Graph
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..files.synthetic import random_inputs
+from ..lower import turns_of
+from ..lower.facts import slice_bytes
+from ..model import Model
 from ..model.inputs import Asked
 from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
 from ..runtime.engine import Engine, load_shared
@@ -29,13 +32,16 @@ from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
 from .choosing import Chooser
 from .greeting import greet
-from .opening import ROOT, CostSources, PlanChoice, Tell, ignore
+from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, ignore
 
 OPEN, RUN, STREAM, CLOSE, END, RESET, READ, WRITE = range(8)
 """What the root tells the other ranks to do next."""
 
 COMMANDS_TAG = 32_000
 """The tag of what tells that: beyond those of engines, and below the least that MPI promises to have."""
+
+_OF_WEIGHTS = (*SEARCHING, "megatron")
+"""Planners that share out weights; others say how tokens are to be cut."""
 
 _BROKEN = "the ranks have been of no use since an earlier call failed"
 
@@ -80,12 +86,35 @@ class Served:
         self._make = partial(Engine, transport, self.model, cache=cache, threads=threads, is_trusted=own)
         chooser = Chooser(transport, self.model, order.choice, order.sources, cache, tell)
         request = on_root(transport, partial(_made_up, graph), ROOT)
-        chosen = chooser.choose(order.plan, self._make, request)
-        self.plan = chosen.plan
+        given = order.plan
+        if given is None and other is not None and order.choice.planner in _OF_WEIGHTS:
+            given = from_root(transport, partial(_with_more_tokens, other.plan, graph))
+        chosen = chooser.choose(given, self._make, request)
+        self.plan: Plan = chosen.plan
         if self.plan.root != ROOT:
             raise PlanError(f"the plan has root {self.plan.root}: a session reads and writes on rank {ROOT}")
-        self._depth = chooser.depth(chosen, order.in_flight, beside=other.engine.held_bytes() if other else ())
+        shared = other.shared_bytes(self.model, self.plan) if other else []
+        beside = [held - both for held, both in zip(other.engine.held_bytes(), shared, strict=True)] if other else ()
+        self._depth = chooser.depth(chosen, order.in_flight, beside=beside, shared=shared)
         self.engine: Engine = self._make(self.plan, states=other.engine.states if other else None)
+
+    def shared_bytes(self, model: Model, plan: Plan) -> list[int]:
+        """Bytes of its weights, by rank, that another model's plan reads as well; both engines map the same files.
+
+        What has to be packed each has for itself.
+        """
+        shared = []
+        for own, theirs in zip(self.engine.programs, turns_of(plan, model.graph)[0], strict=True):
+            pieces = {piece for piece in {*own.weights} & {*theirs.weights} if self._has(model, piece[0])}
+            shared.append(slice_bytes(self.model.graph, pieces))
+        return shared
+
+    def _has(self, other: Model, weight: str) -> bool:
+        """Whether its model has a weight of another one, and its plain numbers need no packing."""
+        own = self.model
+        are_stored = own.is_stored(weight) and other.is_stored(weight)
+        is_plain = own.graph.value(weight).dtype.startswith("float")
+        return are_stored and is_plain and own.weight_digest(weight) == other.weight_digest(weight)
 
     def run(self, inputs: Mapping[str, Any], keep: int | None = None) -> Mapping[str, Any]:
         """One request, as of :class:`Engine`; `inputs` are the root's."""
@@ -213,6 +242,12 @@ class Ranks:
             write_states(self._sessions[number].engine, {})
         else:
             self._sessions.pop(number).engine.close()
+
+
+def _with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
+    from ..planner.rules import with_more_tokens  # which no other rank needs
+
+    return with_more_tokens(plan, graph)
 
 
 def _made_up(graph: Graph) -> Mapping[str, Any] | None:

@@ -5,10 +5,10 @@ one with Open MPI; ``python bench/faults.py --page PAGE.md --output faults.jsonl
 markers of a page.
 
 Each run streams requests over three ranks into a file, waits until some are written, and does harm. Where the job
-ended, it is started again with the same words (``--resume``); then every request is held against those of an
-undisturbed job.
-*Named after* counts from the fault to the line that gives the reason; a wait has a deadline of four seconds. Faults of
-links and of the memory of one rank need root: they happen on emulated boards, and in a control group.
+ended, one process goes on with the file (``--resume``); then every request is held against those of an undisturbed job.
+*Named after* counts from the fault to the line that gives the reason, and of what is wrong from the start, from the
+moment at which it can be seen; a wait has a deadline of four seconds. Faults of links and of the memory of one rank
+need root: they happen on emulated boards, and in a control group.
 """
 
 from __future__ import annotations
@@ -29,31 +29,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from faulty import RANKS, REPOSITORY, Job, Place, lost_and_doubled, python, rows, undisturbed, written
+from faulty import RANKS, Place, board_space, judged, limit_link, rows, undisturbed
 
-from flexpie_mpi.emulate.system import memory_here
+from flexpie_mpi.emulate.cleanup import new_prefix
+from flexpie_mpi.emulate.system import MemoryGroups, memory_here
+from tests.jobs import Job, on_ranks, written
+from tests.launch import REPOSITORY
 
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 PATIENCE_S = 120.0
 """A job that is not over by then hangs."""
 
+REQUESTS, MANY = 400, 1500
+"""Of an ordinary stream, and of one that lasts until the root has seen what is usual, and then what is not."""
+
+SLOW_S = 12.0
+
 Throw = Callable[[Job, Place], None]
-Command = Callable[[Place, Path], Sequence[str]]
-
-
-def plain(place: Place, out: Path) -> Sequence[str]:
-    """The command of an ordinary job."""
-    return place.plain(out)
-
-
-def emulated(place: Place, out: Path) -> Sequence[str]:
-    """The command of a job on emulated boards."""
-    return place.emulated(out)
+Command = Callable[[Place, Path], Sequence[object]]
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,18 @@ class Fault:
     name: str
     reason: str  # what is looked for in what the job says
     throw: Throw | None = None  # done to a job in the middle of its stream; None where it is wrong from the start
-    command: Command = plain
+    command: Command = Place.plain
     needs_root: bool = False
+    seen: str = ""  # the job says so when it gets to where what is wrong from the start can be seen
+    requests: int = REQUESTS
 
 
 def to_rank(rank: int, *numbers: int, pause_s: float = 0.0) -> Throw:
     """Send signals to a rank, with a pause between two."""
 
     def throw(job: Job, place: Place) -> None:
-        pid = job.pids()[rank]
         for number in numbers:
-            os.kill(pid, number)
+            job.signal(rank, number)
             time.sleep(pause_s)
 
     return throw
@@ -89,10 +88,10 @@ def to_launcher(number: int, *, group: bool = False) -> Throw:
 
 
 def slowed(job: Job, place: Place) -> None:
-    """Let rank 1 have a tenth of its time for three seconds."""
+    """Let rank 1 have a tenth of its time for a while."""
 
     def throttle() -> None:
-        end_s = time.monotonic() + 3
+        end_s = time.monotonic() + SLOW_S
         with contextlib.suppress(ProcessLookupError):
             while time.monotonic() < end_s:
                 for number, seconds in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
@@ -103,19 +102,23 @@ def slowed(job: Job, place: Place) -> None:
     threading.Thread(target=throttle, daemon=True).start()
 
 
-def on_link(*words: str) -> Throw:
-    """Do something to the cable of the last board."""
-
-    def throw(job: Job, place: Place) -> None:
-        subprocess.run(["ip", "netns", "exec", f"{job.prefix()}-{RANKS - 1}", *words], check=True)
-
-    return throw
+def cut(job: Job, place: Place) -> None:
+    """Take the cable of the last board away."""
+    space = board_space(job, RANKS - 1)
+    subprocess.run(["ip", "-n", space, "link", "set", "eth0", "down"], check=True)
 
 
-def elastic(place: Place, out: Path) -> Sequence[str]:
+def slow_link(job: Job, place: Place) -> None:
+    """Let the cable of the last board carry a thousandth for a while."""
+    for rate in ("1mbit", "1gbit"):
+        limit_link(job, RANKS - 1, rate)
+        time.sleep(SLOW_S if rate == "1mbit" else 0)
+
+
+def elastic(place: Place, out: Path) -> Sequence[object]:
     """A job that is to outlive ranks, where the MPI library can do that."""
     switches = ["--with-ft", "ulfm"] if place.library == "openmpi" else []
-    return place.ranks((RANKS, [*python(), *place.words(out), "--elastic"]), switches=switches)
+    return on_ranks((RANKS, [*place.program(out), "--elastic"]), switches=switches)
 
 
 def without_room(job: Job, place: Place) -> None:
@@ -123,7 +126,7 @@ def without_room(job: Job, place: Place) -> None:
     resource.prlimit(job.pids()[0], resource.RLIMIT_FSIZE, (job.out.stat().st_size,) * 2)
 
 
-def with_flipped_bit(place: Place, out: Path) -> Sequence[str]:
+def with_flipped_bit(place: Place, out: Path) -> Sequence[object]:
     """A job in whose cache one bit of the largest slice of weights is another one."""
     slices = [path for path in (place.cache / "weights").iterdir() if path.suffix != ".sum"]
     largest = max(slices, key=lambda path: path.stat().st_size)
@@ -133,14 +136,18 @@ def with_flipped_bit(place: Place, out: Path) -> Sequence[str]:
     return place.plain(out)
 
 
-def with_other_model(place: Place, out: Path) -> Sequence[str]:
+def with_rank_1(place: Place, out: Path, theirs: Sequence[object]) -> Sequence[object]:
+    """A job whose rank 1 is started in another way."""
+    ours = place.program(out)
+    return on_ranks((1, ours), (1, theirs), (RANKS - 2, ours))
+
+
+def with_other_model(place: Place, out: Path) -> Sequence[object]:
     """A job one of whose ranks is given another model."""
-    others = [*python(), *place.words(out)]
-    words = [*python(), *place.words(out, "builtin:tiny_vgg")]
-    return place.ranks((1, others), (1, words), (RANKS - 2, others))
+    return with_rank_1(place, out, place.program(out, "builtin:tiny_vgg"))
 
 
-def with_other_version(place: Place, out: Path) -> Sequence[str]:
+def with_other_version(place: Place, out: Path) -> Sequence[object]:
     """A job one of whose ranks has another version of this package."""
     copy = place.folder / "other"
     if not copy.exists():
@@ -148,31 +155,34 @@ def with_other_version(place: Place, out: Path) -> Sequence[str]:
         (copy / "flexpie_mpi-0.0.1.dist-info").mkdir()
         about = "Metadata-Version: 2.1\nName: flexpie-mpi\nVersion: 0.0.1\n"
         (copy / "flexpie_mpi-0.0.1.dist-info" / "METADATA").write_text(about)
-    ours, theirs = [*python(), *place.words(out)], ["env", f"PYTHONPATH={copy}", *python(), *place.words(out)]
-    return place.ranks((1, ours), (1, ["env", "-C", str(copy), *theirs]), (RANKS - 2, ours))
+    return with_rank_1(place, out, ["env", "-C", copy, f"PYTHONPATH={copy}", *place.program(out)])
 
 
-def on_wrong_interface(place: Place, out: Path) -> Sequence[str]:
+def on_wrong_interface(place: Place, out: Path) -> Sequence[object]:
     """A job that is told to use a network interface that is not there."""
     switches = ["-iface", "nosuch0"]
     if place.library == "openmpi":
         switches = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "nosuch0"]
-    return place.ranks((RANKS, [*python(), *place.words(out)]), switches=switches)
+    return on_ranks((RANKS, place.program(out)), switches=switches)
 
 
-def group_of(place: Place) -> Path:
-    """A control group for one rank's memory."""
-    groups = memory_here()
-    assert groups is not None, "memory can be limited here"
-    return groups.root / f"flexpie-faults-{os.getpid()}"
+GROUP = new_prefix()
+"""Of one rank's memory; a next emulation removes it when this program is killed."""
 
 
-def in_group(place: Place, out: Path) -> Sequence[str]:
+def groups() -> MemoryGroups:
+    """Where memory is limited."""
+    found = memory_here()
+    assert found is not None, "memory can be limited here"
+    return found
+
+
+def in_group(place: Place, out: Path) -> Sequence[object]:
     """A job one of whose ranks is in a control group."""
-    group_of(place).mkdir(exist_ok=True)
-    ours = [*python(), *place.words(out)]
-    entered = ["sh", "-c", f'echo $$ > {group_of(place)}/cgroup.procs; exec "$@"', "sh", *ours]
-    return place.ranks((1, ours), (1, entered), (RANKS - 2, ours))
+    group = groups().group(GROUP)
+    group.mkdir()
+    enter = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
+    return with_rank_1(place, out, [*enter, *place.program(out)])
 
 
 BALLOON = """
@@ -188,15 +198,15 @@ time.sleep(2)
 
 def exhausted(job: Job, place: Place) -> None:
     """Leave a rank's control group a little room, and let another process, which the kernel spares, take more."""
-    group = group_of(place)
-    used, limit = ("memory.usage_in_bytes", "memory.limit_in_bytes")
-    if not (group / used).exists():
-        used, limit = "memory.current", "memory.max"
+    group = groups().group(GROUP)
+    is_first = groups().version == 1
+    used, limit = ("memory.usage_in_bytes", "memory.limit_in_bytes") if is_first else ("memory.current", "memory.max")
     (group / limit).write_text(str(int((group / used).read_text()) + (64 << 20)))
     subprocess.Popen([sys.executable, "-c", BALLOON, str(group)])
 
 
 DEAD = r"rank 1\b.*(dead|killed|gone)|KILLED BY SIGNAL|signal 9|exited on signal|lost connection"
+BOARDS_SEEN = "looking at the boards"
 FAULTS = (
     Fault("a rank is killed", DEAD, to_rank(1, signal.SIGKILL)),
     Fault("the root is killed", DEAD.replace("rank 1", "rank 0"), to_rank(0, signal.SIGKILL)),
@@ -205,23 +215,23 @@ FAULTS = (
     Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
     Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
-    Fault("a board is slow for 3 s", "board is slow", slowed),
-    Fault("a link is cut", "link is cut", on_link("ip", "link", "set", "eth0", "down"), emulated, True),
+    Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed, requests=MANY),
+    Fault("a link is cut", "link is cut", cut, Place.emulated, needs_root=True),
     Fault(
-        "a link carries 1 Mb/s",
-        "link is slow|are slow",
-        on_link(
-            *["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "1s"]
-        ),
-        emulated,
-        True,
+        f"a link carries 1 Mb/s for {SLOW_S:.0f} s",
+        "sends to the root .* times as long as",
+        slow_link,
+        Place.emulated,
+        needs_root=True,
+        requests=MANY,
     ),
-    Fault("a rank is out of memory", "for want of memory|ran out of memory", exhausted, in_group, True),
+    Fault("a rank is out of memory", "for want of memory|ran out of memory", exhausted, in_group, needs_root=True),
     Fault("the disk is full", r"cannot be written: (File too large|No space)", without_room),
-    Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit),
-    Fault("one rank has another model", "another model|model .* differs", None, with_other_model),
-    Fault("one rank has another version", "two versions", None, with_other_version),
+    Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit, seen="making sessions"),
+    Fault("one rank has another model", "", None, with_other_model),
+    Fault("one rank has another version", "two versions", None, with_other_version, seen=BOARDS_SEEN),
     Fault("the interface is not there", r"nosuch0", None, on_wrong_interface),
+    Fault("SIGUSR1 to the launcher", r"SIGUSR1|stopped", to_launcher(signal.SIGUSR1)),
     Fault("SIGTERM to the launcher", r"SIGTERM|stopped", to_launcher(signal.SIGTERM)),
     Fault("Ctrl-C", r"SIGINT|stopped|interrupt", to_launcher(signal.SIGINT, group=True)),
 )
@@ -242,25 +252,39 @@ class Row:
 
 
 def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row:
-    """Do harm to one job, and start it again where it has ended."""
-    out = place.folder / f"{number}.h5"
+    """Do harm to one job, and go on with its file where it has ended."""
+    out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
-        since_s = time.monotonic()
-        if fault.throw is not None and job.begun(len(expected) // 8):
+        if fault.throw is not None and job.begun(len(expected) // 3):
             since_s = time.monotonic()
             fault.throw(job, place)
         end_s = job.ended(PATIENCE_S)
         code, before = job.process.poll(), written(out)
-        named_s = job.named(fault.reason, since_s) if fault.reason else None
     said = [line for _, line in job.said]
     if before < len(expected):
-        with Job(place.plain(out), out) as again:
+        with Job(place.alone(out), out) as again:
             again.ended(120)
         said += ["resumed:", *(line for _, line in again.said)] if again.process.returncode else []
-    lost, doubled = lost_and_doubled(rows(out), expected)
-    outcome = outcome_of(code if end_s else None, before, len(expected))
-    ended_s = end_s and end_s - since_s
-    return Row(fault.name, place.library, outcome, named_s, ended_s, lost, doubled, tuple(said[-40:]))
+    found = judged(rows(out), expected)
+    return Row(
+        fault.name,
+        place.library,
+        outcome_of(code if end_s else None, before, len(expected)),
+        named_after(fault, job, since_s),
+        end_s and end_s - since_s,
+        found["lost"] + found["unequal"],
+        found["doubled"],
+        tuple(said[-40:]),
+    )
+
+
+def named_after(fault: Fault, job: Job, since_s: float) -> float | None:
+    """Seconds from when a fault could be seen, at this time at the earliest, until its reason was given."""
+    named_s = job.named(fault.reason, since_s) if fault.reason else None
+    if named_s is None or not fault.seen:
+        return named_s
+    seen = [when_s for when_s, line in job.said if re.search(fault.seen, line)]
+    return since_s + named_s - max((when_s for when_s in seen if when_s <= since_s + named_s), default=since_s)
 
 
 def outcome_of(code: int | None, before: int, requests: int) -> str:
@@ -316,7 +340,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10, help="of every fault (default 10)")
     parser.add_argument("--only", default="", metavar="REGEX", help="faults whose names match")
-    parser.add_argument("--requests", type=int, default=600)
     parser.add_argument("--output", type=Path, default=Path("faults.jsonl"), help="runs are added to it")
     parser.add_argument("--page", type=Path, help="run nothing; write the table of the output into this page")
     options = parser.parse_args()
@@ -326,17 +349,19 @@ def main() -> int:
     faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, options.output.open("a") as output:
-        place = Place(Path(folder), options.requests)
-        expected = undisturbed(place)
+        place, out = Place(Path(folder), MANY), Path(folder, "undisturbed.h5")
+        expected = undisturbed(place.plain(out), out)  # caches are warm then
         for number, fault in enumerate(fault for fault in faults for _ in range(options.runs)):
             if fault.needs_root and os.geteuid():
                 continue
-            found.append(run(fault, place, expected, number))
+            try:
+                found.append(run(fault, replace(place, requests=fault.requests), expected[: fault.requests], number))
+            finally:
+                if fault.command is in_group:
+                    groups().remove(GROUP)
             print({**vars(found[-1]), "said": ""}, flush=True)
             output.write(json.dumps(vars(found[-1])) + "\n")
             output.flush()
-        with contextlib.suppress(OSError):
-            group_of(place).rmdir()
     print(table(found))
     return 1 if any(row.lost or row.doubled for row in found) else 0
 

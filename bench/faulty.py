@@ -1,53 +1,41 @@
-"""Jobs that can be disturbed: started, watched, hurt, and held against one that nobody disturbed.
+"""Where jobs are disturbed, and what they leave held against what nobody disturbed.
 
-What `faults.py` and `soak.py` share.
+What `faults.py`, `soak.py` and `survival.py` share.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 
-from flexpie_mpi.core.errors import DataError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flexpie_mpi.emulate.launch import find_library
 from flexpie_mpi.files.hdf5 import Stack
+from tests.jobs import PROGRAM, Job, on_ranks
 
-REPOSITORY = Path(__file__).parents[1]
 MODEL = "builtin:tiny_cnn"
 RANKS = 3
 DEADLINE_S = 4.0
 
-BOARDS = f"""format = 1
+BOARDS = """format = 1
 topology = "switch"
 [link]
 bandwidth = "1Gb/s"
 latency = "50us"
 [[device]]
 name = "board"
-count = {RANKS}
-slowdown = 50
+count = {ranks}
+slowdown = {slowdown}
 """
 """Slow boards: a stream lasts as long as it takes to disturb it, and leaves this machine's cores alone."""
 
-_SWITCHES = {
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(REPOSITORY),
-}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -57,10 +45,11 @@ class Place:
     folder: Path
     requests: int
     deadline_s: float = DEADLINE_S
+    slowdown: int = 50
     library: str = field(default_factory=lambda: find_library().name)
 
     def __post_init__(self) -> None:
-        self.boards.write_text(BOARDS)
+        self.boards.write_text(BOARDS.format(ranks=RANKS, slowdown=self.slowdown))
 
     @property
     def boards(self) -> Path:
@@ -75,119 +64,37 @@ class Place:
     def words(self, out: Path, model: str = MODEL) -> list[str]:
         """What every rank runs to write, or to go on with, a file of results."""
         verb = ["infer", "--model", model, "--layout", "rows", "--requests", str(self.requests), "--resume", str(out)]
-        return [*verb, "--testbed", str(self.boards), "--deadline", f"{self.deadline_s:g}", "--cache", str(self.cache)]
+        where = ["--testbed", str(self.boards), "--cache", str(self.cache)]
+        return [*verb, *where, "--deadline", f"{self.deadline_s:g}", "--verbose"]
 
-    def ranks(self, *groups: tuple[int, Sequence[str]], switches: Sequence[str] = ()) -> list[str]:
-        """The command that starts so many ranks of each program."""
-        words = [word for count, program in groups for word in (":", "-n", str(count), *program)]
-        return [find_library().mpirun, *switches, *words[1:]]
+    def program(self, out: Path, model: str = MODEL) -> list[str]:
+        """The same with the program in front."""
+        return [*PROGRAM, *self.words(out, model)]
 
-    def plain(self, out: Path) -> list[str]:
+    def alone(self, out: Path) -> Sequence[object]:
+        """The command of a job of one process, which does not wait to be as slow as a board."""
+        return [*PROGRAM, "infer", "--model", MODEL, "--requests", str(self.requests), "--resume", out]
+
+    def plain(self, out: Path) -> Sequence[object]:
         """The command of a job of this machine's processes."""
-        return self.ranks((RANKS, [*python(), *self.words(out)]))
+        return on_ranks((RANKS, self.program(out)))
 
-    def emulated(self, out: Path) -> list[str]:
+    def emulated(self, out: Path) -> Sequence[object]:
         """The command of a job on emulated boards; needs root."""
-        return [*python(), "emulate", "--no-check", "--mpi", self.library, str(self.boards), "--", *self.words(out)]
+        return [*PROGRAM, "emulate", "--no-check", "--mpi", self.library, self.boards, "--", *self.words(out)]
 
 
-def python() -> list[str]:
-    """The program."""
-    return [sys.executable, "-m", "flexpie_mpi"]
+def board_space(job: Job, board: int) -> str:
+    """The network namespace of a board that a job has emulated."""
+    names = (name for name in os.listdir("/run/netns") if name.startswith(f"flexpie-{job.process.pid}-"))
+    return f"{next(names).rpartition('-')[0]}-{board}"
 
 
-class Job:
-    """A job that runs, and what it has said, with the times."""
-
-    def __init__(self, command: Sequence[str], out: Path, environment: Mapping[str, str] | None = None) -> None:
-        self.out = out
-        self.said: list[tuple[float, str]] = []
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # MPICH's launcher says there why a job has ended
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **_SWITCHES, **(environment or {})},
-            cwd=REPOSITORY,
-            start_new_session=True,
-        )
-        self._listener = Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def __enter__(self) -> Job:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """End what is left of it, ranks that outlived their launcher included."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        for pid in (*self.pids().values(), *([self.process.pid] if self.process.poll() is None else [])):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self._listener.join(5)
-
-    def pids(self) -> dict[int, int]:
-        """Processes by rank."""
-        found = {rank_of(pid, str(self.out)): int(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
-        return {rank: pid for rank, pid in found.items() if rank is not None}
-
-    def begun(self, requests: int, timeout_s: float = 120) -> bool:
-        """Wait until so many requests are written; whether the job runs still."""
-        end_s = time.monotonic() + timeout_s
-        while time.monotonic() < end_s and self.process.poll() is None and written(self.out) < requests:
-            time.sleep(0.05)
-        return self.process.poll() is None
-
-    def ended(self, timeout_s: float) -> float | None:
-        """When the job and all its ranks were gone; None when they are not within this time."""
-        end_s = time.monotonic() + timeout_s
-        while self.process.poll() is None or self.pids():
-            if time.monotonic() > end_s:
-                return None
-            time.sleep(0.02)
-        return time.monotonic()
-
-    def named(self, reason: str, since_s: float) -> float | None:
-        """Seconds until it said something like this."""
-        times = (when_s for when_s, line in list(self.said) if when_s >= since_s and re.search(reason, line))
-        return next((when_s - since_s for when_s in times), None)
-
-    def prefix(self) -> str:
-        """Of the names of what it has emulated."""
-        names = (name for name in os.listdir("/run/netns") if name.startswith(f"flexpie-{self.process.pid}-"))
-        return next(names).rpartition("-")[0]
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append((time.monotonic(), line.rstrip()))
-
-
-def rank_of(pid: str, marker: str) -> int | None:
-    """The rank of a process whose command line has a word; None of any other, and of one that is gone."""
-    try:
-        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
-        around = Path("/proc", pid, "environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    if marker.encode() not in words or os.fsencode(sys.executable) != words[0] or b"emulate" in words:
-        return None
-    names = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")
-    return next((int(each.partition(b"=")[2]) for each in around if each.startswith(names)), None)
-
-
-def written(path: Path) -> int:
-    """Complete requests in a file that is being written."""
-    try:
-        with Stack(path) as stack:
-            return stack.count
-    except DataError:
-        return 0
+def limit_link(job: Job, board: int, rate: str) -> None:
+    """Let the cable of a board carry so much from now on, in the direction away from it."""
+    words = ["dev", "eth0", "parent", "1:", "classid", "1:1", "htb", "rate", rate, "burst", "32kb", "cburst", "32kb"]
+    words += ["quantum", "12014"]
+    subprocess.run(["tc", "-n", board_space(job, board), "class", "change", *words], check=True)
 
 
 def rows(path: Path) -> np.ndarray:
@@ -195,22 +102,25 @@ def rows(path: Path) -> np.ndarray:
     if not path.exists():
         return np.zeros((0, 0))
     with Stack(path) as stack:
-        held = [stack.offers(number)["scores"].load().reshape(-1) for number in range(stack.count)]
-    return np.array(held)
+        requests = (stack.offers(number).values() for number in range(stack.count))
+        return np.array([np.concatenate([offer.load().reshape(-1) for offer in offers]) for offers in requests])
 
 
-def lost_and_doubled(found: np.ndarray, expected: np.ndarray) -> tuple[int, int]:
-    """How many requests are not where they should be, and how many rows are those of another request."""
-    places = {row.tobytes(): number for number, row in enumerate(expected)}
-    held = [places.get(row.tobytes()) for row in found]
-    lost = sum(held[number : number + 1] != [number] for number in range(len(expected)))
-    return lost, sum(place is not None and place != number for number, place in enumerate(held))
+def judged(found: np.ndarray, expected: np.ndarray) -> dict[str, int]:
+    """How many requests are lost, doubled and unequal, of rows ``(requests, values)``.
+
+    One is doubled where it is in another's place, or behind the last.
+    """
+    equal = [np.allclose(a, b, **TOLERANCE) for a, b in zip(found, expected, strict=False)]
+    wrong = [row for row, same in zip(found, equal, strict=False) if not same]
+    others = sum(np.isclose(row, expected, **TOLERANCE).all(axis=1).any() for row in wrong)
+    spare = max(len(found) - len(expected), 0)
+    return {"lost": max(len(expected) - len(found), 0), "doubled": others + spare, "unequal": len(wrong) - others}
 
 
-def undisturbed(place: Place) -> np.ndarray:
-    """What a job writes that nobody disturbs; its caches are warm afterwards."""
-    out = place.folder / "undisturbed.h5"
-    with Job(place.plain(out), out) as job:
-        if job.ended(600) is None or job.process.returncode:
-            raise RuntimeError("\n".join(line for _, line in job.said))
+def undisturbed(command: Sequence[object], out: Path) -> np.ndarray:
+    """What a job writes that nobody disturbs."""
+    with Job(command, out) as job:
+        if job.ended(3600) is None or job.process.returncode:
+            raise RuntimeError(job.text)
     return rows(out)

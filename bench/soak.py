@@ -1,12 +1,12 @@
 """A long stream on emulated boards that pause, whose links change, and of which some are lost: nothing may go missing.
 
-``python bench/soak.py [--minutes 60] [--losses 2]``, as root; without, the ranks are processes of this machine, and
-links stay as they are.
+``python bench/soak.py [--minutes 60] [--losses 2] [--slowdown 50]``, as root; with ``--here`` the ranks are processes
+of this machine, and links stay as they are.
 
 Every few seconds a rank is stopped for a while, or a board's link carries a hundredth. Now and then a rank is killed,
-and the job is started again with the same words (``--resume``). In the end the stream is stopped by a signal, and every
-request that is written is compared with one session of onnxruntime. Exit code 1 when one is missing, comes twice or is
-another, when the job ends by itself, or when a rank's memory grows.
+the root first, and the job is started again with the same words (``--resume``). In the end the stream is stopped by a
+signal, and every request that is written is compared with one session of onnxruntime. Exit code 1 when one is missing,
+comes twice or is another, when the job ends by itself, or when a rank's memory grows.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import argparse
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faulty import MODEL, RANKS, Job, Place, written
+from faulty import MODEL, RANKS, Place, limit_link
 
 import flexpie_mpi as fp
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.hdf5 import Stack
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.compare import Reference
+from tests.jobs import Job, written
 
 DEADLINE_S = 30.0
 LONGEST_PAUSE_S, LONGEST_REST_S = 3.0, 4.0
@@ -48,6 +48,7 @@ class Soak:
     chance: random.Random
     is_emulated: bool
     problems: list[str] = field(default_factory=list)
+    growth: list[float] = field(default_factory=list)  # of every rank of every job, as a part of what it had
     pauses: int = 0
     changes: int = 0
 
@@ -56,18 +57,19 @@ class Soak:
         job = Job((self.place.emulated if self.is_emulated else self.place.plain)(self.out), self.out)
         before: dict[int, int] = {}
         begun = written(self.out)
-        while time.monotonic() < end_s and job.process.poll() is None:
-            time.sleep(self.chance.uniform(0, LONGEST_REST_S))
+        while job.begun(written(self.out) + 1):
             ranks = job.pids()
-            if len(ranks) == RANKS:
-                self._disturb(job, ranks)
-                if not before and written(self.out) >= begun + WARM:
-                    before = {rank: resident_bytes(pid) for rank, pid in ranks.items()}
+            if not before and written(self.out) >= begun + WARM:
+                before = {rank: resident_bytes(pid) for rank, pid in ranks.items()}
+            if time.monotonic() > end_s:
+                break
+            time.sleep(self.chance.uniform(0, LONGEST_REST_S))
+            self._disturb(job, ranks)
         if job.process.poll() is not None:
-            said = "; ".join(line for _, line in job.said[-5:])
-            self.problems.append(f"the job ended by itself with exit code {job.process.returncode}: {said}")
-        for rank, nbytes in before.items():
-            grown = resident_bytes(job.pids().get(rank, os.getpid())) / nbytes - 1
+            self.problems.append(f"the job ended by itself with exit code {job.process.returncode}: {job.text[-400:]}")
+        for rank, pid in job.pids().items():
+            grown = resident_bytes(pid) / before.get(rank, resident_bytes(pid)) - 1
+            self.growth.append(grown)
             self.problems += [f"rank {rank} has grown by {grown:.1%}"] if grown > GROWTH else []
         return job
 
@@ -80,16 +82,9 @@ class Soak:
                 time.sleep(self.chance.uniform(0, LONGEST_PAUSE_S))
         else:
             self.pauses += 1
-            os.kill(ranks[board], signal.SIGSTOP)
-            time.sleep(self.chance.uniform(0, LONGEST_PAUSE_S))
-            os.kill(ranks[board], signal.SIGCONT)
-
-
-def limit_link(job: Job, board: int, rate: str) -> None:
-    """Let the cable of a board carry so much from now on, in the direction away from it."""
-    words = ["dev", "eth0", "parent", "1:", "classid", "1:1", "htb", "rate", rate, "burst", "32kb", "cburst", "32kb"]
-    words += ["quantum", "12014"]
-    subprocess.run(["tc", "-n", f"{job.prefix()}-{board}", "class", "change", *words], check=True)
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                os.kill(ranks[board], number)
+                time.sleep(self.chance.uniform(0, LONGEST_PAUSE_S))
 
 
 def resident_bytes(pid: int) -> int:
@@ -117,23 +112,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--losses", type=int, default=2)
+    parser.add_argument("--slowdown", type=int, default=50, help="of the boards (default %(default)s)")
+    parser.add_argument("--here", action="store_true", help="emulate nothing")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     begin_s, seconds = time.monotonic(), 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), 1 << 30, DEADLINE_S)
-        soak = Soak(place, Path(folder, "out.h5"), random.Random(options.seed), os.geteuid() == 0)
+        place = Place(Path(folder), 1 << 30, DEADLINE_S, options.slowdown)
+        soak = Soak(place, Path(folder, "out.h5"), random.Random(options.seed), not options.here)
         for life in range(options.losses + 1):
             with soak.live(begin_s + seconds * (life + 1) / (options.losses + 1)) as job:
-                ranks, is_last = job.pids(), life == options.losses
-                victim = 0 if is_last else soak.chance.randrange(RANKS)
-                if victim in ranks:
-                    os.kill(ranks[victim], signal.SIGTERM if is_last else signal.SIGKILL)
+                is_last = life == options.losses
+                if job.process.poll() is None:
+                    job.signal(0 if is_last else life % RANKS, signal.SIGTERM if is_last else signal.SIGKILL)
                 if job.ended(60) is None:
                     soak.problems.append("the job did not end")
         count, wrong = compared(soak.out)
     disturbed = f"{soak.pauses} pauses, {soak.changes} changes of links, {options.losses} ranks lost"
     print(f"{count} requests in {time.monotonic() - begin_s:.0f} s, with {disturbed}")
+    print("growth of ranks:", ", ".join(f"{grown:.1%}" for grown in soak.growth))
     print("\n".join((soak.problems + wrong)[:20]) or "each written once, in order, equal to onnxruntime's")
     return 1 if soak.problems or wrong or not count else 0
 

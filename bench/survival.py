@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,10 +22,10 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from threading import Thread
 
-import h5py
-import numpy as np
+from faulty import MODEL, judged, rows, undisturbed
+
+from tests.jobs import PROGRAM, Job, on_ranks, written
 
 FEWEST = 2
 """Ranks that are left to go on; with no more, the whole job is killed."""
@@ -38,76 +36,20 @@ AT_ONCE = 0.2
 SOON_S, MOST_S = 0.3, 5.0
 """The other comes within `SOON_S`; where nobody is missed within `MOST_S` it was a spare, and there is no gap."""
 
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 LIMIT_S = 180.0
 """A job that has written nothing for so long hangs."""
 
-_ROOM = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT": "1"}
-_ENVIRONMENT = {**os.environ, **_ROOM, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1"}
-_MARK = "FLEXPIE_SURVIVAL"
-
-
-class Job:
-    """One job, from its launch to its end, and what it says meanwhile."""
-
-    def __init__(self, words: list[str], ranks: int, spares: int) -> None:
-        self._mark = f"{_MARK}={os.getpid()}.{time.monotonic_ns()}"
-        launcher = [str(Path(sys.executable).with_name("mpirun")), "--with-ft", "ulfm", "-n", str(ranks)]
-        self.process = subprocess.Popen(
-            [*launcher, *words, "--elastic", "--spares", str(spares)],
-            env={**_ENVIRONMENT, _MARK: self._mark.partition("=")[2]},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.said: list[str] = []
-        self.through_s: list[float] = []  # when requests were through again after a loss
-        Thread(target=self._listen, daemon=True).start()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self.process.poll() is not None
-
-    def pids(self) -> list[int]:
-        """Processes of the ranks that are alive, by rank."""
-        found: dict[int, int] = {}
-        for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
-            rank = self._rank(pid)
-            if rank is not None:
-                found.setdefault(rank, pid)  # what a rank has started has a higher number, or soon ends
-        return [found[rank] for rank in sorted(found)]
-
-    def kill(self) -> None:
-        """End the launcher and all ranks."""
-        for pid in (self.process.pid, *self.pids()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None, "it is a pipe"
-        for line in self.process.stdout:
-            self.said.append(line)
-            if re.search(r"request \d+ is through, ", line):
-                self.through_s.append(time.monotonic())
-
-    def _rank(self, pid: int) -> int | None:
-        with suppress(OSError):
-            around = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            numbers = [each for each in around if each.startswith(b"OMPI_COMM_WORLD_RANK=")]
-            is_rank = b"flexpie_mpi" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            if numbers and is_rank and self._mark.encode() in around:
-                return int(numbers[0].partition(b"=")[2])
-        return None
+THROUGH = r"request \d+ is through, "
+"""Said when requests are through again after a loss."""
 
 
 class Torture:
     """A stream that goes on until all its requests are written, whatever is killed meanwhile."""
 
     def __init__(self, args: argparse.Namespace, words: list[str], path: Path) -> None:
-        self._args, self._words, self._path = args, words, path
+        self._args, self._path = args, path
+        spares = str(min(args.spares, args.ranks - FEWEST))
+        self._program = [*words, "--resume", str(path), "--elastic", "--spares", spares]
         self._random = Random(args.seed)
         self.killed: Counter[str] = Counter()
         self.gaps_s: list[float] = []
@@ -120,9 +62,8 @@ class Torture:
 
     def _ends_by_itself(self) -> bool:
         """Whether a job ends without being killed as a whole."""
-        spares = min(self._args.spares, self._args.ranks - FEWEST)
-        job = Job([*self._words, "--resume", str(self._path)], self._args.ranks, spares)
         left = self._args.ranks
+        job = Job(on_ranks((left, self._program), switches=["--with-ft", "ulfm"]), self._path)
         while self._to_kill and self._is_through(job):
             if left == FEWEST:
                 self.killed["whole jobs"] += 1
@@ -131,7 +72,7 @@ class Torture:
             count = 2 if self._random.random() < AT_ONCE else 1
             left -= self._kill(job, min(count, left - FEWEST, self._to_kill))
         if job.process.wait():
-            self.problems.append(f"a job ended with {job.process.returncode}: {''.join(job.said[-20:])}")
+            self.problems.append(f"a job ended with {job.process.returncode}: {job.text[-4000:]}")
         return True
 
     @property
@@ -140,55 +81,29 @@ class Torture:
 
     def _is_through(self, job: Job) -> bool:
         """Wait for requests to be written, and a moment more; whether the job goes on then."""
-        before, limit_s = written(self._path), time.monotonic() + LIMIT_S
-        while not job.is_over and written(self._path) == before:
-            time.sleep(0.02)
-            if time.monotonic() > limit_s:
-                self.problems.append(f"nothing was written for {LIMIT_S:g} s: {''.join(job.said[-20:])}")
-                job.kill()
+        before = written(self._path)
+        if job.begun(before + 1, LIMIT_S) and written(self._path) == before:
+            self.problems.append(f"nothing was written for {LIMIT_S:g} s: {job.text[-4000:]}")
+            job.kill()
         time.sleep(self._random.uniform(0, self._args.pause))
-        return not job.is_over
+        return job.process.poll() is None
 
     def _kill(self, job: Job, count: int) -> int:
         """Kill so many ranks, one shortly after the other; returns how many when requests are through again."""
-        through, said, at_s = len(job.through_s), len(job.said), 0.0
+        at_s = time.monotonic()
         for _ in range(count):
             pids = job.pids()
-            victim = self._random.choice(pids)
-            self.killed["roots" if victim == pids[0] else "others"] += 1
-            at_s = at_s or time.monotonic()
+            victim = self._random.choice(list(pids))
+            self.killed["roots" if victim == min(pids) else "others"] += 1
             with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+                os.kill(pids[victim], signal.SIGKILL)
             time.sleep(self._random.uniform(0, SOON_S) if count > 1 else 0)
-        while len(job.through_s) == through and not job.is_over:
-            is_missed = any(" lost: rank" in line for line in job.said[said:])
-            if time.monotonic() > at_s + (LIMIT_S if is_missed else MOST_S):
+        while (gap_s := job.named(THROUGH, at_s)) is None and job.process.poll() is None:
+            if time.monotonic() > at_s + (MOST_S if job.named(" lost: rank", at_s) is None else LIMIT_S):
                 break
-            time.sleep(0.005)
-        if len(job.through_s) > through:
-            self.gaps_s.append(job.through_s[-1] - at_s)
+            time.sleep(0.01)
+        self.gaps_s += [] if gap_s is None else [gap_s]
         return count
-
-
-def written(path: Path) -> int:
-    """Complete requests in a file that is being written."""
-    with suppress(OSError, KeyError), h5py.File(path, "r", locking=False) as file:
-        return int(file.attrs["requests"])
-    return 0
-
-
-def judged(path: Path, reference: Path) -> dict[str, int]:
-    """How many requests are lost, doubled or unequal in a file, against one that is as it should be."""
-    with h5py.File(path, "r") as file, h5py.File(reference, "r") as expected:
-        names = [name for name in expected if isinstance(expected[name], h5py.Dataset)]
-        count, wanted = int(file.attrs["requests"]), int(expected.attrs["requests"])
-        got, right = (
-            np.concatenate([each[name][:].reshape(len(each[name]), -1) for name in names], axis=1)
-            for each in (file, expected)
-        )
-    equal = [np.allclose(a, b, **TOLERANCE) for a, b in zip(got, right, strict=False)]
-    others = [np.isclose(got[row], right, **TOLERANCE).all(axis=1).any() for row, same in enumerate(equal) if not same]
-    return {"lost": wanted - count, "doubled": sum(others), "unequal": equal.count(False) - sum(others)}
 
 
 def main() -> int:
@@ -200,18 +115,17 @@ def main() -> int:
     parser.add_argument("--spares", type=int, default=1)
     parser.add_argument("--pause", type=float, default=1.0, help="most seconds between requests and the next kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="builtin:tiny_cnn")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--infer", default="--layout rows", help="more options of infer")
     args = parser.parse_args()
-    words = ["-m", "flexpie_mpi", "infer", "--model", args.model, "--requests", str(args.requests)]
+    words = [*PROGRAM, "infer", "--model", args.model, "--requests", str(args.requests)]
     with tempfile.TemporaryDirectory() as folder:
         reference, path = Path(folder, "reference.h5"), Path(folder, "out.h5")
-        alone = [sys.executable, *words, "--layout", "single", "--output", str(reference)]
-        subprocess.run(alone, check=True, capture_output=True, env=_ENVIRONMENT)
+        expected = undisturbed([*words, "--layout", "single", "--output", reference], reference)
         began_s = time.monotonic()
-        torture = Torture(args, [sys.executable, *words, *args.infer.split()], path)
+        torture = Torture(args, [*words, *args.infer.split()], path)
         torture.run()
-        found = {} if torture.problems else judged(path, reference)
+        found = {} if torture.problems else judged(rows(path), expected)
     killed = ", ".join(f"{count} {what}" for what, count in torture.killed.items())
     print(f"{args.requests} requests, killed: {killed or 'nothing'}, in {time.monotonic() - began_s:.0f} s")
     print(", ".join(f"{what} {count}" for what, count in found.items()) or "\n".join(torture.problems))

@@ -255,6 +255,7 @@ class Inference(RankPart):
         """The exit code."""
         args, transport, kept = self.args, self.transport, self.kept
         with kept, self.progress:
+            self.progress.tell("looking at the boards")
             greet(transport)
             course = kept.catch_up(transport)
             on_root(transport, partial(self._begin, course), ROOT)

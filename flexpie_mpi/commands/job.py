@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from ..session.opening import ROOT
 from .options import cache_of, start_log
 from .output import WRONG_INPUT, Progress, sentence
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class RankPart:
@@ -33,7 +36,12 @@ class RankPart:
     def __post_init__(self) -> None:
         start_log(self.args.verbose, self.transport.rank)
         self.cache = on_every_rank(self.transport, partial(cache_of, self.args))
-        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None, self.transport.life.begins)
+        self.progress = Progress(sys.stderr if self.transport.rank == ROOT else None, self._begins)
+
+    def _begins(self, what: str) -> None:
+        self.transport.life.begins(what)
+        if what:
+            log.info("%s", what)
 
 
 def run_job(deadline_s: float, work: Callable[[MPITransport], int]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What a rank does, said to whoever asks, beside the data path: over TCP, by a thread that calls no MPI.
+"""What a rank does, said to the other ranks when they ask, beside the data path: over TCP, by a thread without MPI.
 
 Nothing is sent unasked, so that it costs nothing while all goes well, and it is the kernel that tells apart what the
 process itself cannot say::
@@ -7,19 +7,24 @@ process itself cannot say::
     the host refuses the call             the process is gone
     the host takes it, nobody answers     the process is stopped
     an answer                             what the process does, for how long, on how much of a core
+
+Anybody on the network may call. Who does not know the rank's words gets nothing, keeps nobody waiting, and is not
+listened to where it answers in a rank's place.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import select
+import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from threading import Thread, get_native_id
 
 from .waiting import Late
@@ -32,6 +37,16 @@ _LOAD = b"\n" * (256 << 10)
 
 _SHORT, _LOADED = b"?", b"#"
 _LONGEST = 1 << 16
+
+_WORD = 8
+"""Bytes of each of the two words of a rank: a caller says the first one, and the rank begins its answer with the other.
+"""
+
+MOST_CALLS = 64
+"""So many calls may have been taken that have not said anything yet."""
+
+_REST_S = 0.05
+"""After a call that could not be taken: the next one may be no better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +105,60 @@ class Life:
 
 
 class Pulse:
-    """The thread that answers for this process, at `port`; 0 where it cannot be called."""
+    """The thread that answers for this process, at `port`, 0 where it cannot be called, who knows its `words`."""
 
     def __init__(self, life: Life) -> None:
         self.port = 0
+        self.words = os.urandom(2 * _WORD)
         self._life = life
+        self._is_closed = False
         self._main = get_native_id()
         with suppress(OSError):
-            self._server = socket.create_server(("", 0), backlog=64)
+            self._server = socket.create_server(("", 0), backlog=MOST_CALLS)
+            self._server.setblocking(False)
             self.port = self._server.getsockname()[1]
             Thread(target=self._serve, name="pulse", daemon=True).start()
 
     def close(self) -> None:
         """Answer no more."""
+        self._is_closed = True
         if self.port:
             with suppress(OSError):
                 self._server.shutdown(socket.SHUT_RDWR)
-            self._server.close()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                call, _ = self._server.accept()
-            except OSError:
-                return
-            with suppress(OSError), call:
-                call.settimeout(CALL_S)
-                load = _LOAD if call.recv(1) == _LOADED else b""
-                call.sendall(self._said() + b"\n" + load)
+        """Take calls, and answer each once it says something; of those that do not, the oldest go."""
+        silent: deque[socket.socket] = deque()
+        with self._server, DefaultSelector() as lines:
+            lines.register(self._server, EVENT_READ)
+            while not self._is_closed:
+                for line, _ in lines.select():
+                    if line.data is not None:
+                        silent.remove(line.data)
+                        lines.unregister(line.data)
+                        self._answer(line.data)
+                    elif (call := self._taken()) is not None:
+                        silent.append(call)
+                        lines.register(call, EVENT_READ, call)
+                while len(silent) > (0 if self._is_closed else MOST_CALLS):
+                    lines.unregister(silent[0])
+                    silent.popleft().close()
+
+    def _taken(self) -> socket.socket | None:
+        """The next call; None where it cannot be taken."""
+        try:
+            return self._server.accept()[0]
+        except OSError:  # the caller is gone, this process has no files left, or it closes
+            time.sleep(_REST_S)
+            return None
+
+    def _answer(self, call: socket.socket) -> None:
+        with suppress(OSError), call:
+            call.settimeout(CALL_S)
+            asked = call.recv(len(_SHORT) + _WORD)
+            if asked[len(_SHORT) :] == self.words[:_WORD]:
+                load = _LOAD if asked.startswith(_LOADED) else b""
+                call.sendall(self.words[_WORD:] + self._said() + b"\n" + load)
 
     def _said(self) -> bytes:
         said = asdict(self._life.now()), time.process_time(), time.monotonic(), thread_state(self._main)
@@ -142,7 +183,7 @@ class Called:
     silent: list[str] = field(default_factory=list)
 
 
-def call(addresses: Sequence[str], port: int, *, loaded: bool = False) -> Called:
+def call(addresses: Sequence[str], port: int, words: bytes, *, loaded: bool = False) -> Called:
     """Ask the process behind a port of a host what it does.
 
     Parameters
@@ -150,6 +191,8 @@ def call(addresses: Sequence[str], port: int, *, loaded: bool = False) -> Called
     addresses : sequence of str
         Of the host.
     port : int
+    words : bytes
+        Of the process that is meant.
     loaded : bool
         Whether to measure how fast a large answer comes.
     """
@@ -158,8 +201,8 @@ def call(addresses: Sequence[str], port: int, *, loaded: bool = False) -> Called
     try:
         _connect(sockets, port, called, CALL_S)
         if called.taken:
-            with suppress(OSError, ValueError, TypeError):
-                called.answer = _asked(sockets[called.taken[0]], CALL_S, loaded=loaded)
+            with suppress(OSError):
+                called.answer = _asked(sockets[called.taken[0]], words, CALL_S, loaded=loaded)
     finally:
         for each in sockets.values():
             each.close()
@@ -168,33 +211,35 @@ def call(addresses: Sequence[str], port: int, *, loaded: bool = False) -> Called
 
 def _connect(sockets: dict[str, socket.socket], port: int, called: Called, limit_s: float) -> None:
     """Call at all addresses at once; what is heard goes into `called`."""
-    waiting = {}
-    for address, each in sockets.items():
-        each.setblocking(False)
-        code = each.connect_ex((address, port))
-        if code == errno.EINPROGRESS:
-            waiting[each] = address
-        else:
-            _sorted_in(called, address, code)
-    end_s = time.monotonic() + limit_s
-    while waiting and (left_s := end_s - time.monotonic()) > 0:
-        for each in select.select([], list(waiting), [], left_s)[1]:
-            _sorted_in(called, waiting.pop(each), each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-    called.silent += waiting.values()
+    with DefaultSelector() as waiting:
+        for address, each in sockets.items():
+            each.setblocking(False)
+            code = each.connect_ex((address, port))
+            if code == errno.EINPROGRESS:
+                waiting.register(each, EVENT_WRITE, address)
+            else:
+                _sorted_in(called, address, code)
+        end_s = time.monotonic() + limit_s
+        while waiting.get_map() and (left_s := end_s - time.monotonic()) > 0:
+            for line, _ in waiting.select(left_s):
+                each = sockets[line.data]
+                waiting.unregister(each)
+                _sorted_in(called, line.data, each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        called.silent += [line.data for line in waiting.get_map().values()]
 
 
 def _sorted_in(called: Called, address: str, code: int) -> None:
     {0: called.taken, errno.ECONNREFUSED: called.refused}.get(code, called.silent).append(address)
 
 
-def _asked(peer: socket.socket, limit_s: float, *, loaded: bool) -> Answer:
-    """The answer to a call that was taken; of a large one as much as comes in time."""
+def _asked(peer: socket.socket, words: bytes, limit_s: float, *, loaded: bool) -> Answer | None:
+    """The answer to a call that was taken, of a large one as much as comes in time; None where another one answers."""
     peer.settimeout(limit_s)
-    peer.sendall(_LOADED if loaded else _SHORT)
+    peer.sendall((_LOADED if loaded else _SHORT) + words[:_WORD])
     memory, end_s = bytearray(), time.monotonic() + limit_s
     began_s, first = 0.0, 0
     with suppress(TimeoutError):
-        while (left_s := end_s - time.monotonic()) > 0:
+        while len(memory) < len(_LOAD) + _LONGEST and (left_s := end_s - time.monotonic()) > 0:
             peer.settimeout(left_s)
             part = peer.recv(_LONGEST)
             if not part:
@@ -203,6 +248,9 @@ def _asked(peer: socket.socket, limit_s: float, *, loaded: bool) -> Answer:
                 began_s, first = time.monotonic(), len(part)
             memory += part
     passed_s = time.monotonic() - began_s
-    doing, cpu_s, clock_s, state = json.loads(bytes(memory).partition(b"\n")[0])
+    said, end, _ = bytes(memory[_WORD:]).partition(b"\n")
+    if not (end and memory.startswith(words[_WORD:])):
+        return None
+    doing, cpu_s, clock_s, state = json.loads(said)
     rate = (len(memory) - first) / passed_s if loaded and len(memory) > first else None
     return Answer(Doing(**doing | {"peers": tuple(doing["peers"])}), cpu_s, clock_s, state, rate)

@@ -177,8 +177,6 @@ class Job:
         if self._is_over or MPI.Is_finalized():
             return
         self._is_over = True
-        if self._witness is not None:
-            self._witness.dismiss()
         rank, size = self.world.rank, self.world.size
         speaker = np.array([rank if message else size])
         request = self.world.Iallreduce(MPI.IN_PLACE, speaker, MPI.MIN)
@@ -187,12 +185,14 @@ class Job:
         except TransportError:
             sentence = message or "has left while other ranks are still at work; the job is aborted"
             say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
+            self._dismiss(os.getppid() if is_late else None)
             if is_late and not self.is_elastic:
                 os.kill(os.getpid(), signal.SIGKILL)
             self.abort(code or 1)
         except Failure:  # a rank is lost, and others may find together again
             self._is_over = False
             raise
+        self._dismiss()
         if speaker[0] == rank:
             say(None, message)
         self.world.Free()
@@ -207,6 +207,10 @@ class Job:
         """Whether a rank has called the others to find together again."""
         MPI.COMM_SELF.Iprobe()  # for the library to look around
         return bool(self.world.Is_revoked())
+
+    def _dismiss(self, launcher: int | None = None) -> None:
+        if self._witness is not None:
+            self._witness.dismiss(launcher)
 
     def _end_at_exit(self) -> None:
         self.end(0, "", inf if self.is_orderly else GRACE_S)
@@ -241,7 +245,7 @@ class MPITransport(ControlPlane):
         self.life = Life()
         self._pulse = Pulse(self.life)
         here = place(host_name())
-        everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse.port)))
+        everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse)))
         self._places = [there for there, _ in everyones]
         self._presences = [presence for _, presence in everyones]
         self.patience.onlooker = Watch(self.rank, self._presences, self.life, deadline_s)

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .life import Answer, Called, call
+from .life import Answer, Called, Pulse, call
 
 _LOOK_S = 0.2
 """Between two calls, to see how much of a core a process has."""
@@ -33,17 +33,18 @@ class Presence:
     pid: int
     addresses: tuple[str, ...]  # IPv4, of all interfaces but those that only this host has
     port: int  # where it answers; 0 where it cannot
+    words: bytes  # with which it does
 
     @classmethod
-    def here(cls, host: str, machine: str, port: int) -> Presence:
+    def here(cls, host: str, machine: str, pulse: Pulse) -> Presence:
         """Of this process."""
-        return cls(host, machine, os.getpid(), own_addresses(), port)
+        return cls(host, machine, os.getpid(), own_addresses(), pulse.port, pulse.words)
 
     def called_from(self, other: Presence, *, loaded: bool = False) -> Called:
         """What a call of another process shows; as of :func:`.life.call`."""
         is_here = (self.host, self.machine) == (other.host, other.machine)
         addresses = ["127.0.0.1"] if is_here else [a for a in self.addresses if a not in other.addresses]
-        return call(addresses if self.port else [], self.port, loaded=loaded)
+        return call(addresses if self.port else [], self.port, self.words, loaded=loaded)
 
     def plight(self, called: Called, other: Presence) -> str:
         """What a process that was called can be told to do: the end of a sentence that begins with its name.

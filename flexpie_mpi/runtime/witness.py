@@ -1,8 +1,11 @@
-"""A process beside a rank that says why the rank was killed, if it was for want of memory.
+"""A process beside a rank that does what is left to do when the rank is gone.
 
-The kernel gives such a process no time for a word, and its launcher knows the signal alone, 9, which anybody may have
-sent. So a shell, which takes a megabyte, waits until the rank is gone, and then looks whether the kernel counts more of
-them than before, and, where its log may be read, whether that names the process.
+A rank that is killed for want of memory has no time for a word, and its launcher knows the signal alone, 9, which
+anybody may have sent. So a shell, which takes a megabyte, waits until the rank is gone, and then looks whether the
+kernel counts more of them than before, and, where its log may be read, whether that names the process.
+
+And when a rank gives up on one that is cut off, the launcher of Open MPI 5 waits for ever for the host that it cannot
+reach, and does not end by any signal but that one.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ COUNTS = Path("/proc/vmstat")
 
 _SCRIPT = """
 trap '' INT TERM HUP
-read -r word && exit 0
+if read -r launcher patience; then
+  exec 2>/dev/null  # which the launcher reads
+  test "$launcher" -gt 0 && sleep "$patience" && grep -q prterun "/proc/$launcher/cmdline" && kill -9 "$launcher"
+  exit 0
+fi
 test "$(sed -n 's/^oom_kill //p' "$3")" -gt "$2" 2>/dev/null || exit 0
 log=$(dmesg 2>/dev/null | tail -n 200)
 sure=${log:+indeed}
@@ -41,11 +48,11 @@ class Witness:
                     words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
                 ).stdin
 
-    def dismiss(self) -> None:
-        """This process ends as it should."""
+    def dismiss(self, launcher: int | None = None, patience_s: float = 3.0) -> None:
+        """This process ends as it should; so has its `launcher` to within some seconds, where that is given."""
         if self._pipe is not None:
             with suppress(OSError):
-                self._pipe.write(b"over\n")
+                self._pipe.write(f"{launcher or 0} {patience_s:g}\n".encode())
                 self._pipe.close()
             self._pipe = None
 

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
+from threading import Thread
 
 import pytest
 
@@ -35,7 +36,7 @@ class Job:
     def __post_init__(self) -> None:
         self.lives = [Life() for _ in range(self.size)]
         self.pulses = [Pulse(life) for life in self.lives]
-        there = [Presence("pi", "kernel", rank, (), pulse.port) for rank, pulse in enumerate(self.pulses)]
+        there = [Presence("pi", "kernel", rank, (), pulse.port, pulse.words) for rank, pulse in enumerate(self.pulses)]
         self.watches = [Watch(rank, there, life, 120.0, lambda: self.now_s) for rank, life in enumerate(self.lives)]
 
     def wait(self, rank: int, *peers: int) -> Late:
@@ -109,11 +110,12 @@ def test_a_process_that_is_gone_was_heard_of_before(job: Job) -> None:
 
 
 def test_a_process_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "from flexpie_mpi.runtime.life import *; print(Pulse(Life()).port, flush=True); input()"
-    words, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    program = "from flexpie_mpi.runtime.life import *; p = Pulse(Life()); print(p.port, p.words.hex()); input()"
+    words, pipe = [sys.executable, "-u", "-c", program], subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe) as other:
         assert other.stdout is not None
-        there = Presence("pi", "kernel", other.pid, (), int(other.stdout.readline()))
+        port, words = other.stdout.readline().split()
+        there = Presence("pi", "kernel", other.pid, (), int(port), bytes.fromhex(words.decode()))
         assert there.called_from(there).answer is not None
         other.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, other.pid, os.WSTOPPED)
@@ -138,13 +140,41 @@ def silent() -> Iterator[socket.socket]:
 def test_a_host_that_is_away_does_not_answer(silent: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life_module, "CALL_S", 0.1)
     host, port = silent.getsockname()
-    here = Presence("pi", "kernel", 1, ("10.9.9.9",), port)
+    here = Presence("pi", "kernel", 1, ("10.9.9.9",), port, b"")
     away = replace(here, host="pi2", addresses=("10.9.9.9", host))
-    called = call([host], port)
+    called = call([host], port, b"")
     assert (called.silent, called.taken, called.refused) == ([host], [], [])
     assert away.plight(called, here) == f"is on a host that does not answer at {host}: it is down, or the link is cut"
     assert replace(away, port=0).plight(replace(away, port=0).called_from(here), here) == "says nothing"
     assert not [address for address in own_addresses() if address.startswith("127.")]
+
+
+def test_a_stranger_hears_nothing_and_keeps_nobody_waiting(job: Job) -> None:
+    pulse = job.pulses[1]
+    with ExitStack() as stack:
+        for _ in range(2 * life_module.MOST_CALLS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", pulse.port)))
+        stranger = stack.enter_context(socket.create_connection(("127.0.0.1", pulse.port)))
+        stranger.sendall(b"#" + bytes(1000))
+        with suppress(ConnectionResetError):
+            assert stranger.recv(1) == b""
+        assert call(["127.0.0.1"], pulse.port, bytes(16)).answer is None
+        assert call(["127.0.0.1"], pulse.port, pulse.words).answer is not None
+
+
+def test_a_stranger_in_the_place_of_a_rank_is_not_listened_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            with suppress(OSError), server.accept()[0] as caller:
+                while True:
+                    caller.sendall(b"[" * (1 << 20))
+
+        talking = Thread(target=talk)
+        talking.start()
+        called = call(["127.0.0.1"], server.getsockname()[1], bytes(range(16)))
+        talking.join()
+    assert called.answer is None and called.taken == ["127.0.0.1"]
 
 
 STEP = Doing("computes segment 3", 9.0, 1.0, is_work=True)

@@ -28,6 +28,21 @@ os.kill(os.getpid(), 9)
 """
 
 
+LATE = """
+import os, sys
+from flexpie_mpi.runtime.witness import Witness
+Witness(3, "pi").dismiss(int(sys.argv[1]), 0.1)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_launcher_of_a_rank_that_gives_up_does_not_outlive_it() -> None:
+    with subprocess.Popen(["sh", "-c", "read -r word", "prterun"], stdin=subprocess.PIPE) as launcher:
+        words = [sys.executable, "-c", LATE, str(launcher.pid)]
+        assert subprocess.run(words, env=environment(), check=False).returncode == -9
+        assert launcher.wait(20) == -9
+
+
 @pytest.mark.parametrize(
     ("ending", "said"), [("unnamed", "probably"), ("named", "indeed"), ("another", ""), ("killed", ""), ("over", "")]
 )

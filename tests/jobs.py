@@ -90,7 +90,7 @@ class Job:
         """Wait until so many requests are written; whether the job runs still."""
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s and self.process.poll() is None and written(self.out) < requests:
-            time.sleep(0.02)
+            time.sleep(0.03)
         return self.process.poll() is None
 
     def ended(self, timeout_s: float) -> float | None:

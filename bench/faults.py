@@ -242,11 +242,13 @@ class Row:
     said: tuple[str, ...] = ()
 
 
-def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row:
-    """Do harm to one job, and go on with its file where it has ended."""
+def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | None:
+    """Do harm to one job, and go on with its file where it has ended; None where it ended before harm was done."""
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
-        if fault.throw is not None and job.begun(len(expected) // 3):
+        if fault.throw is not None:
+            if not job.begun(len(expected) // 3):
+                return None
             since_s = time.monotonic()
             fault.throw(job, place)
         end_s = job.ended(PATIENCE_S)
@@ -346,12 +348,16 @@ def main() -> int:
             if fault.needs_root and os.geteuid():
                 continue
             try:
-                found.append(run(fault, replace(place, requests=fault.requests), expected[: fault.requests], number))
+                row = run(fault, replace(place, requests=fault.requests), expected[: fault.requests], number)
             finally:
                 if fault.command is in_group:
                     groups().remove(GROUP)
-            print({**vars(found[-1]), "said": ""}, flush=True)
-            output.write(json.dumps(vars(found[-1])) + "\n")
+            if row is None:
+                print(f"{fault.name}: the job was over before", flush=True)
+                continue
+            found.append(row)
+            print({**vars(row), "said": ""}, flush=True)
+            output.write(json.dumps(vars(row)) + "\n")
             output.flush()
     print(table(found))
     return 1 if any(row.lost or row.doubled for row in found) else 0

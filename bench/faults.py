@@ -29,7 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,9 @@ TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 PATIENCE_S = 120.0
 """A job that is not over by then hangs."""
 
-REQUESTS, MANY = 400, 1200
-"""Of an ordinary stream, and of one that lasts until the root has seen what is usual, and then what is not."""
+REQUESTS = 120
+SLOWDOWN = 500
+"""Of the boards: half of the stream takes some seconds, in which the root sees how long they usually take."""
 
 SLOW_S = 12.0
 
@@ -64,7 +65,6 @@ class Fault:
     command: Command = Place.plain
     needs_root: bool = False
     seen: str = ""  # the job says so when it gets to where what is wrong from the start can be seen
-    requests: int = REQUESTS
 
 
 def to_rank(rank: int, *numbers: int, pause_s: float = 0.0) -> Throw:
@@ -213,7 +213,7 @@ FAULTS = (
     Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
     Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
-    Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed, requests=MANY),
+    Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed),
     Fault("a link is cut", "link is cut", cut, Place.emulated, needs_root=True),
     Fault("a link carries 1 Mb/s", "sends to the root .* times as long as", slow_link, Place.emulated, needs_root=True),
     Fault("a rank is out of memory", "for want of memory|ran out of memory", exhausted, in_group, needs_root=True),
@@ -247,7 +247,7 @@ def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | 
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
         if fault.throw is not None:
-            if not job.begun(len(expected) // 3):
+            if not job.begun(len(expected) // 2):
                 return None
             since_s = time.monotonic()
             fault.throw(job, place)
@@ -342,13 +342,13 @@ def main() -> int:
     faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, options.output.open("a") as output:
-        place, out = Place(Path(folder), MANY), Path(folder, "undisturbed.h5")
+        place, out = Place(Path(folder), REQUESTS, slowdown=SLOWDOWN), Path(folder, "undisturbed.h5")
         expected = undisturbed(place.plain(out), out)  # caches are warm then
         for number, fault in enumerate(faults * options.runs):
             if fault.needs_root and os.geteuid():
                 continue
             try:
-                row = run(fault, replace(place, requests=fault.requests), expected[: fault.requests], number)
+                row = run(fault, place, expected, number)
             finally:
                 if fault.command is in_group:
                     groups().remove(GROUP)

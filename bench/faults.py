@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from faulty import RANKS, Place, board_space, judged, limit_link, rows, undisturbed
+from faulty import RANKS, Place, board_space, ending_jobs, judged, limit_link, rows, undisturbed
 
 from flexpie_mpi.emulate.cleanup import new_prefix
 from flexpie_mpi.emulate.system import MemoryGroups, memory_here
@@ -246,11 +246,11 @@ def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | 
     """Do harm to one job, and go on with its file where it has ended; None where it ended before harm was done."""
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
-        if fault.throw is not None:
-            if not job.begun(len(expected) // 2):
-                return None
+        if fault.throw is not None and job.begun(len(expected) // 2):
             since_s = time.monotonic()
             fault.throw(job, place)
+        elif fault.throw is not None and job.named(fault.reason) is None:
+            return None
         end_s = job.ended(PATIENCE_S)
         code, before = job.process.poll(), written(out)
     said = [line for _, line in job.said]
@@ -339,6 +339,7 @@ def main() -> int:
     if options.page:
         write_page(options.page, [*read(options.output)])
         return 0
+    ending_jobs()
     faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, options.output.open("a") as output:

@@ -6,6 +6,7 @@ What `faults.py`, `soak.py` and `survival.py` share.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,11 @@ class Place:
     def emulated(self, out: Path) -> Sequence[object]:
         """The command of a job on emulated boards; needs root."""
         return [*PROGRAM, "emulate", "--no-check", "--mpi", self.library, self.boards, "--", *self.words(out)]
+
+
+def ending_jobs() -> None:
+    """From now on SIGTERM ends this program as an error would: jobs that it has started end with it."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def board_space(job: Job, board: int) -> str:

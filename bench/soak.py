@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faulty import MODEL, RANKS, Place, limit_link
+from faulty import MODEL, RANKS, Place, ending_jobs, limit_link
 
 import flexpie_mpi as fp
 from flexpie_mpi.files.cache import Cache
@@ -116,6 +116,7 @@ def main() -> int:
     parser.add_argument("--here", action="store_true", help="emulate nothing")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    ending_jobs()
     begin_s, seconds = time.monotonic(), 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), 1 << 30, DEADLINE_S, options.slowdown)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from faulty import MODEL, judged, rows, undisturbed
+from faulty import MODEL, ending_jobs, judged, rows, undisturbed
 
 from tests.jobs import PROGRAM, Job, on_ranks, written
 
@@ -118,6 +118,7 @@ def main() -> int:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--infer", default="--layout rows", help="more options of infer")
     args = parser.parse_args()
+    ending_jobs()
     words = [*PROGRAM, "infer", "--model", args.model, "--requests", str(args.requests)]
     with tempfile.TemporaryDirectory() as folder:
         reference, path = Path(folder, "reference.h5"), Path(folder, "out.h5")

@@ -246,14 +246,15 @@ def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | 
     """Do harm to one job, and go on with its file where it has ended; None where it ended before harm was done."""
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
-        if fault.throw is not None and job.begun(len(expected) // 2):
+        is_whole = fault.throw is not None and job.begun(len(expected) // 2)
+        if fault.throw is not None and is_whole:
             since_s = time.monotonic()
             fault.throw(job, place)
-        elif fault.throw is not None and job.named(fault.reason) is None:
-            return None
         end_s = job.ended(PATIENCE_S)
         code, before = job.process.poll(), written(out)
-    said = [line for _, line in job.said]
+    said, named_s = [line for _, line in job.said], named_after(fault, job, since_s)
+    if fault.throw is not None and not is_whole and named_s is None:
+        return None
     if before < len(expected):
         with Job(place.alone(out), out) as again:
             again.ended(120)
@@ -263,7 +264,7 @@ def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | 
         fault.name,
         place.library,
         outcome_of(code if end_s else None, before, len(expected)),
-        named_after(fault, job, since_s),
+        named_s,
         end_s and end_s - since_s,
         found["lost"] + found["unequal"],
         found["doubled"],

@@ -14,7 +14,6 @@ need root: they happen on emulated boards, and in a control group.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -25,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +31,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from faulty import RANKS, Place, board_space, ending_jobs, judged, limit_link, rows, undisturbed
+from faulty import (
+    RANKS,
+    Job,
+    Place,
+    board_space,
+    ending_jobs,
+    judged,
+    limit_link,
+    on_ranks,
+    rows,
+    slow_board,
+    undisturbed,
+)
 
 from flexpie_mpi.emulate.cleanup import new_prefix
 from flexpie_mpi.emulate.system import MemoryGroups, memory_here
-from tests.jobs import Job, on_ranks, written
+from tests.arrays import written
 from tests.launch import REPOSITORY
 
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
@@ -89,17 +99,8 @@ def to_launcher(number: int, *, group: bool = False) -> Throw:
 
 def slowed(job: Job, place: Place) -> None:
     """Let rank 1 have a tenth of its time for a while."""
-
-    def throttle() -> None:
-        end_s = time.monotonic() + SLOW_S
-        with contextlib.suppress(ProcessLookupError):
-            while time.monotonic() < end_s:
-                for number, seconds in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
-                    os.kill(pid, number)
-                    time.sleep(seconds)
-
-    pid = job.pids()[1]
-    threading.Thread(target=throttle, daemon=True).start()
+    with slow_board(job, 1):
+        time.sleep(SLOW_S)
 
 
 def cut(job: Job, place: Place) -> None:
@@ -108,7 +109,7 @@ def cut(job: Job, place: Place) -> None:
     subprocess.run(["ip", "-n", space, "link", "set", "eth0", "down"], check=True)
 
 
-def slow_link(job: Job, place: Place) -> None:
+def narrowed(job: Job, place: Place) -> None:
     """Let the cable of the last board carry a thousandth."""
     limit_link(job, RANKS - 1, "1mbit")
 
@@ -215,7 +216,7 @@ FAULTS = (
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
     Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed),
     Fault("a link is cut", "link is cut", cut, Place.emulated, needs_root=True),
-    Fault("a link carries 1 Mb/s", "sends to the root .* times as long as", slow_link, Place.emulated, needs_root=True),
+    Fault("a link carries 1 Mb/s", "sends to the root .* times as long as", narrowed, Place.emulated, needs_root=True),
     Fault("a rank is out of memory", "for want of memory|ran out of memory", exhausted, in_group, needs_root=True),
     Fault("the disk is full", r"cannot be written: (File too large|No space)", without_room),
     Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit, seen="making sessions"),

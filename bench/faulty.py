@@ -5,20 +5,27 @@ What `faults.py`, `soak.py` and `survival.py` share.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flexpie_mpi.emulate.launch import find_library
 from flexpie_mpi.files.hdf5 import Stack
-from tests.jobs import PROGRAM, Job, on_ranks
+from tests.arrays import written
+from tests.launch import REPOSITORY, environment, launcher, pids_of
+
+PROGRAM = [sys.executable, "-m", "flexpie_mpi"]
 
 MODEL = "builtin:tiny_cnn"
 RANKS = 3
@@ -37,6 +44,100 @@ slowdown = {slowdown}
 """Slow boards: a stream lasts as long as it takes to disturb it, and leaves this machine's cores alone."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def on_ranks(*groups: tuple[int, Sequence[object]], switches: Sequence[str] = ()) -> list[object]:
+    """The command that starts so many ranks of each program."""
+    words = [word for count, program in groups for word in (":", "-n", count, *program)]
+    return [*(launcher() or ["mpirun"]), *switches, *words[1:]]
+
+
+class Job:
+    """A job that runs, and what it has said, with the times.
+
+    Parameters
+    ----------
+    command : sequence
+        Of its launcher.
+    out : Path
+        File that its ranks write results into: they are known by this word.
+    """
+
+    def __init__(self, command: Sequence[object], out: Path) -> None:
+        self.out = out
+        self.said: list[tuple[float, str]] = []
+        self.process = subprocess.Popen(
+            [*map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # MPICH's launcher says there why a job has ended
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment(),
+            cwd=REPOSITORY,
+            start_new_session=True,
+        )
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """End what is left of it, ranks that outlived their launcher included."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        self.kill()
+
+    @property
+    def text(self) -> str:
+        """All that it has said."""
+        return "\n".join(line for _, line in self.said)
+
+    def kill(self) -> None:
+        """End the launcher and all ranks at once."""
+        for pid in (*self.pids().values(), *([self.process.pid] if self.process.poll() is None else [])):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self._listener.join(5)
+
+    def pids(self) -> dict[int, int]:
+        """Processes of the ranks that are alive, by rank, in order."""
+        return pids_of(str(self.out))
+
+    def signal(self, rank: int, number: int) -> None:
+        """Send a signal to a rank."""
+        os.kill(self.pids()[rank], number)
+
+    def begun(self, requests: int = 1, timeout_s: float = 120) -> bool:
+        """Wait until so many requests are written; whether the job runs still."""
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s and self.process.poll() is None and written(self.out) < requests:
+            time.sleep(0.03)
+        return self.process.poll() is None
+
+    def ended(self, timeout_s: float) -> float | None:
+        """When the launcher and all ranks were gone; None when they are not within this time."""
+        end_s = time.monotonic() + timeout_s
+        while self.process.poll() is None or self.pids():
+            if time.monotonic() > end_s:
+                return None
+            time.sleep(0.05)
+        self._listener.join(5)
+        return time.monotonic()
+
+    def named(self, reason: str, since_s: float = 0.0) -> float | None:
+        """Seconds from a moment until it said something like this; None where it did not."""
+        times = (when_s for when_s, line in list(self.said) if when_s >= since_s and re.search(reason, line))
+        return next((when_s - since_s for when_s in times), None)
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None, "it is a pipe"
+        for line in self.process.stdout:
+            self.said.append((time.monotonic(), line.rstrip()))
 
 
 @dataclass(frozen=True)
@@ -101,6 +202,33 @@ def limit_link(job: Job, board: int, rate: str) -> None:
     words = ["dev", "eth0", "parent", "1:", "classid", "1:1", "htb", "rate", rate, "burst", "32kb", "cburst", "32kb"]
     words += ["quantum", "12014"]
     subprocess.run(["tc", "-n", board_space(job, board), "class", "change", *words], check=True)
+
+
+@contextlib.contextmanager
+def slow_link(job: Job, board: int) -> Iterator[None]:
+    """A board's link carries a tenth, away from it."""
+    limit_link(job, board, "100mbit")
+    yield
+    limit_link(job, board, "1gbit")
+
+
+@contextlib.contextmanager
+def slow_board(job: Job, rank: int) -> Iterator[None]:
+    """A rank has a tenth of its time."""
+    over, pid = Event(), job.pids()[rank]
+
+    def throttle() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            while not over.is_set():
+                for number, seconds in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
+                    os.kill(pid, number)
+                    time.sleep(seconds)
+
+    thread = Thread(target=throttle, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
 def rows(path: Path) -> np.ndarray:

@@ -21,14 +21,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faulty import MODEL, RANKS, Place, ending_jobs, limit_link
+from faulty import MODEL, RANKS, Job, Place, ending_jobs, limit_link
 
 import flexpie_mpi as fp
 from flexpie_mpi.files.cache import Cache
 from flexpie_mpi.files.hdf5 import Stack
 from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.measure.compare import Reference
-from tests.jobs import Job, written
+from tests.arrays import written
 
 DEADLINE_S = 30.0
 LONGEST_PAUSE_S, LONGEST_REST_S = 3.0, 4.0

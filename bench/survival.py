@@ -23,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from faulty import MODEL, ending_jobs, judged, rows, undisturbed
+from faulty import MODEL, PROGRAM, Job, ending_jobs, judged, on_ranks, rows, undisturbed
 
-from tests.jobs import PROGRAM, Job, on_ranks, written
+from tests.arrays import written
 
 FEWEST = 2
 """Ranks that are left to go on; with no more, the whole job is killed."""

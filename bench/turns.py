@@ -12,22 +12,19 @@ turn does not come.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import re
 import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event, Thread
 
-from faulty import REPOSITORY, Job, python, written
-from soak import limit_link
+from faulty import PROGRAM, REPOSITORY, Job, ending_jobs, slow_board, slow_link
 
 from flexpie_mpi.emulate.launch import find_library
+from tests.arrays import written
 
 BOARDS = REPOSITORY / "hostfiles" / "pi4x4.toml"
 VICTIM = 2
@@ -36,33 +33,6 @@ LONGEST_S = 240.0
 """A turn that has not come by then does not come."""
 
 TURN = re.compile(r"(\S+) s after the one before: .* ended in (\S+) s .* began in (\S+) s, .* took (\S+) s")
-
-
-@contextlib.contextmanager
-def slow_board(job: Job) -> Iterator[None]:
-    """The victim has a tenth of its time."""
-    over, pid = Event(), job.pids()[VICTIM]
-
-    def throttle() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            while not over.is_set():
-                for number, seconds in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
-                    os.kill(pid, number)
-                    time.sleep(seconds)
-
-    thread = Thread(target=throttle, daemon=True)
-    thread.start()
-    yield
-    over.set()
-    thread.join()
-
-
-@contextlib.contextmanager
-def slow_link(job: Job) -> Iterator[None]:
-    """The victim's link carries a tenth, away from it."""
-    limit_link(job, VICTIM, "100mbit")
-    yield
-    limit_link(job, VICTIM, "1gbit")
 
 
 HARMS = {"board": slow_board, "link": slow_link}
@@ -79,21 +49,21 @@ def turn(command: Sequence[str], out: Path, harm: str) -> list[float] | None:
     """Seconds of a turn: usual between two results, then, and each share of that; None where it does not come."""
     with Job([*command, "--output", str(out)], out) as job:
         if not job.begun(20, LONGEST_S):
-            print(*(line for _, line in job.said), sep="\n")
+            print(job.text)
             return None
         usual = usual_s(job)
-        with HARMS[harm](job):
+        with HARMS[harm](job, VICTIM):
             end_s, found = time.monotonic() + LONGEST_S, None
             while found is None and job.process.poll() is None and time.monotonic() < end_s:
                 time.sleep(0.1)
                 found = next((match for _, line in list(job.said) if (match := TURN.search(line))), None)
         time.sleep(SETTLED_S)
-        os.kill(job.pids()[0], signal.SIGTERM)
+        job.signal(0, signal.SIGTERM)
         if job.ended(60) is None or job.process.returncode or found is None:
-            print(*(line for _, line in job.said), sep="\n")
+            print(job.text)
             return None
-    said = " ".join(line for _, line in job.said)
-    print(" ".join(re.search(r"verify +(.*?):", said)[1].split()), "|", found[0], flush=True)
+    said = " ".join(job.text.split())
+    print(re.search(r"verify (.*?):", said)[1], "|", found[0], flush=True)
     return [usual, *map(float, found.groups())]
 
 
@@ -104,12 +74,13 @@ def main() -> int:
     parser.add_argument("--model", default="builtin:mobilenet_v1")
     parser.add_argument("--harm", choices=HARMS, default="board")
     options = parser.parse_args()
+    ending_jobs()
     words = ["emulate", "--no-check", "--mpi", find_library().name, str(BOARDS), "--", "infer", "--adapt", "--verify"]
     words += ["--model", options.model, "--requests", "1000000", "--testbed", str(BOARDS)]
     words += ["--layout", "rows", "--trace-budget", "0"]  # all boards work, however busy this machine is
     with tempfile.TemporaryDirectory() as folder:
         outs = (Path(folder, f"{number}.h5") for number in range(options.turns))
-        found = [turn([*python(), *words], out, options.harm) for out in outs]
+        found = [turn([*PROGRAM, *words], out, options.harm) for out in outs]
     names, came = ("usual", "gap", "ending", "beginning", "first request"), [each for each in found if each]
     for name, seconds in zip(names, zip(*came, strict=True), strict=False):
         print(f"{name}: median {statistics.median(seconds):.3f} s, worst {max(seconds):.3f} s of {len(seconds)}")

@@ -114,19 +114,27 @@ def wait_for_results(path: Path, count: int, process: subprocess.Popen[str]) -> 
 
 def signal_rank(rank: int, marker: str, number: int) -> None:
     """Send a signal to a rank of the job whose command line has the word `marker`."""
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        if _rank_of(pid, marker) == rank:
-            os.kill(int(pid), number)
+    os.kill(pids_of(marker)[rank], number)
 
 
-def _rank_of(pid: str, marker: str) -> int | None:
+def pids_of(marker: str) -> dict[int, int]:
+    """Processes of the ranks of a job, by rank, in order."""
+    found: dict[int, int] = {}
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        rank = _rank_of(pid, marker)
+        if rank is not None:
+            found.setdefault(rank, pid)  # what a rank has started has a higher number
+    return dict(sorted(found.items()))
+
+
+def _rank_of(pid: int, marker: str) -> int | None:
     """The rank that a process is in a job; None of any other process."""
     try:
-        words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
-        around = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        around = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    if marker.encode() not in words or os.fsencode(sys.executable) != words[0]:
+    if marker.encode() not in words or os.fsencode(sys.executable) != words[0] or b"emulate" in words:
         return None
     names = (b"OMPI_COMM_WORLD_RANK=", b"PMI_RANK=")
     return next((int(each.partition(b"=")[2]) for each in around if each.startswith(names)), None)

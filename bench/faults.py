@@ -53,7 +53,7 @@ from tests.launch import REPOSITORY
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 PATIENCE_S = 120.0
-"""A job that is not over by then hangs."""
+"""A job that has said nothing for so long hangs."""
 
 REQUESTS = 120
 SLOWDOWN = 500
@@ -244,17 +244,18 @@ class Row:
 
 
 def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | None:
-    """Do harm to one job, and go on with its file where it has ended; None where it ended before harm was done."""
+    """Do harm to one job, and go on with its file where it has ended; None where it was over before harm was done."""
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
-        is_whole = fault.throw is not None and job.begun(len(expected) // 2)
-        if fault.throw is not None and is_whole:
-            since_s = time.monotonic()
+        is_missed = fault.throw is not None
+        if fault.throw is not None and job.begun(len(expected) // 2):
+            is_missed, since_s = written(out) == len(expected), time.monotonic()
             fault.throw(job, place)
-        end_s = job.ended(PATIENCE_S)
+        while (end_s := job.ended(5)) is None and time.monotonic() < max(since_s, job.heard_s) + PATIENCE_S:
+            pass
         code, before = job.process.poll(), written(out)
     said, named_s = [line for _, line in job.said], named_after(fault, job, since_s)
-    if fault.throw is not None and not is_whole and named_s is None:
+    if is_missed and named_s is None:
         return None
     if before < len(expected):
         with Job(place.alone(out), out) as again:

@@ -96,6 +96,11 @@ class Job:
         """All that it has said."""
         return "\n".join(line for _, line in self.said)
 
+    @property
+    def heard_s(self) -> float:
+        """When it said something last."""
+        return self.said[-1][0] if self.said else 0.0
+
     def kill(self) -> None:
         """End the launcher and all ranks at once."""
         for pid in (*self.pids().values(), *([self.process.pid] if self.process.poll() is None else [])):

@@ -29,12 +29,13 @@ infer: $(MPICH)/.run
 	$(MPICH)/bin/mpirun -n $(RANKS) $(MPICH)/bin/flexpie-mpi infer
 
 # Two at once, in this order, the next one when one of them has ended. Those that start ranks mostly wait for them, and
-# one after the other: they take ports, processes and names of network namespaces. All others share two processes.
+# one after the other: they take ports, processes and names of network namespaces. All others share two processes, which
+# give way to them.
 test: $(MPICH)/.test
 	@$(MAKE) --no-print-directory --jobs=2 test-mpi lint test-alone test-openmpi test-fuzz
 
 test-alone: $(MPICH)/.test
-	$(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist worksteal
+	nice $(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist worksteal
 
 test-mpi: $(MPICH)/.test
 	$(MPICH)/bin/python -m pytest -m mpi

@@ -23,13 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--testbed", metavar="T.toml", help="hold boards and links against this description of them")
     parser.add_argument("--model", metavar="FILE.onnx|builtin:NAME", help="see whether all ranks have the same file")
     parser.add_argument("--plan", metavar="FILE", help="see whether this plan of the model fits every board")
-    parser.add_argument(
-        "--threads",
-        type=options.threads,
-        default=1,
-        metavar="T",
-        help="onnxruntime threads per rank, where no testbed says (default: %(default)s)",
-    )
+    options.add_threads(parser)
     options.add_model_arguments(parser)
     options.add_record_arguments(parser)
 

@@ -13,7 +13,6 @@ from ..session.opening import ROOT
 from ..session.ranks import Ranks
 from ..session.sampling import Sampling
 from . import UsageError, options
-from .infer import BUDGET_S
 from .job import RankPart, run_job
 from .output import STDOUT, check_paths, emit, show, tell, write_record
 
@@ -46,16 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     plan.add_argument("--testbed", metavar="T.toml", help="the boards and the links between them")
     plan.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
-    plan.add_argument(
-        "--trace-budget",
-        type=options.seconds_or_none,
-        default=BUDGET_S,
-        metavar="SECONDS",
-        help="most that is measured before planning (default: %(default)g)",
-    )
-    plan.add_argument(
-        "--threads", type=options.threads, default=1, metavar="T", help="onnxruntime threads per rank (default: 1)"
-    )
+    options.add_trace_budget(plan, "planning")
+    options.add_threads(plan)
     options.add_cache_arguments(parser)
     options.add_record_arguments(parser)
 

@@ -39,9 +39,6 @@ AUTO = "auto"
 DIFFERS = 1
 """Exit code when ``--verify`` finds a difference."""
 
-BUDGET_S = 20.0
-"""Most that is measured before the first request, where this cluster and model have not been yet."""
-
 _ABOUT_STREAMS = (
     "Many requests are a stream: several are under way at once. A signal ends it in order, with what is under way "
     "finished and written, and exit code 0: SIGTERM or Ctrl-C to mpirun, but SIGUSR1 to Open MPI's, which passes on no "
@@ -67,13 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
     options.add_cost_arguments(group)
-    group.add_argument(
-        "--trace-budget",
-        type=options.seconds_or_none,
-        default=BUDGET_S,
-        metavar="SECONDS",
-        help="most that is measured before the first request, to plan and to try plans, and kept for the next start; "
-        "0: nothing (default: %(default)g)",
+    options.add_trace_budget(
+        group, "the first request, to plan and to try plans, and kept for the next start; 0: nothing"
     )
     group.add_argument(
         "--autotune",
@@ -126,13 +118,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="W",
         help=f"requests before that which are not measured (default: {WARMUP}, or as many as are in flight)",
     )
-    group.add_argument(
-        "--threads",
-        type=options.threads,
-        default=1,
-        metavar="T",
-        help="onnxruntime threads per rank (default: %(default)s)",
-    )
+    options.add_threads(group)
     group.add_argument(
         "--boundaries",
         choices=BOUNDARIES,

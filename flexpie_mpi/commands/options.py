@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
+BUDGET_S = 20.0
+"""Most that is measured before the first request, where this cluster and model have not been yet."""
+
 
 def add_default_model(parser: Parser) -> None:
     """The model of a verb that has one to try when none is named."""
@@ -129,6 +132,28 @@ def add_cost_arguments(parser: Parser) -> None:
         help="what 'flexpie-mpi trace' measured: boards and links unless --testbed says, costs unless --cost does",
     )
     parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
+
+
+def add_threads(parser: Parser, default: int | None = 1) -> None:
+    """How many threads a rank computes with."""
+    parser.add_argument(
+        "--threads",
+        type=threads,
+        default=default,
+        metavar="T",
+        help="onnxruntime threads per rank (default: 1)",
+    )
+
+
+def add_trace_budget(parser: Parser, before: str) -> None:
+    """How long a job may measure, and `before` what."""
+    parser.add_argument(
+        "--trace-budget",
+        type=seconds_or_none,
+        default=BUDGET_S,
+        metavar="SECONDS",
+        help=f"most that is measured before {before} (default: %(default)g)",
+    )
 
 
 def add_record_arguments(parser: Parser) -> None:

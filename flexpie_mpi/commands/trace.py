@@ -72,9 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", type=options.seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})"
     )
-    parser.add_argument(
-        "--threads", type=options.threads, metavar="T", help="onnxruntime threads per rank (default: 1)"
-    )
+    options.add_threads(parser, None)
     parser.add_argument(
         "--testbed",
         metavar="T.toml",

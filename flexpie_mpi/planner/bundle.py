@@ -91,7 +91,9 @@ class Bundle:
     owed: Owed
 
     def take(self, rows: np.ndarray) -> Bundle:
-        """Only some of the options."""
+        """Only some of the options, rising."""
+        if len(rows) == len(self.end):
+            return self
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in ("number", "end", "layout", "seconds", "weights", "floor")},

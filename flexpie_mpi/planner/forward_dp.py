@@ -127,9 +127,10 @@ def _spread(
 ) -> Iterator[tuple[int, Ways]]:
     """Ways from the labels of a front through the options of a bundle, by the cuts where those end."""
     if to_go is not None and np.isfinite(upper):
-        bundle = bundle.take(np.flatnonzero(front.cost.min() + bundle.seconds + to_go.least[bundle.end] <= upper))
-    if not len(bundle.end):
-        return
+        usable = np.flatnonzero(front.cost.min() + bundle.seconds + to_go.least[bundle.end] <= upper)
+        if not len(usable):
+            return
+        bundle = bundle.take(usable)
     order, new = _alike(tables, bundle, digits)
     cost, digits = front.cost[order], digits[:, order]
     step = max(1, BLOCK // len(bundle.end))

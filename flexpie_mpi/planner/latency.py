@@ -277,7 +277,8 @@ def price_ends(
         return np.array([ends[end][0] < step.begin for end in step.end])
 
     builder = ProblemBuilder(pieces, testbed, cost, layouts, plan.root)
-    problem = builder.build(Choice(layouts, allowed, fuse, lonely=True))
+    begins = {begin for begin, _ in ends.values()}
+    problem = builder.build(Choice(layouts, allowed, fuse, begins, lonely=True))
     number = problem.shards.layouts.index
     path = tuple((begin, end, number(layout)) for begin, end, layout in before)
     *segments, ending = plan.segments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -48,6 +48,7 @@ class Choice:
     # Says in which layouts of a shard table a segment may end at a cut, bool array (L,); in all of them when None
     allowed: Callable[[ShardTable, int], np.ndarray] | None = None
     fuse: Rule | None = None  # rule, optional. Says how far segments reach; as far as they can when None.
+    begins: Collection[int] | None = None  # cuts at which segments may begin; all when None
     # Whether one rank of several may do all of a segment's work. Searches need not look there: such a segment is that
     # rank's ``single``.
     lonely: bool = False
@@ -118,7 +119,8 @@ class ProblemBuilder:
             for alive in units.alive[:-1]
         ]
         least, hidden_s = np.zeros(len(units)), dict[tuple[int, int], float]()
-        for entered, seconds in self._walker.priced(allowed, partial(self._entered, lonely=choice.lonely), keep):
+        see = partial(self._entered, lonely=choice.lonely)
+        for entered, seconds in self._walker.priced(allowed, see, keep, choice.begins):
             hidden = np.zeros(len(entered.legal))
             for walk, layout in entered.ending_at(len(units)):
                 own_s = seconds[slice(*entered.offsets[walk : walk + 2])]

@@ -7,7 +7,7 @@ take each step together: their rows (one per rank) are stacked, and a step is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -59,8 +59,7 @@ class GroupPrices:
             prices = self.cost.compute_s(work, active[at])
             known.update(zip((shapes[number] for number in new), prices.tolist(), strict=True))
             self.priced += len(new)
-        seconds: np.ndarray = np.array([known[shape] for shape in shapes])[inverse]
-        return seconds
+        return np.array([known[shape] for shape in shapes])[inverse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +162,10 @@ class Walker:
         self._maps: dict[object, NodeMap] = {}
         self._ends = np.array(units.ends)
 
-    def steps(self, allowed: Allowed, keep: Keep | None = None) -> Iterator[Step]:
-        """Every step of all walks, from the last cut but one down to cut 0."""
+    def steps(
+        self, allowed: Allowed, keep: Keep | None = None, begins: Collection[int] | None = None
+    ) -> Iterator[Step]:
+        """Every step of all walks, from the last cut but one down to cut 0; or those at some cuts."""
         walks = _Walks.none()
         for cut in range(len(self._units) - 1, -1, -1):
             unit = self._units[cut]
@@ -176,20 +177,26 @@ class Walker:
                 walks.seconds = walks.seconds - walks.deferred_cost.pop(cut, 0.0)
                 self._pass(walks, unit)
                 walks.keep(~walks.barred)
+                if begins is not None and cut not in begins:
+                    continue
                 step = self._step(walks, cut)
                 yield step
                 if keep is not None:
                     walks.keep(keep(step))
 
     def priced(
-        self, allowed: Allowed, see: Callable[[Step], Seen], keep: Keep | None = None
+        self,
+        allowed: Allowed,
+        see: Callable[[Step], Seen],
+        keep: Keep | None = None,
+        begins: Collection[int] | None = None,
     ) -> list[tuple[Seen, np.ndarray]]:
-        """What `see` makes of every step, and the seconds (rows,) of its rows with their session calls.
+        """What `see` makes of every such step, and the seconds (rows,) of its rows with their session calls.
 
         All calls are priced in one batch in the end, equal ones once, so that no step need be kept until then.
         """
         seen, calls, count = list[tuple[Seen, np.ndarray, np.ndarray, np.ndarray]](), list[np.ndarray](), 0
-        for step in self.steps(allowed, keep):
+        for step in self.steps(allowed, keep, begins):
             asked = np.column_stack(
                 (step.calls.view("f8").reshape(len(step.calls), -1), self._shards.active[step.rows])
             )
@@ -372,12 +379,8 @@ class Walker:
             yield group, everyone
             return
         goes_on = (walks.end > self._units.unit_of_group[number + 1])[walks.walk[active]]
-        for each, chosen in (
-            (group, everyone[~goes_on]),
-            (replace(group, end=groups[number + 1].end), everyone[goes_on]),
-        ):
-            if chosen.size:
-                yield each, chosen
+        parts = (group, everyone[~goes_on]), (replace(group, end=groups[number + 1].end), everyone[goes_on])
+        yield from (part for part in parts if part[1].size)
 
     def _sums(self, walks: _Walks, number: int) -> np.ndarray:
         """Whether each row's segment holds an addition that this group takes along: bool array (rows,)."""
@@ -387,8 +390,7 @@ class Walker:
             for later, group in enumerate(units.groups[number + 1 : number + 5], number + 1)
             if group.fused_into == number and not group.follows
         ]
-        sums: np.ndarray = (walks.end > min(adding, default=len(units)))[walks.walk]
-        return sums
+        return np.asarray((walks.end > min(adding, default=len(units)))[walks.walk])
 
     def _map(self, node: BoundNode) -> NodeMap:
         key = signature(node)

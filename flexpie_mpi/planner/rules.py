@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from math import isqrt
 from random import Random
@@ -242,6 +243,11 @@ def _free(graph: Graph, run: Sequence[Atom], layout: Layout, ahead: int) -> Iter
         yield run[0].first, run[-1].end
         return
     work = _most if ahead > 1 else _flops
+
+    @cache
+    def alone(number: int) -> int:
+        return work(_grown(graph, run[number].first, run[number].end, layout))
+
     first = 0
     while first < len(run):
         segment, last = _grown(graph, run[first].first, run[first].end, layout), first
@@ -251,7 +257,7 @@ def _free(graph: Graph, run: Sequence[Atom], layout: Layout, ahead: int) -> Iter
                 break
             for part in segment:
                 part.grow(run[number].end)
-            apart += work(_grown(graph, run[number].first, run[number].end, layout))
+            apart += alone(number)
             if work(segment) <= apart:
                 last, apart = number, work(segment)
         yield run[first].first, run[last].end

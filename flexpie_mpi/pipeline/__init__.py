@@ -8,7 +8,7 @@ what the plan's programs do, so those of teams are read off programs.
 from .pareto import Candidate, Crossover, crossovers, pareto_front, undominated
 from .pipeline import EXACT, Pipeline, place
 from .problem import PlacementProblem, placement_problem
-from .streamed import Streamed, computing, streamed
+from .streamed import Streamed, streamed
 
 __all__ = [
     "EXACT",
@@ -17,7 +17,6 @@ __all__ = [
     "Pipeline",
     "PlacementProblem",
     "Streamed",
-    "computing",
     "crossovers",
     "pareto_front",
     "place",

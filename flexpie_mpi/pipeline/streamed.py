@@ -44,13 +44,8 @@ class Streamed:
 
     @cached_property
     def boards(self) -> tuple[int, ...]:
-        """Ranks that compute."""
-        return computing(self.plan)
-
-
-def computing(plan: Plan) -> tuple[int, ...]:
-    """Ranks that run any segment in any turn."""
-    return tuple(sorted({rank for segment in plan.segments for rank in segment.ranks}))
+        """Ranks that run any segment in any turn."""
+        return tuple(sorted({rank for segment in self.plan.segments for rank in segment.ranks}))
 
 
 def streamed(plan: Plan, graph: Graph, testbed: Testbed, cost: CostModel) -> Streamed:

@@ -47,8 +47,8 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = Fal
     above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
     The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut. With
-    `is_quick` there is one pass only, with a few labels. The result has no paths where there is none, or none was found
-    that fits into memory.
+    `is_quick` there is one pass only, with a few labels, where memory does not matter. The result has no paths where
+    there is none, or none was found that fits into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
@@ -56,7 +56,7 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = Fal
     free = incumbents.result()
     if all(fits(space, path) for path in free.paths):
         return free
-    return search_within(space, free, top, FEW if is_quick else min(beam, MEMORY_BEAM))
+    return search_within(space, free, top, beam)
 
 
 def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int, is_quick: bool) -> None:
@@ -108,10 +108,7 @@ def fits(space: Space, path: Path) -> bool:
 
 
 def search_within(space: Space, free: SearchResult, top: int, beam: int) -> SearchResult:
-    """The `top` cheapest paths that fit into memory, where not all of `free`, the answer without memory, do.
-
-    At a cut `beam` labels with bytes are kept.
-    """
+    """The `top` cheapest paths that fit into memory, where not all of `free`, the answer without memory, do."""
     ranks = _binding(space)
     space = replace(
         space,
@@ -125,7 +122,7 @@ def search_within(space: Space, free: SearchResult, top: int, beam: int) -> Sear
     if is_proved:
         incumbents.raise_bound(np.inf)
         return incumbents.result(shortage)
-    _search_labels(tables, incumbents, beam)
+    _search_labels(tables, incumbents, min(beam, MEMORY_BEAM))
     result = incumbents.result()
     return result if result.paths else replace(result, shortage=shortage)
 
@@ -159,7 +156,7 @@ def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> 
     """Passes with labels that carry bytes, after as many options as can be have been left out."""
     rates = _rates(tables, incumbents)
     most = max(1, *map(len, tables.alive))
-    for keep in sorted({min(FEW, limit), limit}):
+    for keep in (min(FEW, limit), limit):
         if np.isfinite(incumbents.upper):  # options that are part of nothing better are left out
             charged = tables.charged(rates)
             upper = incumbents.upper + float(rates @ tables.space.capacity)

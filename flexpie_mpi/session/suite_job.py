@@ -194,7 +194,7 @@ class JobCells:
         task, size = self.task, self.transport.size
         task.rows()  # another file's content is found out before anything is measured
         suite = read_suite(task.suite)
-        cells = [cell.on(size) for cell in suite.cells if task.is_here(cell) and cell.ranks in (None, size)]
+        cells = [replace(cell, ranks=size) for cell in suite.cells if task.is_here(cell) and cell.ranks in (None, size)]
         cells = [cell for cell in cells if cell.matches(task.only)]
         if not cells:
             listed = dict.fromkeys(f"{cell.ranks or 'any number of'} on {cell.site.name}" for cell in suite.cells)

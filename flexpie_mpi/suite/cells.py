@@ -87,10 +87,6 @@ class Cell:
         """
         return pattern is None or fnmatchcase(self.label, f"{pattern}*")
 
-    def on(self, ranks: int) -> Cell:
-        """The cell of a job of so many ranks."""
-        return replace(self, ranks=ranks)
-
 
 @dataclass(frozen=True, slots=True)
 class Suite:

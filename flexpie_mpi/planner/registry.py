@@ -60,12 +60,12 @@ def _or_a_rule(found: Search, task: Task) -> Search:
     Rules leave sums in parts that no search thinks to be worth it, since it would take longer with each.
     """
     graph, testbed = task.graph, task.testbed
-    if not task.parts or task.root or testbed.ranks == 1:
+    if task.root or testbed.ranks == 1:
         return found
     ruled = tuple(price(plan, graph, testbed, task.cost) for plan in sequence_plans(graph, testbed.ranks))
     found = replace(found, ruled=ruled)
     best = min(ruled, key=lambda each: each.seconds, default=found.plans[0])
-    if best.seconds >= found.plans[0].seconds or lacking(best.plan, graph, testbed):
+    if not task.parts or best.seconds >= found.plans[0].seconds or lacking(best.plan, graph, testbed):
         return found
     bound = min(found.lower_bound_s, best.seconds)
     return replace(found, plans=(best, *found.plans)[: task.top], lower_bound_s=bound, is_optimal=False, paths=())

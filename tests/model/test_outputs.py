@@ -65,7 +65,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def loaded(folder: Path, name: str, *outputs: str) -> Model:
-    return load(str(folder / f"{name}.onnx"), Asked(outputs=outputs), Cache(folder / "cache"))
+    return load(str(folder / f"{name}.onnx"), Asked(outputs=outputs or None), Cache(folder / "cache"))
 
 
 def run(model: Model, plan: Plan, folder: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@
 #   make test          lint, types and all tests, with MPICH; then a short set with Open MPI
 #   make lint          lint and types
 #   make paper         the FlexPie evaluation in short, on emulated boards, and its report, in studies; as root
-#   make smoke         the shortest of the studies, in two minutes; as root
+#   make smoke         the shortest of the studies, in a minute; as root
 #   make soak          an hour's stream on emulated boards that pause and are lost; MINUTES=2 for a short one; as root
 #   make environment   only the environment, in .venv
 #   make clean         remove what these made
@@ -35,7 +35,7 @@ test: $(MPICH)/.test
 	@$(MAKE) --no-print-directory --jobs=2 test-mpi lint test-alone test-openmpi test-fuzz
 
 test-alone: $(MPICH)/.test
-	nice $(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist worksteal
+	nice $(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist loadfile
 
 test-mpi: $(MPICH)/.test
 	$(MPICH)/bin/python -m pytest -m mpi

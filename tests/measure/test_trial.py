@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 from itertools import chain, count, repeat
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,7 @@ class FakeEngine:
         self.plan = NoPlan
         self.pacer = Pacer(lambda step, held: lambda: None, 1)
         self.guard = Guard()
+        self.states = SimpleNamespace(reset=lambda: None)
         self.name, self.log, self.seconds = name, log, seconds
 
     def run(self, inputs):

@@ -35,7 +35,7 @@ test: $(MPICH)/.test
 	@$(MAKE) --no-print-directory --jobs=2 test-mpi lint test-alone test-openmpi test-fuzz
 
 test-alone: $(MPICH)/.test
-	nice $(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 nice $(MPICH)/bin/python -m pytest -m 'not mpi' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-mpi: $(MPICH)/.test
 	$(MPICH)/bin/python -m pytest -m mpi

@@ -114,7 +114,7 @@ def _brief(words: list[str]) -> list[str]:
     if "emulate" in words and "--dry-run" not in words:
         words = [*words[:3], "--no-check", *words[3:]]  # how fast links are is no matter of the documents
     if "bench" in words and "hosts" not in words:
-        return [*words, "--trace-budget", "3", "--only", "*ring3*"]
+        return [*words, "--traces", "traces.h5", "--only", "*ring3*"]  # which an earlier command has made
     if "infer" in words and not {"--layout", "--plan", "--trace-budget"} & {*words}:
         return [*words, "--trace-budget", "1"]
     if "trace" in words and not {"--merge", "--budget"} & {*words}:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -25,12 +24,12 @@ from mpi4py import MPI
 
 from flexpie_mpi.core.graph import Graph, Node, Value
 from flexpie_mpi.core.layout import Layout
-from flexpie_mpi.core.program import Finish, Program, Start, Step
+from flexpie_mpi.core.program import Finish, Start, Step
 from flexpie_mpi.core.region import Region
 from flexpie_mpi.emulate import emulated
-from flexpie_mpi.lower.arena import arena_of, with_staging_slots
 from flexpie_mpi.lower.boundary import Holdings, build_exchange
 from flexpie_mpi.lower.forms import Forms
+from flexpie_mpi.measure.exchanges import program_of
 from flexpie_mpi.runtime.executor import Executor
 from flexpie_mpi.runtime.mpi import start
 from flexpie_mpi.runtime.transport import Transport
@@ -53,9 +52,7 @@ def summed(transport: Transport, size: int, needs: Sequence[Mapping[int, Region]
         steps += [Start(part), Finish(part)] if part else []
         for rank, region in need.items():
             holdings.add(rank, values["made"], region, index)
-    buffers = tuple(holdings.buffers[transport.rank])
-    program = Program(transport.rank, transport.size, buffers, with_staging_slots(steps), (), (), ())
-    executor = Executor(replace(program, arena=arena_of(program)), transport, lambda step, values: lambda: None)
+    executor = Executor(program_of(transport.rank, holdings, steps), transport, lambda step, values: lambda: None)
     executor.values[0][...] = summand(transport.rank, size).reshape(1, size, 1, 1)
     return executor
 

@@ -144,10 +144,11 @@ def travel(moves: Sequence[Move], ranks: int) -> tuple[Program, ...]:
             if part is not None:
                 steps[rank] += [Finish(part)] if part.kind == "local" else [Start(part), Finish(part)]
         fetched = {rank: ((value.name, buffer),) for (_, rank), buffer in boundary.buffers.items()}
-    return tuple(_program(rank, holdings, steps[rank]) for rank in range(ranks))
+    return tuple(program_of(rank, holdings, steps[rank]) for rank in range(ranks))
 
 
-def _program(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
+def program_of(rank: int, holdings: Holdings, steps: Sequence[Step]) -> Program:
+    """The program of a rank that goes through steps on the buffers it has, and is given nothing."""
     buffers = tuple(holdings.buffers[rank])
     program = Program(rank, holdings.ranks, buffers, with_staging_slots(steps), inputs=(), outputs=(), weights=())
     return replace(program, arena=arena_of(program))

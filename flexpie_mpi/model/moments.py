@@ -23,7 +23,7 @@ from ..ops.base import OWN
 from ..ops.moments import MOMENTS
 from .canonicalise import canonicalise
 from .model import convert
-from .walks import fresh, replace, taken_names
+from .walks import fresh, is_onnx, replace, taken_names
 from .written import InPlace
 
 LEAST_PIXELS = 256
@@ -76,22 +76,18 @@ def by_instances(proto: onnx.ModelProto) -> None:
 
     Before opset 21 they have parameters by group, which is known to be by channel where the number of channels is.
     """
-    if not any(_is_group(node) for node in proto.graph.node):
+    if not any(is_onnx(node, "GroupNormalization") for node in proto.graph.node):
         return
     shapes, taken, nodes = _float_shapes(proto), taken_names(proto), list[onnx.NodeProto]()
     opset = max(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
     for node in proto.graph.node:
-        shape = shapes.get(node.input[0], ()) if _is_group(node) else ()
+        shape = shapes.get(node.input[0], ()) if is_onnx(node, "GroupNormalization") else ()
         channels = shape[1] if len(shape) > 1 else 0
         if len(shape) > 2 and (opset >= 21 or channels):
             nodes += _instances(proto.graph, node, len(shape), 0 if opset >= 21 else channels, taken)
         else:
             nodes.append(node)
     replace(proto.graph.node, nodes)
-
-
-def _is_group(node: onnx.NodeProto) -> bool:
-    return node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx")
 
 
 def _float_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -28,7 +28,7 @@ import onnx
 from onnx import TensorProto, defs, helper, inliner, numpy_helper
 
 from .canonicalise import lift_constants
-from .walks import fresh, nodes_inside, reads, replace, taken_names
+from .walks import fresh, is_onnx, nodes_inside, reads, replace, taken_names
 
 Shape = tuple[int, ...]
 
@@ -98,23 +98,18 @@ def share_tables(proto: onnx.ModelProto) -> None:
     """Let a product that reads a table turned read the one that a Gather reads as well."""
     graph = proto.graph
     tables = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    tables &= {node.input[0] for node in graph.node if _is(node, "Gather") and not _given(node).get("axis")}
+    tables &= {node.input[0] for node in graph.node if is_onnx(node, "Gather") and not _given(node).get("axis")}
     turned = {
         node.output[0]: node.input[0]
         for node in graph.node
-        if _is(node, "Transpose") and node.input[0] in tables and _given(node).get("perm", [1, 0]) == [1, 0]
+        if is_onnx(node, "Transpose") and node.input[0] in tables and _given(node).get("perm", [1, 0]) == [1, 0]
     }
-    products = [node for node in graph.node if _is(node, "MatMul") and node.input[1] in turned]
+    products = [node for node in graph.node if is_onnx(node, "MatMul") and node.input[1] in turned]
     for node in products:
         node.op_type, node.domain, node.input[1] = "FusedMatMul", FUSED, turned[node.input[1]]
         node.attribute.add(name="transB", type=onnx.AttributeProto.INT, i=1)
     if products and all(item.domain != FUSED for item in proto.opset_import):
         proto.opset_import.append(helper.make_opsetid(FUSED, 1))
-
-
-def _is(node: onnx.NodeProto, op: str) -> bool:
-    """Whether a node is that operator of ONNX's own."""
-    return node.op_type == op and node.domain in ("", "ai.onnx")
 
 
 def _given(node: onnx.NodeProto) -> dict[str, Any]:

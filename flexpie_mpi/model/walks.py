@@ -25,6 +25,11 @@ def nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from nodes_inside(inner.node)
 
 
+def is_onnx(node: onnx.NodeProto, op: str) -> bool:
+    """Whether a node is that operator of ONNX's own."""
+    return node.op_type == op and node.domain in ("", "ai.onnx")
+
+
 def reads(node: onnx.NodeProto) -> list[str]:
     """Names of the values a node reads: its inputs, then what its subgraphs read of the graph around them."""
     return list(dict.fromkeys([*filter(None, node.input), *captures(node)]))

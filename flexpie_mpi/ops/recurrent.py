@@ -18,8 +18,18 @@ from .named import NamedAxes, Share
 _STATES = {"GRU": 1, "LSTM": 2, "RNN": 1}
 
 
+class _Gated(NamedAxes):
+    """What works out gates of data (steps, batch, features) and of hidden units."""
+
+    def flops(self, node: BoundNode, out: Regions) -> int:
+        """Two products with each step, one of the features and one of the hidden units."""
+        data, features, recurrence = self.in_regions(node, out)[:3]
+        assert data is not None and features is not None and recurrence is not None
+        return macs(prod(data.shape[:2]) * (features.size + recurrence.size))
+
+
 @register
-class Recurrent(NamedAxes):
+class Recurrent(_Gated):
     """Data (steps, batch, features), weights (directions, gates * hidden, features or hidden)."""
 
     ops = tuple(_STATES)
@@ -47,15 +57,9 @@ class Recurrent(NamedAxes):
         own = names[lo * len(names) // 2 : hi * len(names) // 2]
         return (("direction", ("forward", "reverse")[lo]), ("activations", own or None))
 
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        """Two products with each step, one of the features and one of the hidden units."""
-        data, features, recurrence = self.in_regions(node, out)[:3]
-        assert data is not None and features is not None and recurrence is not None
-        return macs(prod(data.shape[:2]) * (features.size + recurrence.size))
-
 
 @register
-class OneStep(NamedAxes):
+class OneStep(_Gated):
     """One step of an LSTM or GRU (:mod:`flexpie_mpi.model.pieces`): data and states (1, batch, features or units).
 
     Weights are (1, gates, units, features), biases (1, 2, gates, units). Each unit needs all of the state before, but
@@ -70,11 +74,6 @@ class OneStep(NamedAxes):
 
     def counts(self, node: BoundNode) -> Mapping[str, int]:
         return {"B": node.in_shape()[1], "H": node.in_shape(1)[2]}
-
-    def flops(self, node: BoundNode, out: Regions) -> int:
-        data, features, recurrence = self.in_regions(node, out)[:3]
-        assert data is not None and features is not None and recurrence is not None
-        return macs(data.shape[1] * (features.size + recurrence.size))
 
     def local(self, node: BoundNode, out: Regions, into: Regions) -> tuple[LocalNode, ...]:
         """The operator itself for all units; for some two products of rows, and what is done unit by unit."""

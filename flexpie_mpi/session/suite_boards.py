@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
@@ -114,9 +115,8 @@ class BoardCells:
             if self._is_late:
                 break
             site = cells_there[0].site
-            assert site.testbed is not None, "cells on hosts are left out"
             try:
-                with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
+                with self._boards(site) as cluster:
                     self.tell("")
                     is_complete &= self._on_boards(cluster, site, cells_there, cost_path)
             except EmulationError as error:
@@ -145,8 +145,10 @@ class BoardCells:
     def _is_late(self) -> bool:
         return self.task.seconds_left(self._began_s) == 0
 
-    def _tell_of(self, site: Site) -> Tell:
-        return lambda text: self.tell(f"{self._progress}: {site.name}: {text}")
+    def _boards(self, site: Site) -> AbstractContextManager[Cluster]:
+        """The boards of a testbed, while they are there."""
+        assert site.testbed is not None, "cells on hosts are left out"
+        return emulated(_unlimited(site.testbed), tell=lambda text: self.tell(f"{self._progress}: {site.name}: {text}"))
 
     def _known_cost(self) -> str | None:
         """The file of the cost model that is given, or that an earlier run has left; None when there is none.
@@ -183,9 +185,8 @@ class BoardCells:
 
     def _trace(self, site: Site, words: Sequence[str], seconds: float) -> None:
         """Measure on the boards of a testbed; what the file of traces has already stays."""
-        assert site.testbed is not None, "cells on hosts are left out"
         program = [*_QUIETLY, sys.executable, "-m", "flexpie_mpi", "trace", *words, "--testbed", site.path]
-        with emulated(_unlimited(site.testbed), tell=self._tell_of(site)) as cluster:
+        with self._boards(site) as cluster:
             self.tell(f"measuring for the cost model on {site.name}, {seconds:g} s")
             options = ["--output", str(self._traces), "--budget", f"{seconds:g}"]
             code = cluster.run([*program, *options], ranks=cluster.testbed.ranks)

@@ -25,7 +25,7 @@ from ..lower.arena import packed_bytes, staging_bytes
 from .beside import Aside
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
 from .control import ControlPlane
-from .ending import end_job_on_error, leave, say
+from .ending import end_job_on_error, leave, say, wait_until_read
 from .life import Answer, Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
@@ -200,7 +200,8 @@ class Job:
             MPI.Finalize()
 
     def abort(self, code: int) -> None:
-        """End all ranks, of this world and of any before it."""
+        """End all ranks, of this world and of any before it, when what this one said is on its way to the user."""
+        wait_until_read()
         MPI.COMM_WORLD.Abort(code)
 
     def is_revoked(self) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -63,3 +66,13 @@ def test_ranks_that_are_threads_have_no_signals() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_what_a_rank_says_is_read_before_all_ranks_are_ended() -> None:
+    code = "from flexpie_mpi.runtime.ending import *; say(1, 'the reason'); wait_until_read(60); print('aborts')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert select.select([process.stderr], [], [], 60)[0] == [process.stderr]
+        assert select.select([process.stdout], [], [], 0.1)[0] == []
+        assert process.stderr.readline() == b"rank 1: the reason\n"
+        assert process.stdout.read() == b"aborts\n"

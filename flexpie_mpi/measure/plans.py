@@ -22,7 +22,7 @@ from ..cost.rows import TABLES
 from ..lower.shards import segment_problems
 from ..model import Model
 from ..planner import layout_plan
-from ..planner.rules import ROOT, square
+from ..planner.rules import ROOT, sequence_plans, square
 from ..planner.units import Units, units
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
@@ -164,8 +164,8 @@ def _gathered_rows(
 def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:
     """Plans for a job, without repetition, the most telling first; the same ones for the same seed.
 
-    One layout wherever it can be, on all ranks, fused and not; the root alone; then random layouts side by side, which
-    bring every kind of exchange, in turn with fewer ranks.
+    Those of the rules for sequences; one layout wherever it can be, on all ranks, fused and not; the root alone; then
+    random layouts side by side, which bring every kind of exchange, in turn with fewer ranks.
     """
     known = set()
     for plan in _all_plans(graph, ranks, seed):
@@ -178,6 +178,7 @@ def _all_plans(graph: Graph, ranks: int, seed: int) -> Iterator[Plan]:
     parts, kinds = units(graph), _kinds(ranks)
     chance = random.Random(f"plans {graph.digest} {ranks} {seed}")
     drawn = (_random(parts, ranks, chance) for _ in range(2 + RANDOM_PLANS))
+    yield from sequence_plans(graph, ranks)
     for wanted in ((ranks, "rows", 0), (1, "single", 0), (ranks, "rows", 1), (ranks, "channels", 0)):
         yield _uniform(parts, ranks, *wanted)
     yield next(drawn)

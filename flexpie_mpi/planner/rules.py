@@ -81,10 +81,13 @@ def layout_plan(
 
 
 def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
-    """The plans of the rules for sequences, where a graph has pairs of products for so many ranks; else none."""
+    """The plans of the rules for sequences, where a graph has several pairs of products for so many ranks; else none.
+
+    A network of images may end in one, which any search finds.
+    """
     pieces, columns = atoms(graph), Layout("channels", tuple(range(ranks)))
     closed = tuple(pairs(graph, pieces, columns))
-    if any(layout.in_parts for _, _, layout in closed):
+    if sum(layout.in_parts for _, _, layout in closed) > 1:
         yield _of_sequences(graph, pieces, columns, closed)
         yield _of_sequences(graph, pieces, columns, None)
 

@@ -46,3 +46,9 @@ def test_first_plans_show_everything(graph: Graph) -> None:
     assert any(layout.weights for layout in layouts)
     rows = [exchange_rows(lower(plan, graph), one_host(4, 4))[1] for plan in plans]
     assert set(np.concatenate(rows)["kind"]) >= {b"halo", b"scatter", b"gather", b"full"}
+
+
+def test_plans_of_sequences_come_first() -> None:
+    """Few plans of a large model fit a budget, and these are what is raced and what `auto` is to be compared with."""
+    plans = list(islice(sample_plans(load("builtin:tiny_bert").graph, 4), 2))
+    assert [plan.provenance["planner"] for plan in plans] == ["megatron", "sequence"]

@@ -123,6 +123,17 @@ def test_a_root_that_hangs_in_its_work_is_named(mpirun: MpiRun) -> None:
     assert re.search(r"rank 1 waited 0\.6\S* s in work on one rank for rank 0: rank 0 on .* is stopped", outcome.err)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("way", ["close", "end"])
+def test_a_rank_that_is_stopped_when_all_is_done_is_named(mpirun: MpiRun, way: str) -> None:
+    """The root, which works for longer than the deadline then, is waited for."""
+    outcome = mpirun.outcome(3, str(PROGRAMS / "work_program.py"), way)
+    assert outcome.code and outcome.out.startswith("[[[], [], []], "), outcome
+    assert re.search(r"in the end of the job for ranks \d, \d: .*rank 1 on .* is stopped by a signal", outcome.err), (
+        outcome
+    )
+
+
 # Without mpirun
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from ..core.program import Exchange
 from .control import ControlPlane
 from .transport import Channel, Transport, Work
-from .waiting import Patience, wait
+from .waiting import Late, Patience, wait
 
 T = TypeVar("T")
 
@@ -134,6 +134,7 @@ class Aside:
     def __init__(self, home: Transport, communicator: Any) -> None:
         self._errands = Errands()
         self._plane = BesidePlane(home, communicator, self._errands)
+        self._home = home
         self._communicator = communicator
         self._work: Work | None = None
         self._is_called = False
@@ -143,7 +144,8 @@ class Aside:
         """As of :meth:`.transport.Transport.listen`."""
         self._work = work
         if work is None:
-            wait(self._is_done, Patience(inf), lambda waited_s: "")
+            home, others = self._home, [rank for rank in range(self._home.size) if rank != self._home.rank]
+            wait(self._is_done, home.patience.for_work(), partial(Late, home.rank, "work beside the stream", others))
             self._plane.flush()
 
     def call(self) -> None:

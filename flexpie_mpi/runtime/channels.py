@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import TransportError
 from ..core.program import Exchange, Message
 from ..lower.arena import block_bytes, packed_bytes, packed_sides, padded
 from .transport import MessageBuffer, aligned, message_buffers
@@ -298,3 +299,17 @@ def _root(exchange: Exchange, rank: int) -> int:
 def _block(exchange: Exchange, nbytes: Mapping[int, int], memory: np.ndarray) -> Block:
     counts = tuple(nbytes.get(rank, 0) for rank in exchange.group)
     return Block(memory, counts, tuple(accumulate(map(padded, counts[:-1]), initial=0)))
+
+
+def tag_of(exchange: Exchange) -> int:
+    """The tag of a collective's messages, the same on every rank that takes part."""
+    return next(iter((*exchange.sends, *exchange.receives))).tag
+
+
+def check_tags(exchange: Exchange, limit: int, library: str) -> None:
+    """Raises TransportError where an exchange has a tag beyond what an MPI library takes."""
+    highest = max((message.tag for message in (*exchange.sends, *exchange.receives)), default=0)
+    if highest > limit:
+        raise TransportError(
+            f"exchange {exchange.index} has tag {highest} and {library} takes tags up to {limit}: use longer segments"
+        )

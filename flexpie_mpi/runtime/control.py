@@ -93,9 +93,11 @@ class ControlPlane:
                 parts[rank].append(part)
         return [unpickled(np.concatenate(part)) for part in parts] if receives else []
 
-    def _complete(self, request: Any, what: str, peers: Sequence[int] | None = None) -> None:
+    def _complete(
+        self, request: Any, what: str, peers: Sequence[int] | None = None, patience: Patience | None = None
+    ) -> None:
         peers = self._others if peers is None else peers
-        wait(partial(self._is_over, request), self._control_patience, partial(Late, self.rank, what, peers))
+        wait(partial(self._is_over, request), patience or self._control_patience, partial(Late, self.rank, what, peers))
 
     def _is_over(self, request: Any) -> bool:
         return bool(request.Test())

@@ -40,6 +40,7 @@ from .mpi import (
     library,
 )
 from .waiting import DEADLINE_S, Patience, wait
+from .watch import Watch
 
 LEAST_VERSION = (5, 0, 10)
 """Of Open MPI: revoking crashed before."""
@@ -145,7 +146,7 @@ class Crew:
     def stand_by(self) -> NoReturn:
         """Wait as a spare for the end of the job, and leave; raises an error of MPI where a rank is lost that works."""
         try:
-            self._job.end(0, "", inf)
+            self._job.end(0, "")
         except Failure:  # those who work know of no spare that is lost, and call when they need one
             wait(self._job.is_revoked, _IDLE, lambda waited_s: "")
             raise
@@ -188,9 +189,12 @@ class Crew:
         world, made = self._job.world, list[Communicator]()
         holders, spares = self._holders, self._spares
         try:
-            roll = ControlPlane(world, Patience(self._deadline_s)).all_gather((self._me, self.code))
-            holders, spares = given_places(holders, spares, [rank for rank, _ in roll])
-            self.code = next((code for _, code in roll if code is not None), None)
+            said = self._me, self.code, self._job.presence
+            roll = ControlPlane(world, Patience(self._deadline_s)).all_gather(said)
+            watch = Watch(world.rank, [presence for *_, presence in roll], self._job.life, self._deadline_s)
+            self._job.patience = Patience(self._deadline_s, onlooker=watch, is_for_work=True)
+            holders, spares = given_places(holders, spares, [rank for rank, *_ in roll])
+            self.code = next((code for _, code, _ in roll if code is not None), None)
             place = next((place for place, rank in holders.items() if rank == self._me), None)
             color, key = (1, 0) if place is None else (0, place)
             made += (world.Split(color, key) for _ in range(COMMUNICATORS))

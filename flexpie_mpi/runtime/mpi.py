@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import inf
 from typing import Any, NoReturn, TypeVar
 
 import mpi4py
@@ -23,14 +22,14 @@ from ..core.errors import TransportError
 from ..core.program import Exchange
 from ..lower.arena import packed_bytes, staging_bytes
 from .beside import Aside
-from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel
+from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel, check_tags, tag_of
 from .control import ControlPlane
 from .ending import end_job_on_error, leave, say, wait_until_read
 from .life import Answer, Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
 from .transport import Channel, Transport, Work, aligned
-from .waiting import DEADLINE_S, Late, LateError, Patience, Signs, wait
+from .waiting import DEADLINE_S, Late, LateError, Patience, wait
 from .watch import Watch
 from .witness import Witness
 
@@ -49,8 +48,11 @@ T = TypeVar("T")
 Communicator = Any  # MPI.Intracomm, where there is an MPI library
 OpenChannel = HaloChannel | CollectiveChannel
 
-COMMUNICATORS = 4
+COMMUNICATORS = 3
 """So many a transport takes, each for one purpose, so that nothing is mistaken for anything else."""
+
+_OVER, _OVER_TAG = np.zeros(1, np.uint8), 1
+"""The message that a rank which worked alone sends, when the others may go on."""
 
 GRACE_S = 2.0
 """How long a rank that leaves with an error waits for the others to leave as well before it ends them."""
@@ -108,7 +110,9 @@ def start(deadline_s: float = DEADLINE_S, most_bytes: int = MOST_BYTES) -> MPITr
         When there is no MPI library, it cannot be started, or it is not the one that ``mpirun`` belongs to.
     """
     job = join()
-    return MPITransport(job, [job.world.Dup() for _ in range(COMMUNICATORS)], deadline_s, most_bytes)
+    transport = MPITransport(job, [job.world.Dup() for _ in range(COMMUNICATORS)], deadline_s, most_bytes)
+    job.patience = transport.patience.for_work()
+    return transport
 
 
 def join() -> Job:
@@ -151,6 +155,10 @@ class Job:
         All ranks; used for nothing but the end, and to find together again.
     is_orderly : bool
         Whether this rank has done all it had to do for the others.
+    patience : Patience
+        How it waits for the others at the end; its onlooker knows them by their ranks in the world.
+    life : Life
+        What this rank does, as it says when it is asked, until its process is gone.
     is_elastic : bool
         Whether it outlives ranks that are lost; see :mod:`.crew`.
     owns_end : bool
@@ -161,18 +169,24 @@ class Job:
         self.world = world
         self.is_orderly = self.is_elastic = False
         self.owns_end = owns
+        self.patience = Patience(is_for_work=True)
+        self.life = Life()
+        self.place = place(host_name())
+        self._pulse = Pulse(self.life)
+        self.presence = Presence.here(*self.place[:2], self._pulse)
         self._is_over = False
         if world.size > 1:  # alone, Python's own way to end is good enough
             end_job_on_error(world.rank, self.abort)
         self._witness = Witness(world.rank, MPI.Get_processor_name()) if world.size > 1 else None
         atexit.register(self._end_at_exit)
 
-    def end(self, code: int, message: str, grace_s: float, *, is_late: bool = False) -> None:
+    def end(self, code: int, message: str, grace_s: float | None = None, *, is_late: bool = False) -> None:
         """Wait for all ranks to come here, print the message of the lowest rank that has one, and shut MPI down.
 
-        Aborts the job with `code` when they do not come within `grace_s`. Where the error is that one `is_late`, this
-        rank is killed instead: MPICH's launcher kills a stopped rank, and leaves one that is cut off, when it sees that
-        another has died by a signal, and may wait for ever when that one aborts or exits.
+        Aborts the job with `code` when they do not come within `grace_s`, or, without that, when one of them has not
+        answered for as long as the deadline: they may have much to do still. Where the error is that one `is_late`,
+        this rank is killed instead: MPICH's launcher kills a stopped rank, and leaves one that is cut off, when it sees
+        that another has died by a signal, and may wait for ever when that one aborts or exits.
         """
         if self._is_over or MPI.Is_finalized():
             return
@@ -181,9 +195,11 @@ class Job:
         speaker = np.array([rank if message else size])
         request = self.world.Iallreduce(MPI.IN_PLACE, speaker, MPI.MIN)
         try:
-            wait(request.Test, Patience(grace_s), lambda waited_s: message)
-        except TransportError:
-            sentence = message or "has left while other ranks are still at work; the job is aborted"
+            late = partial(Late, rank, "the end of the job", [other for other in range(size) if other != rank])
+            wait(request.Test, Patience(grace_s) if grace_s else self.patience, late)
+        except TransportError as error:
+            left = "has left while other ranks are still at work; the job is aborted"
+            sentence, is_late = (message or left, is_late) if grace_s else (str(error), True)
             say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
             self._dismiss(os.getppid() if is_late else None)
             if is_late and not self.is_elastic:
@@ -195,6 +211,7 @@ class Job:
         self._dismiss()
         if speaker[0] == rank:
             say(None, message)
+        self._pulse.close()
         self.world.Free()
         if self.owns_end:
             MPI.Finalize()
@@ -214,7 +231,7 @@ class Job:
             self._witness.dismiss(launcher)
 
     def _end_at_exit(self) -> None:
-        self.end(0, "", inf if self.is_orderly else GRACE_S)
+        self.end(0, "", None if self.is_orderly else GRACE_S)
 
 
 class MPITransport(ControlPlane):
@@ -226,8 +243,6 @@ class MPITransport(ControlPlane):
     ----------
     patience : Patience
         How this rank waits: differently when the ranks of its host outnumber the cores they may use.
-    life : Life
-        What this rank does, as it says when it is asked.
     """
 
     def __init__(
@@ -236,24 +251,20 @@ class MPITransport(ControlPlane):
         self.patience = Patience(deadline_s)
         super().__init__(communicators[0], self.patience)
         self._communicators = communicators
-        _, self._data, self._signs_of, beside = communicators
+        _, self._data, beside = communicators
         self._aside = Aside(self, beside)
         self._job = job
         self._most_bytes = most_bytes
         self._groups: dict[tuple[int, ...], Communicator] = {}
         self._channels: list[OpenChannel] = []
         self._is_closed = False
-        self.life = Life()
-        self._pulse = Pulse(self.life)
-        here = place(host_name())
-        everyones = self.all_gather((here, Presence.here(*here[:2], self._pulse)))
+        self.life = job.life
+        everyones = self.all_gather((job.place, job.presence))
         self._places = [there for there, _ in everyones]
-        self._presences = [presence for _, presence in everyones]
-        self.patience.onlooker = Watch(self.rank, self._presences, self.life, deadline_s)
+        self._watch = Watch(self.rank, [presence for _, presence in everyones], self.life, deadline_s)
+        self.patience.onlooker = self._watch
         self.patience.yields = is_crowded(self._places, self.rank)
         self._control_patience = replace(self.patience)
-        has_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        self._signs = Signs(self._signs_of, replace(self.patience), has_thread=has_thread)
 
     def __enter__(self) -> MPITransport:
         return self
@@ -262,17 +273,22 @@ class MPITransport(ControlPlane):
         self.close()
 
     def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
-        return self._presences[rank].called_from(self._presences[self.rank], loaded=loaded).answer
+        return self._watch.asked(rank, loaded=loaded)
 
     def attend(self, work: Callable[[], T], root: int = 0) -> T | None:
         """The result of `work`, called on the root only; None elsewhere.
 
         Raises TransportError on a rank that hears nothing of the root any more.
         """
-        if self.rank == root:
-            return self._signs.give(work)
-        self._signs.take(root)
-        return None
+        if self.rank != root:
+            patience = self._control_patience.for_work()
+            self._complete(self._control.Irecv(_OVER.copy(), root, _OVER_TAG), "work on one rank", (root,), patience)
+            return None
+        try:
+            return work()
+        finally:
+            for rank in self._others:
+                self.send(_OVER, rank, _OVER_TAG)
 
     def open(self, exchanges: Sequence[Exchange], *, as_messages: bool = False) -> tuple[Channel, ...]:
         """Channels for this rank's part of every exchange of the job, in the job's order.
@@ -281,7 +297,7 @@ class MPITransport(ControlPlane):
         """
         limit: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
         for exchange in exchanges:
-            _check_tags(exchange, limit)
+            check_tags(exchange, limit, library())
         fits = [False] * len(exchanges) if as_messages or self._job.is_elastic else self._fit(exchanges)
         fitting = (exchange for exchange, is_fitting in zip(exchanges, fits, strict=True) if is_fitting)
         slots = {slot: aligned(nbytes) for slot, nbytes in staging_bytes(fitting, self.rank).items()}
@@ -317,10 +333,7 @@ class MPITransport(ControlPlane):
         self.flush()
         for channel in self._channels:
             channel.drain()
-        wait(self._signs.has_left, self.patience, partial(Late, self.rank, "signs that it sent", self._others))
-        # Others may have much to do still; when they fail, they end this rank.
-        wait(self._control.Ibarrier().Test, Patience(inf), lambda waited_s: "")
-        self._pulse.close()
+        self._complete(self._control.Ibarrier(), "the end of the job", patience=self._control_patience.for_work())
         self._free_channels()
         for communicator in (*self._groups.values(), *self._communicators):
             communicator.Free()
@@ -328,7 +341,7 @@ class MPITransport(ControlPlane):
 
     def abandon(self) -> list[Any]:
         """Let go of what the transport holds, when its communicators are revoked; what of it MPI may still use."""
-        self._pulse.close()
+        self.life.telling = lambda: None  # of what was at work
         return [*self._aside.abandon(), *(request for channel in self._channels for request in channel.abandon())]
 
     def end(self, code: int, message: str = "") -> None:
@@ -336,7 +349,7 @@ class MPITransport(ControlPlane):
         self._free_channels()
         is_late = isinstance(sys.exc_info()[1], LateError)
         grace_s = LATE_GRACE_S if is_late else GRACE_S
-        self._job.end(code, message, inf if code == 0 else grace_s, is_late=is_late)
+        self._job.end(code, message, None if code == 0 else grace_s, is_late=is_late)
 
     def give_up(self, message: str) -> NoReturn:
         """Say why, and end all ranks."""
@@ -360,9 +373,9 @@ class MPITransport(ControlPlane):
         made: whoever is in the midst of that cannot be told.
         """
         mine = [exchange for exchange in exchanges if exchange.is_collective and self.rank in exchange.group]
-        large = {_tag(exchange) for exchange in mine if packed_bytes(exchange, self.rank) > self._most_bytes}
+        large = {tag_of(exchange) for exchange in mine if packed_bytes(exchange, self.rank) > self._most_bytes}
         everyones = set[int]().union(*self.all_gather(large))
-        fitting = {id(exchange) for exchange in mine if _tag(exchange) not in everyones}
+        fitting = {id(exchange) for exchange in mine if tag_of(exchange) not in everyones}
         return [id(exchange) in fitting for exchange in exchanges]
 
     def _channel(self, exchange: Exchange, slots: Mapping[int, np.ndarray], is_fitting: bool) -> OpenChannel:
@@ -384,16 +397,3 @@ class MPITransport(ControlPlane):
         for channel in self._channels:
             channel.free()
         self._channels.clear()
-
-
-def _tag(exchange: Exchange) -> int:
-    """The tag of a collective's messages, the same on every rank that takes part."""
-    return next(iter((*exchange.sends, *exchange.receives))).tag
-
-
-def _check_tags(exchange: Exchange, limit: int) -> None:
-    highest = max((message.tag for message in (*exchange.sends, *exchange.receives)), default=0)
-    if highest > limit:
-        raise TransportError(
-            f"exchange {exchange.index} has tag {highest} and {library()} takes tags up to {limit}: use longer segments"
-        )

@@ -40,10 +40,13 @@ class Presence:
         """Of this process."""
         return cls(host, machine, os.getpid(), own_addresses(), pulse.port, pulse.words)
 
+    def is_beside(self, other: Presence) -> bool:
+        """Whether both are on one host."""
+        return (self.host, self.machine) == (other.host, other.machine)
+
     def called_from(self, other: Presence, *, loaded: bool = False) -> Called:
         """What a call of another process shows; as of :func:`.life.call`."""
-        is_here = (self.host, self.machine) == (other.host, other.machine)
-        addresses = ["127.0.0.1"] if is_here else [a for a in self.addresses if a not in other.addresses]
+        addresses = ["127.0.0.1"] if self.is_beside(other) else [a for a in self.addresses if a not in other.addresses]
         return call(addresses if self.port else [], self.port, self.words, loaded=loaded)
 
     def plight(self, called: Called, other: Presence) -> str:

@@ -6,40 +6,30 @@ nothing::
     with a core of its own   |spin|nap|-nap-|--nap--|----nap----| ...
     ranks outnumber cores    |yield|nap|-nap-|--nap--|----nap----| ...
 
-Work has no deadline, silence has one. A rank that works alone sends signs of life (:class:`Signs`) to those who can
-only wait for it, several within the deadline, as long as the work lasts; who waits gives up when no sign comes, since
-then the rank, its process or the link to it is gone. All signs are received; the last one says that the work is over::
+Work has no deadline, silence has one. Who waits for what others do by themselves asks them now and then, and gives up
+when one of them has not answered for as long as the deadline, since then its process, its host or the link is gone::
 
-    rank 0   |-- work -------------------------------------|   (on with the job)
-                 | sign      | sign      | sign            | over
-    rank 1       |-- wait ---|-- wait ---|-- wait ---------|   (on with the job)
+    rank 0   |-- work -----------------------------------------|   (on with the job)
+                answers      answers      answers              | over
+    rank 1   |-- ask -------- ask -------- ask ----------------|   (on with the job)
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from math import inf, isinf
-from threading import Event, Thread
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
+from math import inf
+from typing import Protocol
 
 from ..core.errors import TransportError
 from .machine import offer_core
-
-T = TypeVar("T")
 
 DEADLINE_S = 120.0
 """How long a rank waits for another before it gives up, unless told otherwise."""
 
 PER_DEADLINE = 6
-"""Signs within a deadline: so many may be late together, while the work lets no other thread run."""
-
-_OVER = 0.0
+"""So often others are asked within a deadline: so many answers may be missing while work lets no other thread run."""
 
 
 class Onlooker(Protocol):
@@ -51,6 +41,9 @@ class Onlooker(Protocol):
 
     def tell(self, late: Late) -> None:
         """A wait goes on."""
+
+    def silence_s(self, late: Late) -> float:
+        """How long a rank that is waited for has not answered by now; of the wait, and 0 where all of them answer."""
 
     def finding(self, late: Late) -> str:
         """Who keeps a rank waiting, and what can be told of it."""
@@ -69,10 +62,17 @@ class Patience:
     longest_nap_s: float = 1e-3
     share: float = 1 / 32  # length of a nap as a part of the time already waited
     yields: bool = False  # while eager, offer the core to other processes between two looks
+    is_for_work: bool = False  # the wait fails after so long a silence only; never where nobody can be asked
+
+    def for_work(self) -> Patience:
+        """The same for what others do by themselves, which may take any time."""
+        return replace(self, predicted_s=None, is_for_work=True)
 
     @property
     def limit_s(self) -> float:
         """After so long a wait fails."""
+        if self.is_for_work and self.onlooker is None:
+            return inf
         return self.deadline_s if self.predicted_s is None else self.predicted_s
 
     @property
@@ -86,6 +86,14 @@ class Patience:
             return inf
         self.onlooker.tell(late)
         return self.onlooker.period_s
+
+    def rest_s(self, late: Late | str) -> float:
+        """For how long a wait at its limit may go on; raises LateError where it may not."""
+        if self.is_for_work and self.onlooker is not None and isinstance(late, Late):
+            rest_s = self.limit_s - self.onlooker.silence_s(late)
+            if rest_s > 0.0:
+                return rest_s
+        raise self.error(late)
 
     def error(self, late: Late | str) -> TransportError:
         """The error of a wait that has failed, with what can be found out."""
@@ -134,7 +142,7 @@ def wait(
     while not is_done():
         waited_s = clock() - begin_s
         if waited_s >= limit_s:
-            raise patience.error(explain(waited_s))
+            limit_s = waited_s + patience.rest_s(explain(waited_s))
         if waited_s >= look_s:
             look_s = waited_s + patience.tell(explain(waited_s))
         nap_s = patience.nap_s(waited_s)
@@ -170,67 +178,3 @@ class Late:
 
 class LateError(TransportError):
     """A wait has reached its deadline: the others wait still, and nothing more is to be expected of them."""
-
-
-class Signs:
-    """One rank's end of all signs.
-
-    Parameters
-    ----------
-    communicator
-        Of all ranks, used for nothing else. It comes from outside, so that MPI is imported in one place.
-    patience : Patience
-        Its deadline is how long a sign may take.
-    has_thread : bool
-        Whether another thread than the main one may call MPI. Where none may, the work of this rank is waited for
-        without a deadline.
-    """
-
-    def __init__(self, communicator: Any, patience: Patience, *, has_thread: bool) -> None:
-        self._communicator = communicator
-        self._patience = patience
-        self._period_s = patience.deadline_s / PER_DEADLINE if has_thread else inf
-        self._sent: list[tuple[Any, np.ndarray]] = []
-
-    def give(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which calls no MPI, with signs to all others while it lasts."""
-        over = Event()
-        thread = Thread(target=self._beat, args=(over,), name="signs", daemon=True)
-        self._send(self._period_s)
-        if not isinf(self._period_s):
-            thread.start()
-        try:
-            return work()
-        finally:
-            over.set()
-            if thread.ident is not None:
-                thread.join()
-            self._send(_OVER)
-
-    def take(self, worker: int) -> None:
-        """Return when the work of another rank is over.
-
-        Raises TransportError when no sign has come within the deadline.
-        """
-        patience = self._patience
-        explain = partial(Late, self._communicator.rank, "work on one rank", (worker,))
-        sign = np.full(1, inf)
-        while sign[0] != _OVER:
-            wait(self._communicator.Irecv(sign, worker).Test, patience, explain)
-            patience = replace(patience, deadline_s=inf) if isinf(sign[0]) else self._patience
-
-    def has_left(self) -> bool:
-        """Whether everybody could be told everything that was sent."""
-        self._sent = [(request, sign) for request, sign in self._sent if not request.Test()]
-        return not self._sent
-
-    def _beat(self, over: Event) -> None:
-        with suppress(Exception):  # of MPI, where a rank is lost: the main thread meets it as well
-            while not over.wait(self._period_s):
-                self._send(self._period_s)
-
-    def _send(self, sign: float) -> None:
-        self.has_left()
-        memory, me = np.array([sign]), self._communicator.rank
-        others = (rank for rank in range(self._communicator.size) if rank != me)
-        self._sent += [(self._communicator.Isend(memory, rank), memory) for rank in others]

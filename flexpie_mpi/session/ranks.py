@@ -5,9 +5,8 @@ from __future__ import annotations
 import atexit
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,7 @@ class Ranks:
     """All ranks of this process's job, as its sessions see them: the root tells the others what to do next.
 
     Of a request the others hear a message of three numbers, when its inputs have been found good. They wait for it as
-    long as it takes: when the root's process ends in any other way than telling them so, the launcher ends theirs.
+    long as the root answers when it is asked what it does.
     """
 
     _here: Ranks | None = None
@@ -147,7 +146,7 @@ class Ranks:
         self._opened = 0
         self._problem = ""
         (self._channel,) = transport.open([credit_exchange(transport.rank, transport.size, ROOT, COMMANDS_TAG, 3)])
-        self._patience = replace(transport.patience, deadline_s=inf)
+        self._patience = transport.patience.for_work()
 
     @classmethod
     def of_process(cls, deadline_s: float, transport: Transport | None = None) -> Ranks:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
+from functools import partial
 
 from ..core.errors import FlexPieError, PlanError
 from ..core.plan import Plan
 from ..runtime.engine import Engine, settle_pace
 from ..runtime.transport import Control
-from ..runtime.waiting import Patience, wait
+from ..runtime.waiting import Late, wait
 from .choosing import Chosen
 from .opening import ROOT
 
@@ -62,7 +62,9 @@ class Succession:
 
     def take(self) -> None:
         """Let the engine that was made be the one that runs."""
-        wait(self._is_there, Patience(inf), lambda waited_s: "")
+        transport = self._transport
+        others = [rank for rank in range(transport.size) if rank != transport.rank]
+        wait(self._is_there, transport.patience.for_work(), partial(Late, transport.rank, "a turn to a plan", others))
         before, made = self.engine, self._made
         before.close()
         if isinstance(made, Plan):

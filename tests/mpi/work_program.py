@@ -1,4 +1,8 @@
-"""The root works alone for longer than the deadline, or hangs while it should: ``work_program.py WAY``."""
+"""A rank works alone for longer than the deadline, or is stopped: ``work_program.py WAY``.
+
+The root is stopped in its work (``hang``), and rank 1 when all is done, before or after it has closed its transport
+(``close``, ``end``).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,19 @@ import sys
 import time
 
 from flexpie_mpi.core.errors import TransportError
-from flexpie_mpi.runtime.mpi import start, stop
+from flexpie_mpi.runtime.mpi import MPITransport, start, stop
 from flexpie_mpi.runtime.transport import on_root
 
 DEADLINE_S = 0.6
 
 
 def sleep() -> str:
-    time.sleep(3 * DEADLINE_S)
+    time.sleep(1.5 * DEADLINE_S)
     return "slept"
 
 
 def compute() -> str:
-    end_s = time.monotonic() + 2 * DEADLINE_S
+    end_s = time.monotonic() + 1.5 * DEADLINE_S
     while time.monotonic() < end_s:
         sum(range(1000))
     return "computed"
@@ -32,16 +36,26 @@ def hang() -> str:
     return "not ended"
 
 
+def run(transport: MPITransport, way: str) -> None:
+    works = {"work": (sleep, compute, lambda: "done"), "hang": (hang,)}.get(way, ())
+    gathered = transport.gather([[on_root(transport, work, root) for work in works] for root in range(transport.size)])
+    if transport.rank == 0:
+        if way in ("close", "end"):
+            sleep()
+        print(json.dumps(gathered), flush=True)
+    if (way, transport.rank) == ("close", 1):
+        hang()
+    transport.close()
+    if (way, transport.rank) == ("end", 1):
+        hang()
+
+
 def main(way: str) -> None:
-    with start(DEADLINE_S) as transport:
-        try:
-            works = (hang,) if way == "hang" else (sleep, compute, lambda: "done")
-            results = [[on_root(transport, work, root) for work in works] for root in range(transport.size)]
-        except TransportError as error:
-            stop(transport, 2, str(error))
-        gathered = transport.gather(results)
-        if transport.rank == 0:
-            print(json.dumps(gathered))
+    transport = start(DEADLINE_S)
+    try:
+        run(transport, way)
+    except TransportError as error:
+        stop(transport, 2, str(error))
 
 
 main(sys.argv[1])

@@ -31,7 +31,7 @@ from .problem import (
     within,
 )
 from .repeats import ENOUGH, Shortened, shortened
-from .search import load, search
+from .search import load, narrowed, search
 from .space import Path, SearchResult, Space, replay
 from .unfold import unfold
 from .units import units
@@ -142,8 +142,13 @@ def _search_fitting(
     PlanError when no plan fits.
     """
     graph, testbed = task.graph, task.testbed
-    first = result = search(problem.space, top=task.top, is_quick=is_quick)
     space, reasons = problem.space, list[str]()
+    if is_quick and space.capacity.size:
+        space = narrowed(space, task.top)
+    first = result = search(space, top=task.top, is_quick=is_quick)
+    if not result.paths and space is not problem.space:
+        space = problem.space
+        first = result = search(space, top=task.top, is_quick=is_quick)
     for attempt in range(MOST_ATTEMPTS):
         plans = [_priced(problem, path, task, provenance) for path in result.paths]
         if plans and not space.capacity.size:

@@ -19,7 +19,7 @@ from .bounds import WORK, CostToGo, work
 from .forward_dp import best_paths, descend, forward_dp
 from .memory_dp import LagrangianBound, fewest_bytes, memory_dp
 from .option_tables import OptionTables
-from .space import SLACK, Incumbents, Path, SearchResult, Shortage, Space
+from .space import SLACK, Incumbents, Path, SearchResult, Shortage, Space, replay
 
 FIRST = 10
 """Labels at a cut of a first look, which finds a good path."""
@@ -39,6 +39,10 @@ MOST_STEPS = 50
 FEW, MEMORY_BEAM = 30, 500
 """Labels with bytes at a cut of a first look, and those kept in the end: many differ in their bytes alone."""
 
+SHARES, QUICK_ROUNDS = (0.0, 0.1, 1.0), 10
+"""What the bytes of the cheapest path's fullest rank cost when a long network is narrowed, of its seconds; and steps
+towards good prices in what is left."""
+
 
 def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = False) -> SearchResult:
     """The `top` cheapest paths of a space.
@@ -47,8 +51,8 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = Fal
     above it. The bounds know one, two, three ... values, until nothing need be dropped or bounds grow too dear.
 
     The space has at most one option from a cut to another in a layout; `beam` is the most labels kept at a cut. With
-    `is_quick` there is one pass only, with a few labels, where memory does not matter. The result has no paths where
-    there is none, or none was found that fits into memory.
+    `is_quick` there is one pass only, with a few labels, and a second one where they must fit into memory. The result
+    has no paths where there is none, or none was found that fits into memory.
     """
     tables = OptionTables.of(space)
     incumbents = Incumbents(space, top)
@@ -56,7 +60,7 @@ def search(space: Space, *, top: int = 1, beam: int = BEAM, is_quick: bool = Fal
     free = incumbents.result()
     if all(fits(space, path) for path in free.paths):
         return free
-    return search_within(space, free, top, beam)
+    return search_within(space, free, top, FEW if is_quick else beam)
 
 
 def _search_free(tables: OptionTables, incumbents: Incumbents, beam: int, is_quick: bool) -> None:
@@ -100,6 +104,28 @@ def _attempt(
 
 
 # Within memory
+
+
+def narrowed(space: Space, top: int) -> Space:
+    """The space with the options alone that its good paths have, whether bytes cost nothing, little, or much.
+
+    A search within memory looks at all options dozens of times, and a long network has hundreds of thousands of them.
+    What is proved of the paths that are left holds for those only.
+    """
+    tables, rates = OptionTables.of(space), np.zeros(len(space.capacity))
+    good = [np.zeros(len(options.end), bool) for options in space.options]
+    for share in SHARES:
+        charged = tables.charged(rates * share)
+        forward = forward_dp(charged, top, FIRST, CostToGo.of(charged, 1))
+        assert forward is not None  # only a proof is given up
+        for number in np.unique(np.concatenate([front.edge_option for front in forward.fronts[1:]])).tolist():
+            bundle, row = tables.option(number)
+            good[bundle.cut][space.options[bundle.cut].row(bundle.end[row], bundle.layout[row])] = True
+        if not share:
+            path = best_paths(charged, forward, 1)[0]
+            rates = np.isfinite(space.capacity) * replay(space, path).seconds / max(1.0, load(space, path).max())
+    options = (options.take(np.flatnonzero(rows)) for options, rows in zip(space.options, good, strict=True))
+    return replace(space, options=tuple(options))
 
 
 def fits(space: Space, path: Path) -> bool:
@@ -154,9 +180,9 @@ def _shortage(tables: OptionTables, ranks: np.ndarray) -> tuple[Shortage, bool]:
 
 def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> None:
     """Passes with labels that carry bytes, after as many options as can be have been left out."""
-    rates = _rates(tables, incumbents)
+    rates = _rates(tables, incumbents, QUICK_ROUNDS if limit <= FEW else ROUNDS)
     most = max(1, *map(len, tables.alive))
-    for keep in (min(FEW, limit), limit):
+    for keep in sorted({min(FEW, limit), limit}):
         if np.isfinite(incumbents.upper):  # options that are part of nothing better are left out
             charged = tables.charged(rates)
             upper = incumbents.upper + float(rates @ tables.space.capacity)
@@ -170,7 +196,7 @@ def _search_labels(tables: OptionTables, incumbents: Incumbents, limit: int) -> 
             break
 
 
-def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
+def _rates(tables: OptionTables, incumbents: Incumbents, rounds: int) -> np.ndarray:
     """Good prices of bytes (R,), in seconds per byte: under them, the cheapest path costs almost as if it fitted.
 
     A price rises where the cheapest path puts too much on a rank, and falls where it leaves room. Steps grow while they
@@ -180,7 +206,7 @@ def _rates(tables: OptionTables, incumbents: Incumbents) -> np.ndarray:
     scale = np.maximum(space.capacity, 1)  # shares of the capacity are numbers of one size
     rates, best, step = np.zeros(len(scale)), -np.inf, FIRST_STEP
     tried, excess = rates, rates
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         value, path = _relaxed(tables, incumbents, tried / scale)
         if value > best:
             rates, best, step = tried, value, step * 1.5

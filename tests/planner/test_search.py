@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flexpie_mpi.planner.bounds import CostToGo
 from flexpie_mpi.planner.forward_dp import best_paths, forward_dp
 from flexpie_mpi.planner.option_tables import OptionTables
-from flexpie_mpi.planner.search import search
+from flexpie_mpi.planner.search import narrowed, search
 from flexpie_mpi.planner.space import Space, replay
 from tests.planner import spaces as made
 from tests.planner.spaces import all_paths, branching, brute_force, chain, load, network, price, residual
@@ -161,6 +161,12 @@ def test_networks_within_memory(reads: list[list[int]]) -> None:
     found = search(space)
     assert (load(space, found.paths[0]) <= space.capacity).all()
     assert free.seconds[0] < found.lower_bound <= found.seconds[0] < 1.02 * found.lower_bound
+    narrow = narrowed(space, top=1)
+    assert sum(len(here.end) for here in narrow.options) < 0.5 * sum(len(here.end) for here in space.options)
+    quick = search(narrow, is_quick=True)
+    assert (load(space, quick.paths[0]) <= space.capacity).all()
+    assert quick.seconds[0] == pytest.approx(price(space, quick.paths[0]))
+    assert quick.seconds[0] < 1.05 * found.seconds[0]
 
 
 def test_ranks_that_cannot_hold_the_network_together() -> None:

@@ -58,6 +58,7 @@ LATE = {
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
     "session/choosing.py": ("measure.race", "session.cluster", "session.looking", "session.planning"),
+    "session/inference.py": ("files.sources",),
     "session/inputs.py": ("cost.fit",),
     "session/ranks.py": ("planner.rules",),
     "session/room.py": ("planner",),

@@ -362,7 +362,7 @@ class Inference(RankPart):
 
     def _keep(self, run: TimedRun | StreamRun) -> None:
         """Write the files of a run that is over, on the root."""
-        self.files.save(run) if isinstance(run, TimedRun) else self.files.save_stream(run)
+        self.files.save(run)
         self.kept.run = run
 
     def _publish(self) -> int:
@@ -373,7 +373,7 @@ class Inference(RankPart):
             run = self.kept.run
             assert run is not None, "on the root"
             if not self.kept.is_said:
-                self.files.publish(run) if isinstance(run, TimedRun) else self.files.publish_stream(run)
+                self.files.publish(run)
             self.kept.is_said = True
             return run.is_wrong
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,10 @@ from ..model.pixels import file_plan, pixel_plan, with_pixels
 from ..session.timing import TimedRun, stream_provenance
 from . import UsageError
 from .options import budget_of, files_of, reading_of
-from .output import check_paths, publish, show, write_record
+from .output import check_paths, show, write_record
 
 if TYPE_CHECKING:
+    from ..report.tables import Item
     from ..session.streaming import StreamRun
 
 log = logging.getLogger(__name__)
@@ -130,8 +131,15 @@ class RootFiles:
         files, budget = files_of(self.args), asked.budget
         return load_inputs(files, graph, mean=asked.mean, scale=asked.scale, seed=asked.seed, budget=budget)
 
-    def save(self, run: TimedRun) -> None:
-        """Write every file that is asked for, but for the record."""
+    def save(self, run: TimedRun | StreamRun) -> None:
+        """Write every file that is asked for; a stream has written its outputs."""
+        if isinstance(run, TimedRun):
+            self._save_request(run)
+        if self.args.save_plan is not None:
+            write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
+        write_record(_said(run)[1], self.args.json)
+
+    def _save_request(self, run: TimedRun) -> None:
         if self.args.output is not None:
             graph = run.model.graph
             provenance = {"model": run.model.name, "model_digest": run.model.file_digest, **run.versions}
@@ -140,8 +148,6 @@ class RootFiles:
             for sentence in said:
                 log.warning("%s", sentence)
             save_outputs(self.args.output, held, provenance, widened_types(map(graph.value, graph.outputs)))
-        if self.args.save_plan is not None:
-            write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
         if self.args.timeline is not None:
             from ..report.chrome import chrome_text
             from ..report.run import run_trace
@@ -149,22 +155,18 @@ class RootFiles:
             programs = lower(run.typical_plan, run.model.graph)
             write_text(self.args.timeline, chrome_text(run_trace(run, programs)))
 
-    def publish(self, run: TimedRun) -> None:
-        """Write the record of a run, and print what is to be said of it."""
+    def publish(self, run: TimedRun | StreamRun) -> None:
+        """Print what is to be said of a run."""
+        items, record = _said(run)
+        show(partial(items, everything=self.args.verbose), record, self.args.json)
+
+
+def _said(run: TimedRun | StreamRun) -> tuple[Callable[..., list[Item]], dict[str, Any]]:
+    """What makes the text about a run, and its record."""
+    if isinstance(run, TimedRun):
         from ..report.run import run_items, run_record
 
-        publish(partial(run_items, run, everything=self.args.verbose), run_record(run), self.args.json)
+        return partial(run_items, run), run_record(run)
+    from ..report.streams import stream_items, stream_record
 
-    def save_stream(self, run: StreamRun) -> None:
-        """Write every file that is asked for of a stream."""
-        from ..report.streams import stream_record
-
-        if self.args.save_plan is not None:
-            write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
-        write_record(stream_record(run), self.args.json)
-
-    def publish_stream(self, run: StreamRun) -> None:
-        """Print what is to be said of a stream."""
-        from ..report.streams import stream_items, stream_record
-
-        show(partial(stream_items, run), stream_record(run), self.args.json)
+    return partial(stream_items, run), stream_record(run)

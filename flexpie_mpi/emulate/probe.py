@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
 
 import numpy as np
 
+from ..measure.cluster import SIZES, measure_round
 from ..runtime.mpi import start, stop
 from ..runtime.transport import Transport
-
-MESSAGE_BYTES = 64
-ROUNDS = 60
 
 
 def probe(transport: Transport, sent_bytes: int) -> float:
@@ -30,17 +26,8 @@ def probe(transport: Transport, sent_bytes: int) -> float:
     transport.send(np.zeros(sent_bytes, np.uint8), (rank + 1) % size)
     transport.receive(np.empty(sent_bytes, np.uint8), (rank - 1) % size)
     transport.barrier()
-    rounds, message = [], np.zeros(MESSAGE_BYTES, np.uint8)
-    for _ in range(ROUNDS if rank < 2 else 0):
-        began = time.perf_counter()
-        if rank == 0:
-            transport.send(message, 1)
-        transport.receive(message, 1 - rank)
-        if rank == 1:
-            transport.send(message, 0)
-        rounds.append(time.perf_counter() - began)
-    transport.barrier()
-    return statistics.median(rounds or [0.0]) / 2
+    [row] = measure_round(transport, [(0, 1)], SIZES[0])
+    return float(row["seconds"])
 
 
 def _main() -> None:

@@ -25,6 +25,7 @@ from ..core.graph import Graph
 from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..files.cache import Cache
+from ..lower.growth import told, writable
 from ..lower.shards import live_out, shard_region
 from ..model import Model
 from ..model.equality import Check, apart, compare, factors, nudged
@@ -32,7 +33,6 @@ from ..runtime.engine import Engine
 from ..runtime.loopback import alone
 from ..runtime.transport import on_root
 from ..runtime.whole_file import LEVELS, WholeFile
-from .remembered import Remembered
 
 DEPTH = 8
 """Requests that wait for their comparison; with more the stream waits."""
@@ -139,6 +139,32 @@ class Reference:
         expected = self._file.run(feeds)
         self._earlier.keep(expected)
         return feeds, expected
+
+
+class Remembered:
+    """The states that a model's file is given, request after request: those that grow are as long as what they hold.
+
+    Requests leave all their positions. A model without states has nothing to remember.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._graph, self._outputs = model.graph, model.state_outputs
+        self._length = 0
+        self._held: dict[str, Any] = {}
+        for state in self._graph.states:
+            value = self._graph.value(state.input)
+            shape = (0 if axis == state.axis else size for axis, size in enumerate(value.shape or ()))
+            self._held[state.input] = np.zeros(tuple(shape), value.dtype)
+
+    def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that the file takes for the next request."""
+        return {**inputs, **writable(self._graph, self._held), **told(self._graph, self._length)}
+
+    def keep(self, outputs: Mapping[str, Any]) -> None:
+        """Take what the file has made of it."""
+        self._held = {name: outputs[own] for name, own in self._outputs.items()}
+        growth = self._graph.growth
+        self._length += growth.step if growth else 0
 
 
 class Rounding:

@@ -26,11 +26,11 @@ from ..core.program import Compute, Order, Program, Start
 from ..core.timeline import Event, Timeline, merge
 from ..cost.links import job_transfers
 from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
-from ..runtime.engine import Engine, settle_pace
+from ..runtime.engine import Engine
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Clock, UntriedError, clock_offset, together
-from .trial import try_request
+from .trial import Rounds, Runner, run_rounds
 
 WARMUP = 2
 """Requests that are not looked at."""
@@ -172,19 +172,12 @@ def observe(engines: Sequence[Engine], inputs: Mapping[str, Any], requests: int)
     paced are paced alike. Raises UntriedError on every rank, when a request fails on any, or what was seen makes no
     sense.
     """
-    transport, root = engines[0].transport, engines[0].plan.root
-    settle_pace(engines)
-    offset_s = clock_offset(transport, root)
-    parts: list[list[RankRequest]] = [[] for _ in engines]
-    for number in range(WARMUP + requests):
-        for engine, kept in zip(engines, parts, strict=True):
-            seconds, _, error = try_request(engine, inputs)
-            if error is not None:
-                raise UntriedError(str(error))
-            if number >= WARMUP:
-                began_s = engine.began_s + offset_s
-                kept.append(RankRequest(transport.rank, began_s, engine.timeline(), seconds))
-    return observed(engines, parts)
+    recorders = [Recorder(engine.transport, engine.plan.root) for engine in engines]
+    runners = [Runner(engine, recorder.keep) for engine, recorder in zip(engines, recorders, strict=True)]
+    run_rounds(runners, inputs, Rounds(requests, WARMUP), lambda text: None)
+    for error in (runner.error for runner in runners if runner.error is not None):
+        raise UntriedError(str(error))
+    return observed(engines, [it.requests(runner.spent_s) for it, runner in zip(recorders, runners, strict=True)])
 
 
 def observed(engines: Sequence[Engine], parts: Sequence[Sequence[RankRequest]]) -> tuple[Observation, ...]:
@@ -263,14 +256,21 @@ class Recorder:
 
         `request` is the place among the requests that were kept, the same on all ranks.
         """
-        began_s, timeline = self._kept[request]
-        times_s, offsets_s = zip(self._first, self._reading(), strict=True)
-        began_s += float(np.interp(began_s, times_s, offsets_s))
-        everyone = self._transport.gather((began_s, timeline), self._root)
+        everyone = self._transport.gather(self._by_root()[request], self._root)
         if everyone is None:
             return None
         origin_s = min(began_s for began_s, _ in everyone)
         return merge([timeline.shifted(began_s - origin_s) for began_s, timeline in everyone])
+
+    def requests(self, spent_s: Sequence[float]) -> list[RankRequest]:
+        """This rank's part of the requests that were kept, which took so many seconds each."""
+        pairs = zip(self._by_root(), spent_s, strict=True)
+        return [RankRequest(self._transport.rank, began_s, line, seconds) for (began_s, line), seconds in pairs]
+
+    def _by_root(self) -> list[tuple[float, Timeline]]:
+        """What was kept, with its beginning by the root's clock."""
+        times_s, offsets_s = zip(self._first, self._reading(), strict=True)
+        return [(began_s + float(np.interp(began_s, times_s, offsets_s)), timeline) for began_s, timeline in self._kept]
 
     def _reading(self) -> tuple[float, float]:
         """A time of this rank's clock, and what is to be added to it then."""

@@ -280,6 +280,39 @@ def open_profiled(model: Model, program: Program, weights: WeightFiles, folder: 
     return {step.segment: open_segment(model, program, weights, provider, step) for step in program.computes}
 
 
+STEPS_S = 1.0
+_LEAST_TURNS, _MOST_TURNS = 5, 20
+"""How long the turns of all ranks are repeated, and how often at least and at most."""
+
+
+def profiled_steps(
+    transport: Transport, model: Model, programs: Sequence[Program], threads: int = 1
+) -> tuple[tuple[SegmentTimes, ...], ...]:
+    """What the steps of each of this rank's `programs` take by themselves; called by all ranks together.
+
+    Inputs and weights are made up, as far as they steer nothing. Raises UntriedError on every rank, when a step cannot
+    be run so on any.
+    """
+    with scratch(transport) as folder:
+        weights = TrialWeights(transport, model, folder)
+        pairs = [(program, weights.files(program)) for program in programs]
+
+        def opened() -> list[Sessions]:
+            jobs = enumerate(pairs)
+            return [open_profiled(model, job, files, folder / f"{n}", threads) for n, (job, files) in jobs]
+
+        def bound() -> list[Steps]:
+            return [Steps.of(job, found, allocate(job)) for job, found in zip(programs, sessions, strict=True)]
+
+        def times(found: Sessions, job: Program) -> tuple[SegmentTimes, ...]:
+            runs = ((step, read_runs(found[step.segment].end_profiling())) for step in job.computes)
+            return tuple(SegmentTimes(step, each[COUNTED_RUNS], []) for step, each in runs)
+
+        sessions = together(transport, opened, "for sessions")
+        in_turns(transport, together(transport, bound, "for buffers"), STEPS_S, _LEAST_TURNS, _MOST_TURNS)
+        return together(transport, lambda: tuple(map(times, sessions, programs)), "reading profiles")
+
+
 @contextmanager
 def scratch(transport: Transport) -> Iterator[Path]:
     """A temporary folder of this rank's own, removed at the end and after errors; entered by all ranks together.

@@ -13,14 +13,13 @@ from ..core.budget import kernel_bytes
 from ..core.errors import FlexPieError, TransportError
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.timeline import Timeline
 from ..lower import lower
 from ..lower.memory import PROCESS_BYTES, memory_of
 from ..runtime.engine import Engine
 from ..runtime.transport import Transport
 from ..testbed import Testbed
-from .agreement import Budget, UntriedError, clock_offset, places_of
-from .observed import Observation, RankRequest, observed
+from .agreement import Budget, UntriedError, places_of
+from .observed import Observation, Recorder, observed
 from .trial import Rounds, Runner, Tell, Trial, run_rounds
 
 log = logging.getLogger(__name__)
@@ -113,32 +112,18 @@ def _raced(
     seen: Seen | None,
 ) -> dict[int, Outcome]:
     """What became of the plans of engines, by place."""
-    kept: dict[int, list[tuple[float, Timeline]]] = {number: [] for number in engines}
-    runners = {
-        number: Runner(engine, partial(_keep, kept[number]) if seen else None) for number, engine in engines.items()
-    }
+    recorders = {number: Recorder(it.transport, it.plan.root) for number, it in engines.items() if seen}
+    runners = {number: Runner(it, recorders[number].keep if seen else None) for number, it in engines.items()}
     run_rounds(list(runners.values()), inputs, rounds, tell, budget)
     able = {number: runner for number, runner in runners.items() if runner.error is None}
     if seen and able:
-        parts = [_parts(runner, kept[number]) for number, runner in able.items()]
+        parts = [recorders[number].requests(runner.spent_s) for number, runner in able.items()]
         try:
             for number, each in zip(able, observed([it.engine for it in able.values()], parts), strict=False):
                 seen(number, each)  # on the root
         except UntriedError as error:
             log.info("nothing is kept of plans that were tried: %s", error)
     return {number: runner.error or runner.trial() for number, runner in runners.items()}
-
-
-def _keep(kept: list[tuple[float, Timeline]], began_s: float, timeline: Timeline) -> None:
-    kept.append((began_s, timeline))
-
-
-def _parts(runner: Runner, kept: Sequence[tuple[float, Timeline]]) -> list[RankRequest]:
-    """This rank's part of the requests that were kept, by the root's clock."""
-    transport = runner.engine.transport
-    offset_s = clock_offset(transport, runner.engine.plan.root)
-    pairs = zip(kept, runner.spent_s, strict=True)
-    return [RankRequest(transport.rank, began_s + offset_s, line, seconds) for (began_s, line), seconds in pairs]
 
 
 def turns_of_plans(

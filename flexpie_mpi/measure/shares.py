@@ -9,7 +9,7 @@ A share that costs its share costs nothing beyond it. What it costs beyond has t
 longer than their work should: weights that every rank reads, small shapes, odd sizes.
 
 Requests of the plan and requests that the root carries out alone are run in turn and say how long everything takes;
-profiles (:mod:`.profiled_steps`) say only how it divides. Seconds are those of the root's speed: what a board of half
+profiles (:mod:`.profiled_run`) say only how it divides. Seconds are those of the root's speed: what a board of half
 that speed takes counts half.
 """
 
@@ -28,8 +28,7 @@ from ..runtime.transport import Transport
 from .agreement import together
 from .attribution import Split, Work, pooled_gap_s, split
 from .observed import Observation
-from .profiled_run import SegmentTimes
-from .profiled_steps import profiled_steps
+from .profiled_run import SegmentTimes, profiled_steps
 
 
 @dataclass(frozen=True, slots=True)

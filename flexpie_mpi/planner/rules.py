@@ -298,8 +298,8 @@ LENGTHS = (1, 1, 2, 3, 5, 8)
 def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0, pieces: Sequence[Atom] | None = None) -> Plan:
     """A plan of random segments, each in a random layout that its nodes allow, on a random team of ranks.
 
-    Every second segment that can leave its values in parts does, but none where the `pieces` of the graph are given that
-    segments consist of, in the place of its atoms. The same seed of `source` gives the same plan.
+    Every second segment that can leave its values in parts does, but none where segments are to be of `pieces` of the
+    graph in the place of its atoms. The same seed of `source` gives the same plan.
     """
     placed: list[Placed] = []
     pieces, has_parts = (atoms(graph), True) if pieces is None else (pieces, False)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..suite.cells import grouped
 from ..suite.results import Result
-from .cells import SINGLE, Cell, grouped
+from .cells import SINGLE, Cell
 from .figure import Draw, Figure, dotted, handle, legend, log_scale, numbered, panels
 from .section import Part, Picture, Section
 from .tables import Column, Item, Table, shorten

@@ -9,8 +9,9 @@ from operator import attrgetter
 from typing import Any
 
 from ..core.timeline import KINDS
+from ..suite.cells import grouped
 from ..suite.results import RankResult, Result
-from .cells import AUTO, SINGLE, Cell, by_model, grouped, planners_in
+from .cells import AUTO, SINGLE, Cell, by_model, planners_in
 from .figure import Draw, Figure, Patch, dotted, entitle, handle, legend, panels
 from .section import Folded, Part, Picture, Section
 from .tables import Column, Item, Table, shorten

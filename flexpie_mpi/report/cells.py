@@ -6,14 +6,15 @@ measured side by side, so every ratio is taken round by round inside a cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 from statistics import quantiles
-from typing import Any, TypeVar
+from typing import Any
 
 from ..core.choices import PLANNERS
+from ..suite.cells import grouped
 from ..suite.results import Result
 from .tables import Column, Item, Table
 from .units import count_of, ms
@@ -34,9 +35,6 @@ _PLANNERS = (
     Column("simulated", "number", ms, "simulated_s"),
     Column("plan", "recorded", key="plan_digest"),
 )
-
-Key = TypeVar("Key")
-Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +115,6 @@ def cells_of(results: Iterable[Result]) -> tuple[Cell, ...]:
         one = rows[planners[0]]
         cells.append(Cell(one.suite, model_name(one.model), one.batch, one.testbed, one.ranks, kept))
     return tuple(cells)
-
-
-def grouped(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
-    """Things by a key, in the order of the first of each.
-
-    >>> grouped(["one", "two", "three"], len)
-    {3: ['one', 'two'], 5: ['three']}
-    """
-    groups: dict[Key, list[Thing]] = {}
-    for thing in things:
-        groups.setdefault(key(thing), []).append(thing)
-    return groups
 
 
 def by_model(cells: Iterable[Cell]) -> dict[str, list[Cell]]:

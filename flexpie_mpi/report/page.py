@@ -16,9 +16,10 @@ from typing import Any
 
 from ..core.errors import ReportError
 from ..files.atomic import write_text
+from ..suite.cells import grouped
 from ..suite.results import Result
 from . import accuracy, boards, planners, scaling
-from .cells import AUTO, SINGLE, Cell, by_model, cells_of, grouped, planners_in
+from .cells import AUTO, SINGLE, Cell, by_model, cells_of, planners_in
 from .figure import save
 from .section import Section
 from .tables import Column, Item, Table

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from statistics import geometric_mean
 from typing import Any
 
-from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, grouped, is_cnn, planners_in
+from ..suite.cells import grouped
+from .cells import AUTO, FIXED, SEARCHED, Cell, Ratio, by_model, is_cnn, planners_in
 from .figure import Draw, Figure, dotted, entitle, handle, legend, numbered, panels, ratio_scale
 from .gains import BEHIND, Gain, Summary, Versus, relative, summary
 from .section import Folded, Part, Picture, Section

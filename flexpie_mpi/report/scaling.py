@@ -8,8 +8,9 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
+from ..suite.cells import grouped
 from ..suite.results import Result
-from .cells import AUTO, SINGLE, Cell, Ratio, grouped, ratio
+from .cells import AUTO, SINGLE, Cell, Ratio, ratio
 from .figure import Draw, Figure, curved, entitle, handle, legend, log_scale, numbered, panels, ticks
 from .section import Folded, Part, Picture, Section
 from .tables import Column, Item, Table, shorten

@@ -6,10 +6,11 @@ deuteranope sight alike; a test measures it. Where lines cross, marks tell plann
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..core.layout import KINDS
+from ..core.timeline import KINDS as EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,87 +48,49 @@ def mixed(colour: str, ground: str, share: float) -> str:
     return "#" + "".join(f"{round(share * above + (1 - share) * below):02x}" for above, below in pairs)
 
 
-_LIGHT_KINDS = {
-    "rows": "#1f5fbf",
-    "columns": "#81c5fd",
-    "grid": "#70d797",
-    "channels": "#642401",
-    "batch": "#6f0062",
-    "replicated": "#d05d3e",
-    "single": "#929da7",
+_KINDS = {
+    "rows": ("#1f5fbf", "#4a8df0", "o"),
+    "columns": ("#81c5fd", "#6eccff", "s"),
+    "grid": ("#70d797", "#b0d5a2", "P"),
+    "channels": ("#642401", "#a85307", "p"),
+    "batch": ("#6f0062", "#845678", "h"),
+    "replicated": ("#d05d3e", "#e08c15", ""),
+    "single": ("#929da7", "#9ba1ae", "d"),
 }
-_DARK_KINDS = {
-    "rows": "#4a8df0",
-    "columns": "#6eccff",
-    "grid": "#b0d5a2",
-    "channels": "#a85307",
-    "batch": "#845678",
-    "replicated": "#e08c15",
-    "single": "#9ba1ae",
-}
+"""Colours of kinds of layouts on light and on dark, and the mark of the planner that is named after each, if one is."""
+
+_PLANNERS = {
+    "auto": ("#d62839", "#ff6b5e", "D"),
+    "flexpie": ("#9583fd", "#703dc6", "X"),
+    "fused": ("#0b7b87", "#8bfefe", "^"),
+    "layerwise": ("#d09000", "#ffeb4f", "v"),
+    "megatron": ("#3b0424", "#792300", "<"),
+    "sequence": ("#0204ab", "#61216e", ">"),
+} | {kind: looks for kind, looks in _KINDS.items() if looks[2]}
+"""The same of all planners."""
 
 
-def _planners(kinds: Mapping[str, str], **others: str) -> dict[str, str]:
-    """Colours of the planners that are named after a kind, and of the others."""
-    return others | {kind: colour for kind, colour in kinds.items() if kind != "replicated"}
+def _theme(name: str, ground: Sequence[str], events: Sequence[str], series: tuple[str, ...]) -> Theme:
+    place, (paper, ink, faint, line) = ("light", "dark").index(name), ground
+    planners, kinds = ({key: looks[place] for key, looks in each.items()} for each in (_PLANNERS, _KINDS))
+    return Theme(name, paper, ink, faint, line, planners, kinds, dict(zip(EVENTS, events, strict=True)), series)
 
 
-LIGHT = Theme(
-    name="light",
-    paper="#ffffff",
-    ink="#1f2328",
-    faint="#59636e",
-    line="#d8dde3",
-    planners=_planners(
-        _LIGHT_KINDS,
-        auto="#d62839",
-        flexpie="#9583fd",
-        fused="#0b7b87",
-        layerwise="#d09000",
-        megatron="#3b0424",
-        sequence="#0204ab",
-    ),
-    kinds=_LIGHT_KINDS,
-    events={"compute": "#1f5fbf", "send": "#d09000", "receive": "#6f0062", "wait": "#b9c1cb"},
-    series=("#1f5fbf", "#d09000", "#0b7b87", "#6f0062", "#d05d3e", "#81c5fd", "#642401", "#70d797"),
+LIGHT = _theme(
+    "light",
+    ("#ffffff", "#1f2328", "#59636e", "#d8dde3"),
+    ("#1f5fbf", "#d09000", "#6f0062", "#b9c1cb"),
+    ("#1f5fbf", "#d09000", "#0b7b87", "#6f0062", "#d05d3e", "#81c5fd", "#642401", "#70d797"),
 )
-
-DARK = Theme(
-    name="dark",
-    paper="#0d1117",
-    ink="#f0f6fc",
-    faint="#9198a1",
-    line="#30363d",
-    planners=_planners(
-        _DARK_KINDS,
-        auto="#ff6b5e",
-        flexpie="#703dc6",
-        fused="#8bfefe",
-        layerwise="#ffeb4f",
-        megatron="#792300",
-        sequence="#61216e",
-    ),
-    kinds=_DARK_KINDS,
-    events={"compute": "#4a8df0", "send": "#ffd166", "receive": "#3fbf8f", "wait": "#4b535d"},
-    series=("#4a8df0", "#ffd166", "#8bfefe", "#ff6b5e", "#a85307", "#b0d5a2", "#845678", "#6eccff"),
+DARK = _theme(
+    "dark",
+    ("#0d1117", "#f0f6fc", "#9198a1", "#30363d"),
+    ("#4a8df0", "#ffd166", "#3fbf8f", "#4b535d"),
+    ("#4a8df0", "#ffd166", "#8bfefe", "#ff6b5e", "#a85307", "#b0d5a2", "#845678", "#6eccff"),
 )
-
 THEMES = (LIGHT, DARK)
 
-MARKS = {
-    "auto": "D",
-    "flexpie": "X",
-    "fused": "^",
-    "layerwise": "v",
-    "rows": "o",
-    "columns": "s",
-    "grid": "P",
-    "channels": "p",
-    "batch": "h",
-    "single": "d",
-    "megatron": "<",
-    "sequence": ">",
-}
+MARKS = {planner: shape for planner, (_, _, shape) in _PLANNERS.items()}
 """Marks of planners, in the words of matplotlib."""
 
 SERIES_MARKS = ("o", "s", "^", "D", "v", "P", "X")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..core.errors import FlexPieError, count_of
 from ..core.plan import Plan
 from ..files.cache import Cache
 from ..lower import digest, turns_of
-from ..lower.memory import RankMemory, mb, memory_of
+from ..lower.memory import RankMemory, mb, memory_of, memory_problems
 from ..measure.board import versions_of
 from ..measure.examination import Examination, examine, source_digest
 from ..model import BUILTIN, Model, content_digest
@@ -23,9 +23,22 @@ from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .link_verdicts import judge_links, judge_paces, judge_places
-from .opening import Tell, from_root, read_boards, read_plan, shared_plan
-from .plan_verdicts import judge_files, judge_programs, judge_room
-from .verdicts import ERROR, OK, Verdict, judge_boards, judge_clocks, judge_disks, judge_sources, judge_versions, worst
+from .opening import ROOT, Tell, from_root, read_boards, read_plan, shared_plan
+from .room import shortages
+from .verdicts import (
+    ERROR,
+    OK,
+    WARNING,
+    Verdict,
+    by_host,
+    judge_boards,
+    judge_clocks,
+    judge_disks,
+    judge_sources,
+    judge_versions,
+    spoken,
+    worst,
+)
 
 UNREADABLE = "unreadable"
 """In place of the digest of a file that a rank cannot read."""
@@ -164,3 +177,39 @@ def _of_plan(
     most = max(needs, key=lambda need: need.total_bytes())
     opinion.well["plan"] = f"fits every board; rank {most.rank} needs most, {mb(most.total_bytes())} with its process"
     return needs
+
+
+def judge_files(check: str, path: str, digests: Sequence[str | None]) -> Iterator[Verdict]:
+    """Files of the root's path that hold something else on other ranks; None is the digest of a file that is not there.
+
+    No rank but the root reads it. But who has another one there expects another result.
+    """
+    odd = tuple(rank for rank, digest in enumerate(digests) if digest not in (None, digests[ROOT]))
+    if odd:
+        finding = f"'{path}' holds something else on {spoken(odd)} than on rank {ROOT}, whose file is used"
+        yield Verdict(WARNING, check, finding, f"copy rank {ROOT}'s file there, or remove that one", odd)
+
+
+def judge_programs(digests: Sequence[str]) -> Iterator[Verdict]:
+    """Ranks that make something else of the plan than the root."""
+    odd = tuple(rank for rank, digest in enumerate(digests) if digest != digests[ROOT])
+    if odd:
+        finding = f"{spoken(odd)} would run other programs for the plan than rank {ROOT}"
+        yield Verdict(ERROR, "plan", finding, "install the same version on all boards", odd)
+
+
+def judge_room(needs: Sequence[RankMemory], found: Examination, testbed: Testbed | None) -> Iterator[Verdict]:
+    """Boards that have less memory, or less room for weights on their disk, than their ranks need."""
+    for problem in memory_problems(needs, testbed) if testbed else ():
+        yield Verdict(ERROR, "plan", problem)
+    boards = found.boards
+    for ranks, finding in shortages(needs, [board.memory for board in boards], by_host(boards)):
+        yield Verdict(ERROR, "plan", finding, "plan for more boards or for this memory (--testbed)", ranks)
+    for ranks in by_host(boards).values():
+        name = f"'{boards[ranks[0]].host}'"
+        weights, disk = sum(needs[rank].weight_bytes for rank in ranks), found.disks[ranks[0]]
+        if disk is not None and weights > disk:
+            finding = (
+                f"{spoken(ranks)} on {name} would keep {mb(weights)} of weights, and the cache's disk has {mb(disk)}"
+            )
+            yield Verdict(WARNING, "plan", finding, "make room there, or name another folder with --cache", ranks)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -307,69 +307,54 @@ _DEPTH = 4
 _LOOK_S = 0.05
 
 
-class _Supply:
-    """The requests of an iterable, which a thread reads and which may raise anything."""
+class _Source:
+    """The requests of an iterable, which may raise anything."""
 
-    count = None
+    count, identity = None, ""
 
     def __init__(self, requests: Iterable[_Feed], check: Callable[[_Feed], _Feed]) -> None:
+        self._requests, self._check = requests, check
         self.error: BaseException | None = None
-        self.is_stopped = Event()
-        self._ready: Queue[_Feed] = Queue(_DEPTH)
-        self._is_read = Event()
-        Thread(target=self._read, args=(requests, check), name="requests", daemon=True).start()
 
-    @property
-    def is_over(self) -> bool:
-        """As of a request source."""
-        return self.is_stopped.is_set() or (self._is_read.is_set() and self._ready.empty())
+    def rest(self, done: int) -> _Source:
+        """As of a source of files."""
+        return self
 
-    def take(self) -> _Feed | None:
-        """As of a request source."""
+    def requests(self, first: int, stop: object) -> Iterator[_Feed]:
+        """As of a source of files."""
         try:
-            return None if self.is_stopped.is_set() else self._ready.get_nowait()
-        except Empty:
-            return None
-
-    def _read(self, requests: Iterable[_Feed], check: Callable[[_Feed], _Feed]) -> None:
-        try:
-            for request in requests:
-                own = {name: _own(value) for name, value in check(request).items()}  # the next may overwrite it
-                if not _put(self._ready, own, self.is_stopped):
-                    return
+            for request in self._requests:
+                yield {name: _own(value) for name, value in self._check(request).items()}  # the next may overwrite it
+        except GeneratorExit:
+            return
         except BaseException as error:  # raised again where the stream is listened to
             self.error = error
-        finally:
-            self._is_read.set()
-
-
-def _put(queue: Queue[Any], item: Any, is_stopped: Event) -> bool:
-    """Whether an item could be put, before nobody wanted it any more."""
-    while not is_stopped.is_set():
-        with suppress(Full):
-            queue.put(item, timeout=_LOOK_S)
-            return True
-    return False
 
 
 def _streamed(
     requests: Iterable[_Feed], check: Callable[[_Feed], _Feed], work: Callable[[RequestSource, Deliver], None]
 ) -> Iterator[dict[str, Any]]:
     """Outputs of requests in order, while two threads read requests and run them."""
-    supply, done = _Supply(requests, check), object()
-    outputs: Queue[Any] = Queue(_DEPTH)
+    from ..files.sources import Reader
+
+    source, done, is_stopped = _Source(requests, check), object(), Event()
+    reader, outputs = Reader(source), Queue[Any](_DEPTH)
     errors: list[BaseException] = []
 
-    def deliver(number: int, values: Mapping[str, Any], latency_s: float) -> None:
-        _put(outputs, {name: _own(value) for name, value in values.items()}, supply.is_stopped)
+    def put(item: Any) -> None:
+        """Put an item where it is taken, unless nobody wants it any more."""
+        while not is_stopped.is_set():
+            with suppress(Full):
+                outputs.put(item, timeout=_LOOK_S)
+                return
 
     def run() -> None:
         try:
-            work(supply, deliver)
+            work(reader, lambda number, values, latency_s: put({name: _own(value) for name, value in values.items()}))
         except BaseException as error:  # raised again where the stream is listened to
             errors.append(error)
         finally:
-            _put(outputs, done, supply.is_stopped)
+            put(done)
 
     thread = Thread(target=run, name="stream")
     thread.start()
@@ -377,8 +362,9 @@ def _streamed(
         while (item := outputs.get()) is not done:
             yield item
     finally:
-        supply.is_stopped.set()
+        is_stopped.set()
+        reader.stop()
         thread.join()
-    for error in (*errors, supply.error):
+    for error in (*errors, source.error):
         if error is not None:
             raise error

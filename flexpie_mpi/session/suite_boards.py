@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
 
 from ..core.errors import CostError, EmulationError, SuiteError, count_of
 from ..cost.file import load_cost
@@ -18,13 +17,11 @@ from ..cost.traces import Traces
 from ..emulate import Cluster, check_system, emulated
 from ..files.cache import Cache
 from ..model import load
-from ..suite.cells import HOSTS, Cell, Site, Suite, is_done
+from ..suite.cells import HOSTS, Cell, Site, Suite, grouped, is_done
 from ..suite.cells import read as read_suite
 from ..testbed import Testbed
 from .opening import Tell
 from .suite_job import CellProgress, SuiteRun, SuiteTask
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +105,7 @@ class BoardCells:
     def _measure(self, suite: Suite, cells: Sequence[Cell]) -> bool:
         """Measure cells on all their testbeds; whether all could be."""
         check_system()  # before anything that takes long
-        is_complete, waiting = True, _by(cells, attrgetter("site.name"))
+        is_complete, waiting = True, grouped(cells, attrgetter("site.name"))
         cost_path = self._known_cost() or self._learn(suite, [some[0].site for some in waiting.values()])
         self._progress = CellProgress(self._progress.total)  # cells last as long as cells have lasted
         for number, (name, cells_there) in enumerate(waiting.items(), 1):
@@ -129,7 +126,7 @@ class BoardCells:
     def _on_boards(self, cluster: Cluster, site: Site, cells: Sequence[Cell], cost_path: str) -> bool:
         """Measure the cells of one testbed; whether all could be."""
         is_complete = True
-        for ranks, cells_there in _by(cells, attrgetter("ranks")).items():
+        for ranks, cells_there in grouped(cells, attrgetter("ranks")).items():
             if self._is_late:
                 break
             left_s = self.task.seconds_left(self._began_s)
@@ -205,11 +202,3 @@ class BoardCells:
 def _unlimited(testbed: Testbed) -> Testbed:
     """The testbed, each board with all of this machine's memory: plans keep within its own, but several are there."""
     return replace(testbed, devices=tuple(replace(device, memory_bytes=None) for device in testbed.devices))
-
-
-def _by(cells: Sequence[Cell], key: Callable[[Cell], T]) -> dict[T, list[Cell]]:
-    """Cells by what they have in common, in the order in which that first occurs."""
-    groups: dict[T, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(key(cell), []).append(cell)
-    return groups

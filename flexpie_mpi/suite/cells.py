@@ -15,7 +15,7 @@ from itertools import islice, product
 from math import inf
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.choices import PLANNERS
 from ..core.document import DocumentTable, is_number, is_whole, printable, read_toml, shown
@@ -23,6 +23,9 @@ from ..core.errors import FlexPieError, SuiteError
 from ..testbed import Testbed
 from ..testbed import read as read_testbed
 from .results import Result
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
 
 HOSTS = "hosts"
 """The testbed that is the job itself: the ranks that mpirun started, as they are."""
@@ -115,6 +118,18 @@ def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
         known = by_key.get(key, cell)
         by_key[key] = replace(known, planners=tuple(dict.fromkeys((*known.planners, *cell.planners))))
     return tuple(by_key.values())
+
+
+def grouped(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
+    """Things by a key, in the order of the first of each.
+
+    >>> grouped(["one", "two", "three"], len)
+    {3: ['one', 'two'], 5: ['three']}
+    """
+    groups: dict[Key, list[Thing]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups
 
 
 def planners_done(

@@ -11,7 +11,7 @@ from flexpie_mpi.files.synthetic import random_inputs
 from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.lower.shards import blocks_flops
-from flexpie_mpi.measure import profiled_steps
+from flexpie_mpi.measure import profiled_run
 from flexpie_mpi.measure.agreement import UntriedError
 from flexpie_mpi.measure.observed import observe
 from flexpie_mpi.measure.shares import RankPace, StepSplit, measure_shares, segment_shares
@@ -22,7 +22,7 @@ GRAPH = MODEL.graph
 
 @pytest.fixture(autouse=True)
 def in_a_moment(monkeypatch):
-    monkeypatch.setattr(profiled_steps, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(profiled_run, "STEPS_S", 0.0)
 
 
 def shares_by(ranks, preset="rows", fusion="free", factor=1.0, call_s=0.0):
@@ -106,12 +106,12 @@ def test_a_step_that_fails_by_itself_ends_looking_on_every_rank(monkeypatch):
     def refuse(path):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(profiled_steps, "read_runs", refuse)
+    monkeypatch.setattr(profiled_run, "read_runs", refuse)
     programs = lower(layout_plan(GRAPH, 2, "rows"), GRAPH)
 
     def rank(transport):
         with pytest.raises(UntriedError, match="the disk is full"):
-            profiled_steps.profiled_steps(transport, MODEL, [programs[transport.rank]])
+            profiled_run.profiled_steps(transport, MODEL, [programs[transport.rank]])
         return True
 
     assert run_ranks(2, rank) == [True, True]

@@ -153,7 +153,7 @@ def test_a_report_that_cannot_be_kept_or_made_is_no_error(cache, monkeypatch, ca
     assert nothing is None and found.added == "not added to traces: the disk is full"
     assert sum(found.shares.spent_s.values()) == pytest.approx(found.shares.latency_s) and not caplog.messages
     with monkeypatch.context() as patched:
-        patched.setattr("flexpie_mpi.measure.profiled_steps.read_runs", broken)
+        patched.setattr("flexpie_mpi.measure.profiled_run.read_runs", broken)
         (_, found), _ = choose(cache, after=compare)
     assert found.latency_s > 0 and found.shares is None and "a defect" in found.unshared
     with monkeypatch.context() as patched:  # no room for the whole model beside the plan

@@ -15,9 +15,9 @@ from flexpie_mpi.measure.examination import Pace
 from flexpie_mpi.measure.interfaces import Interface
 from flexpie_mpi.measure.limits import Memory
 from flexpie_mpi.runtime.loopback import run_ranks
+from flexpie_mpi.session.doctor import judge_files, judge_programs, judge_room
 from flexpie_mpi.session.greeting import greet
 from flexpie_mpi.session.link_verdicts import judge_links, judge_paces, judge_places
-from flexpie_mpi.session.plan_verdicts import judge_files, judge_programs, judge_room
 from flexpie_mpi.session.verdicts import (
     ERROR,
     NOTE,

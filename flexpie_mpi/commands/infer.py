@@ -26,7 +26,6 @@ from ..session.timing import RunTerms, TimedRun, time_request
 from . import UsageError, options
 from .infer_terms import WARMUP, asked_shapes, terms_of
 from .job import RankPart, run_elastic_job, run_job
-from .state_options import add_state_arguments
 
 if TYPE_CHECKING:
     from ..files.requests import Source
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_default_model(parser)
     _add_data_arguments(parser.add_argument_group("data"))
     options.add_model_arguments(parser)
-    add_state_arguments(parser)
+    options.add_state_arguments(parser)
     layout = parser.add_argument_group("plan")
     options.add_layout_arguments(layout)
     layout.add_argument("--plan", metavar="FILE", help="use this plan, made by flexpie-mpi plan or by hand")

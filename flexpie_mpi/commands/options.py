@@ -156,6 +156,25 @@ def add_trace_budget(parser: Parser, before: str) -> None:
     )
 
 
+def add_state_arguments(parser: Parser) -> None:
+    """What stays on the boards between requests."""
+    parser.add_argument(
+        "--state",
+        action="append",
+        type=state_pattern,
+        metavar="OUTPUT=INPUT|auto",
+        help="outputs that the next request reads as inputs, with any text where both have a *, or auto, the usual "
+        "names (present.*=past_key_values.*, new_*=*, hn=h0, ...): they stay where they are computed",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=positive,
+        metavar="M",
+        help="positions that there is room for in states that grow by those of each request, as caches of keys and "
+        "values do; the model's mask and position numbers are made by themselves",
+    )
+
+
 def add_record_arguments(parser: Parser) -> None:
     """What to say, and where."""
     parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - for nothing but JSON on stdout")
@@ -286,6 +305,18 @@ def memory(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def state_pattern(text: str) -> str:
+    """Two names with as many ``*``, one at most, or ``auto``.
+
+    >>> state_pattern("present.*=past_key_values.*")
+    'present.*=past_key_values.*'
+    """
+    output, equals, name = text.partition("=")
+    if text != AUTO and not (equals and output and name and output.count("*") == name.count("*") <= 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither OUTPUT=INPUT, both with one * or none, nor auto")
+    return text
+
+
 def fusion(text: str) -> str:
     """A rule of fusion, or a number of nodes."""
     if text in FUSIONS or (text.isdecimal() and int(text) > 0):
@@ -322,37 +353,6 @@ def numbers(text: str) -> tuple[float, ...]:
     (2, 1, 0.5)
     """
     return tuple(_number(word) for word in text.split(","))
-
-
-def board_counts(text: str) -> tuple[int, ...]:
-    """Numbers of boards, ascending; dots go on as the numbers before them began.
-
-    >>> board_counts("1,2,4,...,32"), board_counts("2,4,...,8"), board_counts("16,1")
-    ((1, 2, 4, 8, 16, 32), (2, 4, 6, 8), (1, 16))
-    """
-    words = [word.strip() for word in text.split(",")]
-    if "..." not in words:
-        return tuple(sorted({positive(word) for word in words}))
-    dots = words.index("...")
-    before, after = ([positive(word) for word in some] for some in (words[:dots], words[dots + 1 :]))
-    if len(before) < 2 or not after:
-        raise argparse.ArgumentTypeError(f"'{text}': dots need two numbers before them and one behind, as in 1,2,...,8")
-    between = _continued(before, after[0])
-    if not between or between[-1] != after[0]:
-        raise argparse.ArgumentTypeError(f"'{text}': the numbers before the dots do not lead to {after[0]}")
-    return tuple(sorted({*before, *between, *after}))
-
-
-def _continued(known: Sequence[int], last: int) -> list[int]:
-    """The last of `known` and what follows up to `last`: as many times as much, or as much more, each time."""
-    *_, a, b, c = (2 * known[0] - known[1], *known)  # two numbers go on by as much more
-    is_times = a * c == b * b
-    if not is_times and c - b != b - a:
-        return []
-    numbers = [c]
-    while b < c and numbers[-1] < last:
-        numbers.append(numbers[-1] * c // b if is_times else numbers[-1] + c - b)
-    return numbers
 
 
 def natural(text: str, least: int = 0) -> int:

@@ -44,7 +44,6 @@ from ..session.opening import Tell
 from ..session.planning import CountingCostModel, Prediction, predict
 from . import UsageError, options
 from .output import Progress, check_paths, publish
-from .state_options import add_state_arguments
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
 
@@ -72,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="say what every choice costs, and what others would")
     options.add_cost_arguments(parser)
     options.add_model_arguments(parser)
-    add_state_arguments(parser)
+    options.add_state_arguments(parser)
     options.add_layout_arguments(parser, tuple(OBJECTIVES))
     _add_pipeline_arguments(parser)
     options.add_record_arguments(parser)
@@ -213,8 +212,7 @@ class Planning:
         if args.output is not None:
             write_text(args.output, plan.to_json())
         facts = facts_of(plan, graph, turns_of(plan, graph, self.inputs.testbed.blocks)[0])
-        seconds_s, inputs = perf_counter() - self.began_s, self.inputs
-        result = PlannedPipeline(problem, made, others, inputs.testbed_source, inputs.cost_source, seconds_s)
+        result = PlannedPipeline(problem, made, others, self.inputs, perf_counter() - self.began_s)
         more = ("", *plan_items(facts, everything=True)) if args.verbose else ()
         record = {**pipeline_record(result), "plan": plan_record(plan), "plan_facts": facts_record(facts)}
         return lambda: [*pipeline_items(result), *more], record
@@ -227,10 +225,7 @@ class Planning:
         paths = _numbered(args.output, range(1, len(front) + 1)) if args.output is not None else []
         for path, one in zip(paths, front, strict=False):  # no paths without --output
             write_text(path, one.streamed.plan.to_json())
-        seconds_s, inputs = perf_counter() - self.began_s, self.inputs
-        result = PlanFront(
-            problem, front, crossovers(front), tuple(paths), inputs.testbed_source, inputs.cost_source, seconds_s
-        )
+        result = PlanFront(front, crossovers(front), tuple(paths), self.inputs, perf_counter() - self.began_s)
         return partial(front_items, result), front_record(result)
 
     def _why(self, prediction: Prediction) -> Why:

@@ -24,7 +24,6 @@ from ..session.scaling import RULES, SEARCHED, Scaling, ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
 from . import options
 from .output import Progress, check_paths, publish, write_record
-from .state_options import add_state_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cost", metavar="cost.json", help="the cost model that 'flexpie-mpi fit' wrote")
     parser.add_argument(
         "--ranks",
-        type=options.board_counts,
+        type=board_counts,
         metavar="1,2,4,...,64",
         help="numbers of boards; more than the testbed has are more of its last one (default: up to the testbed's)",
     )
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeline", metavar="FILE", help="write what every rank of the most boards does when, for ui.perfetto.dev"
     )
     options.add_model_arguments(parser)
-    add_state_arguments(parser)
+    options.add_state_arguments(parser)
     options.add_layout_arguments(parser)
     parser.add_argument("--plan", metavar="FILE", help="simulate this plan, on as many boards as it is for")
     options.add_record_arguments(parser)
@@ -125,3 +124,34 @@ def _counts(asked: tuple[int, ...] | None, sketch: Sketch, given: Plan | None) -
             f"{counts[-1]} boards are more than the {sketch.topology.most_devices} that a {sketch.topology} may have"
         )
     return counts
+
+
+def board_counts(text: str) -> tuple[int, ...]:
+    """Numbers of boards, ascending; dots go on as the numbers before them began.
+
+    >>> board_counts("1,2,4,...,32"), board_counts("2,4,...,8"), board_counts("16,1")
+    ((1, 2, 4, 8, 16, 32), (2, 4, 6, 8), (1, 16))
+    """
+    words = [word.strip() for word in text.split(",")]
+    if "..." not in words:
+        return tuple(sorted({options.positive(word) for word in words}))
+    dots = words.index("...")
+    before, after = ([options.positive(word) for word in some] for some in (words[:dots], words[dots + 1 :]))
+    if len(before) < 2 or not after:
+        raise argparse.ArgumentTypeError(f"'{text}': dots need two numbers before them and one behind, as in 1,2,...,8")
+    between = _continued(before, after[0])
+    if not between or between[-1] != after[0]:
+        raise argparse.ArgumentTypeError(f"'{text}': the numbers before the dots do not lead to {after[0]}")
+    return tuple(sorted({*before, *between, *after}))
+
+
+def _continued(known: Sequence[int], last: int) -> list[int]:
+    """The last of `known` and what follows up to `last`: as many times as much, or as much more, each time."""
+    *_, a, b, c = (2 * known[0] - known[1], *known)  # two numbers go on by as much more
+    is_times = a * c == b * b
+    if not is_times and c - b != b - a:
+        return []
+    numbers = [c]
+    while b < c and numbers[-1] < last:
+        numbers.append(numbers[-1] * c // b if is_times else numbers[-1] + c - b)
+    return numbers

@@ -47,15 +47,9 @@ class Job:
 
 
 def chrome_trace(timeline: Timeline, job: Job, about: Mapping[str, Any]) -> dict[str, Any]:
-    """A timeline as an object of the Trace Event Format, in microseconds.
+    """The events of all ranks, on one clock, as an object of the Trace Event Format, in microseconds.
 
-    Parameters
-    ----------
-    timeline : Timeline
-        The events of all ranks, on one clock.
-    job : Job
-    about : mapping
-        Whatever else there is to say; goes to ``otherData``, with what is known of the job.
+    Whatever else there is to say `about` them goes to ``otherData``, with what is known of the job.
     """
     tracks = [_Track(program, timeline, job) for program in job.programs]
     slices = sorted((event for track in tracks for event in track.events()), key=lambda event: event["ts"])

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from .plans import plan_record
+from .plans import inputs_lines, inputs_record, plan_record
 from .tables import Column, Item, Table
 from .units import count_of, mb, milli, ms, percent, ranges, rate
 
 if TYPE_CHECKING:
     from ..pipeline import Candidate, Crossover, Pipeline, PlacementProblem, Streamed
     from ..placement import PlacedStage
+    from ..session.inputs import PredictionInputs
 
 
 def _seconds(seconds: float) -> str:
@@ -70,19 +71,16 @@ class PlannedPipeline:
     pipeline: Pipeline
     # Other planners' answers to the same problem, or why they have none; empty where nothing is compared
     others: Mapping[str, Pipeline | str]
-    # `boards` and `source`: where the testbed and the cost model came from
-    boards: str
-    source: str
+    inputs: PredictionInputs
     planning_s: float  # seconds for everything once the cost model was loaded
 
 
 def pipeline_items(planned: PlannedPipeline) -> list[Item]:
     """The prediction in lines, a line per stage, and the planners that it is compared with."""
-    made, testbed, stages = planned.pipeline, planned.problem.testbed, _stage_table(planned)
+    made, stages = planned.pipeline, _stage_table(planned)
     items: list[Item] = [
         f"plan     throughput, {made.solver}",
-        f"boards   {testbed.ranks}; {planned.boards}",
-        f"costs    {planned.source}",
+        *inputs_lines(planned.inputs),
         f"predicts {streamed_line(made.streamed)}",
         f"bound    {_bound(made)}",
         f"search   {count_of(made.explored, 'step')} in {made.search_s:.2f} s; planned in {planned.planning_s:.2f} s",
@@ -97,7 +95,7 @@ def pipeline_items(planned: PlannedPipeline) -> list[Item]:
 
 def pipeline_record(planned: PlannedPipeline) -> dict[str, Any]:
     """The pipeline in seconds and bytes."""
-    made, problem = planned.pipeline, planned.problem
+    made = planned.pipeline
     others = zip(planned.others.items(), _compared(planned).records[1:], strict=True)
     return {
         "objective": "throughput",
@@ -109,9 +107,7 @@ def pipeline_record(planned: PlannedPipeline) -> dict[str, Any]:
         "lower_bound_s": made.lower_bound_s,
         "gap": made.gap,
         "is_optimal": made.is_optimal,
-        "testbed": {"name": problem.testbed.name, "digest": problem.testbed.digest},
-        "boards": planned.boards,
-        "costs": planned.source,
+        **inputs_record(planned.inputs),
         "stages": _stage_table(planned).records,
         "compared": {name: {"error": got} if isinstance(got, str) else record for (name, got), record in others},
     }
@@ -236,13 +232,10 @@ def _compared(planned: PlannedPipeline) -> Table:
 class PlanFront:
     """Plans none of which is beaten in latency, rate and boards at once, with what they stand on."""
 
-    problem: PlacementProblem
     candidates: tuple[Candidate, ...]  # by latency
     crossings: tuple[Crossover, ...]
     paths: tuple[str, ...]  # where the plans were written; empty where they were not
-    # `boards` and `source`: where the testbed and the cost model came from
-    boards: str
-    source: str
+    inputs: PredictionInputs
     planning_s: float
 
     @property
@@ -273,8 +266,7 @@ def front_items(front: PlanFront) -> list[Item]:
         for number, (one, path) in enumerate(front.named, 1)
     ]
     return [
-        f"boards   {front.problem.testbed.ranks}; {front.boards}",
-        f"costs    {front.source}",
+        *inputs_lines(front.inputs),
         f"search   {count_of(len(front.candidates), 'plan')} in {front.planning_s:.2f} s, none of them better in all",
         "",
         Table(_FRONT, rows, "latency (ms of one request alone), requests per second, and boards"),
@@ -288,9 +280,7 @@ def front_record(front: PlanFront) -> dict[str, Any]:
     return {
         "objective": "pareto",
         "planning_s": front.planning_s,
-        "testbed": {"name": front.problem.testbed.name, "digest": front.problem.testbed.digest},
-        "boards": front.boards,
-        "costs": front.source,
+        **inputs_record(front.inputs),
         "front": [
             {
                 "planned_for": one.objective,

@@ -15,6 +15,7 @@ from .units import count_of, flops, mb, milli, ms, percent, ranges
 
 if TYPE_CHECKING:  # who shows a plan need not have what makes plans
     from ..planner import PricedPlan
+    from ..session.inputs import PredictionInputs
     from ..session.planning import Prediction
     from ..session.races import Race
 
@@ -170,6 +171,17 @@ def _traffic_record(traffic: Traffic) -> dict[str, Any]:
 # A prediction
 
 
+def inputs_lines(inputs: PredictionInputs) -> list[Item]:
+    """What predictions stand on."""
+    return [f"boards   {inputs.testbed.ranks}; {inputs.testbed_source}", f"costs    {inputs.cost_source}"]
+
+
+def inputs_record(inputs: PredictionInputs) -> dict[str, Any]:
+    """The same for scripts."""
+    testbed = {"name": inputs.testbed.name, "digest": inputs.testbed.digest}
+    return {"testbed": testbed, "boards": inputs.testbed_source, "costs": inputs.cost_source}
+
+
 def prediction_lines(prediction: Prediction) -> list[Item]:
     """The prediction in lines: how long, how sure, and on what grounds."""
     best, search = prediction.best, prediction.search
@@ -177,8 +189,7 @@ def prediction_lines(prediction: Prediction) -> list[Item]:
     exchange_s = sum(price.exchange_s for price in best.segments)
     parts = f"{milli(compute_s)} compute, {milli(exchange_s)} exchange, {milli(best.exit_s)} outputs"
     items: list[Item] = [
-        f"boards   {prediction.inputs.testbed.ranks}; {prediction.inputs.testbed_source}",
-        f"costs    {prediction.inputs.cost_source}",
+        *inputs_lines(prediction.inputs),
         f"predicts {ms(best.seconds)} per request: {parts}",
     ]
     if prediction.is_searched:
@@ -218,9 +229,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "is_optimal": search.is_optimal and prediction.chosen == 0,
         "prices": prediction.prices,
         "prices_extrapolated": prediction.extrapolated,
-        "testbed": {"name": prediction.inputs.testbed.name, "digest": prediction.inputs.testbed.digest},
-        "boards": prediction.inputs.testbed_source,
-        "costs": prediction.inputs.cost_source,
+        **inputs_record(prediction.inputs),
         "segments": [{"exchange_s": each.exchange_s, "compute_s": each.compute_s} for each in best.segments],
         "exit_s": best.exit_s,
         "race": race_record(prediction.race),

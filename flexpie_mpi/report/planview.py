@@ -318,15 +318,9 @@ class Panel:
 
 
 def panels(view: PlanView, width: float, measure: Measure) -> tuple[Panel, ...]:
-    """As few panels as hold a plan, of about the same length.
+    """As few panels as hold a plan, of about the same length and none wider than `width`.
 
-    Parameters
-    ----------
-    view : PlanView
-    width : float
-        No panel is wider.
-    measure : callable
-        Gives the width of a label or a name.
+    The width of a label or a name is what `measure` gives.
     """
     best = tuple(_wrapped(view, width, measure))
     narrow, wide = width / 2, width

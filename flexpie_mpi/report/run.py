@@ -116,15 +116,7 @@ def run_record(run: TimedRun) -> dict[str, Any]:
 
 
 def run_trace(run: TimedRun, programs: Sequence[Program]) -> dict[str, Any]:
-    """The timeline of the run as an object of the Trace Event Format.
-
-    Parameters
-    ----------
-    run : TimedRun
-        With a timeline.
-    programs : sequence of Program
-        What `TimedRun.typical_plan` was lowered to, by rank.
-    """
+    """The timeline of a run that has one, in the Trace Event Format; `typical_plan` was lowered to the `programs`."""
     assert run.timeline is not None, "only a run that was recorded has a timeline"
     trial = run.trial
     hosts = [host for _, host in sorted((rank, host) for host, ranks in run.hosts.items() for rank in ranks)]

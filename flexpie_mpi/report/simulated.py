@@ -117,15 +117,7 @@ def _record(study: ScalingStudy, run: SimulatedRun) -> dict[str, Any]:
 
 
 def simulated_trace(study: ScalingStudy, graph: Graph, programs: Sequence[Program]) -> dict[str, Any]:
-    """The request on the most boards of a study as an object of the Trace Event Format.
-
-    Parameters
-    ----------
-    study : ScalingStudy
-    graph : Graph
-    programs : sequence of Program
-        What the plan for the most boards was lowered to, by rank.
-    """
+    """The request on the most boards of a study in the Trace Event Format; their plan was lowered to the `programs`."""
     last = study.counts[-1]
     job = Job(last.plan, graph, programs, [memory.board for memory in last.memory])
     about = {"request": "simulated", "latency_s": last.latency_s, **({"what_if": study.change} if study.change else {})}

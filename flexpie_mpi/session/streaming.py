@@ -294,19 +294,10 @@ def _gap(number: int, marks: Sequence[float]) -> str:
 def stream_handler(
     engine: Engine, source: Source, terms: RunTerms, tell: Tell, stack: ExitStack, losses: Sequence[Loss] | None = None
 ) -> StreamHandler:
-    """The root's side of a stream, which is taken down again when the stack is left.
+    """The root's side of a stream that an engine begins, which is taken down again when the stack is left.
 
-    Parameters
-    ----------
-    engine : Engine
-        That which begins the stream.
-    source : Source
-        The requests; those that the file of outputs has already are left out.
-    terms : RunTerms
-    tell : callable
-    stack : ExitStack
-    losses : sequence of Loss, optional
-        Those so far, where the stream outlives its ranks.
+    Requests that the file of outputs has already are left out. The `losses` are those so far, where the stream outlives
+    its ranks.
     """
     model, comparison, results = engine.model, None, None
     if terms.verifies:

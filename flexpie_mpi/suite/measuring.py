@@ -74,17 +74,9 @@ class CandidatePlan:
 def candidate_plans(
     model: Model, testbed: Testbed, cost: CostModel, planners: Sequence[str], tell: Callable[[str], None]
 ) -> tuple[CandidatePlan, ...]:
-    """The plans that planners find, each once; a planner whose plan fits no board is left out, and the log says why.
+    """The plans that planners find for all ranks of a testbed, each once.
 
-    Parameters
-    ----------
-    model : Model
-    testbed : Testbed
-        With as many ranks as the plans shall have.
-    cost : CostModel
-    planners : sequence of str
-    tell : callable
-        Is told what goes on.
+    A planner whose plan fits no board is left out, and the log says why.
     """
     graph = model.graph
     candidates: dict[str, CandidatePlan] = {}

@@ -57,7 +57,7 @@ LATE = {
     "commands/options.py": ("model",),
     "commands/output.py": ("report.tables",),
     "commands/report.py": ("report.figure", "report.page", "report.planpicture"),
-    "session/choosing.py": ("measure.race", "session.cluster", "session.looking", "session.planning"),
+    "session/choosing.py": ("measure.race", "measure.shares", "session.cluster", "session.planning"),
     "session/inference.py": ("files.sources",),
     "session/inputs.py": ("cost.fit",),
     "session/ranks.py": ("planner.rules",),

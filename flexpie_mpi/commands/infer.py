@@ -342,7 +342,6 @@ class Inference(RankPart):
         terms: RunTerms,
         chosen: Chosen,
     ) -> int:
-        """All requests, several at a time."""
         from ..session.streaming import stream_handler, stream_requests
 
         tell, kept = self.progress.tell, self.kept

@@ -78,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_pipeline_arguments(parser: options.Parser) -> None:
-    """How to search for pipelines."""
     parser.add_argument(
         "--planner",
         choices=tuple(SOLVERS),

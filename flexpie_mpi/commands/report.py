@@ -72,7 +72,6 @@ def _read(paths: list[str]) -> tuple[Result, ...]:
 
 
 def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
-    """What to draw."""
     group.add_argument("--plan", metavar="plan.json", help="draw this plan instead: nodes, ranks, layouts, messages")
     group.add_argument(
         "--model",

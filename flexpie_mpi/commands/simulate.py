@@ -98,7 +98,6 @@ def _items(args: argparse.Namespace, studies: Sequence[ScalingStudy]) -> list[It
 
 
 def _boards(sketch: Sketch, counts: Sequence[int]) -> str:
-    """The testbed in words."""
     own, most = len(sketch.devices), max(counts)
     more = f"; {most - own} more are like '{sketch.devices[-1].name}'" if most > own else ""
     return f"{sketch.name}: {count_of(own, 'board')} as a {sketch.topology}{more}"

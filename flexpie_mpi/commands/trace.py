@@ -117,7 +117,6 @@ def _check_paths(args: argparse.Namespace) -> None:
 
 
 def _leave(traces: Traces, args: argparse.Namespace, extra: dict[str, Any] | None = None) -> None:
-    """Say what is in the file."""
     record = {"output": args.output, **traces_record(traces), **(extra or {})}
     publish(lambda: [f"traces   {args.output}", *traces_items(traces)], record, args.json)
 

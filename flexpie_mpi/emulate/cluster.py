@@ -279,7 +279,6 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals wait until this is over."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         yield

@@ -128,7 +128,6 @@ def _line(nbytes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
 
 
 def _filled(matrix: np.ndarray, unknown: float) -> np.ndarray:
-    """A matrix with its gaps filled by the median of what is known."""
     known = matrix[np.isfinite(matrix)]
     return np.where(np.isfinite(matrix), matrix, np.median(known) if known.size else unknown)
 

@@ -91,7 +91,6 @@ PATTERNS = (
 
 
 def _layout(kind: str, ranks: Sequence[int], chance: random.Random) -> Layout:
-    """A layout of a kind in `PATTERNS`."""
     if kind == "single":
         return Layout(kind, tuple(ranks[:1]))
     if kind == "uneven":
@@ -252,7 +251,6 @@ def journeys(ranks: int, seed: int = 0) -> Iterator[tuple[Move, ...]]:
 
 
 def _groups(ranks: int, turn: int, chance: random.Random) -> tuple[range, range]:
-    """Ranks that hold, and ranks that need."""
     everyone = range(ranks)
     if turn % 2 == 0:
         return everyone, everyone

@@ -214,7 +214,6 @@ class PlanProfiler:
         return together(self._transport, end, "for profiles")
 
     def _sessions(self, program: Program) -> Sessions:
-        """This rank's sessions."""
         weights = self._weights.files(program)
 
         def open_all() -> Sessions:
@@ -268,7 +267,6 @@ class PlanProfiler:
 
 
 def _compute_s(requests: Sequence[RankRequest]) -> Spent:
-    """Seconds of every step in requests."""
     spent = [request.compute_s() for request in requests]
     return {segment: [each[segment] for each in spent] for segment in spent[0]}
 

@@ -111,7 +111,6 @@ def _raced(
     budget: Budget | None,
     seen: Seen | None,
 ) -> dict[int, Outcome]:
-    """What became of the plans of engines, by place."""
     recorders = {number: Recorder(it.transport, it.plan.root) for number, it in engines.items() if seen}
     runners = {number: Runner(it, recorders[number].keep if seen else None) for number, it in engines.items()}
     run_rounds(list(runners.values()), inputs, rounds, tell, budget)

@@ -15,20 +15,27 @@ that speed takes counts half.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+from ..core.errors import FlexPieError, TransportError
 from ..core.graph import Graph
+from ..core.plan import Plan
 from ..core.program import Program
 from ..cost.groups import FusedGroup, fused_groups
 from ..lower.shards import blocks_flops, node_flops
 from ..model import Model
+from ..planner import layout_plan
+from ..runtime.engine import Engine
 from ..runtime.transport import Transport
-from .agreement import together
+from ..testbed import Testbed
+from .agreement import UntriedError, together
 from .attribution import Split, Work, pooled_gap_s, split
-from .observed import Observation
+from .observed import Observation, observe
 from .profiled_run import SegmentTimes, profiled_steps
+from .race import turns_of_plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,68 @@ class StepSplit:
         return cls(segment, found.call_s * factor, kernels_s)
 
 
+def look(
+    engine: Engine,
+    make: Callable[[Plan], Engine],
+    request: Mapping[str, Any],
+    repeat: int,
+    *,
+    testbed: Testbed,
+    threads: int,
+    tell: Callable[[str], None],
+) -> tuple[Observation, Shares | None, str] | None:
+    """Run the root's request `repeat` times by an engine, and as often on the root alone; called by all ranks together.
+
+    What was seen, the shares, and why there are none, empty where there is nothing to say; None but on the root. `make`
+    makes the engine of another plan. Raises UntriedError on every rank, when the plan cannot be run again.
+    """
+    tell("looking at every segment")
+    alone, why = _alone(engine, make, testbed)
+    try:
+        seen = observe([engine] if alone is None else [engine, alone], request, repeat)
+    finally:
+        if alone is not None:
+            alone.close()
+    shares = None
+    if alone is not None:
+        tell("looking at every kernel")
+        try:
+            shares = _shares_of(engine, alone, seen, testbed, threads)
+        except UntriedError as error:
+            why = str(error)
+    return (seen[0], shares, why) if seen else None
+
+
+def _alone(engine: Engine, make: Callable[[Plan], Engine], testbed: Testbed) -> tuple[Engine | None, str]:
+    """An engine in which the root does everything, to hold the plan against; None where there is none, and why."""
+    plan, transport = engine.plan, engine.transport
+    if transport.size == 1 or plan.period > 1:
+        return None, ""
+    graph = engine.model.graph
+    alone = layout_plan(graph, transport.size, "single")
+    both = (plan, alone)
+    if len(turns_of_plans(transport, graph, [*both, *both], testbed)) > 1:  # profiles need both once more
+        return None, "memory has no room for the whole model beside the plan"
+    try:
+        return make(alone), ""
+    except TransportError:  # a rank is late, which the others do not know
+        raise
+    except FlexPieError as error:
+        return None, str(error)
+
+
+def _shares_of(
+    engine: Engine, alone: Engine, seen: Sequence[Observation], testbed: Testbed, threads: int
+) -> Shares | None:
+    slowdowns = engine.transport.all_gather(max(1.0, engine.pacer.slowdown))
+    paces = [
+        RankPace(testbed.devices[engine.plan.root].slowdown / device.slowdown, slowdown)
+        for device, slowdown in zip(testbed.devices, slowdowns, strict=True)
+    ]
+    programs = engine.programs, alone.programs
+    return measure_shares(engine.transport, engine.model, seen, programs, paces, threads)
+
+
 def measure_shares(
     transport: Transport,
     model: Model,
@@ -129,21 +198,8 @@ def measure_shares(
 ) -> Shares | None:
     """Shares of a plan, on the root; None elsewhere. Called by all ranks together.
 
-    Parameters
-    ----------
-    seen : sequence of Observation
-        Of the plan, and of the plan in which the root does everything; only the root's count.
-    programs : sequence of sequence of Program
-        Of both plans, by rank.
-    paces : sequence of RankPace
-        By rank.
-    threads : int
-        Of this rank.
-
-    Raises
-    ------
-    UntriedError
-        On every rank, when a step cannot be run by itself on any.
+    What was `seen`, which only the root need know, and the `programs` of all ranks are of the plan, and of the plan in
+    which the root does everything. Raises UntriedError on every rank, when a step cannot be run by itself on any.
     """
     graph, rank = model.graph, transport.rank
     starts, ranks_s = transport.broadcast(

@@ -100,7 +100,6 @@ def _draw(view: PlanView, figure: Figure, theme: Theme) -> None:
 
 @cache
 def _width(text: str) -> float:
-    """Width of a text."""
     return float(TextPath((0, 0), text, size=_LETTERS, prop=_FONT).get_extents().width) / 72
 
 
@@ -164,7 +163,6 @@ def _draw_plus(axes: Any, theme: Theme, xs: Sequence[float], ys: Sequence[float]
 
 
 def _bars(outlines: Sequence[Corners], colours: str | Sequence[str]) -> PolyCollection:
-    """What ranks own."""
     return PolyCollection(outlines, facecolors=colours, edgecolors="none", zorder=4)
 
 

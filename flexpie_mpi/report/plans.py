@@ -94,7 +94,6 @@ def plan_items(facts: PlanFacts, priced: PricedPlan | None = None, *, everything
 
 
 def _row(segment: SegmentFacts, share: float | None) -> tuple[Any, ...]:
-    """A segment that does a share of the work."""
     count = len(segment.nodes)
     ranks = ranges(sorted(segment.ranks)) + (" in turn" if segment.turns > 1 else "")
     last = segment.nodes[-1] if count > 1 else ""
@@ -237,7 +236,6 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
 
 def _bound(prediction: Prediction) -> str:
-    """How good the plan is among all."""
     best, search = prediction.best, prediction.search
     if prediction.chosen:
         first = f"the plan predicted to take {ms(search.plans[0].seconds)}"

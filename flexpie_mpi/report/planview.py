@@ -131,7 +131,6 @@ def _mean(turns: Sequence[Row]) -> Row:
 
 
 def _exchange(index: int, turns: Sequence[Traffic | None]) -> ExchangeView:
-    """An exchange from what travels in it by turn."""
     if not turns:
         return ExchangeView(index)
     known = [traffic for traffic in turns if traffic]

@@ -122,7 +122,6 @@ def by_ranks(points: Sequence[Point]) -> dict[tuple[str, int], list[Point]]:
 
 
 def _in(groups: Mapping[Any, Mapping[Any, Sequence[Point]]]) -> list[Point]:
-    """All points of groups of curves."""
     return [point for group in groups.values() for curve in group.values() for point in curve]
 
 

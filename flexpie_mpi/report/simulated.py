@@ -56,7 +56,6 @@ def study_record(study: ScalingStudy) -> dict[str, Any]:
 
 
 def _row(study: ScalingStudy, run: SimulatedRun) -> tuple[Any, ...]:
-    """A number of boards; memory that a board lacks is marked."""
     speed_up, seconds, memory = study.speed_up(run), run.seconds, run.fullest
     times = (seconds["compute"], seconds["send"] + seconds["receive"], seconds["wait"])
     shares = (spent / (run.latency_s or 1.0) for spent in times)
@@ -65,7 +64,6 @@ def _row(study: ScalingStudy, run: SimulatedRun) -> tuple[Any, ...]:
 
 
 def _verdicts(study: ScalingStudy) -> list[Item]:
-    """What the numbers of boards amount to, in sentences."""
     items: list[Item] = []
     most, enough, even = study.counts[-1].boards, study.enough.boards, study.break_even
     if most > 1:

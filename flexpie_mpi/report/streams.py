@@ -153,7 +153,6 @@ def _as_planned(stream: StreamRun, rate: float) -> str:
 
 
 def _slowest(stage: StageLoad, measured: Throughput) -> str:
-    """The measured bottleneck."""
     where = f"stage {measured.stages.index(stage)}: rank {stage.rank} computes {ms(stage.seconds)} for each request"
     if stage.busy_share >= SATURATED:
         return f"{where}, {percent(stage.busy_share)} of the time"

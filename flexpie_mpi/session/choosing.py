@@ -232,7 +232,7 @@ class Chooser:
         The root alone takes turns with it, in an engine that `make` makes, to see what a share costs beyond its share.
         None but on the root, and where the plan could not be run again, which a warning says.
         """
-        from .looking import look
+        from ..measure.shares import look
 
         prediction = chosen.prediction
         testbed = self.transport.broadcast(prediction.inputs.testbed if prediction else None)

@@ -182,7 +182,6 @@ class InputsFinder:
         self._kept.keep(merged(self._kept.traces(), *(Traces(each, self.origins) for each in rows)))
 
     def _look(self, model: Model) -> _Known:
-        """What files and the cache have for a model."""
         sources = self._sources
         ranks = sources.places or self._transport.size
         traces, kept = read_traces(sources), self._kept.traces()
@@ -197,7 +196,6 @@ class InputsFinder:
         return _Known(None, "these hosts, links measured before", True, cost, source, links)
 
     def _kept_cost(self, model: Model) -> CostModel | None:
-        """The cost model that is kept, if it covers a model."""
         cost = self._kept.cost()
         return cost if model.graph.digest in _covered(cost) else None
 

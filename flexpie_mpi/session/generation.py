@@ -180,7 +180,6 @@ class Generator:
 
     @property
     def _type(self) -> str:
-        """Of tokens."""
         return "int32" if "int32" in self._step.get_inputs()[0].type else "int64"
 
     def _checked(self, tokens: Sequence[int], max_tokens: int | None) -> int:

@@ -95,7 +95,6 @@ def _carriers(ranks: Sequence[int], links: Sequence[Link]) -> Iterator[str]:
 
 
 def _is_better(other: Interface, carrier: Interface) -> bool:
-    """Whether messages should take the other one."""
     if carrier.is_wireless:
         return other.is_wired
     return bool(other.is_wired and other.speed and carrier.speed and other.speed > 2 * carrier.speed)

@@ -166,7 +166,6 @@ def _earlier(
 
 
 def _simple_plan(choice: PlanChoice, graph: Graph, ranks: int) -> Plan:
-    """A plan that no cost model is asked for."""
     if choice.planner in PRESETS:
         return rule_plan(choice, graph, ranks)
     return random_plan(graph, ranks, Random(0)) if choice.planner == "random" else layout_plan(graph, 1, "single")

@@ -168,7 +168,6 @@ class Ranks:
         return self._opened, self._sessions[self._opened]
 
     def _other(self, order: Order) -> Served | None:
-        """The session whose state another is to work on."""
         if order.state_of is None:
             return None
         if order.state_of not in self._sessions:

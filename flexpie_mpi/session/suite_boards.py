@@ -143,7 +143,6 @@ class BoardCells:
         return self.task.seconds_left(self._began_s) == 0
 
     def _boards(self, site: Site) -> AbstractContextManager[Cluster]:
-        """The boards of a testbed, while they are there."""
         assert site.testbed is not None, "cells on hosts are left out"
         return emulated(_unlimited(site.testbed), tell=lambda text: self.tell(f"{self._progress}: {site.name}: {text}"))
 
@@ -195,7 +194,6 @@ class BoardCells:
 
     @property
     def _traces(self) -> Path:
-        """The file of the traces behind the cost model."""
         return Path(self.task.output).with_suffix(".traces.h5")
 
 

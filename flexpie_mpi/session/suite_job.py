@@ -190,7 +190,6 @@ class JobCells:
         return SuiteRun(suite, cells, is_complete)
 
     def _asked(self) -> tuple[Suite, list[Cell]]:
-        """The suite, and its cells for this job."""
         task, size = self.task, self.transport.size
         task.rows()  # another file's content is found out before anything is measured
         suite = read_suite(task.suite)

@@ -194,7 +194,6 @@ class Measurer:
 
 
 def _turns(candidates: Sequence[CandidatePlan], limits: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """Indices of the plans that memory holds together, by turn."""
     needed = [[need.engine_bytes() for need in each.memory] for each in candidates]
     always = [index for index, each in enumerate(candidates) if set(each.searches) & set(BASELINES)]
     return fitting_turns(needed, limits, always)

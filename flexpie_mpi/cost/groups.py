@@ -36,6 +36,8 @@ SCALED = "Normalisation/scaled"
 """Normalisations by moments that ranks have summed."""
 _NORMALISING = ("LayerNormalization", "SimplifiedLayerNormalization")
 _LIGHT = (Elementwise, Reshape, Transpose)
+_LOOKING_UP = ("Gather", "GatherElements", "GatherND")
+"""Operators that read of their data what they give, and nothing else, however large a table is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ def describe(
         if value is None or extents is None:
             continue
         nbytes = extents.prod(axis=1) * value.itemsize
+        if number == 0 and node.op in _LOOKING_UP:
+            nbytes = np.minimum(nbytes, rows["out_bytes"])
         rows["weight_bytes" if value.is_constant else "in_bytes"] += nbytes
         if number == 0:
             _, channels, rows["in_rows"], rows["in_columns"] = _axes(extents)

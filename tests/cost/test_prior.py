@@ -33,6 +33,16 @@ def test_depthwise_convolutions_of_part_blocks_are_another_kind():
     assert family("Conv/depthwise/partial") == "Conv"
 
 
+def test_words_that_are_looked_up_cost_no_more_in_a_large_table():
+    """Whether a rank has all of the table, or a share of its words."""
+    graph = load("builtin:tiny_gpt2").graph
+    node = next(node for node in graph.bound if node.op == "Gather" and node.inputs[0].is_constant)
+    table, indices, out = (np.array([value.shape], float) for value in (*node.inputs, node.outputs[0]))
+    whole, share = (describe(node, out, [held, indices])[0] for held in (table, table / [2, 1]))
+    assert whole["weight_bytes"] == share["weight_bytes"] == whole["out_bytes"] < table.prod() * 4
+    assert whole["in_bytes"] == indices.prod() * node.inputs[1].itemsize
+
+
 def test_without_traces_prices_are_those_of_an_ordinary_core(rng):
     cost = AnalyticCost()
     row = laws.work(1, rng)

@@ -30,7 +30,7 @@ from .problem import (
     longest,
     within,
 )
-from .repeats import ENOUGH, Shortened, shortened
+from .repeats import ENOUGH, Ends, Shortened, shortened
 from .search import load, narrowed, search
 from .space import Path, SearchResult, Space, replay
 from .unfold import unfold
@@ -269,21 +269,19 @@ def price_ends(
         raise PlanError(f"the plan is for {plan.ranks} ranks and testbed '{testbed.name}' has {testbed.ranks}")
     for reason in problems(plan, graph):
         raise PlanError(reason)
-    pieces = units(graph, [first for _, first, _ in plan.spans])
+    starts = [first for _, first, _ in plan.spans]
+    pieces = units(graph, starts)
     cut_at = {node: cut for cut, node in enumerate(pieces.ends)}
     *before, last = ((cut_at[first], cut_at[end], segment.layout) for segment, first, end in plan.spans)
-    ends = {end: (begin, (layout,)) for begin, end, layout in before} | {last[1]: (last[0], tuple(lasts))}
+    ends: Ends = {end: (begin, (layout,)) for begin, end, layout in before} | {last[1]: (last[0], tuple(lasts))}
     layouts = tuple(dict.fromkeys(layout for _, some in ends.values() for layout in some))
-
-    def allowed(shards: ShardTable, end: int) -> np.ndarray:
-        return np.array([end in ends and layout in ends[end][1] for layout in shards.layouts])
-
-    def fuse(shards: ShardTable, step: Step) -> np.ndarray:
-        return np.array([ends[end][0] < step.begin for end in step.end])
-
-    builder = ProblemBuilder(pieces, testbed, cost, layouts, plan.root)
-    begins = {begin for begin, _ in ends.values()}
-    problem = builder.build(Choice(layouts, allowed, fuse, begins, lonely=True))
+    short = shortened(pieces, testbed.blocks, starts) if len(pieces) > MANY_UNITS else None
+    if short and (alike := short.counterparts(ends)):
+        builder = ProblemBuilder(short.units, testbed, cost, layouts, plan.root, not short.makes_outputs)
+        more_s = arrival_s(pieces, cost) - arrival_s(short.units, cost)
+        problem = unfold(builder.build(_only(layouts, alike)), short, more_s)
+    else:
+        problem = ProblemBuilder(pieces, testbed, cost, layouts, plan.root).build(_only(layouts, ends))
     number = problem.shards.layouts.index
     path = tuple((begin, end, number(layout)) for begin, end, layout in before)
     *segments, ending = plan.segments
@@ -294,6 +292,18 @@ def price_ends(
         )
         for layout in lasts
     ]
+
+
+def _only(layouts: tuple[Layout, ...], ends: Ends) -> Choice:
+    """The choice of segments that there are, by their ends."""
+
+    def allowed(shards: ShardTable, end: int) -> np.ndarray:
+        return np.array([end in ends and layout in ends[end][1] for layout in shards.layouts])
+
+    def fuse(shards: ShardTable, step: Step) -> np.ndarray:
+        return np.array([ends[end][0] < step.begin for end in step.end])
+
+    return Choice(layouts, allowed, fuse, {begin for begin, _ in ends.values()}, lonely=True)
 
 
 def _prices(problem: Problem, path: Path) -> tuple[tuple[SegmentPrice, ...], float]:

@@ -12,16 +12,20 @@ Only segments of more than the kept blocks have no counterpart.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ..core.graph import Graph, Node
+from ..core.layout import Layout
 from ..lower.forms import blocked_values
 from .boxes import signature
 from .units import Units, units
+
+Ends = dict[int, tuple[int, tuple[Layout, ...]]]
+"""Segments by the cuts at which they end: the cut at which each begins, and its layouts."""
 
 LEAST = 3
 """Blocks that a network must repeat for some to be left out."""
@@ -252,6 +256,16 @@ class Shortened:
             return cut - blocks * period, blocks, len(self.units)
         return cut - blocks * period, blocks, begin + (self.kept - (cut < begin)) * period
 
+    def counterparts(self, ends: Ends) -> Ends | None:
+        """The segments that stand for those of a plan, both by their ends; None where blocks are not planned alike."""
+        found: Ends = {}
+        for end, (begin, layouts) in ends.items():
+            origin, blocks, last = self.origin(begin)
+            end -= blocks * self.whole.period
+            if end > last or found.setdefault(end, (origin, layouts)) != (origin, layouts):
+                return None
+        return found
+
     def place(self, cut: int) -> int:
         """A cut of the whole network that one of the shorter one stands for."""
         behind = cut > self.whole.begin + self.kept * self.whole.period
@@ -264,20 +278,21 @@ class Shortened:
         return self.whole.counterpart(name, min(max(0, block - self.kept + 1), self.removed)) or name
 
 
-ENOUGH = 64
+ENOUGH = 48
 """Units of the longest segments that a shorter network is meant to have counterparts of, and two blocks at least."""
 
 
-def shortened(pieces: Units, blocks: Sequence[int]) -> Shortened | None:
-    """A long network without some of the blocks that it repeats, if it does; `blocks` is as of :func:`shorten`."""
+def shortened(pieces: Units, blocks: Sequence[int], starts: Collection[int] = ()) -> Shortened | None:
+    """A long network without some of the blocks that it repeats, if it does; all else is as of :func:`shorten`."""
     whole = repeats(pieces)
-    return None if whole is None else shorten(whole, max(2, 1 + -(-(ENOUGH - 1) // whole.period)), blocks)
+    return None if whole is None else shorten(whole, max(2, 1 + -(-(ENOUGH - 1) // whole.period)), blocks, starts)
 
 
-def shorten(whole: Repeats, kept: int, blocks: Sequence[int]) -> Shortened | None:
+def shorten(whole: Repeats, kept: int, blocks: Sequence[int], starts: Collection[int] = ()) -> Shortened | None:
     """The network with so many of its blocks; None where what is left is not the same as before.
 
-    `blocks` are the channels to a block in which ranks may compute convolutions.
+    `blocks` are the channels to a block in which ranks may compute convolutions, `starts` the nodes at which segments
+    begin for whose sake its units are as they are.
     """
     graph, removed = whole.units.graph, whole.count - kept
     if removed < 1:
@@ -295,7 +310,9 @@ def shorten(whole: Repeats, kept: int, blocks: Sequence[int]) -> Shortened | Non
         inputs=tuple(name for name in graph.inputs if name not in gone),
         outputs=tuple(name for name in graph.outputs if name in made or name in graph.inputs),
     )
-    result = Shortened(whole, kept, units(short, with_parts=bool(whole.units.parts)))
+    behind = whole.first + kept * whole.nodes
+    begun = [at if at < behind else at - removed * whole.nodes for at in starts if not behind <= at < whole.end]
+    result = Shortened(whole, kept, units(short, begun, with_parts=bool(whole.units.parts)))
     return result if _is_alike(result) and _holds_alike(result, blocks) else None
 
 

@@ -8,7 +8,7 @@ import pytest
 from flexpie_mpi.core.graph import Graph, Value
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.planner import Task, latency, make_plans
+from flexpie_mpi.planner import Task, latency, layout_plan, make_plans, price
 from flexpie_mpi.planner import repeats as repeating
 from flexpie_mpi.planner.problem import Choice, Problem, ProblemBuilder, arrival_s
 from flexpie_mpi.planner.repeats import Shortened, repeats, shorten
@@ -108,3 +108,18 @@ def test_plans_are_those_of_the_planner_that_shares_nothing(monkeypatch, memory_
     assert shared.segments_priced == apart.segments_priced
     assert [plan.plan.segments for plan in shared.plans] == [plan.plan.segments for plan in apart.plans]
     assert [plan.seconds for plan in shared.plans] == pytest.approx([plan.seconds for plan in apart.plans], rel=1e-12)
+
+
+@pytest.mark.parametrize("fusion", ["none", "free", "7", "all-legal"])
+def test_plans_are_priced_by_a_block_where_all_are_planned_alike(monkeypatch, fusion: str) -> None:
+    graph = decoder(9)
+    plan = layout_plan(graph, 3, "channels", fusion=fusion)
+    apart = price(plan, graph, TESTBED, AnalyticCost())
+    unfolded = []
+    monkeypatch.setattr(latency, "MANY_UNITS", 10)
+    monkeypatch.setattr(repeating, "ENOUGH", 5)
+    monkeypatch.setattr(latency, "unfold", lambda *given: unfolded.append(given) or unfold(*given))
+    shared = price(plan, graph, TESTBED, AnalyticCost())
+    assert (shared.plan, shared.segments) == (apart.plan, apart.segments)
+    assert shared.exit_s == pytest.approx(apart.exit_s, rel=1e-12)
+    assert bool(unfolded) == (fusion in ("none", "free"))

@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,17 @@ TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 PATIENCE_S = 120.0
 """A job that has said nothing for so long hangs."""
 
-REQUESTS = 120
-SLOWDOWN = 500
-"""Of the boards: half of the stream takes some seconds, in which the root sees how long they usually take."""
+REQUESTS, LONG, LONGEST = 160, 300, 400
+"""Of a stream; of one in which boards or links change; where another plan is taken up as well."""
 
-SLOW_S = 12.0
+BEFORE, LONG_BEFORE = 40, 130
+"""Requests written before harm is done; where the root has to see first how long boards and links usually take."""
+
+SLOWDOWN = 500
+"""Of the boards: a request takes some 40 ms."""
+
+SLOW_S, ADAPT_S = 12.0, 15.0
+"""A board is slow for so long; the same where another plan is to be taken up meanwhile."""
 
 Throw = Callable[[Job, Place], None]
 Command = Callable[[Place, Path], Sequence[object]]
@@ -75,6 +81,8 @@ class Fault:
     command: Command = Place.plain
     needs_root: bool = False
     seen: str = ""  # the job says so when it gets to where what is wrong from the start can be seen
+    requests: int = REQUESTS
+    before: int = BEFORE
 
 
 def to_rank(rank: int, *numbers: int, pause_s: float = 0.0) -> Throw:
@@ -97,10 +105,14 @@ def to_launcher(number: int, *, group: bool = False) -> Throw:
     return throw
 
 
-def slowed(job: Job, place: Place) -> None:
+def slowed(seconds: float) -> Throw:
     """Let rank 1 have a tenth of its time for a while."""
-    with slow_board(job, 1):
-        time.sleep(SLOW_S)
+
+    def throw(job: Job, place: Place) -> None:
+        with slow_board(job, 1):
+            time.sleep(seconds)
+
+    return throw
 
 
 def cut(job: Job, place: Place) -> None:
@@ -110,8 +122,13 @@ def cut(job: Job, place: Place) -> None:
 
 
 def narrowed(job: Job, place: Place) -> None:
-    """Let the cable of the last board carry a thousandth."""
+    """Let the cable of the last board carry a thousandth, less than half of what the stream wants."""
     limit_link(job, RANKS - 1, "1mbit")
+
+
+def adapting(place: Place, out: Path) -> Sequence[object]:
+    """A job of emulated boards that takes up another plan when they change."""
+    return [*place.emulated(out), "--adapt"]
 
 
 def elastic(place: Place, out: Path) -> Sequence[object]:
@@ -206,6 +223,10 @@ def exhausted(job: Job, place: Place) -> None:
 
 DEAD = r"rank 1\b.*(dead|killed|gone)|KILLED BY SIGNAL|signal 9|exited on signal|lost connection"
 BOARDS_SEEN = "looking at the boards"
+SLOW = "sends to the root .* times as long as"
+TURNED = r"\S+ s after the one before"
+SEEN = {"requests": LONG, "before": LONG_BEFORE}
+TAKEN_UP = {"requests": LONGEST, "before": LONG_BEFORE}
 FAULTS = (
     Fault("a rank is killed", DEAD, to_rank(1, signal.SIGKILL)),
     Fault("the root is killed", DEAD.replace("rank 1", "rank 0"), to_rank(0, signal.SIGKILL)),
@@ -214,9 +235,11 @@ FAULTS = (
     Fault("the launcher is killed", r"launcher|mpirun|lost|proxy", to_launcher(signal.SIGKILL)),
     Fault("a rank is stopped for 2 s", "", to_rank(1, signal.SIGSTOP, signal.SIGCONT, pause_s=2.0)),
     Fault("a rank is stopped for ever", r"rank 1 .*is stopped", to_rank(1, signal.SIGSTOP)),
-    Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed),
+    Fault(f"a board is slow for {SLOW_S:.0f} s", r"rank 1 .* computes .* times as long as", slowed(SLOW_S), **SEEN),
+    Fault("a board is slow, --adapt", TURNED, slowed(ADAPT_S), adapting, True, **TAKEN_UP),
     Fault("a link is cut", "link is cut", cut, Place.emulated, needs_root=True),
-    Fault("a link carries 1 Mb/s", "sends to the root .* times as long as", narrowed, Place.emulated, needs_root=True),
+    Fault("a link carries 1 Mb/s", SLOW, narrowed, Place.emulated, True, **SEEN),
+    Fault("a link carries 1 Mb/s, --adapt", TURNED, narrowed, adapting, True, **TAKEN_UP),
     Fault("a rank is out of memory", "for want of memory|ran out of memory", exhausted, in_group, needs_root=True),
     Fault("the disk is full", r"cannot be written: (File too large|No space)", without_room),
     Fault("a bit of a cache flips", r"is damaged", None, with_flipped_bit, seen="making sessions"),
@@ -248,7 +271,7 @@ def run(fault: Fault, place: Place, expected: np.ndarray, number: int) -> Row | 
     out, since_s = place.folder / f"{number}.h5", time.monotonic()
     with Job(fault.command(place, out), out) as job:
         is_missed = fault.throw is not None
-        if fault.throw is not None and job.begun(len(expected) // 2):
+        if fault.throw is not None and job.begun(fault.before):
             is_missed, since_s = written(out) == len(expected), time.monotonic()
             fault.throw(job, place)
         while (end_s := job.ended(5)) is None and time.monotonic() < max(since_s, job.heard_s) + PATIENCE_S:
@@ -346,13 +369,14 @@ def main() -> int:
     faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, options.output.open("a") as output:
-        place, out = Place(Path(folder), REQUESTS, slowdown=SLOWDOWN), Path(folder, "undisturbed.h5")
-        expected = undisturbed(place.plain(out), out)  # caches are warm then
+        place, out = Place(Path(folder), LONGEST, slowdown=SLOWDOWN), Path(folder, "undisturbed.h5")
+        expected = undisturbed(place.alone(out), out)
+        undisturbed(replace(place, requests=1).plain(warm := Path(folder, "warm.h5")), warm)  # as caches are then
         for number, fault in enumerate(faults * options.runs):
             if fault.needs_root and os.geteuid():
                 continue
             try:
-                row = run(fault, place, expected, number)
+                row = run(fault, replace(place, requests=fault.requests), expected[: fault.requests], number)
             finally:
                 if fault.command is in_group:
                     groups().remove(GROUP)

@@ -183,7 +183,9 @@ class Called:
     silent: list[str] = field(default_factory=list)
 
 
-def call(addresses: Sequence[str], port: int, words: bytes, *, loaded: bool = False) -> Called:
+def call(
+    addresses: Sequence[str], port: int, words: bytes, *, loaded: bool = False, limit_s: float | None = None
+) -> Called:
     """Ask the process behind a port of a host what it does.
 
     Parameters
@@ -195,14 +197,16 @@ def call(addresses: Sequence[str], port: int, words: bytes, *, loaded: bool = Fa
         Of the process that is meant.
     loaded : bool
         Whether to measure how fast a large answer comes.
+    limit_s : float, optional
+        How long a host has to take the call, and its process to answer: `CALL_S` unless given.
     """
-    called = Called()
+    called, limit_s = Called(), limit_s or CALL_S
     sockets = {address: socket.socket(socket.AF_INET) for address in addresses}
     try:
-        _connect(sockets, port, called, CALL_S)
+        _connect(sockets, port, called, limit_s)
         if called.taken:
             with suppress(OSError):
-                called.answer = _asked(sockets[called.taken[0]], words, CALL_S, loaded=loaded)
+                called.answer = _asked(sockets[called.taken[0]], words, limit_s, loaded=loaded)
     finally:
         for each in sockets.values():
             each.close()

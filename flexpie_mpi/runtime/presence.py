@@ -44,10 +44,10 @@ class Presence:
         """Whether both are on one host."""
         return (self.host, self.machine) == (other.host, other.machine)
 
-    def called_from(self, other: Presence, *, loaded: bool = False) -> Called:
+    def called_from(self, other: Presence, *, loaded: bool = False, limit_s: float | None = None) -> Called:
         """What a call of another process shows; as of :func:`.life.call`."""
         addresses = ["127.0.0.1"] if self.is_beside(other) else [a for a in self.addresses if a not in other.addresses]
-        return call(addresses if self.port else [], self.port, self.words, loaded=loaded)
+        return call(addresses if self.port else [], self.port, self.words, loaded=loaded, limit_s=limit_s)
 
     def plight(self, called: Called, other: Presence) -> str:
         """What a process that was called can be told to do: the end of a sentence that begins with its name.

@@ -31,6 +31,9 @@ PERIOD_S = 1.0
 MOST_BLAMED = 2
 """So many ranks are looked at closely: each may take a second."""
 
+PATIENT_S = 3.0
+"""How long an answer may take that is asked for while nothing is wrong yet: behind messages, on a slow link."""
+
 _AT_ONCE = 32
 """So many ranks are called together."""
 
@@ -105,7 +108,8 @@ class Watch:
 
     def asked(self, rank: int, *, loaded: bool = False) -> Answer | None:
         """What a rank answers; as of :meth:`.transport.Transport.asked`."""
-        called = self._presences[rank].called_from(self._presences[self._rank], loaded=loaded)
+        here = self._presences[self._rank]
+        called = self._presences[rank].called_from(here, loaded=loaded, limit_s=PATIENT_S)
         self._hear(rank, called)
         return called.answer
 

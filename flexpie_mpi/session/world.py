@@ -132,7 +132,7 @@ class World:
     ----------
     inputs : PredictionInputs or None
         What predictions stand on. Where nothing was measured for them the stream's own beginning is what is expected;
-        without them no link is judged either.
+        without them links are held against the fastest of them.
     hosts : mapping
         Ranks by the name of their host.
     choice : PlanChoice or None
@@ -223,18 +223,18 @@ class World:
         self._best_s = min(self._best_s, between_s)
         is_slow = between_s > FAR * self._best_s and all(b < FAR * k for b, k in zip(boards, known.boards, strict=True))
         is_known_slow = any(link != 1.0 for link in known.links)
-        links = self._links(engine) if self.inputs and (is_slow or is_known_slow) else known.links
+        links = self._links(engine) if is_slow or is_known_slow else known.links
         return Factors(boards, links)
 
     def _links(self, engine: Engine) -> tuple[float, ...]:
-        """How many times as long as predicted the way from each rank to the root takes, 1 where that is not far."""
-        assert self.inputs is not None
-        factors = []
-        for rank in range(engine.plan.ranks):
-            answer = engine.transport.asked(rank, loaded=True) if rank != ROOT else None
-            rate = answer.rate if answer else None
-            factor = self.inputs.testbed.bandwidth(rank, ROOT) / rate if rate else 1.0
-            factors.append(factor if factor >= SLOW_LINK else 1.0)
+        """How many times as long as expected the way from each rank to the root takes, 1 where that is not far."""
+        ranks = [rank for rank in range(engine.plan.ranks) if rank != ROOT]
+        answers = {rank: engine.transport.asked(rank, loaded=True) for rank in ranks}
+        rates = {rank: answer.rate for rank, answer in answers.items() if answer and answer.rate}
+        factors = [1.0] * engine.plan.ranks
+        for rank, rate in rates.items():
+            expected = self.inputs.testbed.bandwidth(rank, ROOT) if self.inputs else max(rates.values())
+            factors[rank] = expected / rate if expected / rate >= SLOW_LINK else 1.0
         return tuple(factors)
 
     @property
@@ -259,6 +259,8 @@ class World:
         host = next((name for name, ranks in self.hosts.items() if rank in ranks), "")
         expected = "predicted" if self.is_measured else "at the beginning of the stream"
         does = "computes" if kind == "boards" else "sends to the root"
+        if kind == "links":
+            expected = "predicted" if self.inputs else "the fastest rank does"
         if 1 / FAR < factor < FAR:
             return f"rank {rank} on '{host}' {does} as fast as {expected} again"
         return (

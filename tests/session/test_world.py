@@ -120,6 +120,11 @@ def test_without_predictions_the_beginning_of_the_stream_is_what_is_expected(cac
         boards.go_on()
         world.look()
     assert caplog.text.count("rank 1 on 'pi' computes 3 times as long as at the beginning of the stream") == 1
+    boards.period_s, boards.rates[2] = 0.03, 12.5e6
+    for _ in range(4):
+        boards.go_on()
+        world.look()
+    assert "rank 2 on 'pi' sends to the root 10 times as long as the fastest rank does, for 6 s now" in caplog.text
 
 
 def test_a_slow_link_is_one_of_its_own_port():

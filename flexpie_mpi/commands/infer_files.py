@@ -137,7 +137,7 @@ class RootFiles:
             self._save_request(run)
         if self.args.save_plan is not None:
             write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
-        write_record(_said(run)[1], self.args.json)
+        write_record(self._said(run)[1], self.args.json)
 
     def _save_request(self, run: TimedRun) -> None:
         if self.args.output is not None:
@@ -157,16 +157,14 @@ class RootFiles:
 
     def publish(self, run: TimedRun | StreamRun) -> None:
         """Print what is to be said of a run."""
-        items, record = _said(run)
-        show(partial(items, everything=self.args.verbose), record, self.args.json)
+        show(*self._said(run), self.args.json)
 
+    def _said(self, run: TimedRun | StreamRun) -> tuple[Callable[[], list[Item]], dict[str, Any]]:
+        """What makes the text about a run, and its record."""
+        if isinstance(run, TimedRun):
+            from ..report.run import run_items, run_record
 
-def _said(run: TimedRun | StreamRun) -> tuple[Callable[..., list[Item]], dict[str, Any]]:
-    """What makes the text about a run, and its record."""
-    if isinstance(run, TimedRun):
-        from ..report.run import run_items, run_record
+            return partial(run_items, run, everything=self.args.verbose), run_record(run)
+        from ..report.streams import stream_items, stream_record
 
-        return partial(run_items, run), run_record(run)
-    from ..report.streams import stream_items, stream_record
-
-    return partial(stream_items, run), stream_record(run)
+        return partial(stream_items, run), stream_record(run)

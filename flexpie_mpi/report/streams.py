@@ -38,8 +38,8 @@ STARVED = 0.1
 """A source that has nothing ready for at least this share of the time is what all wait for."""
 
 
-def stream_items(stream: StreamRun, *, everything: bool = False) -> list[Item]:
-    """The stream as lines and a table, which is never folded."""
+def stream_items(stream: StreamRun) -> list[Item]:
+    """The stream as lines and a table."""
     path = stream.settings.get("output")
     return [
         *model_lines(stream.model),

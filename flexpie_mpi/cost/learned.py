@@ -32,20 +32,8 @@ class LearnedCost(CostModel):
     # By table: errors on what training had not seen; empty where nobody asked
     held_out: Mapping[str, HeldOut] = field(default_factory=dict)
 
-    def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds (n,) of fused groups on the fastest kind of device; see the base class."""
-        return self._priced("compute", work, active)
-
-    def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds (n,) of session calls on the fastest kind of device."""
-        return self._priced("call", calls, active)
-
-    def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
-        """Seconds (n,) of exchanges."""
-        return self._priced("exchange", transfers, np.ones(len(transfers)))
-
-    def _priced(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """The prior of each row times the factor that the table's forest predicts."""
+    def seconds(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Seconds (n,) on the fastest kind of device: those of the prior, times the factor of the table's forest."""
         prior_s = self.prior.seconds(table, rows, active)
         if table not in self.forests:
             return prior_s

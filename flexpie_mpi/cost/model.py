@@ -87,8 +87,8 @@ def devices_of(origins: tuple[Origin, ...]) -> tuple[DeviceFactor, ...]:
 class CostModel(Protocol):
     """Prices rows of numbers (:mod:`flexpie_mpi.cost.rows`), many at a time, in seconds on the reference device.
 
-    A cost model inherits from this class and gives the three prices. The rest has a default: that of a model which
-    nobody has measured anything for.
+    A cost model inherits from this class and gives the three prices, or `seconds`, which has them all. The rest has a
+    default: that of a model which nobody has measured anything for.
     """
 
     provenance: Mapping[str, Any] = MappingProxyType({})  # what the model was made from and with
@@ -104,15 +104,15 @@ class CostModel(Protocol):
         active : float array (n,)
             Ranks that compute at once on the same host, over its cores; at least 1 where there are cores to spare.
         """
-        ...
+        return self.seconds("compute", work, active)
 
     def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds of session calls without their groups, float array (n,), for an array (n,) of `CALL`."""
-        ...
+        return self.seconds("call", calls, active)
 
     def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
         """Seconds of exchanges, float array (n,), for an array (n,) of `TRANSFER`."""
-        ...
+        return self.seconds("exchange", transfers, np.ones(len(transfers)))
 
     def seconds(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Seconds (n,) of the rows of one table: ``compute``, ``call`` or ``exchange``."""

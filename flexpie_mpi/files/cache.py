@@ -22,12 +22,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 from ..core.errors import CacheError
 from .atomic import UNFINISHED, appearing, publish, unpublish
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 IN_USE_S = 600.0
@@ -158,6 +160,38 @@ class Cache:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+class NextStart:
+    """Entries under one key that serve the next start and no more: one that cannot be read or kept is a warning.
+
+    What it says of them is `what` they hold, and what is done `anew` without them.
+    """
+
+    def __init__(self, cache: Cache, key: str, what: str, anew: str) -> None:
+        self._cache, self._key, self._what, self._anew = cache, key, what, anew
+
+    def read(self, kind: str, read: Callable[[Path], T]) -> T | None:
+        """What `read` makes of an entry; None where there is none, or none that is of use."""
+        path = self._cache.find(kind, self._key)
+        try:
+            return None if path is None else read(path)
+        except Exception as error:  # whatever the file's libraries raise
+            self.forget(kind, error)
+            return None
+
+    def put(self, kind: str, write: Callable[[Path], None]) -> None:
+        """Put what `write` makes in the place of an older entry."""
+        try:
+            self._cache.discard(kind, self._key)
+            self._cache.store(kind, self._key, write)
+        except Exception as error:  # as above
+            log.warning("%s is not kept for the next start: %s", self._what, error)
+
+    def forget(self, kind: str, error: Exception) -> None:
+        """Remove an entry that is of no use."""
+        log.warning("%s anew: %s", self._anew, error)
+        self._cache.discard(kind, self._key)
 
 
 def _default_folder() -> Path | None:

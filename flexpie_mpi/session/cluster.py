@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ..cost.learned import LearnedCost
 from ..cost.model import CostModel, Origin
 from ..cost.prior import AnalyticCost
 from ..cost.traces import Recorder, Traces, merged
-from ..files.cache import Cache
+from ..files.cache import Cache, NextStart
 from ..measure.campaign import Measured, Subject, measure_cluster
 from ..measure.cluster import cluster_digest, origins_of, testbed_of
 from ..model import Model
@@ -37,8 +36,6 @@ from .inputs import (
 )
 from .opening import CostSources, Tell, boards_of, read_boards, shared_devices
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 TRACES, COST = "traces", "cost"
@@ -51,48 +48,20 @@ COVERS = "covers"
 """Key in a kept cost model's provenance: digests of the graphs whose plans were measured."""
 
 
-class ClusterCache:
-    """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only.
-
-    A cache serves the next start and no more than that: what cannot be read is measured anew, what cannot be written is
-    a warning.
-    """
+class ClusterCache(NextStart):
+    """What the cache keeps of one cluster: its traces, and the cost model fitted to them. On the root only."""
 
     def __init__(self, cache: Cache, origins: Sequence[Origin]) -> None:
-        self._cache = cache
-        self._key = cluster_digest(origins)
+        key, anew = cluster_digest(origins), "what the cache keeps of these hosts is measured"
+        super().__init__(cache, key, "what was measured", anew)
 
     def traces(self) -> Traces:
         """Everything measured on this cluster so far."""
-        return self._read(TRACES, Traces.read) or Traces()
+        return self.read(TRACES, Traces.read) or Traces()
 
     def cost(self) -> LearnedCost | None:
         """The cost model of this cluster."""
-        return self._read(COST, load_cost)
-
-    def keep(self, traces: Traces, cost: LearnedCost | None = None) -> None:
-        """Put newer traces, and a newer cost model, in place of the older."""
-        try:
-            self._cache.discard(TRACES, self._key)
-            self._cache.store(TRACES, self._key, traces.write)
-            if cost is not None:
-                self._cache.discard(COST, self._key)
-                self._cache.store(COST, self._key, partial(save_cost, cost))
-        except Exception as error:  # whatever the file's libraries raise
-            log.warning("what was measured is not kept for the next start: %s", error)
-
-    def forget(self, kind: str, error: Exception) -> None:
-        """Remove an entry that is of no use."""
-        log.warning("what the cache keeps of these hosts is measured anew: %s", error)
-        self._cache.discard(kind, self._key)
-
-    def _read(self, kind: str, read: Callable[[Path], T]) -> T | None:
-        path = self._cache.find(kind, self._key)
-        try:
-            return None if path is None else read(path)
-        except Exception as error:  # whatever the file's libraries raise
-            self.forget(kind, error)
-            return None
+        return self.read(COST, load_cost)
 
 
 @dataclass(frozen=True)
@@ -179,7 +148,7 @@ class InputsFinder:
 
     def keep(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Add rows, whose origins are ranks, to the traces that the cache keeps. Called on the root."""
-        self._kept.keep(merged(self._kept.traces(), *(Traces(each, self.origins) for each in rows)))
+        self._kept.put(TRACES, merged(self._kept.traces(), *(Traces(each, self.origins) for each in rows)).write)
 
     def _look(self, model: Model) -> _Known:
         sources = self._sources
@@ -231,7 +200,9 @@ class InputsFinder:
             fitted = _fitted(traces, new | _covered(self._kept.cost()))
             if fitted is not None:
                 source = f"measured on these hosts in {spent_s:g} s at most, and kept for the next start"
-        self._kept.keep(traces, fitted)
+        self._kept.put(TRACES, traces.write)
+        if fitted is not None:
+            self._kept.put(COST, partial(save_cost, fitted))
         boards = known.boards if known.links else known.boards.replace("before", "now")
         return replace(known, cost=fitted or known.cost, source=source, links=measured.testbed, boards=boards)
 

@@ -23,7 +23,7 @@ from ..planner.registry import kinds_of
 from ..planner.rules import random_plan
 from .inputs import PredictionInputs
 from .opening import PlanChoice
-from .races import KeptRaces, Race
+from .races import RACES, KeptRaces, Race
 
 _SPARE = (4, 16, 64)
 """So many times more plans are searched for than are wanted, until enough of them differ in more than words."""
@@ -160,7 +160,7 @@ def _earlier(
         for problem in lacking(plan, graph, inputs.testbed):
             raise PlanError(problem)
     except (PlanError, LayoutError) as error:
-        races.forget(error)
+        races.forget(RACES, error)
         return None, True
     return replace(prediction, planner=choice.planner, race=won.races[0]), won.is_due
 
@@ -258,20 +258,10 @@ class CountingCostModel(CostModel):
         self.cost = cost
         self._rows: list[np.ndarray] = []
 
-    def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of kernels."""
-        self._rows.append(work)
-        return self.cost.compute_s(work, active)
-
-    def call_s(self, calls: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Seconds of session calls."""
-        self._rows.append(calls)
-        return self.cost.call_s(calls, active)
-
-    def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
-        """Seconds of exchanges."""
-        self._rows.append(transfers)
-        return self.cost.exchange_s(transfers)
+    def seconds(self, table: str, rows: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """As of the other cost model."""
+        self._rows.append(rows)
+        return self.cost.seconds(table, rows, active)
 
     def counts(self) -> tuple[int, int]:
         """Number of prices, and how many of them are extrapolated."""

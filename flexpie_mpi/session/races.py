@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.document import DocumentError, dataclass_of, from_json, read_document
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan
 from ..files.atomic import write_text
-from ..files.cache import Cache
+from ..files.cache import Cache, NextStart
 from ..measure.trial import Trial
 from ..measure.verdict import Quartiles, quartiles, ratios
 from .opening import CostSources, PlanChoice
@@ -23,7 +23,6 @@ from .opening import CostSources, PlanChoice
 if TYPE_CHECKING:
     from ..planner import PricedPlan
 
-log = logging.getLogger(__name__)
 
 RACES = "races"
 """Kind of cache entries."""
@@ -149,47 +148,34 @@ def race_key(cluster: str, library: str, graph: Graph, choice: PlanChoice, sourc
     return state.hexdigest()
 
 
-class KeptRaces:
+class KeptRaces(NextStart):
     """The winners that the cache keeps; on the root only. What cannot be read or written is raced for anew."""
 
     def __init__(self, cache: Cache, key: str) -> None:
-        self._cache, self._key = cache, key
+        super().__init__(cache, key, "the fastest plan", "plans are raced")
 
     def winner(self) -> Winner | None:
         """What earlier races have shown."""
-        path = self._cache.find(RACES, self._key)
-        try:
-            if path is None:
-                return None
-            won = dataclass_of(Winner, from_json(read_document(path, MOST_BYTES)), "the race")
-            races = tuple(replace(race, note="at an earlier start") for race in won.races)
-            if not races or not all(0 <= race.kept < len(race.entrants) for race in races):
-                raise DocumentError("the race has no winner")
-            Plan.from_json(won.plan)
-            return replace(won, races=races)
-        except Exception as error:  # whatever is wrong with a file
-            self.forget(error)
-            return None
-
-    def forget(self, error: Exception) -> None:
-        """Remove a winner that is of no use."""
-        log.warning("plans are raced anew: %s", error)
-        self._cache.discard(RACES, self._key)
+        return self.read(RACES, _read_winner)
 
     def keep(self, plan: Plan, race: Race) -> None:
         """Put the plan that is used after a newer race in place of the older."""
-        self._store((self.winner() or Winner(plan.to_json(), (), ())).after(race, plan))
+        self._put((self.winner() or Winner(plan.to_json(), (), ())).after(race, plan))
 
     def ran(self, seconds: Quartiles) -> None:
         """Keep what the plan took in a run, where that was not known."""
         won = self.winner()
         if won is not None and (known := won.after_run(seconds)) != won:
-            self._store(known)
+            self._put(known)
 
-    def _store(self, won: Winner) -> None:
-        text = json.dumps(asdict(won))
-        try:
-            self._cache.discard(RACES, self._key)
-            self._cache.store(RACES, self._key, partial(write_text, text=text))
-        except Exception as error:  # as above
-            log.warning("the fastest plan is not kept for the next start: %s", error)
+    def _put(self, won: Winner) -> None:
+        self.put(RACES, partial(write_text, text=json.dumps(asdict(won))))
+
+
+def _read_winner(path: Path) -> Winner:
+    won = dataclass_of(Winner, from_json(read_document(path, MOST_BYTES)), "the race")
+    races = tuple(replace(race, note="at an earlier start") for race in won.races)
+    if not races or not all(0 <= race.kept < len(race.entrants) for race in races):
+        raise DocumentError("the race has no winner")
+    Plan.from_json(won.plan)
+    return replace(won, races=races)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.errors import EmulationError
+from ..runtime.machine import said
 from .system import carry_out, memory_here
 
 SPACES = Path("/run/netns")
@@ -51,11 +52,7 @@ def is_abandoned(prefix: str) -> bool:
 
 def started(pid: int) -> int | None:
     """When a process started, in clock ticks since the machine did; None when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    state, *fields = text[text.rindex(")") + 1 :].split()
+    state, *fields = said(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() or ["X"]
     return None if state in "ZX" else int(fields[18])
 
 

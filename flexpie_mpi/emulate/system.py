@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EmulationError
+from ..runtime.machine import said
 
 Command = tuple[str, ...]
 
@@ -78,7 +79,7 @@ class MemoryGroups:
     @property
     def can_limit(self) -> bool:
         """Whether the kernel has the controller in this hierarchy."""
-        return self.version == 1 or "memory" in _read(self.root / "cgroup.controllers").split()
+        return self.version == 1 or "memory" in said(self.root / "cgroup.controllers").split()
 
     def group(self, name: str) -> Path:
         """Folder of a board's control group."""
@@ -87,7 +88,7 @@ class MemoryGroups:
     def limit(self, name: str, limit_bytes: int) -> Iterator[Command]:
         """Commands that make a control group and limit it, without room in the swap."""
         group = self.group(name)
-        if self.version == 2 and "memory" not in _read(self.root / "cgroup.subtree_control").split():
+        if self.version == 2 and "memory" not in said(self.root / "cgroup.subtree_control").split():
             yield write("+memory", f"{self.root}/cgroup.subtree_control")
         yield "mkdir", str(group)
         memory, swap, swapped = (
@@ -101,7 +102,7 @@ class MemoryGroups:
     def times_exhausted(self, name: str) -> int:
         """How often the kernel ended a process of a board because its memory was full."""
         file = "memory.oom_control" if self.version == 1 else "memory.events"
-        match = re.search(r"^oom_kill (\d+)$", _read(self.group(name) / file), re.MULTILINE)
+        match = re.search(r"^oom_kill (\d+)$", said(self.group(name) / file), re.MULTILINE)
         return int(match[1]) if match else 0
 
     def names(self) -> list[str]:
@@ -112,7 +113,7 @@ class MemoryGroups:
         """End what is left in a control group, and remove it."""
         group, until = self.group(name), time.monotonic() + REMOVAL_S
         while group.exists() and time.monotonic() < until:
-            for pid in map(int, _read(group / "cgroup.procs").split()):
+            for pid in map(int, said(group / "cgroup.procs").split()):
                 with contextlib.suppress(ProcessLookupError):
                     if pid:  # 0 is a process that this one cannot see, and to kill it would be suicide
                         os.kill(pid, signal.SIGKILL)
@@ -138,11 +139,4 @@ def memory_groups_of(mounts: str) -> MemoryGroups | None:
 
 def memory_here() -> MemoryGroups | None:
     """Where this machine can limit memory."""
-    return memory_groups_of(_read(Path(MOUNTS)))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    return memory_groups_of(said(Path(MOUNTS)))

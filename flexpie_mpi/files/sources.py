@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -323,6 +323,14 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(parts))
 
 
+def put_while_wanted(queue: Queue[Any], item: Any, is_over: Callable[[], bool]) -> None:
+    """Put an item where there is room for it, as soon as there is, unless all is over before that."""
+    while not is_over():
+        with suppress(Full):
+            queue.put(item, timeout=_LOOK_S)
+            return
+
+
 class Reader:
     """The requests of a source from number `first` on, ready to be taken: a supply of the engine.
 
@@ -378,7 +386,7 @@ class Reader:
         number = self._first
         try:
             for request in self._source.requests(self._first, self._stop):
-                self._put(request)
+                put_while_wanted(self._ready, request, self._stop.is_set)
                 number += 1
                 if self._stop.is_set():
                     return
@@ -388,9 +396,3 @@ class Reader:
             self._error = error
         finally:
             self._is_done.set()
-
-    def _put(self, request: Request) -> None:
-        while not self._stop.is_set():
-            with suppress(Full):
-                self._ready.put(request, timeout=_LOOK_S)
-                return

@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from queue import Full, Queue
+from queue import Queue
 from threading import Thread
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..core.graph import Graph
 from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..files.cache import Cache
+from ..files.sources import put_while_wanted
 from ..lower.growth import told, writable
 from ..lower.shards import live_out, shard_region
 from ..model import Model
@@ -37,7 +38,6 @@ from ..runtime.whole_file import LEVELS, WholeFile
 DEPTH = 8
 """Requests that wait for their comparison; with more the stream waits."""
 
-_LOOK_S = 0.05
 
 RULES = ("levels", "nudges")
 """Where rounding is looked for, in this order."""
@@ -324,10 +324,9 @@ class StreamComparison:
         return self._findings
 
     def _put(self, item: tuple[int, Mapping[str, Any], Mapping[str, Any]] | None) -> None:
-        while self._error is None:
-            with suppress(Full):
-                return self._waiting.put(item, timeout=_LOOK_S)
-        raise self._error
+        put_while_wanted(self._waiting, item, lambda: self._error is not None)
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from queue import Full, Queue
+from queue import Queue
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -304,7 +303,6 @@ def _text(path: str | Path | None) -> str | None:
 _Feed = Mapping[str, Any]
 _DEPTH = 4
 """Outputs that wait to be taken; with more the stream waits."""
-_LOOK_S = 0.05
 
 
 class _Source:
@@ -335,18 +333,14 @@ def _streamed(
     requests: Iterable[_Feed], check: Callable[[_Feed], _Feed], work: Callable[[RequestSource, Deliver], None]
 ) -> Iterator[dict[str, Any]]:
     """Outputs of requests in order, while two threads read requests and run them."""
-    from ..files.sources import Reader
+    from ..files.sources import Reader, put_while_wanted
 
     source, done, is_stopped = _Source(requests, check), object(), Event()
     reader, outputs = Reader(source), Queue[Any](_DEPTH)
     errors: list[BaseException] = []
 
     def put(item: Any) -> None:
-        """Put an item where it is taken, unless nobody wants it any more."""
-        while not is_stopped.is_set():
-            with suppress(Full):
-                outputs.put(item, timeout=_LOOK_S)
-                return
+        put_while_wanted(outputs, item, is_stopped.is_set)
 
     def run() -> None:
         try:

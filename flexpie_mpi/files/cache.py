@@ -165,7 +165,7 @@ class Cache:
 class NextStart:
     """Entries under one key that serve the next start and no more: one that cannot be read or kept is a warning.
 
-    What it says of them is `what` they hold, and what is done `anew` without them.
+    The warnings name `what` entries hold, and what is done `anew` without them.
     """
 
     def __init__(self, cache: Cache, key: str, what: str, anew: str) -> None:

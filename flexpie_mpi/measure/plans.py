@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise, zip_longest
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from ..core.graph import Graph
+from ..core.layout import Layout
 from ..core.plan import Plan, Segment
 from ..cost.groups import fused_groups
 from ..cost.rows import TABLES
+from ..lower.shards import segment_problems
 from ..model import Model
 from ..planner import layout_plan
-from ..planner.rules import random_plan, sequence_plans, square
+from ..planner.rules import ROOT, sequence_plans, square
 from ..planner.units import Units, units
 from ..runtime.transport import Transport, on_root
 from ..testbed import Testbed
@@ -34,6 +36,8 @@ Keep = Callable[[str, np.ndarray], None]
 
 RANDOM_PLANS = 24
 _KINDS = ("rows", "channels", "columns", "grid")
+_RUN_UNITS = 5
+"""Units in a run of one layout in a random plan, on average."""
 
 
 @dataclass(slots=True)
@@ -173,7 +177,7 @@ def sample_plans(graph: Graph, ranks: int, seed: int = 0) -> Iterator[Plan]:
 def _all_plans(graph: Graph, ranks: int, seed: int) -> Iterator[Plan]:
     parts, kinds = units(graph), _kinds(ranks)
     chance = random.Random(f"plans {graph.digest} {ranks} {seed}")
-    drawn = (random_plan(graph, ranks, chance, pieces=parts.items) for _ in range(2 + RANDOM_PLANS))
+    drawn = (_random(parts, ranks, chance) for _ in range(2 + RANDOM_PLANS))
     yield from sequence_plans(graph, ranks)
     for wanted in ((ranks, "rows", 0), (1, "single", 0), (ranks, "rows", 1), (ranks, "channels", 0)):
         yield _uniform(parts, ranks, *wanted)
@@ -223,8 +227,51 @@ def _uniform(parts: Units, ranks: int, size: int, preset: str, count: int) -> Pl
         segments: list[Segment] = []
         for segment, first, end in plan.spans:
             inside = [first, *(cut for cut in parts.ends if first < cut < end), end]
-            cuts = pairwise([*inside[:-1:count], end])
-            names = (tuple(node.name for node in parts.graph.nodes[start:stop]) for start, stop in cuts)
-            segments += (replace(segment, nodes=nodes) for nodes in names)
-        plan = replace(plan, segments=tuple(segments), provenance={**plan.provenance, "fusion": str(count)})
+            segments += _segments(parts.graph, [*inside[:-1:count], end], segment.layout)
+        plan = replace(plan, segments=tuple(segments), provenance=_label(parts.graph, preset, str(count)))
     return replace(plan, ranks=ranks)
+
+
+def _segments(graph: Graph, borders: Sequence[int], layout: Layout) -> list[Segment]:
+    return [Segment(tuple(n.name for n in graph.nodes[first:end]), layout) for first, end in pairwise(borders)]
+
+
+def _label(graph: Graph, planner: str, fusion: str) -> dict[str, str]:
+    return {"model": graph.name, "planner": planner, "fusion": fusion}
+
+
+def _random(parts: Units, ranks: int, chance: random.Random) -> Plan:
+    """Runs of units in a random layout each, cut into segments at random."""
+    graph, segments = parts.graph, []
+    unit, last = 0, len(parts)
+    while unit < last:
+        end = min(last, unit + 1 + int(chance.expovariate(1 / _RUN_UNITS)))
+        layout = random_layout(ranks, chance)
+        cuts = [unit, *(cut for cut in range(unit + 1, end) if chance.random() < 0.25), end]
+        for first, behind in pairwise(cuts):
+            segments += _placed(parts, first, behind, layout)
+        unit = end
+    return Plan(tuple(segments), ranks, graph.digest, provenance=_label(graph, "random", ""))
+
+
+def _placed(parts: Units, first: int, end: int, layout: Layout) -> list[Segment]:
+    """Units [first, end) as one segment in a layout, or unit by unit, on the root, where that is not allowed."""
+    graph, ends = parts.graph, parts.ends
+    if not segment_problems(graph, ends[first], ends[end], layout):
+        return _segments(graph, (ends[first], ends[end]), layout)
+    if end - first > 1:
+        return [segment for unit in range(first, end) for segment in _placed(parts, unit, unit + 1, layout)]
+    return _segments(graph, (ends[first], ends[end]), ROOT)
+
+
+def random_layout(ranks: int, chance: random.Random) -> Layout:
+    """Any layout on some of the ranks of a job, more often on all, now and then with unequal shares."""
+    size = ranks if chance.random() < 0.7 else chance.randint(1, ranks)
+    team = tuple(sorted(chance.sample(range(ranks), size)))
+    kind = chance.choice((*_kinds(size), "rows", "channels", "replicated", "single"))
+    if size == 1 or kind == "single":
+        return Layout("single", (chance.choice(team),))
+    if kind == "grid":
+        return Layout(kind, team, grid=square(size))
+    shares = tuple(chance.randint(1, 4) for _ in team) if chance.random() < 0.2 and kind != "replicated" else ()
+    return Layout(kind, team, shares)

@@ -295,19 +295,18 @@ LENGTHS = (1, 1, 2, 3, 5, 8)
 """How many atoms a segment takes."""
 
 
-def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0, pieces: Sequence[Atom] | None = None) -> Plan:
+def random_plan(graph: Graph, ranks: int, source: Random, root: int = 0) -> Plan:
     """A plan of random segments, each in a random layout that its nodes allow, on a random team of ranks.
 
-    Every second segment that can leave its values in parts does, but none where segments are to be of `pieces` of the
-    graph in the place of its atoms. The same seed of `source` gives the same plan.
+    Every second segment that can leave its values in parts does. The same seed of `source` gives the same plan.
     """
     placed: list[Placed] = []
-    pieces, has_parts = (atoms(graph), True) if pieces is None else (pieces, False)
+    pieces = atoms(graph)
     while pieces:
         count = min(source.choice(LENGTHS), len(pieces))
         first, end = pieces[0].first, pieces[count - 1].end
         layouts = [_layout(kind, ranks, source) for kind in source.sample(tuple(KINDS), len(KINDS))]
-        if has_parts and source.random() < 0.5:
+        if source.random() < 0.5:
             layouts = [replace(each, in_parts=True) for each in layouts if KINDS[each.kind].cuts] + layouts
         fitting = (item for item in layouts if not segment_problems(graph, first, end, item, root))
         placed.append((first, end, next(fitting, Layout("single", (root,)))))

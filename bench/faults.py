@@ -55,10 +55,10 @@ TITLES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 PATIENCE_S = 120.0
 """A job that has said nothing for so long hangs."""
 
-REQUESTS, LONG, LONGEST = 160, 300, 400
+REQUESTS, LONG, LONGEST = 140, 240, 360
 """Of a stream; of one in which boards or links change; where another plan is taken up as well."""
 
-BEFORE, LONG_BEFORE = 40, 130
+BEFORE, LONG_BEFORE = 40, 110
 """Requests written before harm is done; where the root has to see first how long boards and links usually take."""
 
 SLOWDOWN = 500

@@ -42,10 +42,10 @@ def beside_one_session(
     return get
 
 
-def write_decoder(folder: Path, name: str, **sizes: int) -> Path:
+def write_decoder(folder: Path, name: str, hidden: int = HIDDEN, **sizes: int) -> Path:
     """Write a built-in decoder of one layer, with other sizes."""
     builder = Builder(name, 17)
-    getattr(decoders, name)(builder, layers=1, hidden=HIDDEN, heads=HEADS, vocabulary=VOCABULARY, **sizes)
+    getattr(decoders, name)(builder, layers=1, hidden=hidden, heads=HEADS, vocabulary=VOCABULARY, **sizes)
     model = builder.finish()
     with (folder / f"{name}.weights").open("wb") as file:
         write_weights(model.external, file)

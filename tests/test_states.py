@@ -17,7 +17,7 @@ from flexpie_mpi.lower import lower
 from flexpie_mpi.lower.facts import facts_of
 from flexpie_mpi.lower.memory import memory_of
 from flexpie_mpi.lower.verify import violations
-from flexpie_mpi.measure.remembered import Remembered
+from flexpie_mpi.measure.compare import Remembered
 from flexpie_mpi.planner.rules import with_more_tokens
 from flexpie_mpi.runtime.engine import settle_pace
 from flexpie_mpi.runtime.state_transfer import read_states, write_states
@@ -264,6 +264,20 @@ def test_chunks_read_the_weights_that_single_tokens_read(grows, chunks, tmp_path
         run_ranks(3, lambda transport, job=job: Engine(transport, *job, cache=Cache(tmp_path)).close())
         made.append({path.parent.name for path in tmp_path.glob("weights/*/model.onnx")})
     assert made[0] and made[0] == made[1]
+
+
+def test_weights_of_few_bits_are_laid_out_in_files(tmp_path):
+    path = write_decoder(tmp_path, "llama", 96, key_heads=1, intermediate=64, is_packed=True)
+    model = load(str(path), cache=Cache(tmp_path), states=StateChoice(("auto",), ROOM))
+    plan = layout_plan(model.graph, 1, "single")
+    run_ranks(1, lambda transport: Engine(transport, model, plan, cache=Cache(tmp_path)).close())
+    made = [onnx.load(each, load_external_data=False).graph for each in tmp_path.glob("weights/*/model.onnx")]
+    assert made  # of those whose scales are no constants of a few bytes
+    for graph in made:
+        (entries,) = (
+            {entry.key for entry in each.external_data} for each in graph.initializer if each.name == "weight0"
+        )
+        assert "prepacked_0" in entries
 
 
 def test_a_state_is_taken_along(grows, cache):

@@ -103,7 +103,9 @@ def test_all_paths_when_there_are_no_more() -> None:
 def test_no_path(layouts: int) -> None:
     space = network(residual(2), layouts)
     closed = [replace(here, seconds=np.where(here.end == space.cuts, np.inf, here.seconds)) for here in space.options]
-    found = search(replace(space, options=tuple(closed)))
+    space = replace(space, options=tuple(closed))
+    assert search(narrowed(space, top=1)).paths == ()
+    found = search(space)
     assert found.paths == ()
     assert found.is_optimal
     assert found.shortage is None

@@ -32,7 +32,8 @@ from ..runtime.engine import load_shared
 from ..runtime.machine import launcher_rank
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
-from ..session.opening import ROOT, shared_devices
+from ..session.opening import ROOT, from_root, read_boards
+from ..testbed import Testbed
 from . import UsageError, options
 from .job import RankPart, run_job
 from .output import check_paths, publish
@@ -129,25 +130,28 @@ class Tracing(RankPart):
         args, transport = self.args, self.transport
         with self.progress, ExitStack() as stack:
             on_root(transport, partial(_check_paths, args), ROOT)
-            origins = origins_of(transport, args.threads or 1, self._slowdown())
+            known = self._known()
+            slowdown = known.devices[transport.rank].slowdown if known else 1.0
+            origins = origins_of(transport, args.threads or 1, slowdown)
             subjects = self._subjects()
             recorder = on_root(transport, lambda: stack.enter_context(Recorder(args.output, origins)), ROOT)
             budget = Budget(transport, args.budget or BUDGET_S)
             keep = _FlushedRows(recorder).keep
-            Campaign(transport, origins, budget, keep, with_time_left(self.progress.tell, budget.seconds)).run(subjects)
+            tell = with_time_left(self.progress.tell, budget.seconds)
+            Campaign(transport, origins, budget, keep, tell, known).run(subjects)
             traces = recorder.traces() if recorder else Traces()
             on_root(transport, stack.close, ROOT)
         extra = {"cluster": cluster_digest(origins), "versions": versions(transport.library)}
         on_root(transport, partial(_leave, traces, args, extra), ROOT)
         return 0
 
-    def _slowdown(self) -> float:
-        """Of this rank's board in ``--testbed``.
+    def _known(self) -> Testbed | None:
+        """The boards of all ranks in ``--testbed``, and their links.
 
         Raises TestbedError on every rank, when the file cannot be read or has fewer boards than the job has ranks.
         """
-        devices = shared_devices(self.transport, self.args.testbed)
-        return devices[self.transport.rank].slowdown if devices else 1.0
+        path = self.args.testbed
+        return None if path is None else from_root(self.transport, lambda: read_boards(path, self.transport.size))
 
     def _subjects(self) -> list[Callable[[], Subject]]:
         """What loads each model. Those that are asked for are loaded at once, for one of them may be wrong."""

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Campaign:
     budget: Budget
     keep: Keep  # takes (table, rows) on the root; rows name origins by their rank
     tell: Callable[[str], None] = lambda text: None  # is told what goes on, between measurements
+    known: Testbed | None = None  # what a file says of as many boards and their links
 
     def run(self, subjects: Sequence[Callable[[], Subject]]) -> Testbed:
         """Measure until everything is measured or the budget is over; the job's devices, at their own speed, and links.
@@ -58,7 +59,7 @@ class Campaign:
         Each of the subjects loads a model, on all ranks together, when its first turn comes.
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
-        testbed = testbed_of(unpaced, self.links(), self.transport.all_gather(memory_bytes()))
+        testbed = self._linked(testbed_of(unpaced, self.links(), self.transport.all_gather(memory_bytes())))
         budget = self.budget.part(EXCHANGES_SHARE if subjects else 1.0)
         for rows in collect_exchanges(self.transport, testbed, budget, self.tell):
             self._keep("exchange", rows)
@@ -75,6 +76,7 @@ class Campaign:
 
     def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]]) -> None:
         """Measure plans of the models, by turns, and one however little time is left; say which could not be."""
+        testbed = self._linked(testbed)
         loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
         while (loaders or waiting) and not (known and self.budget.is_over()):
             if loaders:
@@ -113,12 +115,23 @@ class Campaign:
         left_out = before.left_out + outcome.left_out
         series.outcome = replace(outcome, measured=before.measured + outcome.measured, left_out=left_out)
 
-    @cached_property
+    def _linked(self, testbed: Testbed) -> Testbed:
+        """The devices of a testbed with the links that are known of the boards that ranks stand for.
+
+        Pair by pair it cannot be seen which pairs share a way, as in a ring, and what is planned for knows it.
+        """
+        return testbed.with_links(self.known) if self.known and self._stand_for_boards else testbed
+
+    @property
+    def _stand_for_boards(self) -> bool:
+        """Asked by all ranks together."""
+        return stand_for_boards(places_of(self.transport))
+
+    @property
     def _slowdown(self) -> float | None:
         """How much slower the board is that this rank stands for; None where ranks are what they are."""
         slowdowns = [origin.slowdown for origin in self.origins]
-        is_paced = max(slowdowns) > 1 and stand_for_boards(places_of(self.transport))
-        return slowdowns[self.transport.rank] if is_paced else None
+        return slowdowns[self.transport.rank] if max(slowdowns) > 1 and self._stand_for_boards else None
 
     def _keep(self, table: str, rows: np.ndarray) -> None:
         on_root(self.transport, partial(self.keep, table, rows))
@@ -158,6 +171,7 @@ def measure_cluster(
     subject: Subject | None = None,
     testbed: Testbed | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    known: Testbed | None = None,
 ) -> Measured:
     """Measure what is not known yet; called by all ranks together.
 
@@ -171,6 +185,8 @@ def measure_cluster(
         The job's boards and links where they are known: then plans alone are measured.
     tell : callable
         Is told what goes on, with the time that is left.
+    known : Testbed, optional
+        What a file says of as many boards and their links.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in TABLES}
     campaign = Campaign(
@@ -179,6 +195,7 @@ def measure_cluster(
         Budget(transport, budget_s),
         lambda table, more: rows[table].append(more),
         with_time_left(tell, budget_s),
+        known,
     )
     if subject is None:
         links = campaign.links()

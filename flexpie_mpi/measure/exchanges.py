@@ -2,12 +2,12 @@
 
 An exchange by itself, its data and code in the caches, takes half the time or less of the same one in a plan. So the
 patterns are strung together in one program, and before each all ranks work through more memory than their caches hold.
-Then they meet: where ranks share cores, work ends on some long before it ends on others, and what those had sent by
-then, an exchange would not take any more::
+Then they agree on a moment to begin: where ranks share cores, work ends on some long before it ends on others, they
+leave a barrier a millisecond apart, and what some had sent before the last one is there would be no price any more::
 
-    rank 0   | write v0 | work   | meet | exchange v0 | read v0, write v1 | work | meet   | exchange v1 | ...
-    rank 1   | write v0 | work | meet   | exchange v0 | read v0, write v1 | work   | meet | exchange v1 | ...
-                                        '- its price -'
+    rank 0   | write v0 | work   | agree | exchange v0 | read v0, write v1 | work | agree   | exchange v1 | ...
+    rank 1   | write v0 | work | agree   | exchange v0 | read v0, write v1 | work   | agree | exchange v1 | ...
+                                         '- its price -'
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ LABEL = b"patterns"
 
 _WARMUP, _REPEATS, _FEWEST = 2, 25, 5
 _WORK_BYTES = 8 << 20
-
+_NOTICE_S = 3e-3
+"""How long after the last rank is ready an exchange begins: until then all have heard of it."""
 
 LEAST_BYTES, MOST_BYTES = 1 << 10, 8 << 20
 """Sizes of the values."""
@@ -201,7 +202,7 @@ class _Interludes:
     """What a rank does between exchanges, and when by the root's clock it was done with it."""
 
     def __init__(self, transport: Transport) -> None:
-        self._meet = transport.barrier
+        self._transport = transport
         self._offset_s = clock_offset(transport)
         self._ready_s: dict[int, float] = {}
         self._memory = np.ones((2, _WORK_BYTES // 2 // _ITEM_BYTES), np.float32)
@@ -210,7 +211,7 @@ class _Interludes:
         read = [values[index] for _, index in step.inputs]
         written = [values[index] for _, index in step.outputs]
         source, target = self._memory
-        meet, clock, ready_s = self._meet, time.perf_counter, self._ready_s
+        clock, ready_s = time.perf_counter, self._ready_s
 
         def act() -> None:
             for array in read:
@@ -218,7 +219,8 @@ class _Interludes:
             for array in written:
                 array.fill(1.0)
             np.multiply(source, 0.5, out=target)
-            meet()
+            begin_s = max(self._transport.all_gather(clock() + self._offset_s)) + _NOTICE_S - self._offset_s
+            time.sleep(max(0.0, begin_s - clock()))
             ready_s[step.segment] = clock()
 
         return act

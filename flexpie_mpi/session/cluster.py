@@ -181,12 +181,12 @@ class InputsFinder:
 
     def _measured(self, subject: Subject, known: _Known | None, budget_s: float) -> Measured | None:
         """What is measured now; None where nothing need be, or may be."""
-        lacks, links = self._transport.broadcast((known.lacks, known.links) if known else None)
+        lacks, links, boards = self._transport.broadcast((known.lacks, known.links, known.testbed) if known else None)
         if not lacks or not budget_s:
             return None
         if lacks == "links":
             return measure_cluster(self._transport, self.origins, min(budget_s, LINKS_S), tell=self._tell)
-        return measure_cluster(self._transport, self.origins, budget_s, subject, links, self._tell)
+        return measure_cluster(self._transport, self.origins, budget_s, subject, links, self._tell, boards)
 
     def _learned(self, model: Model, known: _Known, measured: Measured | None) -> _Known:
         """What is known when the measurements are in; it is kept for the next start."""

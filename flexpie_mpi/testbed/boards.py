@@ -131,6 +131,10 @@ class Testbed:
         devices = (replace(device, block=block) for device, block in zip(self.devices, blocks, strict=True))
         return replace(self, devices=tuple(devices))
 
+    def with_links(self, other: Testbed) -> Testbed:
+        """The same devices, with the links of another testbed of as many."""
+        return replace(self, resources=other.resources, routes=other.routes, topology=other.topology)
+
     @property
     def digest(self) -> str:
         """Hex digest of everything but the testbed's name."""

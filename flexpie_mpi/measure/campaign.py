@@ -59,7 +59,7 @@ class Campaign:
         Each of the subjects loads a model, on all ranks together, when its first turn comes.
         """
         unpaced = [replace(origin, slowdown=1.0) for origin in self.origins]
-        testbed = self._linked(testbed_of(unpaced, self.links(), self.transport.all_gather(memory_bytes())))
+        testbed = self.linked(testbed_of(unpaced, self.links(), self.transport.all_gather(memory_bytes())))
         budget = self.budget.part(EXCHANGES_SHARE if subjects else 1.0)
         for rows in collect_exchanges(self.transport, testbed, budget, self.tell):
             self._keep("exchange", rows)
@@ -76,7 +76,6 @@ class Campaign:
 
     def plans(self, testbed: Testbed, subjects: Sequence[Callable[[], Subject]]) -> None:
         """Measure plans of the models, by turns, and one however little time is left; say which could not be."""
-        testbed = self._linked(testbed)
         loaders, waiting, known = deque(subjects), deque[_Series](), list[_Series]()
         while (loaders or waiting) and not (known and self.budget.is_over()):
             if loaders:
@@ -115,7 +114,7 @@ class Campaign:
         left_out = before.left_out + outcome.left_out
         series.outcome = replace(outcome, measured=before.measured + outcome.measured, left_out=left_out)
 
-    def _linked(self, testbed: Testbed) -> Testbed:
+    def linked(self, testbed: Testbed) -> Testbed:
         """The devices of a testbed with the links that are known of the boards that ranks stand for.
 
         Pair by pair it cannot be seen which pairs share a way, as in a ring, and what is planned for knows it.
@@ -203,6 +202,6 @@ def measure_cluster(
     elif testbed is None:
         testbed = campaign.run([lambda: subject])
     else:
-        campaign.plans(testbed, [lambda: subject])
+        campaign.plans(campaign.linked(testbed), [lambda: subject])
     tables = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
     return Measured(testbed, Traces(tables, tuple(origins)))

@@ -38,7 +38,6 @@ from ..runtime.whole_file import LEVELS, WholeFile
 DEPTH = 8
 """Requests that wait for their comparison; with more the stream waits."""
 
-
 RULES = ("levels", "nudges")
 """Where rounding is looked for, in this order."""
 

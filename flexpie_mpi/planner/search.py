@@ -121,8 +121,9 @@ def narrowed(space: Space, top: int) -> Space:
         for number in np.unique(np.concatenate([front.edge_option for front in forward.fronts[1:]])).tolist():
             bundle, row = tables.option(number)
             good[bundle.cut][space.options[bundle.cut].row(bundle.end[row], bundle.layout[row])] = True
-        for path in best_paths(charged, forward, 1) if not share else ():
-            rates = np.isfinite(space.capacity) * replay(space, path).seconds / max(1.0, load(space, path).max())
+        if not share:
+            for path in best_paths(charged, forward, 1):  # none where there is no way through
+                rates = np.isfinite(space.capacity) * replay(space, path).seconds / max(1.0, load(space, path).max())
     options = (options.take(np.flatnonzero(rows)) for options, rows in zip(space.options, good, strict=True))
     return replace(space, options=tuple(options))
 

@@ -26,8 +26,8 @@ import numpy as np
 
 from ..core.program import Exchange
 from .control import ControlPlane
-from .transport import Channel, Transport, Work
-from .waiting import Late, Patience, wait
+from .transport import Channel, Transport, Work, wait_for_work
+from .waiting import Patience
 
 T = TypeVar("T")
 
@@ -144,8 +144,7 @@ class Aside:
         """As of :meth:`.transport.Transport.listen`."""
         self._work = work
         if work is None:
-            home, others = self._home, [rank for rank in range(self._home.size) if rank != self._home.rank]
-            wait(self._is_done, home.patience.for_work(), partial(Late, home.rank, "work beside the stream", others))
+            wait_for_work(self._home, self._is_done, "work beside the stream")
             self._plane.flush()
 
     def call(self) -> None:

@@ -46,6 +46,7 @@ def end_job_on_error(rank: int, abort: Callable[[int], object]) -> None:
         code = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else 1
         try:
             say(rank, describe(kind, error, trace))
+            wait_until_read()
         finally:  # whatever goes wrong with printing, out of memory included
             abort(code)
 
@@ -76,8 +77,8 @@ def say(rank: int | None, text: str) -> None:
 def wait_until_read(patience_s: float = 0.5) -> None:
     """Wait until the launcher has taken what this process wrote to stderr, but not for ever.
 
-    MPICH's launcher ends all ranks when one aborts, and leaves what it has not read of their output: three jobs of
-    forty ended without a word.
+    MPICH's launcher ends all ranks when one aborts or dies, and leaves what it has not read of their output: three jobs
+    of forty ended without a word.
     """
     unread = array.array("i", [0])
     end_s = time.monotonic() + patience_s

@@ -201,6 +201,7 @@ class Job:
             left = "has left while other ranks are still at work; the job is aborted"
             sentence, is_late = (message or left, is_late) if grace_s else (str(error), True)
             say(None if sentence.startswith(f"rank {rank} ") else rank, sentence)
+            wait_until_read()
             self._dismiss(os.getppid() if is_late else None)
             if is_late and not self.is_elastic:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -217,8 +218,7 @@ class Job:
             MPI.Finalize()
 
     def abort(self, code: int) -> None:
-        """End all ranks, of this world and of any before it, when what this one said is on its way to the user."""
-        wait_until_read()
+        """End all ranks, of this world and of any before it."""
         MPI.COMM_WORLD.Abort(code)
 
     def is_revoked(self) -> bool:

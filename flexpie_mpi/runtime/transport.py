@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..core.errors import FlexPieError
 from ..core.program import Exchange, Piece
 from ..lower.arena import ALIGNMENT
 from .life import Answer, Life
-from .waiting import Late, Patience
+from .waiting import Late, Patience, wait
 
 T = TypeVar("T")
 
@@ -215,6 +216,15 @@ def on_root(transport: Control, function: Callable[[], T], root: int = 0) -> T |
     if error is not None:
         raise error
     return result
+
+
+def wait_for_work(transport: Transport, is_done: Callable[[], bool], what: str) -> None:
+    """Return when `is_done` says that what other ranks do by themselves is done, however long they take.
+
+    Raises LateError when one of them has not answered for as long as the deadline.
+    """
+    others = [rank for rank in range(transport.size) if rank != transport.rank]
+    wait(is_done, transport.patience.for_work(), partial(Late, transport.rank, what, others))
 
 
 def pieces(memory: np.ndarray) -> Iterator[np.ndarray]:

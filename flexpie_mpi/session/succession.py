@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from ..core.errors import FlexPieError, PlanError
 from ..core.plan import Plan
 from ..runtime.engine import Engine, settle_pace
-from ..runtime.transport import Control
-from ..runtime.waiting import Late, wait
+from ..runtime.transport import Control, wait_for_work
 from .choosing import Chosen
 from .opening import ROOT
 
@@ -62,9 +60,7 @@ class Succession:
 
     def take(self) -> None:
         """Let the engine that was made be the one that runs."""
-        transport = self._transport
-        others = [rank for rank in range(transport.size) if rank != transport.rank]
-        wait(self._is_there, transport.patience.for_work(), partial(Late, transport.rank, "a turn to a plan", others))
+        wait_for_work(self._transport, self._is_there, "a turn to a plan")
         before, made = self.engine, self._made
         before.close()
         if isinstance(made, Plan):

@@ -20,7 +20,7 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.choosing import DEADLINE_TIMES, LEAST_DEADLINE_S, Chooser, Chosen
 from ..session.greeting import greet
-from ..session.opening import ROOT, from_root, read_plan, shared_devices, shared_plan
+from ..session.opening import ROOT, from_root, read_plan, shared_devices, shared_plan, slowdown_of
 from ..session.survival import Course, Kept
 from ..session.timing import RunTerms, TimedRun, time_request
 from . import UsageError, options
@@ -248,7 +248,7 @@ class Inference(RankPart):
                 return self._publish()
             given = None if args.plan is None or course else shared_plan(transport, args.plan)
             devices = shared_devices(transport, args.testbed, kept.places)
-            slowdown = devices[transport.rank].slowdown if devices else 1.0
+            slowdown = slowdown_of(transport, devices)
             self.progress.tell(f"loading {args.model}")
             change = partial(self._with_pixels, given)
             load = partial(load_shared, budget=options.budget_of(args), states=options.states_of(args))

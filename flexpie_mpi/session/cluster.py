@@ -34,7 +34,7 @@ from .inputs import (
     traced_testbed,
     with_speeds,
 )
-from .opening import CostSources, Tell, boards_of, read_boards, shared_devices
+from .opening import CostSources, Tell, boards_of, read_boards, shared_devices, slowdown_of
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,7 @@ class InputsFinder:
 
     def __init__(self, transport: Transport, cache: Cache, sources: CostSources, tell: Tell) -> None:
         devices = shared_devices(transport, sources.testbed, sources.places)
-        slowdown = devices[transport.rank].slowdown if devices else 1.0
-        self.origins = origins_of(transport, sources.threads, slowdown, sources.boundaries)
+        self.origins = origins_of(transport, sources.threads, slowdown_of(transport, devices), sources.boundaries)
         self._transport = transport
         self._sources = sources
         self._tell = tell

@@ -136,6 +136,11 @@ def shared_devices(transport: Transport, path: str | None, places: Sequence[int]
     return () if path is None else from_root(transport, lambda: read_boards(path, places or transport.size).devices)
 
 
+def slowdown_of(transport: Transport, devices: Sequence[Device]) -> float:
+    """How many times longer this rank's compute is to take, as its board of `devices`; 1 where there are none."""
+    return devices[transport.rank].slowdown if devices else 1.0
+
+
 def requests_in_flight(
     plan: Plan,
     graph: Graph,

@@ -31,7 +31,7 @@ from ..runtime.transport import Transport, on_every_rank, on_root
 from ..runtime.waiting import wait
 from .choosing import Chooser
 from .greeting import greet
-from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, ignore
+from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, ignore, shared_devices, slowdown_of
 
 OPEN, RUN, STREAM, CLOSE, END, RESET, READ, WRITE = range(8)
 """What the root tells the other ranks to do next."""
@@ -80,10 +80,11 @@ class Served:
         cache = on_every_rank(transport, lambda: Cache(Path(order.cache)) if order.cache else Cache.default())
         tell(f"loading {order.model}")
         self.model = load_shared(transport, order.model, order.asked, cache, states=order.states)
-        threads, graph = order.sources.threads, self.model.graph
-        own = order.plan is None
-        self._make = partial(Engine, transport, self.model, cache=cache, threads=threads, is_trusted=own)
-        chooser = Chooser(transport, self.model, order.choice, order.sources, cache, tell)
+        sources, graph = order.sources, self.model.graph
+        slowdown = slowdown_of(transport, shared_devices(transport, sources.testbed, sources.places))
+        make = partial(Engine, transport, self.model, cache=cache, threads=sources.threads, slowdown=slowdown)
+        self._make = partial(make, is_trusted=order.plan is None)
+        chooser = Chooser(transport, self.model, order.choice, sources, cache, tell)
         request = on_root(transport, partial(_made_up, graph), ROOT)
         given = order.plan
         if given is None and other is not None and order.choice.planner in _OF_WEIGHTS:

@@ -1,0 +1,39 @@
+"""The ranks behind sessions: what each makes of the root's order."""
+
+from __future__ import annotations
+
+from flexpie_mpi import run_ranks
+from flexpie_mpi.session.opening import CostSources, PlanChoice
+from flexpie_mpi.session.ranks import Order, Served
+
+BOARDS = """
+format = 1
+topology = "switch"
+
+[link]
+bandwidth = "1Gb/s"
+latency = "50us"
+
+[[device]]
+name = "quick"
+
+[[device]]
+name = "slow"
+slowdown = 3
+"""
+
+
+def test_every_rank_is_as_slow_as_its_board(tmp_path):
+    """Also where it goes on to streams, whose engine is another one."""
+    boards = tmp_path / "boards.toml"
+    boards.write_text(BOARDS)
+    order = Order("builtin:tiny_cnn", PlanChoice("rows"), CostSources(str(boards)), cache=str(tmp_path))
+
+    def rank(transport):
+        served = Served(transport, order, lambda text: None)
+        alone = served.engine.pacer.slowdown
+        streaming = served._with_depth(2).pacer.slowdown
+        served.engine.close()
+        return alone, streaming
+
+    assert run_ranks(2, rank) == [(1, 1), (3, 3)]

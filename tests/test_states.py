@@ -182,14 +182,17 @@ def test_many_requests_are_one_sequence(request, cache, name, ranks, kind):
         found = [np.array(output) for each in requests for output in engine.run(each).values()]
         kept = read_states(engine)
         settle_pace([engine])  # for which buffers are filled
-        return found, kept, [np.array(output) for output in engine.run(requests[0]).values()]
+        settled = read_states(engine)
+        engine.states.reset()
+        return found, kept, settled, [np.array(output) for output in engine.run(requests[0]).values()]
 
-    found, kept, again = run_ranks(ranks, rank)[0]
+    found, kept, settled, again = run_ranks(ranks, rank)[0]
     check(found, expected)
     check(again, expected[:1])
-    assert kept.keys() == {state.input for state in model.graph.states}
+    assert kept.keys() == settled.keys() == {state.input for state in model.graph.states}
     for state, array in kept.items():
         np.testing.assert_allclose(array, states[state], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(array, settled[state])
 
 
 @pytest.mark.parametrize("name", ["grows", "groups", "stays"])

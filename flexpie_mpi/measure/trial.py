@@ -184,6 +184,8 @@ def run_rounds(
     """Round after round, until there are enough and no time is left for more: of the budget, where there is one."""
     transport, begin_s, running = runners[0].engine.transport, 0.0, list(runners)
     settle_pace([runner.engine for runner in runners])
+    for runner in runners:
+        runner.engine.states.reset()
     for number in range(rounds.limit):
         counted = number - rounds.warmup
         if counted == 0:

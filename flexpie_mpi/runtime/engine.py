@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -371,11 +372,13 @@ def settle_pace(engines: Sequence[Engine], control: Control | None = None) -> No
     """Measure what every step takes by itself, to pace slower boards evenly; called by all ranks together.
 
     What is measured of several engines is measured in turn: none of them gets a bad moment of the machine for good.
-    Buffers hold nothing of use afterwards, and states nothing. Without it, a step is paced by what it takes each time.
+    Buffers hold nothing of use afterwards, states what they held. Without it, steps are paced by what they take then.
     """
-    settle(control or engines[0].transport, [engine.pacer for engine in engines])
-    for engine in engines:
-        engine.states.reset()
+    with ExitStack() as stack:
+        for engine in engines:
+            if engine.pacer.is_needed:
+                stack.enter_context(engine.states.unchanged())
+        settle(control or engines[0].transport, [engine.pacer for engine in engines])
 
 
 def _lower_alike(

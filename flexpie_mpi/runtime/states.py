@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -63,6 +64,17 @@ class States:
         for array in () if length else self.arrays.values():  # what is behind a length is masked
             array.fill(0)
         self.length = length
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Hold afterwards what they hold now, whatever is written into their memory in between."""
+        length, held = self.length, {name: array.copy() for name, array in self.arrays.items()}
+        try:
+            yield
+        finally:
+            self.length = length
+            for name, array in held.items():
+                np.copyto(self.arrays[name], array)
 
     def take(self, graph: Graph, keep: int | None = None) -> None:
         """Be ready for requests of a graph that leave so many positions; all of their own when not given."""

@@ -23,7 +23,7 @@ from ..lower.facts import slice_bytes
 from ..model import Model
 from ..model.inputs import Asked
 from ..runtime.admission import Deliver, Requests, RequestSource, credit_exchange
-from ..runtime.engine import Engine, load_shared
+from ..runtime.engine import Engine, load_shared, settle_pace
 from ..runtime.loopback import alone
 from ..runtime.mpi import available, start
 from ..runtime.state_transfer import read_states, write_states
@@ -96,7 +96,7 @@ class Served:
         shared = other.shared_bytes(self.model, self.plan) if other else []
         beside = [held - both for held, both in zip(other.engine.held_bytes(), shared, strict=True)] if other else ()
         self._depth = chooser.depth(chosen, order.in_flight, beside=beside, shared=shared)
-        self.engine: Engine = self._make(self.plan, states=other.engine.states if other else None)
+        self.engine: Engine = self._made(states=other.engine.states if other else None)
 
     def shared_bytes(self, model: Model, plan: Plan) -> list[int]:
         """Bytes of its weights, by rank, that another model's plan reads as well; both engines map the same files.
@@ -128,8 +128,13 @@ class Served:
         """An engine for so many requests at once: one of many has no collectives, so there are two, one at a time."""
         if (self.engine.in_flight > 1) != (in_flight > 1):
             self.engine.close()
-            self.engine = self._make(self.plan, in_flight=in_flight)
+            self.engine = self._made(in_flight=in_flight)
         return self.engine
+
+    def _made(self, **options: Any) -> Engine:
+        engine: Engine = self._make(self.plan, **options)
+        settle_pace([engine])
+        return engine
 
 
 class Ranks:

@@ -31,9 +31,11 @@ def test_every_rank_is_as_slow_as_its_board(tmp_path):
 
     def rank(transport):
         served = Served(transport, order, lambda text: None)
-        alone = served.engine.pacer.slowdown
-        streaming = served._with_depth(2).pacer.slowdown
+        paces = [pace(served.engine), pace(served._with_depth(2))]
         served.engine.close()
-        return alone, streaming
+        return paces
 
-    assert run_ranks(2, rank) == [(1, 1), (3, 3)]
+    def pace(engine):
+        return engine.pacer.slowdown, bool(engine.pacer.steps) and all(step.seconds for step in engine.pacer.steps)
+
+    assert run_ranks(2, rank) == [[(1, False)] * 2, [(3, True)] * 2], "what steps take is measured beforehand"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from math import prod
 
 Bounds = tuple[int, int]
@@ -140,14 +141,20 @@ def split(extent: int, parts: int, index: int) -> Bounds:
 def split_weighted(extent: int, weights: Sequence[float]) -> tuple[Bounds, ...]:
     """Ranges of consecutive blocks whose lengths follow `weights` (largest remainders first).
 
-    A block of weight 0 is empty. Exact arithmetic: every rank computes the same ranges.
+    A block of weight 0 is empty. Where there are fewer elements than blocks, each is in that block in which its middle
+    is, as in :func:`split`. Exact arithmetic: every rank computes the same ranges.
 
     >>> split_weighted(10, (3, 1, 1))
     ((0, 6), (6, 8), (8, 10))
     >>> split_weighted(7, (1, 0, 1))
     ((0, 4), (4, 4), (4, 7))
+    >>> split_weighted(2, (2, 2, 1, 1))
+    ((0, 1), (1, 1), (1, 2), (2, 2))
     """
     shares = [Fraction(weight) for weight in weights]
+    if extent < sum(share > 0 for share in shares):
+        ends = [int(extent * end / sum(shares) + Fraction(1, 2)) for end in accumulate(shares)]
+        return tuple(pairwise((0, *ends)))
     ideal = [extent * share / sum(shares) for share in shares]
     lengths = [int(length) for length in ideal]
     by_remainder = sorted(range(len(shares)), key=lambda i: (lengths[i] - ideal[i], i))

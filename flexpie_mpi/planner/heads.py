@@ -7,6 +7,9 @@ is one segment, in ``channels`` with its last value in parts::
 
     x ---> by columns ---> heads, hidden features ---> by rows ---> sum     (all ranks have all of x)
 
+Heads need not divide by the ranks. Ranks that share a head compute its scores twice; where whole heads, or parts of one
+head at most, leave less on the fullest rank, the layout of the pair has such shares as its weights.
+
 What is in no pair falls back: tables of embeddings and other products go by columns, what is between pairs by tokens,
 or to every rank where there are too few. A table of words that is read to look them up and to say them goes by words:
 each rank keeps the same share of it for both ends, and what it looks up there is a part. By tokens there are no pairs,
@@ -17,11 +20,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from ..core.graph import BoundNode, Graph
-from ..core.layout import Layout
+from ..core.layout import Layout, cut_axes
+from ..core.region import split_weighted
 from ..lower.facts import slice_bytes
-from ..lower.shards import Growing, can_cut, node_flops, segment_problems, shard_region
+from ..lower.shards import (
+    Growing,
+    blocks_flops,
+    can_cut,
+    is_in_parts,
+    live_out,
+    node_flops,
+    segment_problems,
+    segment_shard,
+    shard_region,
+)
+from ..ops import rule_for
 from .units import Atom
 
 Pair = tuple[int, int, Layout]
@@ -29,6 +45,9 @@ Pair = tuple[int, int, Layout]
 
 TOLERATED = 0.2
 """Share of the other ranks' work and weights that a rank may have in a pair beside its own: heads need not divide."""
+
+EVEN = 0.01
+"""Part of a pair beyond its share that a rank may have before shares of whole heads are tried."""
 
 _LEAST_SUM = 4
 """Operations for an element of its result from which on a node that reads weights is a product."""
@@ -53,8 +72,8 @@ def pairs(graph: Graph, pieces: Sequence[Atom], columns: Layout) -> Iterator[Pai
             start, spread = number, set() if found and found[1] > number else writes
         else:
             start, spread = (start, spread | writes) if spread else (number, writes)
-    if spread and _is_shared(graph, pieces, (start, len(pieces), columns)):
-        yield start, len(pieces), columns
+    if spread and (found := _shared_out(graph, pieces, (start, len(pieces), columns))):
+        yield found
 
 
 def _closed(graph: Graph, pieces: Sequence[Atom], start: int, number: int, columns: Layout) -> Pair | None:
@@ -65,29 +84,104 @@ def _closed(graph: Graph, pieces: Sequence[Atom], start: int, number: int, colum
     ends = [(start, number, columns)]
     if all(len(graph.value(name).shape or ()) < 4 for name in graph.nodes[pieces[number].end - 1].writes):
         ends.insert(0, (start, number + 1, replace(columns, in_parts=True)))
-    return next((pair for pair in ends if _is_shared(graph, pieces, pair)), None)
+    return next(filter(None, (_shared_out(graph, pieces, pair) for pair in ends)), None)
 
 
-def _is_shared(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> bool:
-    """Whether a segment can be, and leaves every rank about its share of the work and of the weights."""
+def _shared_out(graph: Graph, pieces: Sequence[Atom], pair: Pair) -> Pair | None:
+    """A segment in its layout, or with shares of whole blocks, such as heads, where these leave less on the fullest.
+
+    None where it cannot be, or neither leaves every rank about its share.
+    """
     (first, end), layout = (pieces[pair[0]].first, pieces[pair[1] - 1].end), pair[2]
     if segment_problems(graph, first, end, layout):
-        return False
+        return None
+    asked = _shares(layout)
+    choices = {layout: _loads(graph, first, end, layout)}
+    if _excess(choices[layout], asked) > EVEN:
+        for count, size in _blocks(graph, first, end, layout):
+            for weights in (_whole_blocks(count, asked), _parts_of_blocks(count, size, asked)):
+                by_blocks = replace(layout, weights=weights)
+                choices[by_blocks] = _loads(graph, first, end, by_blocks)
+    if not any(_is_fair(loads, _shares(each)) for each, loads in choices.items()):
+        return None
+    return *pair[:2], min(choices, key=lambda each: _excess(choices[each], asked))
+
+
+def _blocks(graph: Graph, first: int, end: int, layout: Layout) -> list[tuple[int, int]]:
+    """(number, size) of blocks that nodes of a segment work in, such as heads, and heads of keys; the most first.
+
+    The least share tells: for one feature of a head, products with queries and with keys are made for all of the head.
+    """
+    extents, grains = zip(*(_shared_axis(graph, name, layout) for name in live_out(graph, first, end)), strict=True)
+    extent, least = max(extents), max(grains)
+    if extent <= least:
+        return []
+    two = replace(layout, ranks=layout.ranks[:2], weights=(least, extent - least))
+    shard = segment_shard(graph, first, end, two, two.ranks[0])
+    works = ((block.node, blocks_flops(graph, (block,))) for block in (shard.blocks if shard else ()))
+    wholes = ((node_flops(graph.bound[graph.position[name]]), work) for name, work in works if work)
+    counts = {whole // work for whole, work in wholes if whole % work == 0}
+    fitting = (count for count in counts if 1 < count < extent // least and extent % count == 0)
+    return [(count, extent // count) for count in sorted(fitting, reverse=True)]
+
+
+def _whole_blocks(count: int, shares: Sequence[float]) -> tuple[float, ...]:
+    """Shares of so many blocks that cut none."""
+    return tuple(float(hi - lo) for lo, hi in split_weighted(count, shares))
+
+
+def _parts_of_blocks(count: int, size: int, shares: Sequence[float]) -> tuple[float, ...]:
+    """Shares of fewer blocks than ranks, of which each has a part of one block; else those that cut none.
+
+    >>> _parts_of_blocks(2, 4, (1, 1, 1, 1, 1))
+    (2.0, 2.0, 2.0, 1.0, 1.0)
+    """
+    middles = (end - share / 2 for end, share in zip(accumulate(shares), shares, strict=True))
+    places = [int(middle * count / sum(shares)) for middle in middles]
+    teams = [[share for share, at in zip(shares, places, strict=True) if at == block] for block in range(count)]
+    if not all(map(sum, teams)):
+        return _whole_blocks(count, shares)
+    return tuple(float(hi - lo) for team in teams for lo, hi in split_weighted(size, team))
+
+
+def _shared_axis(graph: Graph, name: str, layout: Layout) -> tuple[int, int]:
+    """Elements along the axis that ranks share out for a value that leaves a segment, and how many stay together."""
+    node, shape, grain = graph.bound[graph.producer[name]], graph.value(name).shape, 1
+    if is_in_parts(graph, name, layout):
+        shape, grain = node.in_shape(), rule_for(node).part_grain(node)
+    axes = cut_axes(layout.kind, len(shape or ()))
+    return (shape[axes[0]] if shape and axes else 1), grain
+
+
+def _shares(layout: Layout) -> tuple[float, ...]:
+    return layout.weights or (1.0,) * len(layout.ranks)
+
+
+def _excess(loads: Sequence[float], shares: Sequence[float]) -> float:
+    """How much more than its share a rank has, as a part of the whole, where it is most."""
+    return max(load - share / sum(shares) for load, share in zip(loads, shares, strict=True))
+
+
+def _is_fair(loads: Sequence[float], shares: Sequence[float]) -> bool:
+    """Whether every rank has about its share."""
+    owned = (share / sum(shares) for share in shares)
+    return all(load <= own + TOLERATED * (1 - own) for load, own in zip(loads, owned, strict=True))
+
+
+def _loads(graph: Graph, first: int, end: int, layout: Layout) -> list[float]:
+    """What every rank has of a segment's work, or of its weights where that is more, as a part of the whole."""
     nodes = graph.bound[first:end]
     factors = (value for node in nodes if _is_product(graph, node) for value in node.inputs if value is not None)
     weights = {value.name: value.nbytes for value in factors if value.is_constant}
-    work, nbytes = sum(map(node_flops, nodes)), sum(weights.values())
-    shares = layout.weights or (1,) * len(layout.ranks)
-    for rank, share in zip(layout.ranks, shares, strict=True):
-        own = share / sum(shares)
-        most = own + TOLERATED * (1 - own)
+    work, nbytes = max(1, sum(map(node_flops, nodes))), max(1, sum(weights.values()))
+    loads = []
+    for rank in layout.ranks:
         part = Growing(graph, first, layout, rank)
         part.grow(end)
         shard = part.shard()
         read = [(name, region) for name, region in (shard.weights if shard else ()) if name in weights]
-        if part.flops > most * work or slice_bytes(graph, read) > most * nbytes:
-            return False
-    return True
+        loads.append(max(part.flops / work, slice_bytes(graph, read) / nbytes))
+    return loads
 
 
 def _is_product(graph: Graph, node: BoundNode) -> bool:

@@ -6,6 +6,7 @@ by channels when it carries heavy weights, replicated when later nodes are cut a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -103,7 +104,8 @@ def with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
         return None
     layouts = [segment.layout for segment in plan.segments]
     everyone = tuple(range(plan.ranks))
-    tokens = Layout("rows", everyone, next((each.weights for each in layouts if each.ranks == everyone), ()))
+    shares = Counter(each.weights for each in layouts if each.ranks == everyone)  # those of pairs may be whole heads
+    tokens = Layout("rows", everyone, shares.most_common(1)[0][0] if shares else ())
 
     def place(atom: Atom) -> int:
         number = places[graph.nodes[atom.first].name]

@@ -128,6 +128,10 @@ RANDOM = frozenset(
 """Operators that draw numbers."""
 
 
+ONNX_DOMAINS = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoundNode:
     """A node with the values around it: all that an operator's rule may look at."""
@@ -146,7 +150,7 @@ class BoundNode:
     @property
     def operator(self) -> str:
         """The operator's type, with its domain where that is not the default one: ``com.microsoft.Attention``."""
-        return self.op if self.node.domain in ("", "ai.onnx") else f"{self.node.domain}.{self.op}"
+        return self.op if self.node.domain in ONNX_DOMAINS else f"{self.node.domain}.{self.op}"
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.node.attribute(name, default)

@@ -18,7 +18,8 @@ from onnx import helper, numpy_helper
 
 from ..core.budget import Budget
 from ..core.errors import ModelError
-from .walks import fresh, nodes_inside, reads, rename_reads, replace, taken_names
+from ..core.graph import ONNX_DOMAINS
+from .walks import fresh, is_onnx, nodes_inside, opset_of, reads, rename_reads, replace, taken_names
 from .weights import check_shape, elements
 
 _CONSTANTS = {
@@ -32,9 +33,6 @@ _CONSTANTS = {
     "value_ints": ("ints", onnx.AttributeProto.INTS),
 }
 """The attributes of Constant: the field that holds the value, and the type."""
-_DEFAULT_DOMAINS = ("", "ai.onnx")
-_DEFAULT_OPSET = 17
-"""For models that use no operator of the default domain; what is added around their nodes does."""
 
 
 def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None:
@@ -51,7 +49,7 @@ def lift_constants(graph: onnx.GraphProto, budget: Budget | None = None) -> None
     graph.ClearField("sparse_initializer")
     others = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS:
+        if is_onnx(node, "Constant"):
             graph.initializer.append(_constant(node, budget))
         else:
             others.append(node)
@@ -143,7 +141,7 @@ def _strip(proto: onnx.ModelProto) -> None:
     for node in nodes_inside(proto.graph.node):
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
-        node.domain = "" if node.domain in _DEFAULT_DOMAINS else node.domain
+        node.domain = "" if node.domain in ONNX_DOMAINS else node.domain
 
 
 def _write_outputs(proto: onnx.ModelProto) -> None:
@@ -241,8 +239,7 @@ def _drop(tensors: Any, is_dropped: Callable[[int, onnx.TensorProto], bool]) -> 
 
 def _prune_opsets(proto: onnx.ModelProto) -> None:
     """Keep the operator sets that nodes are from, each once, and always the default one."""
-    versions = {"" if item.domain in _DEFAULT_DOMAINS else item.domain: item.version for item in proto.opset_import}
+    versions = {item.domain: item.version for item in proto.opset_import} | {"": opset_of(proto)}
     used = {node.domain for node in nodes_inside(proto.graph.node)} | {""}
-    versions.setdefault("", _DEFAULT_OPSET)
     del proto.opset_import[:]
     proto.opset_import.extend(helper.make_opsetid(name, versions[name]) for name in sorted(used) if name in versions)

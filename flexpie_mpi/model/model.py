@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from ..core.errors import ModelError
 from ..core.graph import ITEM_BYTES, Attribute, Graph, Node, Value
 from .states import declared
-from .walks import captures, taken_names
+from .walks import captures, opset_of, taken_names
 from .weights import WeightStore, digest_bytes, dtype_name, raw_bytes, stub_entries
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def convert(proto: onnx.ModelProto) -> Graph:
         values=values,
         inputs=tuple(value.name for value in graph.input if value.name not in made),
         outputs=tuple(value.name for value in graph.output if value.name not in own.values()),
-        opset=next(item.version for item in proto.opset_import if item.domain == ""),
+        opset=opset_of(proto),
         states=states,
         growth=growth,
     )

@@ -23,7 +23,7 @@ from ..ops.base import OWN
 from ..ops.moments import MOMENTS
 from .canonicalise import canonicalise
 from .model import convert
-from .walks import fresh, is_onnx, replace, taken_names
+from .walks import fresh, is_onnx, opset_of, replace, taken_names
 from .written import InPlace
 
 LEAST_PIXELS = 256
@@ -79,7 +79,7 @@ def by_instances(proto: onnx.ModelProto) -> None:
     if not any(is_onnx(node, "GroupNormalization") for node in proto.graph.node):
         return
     shapes, taken, nodes = _float_shapes(proto), taken_names(proto), list[onnx.NodeProto]()
-    opset = max(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
+    opset = opset_of(proto)
     for node in proto.graph.node:
         shape = shapes.get(node.input[0], ()) if is_onnx(node, "GroupNormalization") else ()
         channels = shape[1] if len(shape) > 1 else 0

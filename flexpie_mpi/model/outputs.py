@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..core.errors import ModelError
-from .walks import fresh, nearest, replace, taken_names
+from .walks import fresh, nearest, opset_of, replace, taken_names
 
 Index = tuple[int | slice, ...]
 
@@ -120,7 +120,7 @@ def slice_node(
     }
     if not ranges:
         return helper.make_node("Identity", [source], [target], name=target)
-    if min((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=10) < 10:
+    if opset_of(proto) < 10:
         return helper.make_node("Slice", [source], [target], name=target, **bounds)
     names = [_constant(proto, f"{target}::{key}", items, taken) for key, items in bounds.items()]
     return helper.make_node("Slice", [source, *names], [target], name=target)

@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, defs, helper, inliner, numpy_helper
 
+from ..core.graph import ONNX_DOMAINS
 from .canonicalise import lift_constants
 from .walks import fresh, is_onnx, nodes_inside, reads, replace, taken_names
 
@@ -74,7 +75,7 @@ def _id(function: onnx.FunctionProto) -> _Id:
 
 
 def _is_operator(function: onnx.FunctionProto) -> bool:
-    return function.domain in ("", "ai.onnx") and bool(defs.has(function.name, ""))
+    return function.domain in ONNX_DOMAINS and bool(defs.has(function.name, ""))
 
 
 def _calls(nodes: Iterable[onnx.NodeProto]) -> list[_Id]:

@@ -8,6 +8,11 @@ from typing import Any
 
 import onnx
 
+from ..core.graph import ONNX_DOMAINS
+
+_DEFAULT_OPSET = 17
+"""Of models that use no operator of ONNX's own; what is added around their nodes does."""
+
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Graphs among the attributes of a node."""
@@ -27,7 +32,13 @@ def nodes_inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def is_onnx(node: onnx.NodeProto, op: str) -> bool:
     """Whether a node is that operator of ONNX's own."""
-    return node.op_type == op and node.domain in ("", "ai.onnx")
+    return node.op_type == op and node.domain in ONNX_DOMAINS
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model is written in; of several that it names, the last."""
+    versions = [item.version for item in proto.opset_import if item.domain in ONNX_DOMAINS]
+    return versions[-1] if versions else _DEFAULT_OPSET
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

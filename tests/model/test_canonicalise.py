@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from flexpie_mpi.model.canonicalise import canonicalise
-from flexpie_mpi.model.walks import captures
+from flexpie_mpi.model.walks import captures, opset_of
 
 from .build import make, noise, session
 
@@ -138,6 +138,15 @@ def test_initializers_listed_as_inputs_are_constants_and_opsets_are_pruned():
     assert [value.name for value in after.graph.input] == ["x"]
     assert [(item.domain, item.version) for item in after.opset_import] == [("", 17)]
     same_results(model, after, {"x": noise(3, seed=1)})
+
+
+def test_a_model_has_one_opset_under_either_name_of_the_domain():
+    model = make([("Relu", ["x"], ["y"])], {"x": (3,)}, ["y"])
+    for items, version in (([("ai.onnx", 9)], 9), ([("", 9), ("ai.onnx", 13)], 13), ([("ai.onnx.ml", 3)], 17)):
+        del model.opset_import[:]
+        model.opset_import.extend(helper.make_opsetid(*item) for item in items)
+        assert opset_of(model) == version
+        assert [(item.domain, item.version) for item in tidied(model).opset_import] == [("", version)]
 
 
 def test_renaming_a_constant_output_leaves_subgraphs_alone_that_have_the_name_themselves():

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import onnx
 
-from .walks import fresh, reads, replace, taken_names
+from .walks import PRODUCTS, fresh, reads, replace, taken_names
 
-_PRODUCTS = ("MatMul", "Gemm")
 _PASSING = ("Add", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """Operators between a product and where it is split apart; they read constants beside what they pass on."""
 _TAKING = ("Gather", "Slice")
@@ -44,7 +43,7 @@ class _Branches:
     def split(self) -> bool:
         """Give every branch its own nodes; whether there is any."""
         for node in self._graph.node:
-            if node.op_type in _PRODUCTS and node.input[1] in self._constants:
+            if node.op_type in PRODUCTS and node.input[1] in self._constants:
                 self._split(node)
         nodes = [each for node in self._graph.node for each in (node, *self._copies.get(node.name, ()))]
         replace(self._graph.node, nodes)

@@ -20,21 +20,22 @@ from ..core.versions import processor
 from ..files.cache import Cache
 from .session import VERSION, Level, create, options_of
 from .shard import SegmentModel, WeightFiles
+from .walks import PRODUCTS
 from .weights import EXTERNAL
 
 KIND = "weights"
 """Of entries in the cache: they are beside the weights themselves, since a session knows of one folder."""
 
 _BY_BLOCKS = "MatMulNBits"
-_PRODUCTS = ("MatMul", "Gemm", _BY_BLOCKS)
-_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
-"""What becomes of the first two in a session: all take what a Gemm has laid out."""
+_LAID_OUT_ANEW = (*PRODUCTS, _BY_BLOCKS)
+_KERNELS = (*PRODUCTS, "FusedMatMul", "FusedGemm")
+"""What becomes of ONNX's own products in a session: all take what a Gemm has laid out."""
 _MODEL, _WEIGHTS, _LAID_OUT = "model.onnx", "weights.bin", "prepacked_0"
 
 
 def packs(segment: SegmentModel) -> bool:
     """Whether a segment has products whose weights are laid out; a table that a FusedMatMul turns is read as it is."""
-    return any(node.op_type in _PRODUCTS and node.input[1] in segment.weights for node in segment.proto.graph.node)
+    return any(node.op_type in _LAID_OUT_ANEW and node.input[1] in segment.weights for node in segment.proto.graph.node)
 
 
 def packed(segment: SegmentModel, files: WeightFiles, cache: Cache) -> dict[str, dict[str, str]]:
@@ -45,7 +46,7 @@ def packed(segment: SegmentModel, files: WeightFiles, cache: Cache) -> dict[str,
     tensors = {tensor.name: tensor for tensor in segment.proto.graph.initializer if tensor.name in segment.weights}
     found = {}
     for node in segment.proto.graph.node:
-        product = _product(node, tensors) if node.op_type in _PRODUCTS and node.input[1] in tensors else None
+        product = _product(node, tensors) if node.op_type in _LAID_OUT_ANEW and node.input[1] in tensors else None
         if product is not None:
             names = [files.names[segment.weights[weight.name]] for weight in product.weights]
             found[node.input[1]] = _entries(product, names, files.folder, cache)

@@ -19,11 +19,11 @@ from ..lower.shards import Held
 from ..ops import Const, LocalNode, crop, rule_for, whole
 from ..ops.base import OWN
 from .model import Model
-from .walks import fresh
+from .walks import PRODUCTS, fresh
 
 FEW_ROWS = 4
 """Up to this many rows, a matrix product takes as long as reading its weights once."""
-_PRODUCTS = ("Gemm", "MatMul", "FusedMatMul")
+_PRODUCTS = (*PRODUCTS, "FusedMatMul")
 _NEED_PACKING = ("MatMulNBits", "DequantizeLinear")
 """Operators that sum in another type when their weights are not packed, as does what onnxruntime makes of them."""
 

@@ -12,6 +12,8 @@ from ..core.graph import ONNX_DOMAINS
 
 _DEFAULT_OPSET = 17
 """Of models that use no operator of ONNX's own; what is added around their nodes does."""
+PRODUCTS = ("MatMul", "Gemm")
+"""ONNX's own products of two matrices, of which the second may be weights."""
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from ..report.health import health_items, health_record
 from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
-from ..session.doctor import Diagnosis, Subject, diagnose
+from ..session.doctor import Subject, diagnose
 from ..session.opening import ROOT
 from ..session.verdicts import ERROR, WARNING, worst
 from . import UsageError, options
 from .job import RankPart, run_job
-from .output import check_paths, show, write_record
+from .output import check_paths, publish
 
 UNWELL = 1
 """Exit code when something is to be mended."""
@@ -47,9 +48,6 @@ class Doctor(RankPart):
                 *(args.testbed, args.model, args.plan), options.asked_of(args), options.budget_of(args), args.threads
             )
             diagnosis = diagnose(transport, subject, self.cache, self.progress.tell)
-            on_root(transport, lambda: write_record(health_record(diagnosis), args.json), ROOT)
-        on_root(transport, lambda: self._show(diagnosis), ROOT)
+        items = partial(health_items, diagnosis)
+        on_root(transport, lambda: publish(items, health_record(diagnosis), args.json), ROOT)
         return UNWELL if worst(diagnosis.verdicts) in (WARNING, ERROR) else 0
-
-    def _show(self, diagnosis: Diagnosis) -> None:
-        show(lambda: health_items(diagnosis), health_record(diagnosis), self.args.json)

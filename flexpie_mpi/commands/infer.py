@@ -360,7 +360,7 @@ class Inference(RankPart):
 
     def _keep(self, run: TimedRun | StreamRun) -> None:
         """Write the files of a run that is over, on the root."""
-        self.files.save(run)
+        self.kept.say = self.files.save(run)
         self.kept.run = run
 
     def _publish(self) -> int:
@@ -368,11 +368,11 @@ class Inference(RankPart):
         self.progress.clear()
 
         def say() -> bool:
-            run = self.kept.run
-            assert run is not None, "on the root"
-            if not self.kept.is_said:
-                self.files.publish(run)
-            self.kept.is_said = True
-            return run.is_wrong
+            kept = self.kept
+            assert kept.run is not None, "on the root"
+            if kept.say is not None:
+                kept.say()
+                kept.say = None
+            return kept.run.is_wrong
 
         return DIFFERS if from_root(self.transport, say) else 0

@@ -131,13 +131,18 @@ class RootFiles:
         files, budget = files_of(self.args), asked.budget
         return load_inputs(files, graph, mean=asked.mean, scale=asked.scale, seed=asked.seed, budget=budget)
 
-    def save(self, run: TimedRun | StreamRun) -> None:
-        """Write every file that is asked for; a stream has written its outputs."""
+    def save(self, run: TimedRun | StreamRun) -> Callable[[], None]:
+        """Write every file that is asked for; what is returned prints what is to be said of the run.
+
+        A stream has written its outputs.
+        """
         if isinstance(run, TimedRun):
             self._save_request(run)
         if self.args.save_plan is not None:
             write_text(self.args.save_plan, file_plan(run.model, run.plan).to_json())
-        write_record(self._said(run)[1], self.args.json)
+        items, record = self._said(run)
+        write_record(record, self.args.json)
+        return partial(show, items, record, self.args.json)
 
     def _save_request(self, run: TimedRun) -> None:
         if self.args.output is not None:
@@ -154,10 +159,6 @@ class RootFiles:
 
             programs = lower(run.typical_plan, run.model.graph)
             write_text(self.args.timeline, chrome_text(run_trace(run, programs)))
-
-    def publish(self, run: TimedRun | StreamRun) -> None:
-        """Print what is to be said of a run."""
-        show(*self._said(run), self.args.json)
 
     def _said(self, run: TimedRun | StreamRun) -> tuple[Callable[[], list[Item]], dict[str, Any]]:
         """What makes the text about a run, and its record."""

@@ -8,7 +8,7 @@ take the root's place. Engines and executors know nothing of all that: an attemp
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -51,7 +51,7 @@ class Course:
 class Kept:
     """What one rank keeps; as a context, of one attempt: what is open is closed at its end, unless by a loss.
 
-    `model`, `source`, `request`, `handler` and `run` are the root's.
+    `model`, `source`, `request`, `handler`, `run` and `say` are the root's.
     """
 
     crew: Crew | None = None  # None where the job ends with the first rank that is lost
@@ -62,7 +62,7 @@ class Kept:
     request: Mapping[str, Any] | None = None
     handler: StreamHandler | None = None
     run: StreamRun | TimedRun | None = None  # that which is over
-    is_said: bool = False  # whether the user has been told of it
+    say: Callable[[], None] | None = None  # tells the user of it; None where nothing is left to tell
     stack: ExitStack = field(default_factory=ExitStack)
     _told: int = 0  # losses
 

@@ -179,12 +179,13 @@ class InputsFinder:
             return None
 
     def _measured(self, subject: Subject, known: _Known | None, budget_s: float) -> Measured | None:
-        """What is measured now; None where nothing need be, or may be."""
-        lacks, links, boards = self._transport.broadcast((known.lacks, known.links, known.testbed) if known else None)
+        """What is measured now; None where nothing need be, or may be. Testbeds are sent where plans are measured."""
+        lacks = self._transport.broadcast(known.lacks if known else None)
         if not lacks or not budget_s:
             return None
         if lacks == "links":
             return measure_cluster(self._transport, self.origins, min(budget_s, LINKS_S), tell=self._tell)
+        links, boards = self._transport.broadcast((known.links, known.testbed) if known else None)
         return measure_cluster(self._transport, self.origins, budget_s, subject, links, self._tell, boards)
 
     def _learned(self, model: Model, known: _Known, measured: Measured | None) -> _Known:

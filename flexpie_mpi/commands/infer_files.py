@@ -24,7 +24,6 @@ from ..files.outputs import (
     widened_types,
 )
 from ..files.requests import Source, StreamOptions, find_source, normalisations, sample
-from ..lower import lower
 from ..model import Model
 from ..model.pixels import file_plan, pixel_plan, with_pixels
 from ..session.timing import TimedRun, stream_provenance
@@ -157,8 +156,7 @@ class RootFiles:
             from ..report.chrome import chrome_text
             from ..report.run import run_trace
 
-            programs = lower(run.typical_plan, run.model.graph)
-            write_text(self.args.timeline, chrome_text(run_trace(run, programs)))
+            write_text(self.args.timeline, chrome_text(run_trace(run)))
 
     def _said(self, run: TimedRun | StreamRun) -> tuple[Callable[[], list[Item]], dict[str, Any]]:
         """What makes the text about a run, and its record."""

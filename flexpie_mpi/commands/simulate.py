@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     }
     write_record(record, args.json)
     if args.timeline is not None:
-        programs = lower(studies[-1].counts[-1].plan.variant(0), model.graph)
+        plan = studies[-1].counts[-1].plan
+        programs = lower(plan.variant(0), model.graph, sketch.testbed(plan.ranks).blocks)
         write_text(args.timeline, chrome_text(simulated_trace(studies[-1], model.graph, programs)))
     head = [*model_lines(model), f"boards   {_boards(sketch, counts)}", f"costs    {source}", ""]
     publish(lambda: [*head, *_items(args, studies)], record, args.json)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.plan import Plan
-from ..core.program import Program
 from ..core.region import Region
 from .chrome import Job, chrome_trace
 from .comparison import comparison_items, comparison_record
@@ -115,14 +114,15 @@ def run_record(run: TimedRun) -> dict[str, Any]:
     return record | _prediction_record(run)
 
 
-def run_trace(run: TimedRun, programs: Sequence[Program]) -> dict[str, Any]:
-    """The timeline of a run that has one, in the Trace Event Format; `typical_plan` was lowered to the `programs`."""
+def run_trace(run: TimedRun) -> dict[str, Any]:
+    """The timeline of a run that has one, in the Trace Event Format."""
     assert run.timeline is not None, "only a run that was recorded has a timeline"
     trial = run.trial
     hosts = [host for _, host in sorted((rank, host) for host, ranks in run.hosts.items() for rank in ranks)]
     pairs = zip(run.boards or hosts, hosts, strict=True)
     boards = [host if board == host else f"{board} on {host}" for board, host in pairs]
-    job = Job(run.typical_plan, run.model.graph, programs, boards)
+    turn = run.typical_turn
+    job = Job(run.plan.variant(turn), run.model.graph, run.programs_by_turn[turn], boards)
     about = {
         "request": f"{trial.typical + 1} of {len(trial.latencies_s)} measured, the nearest to the median",
         "latency_s": trial.latencies_s[trial.typical],

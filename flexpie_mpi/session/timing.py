@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.plan import Plan
+from ..core.program import Program
 from ..core.timeline import Timeline
 from ..core.versions import versions
 from ..files.cache import Cache
@@ -52,6 +53,7 @@ class TimedRun:
     source: str  # of the model
     model: Model
     plan: Plan
+    programs_by_turn: tuple[tuple[Program, ...], ...]  # what the engine has lowered it to
     facts: PlanFacts
     trial: Trial
     outputs: Mapping[str, Any]  # of the last request, on the root; empty elsewhere
@@ -67,9 +69,9 @@ class TimedRun:
     losses: tuple[Loss, ...] = ()  # ranks that the job has outlived
 
     @property
-    def typical_plan(self) -> Plan:
-        """What the plan asks for in the typical request of the trial, where replicas take turns."""
-        return self.plan.variant(int(self.settings["warmup"]) + self.trial.typical)
+    def typical_turn(self) -> int:
+        """Number of the turn that the typical request of the trial was, where replicas take turns."""
+        return (int(self.settings["warmup"]) + self.trial.typical) % self.plan.period
 
     @property
     def is_wrong(self) -> bool:
@@ -118,6 +120,7 @@ def time_request(
         source=terms.model,
         model=engine.model,
         plan=engine.plan,
+        programs_by_turn=engine.programs_by_turn,
         facts=facts_of(engine.plan, engine.model.graph, engine.programs),
         trial=trial,
         outputs=outputs,

@@ -9,7 +9,7 @@ import pytest
 
 from flexpie_mpi import Plan, layout_plan, load
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.lower import lower
+from flexpie_mpi.lower import digest, lower
 from flexpie_mpi.lower.memory import PROCESS_BYTES, memory_of
 from flexpie_mpi.session import scaling
 from flexpie_mpi.simulate import simulate
@@ -160,10 +160,15 @@ def test_mistakes_are_one_sentence(here, boards, tmp_path):
 
 
 def test_the_timeline_is_that_of_the_most_boards(here, boards, tmp_path):
-    path = tmp_path / "run.json"
-    code, _, _ = here("simulate", "--model", TINY, "--testbed", boards, "--ranks", "1,3", "--timeline", path)
+    path, plan = tmp_path / "run.json", tmp_path / "plan.json"
+    graph = load(TINY).graph
+    plan.write_text(layout_plan(graph, 3, "rows").to_json())
+    boards.write_text(f"{BOARDS}block = 16\n")
+    code, _, _ = here("simulate", "--model", TINY, "--testbed", boards, "--plan", plan, "--timeline", path)
     trace = json.loads(path.read_text())
     assert code == 0 and trace["otherData"]["request"] == "simulated"
+    programs = [lower(layout_plan(graph, 3, "rows"), graph, [block] * 3) for block in (16, 0)]
+    assert digest(programs[0]) == trace["otherData"]["plan_digest"] != digest(programs[1])
     events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
     assert len({event["tid"] for event in events}) == 3
     longest = max(event["ts"] + event["dur"] for event in events)

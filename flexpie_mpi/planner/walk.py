@@ -45,7 +45,9 @@ class GroupPrices:
         """
         node = self._graph.bound[group.main]
         first = next((box for box in inputs if box is not None), out)
-        keys = np.column_stack((out.extents, first.extents, sums, active))
+        # Of ranks that share out a sum, one alone reads what is added once
+        read = sum((box.present for box in inputs if box is not None), np.zeros(len(sums)))
+        keys = np.column_stack((out.extents, first.extents, read, sums, active))
         index, inverse = distinct_rows(keys)
         epilogue = epilogue_ops(self._graph, group)
         known = self._known.setdefault((signature(node), epilogue), {})

@@ -50,6 +50,16 @@ class Bytes(AnalyticCost):
         return transfers["total_bytes"].copy()
 
 
+class Weights(Bytes):
+    """A second for every byte of weights that is read; nothing else costs anything."""
+
+    def compute_s(self, work: np.ndarray, active: np.ndarray) -> np.ndarray:
+        return work["weight_bytes"].copy()
+
+    def exchange_s(self, transfers: np.ndarray) -> np.ndarray:
+        return np.zeros(len(transfers))
+
+
 def boards(*slowdowns: float, bandwidth: float = 125e6, latency: float = 20e-6) -> Testbed:
     return switch([Device(f"b{rank}", slowdown=each) for rank, each in enumerate(slowdowns)], bandwidth, latency)
 
@@ -211,3 +221,14 @@ def test_what_is_priced_travels(kind: str, rest: str) -> None:
     assert priced.segments[1].exchange_s == traffic[1].nbytes > 0
     timeline = simulate(programs, graph, testbed, COST)
     assert timeline.latency_s == pytest.approx(price(plan, graph, testbed, COST).seconds, rel=0.1)
+
+
+@pytest.mark.parametrize(("slowdowns", "expected"), [((2, 1), 2 * (16 * 8 + 16)), ((1, 2), 2 * 16 * 8)])
+def test_what_is_added_once_is_priced_where_it_is_added(slowdowns: tuple[float, ...], expected: int) -> None:
+    """The first of the ranks that share out a sum reads the bias: it counts where that is the slower board."""
+    b = GraphBuilder((1, 16, 5, 5))
+    y = b.node("Conv", ("x", b.weight((16, 16, 1, 1)), b.weight((16,))), (1, 16, 5, 5), kernel_shape=(1, 1))
+    graph, testbed = b.graph(y), boards(*slowdowns)
+    plan = Plan((Segment((y,), Layout("channels", (0, 1), in_parts=True)),), 2, graph.digest)
+    assert price(plan, graph, testbed, Weights()).segments[0].compute_s == 4 * expected
+    assert simulate(lower(plan, graph), graph, testbed, Weights()).latency_s == pytest.approx(4 * expected)

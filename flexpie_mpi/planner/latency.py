@@ -25,7 +25,6 @@ from .problem import (
     Problem,
     ProblemBuilder,
     alone,
-    arrival_s,
     below,
     longest,
     within,
@@ -226,8 +225,7 @@ class _Builder:
             return self._builder.build(choice)
         if choice.allowed is not None:
             choice = replace(choice, allowed=partial(_allowed, choice.allowed, short))
-        arrivals_s = [arrival_s(pieces, self._task.cost) for pieces in (self._units, short.units)]
-        return unfold(self._builder.build(choice), short, arrivals_s[0] - arrivals_s[1])
+        return unfold(self._builder.build(choice), short, self._task.cost)
 
     def _within_reach(self, choice: Choice) -> Choice:
         """The choice as it is for a few ranks; for many, without segments that no plan worth having contains."""
@@ -278,8 +276,7 @@ def price_ends(
     short = shortened(pieces, testbed.blocks, starts) if len(pieces) > MANY_UNITS else None
     if short and (alike := short.counterparts(ends)):
         builder = ProblemBuilder(short.units, testbed, cost, layouts, plan.root, not short.makes_outputs)
-        more_s = arrival_s(pieces, cost) - arrival_s(short.units, cost)
-        problem = unfold(builder.build(_only(layouts, alike)), short, more_s)
+        problem = unfold(builder.build(_only(layouts, alike)), short, cost)
     else:
         problem = ProblemBuilder(pieces, testbed, cost, layouts, plan.root).build(_only(layouts, ends))
     number = problem.shards.layouts.index

@@ -6,17 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from .problem import Problem
+from ..cost.model import CostModel
+from .problem import Problem, arrival_s
 from .repeats import Shortened
 from .space import Options, Space
 from .units import Units
 
 
-def unfold(problem: Problem, short: Shortened, arrival_s: float = 0.0) -> Problem:
+def unfold(problem: Problem, short: Shortened, cost: CostModel) -> Problem:
     """The problem of a whole network, made of that of a shorter one: what lies alike has the same numbers.
 
-    It has the segments that have a counterpart, and `arrival_s` more seconds for taking over the inputs.
+    It has the segments that have a counterpart, and takes over the inputs of the whole network.
     """
+    more_s = arrival_s(short.whole.units, cost) - arrival_s(short.units, cost)
     units, space = short.whole.units, problem.space
     names, known = _names(units), {name: number for number, name in enumerate(_names(short.units))}
     number_of = {name: number for number, name in enumerate(names)}
@@ -25,7 +27,7 @@ def unfold(problem: Problem, short: Shortened, arrival_s: float = 0.0) -> Proble
     for cut in range(len(units)):
         least[cut] = problem.least[short.origin(cut)[0]]
         options.append(_options(problem, short, cut))
-    options[0] = replace(options[0], seconds=options[0].seconds + arrival_s)
+    options[0] = replace(options[0], seconds=options[0].seconds + more_s)
 
     def tables(of: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return tuple(of[number] for number in stand_ins)

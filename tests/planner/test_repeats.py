@@ -10,7 +10,7 @@ from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.planner import Task, latency, layout_plan, make_plans, price
 from flexpie_mpi.planner import repeats as repeating
-from flexpie_mpi.planner.problem import Choice, Problem, ProblemBuilder, arrival_s
+from flexpie_mpi.planner.problem import Choice, Problem, ProblemBuilder
 from flexpie_mpi.planner.repeats import Shortened, repeats, shorten
 from flexpie_mpi.planner.search import search
 from flexpie_mpi.planner.unfold import unfold
@@ -51,9 +51,8 @@ def problems(graph: Graph, kept: int, testbed=TESTBED) -> tuple[Problem, Problem
     assert short is not None
     cost, choice = AnalyticCost(), Choice(LAYOUTS)
     builder = ProblemBuilder(short.units, testbed, cost, LAYOUTS, hides=not short.makes_outputs)
-    more_s = arrival_s(whole.units, cost) - arrival_s(short.units, cost)
     whole_one = ProblemBuilder(whole.units, testbed, cost, LAYOUTS).build(choice)
-    return whole_one, unfold(builder.build(choice), short, more_s), short
+    return whole_one, unfold(builder.build(choice), short, cost), short
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

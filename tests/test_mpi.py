@@ -134,6 +134,13 @@ def test_a_rank_that_is_stopped_when_all_is_done_is_named(mpirun: MpiRun, way: s
     )
 
 
+@pytest.mark.mpi
+def test_a_rank_that_is_stopped_while_mpi_shuts_down_does_not_hold_up_the_others_for_ever(mpirun: MpiRun) -> None:
+    outcome = mpirun.outcome(2, str(PROGRAMS / "work_program.py"), "shutdown")
+    assert outcome.code and outcome.out.startswith("[[[], []], "), outcome
+    assert "Alarm clock" in outcome.out + outcome.err
+
+
 # Without mpirun
 
 

@@ -28,6 +28,9 @@ INTERRUPTED = 130
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Each ends a stream; a second SIGINT ends the job at once."""
 
+LAST_S = 10.0
+"""How long MPI's last calls, to which all ranks have come, may take whatever the deadline is."""
+
 
 def end_job_on_error(rank: int, abort: Callable[[int], object]) -> None:
     """From now on, an uncaught error in any thread of this process prints its traceback and calls `abort`.
@@ -87,6 +90,20 @@ def wait_until_read(patience_s: float = 0.5) -> None:
             if time.monotonic() > end_s:
                 break
             time.sleep(0.001)
+
+
+@contextmanager
+def killed_after(deadline_s: float) -> Iterator[None]:
+    """Kill this process when what it does inside the block takes longer than the deadline, and than `LAST_S`.
+
+    MPI's own last calls hold the interpreter while they wait, so that no thread can say what is wrong: the kernel ends
+    the process by SIGALRM, which the launcher names.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(deadline_s, LAST_S))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def leave(code: int) -> NoReturn:

@@ -24,7 +24,7 @@ from ..lower.arena import packed_bytes, staging_bytes
 from .beside import Aside
 from .channels import FEW, MOST_BYTES, AllgatherChannel, CollectiveChannel, HaloChannel, check_tags, tag_of
 from .control import ControlPlane
-from .ending import end_job_on_error, leave, say, wait_until_read
+from .ending import end_job_on_error, killed_after, leave, say, wait_until_read
 from .life import Answer, Life, Pulse
 from .machine import host_ranks, is_crowded, place, wake_promptly
 from .presence import Presence
@@ -213,9 +213,10 @@ class Job:
         if speaker[0] == rank:
             say(None, message)
         self._pulse.close()
-        self.world.Free()
-        if self.owns_end:
-            MPI.Finalize()
+        with killed_after(self.patience.deadline_s):
+            self.world.Free()
+            if self.owns_end:
+                MPI.Finalize()
 
     def abort(self, code: int) -> None:
         """End all ranks, of this world and of any before it."""

@@ -1,7 +1,7 @@
 """A rank works alone for longer than the deadline, or is stopped: ``work_program.py WAY``.
 
 The root is stopped in its work (``hang``), and rank 1 when all is done, before or after it has closed its transport
-(``close``, ``end``).
+(``close``, ``end``), or when all have come to the end and MPI is to be shut down (``shutdown``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 import time
 
 from flexpie_mpi.core.errors import TransportError
-from flexpie_mpi.runtime.mpi import MPITransport, start, stop
+from flexpie_mpi.runtime import ending
+from flexpie_mpi.runtime.mpi import MPI, MPITransport, start, stop
 from flexpie_mpi.runtime.transport import on_root
 
 DEADLINE_S = 0.6
@@ -46,6 +47,9 @@ def run(transport: MPITransport, way: str) -> None:
     if (way, transport.rank) == ("close", 1):
         hang()
     transport.close()
+    if way == "shutdown":
+        ending.LAST_S = 1.0
+        MPI.Finalize = hang if transport.rank == 1 else MPI.Finalize
     if (way, transport.rank) == ("end", 1):
         hang()
 

@@ -45,8 +45,7 @@ class GroupPrices:
         """
         node = self._graph.bound[group.main]
         first = next((box for box in inputs if box is not None), out)
-        # Of ranks that share out a sum, one alone reads what is added once
-        read = sum((box.present for box in inputs if box is not None), np.zeros(len(sums)))
+        read = sum((box.present for box in inputs if box is not None), np.zeros(len(sums)))  # one rank adds a bias
         keys = np.column_stack((out.extents, first.extents, read, sums, active))
         index, inverse = distinct_rows(keys)
         epilogue = epilogue_ops(self._graph, group)

@@ -269,6 +269,16 @@ def test_chunks_read_the_weights_that_single_tokens_read(grows, chunks, tmp_path
     assert made[0] and made[0] == made[1]
 
 
+def test_what_every_rank_makes_of_one_token_is_in_the_pairs_and_of_many_by_tokens(grows, chunks):
+    plan = layout_plan(grows.graph, 3, "megatron")
+    assert {segment.layout.kind for segment in plan.segments} == {"rows", "channels"}, "a table of words goes by rows"
+    with_more = with_more_tokens(plan, chunks.graph)
+    single, many = (
+        facts_of(each, model.graph, lower(each, model.graph)) for each, model in ((plan, grows), (with_more, chunks))
+    )
+    assert single.redundant > 0.02 > 0.002 > many.redundant
+
+
 def test_weights_of_few_bits_are_laid_out_in_files(tmp_path):
     path = write_decoder(tmp_path, "llama", 96, key_heads=1, intermediate=64, is_packed=True)
     model = load(str(path), cache=Cache(tmp_path), states=StateChoice(("auto",), ROOM))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from math import isqrt
 from random import Random
 
@@ -19,7 +19,8 @@ from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Layout
 from ..core.plan import Plan, Segment
-from ..lower.shards import Growing, is_in_parts, segment_problems
+from ..lower.shards import Growing, is_in_parts, segment_problems, segment_shard
+from ..ops import whole
 from ..ops.moments import makes_moments
 from .heads import Pair, between, cuts, pairs
 from .units import Atom, atoms
@@ -96,8 +97,8 @@ def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
 def with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
     """A plan for a graph with the nodes of another plan, and more tokens: ranks read the slices of weights of that one.
 
-    What every rank makes of one token, or the root alone of few weights, goes by tokens. None where the graph has other
-    nodes, or a segment of that plan cannot be one here.
+    What every rank makes of one token, by itself or in front of what is shared out, or the root alone of few weights,
+    goes by tokens. None where the graph has other nodes, or a segment of that plan cannot be one here.
     """
     places = {name: number for number, segment in enumerate(plan.segments) for name in segment.nodes}
     if not places.keys() >= graph.position.keys():
@@ -108,27 +109,58 @@ def with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
     tokens = Layout("rows", everyone, shares.most_common(1)[0][0] if shares else ())
 
     def place(atom: Atom) -> int:
-        number = places[graph.nodes[atom.first].name]
-        return number if KINDS[layouts[number].kind].cuts else -1
+        return places[graph.nodes[atom.first].name]
 
     def own(atom: Atom) -> Layout:
-        layout = layouts[places[graph.nodes[atom.first].name]]
+        layout = layouts[place(atom)]
         is_light = layout.kind == "replicated" or _weight_bytes(graph, atom) < HEAVY_BYTES
         return tokens if is_light and cuts(graph, atom, tokens) else layout
 
     placed: list[Placed] = []
+    apart: list[Atom] = []
     for number, some in groupby(atoms(graph), place):
-        run = list(some)
-        if number < 0:
-            placed += _fused(graph, run, map(own, run), "free", AHEAD)
+        run, layout = list(some), layouts[number]
+        if not KINDS[layout.kind].cuts:
+            apart += run
             continue
-        span, layout = (run[0].first, run[-1].end), layouts[number]
+        span = run[0].first, run[-1].end
         choices = (layout, replace(layout, in_parts=False))  # nobody may want the sum here
         fitting = (each for each in choices if not segment_problems(graph, *span, each, plan.root))
         if (fit := next(fitting, None)) is None:
             return None
-        placed.append((*span, fit))
+        ahead = _ahead(graph, [*takewhile(lambda atom: own(atom) == tokens, run)], span, fit)
+        apart += run[:ahead]
+        if ahead < len(run):
+            placed += _fused(graph, apart, map(own, apart), "free", AHEAD)
+            placed.append((run[ahead].first, span[1], fit))
+            apart = []
+    placed += _fused(graph, apart, map(own, apart), "free", AHEAD)
     return _plan(graph, plan.ranks, placed, plan.provenance, plan.root)
+
+
+def _ahead(graph: Graph, run: Sequence[Atom], span: Span, layout: Layout) -> int:
+    """How many of the first atoms of a segment every rank makes whole."""
+    made = _made_by_all(graph, span, layout) if run else set[str]()
+    return next((count for count, atom in enumerate(run) if not _makers(graph, atom) <= made), len(run))
+
+
+def _made_by_all(graph: Graph, span: Span, layout: Layout) -> set[str]:
+    """Names of the nodes of a segment of which every rank makes all that they write."""
+    return set.intersection(*({*_made(graph, span, layout, rank)} for rank in layout.ranks))
+
+
+def _made(graph: Graph, span: Span, layout: Layout, rank: int) -> Iterator[str]:
+    """Names of the nodes of a segment of which a rank makes all that they write."""
+    shard = segment_shard(graph, *span, layout, rank)
+    for block in shard.blocks if shard else ():
+        outputs = zip(graph.bound[graph.position[block.node]].outputs, block.outputs, strict=True)
+        if not block.is_part and all(value is None or region == whole(value) for value, region in outputs):
+            yield block.node
+
+
+def _makers(graph: Graph, atom: Atom) -> set[str]:
+    """Names of the nodes of an atom, but for those that prepare constants."""
+    return {graph.nodes[at].name for at in range(atom.first, atom.end) if at not in graph.preparing}
 
 
 def _of_sequences(
@@ -162,13 +194,28 @@ def _fused(
 def _around(
     graph: Graph, pieces: Sequence[Atom], pairs: Sequence[Pair], layouts: Sequence[Layout], fusion: str
 ) -> Iterator[Placed]:
-    """Segments of pairs, and around them those of atoms in their layouts."""
+    """Segments of pairs, and around them those of atoms in their layouts.
+
+    What every rank makes in front of a pair belongs to the pair: nothing travels in between.
+    """
     at = 0
     for first, end, layout in (*pairs, (len(pieces), len(pieces), ROOT)):
-        yield from _fused(graph, pieces[at:first], layouts[at:first], fusion, AHEAD)
+        begin = _begin(graph, pieces[at:end], layouts[at:first], layout) + at if first < end else first
+        yield from _fused(graph, pieces[at:begin], layouts[at:begin], fusion, AHEAD)
         if first < end:
-            yield pieces[first].first, pieces[end - 1].end, layout
+            yield pieces[begin].first, pieces[end - 1].end, layout
         at = end
+
+
+def _begin(graph: Graph, run: Sequence[Atom], layouts: Sequence[Layout], layout: Layout) -> int:
+    """From which atom of a run on a pair can be one segment with what stands in front of it, which has `layouts`."""
+    first = begin = len(layouts)
+    while begin and layouts[begin - 1].kind == "replicated":
+        begin -= 1
+    span, ahead = (run[begin].first, run[-1].end), run[begin:first]
+    if segment_problems(graph, *span, layout) or _ahead(graph, ahead, span, layout) < len(ahead):
+        return first
+    return begin
 
 
 def square(ranks: int) -> tuple[int, int]:

@@ -83,3 +83,59 @@ def _decoder(
     domains = ["com.microsoft"] if opset < 24 else []
     outputs = ["logits", *PRESENT]
     return make(nodes, given, outputs, weights, opset=opset, ir_version=10, domains=domains, dtypes=_INTEGERS)
+
+
+ENCODED = tuple(f"past_key_values.0.encoder.{name}" for name in ("key", "value"))
+
+
+def crossing(*, passes_on: bool = False) -> onnx.ModelProto:
+    """Attention to its own past and to what an encoder has left, whose keys and values no request changes.
+
+    Where it `passes_on`, these are outputs as well.
+    """
+    past = [f"past_key_values.0.decoder.{name}" for name in ("key", "value")]
+    present = [f"present.0.decoder.{name}" for name in ("key", "value")]
+    nodes: list[Node] = [("Gather", ["table", "input_ids"], ["x"])]
+    weights = {name: noise(HIDDEN, HIDDEN, seed=seed) / 8 for seed, name in enumerate(("q", "k", "v", "o", "c", "p"))}
+
+    def turned(data: str, name: str, perm: list[int]) -> str:
+        nodes.append(("MatMul", [data, name], [f"{name}.all"]))
+        nodes.append(("Reshape", [f"{name}.all", "heads"], [f"{name}.apart"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}.apart"], [f"{name}.turned"], perm=perm))
+        return f"{name}.turned"
+
+    def attended(query: str, keys: str, values: str, name: str, bias: str = "") -> str:
+        nodes.append(helper.make_node("Transpose", [keys], [f"{keys}.t"], perm=[0, 1, 3, 2]))
+        nodes.append(("MatMul", [query, f"{keys}.t"], [f"{name}.scores"]))
+        if bias:
+            nodes.append(("Add", [f"{name}.scores", bias], [f"{name}.masked"]))
+        nodes.append(helper.make_node("Softmax", [f"{name}.{'masked' if bias else 'scores'}"], [f"{name}.s"], axis=-1))
+        nodes.append(("MatMul", [f"{name}.s", values], [f"{name}.mixed"]))
+        nodes.append(helper.make_node("Transpose", [f"{name}.mixed"], [f"{name}.back"], perm=[0, 2, 1, 3]))
+        nodes.append(("Reshape", [f"{name}.back", "flat"], [f"{name}.flat"]))
+        nodes.append(("MatMul", [f"{name}.flat", name], [f"{name}.out"]))
+        return f"{name}.out"
+
+    for name, before, after in zip("kv", past, present, strict=True):
+        nodes.append(helper.make_node("Concat", [before, turned("x", name, [0, 2, 1, 3])], [after], axis=2))
+    nodes += [
+        helper.make_node("Cast", ["attention_mask"], ["seen"], to=TensorProto.FLOAT),
+        ("Sub", ["seen", "one"], ["unseen"]),
+        ("Mul", ["unseen", "far"], ["far off"]),
+        ("Unsqueeze", ["far off", "middle"], ["bias"]),
+    ]
+    own = attended(turned("x", "q", [0, 2, 1, 3]), *present, "o", "bias")
+    nodes.append(("Add", ["x", own], ["y"]))
+    nodes.append(("Add", ["y", attended(turned("y", "c", [0, 2, 1, 3]), *ENCODED, "p")], ["z"]))
+    nodes.append(("MatMul", ["z", "head"], ["logits"]))
+    outputs = ["logits", *present]
+    if passes_on:
+        outputs += [name.replace("past_key_values", "present") for name in ENCODED]
+        nodes += [("Identity", [name], [output]) for name, output in zip(ENCODED, outputs[3:], strict=True)]
+    weights |= {"table": noise(VOCABULARY, HIDDEN), "head": noise(HIDDEN, VOCABULARY), "far": np.float32([1e4])}
+    weights |= {"heads": np.array([0, 0, HEADS, WIDTH]), "flat": np.array([0, 0, HIDDEN]), "middle": np.array([1, 2])}
+    weights["one"] = np.float32([1])
+    given: dict[str, Dims] = {"input_ids": [1, "tokens"], "attention_mask": [1, "total"]}
+    given |= {name: [1, HEADS, "past", WIDTH] for name in past}
+    given |= {name: [1, HEADS, "encoder_sequence_length", WIDTH] for name in ENCODED}
+    return make(nodes, given, outputs, weights, dtypes=_INTEGERS)

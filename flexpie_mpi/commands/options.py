@@ -164,7 +164,8 @@ def add_state_arguments(parser: Parser) -> None:
         type=state_pattern,
         metavar="OUTPUT=INPUT|auto",
         help="outputs that the next request reads as inputs, with any text where both have a *, or auto, the usual "
-        "names (present.*=past_key_values.*, new_*=*, hn=h0, ...): they stay where they are computed",
+        "names (present.*=past_key_values.*, new_*=*, hn=h0, ...): they stay where they are computed; =INPUT is one "
+        "that no request changes, as keys of an encoder",
     )
     parser.add_argument(
         "--max-length",
@@ -306,14 +307,17 @@ def memory(text: str) -> int:
 
 
 def state_pattern(text: str) -> str:
-    """Two names with as many ``*``, one at most, or ``auto``.
+    """Two names with as many ``*``, one at most, or ``auto``; or ``=`` and one name.
 
     >>> state_pattern("present.*=past_key_values.*")
     'present.*=past_key_values.*'
     """
     output, equals, name = text.partition("=")
-    if text != AUTO and not (equals and output and name and output.count("*") == name.count("*") <= 1):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither OUTPUT=INPUT, both with one * or none, nor auto")
+    fits = not output or output.count("*") == name.count("*") <= 1
+    if text != AUTO and not (equals and name and fits):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither OUTPUT=INPUT, both with one * or none, nor =INPUT, nor auto"
+        )
     return text
 
 

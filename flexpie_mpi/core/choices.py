@@ -49,7 +49,8 @@ BOUNDARIES = ("auto", "nchw", "blocked")
 class StateChoice:
     """Which outputs of a model are what its next request reads, and stay where they are computed."""
 
-    # ``OUTPUT=INPUT`` with any text where both have a ``*``, or ``auto``: the usual names
+    # ``OUTPUT=INPUT`` with any text where both have a ``*``, ``=INPUT``, which no request changes, or ``auto``: the
+    # usual names
     patterns: tuple[str, ...] = ()
     most: int | None = None  # positions that there is room for in states that grow; then patterns may be left out
 

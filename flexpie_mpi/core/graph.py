@@ -100,7 +100,8 @@ class State:
     """What stays on the ranks from one request to the next: `output` becomes what the next request reads as `input`.
 
     Where `axis` is not negative, the input has room for many positions along it, and a request puts its own behind
-    those that earlier ones have left (:class:`Growth`). Elsewhere the output takes the place of the input.
+    those that earlier ones have left (:class:`Growth`). Elsewhere the output takes the place of the input. Without an
+    output no request changes it, as keys and values of an encoder: it holds what was written there.
     """
 
     output: str
@@ -215,6 +216,11 @@ class Graph:
         return {name: index for index, node in enumerate(self.nodes) for name in node.writes}
 
     @cached_property
+    def changing(self) -> tuple[State, ...]:
+        """The states that a request leaves something of."""
+        return tuple(state for state in self.states if state.output)
+
+    @cached_property
     def told(self) -> tuple[str, ...]:
         """What every rank makes of the growth of states when a request begins."""
         return tuple(filter(None, (self.growth.mask, self.growth.places))) if self.growth else ()
@@ -233,7 +239,7 @@ class Graph:
     @cached_property
     def last_use(self) -> Mapping[str, int]:
         """The same; ``len(nodes)`` for the outputs of states as well, which have to be there when a request ends."""
-        return {**self.last_read, **{state.output: len(self.nodes) for state in self.states}}
+        return {**self.last_read, **{state.output: len(self.nodes) for state in self.changing}}
 
     @cached_property
     def bound(self) -> tuple[BoundNode, ...]:

@@ -64,7 +64,7 @@ def fits(lo: Any, hi: Any, block: int) -> Any:
 
 def blocked_values(graph: Graph, block: int) -> frozenset[str]:
     """Values that are computed and read in blocks of so many channels, and stay between the graph's ends."""
-    kept = (name for state in graph.states for name in (state.input, state.output))
+    kept = (name for state in graph.changing for name in (state.input, state.output))
     return frozenset(_read_in_blocks(graph, block)) - {*graph.given, *graph.outputs, *kept}
 
 

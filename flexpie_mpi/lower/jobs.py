@@ -121,7 +121,7 @@ def _wanted(graph: Graph, homes: Homes, root: int) -> dict[str, dict[int, Region
     """What ranks need when a request ends: the root the outputs, and others what they keep of states."""
     regions = ((name, whole(graph.value(name))) for name in graph.outputs)
     wanted = {name: {root: region} for name, region in regions if region is not None}
-    for state in graph.states:
+    for state in graph.changing:
         by_rank = wanted.setdefault(state.output, {})
         for rank, home in homes[state.input].items():
             region = left_at(graph, state, home)

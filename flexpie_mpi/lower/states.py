@@ -122,7 +122,7 @@ def kept_by(
             left_at(graph, state, homes[state.input][rank]),
             state.axis,
         )
-        for state in graph.states
+        for state in graph.changing
         if rank in homes[state.input]
     )
 
@@ -132,7 +132,7 @@ def state_problems(program: Program, graph: Graph, written: Collection[int]) -> 
     homes = {buffer.value: buffer for buffer in program.buffers if buffer.is_state}
     wanted = {
         (home.index, state.output, left_at(graph, state, home.region), state.axis)
-        for state in graph.states
+        for state in graph.changing
         if (home := homes.get(state.input)) is not None and home.region is not None
     }
     sources = [program.buffers[kept.source] for kept in program.kept]

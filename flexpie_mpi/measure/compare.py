@@ -161,7 +161,7 @@ class Remembered:
 
     def keep(self, outputs: Mapping[str, Any]) -> None:
         """Take what the file has made of it."""
-        self._held = {name: outputs[own] for name, own in self._outputs.items()}
+        self._held |= {name: outputs[own] for name, own in self._outputs.items()}
         growth = self._graph.growth
         self._length += growth.step if growth else 0
 

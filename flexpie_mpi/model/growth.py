@@ -78,7 +78,7 @@ def _run(session: Session, model: Model, held: int, feeds: dict[str, Any]) -> di
     assert growth is not None, "of a model that grows"
     outputs = session.run(feeds, RUN_S)
     results = picked(graph.outputs, outputs)
-    for state in graph.states:
+    for state in graph.changing:
         output = outputs[model.state_outputs[state.input]]
         if state.axis >= 0:
             first = held if output.shape[state.axis] == growth.most else output.shape[state.axis] - growth.step

@@ -81,7 +81,7 @@ def load(
     kept, growth = _found(original.proto.graph, states, asked.shapes)
     bind_inputs(original.proto, asked, batch)
     if asked.outputs is not None:
-        select_outputs(original.proto, [*asked.outputs, *(state.output for state in kept)])
+        select_outputs(original.proto, [*asked.outputs, *(state.output for state in kept if state.output)])
     try:
         proto, stored = _prepared(original, path, cache, budget)
     except ModelError as error:

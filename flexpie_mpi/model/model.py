@@ -63,7 +63,7 @@ class Model:
 
     @cached_property
     def state_outputs(self) -> Mapping[str, str]:
-        """The output of the model's file that belongs to each state, by the state's input."""
+        """The output of the model's file that belongs to each state that requests change, by the state's input."""
         return declared(self.proto)[2]
 
     def skeleton(self) -> bytes:
@@ -148,7 +148,7 @@ def convert(proto: onnx.ModelProto) -> Graph:
     graph = proto.graph
     values = {value.name: value for value in _values(graph)}
     states, growth, own = declared(proto)
-    made = {*own, growth.mask, growth.places} if growth else {*own}
+    made = {*(state.input for state in states), *((growth.mask, growth.places) if growth else ())}
     return Graph(
         name=graph.name,
         nodes=tuple(_node(node) for node in graph.node),

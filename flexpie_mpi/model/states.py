@@ -22,15 +22,16 @@ from ..core.errors import ModelError
 from ..core.graph import Graph, Growth, State, Value
 from .inputs import Dim, Shape, dims_of, set_dims
 from .outputs import slice_node
-from .walks import fresh, taken_names
+from .walks import fresh, reads, taken_names
 from .walks import replace as put
 
 USUAL = (
     "present.*=past_key_values.*", "present_key_values.*=past_key_values.*", "present*=past*", "new_*=*", "*_new=*",
     "next_*=*", "*_next=*", "*_out=*_in", "out_*=in_*", "output_*=input_*", "*_out=*", "*n=*0", "*_n=*_0", "*n=*",
-    "*N=*",
+    "*N=*", "=past*.encoder.*", "=past*_cross_*",
 )  # fmt: skip
-"""Names that exporters give the two ends of a state: of caches of keys and values, and of recurrent networks."""
+"""Names that exporters give the two ends of a state: of caches of keys and values, of recurrent networks; and the one
+end of what an encoder has left."""
 
 _KEY = "flexpie_mpi.states"
 """Under this key a skeleton says what its states are."""
@@ -39,17 +40,19 @@ _KEY = "flexpie_mpi.states"
 def find(graph: onnx.GraphProto, patterns: Sequence[str]) -> tuple[State, ...]:
     """The states that patterns name (as of :class:`..core.choices.StateChoice`), every output and input once.
 
-    Raises ModelError when a pattern names none.
+    One that is passed on as it is has no output, and the graph no longer that output. Raises ModelError when a pattern
+    names none.
     """
-    inputs = {value.name: value for value in graph.input}
+    inputs = [value.name for value in graph.input]
     outputs = [value.name for value in graph.output]
-    found: dict[str, str] = {}
+    found: dict[str, str] = {}  # outputs by inputs
     for pattern in dict.fromkeys(patterns or (AUTO,)):
         pairs: dict[str, str] = {}
         for each in USUAL if pattern == AUTO else (pattern,):
-            for output, name in _named(each, outputs):
-                if name in inputs and output not in found and name not in {**found, **pairs}.values():
-                    pairs.setdefault(output, name)
+            for output, name in _named(each, outputs, inputs):
+                taken = {**found, **pairs}
+                if name in inputs and name not in taken and not (output and output in taken.values()):
+                    pairs[name] = output
         if not pairs:
             usual = "the usual names (such as present.0.key and past_key_values.0.key)"
             said = usual if pattern == AUTO else f"'{pattern}'"
@@ -59,16 +62,35 @@ def find(graph: onnx.GraphProto, patterns: Sequence[str]) -> tuple[State, ...]:
                 "from request to request (a decoder with its cache), or name both ends with --state OUTPUT=INPUT"
             )
         found |= pairs
-    return tuple(State(output, name) for output, name in found.items())
+    passed_on = _passed_on(graph, found)
+    put(graph.output, [value for value in graph.output if value.name not in passed_on])
+    return tuple(State("" if output in passed_on else output, name) for name, output in found.items())
 
 
-def _named(pattern: str, outputs: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(output, input) that a pattern stands for, of some outputs."""
+def _named(pattern: str, outputs: Iterable[str], inputs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(output, input) that a pattern stands for, of some outputs, or inputs where it has no output."""
     output, _, name = pattern.partition("=")
-    wanted = re.compile(re.escape(output).replace(r"\*", "(.*)"), re.DOTALL)
-    for each in outputs:
-        if (match := wanted.fullmatch(each)) is not None:
+    wanted = re.compile(re.escape(output or name).replace(r"\*", "(.*)"), re.DOTALL)
+    for each in outputs if output else inputs:
+        if (match := wanted.fullmatch(each)) is None:
+            continue
+        if output:
             yield each, name.replace("*", match[1]) if match.groups() else name
+        else:
+            yield "", each
+
+
+def _passed_on(graph: onnx.GraphProto, found: Mapping[str, str]) -> set[str]:
+    """Outputs that are the input of the same state, as it is."""
+    same = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    passed_on = set()
+    for name, output in found.items():
+        source = output
+        while source in same:
+            source = same[source]
+        if source == name:
+            passed_on.add(output)
+    return passed_on
 
 
 def make_room(
@@ -76,13 +98,16 @@ def make_room(
 ) -> tuple[tuple[State, ...], Growth]:
     """Give the inputs of states that grow room for `most` positions, and those that speak of positions their sizes.
 
-    The sizes of other inputs are those `asked` for; an open axis of theirs that is not the batch is one position.
-    Raises ModelError when it is not clear which axis grows, or the model does not tell positions by a mask.
+    The sizes of other inputs are those `asked` for; an open axis of theirs that is not the batch is one position, but
+    for inputs that speak of an encoder. Raises ModelError when it is not clear which axis grows, or the model does not
+    tell positions by a mask.
     """
     inputs = {value.name: value for value in graph.input}
     others = [value for value in graph.input if value.name not in {state.input for state in states}]
     batch: set[Dim] = {dims[0] for value in others if (dims := dims_of(value)) and isinstance(dims[0], str)}
-    grown = tuple(replace(state, axis=_open_axis(inputs[state.input], batch)) for state in states)
+    grown = tuple(
+        replace(state, axis=_open_axis(inputs[state.input], batch)) if state.output else state for state in states
+    )
     if all(state.axis < 0 for state in grown):
         raise ModelError("--max-length: no state of the model has an axis without a size, so none can grow")
     past = {(dims_of(inputs[state.input]) or ())[state.axis] for state in grown if state.axis >= 0}
@@ -96,7 +121,7 @@ def make_room(
     total = most if _writes_in_place(graph) else most + step
     for value in graph.input:
         sizes = [most if isinstance(dim, str) and dim in past else dim for dim in dims_of(value) or ()]
-        if value.name in inputs and value in others and value.name not in asked:
+        if value in others and value.name not in asked and "encoder" not in value.name.lower():
             last = total if value is mask else step
             sizes = [last if axis and not isinstance(dim, int) else dim for axis, dim in enumerate(sizes)]
         for state in grown:
@@ -141,10 +166,14 @@ def _writes_in_place(graph: onnx.GraphProto) -> bool:
 def declare(proto: onnx.ModelProto, graph: Graph, states: Sequence[State], growth: Growth | None) -> None:
     """Write into a skeleton what its states are; of those that grow, it then makes the new positions by themselves.
 
+    What it makes of states alone it makes where that is first read, so that a rank needs no more of it than there.
     `graph` is the skeleton's. Raises ModelError when the two ends of a state do not fit together.
     """
     taken, written = taken_names(proto), []
     for state in states:
+        if not state.output:
+            written.append(["", state.input, -1, ""])
+            continue
         output, given = graph.value(state.output), graph.value(state.input)
         _check_ends(graph, output, given, state, growth)
         is_part = state.axis >= 0 and output.shape != given.shape
@@ -152,8 +181,28 @@ def declare(proto: onnx.ModelProto, graph: Graph, states: Sequence[State], growt
         written.append([kept, state.input, state.axis, state.output])
     if growth is not None:
         _check_told(graph, growth)
+    _make_late(proto.graph, {state.input for state in states})
     said = {"states": written, "growth": growth and astuple(growth)}
     proto.metadata_props.add(key=_KEY, value=json.dumps(said))
+
+
+def _make_late(graph: onnx.GraphProto, states: set[str]) -> None:
+    """Move nodes that read nothing but states, or what is made of them, to the first node that reads what they make."""
+    settled, made = {"", *(tensor.name for tensor in graph.initializer)}, set(states)
+    read = [set(reads(node)) for node in graph.node]
+    places, moved = list(range(len(read))), []
+    for place, (node, names) in enumerate(zip(graph.node, read, strict=True)):
+        if names <= settled:
+            settled.update(node.output)
+        elif names <= settled | made:
+            made.update(node.output)
+            moved.append(place)
+    for place in reversed(moved):
+        written = set(graph.node[place].output)
+        readers = (places[each] for each in range(place + 1, len(places)) if written & read[each])
+        places[place] = min(readers, default=place)
+    order = sorted(range(len(places)), key=lambda place: (places[place], place))
+    put(graph.node, [graph.node[place] for place in order])
 
 
 def _check_ends(graph: Graph, output: Value, given: Value, state: State, growth: Growth | None) -> None:
@@ -196,11 +245,11 @@ def _sliced(proto: onnx.ModelProto, output: Value, state: State, growth: Growth,
 
 
 def declared(proto: onnx.ModelProto) -> tuple[tuple[State, ...], Growth | None, dict[str, str]]:
-    """What a skeleton says of its states, and the model's own output of each, by the input of the state."""
+    """What a skeleton says of its states, and the model's own output of those with one, by the input of the state."""
     text = next((item.value for item in proto.metadata_props if item.key == _KEY), "")
     if not text:
         return (), None, {}
     said: dict[str, Any] = json.loads(text)
     states = tuple(State(output, name, axis) for output, name, axis, _ in said["states"])
     growth = Growth(*said["growth"]) if said["growth"] else None
-    return states, growth, {name: own for _, name, _, own in said["states"]}
+    return states, growth, {name: own for _, name, _, own in said["states"] if own}

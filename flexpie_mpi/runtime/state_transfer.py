@@ -31,12 +31,15 @@ def read_states(engine: Engine) -> dict[str, np.ndarray]:
 def write_states(engine: Engine, given: Mapping[str, np.ndarray]) -> None:
     """Put what the root is given, by the inputs of the states, in the place of what all ranks keep; called by all.
 
-    Raises DataError on every rank, when a state is missing, or one is of another shape or type, or unlike the others.
+    That is all that requests change, or what they do not change, or both. Raises DataError on every rank, when a state
+    is missing, or one is of another shape or type, or unlike the others.
     """
     transport, graph, states, plan = engine.transport, engine.model.graph, engine.states, engine.plan
     whole, length = on_root(transport, lambda: _checked(graph, states, given), plan.root) or ({}, 0)
-    _carried_out(engine, writing(graph, plan.ranks, states.homes, plan.root), whole)
-    states.length = transport.broadcast(length, plan.root)
+    names, length = transport.broadcast((tuple(whole), length), plan.root)
+    homes = {name: states.homes[name] for name in names}
+    _carried_out(engine, writing(graph, plan.ranks, homes, plan.root), whole)
+    states.length = length
 
 
 def _carried_out(engine: Engine, programs: Sequence[Program], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,13 +61,14 @@ def _filled(states: States, name: str) -> tuple[slice, ...]:
 
 
 def _checked(graph: Graph, states: States, given: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
-    """Arrays of all states, with zeros where those that grow have nothing yet; and how much these have."""
-    unlike = sorted(states.axes.keys() ^ given.keys())
+    """Arrays of states, with zeros where those that grow have nothing yet; and how much these have."""
+    changing, wanted = given.keys() - states.fixed, states.axes.keys() - states.fixed
+    unlike = sorted(changing ^ wanted) if changing or not given else ()
     if unlike:
         raise DataError(f"'{unlike[0]}' is no state, or is missing: give {', '.join(states.axes)}")
     lengths, whole = set[int](), {}
-    for name, axis in states.axes.items():
-        value, array = graph.value(name), given[name]
+    for name, array in given.items():
+        value, axis = graph.value(name), states.axes[name]
         whole[name] = np.zeros(value.shape or (), value.dtype)
         place = (*(slice(None),) * axis, slice(array.shape[axis])) if 0 <= axis < array.ndim else ()
         if whole[name][place].shape != array.shape or array.dtype != value.dtype:
@@ -76,4 +80,4 @@ def _checked(graph: Graph, states: States, given: Mapping[str, np.ndarray]) -> t
         lengths |= {array.shape[axis]} if axis >= 0 else set()
     if len(lengths) > 1:
         raise DataError(f"states have {' and '.join(map(str, sorted(lengths)))} positions: give as many of each")
-    return whole, max(lengths, default=0)
+    return whole, max(lengths, default=0 if changing else states.length)

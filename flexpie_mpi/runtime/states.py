@@ -31,6 +31,8 @@ class States:
         What every rank keeps.
     arrays : dict of str to array
         What this rank keeps, by the input of the state.
+    fixed : set of str
+        States that no request changes.
     length : int
         Positions that hold something, of states that grow.
     """
@@ -44,6 +46,8 @@ class States:
         }
         self.length = 0
         self.axes = {state.input: state.axis for state in graph.states}
+        self.fixed = {state.input for state in graph.states if not state.output}
+        self._changing = self.axes.keys() - self.fixed
         self._shapes = _shapes(graph)
         self._most = graph.growth.most if graph.growth else 0
         self._taken = 0
@@ -55,14 +59,14 @@ class States:
             raise PlanError("the state is another model's: names, shapes, types and maximum length must be the same")
 
     def reset(self, length: int = 0) -> None:
-        """Forget everything, or what is behind the first `length` positions.
+        """Forget everything that requests have left, or what is behind the first `length` positions.
 
         Raises DataError when there are not so many, or states that do not grow would have to know what they were.
         """
-        if length and not (0 < length <= self.length and all(axis >= 0 for axis in self.axes.values())):
+        if length and not (0 < length <= self.length and all(self.axes[name] >= 0 for name in self._changing)):
             raise DataError(f"the state has {self.length} positions: it cannot be taken back to {length}")
-        for array in () if length else self.arrays.values():  # what is behind a length is masked
-            array.fill(0)
+        for name in () if length else self._changing & self.arrays.keys():  # what is behind a length is masked
+            self.arrays[name].fill(0)
         self.length = length
 
     @contextmanager

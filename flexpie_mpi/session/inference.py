@@ -73,7 +73,8 @@ class InferenceSession:
         Is told what goes on while the session is made.
     states : sequence of str or "auto", optional
         Outputs that are what the next request reads, as ``OUTPUT=INPUT`` with any text where both have a ``*``, or by
-        their usual names. They stay on the ranks that compute with them, and are neither inputs nor outputs of `run`.
+        their usual names; ``=INPUT`` is one that no request changes, as keys of an encoder. They stay on the ranks that
+        compute with them, and are neither inputs nor outputs of `run`.
     max_length : int, optional
         Positions that there is room for in states that grow, such as caches of keys and values. The mask and the
         numbers of positions that such a model takes are made for it.
@@ -162,7 +163,8 @@ class InferenceSession:
         output_names : sequence of str or None
             All outputs in the model's order when None.
         input_feed : mapping of str to array
-            Every input of the model, with its shape and type.
+            Every input of the model, with its shape and type. States that no request changes may be among them, such as
+            keys and values of an encoder: they are written, and stay for later requests.
         run_options : object
             Ignored; there for scripts that give onnxruntime some.
         keep : int, optional
@@ -178,7 +180,10 @@ class InferenceSession:
             When a rank is late or gone. The session is of no use then.
         """
         names = self._wanted(output_names)
-        inputs = self._checked(input_feed, keep)
+        fixed = self._served.engine.states.fixed & input_feed.keys()
+        inputs = self._checked({name: value for name, value in input_feed.items() if name not in fixed}, keep)
+        if fixed:
+            self.write_state({name: input_feed[name] for name in fixed})
         with self._ranks.told(RUN, self._number, -1 if keep is None else keep):
             outputs = self._served.run(inputs, keep)
         return [_own(outputs[name]) for name in names]
@@ -221,7 +226,8 @@ class InferenceSession:
     def reset_state(self, length: int = 0) -> None:
         """Forget what requests have left, or what is behind the first `length` positions.
 
-        Raises DataError when there are not so many, or the model has states that do not grow.
+        What they do not change, such as keys of an encoder, stays as it was written. Raises DataError when there are
+        not so many, or requests change states that do not grow.
         """
         with self._ranks.told(RESET, self._number, length):
             self._served.engine.states.reset(length)
@@ -234,7 +240,8 @@ class InferenceSession:
     def write_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Put a state as `read_state` gives it, of this or another session, in the place of what there is.
 
-        Raises DataError when it does not fit; the session goes on.
+        States that no request changes may be given alone, or left out. Raises DataError when it does not fit; the
+        session goes on.
         """
         with self._ranks.told(WRITE, self._number):
             write_states(self._served.engine, state)

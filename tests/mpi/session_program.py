@@ -145,6 +145,20 @@ def sequence(ort, model):
     return found
 
 
+def encoded(ort, model):
+    """A decoder is given what an encoder has left with its first token."""
+    shape = (1, 4, 7, 16)
+    room = {"states": "auto", "max_length": 4, "shapes": {"past_key_values.0.encoder.key": shape}}
+    session = ort.InferenceSession(model, layout="megatron", **room)
+    left = {f"past_key_values.0.encoder.{name}": np.full(shape, 0.5, np.float32) for name in ("key", "value")}
+    token = {"input_ids": np.array([[3]])}
+    steps = [session.run(["logits"], feed)[0].ravel().tolist() for feed in ({**token, **left}, token)]
+    session.reset_state()
+    session.write_state({name: 2 * array for name, array in left.items()})
+    steps.append(session.run(None, token)[0].ravel().tolist())
+    return {"takes": [arg.name for arg in session.get_inputs()], "steps": steps}
+
+
 def _said(ort, call):
     try:
         call()

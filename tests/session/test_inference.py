@@ -8,9 +8,12 @@ import signal
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from flexpie_mpi.model.zoo import materialise
+from tests.caching import crossing
 from tests.launch import PROGRAMS, run
 from tests.models import write_decoder
 
@@ -92,6 +95,24 @@ REFUSED = (
     "of shape (1, 3, 32, 32) and type float64: the model takes (1, 3, 32, 32) float32",
     "the session is closed",
 )
+
+
+@pytest.mark.mpi
+def test_what_an_encoder_has_left_is_given_once(script, tmp_path):
+    onnx.save(crossing(), tmp_path / "decoder.onnx")
+    done = script(3, "encoded", tmp_path / "decoder.onnx")
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert found["takes"] == ["input_ids"]
+    file, past = onnxruntime.InferenceSession(tmp_path / "decoder.onnx"), [np.zeros((1, 4, 0, 16), np.float32)] * 2
+    for number, (left, is_new) in enumerate(((0.5, True), (0.5, False), (1.0, True))):
+        past = [past[0][:, :, :0]] * 2 if is_new else past
+        feed = {"input_ids": np.array([[3]]), "attention_mask": np.ones((1, past[0].shape[2] + 1), np.int64)}
+        for name, array in zip(("key", "value"), past, strict=True):
+            feed |= {f"past_key_values.0.decoder.{name}": array}
+            feed |= {f"past_key_values.0.encoder.{name}": np.full((1, 4, 7, 16), left, np.float32)}
+        logits, *past = file.run(None, feed)
+        np.testing.assert_allclose(found["steps"][number], logits.ravel(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.mpi

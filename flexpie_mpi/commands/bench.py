@@ -18,8 +18,9 @@ from ..session.suite_job import CellProgress, JobCells, SuiteRun, SuiteTask
 from ..suite.cells import Cell
 from ..suite.results import Result
 from .job import RankPart, run_job
-from .options import add_cache_arguments, add_record_arguments, cache_of, seconds, seconds_or_none, start_log
+from .options import add_cache_arguments, add_record_arguments, cache_of, start_log
 from .output import Progress, check_paths, publish, tell, write_record
+from .texts import seconds, seconds_or_none
 
 DEADLINE_S = 600.0
 """How long ranks wait for one that plans."""

@@ -14,8 +14,8 @@ from ..report.units import ms, percent
 from ..session.opening import boards_of
 from ..testbed import read as read_testbed
 from . import VERBS, UsageError, parse
-from .options import positive
 from .output import Progress, check_paths, emit, tell, write_record
+from .texts import positive
 
 PROGRAM = "flexpie_mpi"
 

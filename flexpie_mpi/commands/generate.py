@@ -12,7 +12,7 @@ from ..session.generation import PIECE, Generator, Pace, check_room
 from ..session.opening import ROOT
 from ..session.ranks import Ranks
 from ..session.sampling import Sampling
-from . import UsageError, options
+from . import UsageError, options, texts
 from .job import RankPart, run_job
 from .output import STDOUT, check_paths, emit, show, tell, write_record
 
@@ -58,20 +58,20 @@ def _add_text_arguments(group: argparse._ArgumentGroup) -> None:
     prompt.add_argument("--tokens", type=token_numbers, metavar="1,2,3", help="the same as numbers of tokens")
     group.add_argument(
         "--max-tokens",
-        type=options.positive,
+        type=texts.positive,
         default=MAX_TOKENS,
         metavar="N",
         help="most tokens that follow (default: %(default)s)",
     )
     group.add_argument(
         "--max-length",
-        type=options.positive,
+        type=texts.positive,
         metavar="M",
         help="longest context, for which ranks have room (default: enough for prompt and --max-tokens)",
     )
     group.add_argument(
         "--piece",
-        type=options.positive,
+        type=texts.positive,
         default=PIECE,
         metavar="K",
         help="tokens of the prompt that are taken at a time (default: %(default)s)",
@@ -93,7 +93,7 @@ def _add_text_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="P",
         help="chance plays among the likeliest of this share (default: 1)",
     )
-    group.add_argument("--seed", type=options.natural, default=0, metavar="S", help="of chance (default: %(default)s)")
+    group.add_argument("--seed", type=texts.natural, default=0, metavar="S", help="of chance (default: %(default)s)")
 
 
 def token_numbers(text: str) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from ..session.greeting import greet
 from ..session.opening import ROOT, from_root, read_plan, shared_devices, shared_plan, slowdown_of
 from ..session.survival import Course, Kept
 from ..session.timing import RunTerms, TimedRun, time_request
-from . import UsageError, options
+from . import UsageError, options, texts
 from .infer_terms import WARMUP, asked_shapes, terms_of
 from .job import RankPart, run_elastic_job, run_job
 
@@ -68,7 +68,7 @@ def _add_planning_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--autotune",
-        type=options.positive,
+        type=texts.positive,
         metavar="K",
         help="run the K best plans, and with auto one board and the best fixed layout, and keep the fastest",
     )
@@ -95,25 +95,25 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="FILE", help=f"{', '.join(OUTPUT_SUFFIXES)}, by output name; .h5 for many requests"
     )
     group.add_argument(
-        "--mean", type=options.numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
+        "--mean", type=texts.numbers, metavar="M[,M,M]", help="pictures become (pixel - mean) * scale; default 0"
     )
-    group.add_argument("--scale", type=options.numbers, metavar="S[,S,S]", help="default 1/255")
+    group.add_argument("--scale", type=texts.numbers, metavar="S[,S,S]", help="default 1/255")
     group.add_argument(
-        "--seed", type=options.natural, default=0, metavar="S", help="of random inputs (default: %(default)s)"
+        "--seed", type=texts.natural, default=0, metavar="S", help="of random inputs (default: %(default)s)"
     )
 
 
 def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--repeat",
-        type=options.positive,
+        type=texts.positive,
         default=10,
         metavar="R",
         help="how often a single request is measured (default: %(default)s)",
     )
     group.add_argument(
         "--warmup",
-        type=options.natural,
+        type=texts.natural,
         metavar="W",
         help=f"requests before that which are not measured (default: {WARMUP}, or as many as are in flight)",
     )
@@ -137,7 +137,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--deadline",
-        type=options.seconds,
+        type=texts.seconds,
         metavar="SECONDS",
         help="how long a rank waits for another before it gives up (default: "
         f"{DEADLINE_TIMES} times what a request is predicted to take, and at least {LEAST_DEADLINE_S:g}; "
@@ -147,7 +147,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--requests", type=options.positive, metavar="R", help="so many random requests, or at most so many of --input"
+        "--requests", type=texts.positive, metavar="R", help="so many random requests, or at most so many of --input"
     )
     group.add_argument(
         "--in-flight",
@@ -168,7 +168,7 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--spares",
-        type=options.natural,
+        type=texts.natural,
         default=0,
         metavar="K",
         help="of an elastic job, so many of the last ranks wait to take the place of one that is lost",
@@ -183,7 +183,7 @@ def _add_stream_arguments(group: argparse._ArgumentGroup) -> None:
 
 def in_flight(text: str) -> int | str:
     """A number of requests from 1 on, or ``auto``."""
-    return text if text == AUTO else options.positive(text)
+    return text if text == AUTO else texts.positive(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,25 +1,19 @@
-"""Arguments that several verbs share, and what turns their words into values."""
+"""Arguments that several verbs share, and what they ask for together."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.budget import Budget
 from ..core.choices import AUTO, BOUNDARIES, FUSIONS, PLANNERS, PRESETS, SEARCHING, StateChoice
-from ..core.errors import TestbedError
 from ..files.cache import Cache
-from ..runtime.machine import threads_problem
 from ..session.opening import CostSources, PlanChoice
-from ..testbed import MEMORY
-from . import UsageError
+from . import UsageError, texts
 
 _CHOICES = ("layout", "fuse", "weights", "grid", "autotune", "partial", "overlap")
 _OF_RULES = ("fuse", "weights", "grid")
@@ -49,7 +43,7 @@ def add_model_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--shape",
         action="append",
-        type=named_shape,
+        type=texts.named_shape,
         default=[],
         metavar="NAME=1,3,224,224",
         help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once "
@@ -58,7 +52,7 @@ def add_model_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--outputs",
         action="extend",
-        type=output_names,
+        type=texts.output_names,
         default=[],
         metavar="NAME,...",
         help="wanted outputs, or positions of them as numpy has it, such as 'logits[:, -1]' (default: all); nothing is "
@@ -66,7 +60,7 @@ def add_model_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--memory",
-        type=memory,
+        type=texts.memory,
         metavar="SIZE",
         help="most that any value of a model or array of a file may take, such as 2GB (default: a sixteenth of this "
         "machine's)",
@@ -93,22 +87,22 @@ def add_layout_arguments(parser: Parser, objectives: Sequence[str] = ("latency",
     )
     parser.add_argument(
         "--objective",
-        type=partial(objective, objectives),
+        type=partial(texts.objective, objectives),
         default="latency",
         metavar="|".join(objectives),
         help="what is to be good (default: %(default)s)",
     )
     parser.add_argument(
         "--fuse",
-        type=fusion,
+        type=texts.fusion,
         metavar="|".join((*FUSIONS, "K")),
         help=f"how long segments of {', '.join(PRESETS)} get: free (no redundant work, default), none (one node), "
         "all-legal (as long as the layout stays), or up to K nodes",
     )
     parser.add_argument(
-        "--weights", type=numbers, metavar="2,1,1", help="relative share of each rank, for one layout (not auto)"
+        "--weights", type=texts.numbers, metavar="2,1,1", help="relative share of each rank, for one layout (not auto)"
     )
-    parser.add_argument("--grid", type=grid, metavar="RxC", help="rows and columns of --layout grid")
+    parser.add_argument("--grid", type=texts.grid, metavar="RxC", help="rows and columns of --layout grid")
     parser.add_argument(
         "--partial",
         choices=("auto", "off"),
@@ -138,7 +132,7 @@ def add_threads(parser: Parser, default: int | None = 1) -> None:
     """How many threads a rank computes with."""
     parser.add_argument(
         "--threads",
-        type=threads,
+        type=texts.threads,
         default=default,
         metavar="T",
         help="onnxruntime threads per rank (default: 1)",
@@ -149,7 +143,7 @@ def add_trace_budget(parser: Parser, before: str) -> None:
     """How long a job may measure, and `before` what."""
     parser.add_argument(
         "--trace-budget",
-        type=seconds_or_none,
+        type=texts.seconds_or_none,
         default=BUDGET_S,
         metavar="SECONDS",
         help=f"most that is measured before {before} (default: %(default)g)",
@@ -161,7 +155,7 @@ def add_state_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--state",
         action="append",
-        type=state_pattern,
+        type=texts.state_pattern,
         metavar="OUTPUT=INPUT|auto",
         help="outputs that the next request reads as inputs, with any text where both have a *, or auto, the usual "
         "names (present.*=past_key_values.*, new_*=*, hn=h0, ...): they stay where they are computed; =INPUT is one "
@@ -169,7 +163,7 @@ def add_state_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--max-length",
-        type=positive,
+        type=texts.positive,
         metavar="M",
         help="positions that there is room for in states that grow by those of each request, as caches of keys and "
         "values do; the model's mask and position numbers are made by themselves",
@@ -271,134 +265,3 @@ def start_log(verbose: bool, rank: int = 0) -> None:
         format=f"flexpie-mpi: rank {rank}: %(levelname)s: %(message)s",
         force=True,
     )
-
-
-def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """A name and a shape.
-
-    >>> named_shape("image=1,3,8,8")
-    ('image', (1, 3, 8, 8))
-    """
-    name, equals, extents = text.rpartition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=1,3,224,224")
-    return name, tuple(natural(extent) for extent in extents.split(",")) if extents else ()
-
-
-def output_names(text: str) -> list[str]:
-    """Names of outputs, which may have an index.
-
-    >>> output_names("logits[:, -1],present.0")
-    ['logits[:, -1]', 'present.0']
-    """
-    return [name.strip() for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", text)]
-
-
-def memory(text: str) -> int:
-    """A size of memory in bytes.
-
-    >>> memory("2GB")
-    2000000000
-    """
-    try:
-        return int(MEMORY.parse(text))
-    except TestbedError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def state_pattern(text: str) -> str:
-    """Two names with as many ``*``, one at most, or ``auto``; or ``=`` and one name.
-
-    >>> state_pattern("present.*=past_key_values.*")
-    'present.*=past_key_values.*'
-    """
-    output, equals, name = text.partition("=")
-    fits = not output or output.count("*") == name.count("*") <= 1
-    if text != AUTO and not (equals and name and fits):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is neither OUTPUT=INPUT, both with one * or none, nor =INPUT, nor auto"
-        )
-    return text
-
-
-def fusion(text: str) -> str:
-    """A rule of fusion, or a number of nodes."""
-    if text in FUSIONS or (text.isdecimal() and int(text) > 0):
-        return text
-    raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(FUSIONS)}, or a number of nodes from 1 on")
-
-
-def objective(known: Sequence[str], text: str) -> str:
-    """What a planner makes good."""
-    if text in known:
-        return text
-    elsewhere = "" if "throughput" in known else "; flexpie-mpi plan --objective throughput makes one for --plan"
-    raise argparse.ArgumentTypeError(
-        f"'{text}' is nothing that can be planned for here; plans are made for {', '.join(known)}{elsewhere}"
-    )
-
-
-def grid(text: str) -> tuple[int, int]:
-    """Rows and columns.
-
-    >>> grid("3x2")
-    (3, 2)
-    """
-    words = text.lower().split("x")
-    if len(words) != 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise argparse.ArgumentTypeError(f"'{text}' is not rows x columns, such as 2x2")
-    return int(words[0]), int(words[1])
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Numbers between commas, whole ones as int.
-
-    >>> numbers("2,1,0.5")
-    (2, 1, 0.5)
-    """
-    return tuple(_number(word) for word in text.split(","))
-
-
-def natural(text: str, least: int = 0) -> int:
-    """A whole number from 0 on, or from `least` on."""
-    if not text.strip().isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-    return int(text)
-
-
-positive = partial(natural, least=1)
-"""A whole number from 1 on."""
-
-
-def threads(text: str) -> int:
-    """A number of threads from 1 on that this machine can run."""
-    count = positive(text)
-    if problem := threads_problem(count):
-        raise argparse.ArgumentTypeError(problem)
-    return count
-
-
-def seconds(text: str) -> float:
-    """A positive number of seconds."""
-    value = _number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number of seconds")
-    return value
-
-
-def seconds_or_none(text: str) -> float:
-    """A number of seconds, or 0."""
-    value = _number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 on")
-    return value
-
-
-def _number(text: str) -> float:
-    kinds: tuple[Callable[[str], float], ...] = (int, float)
-    for convert in kinds:
-        with suppress(ValueError):
-            value = convert(text)
-            if abs(value) < inf:
-                return value
-    raise argparse.ArgumentTypeError(f"'{text}' is not a number")

@@ -42,7 +42,7 @@ from ..report.tables import Item
 from ..session.inputs import PredictionInputs, inputs_of_files
 from ..session.opening import Tell
 from ..session.planning import CountingCostModel, Prediction, predict
-from . import UsageError, options
+from . import UsageError, options, texts
 from .output import Progress, check_paths, publish
 
 LATENCY, THROUGHPUT, PARETO = "latency", "throughput", "pareto"
@@ -57,13 +57,11 @@ _OF_LATENCY = ("layout", "fuse", "weights", "grid", "explain", "state", "max_len
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     options.add_default_model(parser)
-    parser.add_argument(
-        "--ranks", type=options.positive, metavar="N", help="ranks to plan for (default: the testbed's)"
-    )
+    parser.add_argument("--ranks", type=texts.positive, metavar="N", help="ranks to plan for (default: the testbed's)")
     parser.add_argument("--output", metavar="plan.json", help="where to write the plan")
     parser.add_argument(
         "--top",
-        type=options.positive,
+        type=texts.positive,
         default=1,
         metavar="K",
         help="find the K best plans; the others go to plan-2.json, ...",
@@ -86,12 +84,12 @@ def _add_pipeline_arguments(parser: options.Parser) -> None:
     )
     parser.add_argument(
         "--time-limit",
-        type=options.seconds,
+        type=texts.seconds,
         metavar="SECONDS",
         help=f"for throughput, seconds of search; then it says how far off it can be (default: {TIME_LIMIT_S:g})",
     )
     parser.add_argument(
-        "--most-boards", type=options.positive, metavar="N", help="for throughput, use no more boards than N"
+        "--most-boards", type=texts.positive, metavar="N", help="for throughput, use no more boards than N"
     )
     parser.add_argument("--compare", action="store_true", default=None, help="for throughput, try every planner")
 

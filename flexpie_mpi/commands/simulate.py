@@ -22,7 +22,7 @@ from ..session.inputs import UNMEASURED, given_cost
 from ..session.opening import CostSources, read_plan
 from ..session.scaling import RULES, SEARCHED, Scaling, ScalingStudy
 from ..testbed import Sketch, read_change, read_sketch
-from . import options
+from . import options, texts
 from .output import Progress, check_paths, publish, write_record
 
 
@@ -134,9 +134,9 @@ def board_counts(text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",")]
     if "..." not in words:
-        return tuple(sorted({options.positive(word) for word in words}))
+        return tuple(sorted({texts.positive(word) for word in words}))
     dots = words.index("...")
-    before, after = ([options.positive(word) for word in some] for some in (words[:dots], words[dots + 1 :]))
+    before, after = ([texts.positive(word) for word in some] for some in (words[:dots], words[dots + 1 :]))
     if len(before) < 2 or not after:
         raise argparse.ArgumentTypeError(f"'{text}': dots need two numbers before them and one behind, as in 1,2,...,8")
     between = _continued(before, after[0])

@@ -34,7 +34,7 @@ from ..runtime.transport import on_root
 from ..runtime.waiting import DEADLINE_S
 from ..session.opening import ROOT, from_root, read_boards
 from ..testbed import Testbed
-from . import UsageError, options
+from . import UsageError, options, texts
 from .job import RankPart, run_job
 from .output import check_paths, publish
 
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="traces.h5", help="where the traces go; what the file has already stays"
     )
     parser.add_argument(
-        "--budget", type=options.seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})"
+        "--budget", type=texts.seconds, metavar="SECONDS", help=f"time to measure (default: {BUDGET_S:g})"
     )
     options.add_threads(parser, None)
     parser.add_argument(

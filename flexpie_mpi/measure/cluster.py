@@ -28,6 +28,7 @@ from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
 from .agreement import Budget, places_of, repeats_in
+from .verdict import quartiles
 
 _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""
@@ -220,9 +221,14 @@ def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> n
     spent = transport.all_gather(_round_trips(transport, targets, sources, memory, repeats))
     rows = np.zeros(len(pairs), LINK_TRACE)
     for row, (source, target) in zip(rows, pairs, strict=True):
-        lower, median, upper = np.percentile(spent[source], (25, 50, 75)) / 2
+        lower, median, upper = quartiles(spent[source])  # of both ways
         row["source"], row["target"], row["nbytes"], row["pairs"] = source, target, nbytes, len(pairs)
-        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = median, upper - lower, repeats, source
+        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = (
+            median / 2,
+            (upper - lower) / 2,
+            repeats,
+            source,
+        )
     return rows
 
 

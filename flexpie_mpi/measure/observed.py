@@ -31,6 +31,7 @@ from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Clock, UntriedError, clock_offset, together
 from .trial import Rounds, Runner, run_rounds
+from .verdict import quartiles
 
 WARMUP = 2
 """Requests that are not looked at."""
@@ -220,8 +221,8 @@ def name_of(plan: Plan) -> str:
 
 def spread(samples: Sequence[float]) -> float:
     """Distance of the quartiles."""
-    lower, upper = np.percentile(samples, (25, 75))
-    return float(upper - lower)
+    lower, _, upper = quartiles(samples)
+    return upper - lower
 
 
 def calm_mean(samples: Sequence[float], latencies_s: Sequence[float]) -> float:

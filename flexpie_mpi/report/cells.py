@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
-from statistics import quantiles
 from typing import Any
 
 from ..core.choices import PLANNERS
+from ..measure.verdict import quartiles
 from ..suite.cells import grouped
 from ..suite.results import Result
 from .tables import Column, Item, Table
@@ -132,9 +132,7 @@ def ratio(one: Result, other: Result) -> Ratio:
         whole = one.median_s / other.median_s
         return Ratio(whole, whole, whole, 0)
     shares = [a / b for a, b in zip(one.measured_s, other.measured_s, strict=True)]
-    if len(shares) < 2:
-        return Ratio(shares[0], shares[0], shares[0], 1)
-    low, middle, high = quantiles(shares, n=4, method="inclusive")
+    low, middle, high = quartiles(shares)
     return Ratio(middle, low, high, len(shares))
 
 

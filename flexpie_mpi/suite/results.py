@@ -13,12 +13,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from ..core.document import DocumentError, dataclass_of, from_json, read_lines, shown
 from ..core.errors import SuiteError
 from ..lower.facts import redundant_share
+from ..measure.verdict import quartiles
 
 FORMAT = 1
 """Of a row."""
@@ -99,9 +100,7 @@ class Result:
     @cached_property
     def quartiles_s(self) -> tuple[float, float]:
         """Lower and upper quartile of the rounds; both the same for a single one."""
-        if len(self.measured_s) < 2:
-            return self.median_s, self.median_s
-        low, _, high = quantiles(self.measured_s, n=4, method="inclusive")
+        low, _, high = quartiles(self.measured_s)
         return low, high
 
     @property

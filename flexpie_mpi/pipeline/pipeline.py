@@ -34,6 +34,9 @@ FIRST = 0.5
 HALVINGS = 30
 """Halvings of the range in which the least memory is that would do."""
 
+SEED = 0
+"""Of solvers that draw: one problem has one answer."""
+
 MB = 10**6
 """What advice is rounded up to."""
 
@@ -74,17 +77,16 @@ def place(
     *,
     time_limit_s: float | None = None,
     most_boards: int | None = None,
-    seed: int = 0,
 ) -> Pipeline:
     """The plan of a problem by one of :data:`flexpie_mpi.placement.solvers.SOLVERS`.
 
     Where boards have too little memory for several requests at once, room is made for fewer of them. All of the search
-    may take `time_limit_s`, where the solver has a say in it, and at most `most_boards` may compute; `seed` is of
-    solvers that draw. Raises PlanError when there is no such solver, or nothing fits the boards' memory.
+    may take `time_limit_s`, where the solver has a say in it, and at most `most_boards` may compute. Raises PlanError
+    when there is no such solver, or nothing fits the boards' memory.
     """
     if solver not in SOLVERS:
         raise PlanError(f"unknown planner '{solver}'; choose from {', '.join(SOLVERS)}")
-    search = _Search(problem, solver, seed, Deadline.start(time_limit_s))
+    search = _Search(problem, solver, Deadline.start(time_limit_s))
     views = list(_views(problem, most_boards))
     for number, view in enumerate(views):
         search.look(view, len(views) - number)
@@ -133,8 +135,8 @@ def _views(problem: PlacementProblem, most_boards: int | None) -> Iterator[_View
 class _Search:
     """The best plan so far, and what is proved of all."""
 
-    def __init__(self, problem: PlacementProblem, solver: str, seed: int, clock: Deadline) -> None:
-        self.problem, self.solver, self.seed, self.clock = problem, solver, seed, clock
+    def __init__(self, problem: PlacementProblem, solver: str, clock: Deadline) -> None:
+        self.problem, self.solver, self.clock = problem, solver, clock
         self.best: tuple[Streamed, Placement] | None = None
         self.lower_s, self.explored, self.is_infeasible = inf, 0, True
         self._seen: dict[Placement, Streamed] = {}
@@ -167,7 +169,7 @@ class _Search:
     def _solve(self, instance: Instance, clock: Deadline) -> tuple[Outcome, bool]:
         """What the solver finds, and whether the boards have room for as many requests as keep them busy."""
         limit_s = max(0.0, clock.limit_s) if isfinite(clock.limit_s) else None
-        outcome = SOLVERS[self.solver].solve(instance, self.seed, limit_s)
+        outcome = SOLVERS[self.solver].solve(instance, SEED, limit_s)
         self.explored += outcome.explored
         if outcome.placement is None:
             return outcome, False

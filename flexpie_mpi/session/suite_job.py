@@ -136,14 +136,14 @@ class CellProgress:
         """
         left = ""
         if 0 < self.done < self.total:
-            left = f", about {spoken(self.elapsed_s / self.done * (self.total - self.done))} left"
+            left = f", about {lasting(self.elapsed_s / self.done * (self.total - self.done))} left"
         return f"{self.done} of {count_of(self.total, 'cell')}{left}"
 
 
-def spoken(seconds: float) -> str:
+def lasting(seconds: float) -> str:
     """A time as people say it.
 
-    >>> spoken(41.3), spoken(100), spoken(8000)
+    >>> lasting(41.3), lasting(100), lasting(8000)
     ('41 s', '2 min', '2.2 h')
     """
     if seconds < 90:

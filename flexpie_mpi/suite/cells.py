@@ -100,11 +100,6 @@ class Suite:
     trace_budget_s: float
 
     @property
-    def sites(self) -> tuple[Site, ...]:
-        """Every testbed once, in order."""
-        return tuple({cell.site.name: cell.site for cell in self.cells}.values())
-
-    @property
     def sources(self) -> tuple[str, ...]:
         """Every model once, in order, as it can be loaded."""
         return tuple(dict.fromkeys(cell.source for cell in self.cells))

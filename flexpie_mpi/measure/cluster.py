@@ -221,14 +221,9 @@ def measure_round(transport: Transport, pairs: Sequence[Pair], nbytes: int) -> n
     spent = transport.all_gather(_round_trips(transport, targets, sources, memory, repeats))
     rows = np.zeros(len(pairs), LINK_TRACE)
     for row, (source, target) in zip(rows, pairs, strict=True):
-        lower, median, upper = quartiles(spent[source])  # of both ways
+        lower, median, upper = (seconds / 2 for seconds in quartiles(spent[source]))
         row["source"], row["target"], row["nbytes"], row["pairs"] = source, target, nbytes, len(pairs)
-        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = (
-            median / 2,
-            (upper - lower) / 2,
-            repeats,
-            source,
-        )
+        row["seconds"], row["spread_s"], row["repeats"], row["origin"] = median, upper - lower, repeats, source
     return rows
 
 

@@ -331,7 +331,7 @@ class Inference(RankPart):
         """The plan that is given, which is one for the model's file, as one for the model; the same on every rank."""
         if given is None:
             return None
-        return Plan.from_json(from_root(self.transport, lambda: (self.files.planned(model, given) or given).to_json()))
+        return from_root(self.transport, lambda: self.files.planned(model, given) or given)
 
     def _stream(
         self,

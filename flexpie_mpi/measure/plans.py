@@ -121,9 +121,9 @@ def _keep(rows: Mapping[str, np.ndarray], keep: Keep) -> None:
 
 def _next(transport: Transport, plans: Iterator[Plan]) -> Plan | None:
     """The root's next plan; None when there are no more. To find it may take the root longer than any deadline."""
-    plan = together(transport, lambda: transport.attend(lambda: next(plans, None)), "finding a plan")
-    text = transport.broadcast(None if plan is None else plan.to_json())
-    return None if text is None else Plan.from_json(text)
+    found = together(transport, lambda: transport.attend(lambda: next(plans, None)), "finding a plan")
+    plan: Plan | None = transport.broadcast(found)
+    return plan
 
 
 def _gathered_rows(

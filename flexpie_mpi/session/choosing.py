@@ -121,7 +121,7 @@ class Chooser:
         self.tell("planning")
         made = on_root(self.transport, partial(self._plans, given, inputs, has_request=request is not None))
         prediction, plans = made or (None, ())
-        plans = [Plan.from_json(text) for text in self.transport.broadcast([plan.to_json() for plan in plans])]
+        plans = self.transport.broadcast(plans)
         if len(plans) == 1:
             return Chosen(plans[0], prediction)
         return self._fastest(plans, make, request or {}, prediction, budget)

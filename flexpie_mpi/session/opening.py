@@ -94,7 +94,7 @@ def shared_plan(transport: Transport, path: str) -> Plan:
     Raises PlanError on every rank, when it cannot be read, is for another number of ranks, or has another root.
     """
 
-    def read() -> str:
+    def read() -> Plan:
         plan = read_plan(path)
         if plan.ranks != transport.size:
             raise PlanError(
@@ -103,9 +103,9 @@ def shared_plan(transport: Transport, path: str) -> Plan:
             )
         if plan.root != ROOT:
             raise PlanError(f"plan file '{path}' has root {plan.root}: infer reads and writes on rank {ROOT}")
-        return plan.to_json()
+        return plan
 
-    return Plan.from_json(from_root(transport, read))
+    return from_root(transport, read)
 
 
 def read_boards(path: str, ranks: int | Sequence[int] | None = None) -> Testbed:

@@ -77,7 +77,7 @@ class Succession:
 
     def _work(self, control: Control) -> None:
         """Make the engine that the root has been asked for, beside the stream."""
-        plan = Plan.from_json(control.broadcast(self._wanted and self._wanted.to_json(), ROOT))
+        plan = control.broadcast(self._wanted, ROOT)
         try:
             self._made = self._made_beside(plan, control)
         except FlexPieError as error:  # the same on all ranks

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class Course:
     """What all ranks that work know of a job that has begun."""
 
-    plan: str
+    plan: Plan
     places: tuple[int, ...]  # of the ranks that it is for; see :class:`flexpie_mpi.runtime.crew.Crew`
     inputs: PredictionInputs | None  # what it was chosen on; None where nothing had to be predicted
     is_stream: bool
@@ -105,7 +105,7 @@ class Kept:
             planner = chosen.plan.provenance.get("planner", "a plan from outside")
             for loss in self.crew.losses[-1:]:
                 loss.plan = f"{planner} on {count_of(chosen.plan.ranks, 'rank')}"
-            self.course = Course(chosen.plan.to_json(), self.crew.places, inputs, is_stream)
+            self.course = Course(chosen.plan, self.crew.places, inputs, is_stream)
             self.chosen = chosen
             transport.barrier()  # no request is through before all know of it
 
@@ -113,8 +113,8 @@ class Kept:
         """The plan as before, where spares have taken all places of those that were lost."""
         if self.course is None or self.course.places != self.places:
             return None
-        known = self.chosen is not None and self.chosen.plan.to_json() == self.course.plan
-        return self.chosen if known else Chosen(Plan.from_json(self.course.plan))
+        known = self.chosen is not None and self.chosen.plan == self.course.plan
+        return self.chosen if known else Chosen(self.course.plan)
 
     def choice(self, choice: PlanChoice) -> PlanChoice:
         """The same choice for the ranks that are left: what was given for each rank is given for these."""

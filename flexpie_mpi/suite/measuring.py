@@ -141,8 +141,8 @@ class Measurer:
 
         transport, terms = self.transport, cell.terms
         candidates = on_root(transport, find) or ()
-        texts = transport.broadcast([each.plan.to_json() for each in candidates])
-        if not texts:
+        plans: list[Plan] = transport.broadcast([each.plan for each in candidates])
+        if not plans:
             return ()
         limits = room(transport, scene.testbed, is_emulated=scene.is_emulated)
         order = transport.broadcast(_turns(candidates, limits))
@@ -151,11 +151,11 @@ class Measurer:
         make = self._maker(model, scene, inputs, peaks)
         rounds = Rounds(terms.repeats, terms.warmup, terms.most_repeats, terms.seconds)
         trials = []
-        for outcome in race_in_turns(list(map(Plan.from_json, texts)), order, make, inputs, rounds, self.tell):
+        for outcome in race_in_turns(plans, order, make, inputs, rounds, self.tell):
             if isinstance(outcome, FlexPieError):  # a cell is measured whole or not at all
                 raise outcome
             trials.append(outcome)
-        peaks_of_ranks = transport.all_gather([peaks[text] for text in texts])
+        peaks_of_ranks = transport.all_gather([peaks[plan.to_json()] for plan in plans])
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         rows: dict[str, Result] = {}
         for index, candidate in enumerate(candidates):  # there are none but on the root

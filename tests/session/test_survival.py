@@ -29,7 +29,7 @@ class Crew:
 
 
 def course(places=(0, 1, 2, 3)):
-    plan = layout_plan(chain(), len(places), "rows").to_json()
+    plan = layout_plan(chain(), len(places), "rows")
     return Course(plan, places, PredictionInputs(BED.only(places), AnalyticCost(), "", ""), is_stream=True)
 
 
@@ -53,7 +53,7 @@ def test_what_was_given_for_every_rank_is_given_for_those_that_are_left():
 
 def test_where_spares_take_all_places_the_plan_stays():
     kept = Kept(Crew((0, 1, 2, 3)), course())
-    assert kept.same_plan().plan.to_json() == kept.course.plan
+    assert kept.same_plan().plan == kept.course.plan
     kept.chosen = Chosen(kept.same_plan().plan, measured_s=(0.5,))
     assert kept.same_plan() is kept.chosen
     assert Kept(Crew((0, 2, 3)), course()).same_plan() is None

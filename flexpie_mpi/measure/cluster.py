@@ -19,6 +19,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ..core.quartiles import quartiles
 from ..core.versions import processor, version_of
 from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE
@@ -28,7 +29,6 @@ from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport
 from ..testbed import Device, Testbed, measured
 from .agreement import Budget, places_of, repeats_in
-from .verdict import quartiles
 
 _LATENCY_S, _BANDWIDTH = 20e-6, 4e9
 """Of a link nobody has measured, seconds and bytes per second: two processes on one host."""

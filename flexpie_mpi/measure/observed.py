@@ -23,6 +23,7 @@ import numpy as np
 
 from ..core.plan import Plan
 from ..core.program import Compute, Order, Program, Start
+from ..core.quartiles import quartiles
 from ..core.timeline import Event, Timeline, merge
 from ..cost.links import job_transfers
 from ..cost.rows import EXCHANGE_TRACE, PLAN_TRACE
@@ -31,7 +32,6 @@ from ..runtime.transport import Transport
 from ..testbed import Testbed
 from .agreement import Clock, UntriedError, clock_offset, together
 from .trial import Rounds, Runner, run_rounds
-from .verdict import quartiles
 
 WARMUP = 2
 """Requests that are not looked at."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Quartiles = tuple[float, float, float]
-"""Lower quartile, median and upper quartile."""
+from ..core.quartiles import Quartiles, quartiles
 
 CLOSE = 1.03
 """Two plans are as good as equal where none is slower by more: two runs of one plan differ as much."""
@@ -26,16 +25,6 @@ FEWEST, DOUBT = 3, 0.5
 
 ENOUGH = 20
 """Requests after which plans that are as good as equal take no further part."""
-
-
-def quartiles(samples: Sequence[float] | np.ndarray) -> Quartiles:
-    """The quartiles of some numbers.
-
-    >>> quartiles([1.0, 5.0, 3.0, 2.0, 4.0])
-    (2.0, 3.0, 4.0)
-    """
-    low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
-    return low, median, high
 
 
 def ratios(spent_s: Sequence[float], base_s: Sequence[float]) -> Quartiles:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..core.choices import PLANNERS
-from ..measure.verdict import quartiles
+from ..core.quartiles import quartiles
 from ..suite.cells import grouped
 from ..suite.results import Result
 from .tables import Column, Item, Table

@@ -15,13 +15,14 @@ from ..core.choices import AUTO, SEARCHING
 from ..core.document import DocumentError
 from ..core.errors import FlexPieError, PlanError, count_of
 from ..core.plan import Plan
+from ..core.quartiles import quartiles
 from ..files.cache import Cache
 from ..lower import turns_of
 from ..lower.memory import memory_of, with_weights
 from ..measure.agreement import Budget, UntriedError
 from ..measure.limits import memory_here
 from ..measure.trial import Rounds, Trial
-from ..measure.verdict import FEWEST, Verdict, quartiles, verdict
+from ..measure.verdict import FEWEST, Verdict, verdict
 from ..model import Model
 from ..runtime.engine import Engine
 from ..runtime.kernels import own_block

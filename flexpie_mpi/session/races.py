@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from ..core.document import DocumentError, dataclass_of, from_json, read_document
 from ..core.graph import Graph
 from ..core.plan import MOST_BYTES, Plan
+from ..core.quartiles import Quartiles, quartiles
 from ..files.atomic import write_text
 from ..files.cache import Cache, NextStart
 from ..measure.trial import Trial
-from ..measure.verdict import Quartiles, quartiles, ratios
+from ..measure.verdict import ratios
 from .opening import CostSources, PlanChoice
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..core.document import DocumentError, dataclass_of, from_json, read_lines, shown
 from ..core.errors import SuiteError
+from ..core.quartiles import quartiles
 from ..lower.facts import redundant_share
-from ..measure.verdict import quartiles
 
 FORMAT = 1
 """Of a row."""

@@ -38,9 +38,9 @@ def make_provider(name: str, options: ProviderOptions) -> Provider:
     return PROVIDERS[name](options)
 
 
-def own_block(name: str = "cpu") -> int:
-    """Channels to a block of what the provider of that name computes on this machine; 0 where it has none."""
-    return make_provider(name, ProviderOptions()).block
+def own_block() -> int:
+    """Channels to a block of what the provider "cpu" computes on this machine; 0 where it has none."""
+    return make_provider("cpu", ProviderOptions()).block
 
 
 class Sessions:

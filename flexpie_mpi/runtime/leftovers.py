@@ -21,11 +21,11 @@ _NAME = re.compile(r"(mpich_shm_|vader_segment\.|sm_segment\.).+")
 """Names that MPICH and Open MPI give their files."""
 
 
-def remove_leftovers(folder: Path = SHARED, processes: Path = Path("/proc")) -> int:
+def remove_leftovers(folder: Path = SHARED) -> int:
     """Remove files of this user's MPI jobs that nobody has mapped; their number."""
     with suppress(OSError):
         left = {path for path in map(Path, os.listdir(folder)) if _is_old(folder / path)}
-        gone = sorted(left - set(_mapped(folder, processes))) if left else []
+        gone = sorted(left - set(_mapped(folder))) if left else []
         for path in gone:
             (folder / path).unlink(missing_ok=True)
         return len(gone)
@@ -40,9 +40,9 @@ def _is_old(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name)) and found.st_uid == os.getuid() and time.time() - found.st_mtime > YOUNG_S
 
 
-def _mapped(folder: Path, processes: Path) -> Iterator[Path]:
+def _mapped(folder: Path) -> Iterator[Path]:
     """Names of the files in a folder that processes have mapped, as far as they can be looked at."""
-    for maps in processes.glob("[0-9]*/maps"):
+    for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):
             for line in maps.read_text(errors="replace").splitlines():
                 place = line.split(maxsplit=5)[5:]

@@ -30,7 +30,7 @@ from .problem import (
     within,
 )
 from .repeats import ENOUGH, Ends, Shortened, shortened
-from .search import load, narrowed, search
+from .search import fits, load, narrowed, search
 from .space import Path, SearchResult, Space, replay
 from .unfold import unfold
 from .units import units
@@ -42,6 +42,9 @@ MOST_ATTEMPTS = 8
 
 UNLIMITED = 1e18
 """Bytes of a board without a limit."""
+
+NO_LIMITS = np.zeros(0)
+"""Capacities where memory does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,9 @@ def _search_fitting(
     """
     graph, testbed = task.graph, task.testbed
     space, reasons = problem.space, list[str]()
-    if is_quick and space.capacity.size:
-        space = narrowed(space, task.top)
-    first = result = search(space, top=task.top, is_quick=is_quick)
-    if not result.paths and space is not problem.space:
-        space = problem.space
-        first = result = search(space, top=task.top, is_quick=is_quick)
+    first = result = search(replace(space, capacity=NO_LIMITS) if is_quick else space, top=task.top, is_quick=is_quick)
+    if is_quick and not all(fits(space, path) for path in result.paths):
+        space, result = _search_narrowed(space, task.top)
     for attempt in range(MOST_ATTEMPTS):
         plans = [_priced(problem, path, task, provenance) for path in result.paths]
         if plans and not space.capacity.size:
@@ -166,14 +166,24 @@ def _search_fitting(
         if not plans:
             break
         reasons = lacking[0]
-        space = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
-        result = search(space, top=task.top, is_quick=is_quick)
+        tighter = replace(space, capacity=_tightened(problem.space, space, result.paths[0], needs[0]))
+        if is_quick and space is problem.space:
+            space, result = _search_narrowed(tighter, task.top)
+        else:
+            space, result = tighter, search(tighter, top=task.top, is_quick=is_quick)
     if not reasons:
         raise PlanError(_hopeless(problem, testbed, result))
     raise PlanError(
         f"no plan of {graph.name} was found that fits the boards of testbed '{testbed.name}': in the "
         f"fastest, {reasons[0]}"
     )
+
+
+def _search_narrowed(space: Space, top: int) -> tuple[Space, SearchResult]:
+    """A long network's space as narrowed as its plans within memory can be, and these."""
+    narrow = narrowed(space, top)
+    result = search(narrow, top=top, is_quick=True)
+    return (narrow, result) if result.paths else (space, search(space, top=top, is_quick=True))
 
 
 def lacking(plan: Plan, graph: Graph, testbed: Testbed) -> list[str]:

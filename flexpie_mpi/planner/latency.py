@@ -283,7 +283,8 @@ def price_ends(
     *before, last = ((cut_at[first], cut_at[end], segment.layout) for segment, first, end in plan.spans)
     ends: Ends = {end: (begin, (layout,)) for begin, end, layout in before} | {last[1]: (last[0], tuple(lasts))}
     layouts = tuple(dict.fromkeys(layout for _, some in ends.values() for layout in some))
-    short = shortened(pieces, testbed.blocks, starts) if len(pieces) > MANY_UNITS else None
+    reach = max(end - begin for end, (begin, _) in ends.items())
+    short = shortened(pieces, testbed.blocks, starts, reach) if len(pieces) > MANY_UNITS else None
     if short and (alike := short.counterparts(ends)):
         builder = ProblemBuilder(short.units, testbed, cost, layouts, plan.root, not short.makes_outputs)
         problem = unfold(builder.build(_only(layouts, alike)), short, cost)

@@ -266,6 +266,26 @@ class Shortened:
                 return None
         return found
 
+    def unfolded(self, spans: Sequence[tuple[int, int, Layout]]) -> list[tuple[int, int, Layout]] | None:
+        """Segments of the whole network as those of the shorter one, all three by nodes ``[first, end)``.
+
+        None where no two of its blocks, one behind the other, are planned alike.
+        """
+        size, last = self.whole.nodes, self.whole.first + self.kept * self.whole.nodes
+        firsts = {first: number for number, (first, _, _) in enumerate(spans)}
+
+        def later(some: Sequence[tuple[int, int, Layout]], blocks: int) -> list[tuple[int, int, Layout]]:
+            return [(first + blocks * size, end + blocks * size, layout) for first, end, layout in some]
+
+        for first, number in firsts.items():
+            middle, end = firsts.get(first + size), firsts.get(first + 2 * size)
+            if not self.whole.first <= first <= last - 2 * size or middle is None or end is None:
+                continue
+            if later(block := spans[number:middle], 1) == list(spans[middle:end]):
+                copies = (span for blocks in range(1, self.removed + 1) for span in later(block, blocks))
+                return [*spans[:middle], *copies, *later(spans[middle:], self.removed)]
+        return None
+
     def place(self, cut: int) -> int:
         """A cut of the whole network that one of the shorter one stands for."""
         behind = cut > self.whole.begin + self.kept * self.whole.period
@@ -282,10 +302,15 @@ ENOUGH = 48
 """Units of the longest segments that a shorter network is meant to have counterparts of, and two blocks at least."""
 
 
-def shortened(pieces: Units, blocks: Sequence[int], starts: Collection[int] = ()) -> Shortened | None:
-    """A long network without some of the blocks that it repeats, if it does; all else is as of :func:`shorten`."""
+def shortened(
+    pieces: Units, blocks: Sequence[int], starts: Collection[int] = (), reach: int = ENOUGH
+) -> Shortened | None:
+    """A network without some of the blocks that it repeats, if it does; all else is as of :func:`shorten`.
+
+    Segments of up to `reach` units have counterparts.
+    """
     whole = repeats(pieces)
-    return None if whole is None else shorten(whole, max(2, 1 + -(-(ENOUGH - 1) // whole.period)), blocks, starts)
+    return None if whole is None else shorten(whole, max(2, 1 + -(-(reach - 1) // whole.period)), blocks, starts)
 
 
 def shorten(whole: Repeats, kept: int, blocks: Sequence[int], starts: Collection[int] = ()) -> Shortened | None:

@@ -23,7 +23,8 @@ from ..lower.shards import Growing, is_in_parts, segment_problems, segment_shard
 from ..ops import whole
 from ..ops.moments import makes_moments
 from .heads import Pair, between, cuts, pairs
-from .units import Atom, atoms
+from .repeats import Shortened, repeats, shorten
+from .units import Atom, atoms, units
 
 HEAVY_BYTES = 1 << 20
 """Weights above this are worth cutting even where nothing else of the plan is cut by channels."""
@@ -32,6 +33,9 @@ ROOT = Layout("single", (0,))
 
 AHEAD = 24
 """About as many atoms as split and turn heads, between values that are cut by tokens."""
+
+KEPT = 3
+"""Blocks by which a plan of a network that repeats them is made: two that are planned alike, and one ahead."""
 
 Placed = tuple[int, int, Layout]
 """Nodes ``[first, end)`` that are one segment, and its layout."""
@@ -69,12 +73,10 @@ def layout_plan(
         raise PlanError(f"a plan needs at least one rank, not {ranks}")
     if preset not in (*KINDS, *OF_SEQUENCES) or preset == "replicated":
         raise PlanError(f"unknown layout '{preset}'; choose from {', '.join(PRESETS)}")
-    pieces = atoms(graph)
     if preset in OF_SEQUENCES and ranks > 1:
         columns = Layout("channels", tuple(range(ranks)), tuple(weights))
-        closed = tuple(pairs(graph, pieces, columns)) if preset == "megatron" else None
-        return _of_sequences(graph, pieces, columns, closed, fusion)
-    wanted = ROOT
+        return _of_sequences(graph, _shorter(graph), columns, preset, fusion)
+    pieces, wanted = atoms(graph), ROOT
     if preset != "single" and ranks > 1:
         shape = (grid or square(ranks)) if KINDS[preset].is_grid else ()
         wanted = Layout(preset, tuple(range(ranks)), tuple(weights), shape)
@@ -87,11 +89,12 @@ def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
 
     A network of images may end in one, which any search finds.
     """
-    pieces, columns = atoms(graph), Layout("channels", tuple(range(ranks)))
-    closed = tuple(pairs(graph, pieces, columns))
+    columns, short = Layout("channels", tuple(range(ranks))), _shorter(graph)
+    shown = short.units.graph if short else graph
+    closed = pairs(shown, atoms(shown), columns)
     if sum(layout.in_parts for _, _, layout in closed) > 1:
-        yield _of_sequences(graph, pieces, columns, closed)
-        yield _of_sequences(graph, pieces, columns, None)
+        for preset in OF_SEQUENCES:
+            yield _of_sequences(graph, short, columns, preset)
 
 
 def with_more_tokens(plan: Plan, graph: Graph) -> Plan | None:
@@ -163,16 +166,29 @@ def _makers(graph: Graph, atom: Atom) -> set[str]:
     return {graph.nodes[at].name for at in range(atom.first, atom.end) if at not in graph.preparing}
 
 
-def _of_sequences(
-    graph: Graph, pieces: Sequence[Atom], columns: Layout, closed: Sequence[Pair] | None, fusion: str = "free"
-) -> Plan:
-    """By heads, of so many pairs, or by tokens (None)."""
-    layouts = tuple(between(graph, pieces, closed, columns, replace(columns, kind="rows")))
-    placed = _around(graph, pieces, closed or (), layouts, fusion)
-    known = {"planner": "sequence" if closed is None else "megatron", "fusion": fusion}
-    if closed is not None:
-        known["pairs"] = str(sum(layout.in_parts for _, _, layout in closed))
+def _of_sequences(graph: Graph, short: Shortened | None, columns: Layout, preset: str, fusion: str = "free") -> Plan:
+    """By heads or by tokens; where there is a shorter network, blocks that the whole one repeats are planned once."""
+    placed = short.unfolded(_placed(short.units.graph, columns, preset, fusion)) if short else None
+    if placed is None:
+        placed = _placed(graph, columns, preset, fusion)
+    known = {"planner": preset, "fusion": fusion}
+    if preset == "megatron":
+        known["pairs"] = str(sum(layout.in_parts and layout.kind == columns.kind for _, _, layout in placed))
     return _plan(graph, len(columns.ranks), placed, known)
+
+
+def _placed(graph: Graph, columns: Layout, preset: str, fusion: str) -> list[Placed]:
+    """The segments of a plan by heads or by tokens."""
+    pieces, tokens = atoms(graph), replace(columns, kind="rows")
+    closed = tuple(pairs(graph, pieces, columns)) if preset == "megatron" else None
+    layouts = tuple(between(graph, pieces, closed, columns, tokens))
+    return list(_around(graph, pieces, closed or (), layouts, fusion))
+
+
+def _shorter(graph: Graph) -> Shortened | None:
+    """The network with as many of the blocks that it repeats as tell how it goes on, if it has more."""
+    whole = repeats(units(graph))
+    return shorten(whole, KEPT, ()) if whole else None
 
 
 def _plan(graph: Graph, ranks: int, placed: Iterable[Placed], known: Mapping[str, str], root: int = 0) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 from flexpie_mpi.core.graph import Graph, Value
 from flexpie_mpi.core.layout import Layout
 from flexpie_mpi.cost.prior import AnalyticCost
-from flexpie_mpi.planner import Task, latency, layout_plan, make_plans, price
+from flexpie_mpi.planner import Task, latency, layout_plan, make_plans, price, rules
 from flexpie_mpi.planner import repeats as repeating
 from flexpie_mpi.planner.problem import Choice, Problem, ProblemBuilder
 from flexpie_mpi.planner.repeats import Shortened, repeats, shorten
@@ -107,6 +107,42 @@ def test_plans_are_those_of_the_planner_that_shares_nothing(monkeypatch, memory_
     assert shared.segments_priced == apart.segments_priced
     assert [plan.plan.segments for plan in shared.plans] == [plan.plan.segments for plan in apart.plans]
     assert [plan.seconds for plan in shared.plans] == pytest.approx([plan.seconds for plan in apart.plans], rel=1e-12)
+
+
+def perceptrons(blocks: int) -> Graph:
+    """Pairs of products with a sum behind each, between products of their own, as transformers have them."""
+    b = GraphBuilder((1, 12, 16))
+
+    def product(x: str, features: int) -> str:
+        *rows, size = b.values[x].shape
+        return b.node("MatMul", (x, b.weight((size, features))), (*rows, features))
+
+    x = b.relu(product("x", 16))
+    for _ in range(blocks):
+        x = b.add(x, product(b.relu(b.relu(product(b.relu(x), 64))), 16))
+    return b.graph(product(b.relu(x), 40))
+
+
+@pytest.mark.parametrize(
+    ("preset", "fusion", "is_once"),
+    [
+        ("megatron", "none", True),
+        ("megatron", "free", True),
+        ("sequence", "none", True),
+        ("sequence", "free", False),  # all of it is one segment
+        ("sequence", "all-legal", False),
+    ],
+)
+def test_rules_plan_blocks_once(monkeypatch, preset: str, fusion: str, is_once: bool) -> None:
+    graph, unfolded = perceptrons(9), []
+    unfold_spans = Shortened.unfolded
+    monkeypatch.setattr(Shortened, "unfolded", lambda *given: unfolded.append(found := unfold_spans(*given)) or found)
+    made = layout_plan(graph, 3, preset, fusion=fusion)
+    assert (unfolded[0] is not None) == is_once
+    monkeypatch.setattr(rules, "_shorter", lambda _: None)
+    assert made == layout_plan(graph, 3, preset, fusion=fusion)
+    assert len(unfolded) == 1
+    assert preset == "sequence" or made.provenance["pairs"] == "10"  # the first product has one too
 
 
 @pytest.mark.parametrize("fusion", ["none", "free", "7", "all-legal"])

@@ -20,6 +20,9 @@ from ..core.choices import PRESETS
 from ..core.errors import PlanError
 from ..core.graph import Graph
 from ..core.layout import KINDS, Kind, Layout
+from ..core.plan import Plan
+from ..lower import turns_of
+from ..lower.memory import memory_of
 from ..lower.shards import is_in_parts
 from ..testbed import Testbed
 from .boxes import ShardTable
@@ -29,6 +32,9 @@ from .rules import grid_weights, layout_plan, random_plan, sequence_plans
 from .staggered import staggered
 from .units import units
 from .walk import Step
+
+AS_GOOD = 1.01
+"""Two plans are predicted to be as good as equal where one takes no longer than this many times the other."""
 
 PAPER = ("rows", "columns", "grid", "channels")
 """The four layouts of FlexPie: InH, InW, 2D-grid, OutC."""
@@ -55,9 +61,10 @@ def _auto(task: Task) -> Search:
 
 
 def _or_a_rule(found: Search, task: Task) -> Search:
-    """What was found, behind the plan of a rule for sequences that is predicted to be faster and fits the boards.
+    """What was found, behind the plan of a rule for sequences that fits the boards and is predicted to be faster.
 
-    Rules leave sums in parts that no search thinks to be worth it, since it would take longer with each.
+    Or as good as equal, and needs less memory. Rules leave sums in parts that no search thinks to be worth it, since it
+    would take longer with each.
     """
     graph, testbed = task.graph, task.testbed
     if task.root or testbed.ranks == 1:
@@ -65,10 +72,20 @@ def _or_a_rule(found: Search, task: Task) -> Search:
     ruled = tuple(price(plan, graph, testbed, task.cost) for plan in sequence_plans(graph, testbed.ranks))
     found = replace(found, ruled=ruled)
     best = min(ruled, key=lambda each: each.seconds, default=found.plans[0])
-    if not task.parts or best.seconds >= found.plans[0].seconds or lacking(best.plan, graph, testbed):
+    first = found.plans[0]
+    is_better = best.seconds < first.seconds or (
+        best.seconds <= AS_GOOD * first.seconds and _fullest(best.plan, task) < _fullest(first.plan, task)
+    )
+    if not task.parts or not is_better or lacking(best.plan, graph, testbed):
         return found
     bound = min(found.lower_bound_s, best.seconds)
     return replace(found, plans=(best, *found.plans)[: task.top], lower_bound_s=bound, is_optimal=False, paths=())
+
+
+def _fullest(plan: Plan, task: Task) -> int:
+    """Bytes that the board holds which holds most of a plan."""
+    turns = turns_of(plan, task.graph, task.testbed.blocks)
+    return max(need.engine_bytes() for need in memory_of(turns, task.graph, task.root))
 
 
 def _parting(graph: Graph, layouts: Sequence[Layout]) -> tuple[Layout, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,10 +13,13 @@ from flexpie_mpi import Engine, layout_plan, run_ranks
 from flexpie_mpi.core.graph import Graph
 from flexpie_mpi.core.plan import Plan
 from flexpie_mpi.core.region import Region
+from flexpie_mpi.cost.prior import AnalyticCost
 from flexpie_mpi.lower import turns_of
 from flexpie_mpi.lower.facts import PlanFacts, facts_of
+from flexpie_mpi.planner import Search, Task, make_plans, price, registry
 from flexpie_mpi.planner.rules import sequence_plans
 from flexpie_mpi.report.plans import planner_line
+from flexpie_mpi.testbed import Device, switch
 from tests.model.build import make, noise
 
 from ..models import beside_one_session
@@ -190,3 +195,17 @@ def test_sequence_cuts_every_token_and_gathers_once_or_twice_a_layer(case):
     assert {segment.layout.kind for segment in plan.segments} == {"rows"}
     assert len(plan.segments) <= 2 * LAYERS + 1
     assert max(rank.flops for rank in facts(graph, plan).ranks) < 0.27 * facts(graph, plan).flops
+
+
+@pytest.mark.parametrize(
+    ("more_s", "parts", "planner"), [(0.005, True, "megatron"), (0.02, True, ""), (0.005, False, "")]
+)
+def test_auto_takes_the_plan_of_less_memory_where_two_are_as_good_as_equal(case, monkeypatch, more_s, parts, planner):
+    """A rule's plan that is predicted to take so much more than what is found, where one board holds all of that."""
+    graph, testbed = case("one table")[0].graph, switch(tuple(Device(f"board{i}") for i in range(4)), 125e6, 20e-6)
+    least_s = min(price(plan, graph, testbed, AnalyticCost()).seconds for plan in sequence_plans(graph, 4))
+    single = price(layout_plan(graph, 4, "single"), graph, testbed, AnalyticCost())
+    single = replace(single, exit_s=single.exit_s + least_s / (1 + more_s) - single.seconds)
+    monkeypatch.setattr(registry, "find", lambda task, choice: Search.of_rule(single, 0.0))
+    first = make_plans("auto", Task(graph, testbed, AnalyticCost(), parts=parts)).plans[0]
+    assert first.plan.provenance["planner"] == (planner or "single")

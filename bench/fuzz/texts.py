@@ -156,7 +156,7 @@ def _make_suite(rng: Random, place: Place) -> Path:
 
 def _read_suite(path: Path, place: Place) -> object:
     suite = read_suite(path)
-    return [suite.sources, [site.digest for site in suite.sites], [cell.label for cell in suite.cells[:1000]]]
+    return [suite.sources, [(cell.label, cell.site.digest) for cell in suite.cells[:1000]]]
 
 
 # Results

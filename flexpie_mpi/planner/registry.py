@@ -63,13 +63,15 @@ def _auto(task: Task) -> Search:
 def _or_a_rule(found: Search, task: Task) -> Search:
     """What was found, behind the plan of a rule for sequences that fits the boards and is predicted to be faster.
 
-    Or as good as equal, and needs less memory. Rules leave sums in parts that no search thinks to be worth it, since it
-    would take longer with each.
+    Or as good as equal, and needs less memory. Rules share out equally, and by the boards' speeds where these differ.
+    They leave sums in parts that no search thinks to be worth it, since it would take longer with each.
     """
     graph, testbed = task.graph, task.testbed
     if task.root or testbed.ranks == 1:
         return found
-    ruled = tuple(price(plan, graph, testbed, task.cost) for plan in sequence_plans(graph, testbed.ranks))
+    shares = dict.fromkeys(((), _speeds(testbed, tuple(range(testbed.ranks)))))
+    plans = (plan for weights in shares for plan in sequence_plans(graph, testbed.ranks, weights))
+    ruled = tuple(price(plan, graph, testbed, task.cost) for plan in plans)
     found = replace(found, ruled=ruled)
     best = min(ruled, key=lambda each: each.seconds, default=found.plans[0])
     first = found.plans[0]

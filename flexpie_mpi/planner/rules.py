@@ -84,12 +84,12 @@ def layout_plan(
     return _plan(graph, ranks, placed, {"planner": preset, "fusion": fusion})
 
 
-def sequence_plans(graph: Graph, ranks: int) -> Iterator[Plan]:
+def sequence_plans(graph: Graph, ranks: int, weights: Sequence[float] = ()) -> Iterator[Plan]:
     """The plans of the rules for sequences, where a graph has several pairs of products for so many ranks; else none.
 
-    A network of images may end in one, which any search finds.
+    A network of images may end in one, which any search finds. `weights` are relative shares of the ranks.
     """
-    columns, short = Layout("channels", tuple(range(ranks))), _shorter(graph)
+    columns, short = Layout("channels", tuple(range(ranks)), tuple(weights)), _shorter(graph)
     shown = short.units.graph if short else graph
     closed = pairs(shown, atoms(shown), columns)
     if sum(layout.in_parts for _, _, layout in closed) > 1:

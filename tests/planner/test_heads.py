@@ -209,3 +209,12 @@ def test_auto_takes_the_plan_of_less_memory_where_two_are_as_good_as_equal(case,
     monkeypatch.setattr(registry, "find", lambda task, choice: Search.of_rule(single, 0.0))
     first = make_plans("auto", Task(graph, testbed, AnalyticCost(), parts=parts)).plans[0]
     assert first.plan.provenance["planner"] == (planner or "single")
+
+
+def test_auto_prices_rules_by_the_speeds_of_boards_as_well(case):
+    graph, slowdowns = case("one token")[0].graph, (1.0, 1.0, 2.0)
+    boards = tuple(Device(f"board{i}", slowdown=slowdown) for i, slowdown in enumerate(slowdowns))
+    found = make_plans("auto", Task(graph, switch(boards, 125e6, 20e-6), AnalyticCost()))
+    weights = [{segment.layout.weights for segment in priced.plan.segments} for priced in found.ruled]
+    assert len(weights) == 4 and all((1.0, 1.0, 0.5) in some for some in weights[2:])
+    assert not any((1.0, 1.0, 0.5) in some for some in weights[:2])

@@ -11,16 +11,6 @@ from .problem import PlacementProblem, placement_problem
 from .streamed import Streamed, streamed
 
 __all__ = [
-    "EXACT",
-    "Candidate",
-    "Crossover",
-    "Pipeline",
-    "PlacementProblem",
-    "Streamed",
-    "crossovers",
-    "pareto_front",
-    "place",
-    "placement_problem",
-    "streamed",
-    "undominated",
-]
+    "EXACT", "Candidate", "Crossover", "Pipeline", "PlacementProblem", "Streamed", "crossovers", "pareto_front",
+    "place", "placement_problem", "streamed", "undominated",
+]  # fmt: skip

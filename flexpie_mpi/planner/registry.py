@@ -75,8 +75,8 @@ def _or_a_rule(found: Search, task: Task) -> Search:
     found = replace(found, ruled=ruled)
     best = min(ruled, key=lambda each: each.seconds, default=found.plans[0])
     first = found.plans[0]
-    is_better = best.seconds < first.seconds or (
-        best.seconds <= AS_GOOD * first.seconds and _fullest(best.plan, task) < _fullest(first.plan, task)
+    is_better = best.seconds < first.seconds or (  # the best is lowered last: what it was lowered to is kept
+        best.seconds <= AS_GOOD * first.seconds and _fullest(first.plan, task) > _fullest(best.plan, task)
     )
     if not task.parts or not is_better or lacking(best.plan, graph, testbed):
         return found

@@ -5,29 +5,14 @@ from __future__ import annotations
 from flexpie_mpi import run_ranks
 from flexpie_mpi.session.opening import CostSources, PlanChoice
 from flexpie_mpi.session.ranks import Order, Served
+from tests.launch import REPOSITORY
 
-BOARDS = """
-format = 1
-topology = "switch"
-
-[link]
-bandwidth = "1Gb/s"
-latency = "50us"
-
-[[device]]
-name = "quick"
-
-[[device]]
-name = "slow"
-slowdown = 3
-"""
+BOARDS = str(REPOSITORY / "hostfiles" / "pair-slow.toml")
 
 
 def test_every_rank_is_as_slow_as_its_board(tmp_path):
     """Also where it goes on to streams, whose engine is another one."""
-    boards = tmp_path / "boards.toml"
-    boards.write_text(BOARDS)
-    order = Order("builtin:tiny_cnn", PlanChoice("rows"), CostSources(str(boards)), cache=str(tmp_path))
+    order = Order("builtin:tiny_cnn", PlanChoice("rows"), CostSources(BOARDS), cache=str(tmp_path))
 
     def rank(transport):
         served = Served(transport, order, lambda text: None)
@@ -38,4 +23,4 @@ def test_every_rank_is_as_slow_as_its_board(tmp_path):
     def pace(engine):
         return engine.pacer.slowdown, bool(engine.pacer.steps) and all(step.seconds for step in engine.pacer.steps)
 
-    assert run_ranks(2, rank) == [[(1, False)] * 2, [(3, True)] * 2], "what steps take is measured beforehand"
+    assert run_ranks(2, rank) == [[(1, False)] * 2, [(2, True)] * 2], "what steps take is measured beforehand"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def machine() -> str:
     return f"{processor()}, {cores} core{plural}, {platform.system()} {platform.release()} {platform.machine()}"
 
 
+@cache
 def processor() -> str:
     """Model of the processor as the system names it."""
     try:

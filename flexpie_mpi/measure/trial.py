@@ -92,8 +92,8 @@ class Trial:
 
     @cached_property
     def p90_s(self) -> float:
-        """The shortest latency that nine of ten do not exceed."""
-        return float(np.quantile(self.latencies_s, 0.9, method="inverted_cdf"))
+        """The latency that nine of ten do not exceed."""
+        return float(np.quantile(self.latencies_s, 0.9))
 
 
 def measure(

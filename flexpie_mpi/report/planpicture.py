@@ -253,7 +253,7 @@ class _Drawer:
 
     def _draw_gap(self, gap: Gap) -> None:
         """The label of an exchange, a curve per message, and a dot where the root has the inputs or the outputs."""
-        theme, links = self.theme, gap.exchange.links
+        theme, links = self.theme, gap.links
         for index, line in enumerate(reversed(gap.label)):
             y = self.top - (index + 0.65) * _LINE
             self._text(gap.span.centre, y, line, theme.ink if index else theme.faint, "center")
@@ -265,8 +265,8 @@ class _Drawer:
         lines.set_alpha(min(0.9, max(0.3, 12 / len(curves))))
         self.axes.add_collection(lines)
         ends = {0: gap.span.left, len(self.view.segments): gap.span.right}
-        if gap.exchange.index in ends:
-            x, y = self.left + ends[gap.exchange.index], self._middle(self.view.plan.root)
+        if gap.index in ends:
+            x, y = self.left + ends[gap.index], self._middle(self.view.plan.root)
             self.axes.plot([x], [y], "o", color=theme.ink, markersize=_DOT, zorder=7)
 
     def _curve(self, gap: Gap, source: int, target: int) -> Path:

@@ -62,29 +62,14 @@ class SegmentView:
         return min(1.0, max(part.again for row in self.parts for part in row) / self.largest)
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeView:
-    """An exchange by its number; `links` are (source, target, bytes).
-
-    `kind` is empty where nothing travels, and None where that is not known.
-    """
-
-    index: int
-    kind: str | None = None
-    links: tuple[tuple[int, int, int], ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        return sum(nbytes for _, _, nbytes in self.links)
-
-
 @dataclass(frozen=True)
 class PlanView:
     """A plan as it is drawn."""
 
     plan: Plan
     segments: tuple[SegmentView, ...]
-    exchanges: tuple[ExchangeView, ...]  # before every segment, and at last the one that brings the outputs to the root
+    # Before every segment, and at last the one that brings the outputs to the root; all empty without a graph
+    exchanges: tuple[Traffic, ...]
     # Work that is done more than once, as a share of the work of one rank; None without a graph
     redundant: float | None
 
@@ -113,7 +98,7 @@ def plan_view(plan: Plan, graph: Graph | None = None, turns: Sequence[Sequence[P
         for index, (segment, *parts) in enumerate(zip(plan.segments, *rows, strict=True))
     )
     traffic = list(map(traffic_of, turns))
-    exchanges = tuple(_exchange(index, [turn.get(index) for turn in traffic]) for index in range(len(segments) + 1))
+    exchanges = tuple(_exchange([turn.get(index, Traffic()) for turn in traffic]) for index in range(len(segments) + 1))
     return PlanView(plan, segments, exchanges, redundant)
 
 
@@ -130,18 +115,15 @@ def _mean(turns: Sequence[Row]) -> Row:
     )
 
 
-def _exchange(index: int, turns: Sequence[Traffic | None]) -> ExchangeView:
-    if not turns:
-        return ExchangeView(index)
-    known = [traffic for traffic in turns if traffic]
-    kind = known[0].kind if known else ""
+def _exchange(turns: Sequence[Traffic]) -> Traffic:
+    """What an exchange is on average over the turns."""
     if len(turns) == 1:
-        return ExchangeView(index, kind, known[0].links if known else ())
+        return turns[0]
     nbytes: Counter[tuple[int, int]] = Counter()
-    for source, target, each in (link for traffic in known for link in traffic.links):
+    for source, target, each in (link for traffic in turns for link in traffic.links):
         nbytes[source, target] += each
     links = ((source, target, round(total / len(turns))) for (source, target), total in sorted(nbytes.items()))
-    return ExchangeView(index, kind, tuple(links))
+    return Traffic(next((traffic.kind for traffic in turns if traffic.kind), ""), tuple(links))
 
 
 _LARGE = Value("", (10**12,) * 4, "float32")
@@ -249,7 +231,8 @@ class Gap:
     """The room of an exchange's messages, and its label, a text per line, centred above."""
 
     span: Span
-    exchange: ExchangeView
+    index: int
+    links: tuple[tuple[int, int, int], ...]
     label: tuple[str, ...]
 
 
@@ -286,22 +269,23 @@ class Panel:
 
     def with_segment(self, view: PlanView, index: int, measure: Measure) -> Panel:
         """The panel with a segment and the exchange before it, and behind the last segment that of the outputs."""
-        panel, segment = self.with_gap(view.exchanges[index], measure), view.segments[index]
+        panel, segment = self.with_gap(view, index, measure), view.segments[index]
         width = min(WIDEST, max(NARROWEST, NODE * len(segment.nodes)))
         box = SegmentBox(Span(panel.right, panel.right + width), segment)
         panel = replace(panel, boxes=(*panel.boxes, box))
-        return panel.with_gap(view.exchanges[-1], measure) if index == len(view.segments) - 1 else panel
+        return panel.with_gap(view, index + 1, measure) if index == len(view.segments) - 1 else panel
 
-    def with_gap(self, exchange: ExchangeView, measure: Measure) -> Panel:
+    def with_gap(self, view: PlanView, index: int, measure: Measure) -> Panel:
         """The panel with an exchange at its end."""
         end, label_end = self.right, self.label_end
-        label = (exchange.kind, sized(exchange.nbytes)) if exchange.links and exchange.kind else ()
+        exchange = view.exchanges[index]
+        label = (exchange.kind, sized(exchange.nbytes)) if exchange.links else ()
         half = max(map(measure, label), default=0.0) / 2
-        width = OPEN if label else UNKNOWN if exchange.kind is None else CLOSED
+        width = OPEN if label else UNKNOWN if view.redundant is None else CLOSED
         if label:
             width = max(width, 2 * (label_end + BETWEEN + half - end))
         span = Span(end, end + width)
-        gaps = (*self.gaps, Gap(span, exchange, label))
+        gaps = (*self.gaps, Gap(span, index, exchange.links, label))
         return replace(self, gaps=gaps, label_end=span.centre + half if label else label_end)
 
     def factor(self, width: float, measure: Measure) -> float:

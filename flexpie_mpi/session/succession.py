@@ -104,10 +104,12 @@ class Succession:
         before = self.engine
         try:
             self._room(replace(self._chosen, plan=plan))
-            return self._make(plan, states=before.states)
+            made = self._make(plan, states=before.states)
         except FlexPieError as error:  # the same on all ranks
             self._say("the other plan cannot be run: %s", error)
-            return self._make(before.plan, states=before.states)
+            made = self._make(before.plan, states=before.states)
+        settle_pace([made])
+        return made
 
     def _is_there(self) -> bool:
         self._transport.idle(lambda: None)

@@ -17,7 +17,7 @@ from flexpie_mpi.planner import layout_plan
 from flexpie_mpi.runtime.crew import Loss
 from flexpie_mpi.runtime.engine import Engine
 from flexpie_mpi.runtime.loopback import run_ranks
-from flexpie_mpi.session import streaming
+from flexpie_mpi.session import streaming, succession
 from flexpie_mpi.session.choosing import Chosen
 from flexpie_mpi.session.opening import CostSources, PlanChoice
 from flexpie_mpi.session.streaming import StreamHandler, stream_handler, stream_requests
@@ -33,7 +33,7 @@ def test_other_plans_go_on_between_two_requests(monkeypatch, caplog, tmp_path, i
     cache = Cache(tmp_path)
     model = load(TERMS.model, cache=cache)
     deliver, take, kinds = StreamHandler.deliver, StreamHandler.take, {5: "channels", 9: "single", COUNT: "rows"}
-    asked, alone = [], []
+    asked, alone, settled = [], [], []
 
     class Asked(Succession):
         def __init__(self, engine, *others):
@@ -65,12 +65,14 @@ def test_other_plans_go_on_between_two_requests(monkeypatch, caplog, tmp_path, i
             handler = stream_handler(engine, source, TERMS, str, stack) if transport.rank == 0 else None
             return stream_requests(engine, handler, TERMS, str, chosen, reopen=make, room=room)
 
+    monkeypatch.setattr(succession, "settle_pace", lambda engines, control=None: settled.extend(engines))
     monkeypatch.setattr(streaming, "Succession", Asked)
     monkeypatch.setattr(StreamHandler, "deliver", turning)
     monkeypatch.setattr(StreamHandler, "take", waiting)
     run, *others = run_ranks(3, rank)
     assert others == [None, None]
     assert run.findings.is_equal and run.findings.requests == COUNT
+    assert len(settled) in (2 * 3, 3 * 3), "on every rank for each of two turns, and one that came too late"
     assert [stats.requests for stats in run.measured.stats] == [COUNT] * 3
     assert run.plan == layout_plan(model.graph, 3, "single" if rooms else "rows"), "nothing was left for the last one"
     assert caplog.text.count("is through by the other plan") == 2

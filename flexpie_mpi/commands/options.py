@@ -46,8 +46,8 @@ def add_model_arguments(parser: Parser) -> None:
         type=texts.named_shape,
         default=[],
         metavar="NAME=1,3,224,224",
-        help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1); once "
-        "per input",
+        help="shape of an input with symbolic axes that no file gives (a symbolic first axis alone becomes 1), or the "
+        "size of such an axis by its name; repeatable",
     )
     parser.add_argument(
         "--outputs",

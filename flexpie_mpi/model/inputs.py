@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -33,12 +33,31 @@ def offer_nothing(declared: Mapping[str, Dims | None]) -> Iterable[tuple[str, Sh
 class Asked:
     """What is asked of a model besides its batch."""
 
-    shapes: Mapping[str, Shape] = field(default_factory=dict)  # of inputs, by name
+    shapes: Mapping[str, Shape] = field(default_factory=dict)  # of inputs by name; one size of an axis by its symbol
     offer: OfferedShapes = offer_nothing  # where shapes of other inputs may be seen
     outputs: Sequence[str] | None = None  # wanted ones, as of :func:`.outputs.select_outputs`; all where that is None
 
 
 Shapes = Mapping[str, Shape] | Asked
+
+
+def bind_axes(graph: onnx.GraphProto, asked: Asked) -> Asked:
+    """Give axes whose symbols are asked for their sizes, wherever they stand; what else is asked for.
+
+    Raises ModelError when a symbol is given something else than one size, or a name is none of an input or a symbol.
+    """
+    inputs = [value.name for value in graph.input]
+    dims = [dim for value in graph.input for dim in dims_of(value) or () if isinstance(dim, str)]
+    terms = [*dims, *(term for dim in dims for term in _terms(dim) if not term.isdecimal())]
+    named = [term for term in dict.fromkeys(terms) if term not in inputs]
+    for name in asked.shapes.keys() - {*inputs, *named}:
+        near = nearest(name, [*inputs, *named], "inputs and axes" if named else "inputs")
+        raise ModelError(f"--shape {name}: the model has no such input or axis{near}.")
+    sizes = {name: _one_size(name, shape) for name, shape in asked.shapes.items() if name in named}
+    for value in graph.input:
+        if any(isinstance(dim, str) for dim in dims_of(value) or ()):
+            set_dims(value, tuple(_with_sizes(dim, sizes) for dim in dims_of(value) or ()))
+    return replace(asked, shapes={name: shape for name, shape in asked.shapes.items() if name not in sizes})
 
 
 def bind_inputs(proto: onnx.ModelProto, asked: Asked, batch: int = 1) -> None:
@@ -54,8 +73,6 @@ def bind_inputs(proto: onnx.ModelProto, asked: Asked, batch: int = 1) -> None:
     inputs = {value.name: value for value in graph.input}
     symbols: dict[str, int] = {}
     for name, shape in asked.shapes.items():
-        if name not in inputs:
-            raise ModelError(f"--shape {name}: the model has no such input{nearest(name, inputs, 'inputs')}.")
         _apply(inputs[name], tuple(shape), symbols)
     if any(map(_is_open, graph.input)):
         _take(asked.offer, inputs, symbols)
@@ -130,8 +147,26 @@ def _size(dim: Dim, symbols: Mapping[str, int]) -> int | None:
     """The size of an axis; of one like ``past + new`` the sum, where both are known."""
     if not isinstance(dim, str) or dim in symbols:
         return symbols[dim] if isinstance(dim, str) else dim
-    terms = [symbols.get(term.strip()) for term in dim.split("+")]
+    terms = [int(term) if term.isdecimal() else symbols.get(term) for term in _terms(dim)]
     return None if None in terms else sum(filter(None, terms))
+
+
+def _terms(dim: str) -> list[str]:
+    """The symbols, and numbers, that one like ``past + 1`` is the sum of."""
+    return [term.strip() for term in dim.split("+")]
+
+
+def _with_sizes(dim: Dim, sizes: Mapping[str, int]) -> Dim:
+    """An axis with some symbols' sizes: a sum may be left of it."""
+    if not isinstance(dim, str) or (size := _size(dim, sizes)) is not None:
+        return size if isinstance(dim, str) else dim
+    return " + ".join(str(sizes.get(term, term)) for term in _terms(dim))
+
+
+def _one_size(name: str, shape: Shape) -> int:
+    if len(shape) != 1 or shape[0] < 0:
+        raise ModelError(f"--shape {name}={_text(shape)}: '{name}' is an axis and takes one size, 0 or more.")
+    return shape[0]
 
 
 def _said_sizes(proto: onnx.ModelProto) -> dict[str, int]:
@@ -144,17 +179,32 @@ def _said_sizes(proto: onnx.ModelProto) -> dict[str, int]:
 
 def _complete(inputs: Iterable[onnx.ValueInfoProto], symbols: Mapping[str, int]) -> None:
     """Fill in symbols whose size is known by now; nothing may remain unknown."""
-    missing = []
+    missing = {}
     for value in inputs:
         dims = dims_of(value)
         if dims is not None:
             set_dims(value, tuple(dim if (size := _size(dim, symbols)) is None else size for dim in dims))
         if _is_open(value):
-            missing.append((value.name, dims_of(value)))
+            missing[value.name] = dims_of(value)
     if missing:
-        said = (f"'{name}' has " + ("no shape" if dims is None else f"shape [{_text(dims)}]") for name, dims in missing)
-        words = (f"--shape {name}=" + ("..." if dims is None else _text(dims, "?")) for name, dims in missing)
+        said, words = zip(*_open_inputs(missing, symbols), strict=True)
         raise ModelError(f"Input {', input '.join(said)} in the model: give every size with {' '.join(words)}")
+
+
+def _open_inputs(missing: Mapping[str, Dims | None], symbols: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What is said of inputs with open axes, and how to give their sizes; of those that no earlier one decides."""
+    decided = set(symbols)
+    for name, dims in missing.items():
+        if dims is None:
+            yield f"'{name}' has no shape", f"--shape {name}=..."
+            continue
+        terms = [term for dim in dims if isinstance(dim, str) for term in _terms(dim) if not term.isdecimal()]
+        new = [term for term in dict.fromkeys(terms) if term not in decided]
+        if len(new) == 1 and None not in dims and new[0] not in missing:
+            yield f"'{name}' has shape [{_text(dims)}]", f"--shape {new[0]}=?"
+        elif new or None in dims:
+            yield f"'{name}' has shape [{_text(dims)}]", f"--shape {name}={_text(dims, '?')}"
+        decided.update(new)
 
 
 def _check_batch(graph: onnx.GraphProto, batch: int) -> None:

@@ -21,7 +21,7 @@ from ..core.graph import Growth, State
 from ..files.cache import Cache
 from .canonicalise import drop_constant_inputs
 from .growth import check_growth
-from .inputs import Asked, Shape, Shapes, bind_inputs
+from .inputs import Asked, Shape, Shapes, bind_axes, bind_inputs
 from .model import Model, convert
 from .outputs import select_outputs
 from .prepare import FORMAT, read_prepared
@@ -57,8 +57,8 @@ def load(
     source : str
         Path of an .onnx file (with or without external data) or of a pipe, or ``builtin:NAME``.
     shapes : mapping of str to tuple of int, or Asked
-        Shapes of inputs whose axes are symbolic, or these, what given files say of others, and the outputs that are
-        wanted. A symbolic first axis needs none: it becomes `batch`.
+        Shapes of inputs whose axes are symbolic, or one size of such an axis by its symbol; or these, what given files
+        say of others, and the outputs that are wanted. A symbolic first axis needs none: it becomes `batch`.
     cache : Cache, optional
         The user's cache when not given.
     batch : int
@@ -77,7 +77,7 @@ def load(
     cache, budget = cache or Cache.default(), budget or Budget.of_machine()
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
-    asked = shapes if isinstance(shapes, Asked) else Asked(shapes)
+    asked = bind_axes(original.proto.graph, shapes if isinstance(shapes, Asked) else Asked(shapes))
     kept, growth = _found(original.proto.graph, states, asked.shapes)
     bind_inputs(original.proto, asked, batch)
     if asked.outputs is not None:

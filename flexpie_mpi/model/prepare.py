@@ -3,6 +3,7 @@
 How a model is loaded; what is between the lines is done here, in the sandbox's process, once for each content::
 
     read_source    bytes checked, large weights left where they are
+    bind_axes      sizes of axes by their symbols
     bind_inputs    the shapes of the inputs made static
     select_outputs the outputs that are wanted, and which positions of them
     ---------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class InferenceSession:
         Files of the boards, to plan for and to keep within their memory, and of their cost model. What neither they
         nor the cache know is measured before planning.
     shapes : mapping of str to sequence of int, optional
-        Of inputs with symbolic axes; a symbolic first axis alone becomes 1. Every request has these shapes.
+        Of inputs with symbolic axes, or one size of such an axis by its symbol; a symbolic first axis alone becomes 1.
+        Every request has these shapes.
     outputs : sequence of str, optional
         Those that are wanted, or positions of them, such as ``logits[:, -1]``; all when not given, and where states are
         all that is wanted, none. Nothing is computed that they do not need.

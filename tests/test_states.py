@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from flexpie_mpi import Engine, layout_plan, load, run_ranks
 from flexpie_mpi.core.choices import StateChoice
@@ -31,18 +31,30 @@ from .planners import planned
 ROOM = 9
 
 
-def counting(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A decoder of one token that takes its place from the length of its past."""
+COUNTS = {
+    "one": [("Gather", ["past shape", "third"], ["position_ids"])],
+    "range": [
+        ("Gather", ["past shape", "two"], ["held"]),
+        ("Shape", ["input_ids"], ["sizes"]),
+        ("Gather", ["sizes", "last"], ["new"]),
+        ("Add", ["held", "new"], ["end"]),
+        ("Range", ["held", "end", "by"], ["range"]),
+        ("Unsqueeze", ["range", "front"], ["position_ids"]),
+    ],
+    "sum": [("Gather", ["past shape", "third"], ["held"]), ("Mul", ["held", "by"], ["position_ids"])],
+}
+"""How a decoder may count where its tokens are."""
+
+
+def counting(proto: onnx.ModelProto, nodes: list[Node]) -> onnx.ModelProto:
+    """A decoder that takes the places of its tokens from the length of its past."""
     graph = proto.graph
     places = next(value for value in graph.input if value.name == "position_ids")
     graph.input.remove(places)
-    graph.initializer.append(helper.make_tensor("third", onnx.TensorProto.INT64, [1, 1], [2]))
-    nodes = [
-        helper.make_node("Shape", ["past_key_values.0.key"], ["past shape"]),
-        helper.make_node("Gather", ["past shape", "third"], ["position_ids"]),
-    ]
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
+    constants = {"third": [[2]], "two": 2, "last": 1, "by": 1, "front": [0]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(data), name) for name, data in constants.items())
+    for op, inputs, outputs in reversed([("Shape", ["past_key_values.0.key"], ["past shape"]), *nodes]):
+        graph.node.insert(0, helper.make_node(op, inputs, outputs))
     return proto
 
 
@@ -72,7 +84,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sequences")
     write_decoder(folder, "gpt2", positions=16)
     write_decoder(folder, "llama", key_heads=2, intermediate=64)
-    onnx.save(counting(onnx.load(folder / "gpt2.onnx", load_external_data=False)), folder / "counting.onnx")
+    for way, nodes in COUNTS.items():
+        proto = onnx.load(folder / "gpt2.onnx", load_external_data=False)
+        onnx.save(counting(proto, nodes), folder / f"counts_{way}.onnx")
     onnx.save(streaming(), folder / "streaming.onnx")
     onnx.save(streaming(1), folder / "steps.onnx")
     onnx.save(grouped(), folder / "grouped.onnx")
@@ -89,6 +103,17 @@ def cache(folder):
 def grows(folder, cache):
     """A decoder, one token at a time."""
     return load(str(folder / "gpt2.onnx"), cache=cache, states=StateChoice(("auto",), ROOM))
+
+
+@pytest.fixture(scope="module")
+def counts_one(folder, cache):
+    """One token at a time, whose place the decoder counts."""
+    return load(str(folder / "counts_one.onnx"), cache=cache, states=StateChoice(("auto",), ROOM))
+
+
+@pytest.fixture(scope="module")
+def counts_range(folder, cache):
+    return load(str(folder / "counts_range.onnx"), cache=cache, states=StateChoice(("auto",), ROOM))
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +188,8 @@ def plan_of(graph, ranks, kind):
         ("grows", 2, "channels"),
         ("grows", 4, "auto"),
         ("grows", 8, "channels"),
+        ("counts_one", 3, "channels"),
+        ("counts_range", 4, "auto"),
         ("groups", 3, "channels"),
         ("groups", 6, "grid"),
         ("stays", 3, "auto"),
@@ -338,7 +365,7 @@ def test_no_more_positions_than_there_is_room_for(grows, cache):
 @pytest.mark.parametrize(
     ("name", "choice", "words"),
     [
-        ("counting", StateChoice(("auto",), ROOM), "it counts positions instead of taking them from attention_mask"),
+        ("counts_sum", StateChoice(("auto",), ROOM), "it counts positions instead of taking them from attention_mask"),
         ("streaming", StateChoice(("auto",), ROOM), "no state of the model has an axis without a size"),
         ("streaming", StateChoice(("hn=x",)), "cannot be what the next request reads as 'x'"),
         ("streaming", StateChoice(("present.*=past.*",)), "no output and input of the model have"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from ..core.errors import ModelError
 from ..core.graph import Graph
 from ..files.synthetic import random_inputs
 from ..lower.growth import inputs_of, told, writable
+from .counted import take_positions
 from .equality import compare
 from .model import Model
 from .outputs import picked
-from .session import Level, RunError, Session, create, options_of
+from .read import read_source
+from .session import Level, RunError, Session, create, options_of, with_weights
 from .trial import RUN_S
 
 _HELD = 3
@@ -31,11 +34,12 @@ def check_growth(model: Model) -> None:
     """
     graph, growth = model.graph, model.graph.growth
     assert growth is not None and model.source is not None, "of a model that grows, on the rank that has loaded it"
-    session = create(model.source, options_of(Level.ORT_ENABLE_ALL))
+    file = create(model.source, options_of(Level.ORT_ENABLE_ALL))
     held = min(_HELD, growth.most)
     inputs, states = random_inputs(graph, seed=1), _random_states(graph, held)
     try:
-        alone = _run(session, model, held, {**inputs, **writable(graph, states), **told(graph, held)})
+        alone = _run(file, model, held, {**inputs, **writable(graph, states), **told(graph, held)})
+        session = _told(model, model.source) if {growth.places} - {"", *file.inputs()} else file
         roomy = _run(session, model, held, {**inputs, **_with_room(graph, states), **inputs_of(graph, held)})
     except RunError as error:
         raise ModelError(f"It cannot be run with {held} positions and with room for {growth.most}: {error}") from error
@@ -48,6 +52,15 @@ def check_growth(model: Model) -> None:
                 f"it does with {held} ('{name}' {check.problem}): it counts positions instead of taking them from "
                 f"{' and '.join(filter(None, (growth.mask, growth.places)))}. Run it without --max-length."
             )
+
+
+def _told(model: Model, file: Path) -> Session:
+    """A session of the file that is told positions."""
+    growth, source = model.graph.growth, read_source(file)
+    assert growth is not None, "of a model that grows"
+    take_positions(source.proto, {state.input for state in model.graph.states if state.axis >= 0}, growth.step)
+    proto, arrays = with_weights(source, ())
+    return create(proto, options_of(Level.ORT_ENABLE_ALL), arrays)
 
 
 def _random_states(graph: Graph, held: int) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from ..core.errors import ModelError
 from ..core.graph import Growth, State
 from ..files.cache import Cache
 from .canonicalise import drop_constant_inputs
+from .counted import take_positions
 from .growth import check_growth
 from .inputs import Asked, Shape, Shapes, bind_axes, bind_inputs
 from .model import Model, convert
@@ -78,12 +80,14 @@ def load(
     path, original = _read(source, cache, budget)
     drop_constant_inputs(original.proto)
     asked = bind_axes(original.proto.graph, shapes if isinstance(shapes, Asked) else Asked(shapes))
-    kept, growth = _found(original.proto.graph, states, asked.shapes)
+    given = {"", *(value.name for value in original.proto.graph.input)}
+    kept, growth = _found(original.proto, states, asked.shapes)
     bind_inputs(original.proto, asked, batch)
     if asked.outputs is not None:
         select_outputs(original.proto, [*asked.outputs, *(state.output for state in kept if state.output)])
+    is_told = growth is not None and growth.places not in given  # what the file knows nothing of
     try:
-        proto, stored = _prepared(original, path, cache, budget)
+        proto, stored = _prepared(original, None if is_told else path, cache, budget)
     except ModelError as error:
         raise ModelError(f"Model {path} cannot be used: {error}") from error
     except OSError as error:
@@ -100,15 +104,19 @@ def load(
 
 
 def _found(
-    graph: onnx.GraphProto, choice: StateChoice, shapes: Mapping[str, Shape]
+    proto: onnx.ModelProto, choice: StateChoice, shapes: Mapping[str, Shape]
 ) -> tuple[tuple[State, ...], Growth | None]:
     """The states of a model that are asked for, and how they grow; those that do get room for that."""
     if not choice.is_made:
         return (), None
-    found = find(graph, choice.patterns)
+    found = find(proto.graph, choice.patterns)
     if choice.most is None:
         return found, None
-    return make_room(graph, found, choice.most, shapes)
+    grown, growth = make_room(proto.graph, found, choice.most, shapes)
+    if not growth.places:
+        places = take_positions(proto, {state.input for state in grown if state.axis >= 0}, growth.step)
+        growth = replace(growth, places=places)
+    return grown, growth
 
 
 def _check_growth(model: Model, key: str, cache: Cache, budget: Budget) -> None:
@@ -159,7 +167,7 @@ def _read_builtin(name: str, cache: Cache) -> tuple[Path, Source]:
 
 
 def _prepared(
-    original: Source, path: Path, cache: Cache, budget: Budget
+    original: Source, path: Path | None, cache: Cache, budget: Budget
 ) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     """What :func:`.prepare.prepare` made of a model."""
 

@@ -93,7 +93,7 @@ def _nodes(proto: onnx.ModelProto, source: str, index: Index, target: str, taken
     names = [*(fresh(f"{target}::{axis}", taken) for axis, _ in places), target]
     yield slice_node(proto, source, names[0], ranges, taken)
     for (axis, place), name, behind in zip(reversed(places), names, names[1:], strict=False):
-        at = _constant(proto, f"{name}::at", place, taken)
+        at = constant(proto, f"{name}::at", place, taken)
         yield helper.make_node("Gather", [name, at], [behind], name=behind, axis=axis)
 
 
@@ -122,11 +122,11 @@ def slice_node(
         return helper.make_node("Identity", [source], [target], name=target)
     if opset_of(proto) < 10:
         return helper.make_node("Slice", [source], [target], name=target, **bounds)
-    names = [_constant(proto, f"{target}::{key}", items, taken) for key, items in bounds.items()]
+    names = [constant(proto, f"{target}::{key}", items, taken) for key, items in bounds.items()]
     return helper.make_node("Slice", [source, *names], [target], name=target)
 
 
-def _constant(proto: onnx.ModelProto, wanted: str, data: int | Sequence[int], taken: set[str]) -> str:
+def constant(proto: onnx.ModelProto, wanted: str, data: int | Sequence[int], taken: set[str]) -> str:
     """The name of a new constant."""
     proto.graph.initializer.append(numpy_helper.from_array(np.array(data, np.int64), fresh(wanted, taken)))
     return proto.graph.initializer[-1].name

@@ -58,12 +58,13 @@ _SOURCE = "source"
 """Location of weights that are still where the model file has them."""
 
 
-def prepare(source: Source, path: Path, folder: Path, budget: Budget, *, runs: bool = True) -> None:
+def prepare(source: Source, path: Path | None, folder: Path, budget: Budget, *, runs: bool = True) -> None:
     """Make `folder` with the skeleton of a model and the weights that are not in the model's own files.
 
     `source` has static inputs and is not changed; the file at `path`, which it was read from, says what the model
-    computes. If it may not be run on made-up inputs (`runs`), sizes are those of inference, and nothing is compared.
-    Raises ModelError when onnxruntime does not accept the model, or what is made of it computes something else.
+    computes, or `source` itself where there is none. If it may not be run on made-up inputs (`runs`), sizes are those
+    of inference, and nothing is compared. Raises ModelError when onnxruntime does not accept the model, or what is made
+    of it computes something else.
     """
     folder.mkdir()
     original = Original(path, source, budget, runs=runs)

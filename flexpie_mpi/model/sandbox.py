@@ -72,7 +72,7 @@ class Job:
     runs: bool = True
 
 
-def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> None:
+def prepare_apart(source: Source, path: Path | None, folder: Path, budget: Budget) -> None:
     """Do what :func:`.prepare.prepare` does in another process.
 
     Raises ModelError when that raises, crashes, takes too long, or needs more memory than twice the model's
@@ -88,7 +88,7 @@ def prepare_apart(source: Source, path: Path, folder: Path, budget: Budget) -> N
                 key: (value.data_type, value.shape, str(value.path), value.offset, value.length)
                 for key, value in source.stored.items()
             },
-            path=str(path.absolute()),
+            path=str(path.absolute()) if path else "",
             folder=str(folder.absolute()),
             budget_bytes=budget.nbytes,
             data_bytes=LEAST_BYTES + 2 * (nbytes + budget.nbytes),
@@ -217,7 +217,8 @@ def _work(job: Job, writing: int) -> NoReturn:
     logging.basicConfig(handlers=[_Recorder(reply["warnings"])], level=logging.WARNING, force=True)
     try:
         _limit(job.data_bytes)
-        prepare(_source(job), Path(job.path), Path(job.folder), Budget(job.budget_bytes), runs=job.runs)
+        path = Path(job.path) if job.path else None
+        prepare(_source(job), path, Path(job.folder), Budget(job.budget_bytes), runs=job.runs)
     except ModelError as raised:
         reply["error"] = str(raised)[: 4 * _LONGEST]
     except MemoryError:

@@ -59,6 +59,10 @@ class Session:
         self._session = made
         self._keeper = keeper
 
+    def inputs(self) -> list[str]:
+        """Names of what a run has to be given."""
+        return [item.name for item in self._session.get_inputs()]
+
     def outputs(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
         """What onnxruntime says of each output: a type such as ``tensor(float)``, and a shape that may have gaps."""
         return {item.name: (item.type, tuple(item.shape)) for item in self._session.get_outputs()}
@@ -69,7 +73,6 @@ class Session:
         Raises RunError when onnxruntime refuses the inputs. Raises LateError when the run does not end within `limit_s`
         seconds.
         """
-        wanted = [item.name for item in self._session.get_inputs()]
         kinds = {name: kind.removeprefix("tensor(") for name, (kind, _) in self.outputs().items()}
         names = [name for name, kind in kinds.items() if not kind.startswith(WITHHELD)]
         if not names:  # onnxruntime would take that for all of them
@@ -80,7 +83,7 @@ class Session:
         timer.daemon = True
         timer.start()
         try:
-            results = self._session.run(names, {name: feeds[name] for name in wanted}, options)
+            results = self._session.run(names, {name: feeds[name] for name in self.inputs()}, options)
         except Exception as error:  # onnxruntime raises a dozen classes that share no base
             raise (LateError if options.terminate else RunError)(str(error)) from error
         finally:

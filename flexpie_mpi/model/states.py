@@ -3,7 +3,7 @@
 A cache grows by the positions of each request, so every request would have shapes of its own. Instead its input gets
 room for as many positions as there will ever be, and the model makes only the new ones, which the runtime puts behind
 those that are there. What is not there yet is masked. That is right where a model tells positions by its mask and by
-numbers that it is given, not by counting what it holds: :func:`check_growth` runs the file both ways.
+numbers that it is given, or can be (:mod:`.counted`): :func:`.growth.check_growth` runs the file both ways.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ..core.errors import ModelError
 from .equality import TOLERANCE, compare
 from .outputs import picked
 from .rewrite import Shape
-from .session import LateError, Level, RunError, Session, accept, can_feed, create, options_of, zeros
+from .session import LateError, Level, RunError, Session, accept, can_feed, create, options_of, with_weights, zeros
 from .settled import Types, is_random
 from .walks import fresh, nodes_inside, reads, replace, taken_names
 from .weights import Source
@@ -167,12 +167,12 @@ class Original:
 
     The second counts where the first differs: what an optimiser of onnxruntime does to every user's session is no
     fault of ours. A model with more weights than the budget is not loaded a second time; `runs` tells whether models
-    may be run at all, and `source` is the file as it was read.
+    may be run at all, and `source` is the file as it was read. It stands for the file where that has no `path`.
     """
 
-    def __init__(self, path: Path, source: Source, budget: Budget, *, runs: bool = True) -> None:
+    def __init__(self, path: Path | None, source: Source, budget: Budget, *, runs: bool = True) -> None:
         self.runs = runs
-        self._path = path
+        self._path, self._source = path, source
         self._wanted = [value.name for value in source.proto.graph.output]
         self._limit_s = time_limit(source.proto.graph)
         self._tolerance = max(TOLERANCE, _UNITS * _coarsest(source.proto))
@@ -215,6 +215,10 @@ class Original:
         if not self._is_large:
             next(self._sessions())
 
+    def _open(self, level: Any) -> Session:
+        model, arrays = (self._path, {}) if self._path else with_weights(self._source, ())
+        return create(model, options_of(level), arrays)
+
     def _sessions(self) -> Iterator[Session]:
         """Sessions of the file, each made when it is first asked for.
 
@@ -223,7 +227,7 @@ class Original:
         for number, level in enumerate((Level.ORT_DISABLE_ALL, Level.ORT_ENABLE_ALL)):
             if number == len(self._opened):
                 try:
-                    self._opened.append(create(self._path, options_of(level)))
+                    self._opened.append(self._open(level))
                 except ModelError as error:
                     self._opened.append(error)
             session = self._opened[number]

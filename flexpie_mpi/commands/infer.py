@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.choices import BOUNDARIES
 from ..core.plan import Plan
 from ..files import INPUT_SUFFIXES, OUTPUT_SUFFIXES, STDIN
-from ..runtime.cpu import block_size
 from ..runtime.crew import muster
 from ..runtime.engine import Engine, load_shared
+from ..runtime.kernels import own_block
 from ..runtime.machine import launcher_rank
 from ..runtime.mpi import MPITransport
 from ..runtime.transport import on_root
@@ -220,7 +220,7 @@ def rehearse() -> None:
     from ..session import planning, streaming  # noqa: F401
     from . import infer_files  # noqa: F401
 
-    block_size()
+    own_block()
 
 
 @dataclass

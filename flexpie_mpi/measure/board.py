@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.versions import processor, versions
-from ..runtime.cpu import block_size
+from ..runtime.kernels import own_block
 from ..runtime.machine import Place, place, said
 from ..runtime.transport import Transport
 from .clocking import Clocking, clocking_here
@@ -53,7 +53,7 @@ def board_here(installed: Mapping[str, str]) -> Board:
         processor(),
         _has_sme(),
         dict(installed),
-        block_size(),
+        own_block(),
         memory_here(),
         processors_here(),
         clocking_here(),

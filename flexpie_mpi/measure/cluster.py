@@ -23,7 +23,7 @@ from ..core.quartiles import quartiles
 from ..core.versions import processor, version_of
 from ..cost.model import Origin
 from ..cost.rows import LINK_TRACE
-from ..runtime.cpu import block_size
+from ..runtime.kernels import own_block
 from ..runtime.machine import host_ranks
 from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport
@@ -42,7 +42,7 @@ def origins_of(
     This rank has so many onnxruntime threads, its compute is paced by the slowdown while it measures, and `boundaries`
     says in which form its values pass between segments (:data:`flexpie_mpi.core.choices.BOUNDARIES`).
     """
-    blocks = agreed_blocks(transport, block_size(), boundaries)
+    blocks = agreed_blocks(transport, own_block(), boundaries)
     places = places_of(transport)
     host, ranks = next(item for item in host_ranks(places).items() if transport.rank in item[1])
     origin = Origin(

@@ -24,8 +24,8 @@ from ..measure.limits import memory_here
 from ..measure.trial import Rounds, Trial
 from ..measure.verdict import FEWEST, Verdict, verdict
 from ..model import Model
-from ..runtime.cpu import block_size
 from ..runtime.engine import Engine
+from ..runtime.kernels import own_block
 from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Control, Transport, on_root
 from .opening import ROOT, CostSources, PlanChoice, Tell, from_root, read_boards, requests_in_flight
@@ -198,7 +198,7 @@ class Chooser:
         """
         control = control or self.transport
         memory, hosts = control.all_gather(memory_here()), control.host_ranks()
-        blocks = agreed_blocks(control, block_size(), self.sources.boundaries)
+        blocks = agreed_blocks(control, own_block(), self.sources.boundaries)
 
         def count() -> int:
             plan, graph = chosen.plan, self.model.graph

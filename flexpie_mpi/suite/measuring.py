@@ -24,8 +24,8 @@ from ..measure.race import fitting_turns, race_in_turns, room
 from ..measure.trial import Footprint, Rounds, Trial, try_request
 from ..model import Model
 from ..planner import Search, Task, make_plans
-from ..runtime.cpu import block_size
 from ..runtime.engine import Engine
+from ..runtime.kernels import own_block
 from ..runtime.provider import agreed_blocks
 from ..runtime.transport import Transport, on_root
 from ..simulate import simulate
@@ -132,7 +132,7 @@ class Measurer:
         FlexPieError
             On every rank, when a plan cannot be run.
         """
-        blocks = agreed_blocks(self.transport, block_size())
+        blocks = agreed_blocks(self.transport, own_block())
 
         def find() -> tuple[CandidatePlan, ...]:
             assert cost is not None, "the root has the cost model"

@@ -6,7 +6,7 @@ import pytest
 
 from flexpie_mpi import Plan, load
 from flexpie_mpi.lower import digest, lower
-from flexpie_mpi.runtime.cpu import block_size
+from flexpie_mpi.runtime.kernels import own_block
 from tests.report.traceevents import check_format, slices_of
 
 TINY = "builtin:tiny_cnn"
@@ -30,7 +30,7 @@ def test_a_job_writes_the_timeline_of_a_typical_request(job, tmp_path):
     trace = json.loads(paths["--timeline"].read_text())
     check_format(trace, 2)
     graph, record = load(TINY).graph, json.loads(paths["--json"].read_text())
-    programs = lower(Plan.from_json(paths["--save-plan"].read_text()), graph, [block_size()] * 2)
+    programs = lower(Plan.from_json(paths["--save-plan"].read_text()), graph, [own_block()] * 2)
     about = trace["otherData"]
     assert (about["model"], about["plan_digest"]) == ("tiny_cnn", digest(programs))
     assert about["median_latency_s"] == record["latency_s"]["median"] and about["mpi"] == record["versions"]["mpi"]

@@ -16,7 +16,7 @@ from flexpie_mpi.model.equality import apart, compare
 from flexpie_mpi.ops import rule_for
 from flexpie_mpi.report.run import divergence_sentence, verdict_record
 from flexpie_mpi.runtime import engine as engine_module
-from flexpie_mpi.runtime.cpu import block_size
+from flexpie_mpi.runtime.kernels import own_block
 from flexpie_mpi.runtime.loopback import alone
 
 EQUAL = [
@@ -232,7 +232,7 @@ def test_a_difference_is_looked_for_in_the_form_in_which_it_showed(model, cache,
     monkeypatch.setattr(engine_module.Engine, "__init__", noted)
     plan, inputs = layout_plan(model.graph, 2, "rows"), random_inputs(model.graph)
     wrong = {"scores": np.zeros((1, 10), np.float32)}
-    for boundaries, expected in (("nchw", (0, 0)), ("auto", (block_size(), block_size()))):
+    for boundaries, expected in (("nchw", (0, 0)), ("auto", (own_block(), own_block()))):
 
         def rank(transport, boundaries=boundaries):
             engine = Engine(transport, model, plan, cache=cache, boundaries=boundaries)
